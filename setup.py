@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = {}
+exec((ROOT / "allencv" / "__init__.py").read_text(encoding="utf-8"), VERSION)
+
+setup(
+    name="allencv",
+    version=VERSION["__version__"],
+    description="Image classification as an AllenNLP experiment",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["allencv", "allencv.*"]),
+    package_data={"allencv": ["py.typed"]},
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "allennlp==2.10.1",
+        # AllenNLP 2.10.1's own pins end in 2022; pyproject.toml carries the overrides that lift them.
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "numpy>=2",
+        "pillow>=11",
+        "simplejpeg>=1.8",  # JPEG decoding that releases the GIL
+        "matplotlib>=3.9",  # `allennlp find-lr` draws with it and does not declare it
+        "scikit-learn>=1.5",
+        "tensorboardX>=2.6",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
+    },
+    entry_points={"console_scripts": ["allencv=allencv.__main__:main"]},
+)
