@@ -1,0 +1,10 @@
+"""
+AllenNLP's commands as `allencv` offers them: with every part registered, and with archives opened
+as data. Importing this package replaces AllenNLP's own commands of the same names.
+"""
+
+from allencv.commands.evaluate import Evaluate
+from allencv.commands.find_lr import FindLearningRate
+from allencv.commands.predict import Predict
+
+__all__ = ["Evaluate", "FindLearningRate", "Predict"]

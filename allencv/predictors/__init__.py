@@ -1,0 +1,3 @@
+from allencv.predictors.image_classifier_predictor import ImageClassifierPredictor
+
+__all__ = ["ImageClassifierPredictor"]

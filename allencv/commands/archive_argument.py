@@ -1,0 +1,23 @@
+import argparse
+from typing import Any, Callable
+
+from allencv.common.archives import opened_archive
+
+
+def opens_archive(
+    subparser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Any]
+) -> argparse.ArgumentParser:
+    """Lets a command of AllenNLP's that takes an `archive_file` run on a checked copy of it."""
+    subparser.add_argument(
+        "--trust-archive",
+        action="store_true",
+        help="let the archive's config name any Python code, which then runs",
+    )
+
+    def run_on_opened(args: argparse.Namespace) -> Any:
+        with opened_archive(args.archive_file, args.trust_archive) as folder:
+            args.archive_file = str(folder)
+            return run(args)
+
+    subparser.set_defaults(func=run_on_opened)
+    return subparser

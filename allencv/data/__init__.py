@@ -1,0 +1,6 @@
+from allencv.data.data_loaders import ImageDataLoader
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.data.fields import ImageField
+from allencv.data.transforms import ImageTransform
+
+__all__ = ["ImageDataLoader", "ImageDatasetReader", "ImageField", "ImageTransform"]

@@ -1,0 +1,3 @@
+from allencv.data.fields.image_field import ImageField
+
+__all__ = ["ImageField"]

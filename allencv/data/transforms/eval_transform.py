@@ -1,0 +1,51 @@
+from typing import List, Union
+
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.data.transforms.image_transform import ImageTransform
+from allencv.runtime import Preprocessing
+
+
+@ImageTransform.register("eval")
+class EvalTransform(ImageTransform):
+    """
+    Resizes and crops an image the way that it is evaluated, predicted and served: with
+    `allencv.runtime.Preprocessing`, by pillow and numpy. It draws nothing at random.
+
+    Input and output are `uint8`: `(channels, any, any)` to `(channels, height, width)`.
+
+    Registered as an `ImageTransform` with name "eval".
+
+    # Parameters
+
+    size : `Union[int, List[int]]`, required
+        The size of the result in pixels: one number for a square, or `[height, width]`.
+    fit : `str`, optional (default = `"crop"`)
+        "crop" resizes the shorter side to `size / crop_ratio` and cuts out the centre; "stretch"
+        resizes both sides whatever the shape; "pad" resizes the longer side and centres the image
+        on black.
+    crop_ratio : `float`, optional (default = `0.875`)
+        The share of the resized image's side that "crop" keeps, in (0, 1].
+    interpolation : `str`, optional (default = `"bilinear"`)
+        "nearest", "bilinear", "bicubic" or "lanczos".
+    """
+
+    def __init__(
+        self,
+        size: Union[int, List[int]],
+        fit: str = "crop",
+        crop_ratio: float = 0.875,
+        interpolation: str = "bilinear",
+    ) -> None:
+        sides = [size, size] if isinstance(size, int) else list(size)
+        if len(sides) != 2:
+            raise ConfigurationError(f"eval.size is {size}; expected a number or [height, width]")
+        try:
+            self.preprocessing = Preprocessing(*sides, fit, crop_ratio, interpolation)
+        except ValueError as error:
+            raise ConfigurationError(f"transform 'eval': {error}") from None
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        pixels = self.preprocessing.fit_array(image.permute(1, 2, 0).numpy())
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)

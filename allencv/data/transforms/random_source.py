@@ -1,0 +1,100 @@
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+def _rand_like(like: torch.Tensor, *, generator: torch.Generator, **options: Any) -> torch.Tensor:
+    return torch.empty_like(like, **options).uniform_(generator=generator)
+
+
+def _randn_like(like: torch.Tensor, *, generator: torch.Generator, **options: Any) -> torch.Tensor:
+    return torch.empty_like(like, **options).normal_(generator=generator)
+
+
+def _randint_like(
+    like: torch.Tensor,
+    low: int = 0,
+    high: Optional[int] = None,
+    *,
+    generator: torch.Generator,
+    **options: Any,
+) -> torch.Tensor:
+    low, high = (0, low) if high is None else (low, high)
+    return torch.empty_like(like, **options).random_(low, high, generator=generator)
+
+
+# What draws, and how it draws from a generator.
+_DRAWING: Dict[Callable[..., Any], Callable[..., Any]] = {
+    function: function
+    for function in (
+        torch.bernoulli,
+        torch.binomial,
+        torch.multinomial,
+        torch.normal,
+        torch.poisson,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.randperm,
+        torch._sample_dirichlet,
+        torch._standard_gamma,
+        torch.Tensor.bernoulli,
+        torch.Tensor.bernoulli_,
+        torch.Tensor.cauchy_,
+        torch.Tensor.exponential_,
+        torch.Tensor.geometric_,
+        torch.Tensor.log_normal_,
+        torch.Tensor.multinomial,
+        torch.Tensor.normal_,
+        torch.Tensor.random_,
+        torch.Tensor.uniform_,
+    )
+}
+# Not every version of torch gives these a generator; this is what they do inside.
+_DRAWING[torch.rand_like] = _rand_like
+_DRAWING[torch.randn_like] = _randn_like
+_DRAWING[torch.randint_like] = _randint_like
+
+
+class random_source(TorchFunctionMode):
+    """
+    A context in which what torch draws at random, in this thread, comes from `generator`:
+
+        with random_source(torch.Generator().manual_seed(7)):
+            image = transform(image)
+
+    torchvision's transforms draw from torch's global generator. All threads share it, so that what
+    one thread draws depends on what the others do. In this context it is neither read nor advanced;
+    the numbers are those that it would give with the same seed.
+
+    Covered are the functions of `torch`, the methods of `Tensor`, and what draws through them, as
+    `torch.distributions` does. A call that passes a generator of its own keeps it. Not covered are
+    the functions of `torch.nn.functional` that draw inside, such as `dropout`: they take none.
+
+    # Parameters
+
+    generator : `torch.Generator`, required
+        Advanced by each draw. No two threads may use it at once.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Tuple[type, ...],
+        args: Tuple[Any, ...] = (),
+        kwargs: Optional[Dict[str, Any]] = None,
+    ) -> Any:
+        # Each call of torch takes this way, at about a microsecond, so what does not draw is first.
+        draw = _DRAWING.get(func)
+        if draw is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        given = kwargs.get("generator") or (args[-1] if args else None)
+        if isinstance(given, torch.Generator):
+            return func(*args, **kwargs)
+        return draw(*args, **{**kwargs, "generator": self.generator})

@@ -1,0 +1,202 @@
+import inspect
+import re
+from typing import Any, ClassVar, Dict, List, Type
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from torchvision.transforms import v2
+
+from allencv.common.checks import not_one_of
+from allencv.data.transforms.image_transform import ImageTransform
+
+# The classes of `torchvision.transforms.v2` that do not turn one tensor image into another.
+_NOT_FOR_ONE_IMAGE = frozenset(
+    [
+        *("CutMix", "MixUp"),  # take a batch and its labels
+        *("FiveCrop", "TenCrop"),  # give several images
+        *("ClampBoundingBoxes", "ClampKeyPoints", "ConvertBoundingBoxFormat", "RandomIoUCrop"),
+        *("SanitizeBoundingBoxes", "SanitizeKeyPoints", "SetClampingMode"),  # need boxes or points
+        "UniformTemporalSubsample",  # takes a video
+        *("PILToTensor", "ToImage", "ToPILImage", "ToPureTensor"),  # change the Python type
+        *("ConvertImageDtype", "ToTensor"),  # deprecated
+        *("Lambda", "Transform"),  # need Python code
+    ]
+)
+_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "Resize"])
+
+# What torchvision can do to a tensor. The others, "box" and "hamming", are for pillow's images.
+_RESIZING = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
+_WARPING = ("nearest", "bilinear")
+_DTYPES = ("uint8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _signature(torchvision_class: type) -> inspect.Signature:
+    # AllenNLP passes on what is annotated with `Any` as it is. It would try, and fail, to build
+    # the types in torchvision's own annotations.
+    return inspect.Signature(
+        [
+            parameter.replace(annotation=List[ImageTransform] if name == "transforms" else Any)
+            for name, parameter in inspect.signature(torchvision_class).parameters.items()
+        ]
+    )
+
+
+def _documentation(torchvision_class: type) -> str:
+    name = torchvision_class.__name__
+    text = f"torchvision's `{name}`."
+    if torchvision_class.__doc__:
+        summary = inspect.cleandoc(torchvision_class.__doc__).split("\n\n")[0]
+        text += " " + summary.replace("\n", " ")
+    return f"""{text}
+
+Input and output are `(channels, height, width)`.
+
+Registered as an `ImageTransform` with name "{_snake_case(name)}".
+
+# Parameters
+
+Torchvision's own:
+https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.{name}.html
+"""
+
+
+def _interpolation_names(torchvision_class: type) -> List[str]:
+    if torchvision_class is v2.ElasticTransform:
+        return [*_WARPING, "bicubic"]
+    resizes = "antialias" in inspect.signature(torchvision_class).parameters
+    return list(_RESIZING if resizes else _WARPING)
+
+
+def _by_name(key: str, value: Any, choices: Dict[str, Any]) -> Any:
+    if isinstance(value, str) and value in choices:
+        return choices[value]
+    # What torchvision takes itself, from Python. Its interpolation may be one of pillow's numbers.
+    if isinstance(value, (int, v2.InterpolationMode, v2.AutoAugmentPolicy, torch.dtype)):
+        return value
+    raise not_one_of(key, value, choices)
+
+
+class TorchvisionTransform(ImageTransform):
+    """
+    A transform of `torchvision.transforms.v2`. Each one that acts on a single image has a subclass
+    of this, with its name in Python and the same in snake case in a config: `RandomResizedCrop` is
+    registered as an `ImageTransform` with name "random_resized_crop".
+
+    Input and output are `(channels, height, width)`.
+
+    # Parameters
+
+    Torchvision's own, with its defaults; `help(RandomResizedCrop)` shows them. What has no form in
+    JSON goes by its name: `interpolation` ("bilinear"), `dtype` of `ToDtype` ("float32"), `policy`
+    of `AutoAugment` ("imagenet"). `transforms` of `Compose`, `RandomApply`, `RandomChoice` and
+    `RandomOrder` are `ImageTransform`s of any kind. A `ConfigurationError` is raised for a
+    parameter that is unknown or missing, and for a value that torchvision refuses.
+    """
+
+    torchvision_class: ClassVar[Type[v2.Transform]]
+    signature: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "torchvision_class" not in cls.__dict__:
+            return  # a user's subclass of one of ours
+        cls.signature = _signature(cls.torchvision_class)
+        cls.__doc__ = cls.__doc__ or _documentation(cls.torchvision_class)
+        if "__init__" in cls.__dict__:
+            return
+
+        # AllenNLP reads the signature of the constructor, so that each class needs its own.
+        def __init__(self: TorchvisionTransform, *args: Any, **kwargs: Any) -> None:
+            TorchvisionTransform.__init__(self, *args, **kwargs)
+
+        self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [self_parameter, *cls.signature.parameters.values()]
+        )
+        cls.__init__ = __init__  # type: ignore[method-assign]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        name = _snake_case(type(self).__name__)
+        for key in kwargs:
+            if key not in self.signature.parameters:
+                raise not_one_of(f"an argument of {name}", key, self.signature.parameters)
+        try:
+            self.arguments = dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            takes = ", ".join(self.signature.parameters)
+            raise ConfigurationError(f"{name}: {error}; it takes {takes}") from None
+        try:
+            self._transform = self.torchvision_class(
+                **{key: self._argument(name, key, value) for key, value in self.arguments.items()}
+            )
+        except ConfigurationError:
+            raise
+        except Exception as error:  # whatever torchvision raises, its arguments are the reason
+            raise ConfigurationError(
+                f"{name} cannot be made with {self.arguments}: {type(error).__name__}: {error}"
+            ) from error
+
+        # torchvision's own `forward` is made for nested samples with boxes and masks. For a tensor
+        # we take its steps ourselves, in `__call__`, unless a class has another `forward`.
+        forward = self.torchvision_class.forward
+        self._has_probability = forward is v2.RandomHorizontalFlip.forward
+        self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
+        self._draws_first = self.torchvision_class.make_params is not v2.Transform.make_params
+
+    def _argument(self, name: str, key: str, value: Any) -> Any:
+        """What torchvision is to get for an argument: what a name stands for, or the argument."""
+        path = f"{name}.{key}"
+        if key == "interpolation":
+            names = _interpolation_names(self.torchvision_class)
+            return _by_name(path, value, {name: v2.InterpolationMode(name) for name in names})
+        if key == "dtype":
+            return _by_name(path, value, {name: getattr(torch, name) for name in _DTYPES})
+        if key == "policy":
+            return _by_name(path, value, {policy.value: policy for policy in v2.AutoAugmentPolicy})
+        if key in ("transformation_matrix", "mean_vector"):
+            return torch.as_tensor(value, dtype=torch.float32)
+        if key == "transforms" and not all(callable(transform) for transform in value):
+            raise ConfigurationError(f"{path} is {value!r}; expected a list of image transforms")
+        # torchvision takes "64" for a sequence, of "6" and "4".
+        if isinstance(value, str) and key not in ("padding_mode", "value"):
+            raise ConfigurationError(
+                f"{path} is {value!r}; expected a number or a list, not a string"
+            )
+        return value
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        transform = self._transform
+        if self._has_own_forward:
+            return transform(image)
+        if self._has_probability and torch.rand(1) >= transform.p:
+            return image
+        params = transform.make_params([image])
+        if not self._draws_first:  # nothing to draw, or it draws while it transforms
+            return transform.transform(image, params)
+        # Nothing is drawn from here on, so torch's calls can be spared the way through a
+        # `random_source`.
+        with torch._C.DisableTorchFunction():
+            return transform.transform(image, params)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
+        return f"{type(self).__name__}({arguments})"
+
+
+TRANSFORMS: Dict[str, Type[TorchvisionTransform]] = {}
+
+for _name, _class in vars(v2).items():
+    _is_transform = isinstance(_class, type) and issubclass(_class, v2.Transform)
+    if _is_transform and _name not in _NOT_FOR_ONE_IMAGE | _IN_A_FILE_OF_THEIR_OWN:
+        _members = {"torchvision_class": _class, "__module__": __name__}
+        TRANSFORMS[_name] = type(_name, (TorchvisionTransform,), _members)
+        ImageTransform.register(_snake_case(_name))(TRANSFORMS[_name])
+
+globals().update(TRANSFORMS)  # so that they can be imported by their names, and pickled
+
+# The name that the published tutorial gives to the horizontal flip.
+ImageTransform.register("flip")(TRANSFORMS["RandomHorizontalFlip"])

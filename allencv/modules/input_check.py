@@ -1,0 +1,19 @@
+from typing import Any, Tuple
+
+from allennlp.common.checks import ConfigurationError
+
+
+def check_input_channels(encoder: Any, inputs: Tuple[Any, ...]) -> None:
+    """
+    A forward pre-hook that both encoder bases register: the images given to `encoder` must have
+    shape `(batch, channels, height, width)` with the channels that `encoder.get_input_channels()`
+    declares. Only shapes are read, so nothing waits for a device. Raises `ConfigurationError`.
+    """
+    if not inputs:  # called with keywords only: forward itself says what is wrong
+        return
+    shape, channels = tuple(inputs[0].shape), encoder.get_input_channels()
+    if len(shape) != 4 or shape[1] != channels:
+        raise ConfigurationError(
+            f"{type(encoder).__name__} expects images of shape (batch, {channels}, height, width), "
+            f"got {shape}: change its input_channels or the part before it"
+        )

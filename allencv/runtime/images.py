@@ -1,0 +1,134 @@
+import io
+import os
+from typing import Callable, Union
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from allencv.runtime.errors import ImageError
+
+ImageSource = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
+"""A path, the bytes of an image file, a PIL image, or a uint8 array `(height, width[, channels])`."""
+
+COLOR_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
+"""The colour modes that a network can ask for, and their number of channels."""
+
+MAX_PIXELS = 178_956_970
+"""A file that claims more pixels than this (half a gigabyte as RGB) is refused before decoding."""
+
+ORIENTATION_TAG = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by the value of its EXIF orientation (1 is upright)."""
+
+Image.init()
+# EPS hands the file to Ghostscript; the others are stubs that need a program of the user's.
+FORMATS = sorted(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+"""The file formats that are opened, told by content and not by the file's suffix."""
+
+
+def read_image(source: ImageSource, color_mode: str = "RGB") -> np.ndarray:
+    """
+    Reads one image into a `uint8` array of shape `(height, width, channels)`.
+
+    The first frame of an animated file is taken, and the EXIF orientation is applied. What becomes
+    of other colour modes is said in `to_color_mode`.
+
+    # Raises
+
+    `ImageError`, with the name of the source, if it is missing, empty, truncated, not an image, or
+    has more than `MAX_PIXELS` pixels.
+    """
+    try:
+        if isinstance(source, np.ndarray):
+            image = _from_array(source)
+        elif isinstance(source, Image.Image):
+            image = source
+        else:
+            data = source if isinstance(source, bytes) else _read_file(source)
+            if not data:
+                raise ImageError("the file is empty (0 bytes)")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+        turn = UPRIGHT.get(exif_orientation(image.getexif))
+        image = image if turn is None else image.transpose(turn)
+        return np.asarray(to_color_mode(image, color_mode)).reshape(image.height, image.width, -1)
+    except UnidentifiedImageError:
+        raise ImageError(f"{_name(source)}: not an image in a format that pillow reads") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{_name(source)}: more than {MAX_PIXELS:,} pixels; scale the file down"
+        ) from None
+    except ImageError as error:
+        raise ImageError(f"{_name(source)}: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+        # pillow's decoders raise any of these on a damaged file
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ImageError(f"{_name(source)}: {reason or type(error).__name__}") from error
+
+
+def exif_orientation(read_exif: Callable[[], Image.Exif]) -> int:
+    """The EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged."""
+    try:
+        return int(read_exif().get(ORIENTATION_TAG, 1))
+    except Exception:  # pillow's TIFF reader raises nearly anything on a damaged block
+        return 1
+
+
+def to_color_mode(image: Image.Image, color_mode: str) -> Image.Image:
+    """
+    Converts an image of any pillow mode to "L", "RGB" or "RGBA", 8 bits a channel.
+
+    * Transparency (`RGBA`, `LA`, `PA`, a transparent palette entry or colour key) is laid over
+      white, unless "RGBA" is asked for.
+    * 16-bit grey keeps its upper 8 bits. 32-bit integer grey is taken as 16-bit, clipped.
+    * Floating point grey is taken as 0 to 255, clipped and rounded.
+    * `CMYK`, `YCbCr`, `LAB` and `HSV` are converted by pillow, without colour profiles.
+    * "L" is the ITU-R 601 luma; grey becomes RGB by repetition.
+    """
+    if color_mode not in COLOR_MODES:
+        raise ValueError(f"color_mode '{color_mode}' is not one of {list(COLOR_MODES)}")
+    if image.mode == color_mode:
+        image.load()
+        return image
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8))
+    elif image.mode in ("LAB", "HSV") and color_mode != "RGB":
+        image = image.convert("RGB")
+    if color_mode != "RGBA" and (image.has_transparency_data or image.mode in ("RGBa", "La")):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(color_mode)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ImageError(
+            f"dtype {array.dtype} and shape {array.shape}; expected uint8 and "
+            "(height, width) or (height, width, 1, 3 or 4)"
+        )
+    return Image.fromarray(array.reshape(array.shape[:2]) if channels == 1 else array)
+
+
+def _read_file(path: Union[str, os.PathLike]) -> bytes:
+    with open(os.fspath(path), "rb") as file:
+        return file.read()
+
+
+def _name(source: ImageSource) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, bytes):
+        return f"image of {len(source)} bytes"
+    return "image array" if isinstance(source, np.ndarray) else "image"

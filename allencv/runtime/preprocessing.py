@@ -1,0 +1,97 @@
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+from PIL import Image
+
+from allencv.runtime.images import COLOR_MODES, ImageSource, read_image
+
+FITS = ("crop", "stretch", "pad")
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """
+    How an image becomes the pixels that a network is evaluated on: the one definition which
+    validation, prediction, export and serving share. The result is `uint8`, `(height, width,
+    channels)`; the network itself turns it into normalised floats.
+
+    # Parameters
+
+    height, width : the size of the result, in pixels.
+    fit : how an image of another shape is made to fit.
+        "crop" resizes the shorter side to `size / crop_ratio` and cuts out the centre, as ImageNet
+        models are evaluated; "stretch" resizes both sides, whatever the shape; "pad" resizes the
+        longer side and centres the image on black.
+    crop_ratio : the share of the resized image's side that "crop" keeps, in (0, 1].
+    interpolation : "nearest", "bilinear", "bicubic" or "lanczos", as pillow does them.
+    color_mode : "RGB", "L" or "RGBA".
+
+    # Raises
+
+    `ValueError` that names the argument, its value and what was expected.
+    """
+
+    height: int
+    width: int
+    fit: str = "crop"
+    crop_ratio: float = 0.875
+    interpolation: str = "bilinear"
+    color_mode: str = "RGB"
+
+    def __post_init__(self) -> None:
+        for key in ("height", "width"):
+            value = getattr(self, key)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{key} is {value!r}; expected a positive number of pixels")
+        if not 0 < self.crop_ratio <= 1:
+            raise ValueError(f"crop_ratio is {self.crop_ratio!r}; expected a number in (0, 1]")
+        for key, choices in (
+            ("fit", FITS),
+            ("interpolation", INTERPOLATIONS),
+            ("color_mode", COLOR_MODES),
+        ):
+            if getattr(self, key) not in choices:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}; expected one of {list(choices)}"
+                )
+
+    def __call__(self, source: ImageSource) -> np.ndarray:
+        """Reads, resizes and crops one image. Raises `ImageError` if it cannot be read."""
+        return self.fit_array(read_image(source, self.color_mode))
+
+    def fit_array(self, array: np.ndarray) -> np.ndarray:
+        """Resizes and crops a decoded `uint8` array `(height, width, channels)`."""
+        image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+        resized = image.resize(self._resized_size(*image.size), INTERPOLATIONS[self.interpolation])
+        left = _centred(resized.width, self.width)
+        top = _centred(resized.height, self.height)
+        box = (left, top, left + self.width, top + self.height)
+        # crop() fills with black what lies outside of the image, which is what "pad" wants
+        cropped = resized if box == (0, 0, *resized.size) else resized.crop(box)
+        return np.asarray(cropped).reshape(self.height, self.width, array.shape[2])
+
+    def _resized_size(self, width: int, height: int) -> Tuple[int, int]:
+        if self.fit == "stretch":
+            return self.width, self.height
+        ratios = (self.width / width, self.height / height)
+        if self.fit == "pad":
+            scale = min(ratios)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        # The side that has to shrink less is resized to its target, the other follows, cut to a
+        # whole pixel: torchvision's Resize does the same for a square target.
+        if ratios[0] >= ratios[1]:
+            target = int(self.width / self.crop_ratio)
+            return target, max(self.height, int(target * height / width))
+        target = int(self.height / self.crop_ratio)
+        return max(self.width, int(target * width / height)), target
+
+
+def _centred(size: int, target: int) -> int:
+    return int(round((size - target) / 2.0))

@@ -1,0 +1,3 @@
+from allencv.training.callbacks.wandb import WandBCallback
+
+__all__ = ["WandBCallback"]

@@ -1,0 +1,26 @@
+from typing import Any, Optional
+
+from allennlp.training.callbacks.callback import TrainerCallback
+from allennlp.training.callbacks.wandb import WandBCallback as AllenNLPWandBCallback
+
+
+@TrainerCallback.register("wandb", exist_ok=True)
+class WandBCallback(AllenNLPWandBCallback):
+    """
+    Logs training to Weights & Biases. The parameters are those of AllenNLP's `WandBCallback`.
+
+    Stands in for AllenNLP's class, which names a new run with `wandb.util.generate_id`
+    (`training/callbacks/wandb.py`); wandb has moved that function.
+
+    Registered as a `TrainerCallback` with name "wandb".
+    """
+
+    _run_id: Optional[str]
+
+    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+        if is_primary and self._run_id is None:
+            from wandb.sdk.lib.runid import generate_id  # slow to import
+
+            self._run_id = generate_id()
+        self._wandb_kwargs.pop("anonymous", None)  # without effect, and wandb is about to refuse it
+        super().on_start(trainer, is_primary=is_primary, **kwargs)

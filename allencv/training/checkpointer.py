@@ -1,0 +1,232 @@
+import logging
+import os
+import pickle
+import time
+import zipfile
+from collections import defaultdict
+from contextlib import suppress
+from typing import Any, Dict, List, Optional, Set, Tuple, Union
+
+import torch
+import torch.distributed as dist
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.checkpointer import Checkpointer
+from allennlp.training.trainer import Trainer, TrainerCheckpoint
+
+logger = logging.getLogger(__name__)
+
+# (epochs completed, batches of the next epoch completed)
+PointInTime = Tuple[int, int]
+
+
+@Checkpointer.register("default", exist_ok=True)
+class AtomicCheckpointer(Checkpointer):
+    """
+    Saves the states of model and trainer so that a crash, a kill or a full disk at any moment leaves a
+    checkpoint to recover from.
+
+    Stands in for AllenNLP's class (`training/checkpointer.py`), which
+
+    - writes its two files in place and reads only the newest of them: a crash while writing ends every
+      later `--recover`, though older checkpoints are whole;
+    - does not write a file that exists, so a damaged one is never repaired;
+    - removes `e0_b10` to `e0_b19` along with `e0_b1`;
+    - finds nothing in a folder whose name holds a `[`, and starts over.
+
+    Here both files are written under temporary names, flushed to the disk and then renamed, the model's
+    first: where the training state exists, the pair is complete. When loading, incomplete and damaged
+    pairs are passed over with a warning. File names are AllenNLP's.
+
+    Registered as a `Checkpointer` with name "default".
+
+    # Parameters
+
+    serialization_dir : `Union[str, os.PathLike]`
+        The folder of the checkpoints. This argument does not get an entry in a configuration file.
+    save_completed_epochs : `bool`, optional (default = `True`)
+        Whether to save at the end of each epoch.
+    save_every_num_seconds : `float`, optional (default = `None`)
+        The longest time, in seconds, between two checkpoints. Not supported in distributed training.
+    save_every_num_batches : `int`, optional (default = `None`)
+        The largest number of batches between two checkpoints.
+    keep_most_recent_by_count : `int`, optional (default = `2`)
+        How many complete pairs to keep. The newest is always kept.
+    keep_most_recent_by_age : `int`, optional (default = `None`)
+        Pairs younger than this number of seconds are kept besides. If both are `None`, all are kept.
+    """
+
+    def __init__(
+        self,
+        serialization_dir: Union[str, os.PathLike],
+        save_completed_epochs: bool = True,
+        save_every_num_seconds: Optional[float] = None,
+        save_every_num_batches: Optional[int] = None,
+        keep_most_recent_by_count: Optional[int] = 2,
+        keep_most_recent_by_age: Optional[int] = None,
+    ) -> None:
+        super().__init__(
+            serialization_dir,
+            save_completed_epochs=save_completed_epochs,
+            save_every_num_seconds=save_every_num_seconds,
+            save_every_num_batches=save_every_num_batches,
+            keep_most_recent_by_count=keep_most_recent_by_count,
+            keep_most_recent_by_age=keep_most_recent_by_age,
+        )
+        self._damaged: Set[PointInTime] = set()
+        if self._is_primary and os.path.isdir(self._serialization_dir):
+            for name in os.listdir(self._serialization_dir):
+                if name.endswith(".tmp") and self._parse_path(name.removesuffix(".tmp")):
+                    os.remove(os.path.join(self._serialization_dir, name))
+
+    def save_checkpoint(self, trainer: Trainer) -> None:
+        checkpoint = trainer.get_checkpoint_state()
+        if checkpoint is None:  # another process saves for all
+            return
+        point = (
+            checkpoint.trainer_state["epochs_completed"],
+            checkpoint.trainer_state["batches_in_epoch_completed"],
+        )
+        self._write(point, checkpoint)
+        self._damaged.discard(point)
+        self._last_save_time = time.time()
+        self._last_save_num_epochs_completed, self._last_save_num_batches_in_epoch_completed = point
+        if self._is_primary:
+            self._remove_old_checkpoints()
+
+    def load_checkpoint(self) -> Optional[TrainerCheckpoint]:
+        """
+        The newest checkpoint that can be read, on the CPU; `None` if there has never been one.
+        """
+        saved = self._saved_files()
+        complete = self._find_all_checkpoints()
+        for point in sorted(saved, reverse=True):
+            if point not in complete:
+                logger.warning("Passing over an incomplete checkpoint: only %s exist", saved[point])
+                continue
+            try:
+                return TrainerCheckpoint(
+                    model_state=load_state(self._model_state_path(*point)),
+                    trainer_state=load_state(self._training_state_path(*point)),
+                )
+            except DamagedFileError as error:
+                logger.warning("Passing over a damaged checkpoint: %s", error)
+                self._damaged.add(point)
+        if saved:
+            raise ConfigurationError(
+                f"no checkpoint in {self._serialization_dir} can be recovered from: expected a pair of "
+                "model_state and training_state, found only incomplete or damaged ones; delete them to "
+                f"start over: {sorted(name for names in saved.values() for name in names)}"
+            )
+        return None
+
+    def _find_all_checkpoints(self) -> Set[PointInTime]:
+        """The complete pairs, without those that `load_checkpoint` has found damaged."""
+        return {
+            point
+            for point, names in self._saved_files().items()
+            if set(self._pair(point)).issubset(names) and point not in self._damaged
+        }
+
+    def _pair(self, point: PointInTime) -> List[str]:
+        """The names of the files that make a complete checkpoint: two, or two of each process."""
+        shards = [""]
+        if self.state_is_sharded:
+            shards = [f"_w{rank}" for rank in range(dist.get_world_size())]
+        return [
+            f"{state}_e{point[0]}_b{point[1]}{shard}.th"
+            for state in ("model_state", "training_state")
+            for shard in shards
+        ]
+
+    def _parse_path(self, path: str) -> Optional[PointInTime]:
+        return self._parse_model_state_path(path) or self._parse_training_state_path(path)
+
+    def _saved_files(self) -> Dict[PointInTime, List[str]]:
+        saved: Dict[PointInTime, List[str]] = defaultdict(list)
+        if os.path.isdir(self._serialization_dir):
+            for name in sorted(os.listdir(self._serialization_dir)):
+                point = self._parse_path(name)
+                if point is not None:
+                    saved[point].append(name)
+        return saved
+
+    def _write(self, point: PointInTime, checkpoint: TrainerCheckpoint) -> None:
+        model_path = self._model_state_path(*point)
+        training_path = self._training_state_path(*point)
+        try:
+            save_state(checkpoint.model_state, model_path + ".tmp")
+            save_state(checkpoint.trainer_state, training_path + ".tmp")
+        except BaseException:
+            for path in (model_path, training_path):
+                with suppress(FileNotFoundError):
+                    os.remove(path + ".tmp")
+            raise
+        # A damaged pair may be in the way: never leave a new model beside an old training state.
+        with suppress(FileNotFoundError):
+            os.remove(training_path)
+        os.replace(model_path + ".tmp", model_path)
+        os.replace(training_path + ".tmp", training_path)
+        # The new names must be on the disk before the old checkpoints are removed from it.
+        directory = os.open(self._serialization_dir, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _remove_old_checkpoints(self) -> None:
+        if self._keep_most_recent_by_count is None and self._keep_most_recent_by_age is None:
+            return
+        complete = sorted(self._find_all_checkpoints(), reverse=True)
+        keep = set(complete[: self._keep_most_recent_by_count or 0])
+        if self._keep_most_recent_by_age is not None:
+            oldest = time.time() - self._keep_most_recent_by_age
+            keep.update(point for point in complete if self._modification_time(point) >= oldest)
+        for point, names in self._saved_files().items():
+            if complete and point < complete[0] and point not in keep:
+                for name in names:
+                    os.remove(os.path.join(self._serialization_dir, name))
+
+    def _modification_time(self, point: PointInTime) -> float:
+        return max(
+            os.path.getmtime(os.path.join(self._serialization_dir, name))
+            for name in self._pair(point)
+        )
+
+
+class DamagedFileError(Exception):
+    """A file is not the whole of what `torch.save` has written."""
+
+
+def save_state(state: Dict[str, Any], path: str) -> None:
+    """Writes `state` to `path` and returns when it is on the disk."""
+    with open(path, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_state(path: str) -> Dict[str, Any]:
+    """
+    Reads what `torch.save` has written, onto the CPU and without running code that it may hold.
+
+    Raises `DamagedFileError` if the file is not as it was written, and `ConfigurationError` if it is, but
+    holds types that `torch.load` does not allow.
+    """
+    if not has_valid_checksums(path):
+        raise DamagedFileError(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigurationError(
+            f"{path} is undamaged but holds a type that torch.load refuses; one that is to be trusted "
+            f"can be allowed with torch.serialization.add_safe_globals: {error}"
+        ) from error
+
+
+def has_valid_checksums(path: str) -> bool:
+    """Whether a file of `torch.save`, which is a zip archive, is whole and unchanged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError):
+        return False

@@ -1,0 +1,40 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.modules.im2im_encoders import SmallResnetEncoder
+from allencv.modules.im2vec_encoders import PoolingEncoder
+
+
+@pytest.mark.parametrize("encoder", [SmallResnetEncoder(), PoolingEncoder(3)])
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (3, 8, 8)])
+def test_error_names_the_encoder_both_shapes_and_the_key(encoder, shape):
+    with pytest.raises(ConfigurationError) as error:
+        encoder(torch.zeros(shape))
+    assert str(error.value) == (
+        f"{type(encoder).__name__} expects images of shape (batch, 3, height, width), got {shape}: "
+        "change its input_channels or the part before it"
+    )
+
+
+def test_check_survives_copying_and_pickling():
+    encoder = PoolingEncoder(3)
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        with pytest.raises(ConfigurationError):
+            other(torch.zeros(2, 1, 8, 8))
+
+
+def test_images_given_by_keyword_are_encoded():
+    assert PoolingEncoder(3)(images=torch.ones(2, 3, 8, 8)).shape == (2, 3)
+
+
+def test_encoder_with_the_check_can_be_exported_with_a_free_batch_size():
+    model = torch.nn.Sequential(SmallResnetEncoder(), PoolingEncoder(64)).eval()
+    batch = torch.export.Dim("batch")
+    images = torch.randn(2, 3, 32, 32)
+    exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},)).module()
+    more_images = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(exported(more_images), model(more_images))

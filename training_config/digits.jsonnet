@@ -1,0 +1,47 @@
+// Handwritten digits, 8x8 grey levels, with a ResNet-8 from scratch.
+//
+//   python scripts/make_digits.py data/digits
+//   DATA=data/digits allennlp train training_config/digits.jsonnet -s runs/digits
+local data = std.extVar("DATA");
+local batch_size = 32;
+local epochs = 6;
+local reader(transforms) = {
+  type: "image_folder",
+  color_mode: "L",
+  transforms: transforms,
+};
+
+{
+  dataset_reader: reader([
+    { type: "resize", size: [32, 32] },
+    { type: "random_crop", size: 32, padding: 4 },
+  ]),
+  validation_dataset_reader: reader([{ type: "eval", size: 32, fit: "stretch" }]),
+  train_data_path: data + "/train",
+  validation_data_path: data + "/val",
+  test_data_path: data + "/test",
+  evaluate_on_test: true,
+
+  data_loader: { type: "image", batch_size: batch_size, shuffle: true },
+  validation_data_loader: { type: "image", batch_size: 180 },
+
+  model: {
+    type: "basic_image_classifier",
+    im2im_encoder: { type: "small_resnet", input_channels: 1, widths: [16, 32, 64] },
+    im2vec_encoder: { type: "pooling", input_channels: 64 },
+    label_smoothing: 0.1,
+    pixel_mean: [0.5],
+    pixel_std: [0.25],
+  },
+
+  trainer: {
+    type: "image",
+    num_epochs: epochs,
+    validation_metric: "+accuracy",
+    optimizer: { type: "adamw", lr: 0.01, weight_decay: 0.05 },
+    learning_rate_scheduler: {
+      type: "linear_with_warmup",
+      warmup_steps: 60,
+    },
+  },
+}
