@@ -20,9 +20,7 @@ def make_digits(folder: Path) -> None:
     rest, test = train_test_split(
         np.arange(len(images)), test_size=360, stratify=digits.target, random_state=0
     )
-    train, val = train_test_split(
-        rest, test_size=180, stratify=digits.target[rest], random_state=0
-    )
+    train, val = train_test_split(rest, test_size=180, stratify=digits.target[rest], random_state=0)
     for split, indices in (("train", train), ("val", val), ("test", test)):
         for index in sorted(indices):
             path = folder / split / str(digits.target[index]) / f"{index:04d}.png"

@@ -78,7 +78,9 @@ def _check_config(config_file: Path, archive_file: Union[str, Path]) -> None:
         # Not jsonnet, whose imports could read files of this machine; AllenNLP writes plain JSON.
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"archive '{archive_file}' has no readable config: {error}") from None
+        raise ConfigurationError(
+            f"archive '{archive_file}' has no readable config: {error}"
+        ) from None
     registered = {name for names in Registrable._registry.values() for name in names}
     for key, value in _items(config):
         refused: Optional[Exception] = None

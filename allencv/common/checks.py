@@ -1,7 +1,7 @@
 from difflib import get_close_matches
 from typing import Any, Callable, Iterable, Optional
 
-from allennlp.common import FromParams, Params
+from allennlp.common import FromParams, Params, Registrable
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.from_params import infer_constructor_params
 
@@ -11,13 +11,15 @@ def not_one_of(key: str, value: Any, choices: Iterable[str]) -> ConfigurationErr
     names = sorted(choices)
     nearest = get_close_matches(str(value), names, n=3)
     ordered = nearest + [name for name in names if name not in nearest]
-    return ConfigurationError(f"{key} is {value!r}; expected one of {', '.join(ordered)}")
+    expected = f"one of {', '.join(ordered)}" if names else "nothing"
+    return ConfigurationError(f"{key} is {value!r}; expected {expected}")
 
 
 class CheckedFromParams(FromParams):
     """
-    Refuses a config's unknown keys with the known ones, nearest first. For the bases of parts whose
-    constructors hand `**kwargs` on, where AllenNLP would end in a TypeError about `__init__`.
+    A base of parts whose mistakes in a config are answered with what could have been meant: an
+    unknown "type" with the registered names, an unknown key with the known ones, nearest first.
+    AllenNLP alone would end in a TypeError about `__init__` where a constructor takes `**kwargs`.
     """
 
     @classmethod
@@ -28,11 +30,18 @@ class CheckedFromParams(FromParams):
         constructor_to_inspect: Optional[Callable] = None,
         **extras: Any,
     ) -> Any:
-        if constructor_to_inspect is not None:
-            known = set(infer_constructor_params(cls, constructor_to_inspect)) - {"self", "kwargs"}
-            for key in params.params:
-                if key not in known:
-                    raise not_one_of(f"a key of {params.history or cls.__name__}", key, known)
+        if isinstance(params, Params):
+            place = f"{params.history.rstrip('.')}." if params.history else ""
+            if constructor_to_inspect is None:
+                registered = Registrable._registry.get(cls, {})
+                name = params.get("type", cls.default_implementation)
+                if registered and name not in registered and "." not in str(name):
+                    raise not_one_of(f"{place}type", name, registered)
+            else:
+                known = infer_constructor_params(cls, constructor_to_inspect)
+                for key in params.params:
+                    if key not in known or key in ("self", "kwargs"):
+                        raise not_one_of(f"a key of {place or cls.__name__}", key, known)
         return super().from_params(
             params,
             constructor_to_call=constructor_to_call,

@@ -100,13 +100,14 @@ class BasicImageClassifier(Model):
         if top_k is not None:
             if not 1 <= top_k <= self._num_labels:
                 raise ConfigurationError(
-                    f"model.top_k is {top_k}; expected 1 to {self._num_labels}, the number of classes"
+                    f"model.top_k is {top_k}; expected 1 to {self._num_labels}, the number of "
+                    "classes"
                 )
             self._metrics[f"top_{top_k}_accuracy"] = TopKAccuracy(top_k)
         if initializer is not None:
             initializer(self)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         image: torch.Tensor,
         label: Optional[torch.Tensor] = None,
@@ -152,8 +153,8 @@ class BasicImageClassifier(Model):
         mean, std = self._pixel_mean, self._pixel_std
         if len(mean) not in (1, channels) or len(std) not in (1, channels):
             raise ConfigurationError(
-                f"model.pixel_mean and model.pixel_std have {len(mean)} and {len(std)} numbers, but "
-                f"the images have {channels} channels"
+                f"model.pixel_mean and model.pixel_std have {len(mean)} and {len(std)} numbers, "
+                f"but the images have {channels} channels"
             )
         scale = 1 / (255 * std)
         shift = -mean / std

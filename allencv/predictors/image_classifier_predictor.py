@@ -1,6 +1,6 @@
 import base64
 import binascii
-from os import PathLike
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
@@ -88,9 +88,9 @@ class ImageClassifierPredictor(Predictor):
         return self._dataset_reader.text_to_instance(value)
 
     @classmethod
-    def from_path(  # type: ignore[override]
+    def from_path(
         cls,
-        archive_path: Union[str, PathLike],
+        archive_path: Union[str, Path],
         predictor_name: Optional[str] = None,
         cuda_device: int = -1,
         dataset_reader_to_load: str = "validation",

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from allencv.runtime.errors import ImageError
 
 ImageSource = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
-"""A path, the bytes of an image file, a PIL image, or a uint8 array `(height, width[, channels])`."""
+"""A path, the bytes of a file, a PIL image, or a uint8 array `(height, width[, channels])`."""
 
 COLOR_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 """The colour modes that a network can ask for, and their number of channels."""

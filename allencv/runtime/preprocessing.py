@@ -94,4 +94,4 @@ class Preprocessing:
 
 
 def _centred(size: int, target: int) -> int:
-    return int(round((size - target) / 2.0))
+    return round((size - target) / 2)

@@ -19,23 +19,63 @@ logger = logging.getLogger(__name__)
 PointInTime = Tuple[int, int]
 
 
+class DamagedFileError(Exception):
+    """A file is not the whole of what `torch.save` has written."""
+
+
+def save_state(state: Dict[str, Any], path: str) -> None:
+    """Writes `state` to `path` and returns when it is on the disk."""
+    with open(path, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_state(path: str) -> Dict[str, Any]:
+    """
+    Reads what `torch.save` has written, onto the CPU and without running code that it may hold.
+
+    Raises `DamagedFileError` if the file is not as it was written, and `ConfigurationError` if it
+    is, but holds types that `torch.load` does not allow.
+    """
+    if not has_valid_checksums(path):
+        raise DamagedFileError(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        raise ConfigurationError(
+            f"{path} is undamaged but holds what torch.load refuses: {refused}; expected tensors, "
+            "plain values and types allowed with torch.serialization.add_safe_globals"
+        ) from error
+
+
+def has_valid_checksums(path: str) -> bool:
+    """Whether a file of `torch.save`, which is a zip archive, is whole and unchanged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError):
+        return False
+
+
 @Checkpointer.register("default", exist_ok=True)
 class AtomicCheckpointer(Checkpointer):
     """
-    Saves the states of model and trainer so that a crash, a kill or a full disk at any moment leaves a
-    checkpoint to recover from.
+    Saves the states of model and trainer so that a crash, a kill or a full disk at any moment
+    leaves a checkpoint to recover from.
 
     Stands in for AllenNLP's class (`training/checkpointer.py`), which
 
-    - writes its two files in place and reads only the newest of them: a crash while writing ends every
-      later `--recover`, though older checkpoints are whole;
+    - writes its two files in place and reads only the newest of them: a crash while writing ends
+      every later `--recover`, though older checkpoints are whole;
     - does not write a file that exists, so a damaged one is never repaired;
     - removes `e0_b10` to `e0_b19` along with `e0_b1`;
     - finds nothing in a folder whose name holds a `[`, and starts over.
 
-    Here both files are written under temporary names, flushed to the disk and then renamed, the model's
-    first: where the training state exists, the pair is complete. When loading, incomplete and damaged
-    pairs are passed over with a warning. File names are AllenNLP's.
+    Here both files are written under temporary names, flushed to the disk and then renamed, the
+    model's first: where the training state exists, the pair is complete. When loading, incomplete
+    and damaged pairs are passed over with a warning. File names are AllenNLP's.
 
     Registered as a `Checkpointer` with name "default".
 
@@ -46,13 +86,15 @@ class AtomicCheckpointer(Checkpointer):
     save_completed_epochs : `bool`, optional (default = `True`)
         Whether to save at the end of each epoch.
     save_every_num_seconds : `float`, optional (default = `None`)
-        The longest time, in seconds, between two checkpoints. Not supported in distributed training.
+        The longest time, in seconds, between two checkpoints. Not supported in distributed
+        training.
     save_every_num_batches : `int`, optional (default = `None`)
         The largest number of batches between two checkpoints.
     keep_most_recent_by_count : `int`, optional (default = `2`)
         How many complete pairs to keep. The newest is always kept.
     keep_most_recent_by_age : `int`, optional (default = `None`)
-        Pairs younger than this number of seconds are kept besides. If both are `None`, all are kept.
+        Pairs younger than this number of seconds are kept besides. If both are `None`, all are
+        kept.
     """
 
     def __init__(
@@ -97,6 +139,7 @@ class AtomicCheckpointer(Checkpointer):
         """
         The newest checkpoint that can be read, on the CPU; `None` if there has never been one.
         """
+        self._damaged.clear()
         saved = self._saved_files()
         complete = self._find_all_checkpoints()
         for point in sorted(saved, reverse=True):
@@ -112,10 +155,11 @@ class AtomicCheckpointer(Checkpointer):
                 logger.warning("Passing over a damaged checkpoint: %s", error)
                 self._damaged.add(point)
         if saved:
+            files = sorted(name for names in saved.values() for name in names)
             raise ConfigurationError(
-                f"no checkpoint in {self._serialization_dir} can be recovered from: expected a pair of "
-                "model_state and training_state, found only incomplete or damaged ones; delete them to "
-                f"start over: {sorted(name for names in saved.values() for name in names)}"
+                f"no checkpoint in {self._serialization_dir} can be recovered from; expected a "
+                "whole pair of model_state and training_state, found incomplete or damaged ones. "
+                f"To start over, delete {files}"
             )
         return None
 
@@ -191,42 +235,3 @@ class AtomicCheckpointer(Checkpointer):
             os.path.getmtime(os.path.join(self._serialization_dir, name))
             for name in self._pair(point)
         )
-
-
-class DamagedFileError(Exception):
-    """A file is not the whole of what `torch.save` has written."""
-
-
-def save_state(state: Dict[str, Any], path: str) -> None:
-    """Writes `state` to `path` and returns when it is on the disk."""
-    with open(path, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def load_state(path: str) -> Dict[str, Any]:
-    """
-    Reads what `torch.save` has written, onto the CPU and without running code that it may hold.
-
-    Raises `DamagedFileError` if the file is not as it was written, and `ConfigurationError` if it is, but
-    holds types that `torch.load` does not allow.
-    """
-    if not has_valid_checksums(path):
-        raise DamagedFileError(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ConfigurationError(
-            f"{path} is undamaged but holds a type that torch.load refuses; one that is to be trusted "
-            f"can be allowed with torch.serialization.add_safe_globals: {error}"
-        ) from error
-
-
-def has_valid_checksums(path: str) -> bool:
-    """Whether a file of `torch.save`, which is a zip archive, is whole and unchanged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError):
-        return False

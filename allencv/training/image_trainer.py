@@ -2,6 +2,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import random
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
@@ -16,7 +17,7 @@ from allennlp.models import Model
 from allennlp.nn.parallel import DdpAccelerator
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training import util as training_util
-from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.callbacks import ConsoleLoggerCallback, TrainerCallback
 from allennlp.training.checkpointer import Checkpointer
 from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
@@ -26,7 +27,7 @@ from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams, not_one_of
-from allencv.training.checkpointer import AtomicCheckpointer
+from allencv.training.checkpointer import AtomicCheckpointer, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -69,20 +70,31 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         model: Model,
         optimizer: torch.optim.Optimizer,
         data_loader: DataLoader,
+        serialization_dir: Optional[str] = None,
+        callbacks: Optional[List[TrainerCallback]] = None,
+        enable_default_callbacks: bool = True,
         use_amp: bool = False,
         amp_dtype: Optional[str] = None,
         grad_scaling: bool = True,
         run_confidence_checks: bool = False,
         **kwargs: Any,
     ) -> None:
+        callbacks = list(callbacks or [])
+        if enable_default_callbacks and ConsoleLoggerCallback not in map(type, callbacks):
+            # AllenNLP's default prints the pixels of the first batch.
+            callbacks.append(ConsoleLoggerCallback(serialization_dir, should_log_inputs=False))
         # AllenNLP's own mixed precision stays off: torch.cuda.amp is deprecated and refuses a CPU.
         super().__init__(
             model,
             optimizer,
             data_loader,
+            serialization_dir=serialization_dir,
+            callbacks=callbacks,
+            enable_default_callbacks=enable_default_callbacks,
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
+        self._scaler: Optional[torch.amp.GradScaler] = None
         self._amp_dtype = self._choose_amp_dtype(amp_dtype) if use_amp else None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
@@ -195,14 +207,46 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._moving_average.apply(step)
         return grad_norm
 
+    def _save_model_state(self, path: str) -> None:
+        # Not in place: the file may be a hard link to a checkpoint.
+        module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
+        save_state(module.state_dict(), path + ".tmp")
+        os.replace(path + ".tmp", path)
+
+    def _maybe_restore_checkpoint(self) -> None:
+        super()._maybe_restore_checkpoint()
+        if self._start_after_epochs_completed == 0:
+            return
+        # AllenNLP makes best.th after the checkpoint of its epoch, which does not know of it yet. A
+        # run that was cut off in between has lost the file, or has that of an earlier epoch.
+        best = os.path.join(self._serialization_dir, "best.th")
+        at_end_of_epoch = self._start_after_batches_in_epoch_completed == 0
+        if at_end_of_epoch and self._primary and self._metric_tracker.is_best_so_far():
+            with self._averaged():
+                self._save_model_state(best)
+        if self._distributed:
+            dist.barrier()
+        if os.path.exists(best):
+            self._best_model_filename = best
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Puts the moving averages in the place of the weights, if there are any."""
+        if self._moving_average is None:
+            yield
+            return
+        self._moving_average.assign_average_value()
+        try:
+            yield
+        finally:
+            self._moving_average.restore()
+
     def _validation_loss(self, epoch: int) -> Tuple[float, Optional[float], int]:
         if self._validation_data_loader is None:
             raise ConfigurationError("validation needs validation_data_path in the config")
         logger.info("Validating")
         self._pytorch_model.eval()
-        if self._moving_average is not None:
-            self._moving_average.assign_average_value()
-        try:
+        with self._averaged():
             losses = _Losses(self.cuda_device)
             batches = self._validation_data_loader
             progress = Tqdm.tqdm(batches) if self._primary else batches
@@ -226,9 +270,6 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                         is_primary=self._primary,
                     )
             return losses.total.item(), None, losses.count
-        finally:
-            if self._moving_average is not None:
-                self._moving_average.restore()
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""
@@ -264,16 +305,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _choose_amp_dtype(self, name: Optional[str]) -> torch.dtype:
         on_cpu = self.cuda_device.type == "cpu"
         if name is None:
-            return (
-                torch.bfloat16 if on_cpu or torch.cuda.is_bf16_supported() else torch.float16
-            )
+            return torch.bfloat16 if on_cpu or torch.cuda.is_bf16_supported() else torch.float16
         choices = ["bfloat16"] if on_cpu else list(AMP_DTYPES)
         if name not in choices:
             raise not_one_of(f"trainer.amp_dtype on a {self.cuda_device.type}", name, choices)
         return AMP_DTYPES[name]
 
     @classmethod
-    def from_partial_objects(  # type: ignore[override]
+    def from_partial_objects(
         cls,
         model: Model,
         serialization_dir: str,
@@ -324,11 +363,11 @@ class _ResumableState(TrainerCallback):
         self._saved: Optional[Dict[str, Any]] = None
 
     def state_dict(self) -> Dict[str, Any]:
-        kind, keys, position, has_gauss, gauss = numpy.random.get_state()
+        kind, keys, position, has_gauss, gauss = numpy.random.get_state(legacy=True)
         scaler = self.trainer._scaler
         return {
             "python": random.getstate(),
-            "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
+            "numpy": (kind, list(map(int, keys)), position, has_gauss, gauss),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -343,7 +382,7 @@ class _ResumableState(TrainerCallback):
         if not saved:
             return
         random.setstate(saved["python"])
-        numpy.random.set_state(saved["numpy"])
+        numpy.random.set_state(saved["numpy"])  # noqa: NPY002
         torch.set_rng_state(saved["torch"])
         if len(saved["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(saved["cuda"])
@@ -362,7 +401,7 @@ class _Losses:
 
     def add(self, outputs: List[Dict[str, torch.Tensor]]) -> None:
         """Adds the batches of one step, whose losses are shares of the step's."""
-        self._last = {"batch_loss": sum(each["loss"].detach() for each in outputs)}
+        self._last = {"batch_loss": torch.stack([each["loss"].detach() for each in outputs]).sum()}
         self.total += self._last["batch_loss"]
         self.count += 1
         if "reg_loss" in outputs[0]:

@@ -8,14 +8,14 @@ from allennlp.training.moving_average import MovingAverage, NamedParameter
 @MovingAverage.register("exponential", exist_ok=True)
 class ExponentialMovingAverage(MovingAverage):
     """
-    Keeps an exponential moving average (EMA) of the parameters, which validation uses in their place:
-    `average = decay * average + (1 - decay) * parameter` after every step.
+    Keeps an exponential moving average (EMA) of the parameters, which validation uses in their
+    place: `average = decay * average + (1 - decay) * parameter` after every step.
 
     Stands in for AllenNLP's class, whose state holds the parameters themselves
-    (`training/moving_average.py`). After `--recover` it averages the loaded copies, which nobody trains,
-    and gives its averages to them: the model is validated and saved without. Here the state holds the
-    averages alone; one that AllenNLP's class has saved can be loaded too. All parameters are averaged
-    in one fused call.
+    (`training/moving_average.py`). After `--recover` it averages the loaded copies, which nobody
+    trains, and gives its averages to them: the model is validated and saved without. Here the state
+    holds the averages alone; one that AllenNLP's class has saved can be loaded too. All parameters
+    are averaged in one fused call.
 
     Registered as a `MovingAverage` with name "exponential".
 
@@ -64,8 +64,9 @@ class ExponentialMovingAverage(MovingAverage):
         loaded = state_dict["shadows"]
         if loaded.keys() != self._shadows.keys():
             raise ConfigurationError(
-                f"the saved moving average lacks {sorted(self._shadows.keys() - loaded.keys())} and has "
-                f"{sorted(loaded.keys() - self._shadows.keys())} besides; expected the trainable "
+                "the saved moving average lacks "
+                f"{sorted(self._shadows.keys() - loaded.keys())} and has besides "
+                f"{sorted(loaded.keys() - self._shadows.keys())}; expected the trainable "
                 'parameters of this model (keys "model" and "trainer.no_grad")'
             )
         for name, shadow in self._shadows.items():

@@ -64,8 +64,8 @@ class TrainImageModel(TrainModel):
 
 def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
     """
-    Compares the labels of the training data with those of another split, where the loaders know them
-    without reading anything, as the "image" loader does.
+    Compares the labels of the training data with those of another split, where the loaders know
+    them without reading anything, as the "image" loader does.
 
     # Raises
 
@@ -90,4 +90,3 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
             other.data_path,
             ", ".join(missing),
         )
-

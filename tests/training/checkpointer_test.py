@@ -107,7 +107,9 @@ def test_a_checkpoint_is_removed_alone(tmp_path):
 
 def test_all_are_kept_if_nothing_limits_them(tmp_path):
     points = [(0, 1), (0, 2), (1, 0)]
-    save(tmp_path, *points, checkpointer=AtomicCheckpointer(tmp_path, keep_most_recent_by_count=None))
+    save(
+        tmp_path, *points, checkpointer=AtomicCheckpointer(tmp_path, keep_most_recent_by_count=None)
+    )
     assert sorted(os.listdir(tmp_path)) == names(*points)
 
 
@@ -122,9 +124,19 @@ def test_young_ones_are_kept_besides(tmp_path):
 
 def test_the_newest_is_never_removed(tmp_path):
     for count, age in [(0, None), (None, 0), (0, 0)]:
-        save(tmp_path, (1, 0), (2, 0), checkpointer=AtomicCheckpointer(tmp_path, True, None, None, count, age))
+        save(
+            tmp_path,
+            (1, 0),
+            (2, 0),
+            checkpointer=AtomicCheckpointer(tmp_path, True, None, None, count, age),
+        )
         assert sorted(os.listdir(tmp_path))[-2:] == names((2, 0))[-2:]
         assert loaded_point(AtomicCheckpointer(tmp_path)) == (2, 0)
+
+
+def test_a_checkpoint_of_allennlps_class_is_loaded(tmp_path):
+    save(tmp_path, (1, 0), (2, 0), checkpointer=AllenNLPCheckpointer(tmp_path))
+    assert loaded_point(AtomicCheckpointer(tmp_path)) == (2, 0)
 
 
 def test_a_folder_with_brackets_in_its_name(tmp_path):
@@ -204,7 +216,7 @@ def test_nothing_but_damaged_checkpoints_is_an_error(tmp_path):
     save(tmp_path, (1, 0), (2, 0))
     cut(tmp_path / "model_state_e1_b0.th", 10)
     os.remove(tmp_path / "training_state_e2_b0.th")
-    message = "delete them to start over: .*model_state_e1_b0.th.*model_state_e2_b0.th"
+    message = r"delete \[.*model_state_e1_b0\.th.*model_state_e2_b0\.th"
     with pytest.raises(ConfigurationError, match=message):
         AtomicCheckpointer(tmp_path).load_checkpoint()
 
@@ -213,7 +225,7 @@ def test_an_undamaged_file_that_torch_refuses_is_an_error(tmp_path):
     save(tmp_path, (1, 0), (2, 0))
     path = tmp_path / "training_state_e2_b0.th"
     torch.save({"metric": np.array([1.0])}, path)
-    with pytest.raises(ConfigurationError, match="e2_b0.th is undamaged .*add_safe_globals"):
+    with pytest.raises(ConfigurationError, match=r"e2_b0\.th is undamaged .*ndarray"):
         AtomicCheckpointer(tmp_path).load_checkpoint()
 
 

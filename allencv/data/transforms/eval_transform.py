@@ -38,11 +38,14 @@ class EvalTransform(ImageTransform):
         crop_ratio: float = 0.875,
         interpolation: str = "bilinear",
     ) -> None:
-        sides = [size, size] if isinstance(size, int) else list(size)
-        if len(sides) != 2:
-            raise ConfigurationError(f"eval.size is {size}; expected a number or [height, width]")
         try:
-            self.preprocessing = Preprocessing(*sides, fit, crop_ratio, interpolation)
+            height, width = (size, size) if isinstance(size, int) else size
+        except (TypeError, ValueError):
+            raise ConfigurationError(
+                f"transform 'eval': size is {size!r}; expected a number or [height, width]"
+            ) from None
+        try:
+            self.preprocessing = Preprocessing(height, width, fit, crop_ratio, interpolation)
         except ValueError as error:
             raise ConfigurationError(f"transform 'eval': {error}") from None
 

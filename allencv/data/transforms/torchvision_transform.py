@@ -140,8 +140,8 @@ class TorchvisionTransform(ImageTransform):
                 f"{name} cannot be made with {self.arguments}: {type(error).__name__}: {error}"
             ) from error
 
-        # torchvision's own `forward` is made for nested samples with boxes and masks. For a tensor
-        # we take its steps ourselves, in `__call__`, unless a class has another `forward`.
+        # torchvision's `forward` finds the image among boxes and masks in nested samples. Where it
+        # is that one, `__call__` takes the steps that are left for a tensor.
         forward = self.torchvision_class.forward
         self._has_probability = forward is v2.RandomHorizontalFlip.forward
         self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
@@ -163,9 +163,7 @@ class TorchvisionTransform(ImageTransform):
             raise ConfigurationError(f"{path} is {value!r}; expected a list of image transforms")
         # torchvision takes "64" for a sequence, of "6" and "4".
         if isinstance(value, str) and key not in ("padding_mode", "value"):
-            raise ConfigurationError(
-                f"{path} is {value!r}; expected a number or a list, not a string"
-            )
+            raise ConfigurationError(f"{path} is {value!r}; expected a number or a list")
         return value
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -175,10 +173,9 @@ class TorchvisionTransform(ImageTransform):
         if self._has_probability and torch.rand(1) >= transform.p:
             return image
         params = transform.make_params([image])
-        if not self._draws_first:  # nothing to draw, or it draws while it transforms
+        if not self._draws_first:  # it may draw while it transforms, as GaussianNoise does
             return transform.transform(image, params)
-        # Nothing is drawn from here on, so torch's calls can be spared the way through a
-        # `random_source`.
+        # Nothing is drawn from here on: spare torch's calls the way through a `random_source`.
         with torch._C.DisableTorchFunction():
             return transform.transform(image, params)
 

@@ -3,10 +3,11 @@ from typing import Optional
 import torch
 from allennlp.common import Registrable
 
+from allencv.common.checks import CheckedFromParams
 from allencv.modules.input_check import check_input_channels
 
 
-class Im2ImEncoder(torch.nn.Module, Registrable):
+class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     """
     An `Im2ImEncoder` is a `Module` that takes a batch of images and returns a batch of feature
     images. Input shape: `(batch, channels, height, width)`, floats, normalised; output shape:

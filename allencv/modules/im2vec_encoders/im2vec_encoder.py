@@ -1,10 +1,11 @@
 import torch
 from allennlp.common import Registrable
 
+from allencv.common.checks import CheckedFromParams
 from allencv.modules.input_check import check_input_channels
 
 
-class Im2VecEncoder(torch.nn.Module, Registrable):
+class Im2VecEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     """
     An `Im2VecEncoder` is a `Module` that takes a batch of (feature) images and returns one vector
     for each. Input shape: `(batch, channels, height, width)`; output shape: `(batch, dim)`.

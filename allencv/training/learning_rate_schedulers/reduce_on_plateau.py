@@ -17,8 +17,8 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
     Lowers the learning rate when the validation metric has stopped improving, with
     [PyTorch's `ReduceLROnPlateau`](https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html).
 
-    Stands in for AllenNLP's class, which hands PyTorch the argument `verbose` that it no longer takes
-    (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`) and so cannot be built.
+    Stands in for AllenNLP's class, which hands PyTorch the argument `verbose` that it no longer
+    takes (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`) and so cannot be built.
 
     Registered as a `LearningRateScheduler` with name "reduce_on_plateau".
 

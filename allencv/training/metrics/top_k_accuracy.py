@@ -12,8 +12,8 @@ class TopKAccuracy(Metric):
     The share of predictions whose gold label is among the `top_k` highest scores.
 
     The counts stay on the device of the predictions until `get_metric` reads them, so a call never
-    makes the host wait for the device. For the same reason labels are not checked: one that is no class
-    (such as -100) counts as wrong, unless it is masked.
+    makes the host wait for the device. For the same reason labels are not checked: one that is no
+    class (such as -100) counts as wrong, unless it is masked.
 
     Among equal scores the ones that `torch.argmax` (for `top_k` 1) or `torch.topk` picks count.
 
@@ -62,8 +62,8 @@ class TopKAccuracy(Metric):
             gold_labels = gold_labels.argmax(-1)
         if gold_labels.shape != predictions.shape[:-1] or gold_labels.is_floating_point():
             raise ConfigurationError(
-                f"gold_labels are {gold_labels.dtype} of shape {tuple(gold_labels.shape)}; expected "
-                f"integers of shape {tuple(predictions.shape[:-1])} or floats of shape "
+                f"gold_labels are {gold_labels.dtype} of shape {tuple(gold_labels.shape)}; "
+                f"expected integers of shape {tuple(predictions.shape[:-1])} or floats of shape "
                 f"{tuple(predictions.shape)}"
             )
         if mask is not None and mask.shape != gold_labels.shape:
@@ -88,9 +88,9 @@ class TopKAccuracy(Metric):
         The accuracy since the last reset, 0 before the first prediction.
 
         In distributed training `reset=True` sums the counts of all processes, so every process must
-        call it, as the trainer does at the end of an epoch. With `reset=False` this is the accuracy of
-        this process alone: in the middle of an epoch the processes may have seen different numbers of
-        batches, and one that waited for the others could wait forever.
+        call it, as the trainer does at the end of an epoch. With `reset=False` this is the accuracy
+        of this process alone: in the middle of an epoch the processes may have seen different
+        numbers of batches, and one that waited for the others could wait forever.
         """
         counts = torch.tensor([int(self._correct), int(self._total)])
         if reset:

@@ -9,8 +9,8 @@ from allennlp.common import Params, Registrable
 from allennlp.training.callbacks import TrainerCallback
 from allennlp.training.callbacks.wandb import WandBCallback as AllenNLPWandBCallback
 
-from allencv.training.callbacks import wandb as module
 from allencv.training.callbacks import WandBCallback
+from allencv.training.callbacks import wandb as module
 
 wandb = pytest.importorskip("wandb")
 

@@ -48,7 +48,7 @@ def test_every_argument_of_allennlps_class_is_taken():
     params = {"threshold": 0.1, "threshold_mode": "abs", "cooldown": 2, "min_lr": [0.4], "eps": 0.0}
     with pytest.warns(DeprecationWarning, match="verbose"):
         scheduler = build(sgd, verbose=True, patience=0, **params)
-    # 0.95 is no improvement by 0.1; then two epochs of cooldown; then the rate may not fall below 0.4.
+    # 0.95 is no improvement by 0.1; then come two epochs of cooldown; 0.4 is the lowest rate.
     assert rates(scheduler, sgd, [1.0, 0.95, 1, 1, 1]) == pytest.approx([1, 0.4, 0.4, 0.4, 0.4])
 
 

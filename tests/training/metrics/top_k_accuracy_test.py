@@ -115,8 +115,8 @@ class NoHostSync(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         waits = any(name in str(func) for name in self.SYNCS)
-        moves = "_to_copy" in str(func) and "device" in kwargs
-        assert not waits and not moves, f"{func} waits for the device"
+        waits |= "_to_copy" in str(func) and "device" in kwargs
+        assert not waits, f"{func} waits for the device"
         return func(*args, **kwargs)
 
 
@@ -141,7 +141,7 @@ def test_allennlps_own_accuracy_still_waits():
 
 
 def count_batches(rank, rendezvous, results):
-    """One of two processes: the first sees two batches and reads between them, the second sees one."""
+    """One of two processes: the first sees two batches, the second sees one."""
     torch.distributed.init_process_group("gloo", init_method=rendezvous, world_size=2, rank=rank)
     metric = TopKAccuracy()
     metric(LOGITS[:1], LABELS[:1])

@@ -1,0 +1,77 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Optional
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+# One thread each: the tests' networks are tiny, and the machine may be small.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def write_images(
+    root: Path, counts: Dict[str, int], size: int = 40, suffix: str = ".jpg", seed: int = 0
+) -> Path:
+    """
+    A folder with a folder of images for each class. Each class has a colour of its own, so that a
+    small network learns to tell them apart.
+    """
+    random = np.random.default_rng(seed)
+    for index, (label, count) in enumerate(counts.items()):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            height, width = random.integers(size, 2 * size, 2)
+            pixels = random.integers(0, 100, (height, width, 3))
+            pixels[:, :, index % 3] += 120
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(root / label / f"{number:03d}{suffix}", quality=90)
+    return root
+
+
+@pytest.fixture(scope="session")
+def cats_and_dogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
+    root = tmp_path_factory.mktemp("PetImages")
+    for seed, (split, count) in enumerate({"train": 12, "val": 5, "test": 4}.items()):
+        write_images(root / split, {"Cat": count, "Dog": count}, seed=seed)
+    return root
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would."""
+
+    def run(
+        *arguments: object,
+        cwd: Optional[Path] = None,
+        env: Optional[Dict[str, str]] = None,
+        fails: bool = False,
+    ) -> "subprocess.CompletedProcess[str]":
+        command = [str(Path(sys.executable).parent / str(arguments[0])), *map(str, arguments[1:])]
+        result = subprocess.run(
+            command,
+            cwd=cwd or ROOT,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        output = f"{' '.join(command)}\n{result.stdout[-6000:]}\n{result.stderr[-6000:]}"
+        assert (result.returncode != 0) == fails, output
+        return result
+
+    return run
+
+
+def same_tensors(first: Iterable, second: Iterable) -> bool:
+    """Whether two state dicts hold the same names and the same bits."""
+    first, second = dict(first), dict(second)
+    return first.keys() == second.keys() and all(first[k].equal(second[k]) for k in first)

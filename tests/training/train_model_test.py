@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from tests.conftest import write_images
+from tests.experiments import experiment
+
+
+def test_evaluate_on_test_writes_the_metrics_of_evaluate(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    config = experiment(
+        cats_and_dogs, test_data_path=str(cats_and_dogs / "test"), evaluate_on_test=True
+    )
+    model = train_model(Params(config), tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 0 <= metrics["test_accuracy"] <= 1
+    assert metrics["test_loss"] > 0
+    assert model is not None
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_label_that_training_lacks_is_explained_at_once(tmp_path: Path, split: str) -> None:
+    for name in ("train", "val"):
+        write_images(tmp_path / name, {"Cat": 2, "Dog": 2})
+    other = write_images(tmp_path / "other", {"Cat": 2, "Bird": 2})
+    config = experiment(tmp_path, **{f"{split}_data_path": str(other)})
+    with pytest.raises(ConfigurationError) as error:
+        train_model(Params(config), tmp_path / "run")
+    assert f"1 labels of {split}_data_path ({other}) are not in train_data_path" in str(error.value)
+    assert "Bird; training knows Cat, Dog" in str(error.value)
+
+
+def test_a_label_without_validation_images_is_a_warning(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"Cat": 2, "Dog": 2, "Bird": 2})
+    write_images(tmp_path / "val", {"Cat": 2, "Dog": 2})
+    train_model(Params(experiment(tmp_path, trainer__num_epochs=1)), tmp_path / "run")
+    log = (tmp_path / "run" / "out.log").read_text()
+    assert "1 labels of train_data_path have no image in validation_data_path" in log
+
+
+def test_a_label_outside_of_the_given_vocabulary_is_explained_at_once(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"Cat": 2, "Dog": 2})
+    write_images(tmp_path / "val", {"Cat": 2, "Bird": 2})
+    config = experiment(tmp_path, datasets_for_vocab_creation=["train"])
+    with pytest.raises(ConfigurationError, match=r"label 'Bird' of .*/val/Bird/000.jpg is not in"):
+        train_model(Params(config), tmp_path / "run")
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        write_images(tmp_path / name, {"Cat": 2})
+    with pytest.raises(ConfigurationError, match=r"two classes or more.*\(Cat\)"):
+        train_model(Params(experiment(tmp_path)), tmp_path / "run")
