@@ -363,7 +363,7 @@ class _ResumableState(TrainerCallback):
         self._saved: Optional[Dict[str, Any]] = None
 
     def state_dict(self) -> Dict[str, Any]:
-        kind, keys, position, has_gauss, gauss = numpy.random.get_state(legacy=True)
+        kind, keys, position, has_gauss, gauss = numpy.random.get_state()  # noqa: NPY002
         scaler = self.trainer._scaler
         return {
             "python": random.getstate(),

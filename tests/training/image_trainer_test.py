@@ -117,6 +117,47 @@ def test_nothing_is_decoded_to_get_back_to_a_finished_epoch(
     assert len(decoded) == 24 + 10  # the third epoch and its validation
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_best_model_lost_in_a_crash_is_made_again(
+    cats_and_dogs: Path, tmp_path: Path, averaged: bool
+) -> None:
+    """AllenNLP removes best.th before it makes the new one, after it has written the checkpoint."""
+    average = {"trainer__moving_average": {"decay": 0.9}} if averaged else {}
+    config = experiment(cats_and_dogs, trainer__callbacks=["pull_plug"], **average)
+    PullPlug.at = (1, 1)
+    with pytest.raises(PulledPlug):
+        train(config, tmp_path)
+    best = torch.load(tmp_path / "best.th")
+    (tmp_path / "best.th").unlink()
+    with pytest.raises(PulledPlug):
+        train(config, tmp_path, recover=True)
+    assert same_tensors(torch.load(tmp_path / "best.th"), best)
+    checkpoint = torch.load(tmp_path / "model_state_e1_b0.th")
+    assert same_tensors(checkpoint, best) != averaged
+
+
+def test_the_best_model_of_before_the_interruption_is_returned(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    """With AllenNLP's trainer the last model is returned if the best came before."""
+    config = experiment(
+        cats_and_dogs,
+        trainer__callbacks=["pull_plug"],
+        trainer__validation_metric="-accuracy",  # so that learning makes it worse
+        trainer__optimizer={"type": "adamw", "lr": 0.003},
+    )
+    PullPlug.at = (1, 1)
+    with pytest.raises(PulledPlug):
+        train(config, tmp_path)
+    PullPlug.at = (-1, -1)
+    model = train_model(Params(config), tmp_path, recover=True)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    best = torch.load(tmp_path / "best.th")
+    assert same_tensors(model.state_dict(), best)
+    last = torch.load(tmp_path / "model_state_e3_b0.th")
+    assert same_tensors(best, last) == (metrics["best_epoch"] == 2)
+
+
 def test_a_loader_of_allennlps_is_recovered_too(cats_and_dogs: Path, tmp_path: Path) -> None:
     config = experiment(
         cats_and_dogs,

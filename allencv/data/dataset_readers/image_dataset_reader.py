@@ -1,14 +1,15 @@
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Union
 
 import torch
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.data import DatasetReader, Field, Instance
 from allennlp.data.fields import LabelField, MetadataField
 
 from allencv.common.checks import CheckedFromParams, not_one_of
 from allencv.data.fields import ImageField
-from allencv.data.transforms import ImageTransform
-from allencv.runtime import COLOR_MODES, ImageSource
+from allencv.data.transforms import Compose, ImageTransform
+from allencv.runtime import COLOR_MODES, ImageError, ImageSource
 
 
 class Sample(NamedTuple):
@@ -48,36 +49,33 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         max_instances: Optional[int] = None,
         serialization_dir: Optional[str] = None,
     ) -> None:
+        if color_mode not in COLOR_MODES:
+            raise not_one_of("dataset_reader.color_mode", color_mode, COLOR_MODES)
+        if max_instances is not None and max_instances < 1:
+            raise ConfigurationError(
+                f"dataset_reader.max_instances is {max_instances}; expected at least 1"
+            )
         super().__init__(
             max_instances=max_instances,
             manual_distributed_sharding=True,
             manual_multiprocess_sharding=True,
             serialization_dir=serialization_dir,
         )
-        if color_mode not in COLOR_MODES:
-            raise not_one_of("dataset_reader.color_mode", color_mode, COLOR_MODES)
         self.transforms = list(transforms or [])
         self.color_mode = color_mode
         self.label_namespace = label_namespace
+        # The fields hold this and not the reader: they are copied and sent to other processes.
+        self._transform = Compose(self.transforms) if self.transforms else None
 
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
         """Lists what is at `file_path`, always in the same order, without decoding anything."""
         raise NotImplementedError
 
-    def read_all(self, file_path: Any) -> Iterator[Instance]:
-        """
-        Reads every instance, whatever the rank or worker: `read` gives each of these its share.
-        """
-        for index, sample in enumerate(self.read_samples(file_path)):
-            if index == self.max_instances:
-                return
-            yield self.text_to_instance(*sample)
-
     def _read(self, file_path: Any) -> Iterator[Instance]:
         for sample in self.shard_iterable(self.read_samples(file_path)):
             yield self.text_to_instance(*sample)
 
-    def text_to_instance(  # type: ignore[override]
+    def text_to_instance(
         self,
         image: Union[ImageSource, torch.Tensor],
         label: Optional[str] = None,
@@ -86,18 +84,24 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         """
         Makes an instance of one image: a path, a URL (downloaded into AllenNLP's cache), the bytes
         of a file, a PIL image, an array or a tensor, as `ImageField` takes them.
+
+        # Raises
+
+        `ImageError` for a URL that cannot be downloaded. What else is wrong with an image is found
+        when it is decoded.
         """
-        name = str(image) if isinstance(image, str) else None
-        if name is not None and "://" in name:
-            image = str(cached_path(name))
-        field = ImageField(image, self._transform if self.transforms else None, self.color_mode)
+        is_url = isinstance(image, str) and "://" in image
+        field = ImageField(_download(image) if is_url else image, self._transform, self.color_mode)
         fields: Dict[str, Field] = {"image": field}
         if label is not None:
             fields["label"] = LabelField(label, self.label_namespace)
-        fields["metadata"] = MetadataField({"image": name or field.name, **(metadata or {})})
+        name = image if is_url else field.name
+        fields["metadata"] = MetadataField({"image": name, **(metadata or {})})
         return Instance(fields)
 
-    def _transform(self, image: torch.Tensor) -> torch.Tensor:
-        for transform in self.transforms:
-            image = transform(image)
-        return image
+
+def _download(url: Any) -> str:
+    try:
+        return str(cached_path(url))
+    except Exception as error:  # as many kinds as there are ways to fetch a file
+        raise ImageError(f"{url}: {error}") from error

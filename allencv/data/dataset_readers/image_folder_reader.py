@@ -2,7 +2,7 @@ import logging
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, List, Tuple, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
@@ -14,6 +14,7 @@ from allencv.runtime.images import FORMATS
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+KEYS = "train_data_path, validation_data_path or test_data_path"
 
 
 @DatasetReader.register("image_classification_directory")
@@ -48,51 +49,60 @@ class ImageFolderReader(ImageDatasetReader):
         super().__init__(**kwargs)
         self.recursive = recursive
 
-    def read_samples(self, file_path: Any) -> Iterator[Sample]:
-        root = Path(file_path)
+    def read_samples(self, file_path: Any) -> List[Sample]:
+        root = Path(file_path).expanduser()
         if not root.is_dir():
-            raise ConfigurationError(_missing_folder(root))
-        class_folders, stray = _list(root)
-        if stray:
-            _warn(f"{len(stray)} files beside the class folders of {root} are not used", stray)
-        counts: Dict[str, int] = {}
-        for folder in class_folders:
-            images = self._images(folder)
-            counts[folder.name] = len(images)
-            yield from (Sample(str(path), folder.name) for path in images)
-        if not any(counts.values()):
+            raise ConfigurationError(_no_folder(root))
+        classes, beside = _list(root)
+        samples: List[Sample] = []
+        unread: List[str] = []
+        no_images: List[str] = []
+        empty: List[str] = []
+        for folder in classes:
+            files, folders = _files(folder, self.recursive)
+            images = [file for file in files if _is_image(file)]
+            samples += [Sample(image, os.path.basename(folder)) for image in images]
+            unread += folders
+            no_images += sorted(set(files) - set(images))
+            empty += [] if images else [folder]
+        for what, paths in {
+            "files beside the class folders": beside,
+            'folders inside of class folders ("recursive": true reads them)': unread,
+            "files that are no images": no_images,
+            "class folders without an image": empty,
+        }.items():
+            if paths:
+                names = [os.path.relpath(path, root) for path in paths]
+                logger.warning("%s: not used are %d %s: %s", root, len(paths), what, _some(names))
+        if not samples:
             raise ConfigurationError(
-                f"no images in {root}: expected a folder of images for each class in it, such as "
-                f"{root / 'cat' / '001.jpg'}; it holds {_holdings(root)}"
+                f"no images in '{root}' ({KEYS}): expected a folder of images for each class, such "
+                f"as '{root / 'cat' / '001.jpg'}'; it holds {_some(sorted(os.listdir(root)))}"
             )
-        empty = [name for name, count in counts.items() if not count]
-        if empty:
-            _warn(f"{len(empty)} class folders of {root} hold no image", empty)
-
-    def _images(self, folder: Path) -> List[Path]:
-        folders, files = _list(folder)
-        images = [path for path in files if path.suffix.lower() in SUFFIXES or _is_image(path)]
-        if len(images) < len(files):
-            stray = sorted(set(files) - set(images))
-            _warn(f"{len(stray)} files in {folder} are no images and are not used", stray)
-        if not self.recursive:
-            if folders:
-                _warn(f"folders in {folder} are not read; 'recursive': true reads them", folders)
-            return images
-        for subfolder in folders:
-            images.extend(self._images(subfolder))
-        return images
+        return samples
 
 
-def _list(folder: Path) -> "tuple[List[Path], List[Path]]":
+def _list(folder: Union[str, Path]) -> Tuple[List[str], List[str]]:
     """The folders and the files in a folder, each sorted by name, without the hidden ones."""
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda e: e.name)
-    folders = [Path(entry.path) for entry in visible if entry.is_dir()]
-    return folders, [Path(entry.path) for entry in visible if not entry.is_dir()]
+    folders = [entry.path for entry in visible if entry.is_dir()]
+    return folders, [entry.path for entry in visible if not entry.is_dir()]
 
 
-def _is_image(path: Path) -> bool:
+def _files(folder: str, recursive: bool) -> Tuple[List[str], List[str]]:
+    """The files in a folder, sorted, and the folders in it that have been left out."""
+    folders, files = _list(folder)
+    if not recursive:
+        return files, folders
+    for subfolder in folders:
+        files += _files(subfolder, recursive)[0]
+    return files, []
+
+
+def _is_image(path: str) -> bool:
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
+        return True
     try:
         with Image.open(path, formats=FORMATS):
             return True
@@ -100,24 +110,17 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _warn(message: str, items: List[Any]) -> None:
-    shown = ", ".join(str(getattr(item, "name", item)) for item in items[:5])
-    logger.warning("%s: %s%s", message, shown, ", ..." if len(items) > 5 else "")
+def _some(names: List[str]) -> str:
+    shown = ", ".join(names[:10]) or "nothing"
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
 
 
-def _holdings(folder: Path) -> str:
-    names = sorted(os.listdir(folder))
-    if not names:
-        return "nothing"
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def _missing_folder(root: Path) -> str:
+def _no_folder(root: Path) -> str:
     parent = next(folder for folder in root.absolute().parents if folder.is_dir())
-    message = (
-        f"no folder '{root}' (train_data_path, validation_data_path or test_data_path): "
-        f"'{parent}' holds {_holdings(parent)}"
-    )
     wanted = root.absolute().relative_to(parent).parts[0]
-    nearest = get_close_matches(wanted, os.listdir(parent), n=1)
-    return f"{message}; did you mean '{parent / nearest[0]}'?" if nearest else message
+    names = [os.path.basename(folder) for folder in _list(parent)[0]]
+    nearest = [name for name in names if wanted.startswith(name) or name.startswith(wanted)]
+    nearest = nearest or get_close_matches(wanted, names, n=1)
+    is_file = "is a file; expected a folder" if root.exists() else "is not there"
+    hint = f"; did you mean '{parent / nearest[0]}'?" if nearest else ""
+    return f"'{root}' ({KEYS}) {is_file}: '{parent}' holds the folders {_some(names)}{hint}"

@@ -1,9 +1,11 @@
+import io
 import os
 from typing import Callable, Dict, List, Optional, Union
 
 import numpy as np
 import simplejpeg
 import torch
+from allennlp.common.checks import ConfigurationError
 from allennlp.data.fields import Field
 from PIL import Image
 
@@ -11,8 +13,12 @@ from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
 
 JPEG_START = b"\xff\xd8\xff"
-EXIF_START = b"Exif\0\0"
+JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
+JPEG_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}
+"""The markers of a JPEG file that are followed by a length."""
+
 PLAIN_COLORSPACES = {"RGB": ("YCbCr", "Gray"), "L": ("Gray",)}
+"""For a colour mode those of a JPEG file that libjpeg converts as pillow does."""
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -29,12 +35,11 @@ class ImageField(Field[torch.Tensor]):
     # Parameters
 
     source : `Union[ImageSource, torch.Tensor]`
-        A path, the bytes of a file, a PIL image, a `uint8` array `(height, width[, channels])`, or
-        a tensor `(channels, height, width)`: `uint8`, or floating point, which is taken as already
-        normalised and keeps its values and channels. What each colour mode becomes is said in
-        `allencv.runtime.to_color_mode`.
+        A path, the bytes of a file, a PIL image, or a `uint8` array `(height, width[, channels])`:
+        what each becomes in a colour mode is said in `allencv.runtime.to_color_mode`. Or a tensor
+        `(channels, height, width)`, `uint8` or floating point, which is taken as it is.
     transform : `Callable[[torch.Tensor], torch.Tensor]`, optional
-        Applied to the decoded `uint8` image `(channels, height, width)` whenever it is decoded.
+        Applied to the image `(channels, height, width)` whenever it is decoded.
     color_mode : `str`, optional (default = `"RGB"`)
         "RGB", "L" (one channel) or "RGBA".
     padding_value : `float`, optional (default = `0`)
@@ -66,9 +71,7 @@ class ImageField(Field[torch.Tensor]):
 
     def decoded(self) -> "ImageField":
         """This image decoded and transformed once and for all, as a field of its own."""
-        return ImageField(
-            self.as_tensor({}), color_mode=self.color_mode, padding_value=self.padding_value
-        )
+        return ImageField(self.as_tensor({}), None, self.color_mode, self.padding_value)
 
     def get_padding_lengths(self) -> Dict[str, int]:
         # The size is known only after decoding; batch_tensors pads what needs it.
@@ -76,22 +79,30 @@ class ImageField(Field[torch.Tensor]):
 
     def as_tensor(self, padding_lengths: Dict[str, int]) -> torch.Tensor:
         image = load_image(self.source, self.color_mode)
-        return image if self.transform is None else self.transform(image)
+        if self.transform is None:
+            return image
+        try:
+            return self.transform(image)
+        except Exception as error:
+            error.add_note(f"This happened while transforming the image {self.name}.")
+            raise
 
     def batch_tensors(self, tensor_list: List[torch.Tensor]) -> torch.Tensor:
+        kinds = {(tensor.dtype, *tensor.shape[:-2]) for tensor in tensor_list}
+        if len(kinds) > 1:
+            described = " and ".join(sorted(f"{dtype} {shape}" for dtype, *shape in kinds))
+            raise ConfigurationError(
+                f"images of {described} channels in one batch; expected one type and one number of "
+                "channels (the reader's color_mode and transforms)"
+            )
         shapes = {tensor.shape for tensor in tensor_list}
         if len(shapes) == 1:
             return torch.stack(tensor_list).contiguous()
-        if len({shape[0] for shape in shapes}) > 1:
-            raise ImageError(
-                f"images of {sorted({shape[0] for shape in shapes})} channels in one batch; "
-                "give every image the same color_mode"
-            )
-        largest = [max(shape[i] for shape in shapes) for i in range(3)]
         # Shape: (batch, channels, height, width)
+        largest = [max(sizes) for sizes in zip(*shapes)]
         batch = tensor_list[0].new_full((len(tensor_list), *largest), self.padding_value)
         for padded, tensor in zip(batch, tensor_list):
-            padded[:, : tensor.shape[1], : tensor.shape[2]] = tensor
+            padded[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
         return batch
 
     def empty_field(self) -> "ImageField":
@@ -105,11 +116,10 @@ class ImageField(Field[torch.Tensor]):
         return f"ImageField of {self.name} as {self.color_mode}."
 
 
-def load_image(
-    source: Union[ImageSource, torch.Tensor], color_mode: str = "RGB"
-) -> torch.Tensor:
+def load_image(source: Union[ImageSource, torch.Tensor], color_mode: str = "RGB") -> torch.Tensor:
     """
-    Decodes a source into a tensor `(channels, height, width)`, `uint8` unless it is a float tensor.
+    Decodes a source into a `uint8` tensor `(channels, height, width)`. A tensor is returned as it
+    is.
 
     JPEG files are decoded by libjpeg-turbo with the GIL released; the pixels are the same, bit for
     bit, as `allencv.runtime.read_image` gives, which decodes all else.
@@ -119,13 +129,13 @@ def load_image(
     `ImageError`, with the name of the source.
     """
     if isinstance(source, torch.Tensor):
-        if source.dim() != 3:
+        is_pixels = source.dtype == torch.uint8 or source.is_floating_point()
+        if source.dim() != 3 or not is_pixels:
             raise ImageError(
-                f"image tensor of shape {tuple(source.shape)}; expected (channels, height, width)"
+                f"image tensor: {source.dtype} and shape {tuple(source.shape)}; expected uint8 or "
+                "floating point and (channels, height, width)"
             )
-        if source.is_floating_point() or source.shape[0] == COLOR_MODES[color_mode]:
-            return source
-        source = source.permute(1, 2, 0).numpy()
+        return source
     pixels = _decode_jpeg(source, color_mode)
     if pixels is None:
         pixels = read_image(source, color_mode)
@@ -137,30 +147,44 @@ def load_image(
 
 def _decode_jpeg(source: ImageSource, color_mode: str) -> Optional[np.ndarray]:
     """The pixels of a plain JPEG file, or None for whatever else the source may be."""
-    if color_mode not in ("RGB", "L") or not isinstance(source, (str, os.PathLike, bytes)):
+    if color_mode not in PLAIN_COLORSPACES or not isinstance(source, (str, os.PathLike, bytes)):
         return None
     try:
-        if not isinstance(source, bytes):
-            with open(source, "rb") as file:
-                source = file.read()
-        if not source.startswith(JPEG_START) or _is_rotated(source):
+        jpeg = source if isinstance(source, bytes) else _read_jpeg(source)
+        if not jpeg.startswith(JPEG_START):
             return None
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(source)
-        if height * width > MAX_PIXELS or colorspace not in PLAIN_COLORSPACES[color_mode]:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(jpeg)
+        is_plain = colorspace in PLAIN_COLORSPACES[color_mode] and height * width <= MAX_PIXELS
+        if not is_plain or _is_turned(jpeg):
             return None
-        return simplejpeg.decode_jpeg(source, "RGB" if color_mode == "RGB" else "GRAY")
+        return simplejpeg.decode_jpeg(jpeg, "RGB" if color_mode == "RGB" else "GRAY")
     except (OSError, ValueError):
         return None  # read_image finds out what is wrong and says it
 
 
-def _is_rotated(jpeg: bytes) -> bool:
-    start = jpeg.find(EXIF_START, 0, 65536)
-    if start < 0:
+def _read_jpeg(path: Union[str, os.PathLike]) -> bytes:
+    """The content of a JPEG file; of another, its first bytes."""
+    with open(path, "rb", buffering=0) as file:
+        start = file.read(len(JPEG_START))
+        return start + file.read() if start == JPEG_START else start
+
+
+def _is_turned(jpeg: bytes) -> bool:
+    """Whether the metadata of a JPEG file say that it is to be turned or mirrored."""
+    if not _has_app1(jpeg):
         return False
+    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+        return exif_orientation(image.getexif) != 1
 
-    def read_exif() -> Image.Exif:
-        exif = Image.Exif()
-        exif.load(jpeg[start : start + 65536])
-        return exif
 
-    return exif_orientation(read_exif) != 1
+def _has_app1(jpeg: bytes) -> bool:
+    """Whether a JPEG file has an APP1 segment, where EXIF and XMP stand. True if in doubt."""
+    position = len(JPEG_START) - 1
+    while len(jpeg) > position + 3:
+        start, marker = jpeg[position], jpeg[position + 1]
+        if start != 0xFF or marker not in JPEG_SEGMENTS or marker == JPEG_APP1:
+            return True
+        if marker == JPEG_SCAN:
+            return False
+        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    return True

@@ -1,0 +1,196 @@
+"""
+How the batches of the "image" data loader are made: by threads, by processes, or where they are
+used. Each of these three is called with the jobs of an epoch and gives their batches in order.
+"""
+
+import itertools
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+from allennlp.data import Batch, Field, Instance, TensorDict
+from allennlp.data.fields import ListField
+from torch.utils.data import DataLoader as TorchDataLoader
+
+from allencv.data.fields import ImageField
+from allencv.data.transforms import random_source
+from allencv.runtime import ImageError
+
+Job = List[Tuple[int, int]]
+"""A batch to be made: for each image its place in the data, and the seed that it draws by."""
+
+Loaded = Union[Instance, str]
+"""An instance whose images have been decoded and transformed; or why they could not be."""
+
+
+class Collated(NamedTuple):
+    """A batch, empty if it has no image; and why some of its images are not in it."""
+
+    batch: TensorDict
+    errors: List[str]
+
+
+Workers = Callable[[Iterable[Job]], Iterator[Collated]]
+
+
+def load(instance: Instance, seed: int) -> Loaded:
+    """Decodes and transforms the images of an instance, with what `seed` draws."""
+    try:
+        with random_source(torch.Generator().manual_seed(seed)):
+            return Instance({key: _decoded(field) for key, field in instance.items()})
+    except ImageError as error:
+        return str(error)
+
+
+def _decoded(field: Field) -> Field:
+    if isinstance(field, ImageField):
+        return field.decoded()
+    if isinstance(field, ListField) and isinstance(field.field_list[0], ImageField):
+        return ListField([each.decoded() for each in field.field_list])
+    return field
+
+
+def collate(loaded: Sequence[Loaded]) -> Collated:
+    """Makes a batch of what could be loaded, as AllenNLP does."""
+    instances = [each for each in loaded if isinstance(each, Instance)]
+    errors = [each for each in loaded if isinstance(each, str)]
+    return Collated(Batch(instances).as_tensor_dict() if instances else {}, errors)
+
+
+class NoWorkers:
+    """Makes each batch when it is asked for, in the thread that asks."""
+
+    def __init__(self, instances: Sequence[Instance]) -> None:
+        self._instances = instances
+
+    def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
+        for job in jobs:
+            yield collate([load(self._instances[index], seed) for index, seed in job])
+
+
+class ThreadWorkers:
+    """Threads that work on one batch together, image by image, and then on the next."""
+
+    def __init__(
+        self, instances: Sequence[Instance], num_workers: int, prefetch_batches: int
+    ) -> None:
+        self._instances = instances
+        self._num_workers = num_workers
+        self._prefetch_batches = prefetch_batches
+        self._executor = ThreadPoolExecutor(
+            num_workers, "image-loader", _use_one_core, (torch.get_num_threads(),)
+        )
+
+    def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
+        batches = map(self._start, jobs)
+        waiting = deque(itertools.islice(batches, self._prefetch_batches))
+        try:
+            while waiting:
+                collated = waiting[0].result()
+                waiting.popleft()
+                waiting.extend(itertools.islice(batches, 1))
+                yield collated
+        finally:
+            for batch in waiting:
+                batch.stop()
+
+    def _start(self, job: Job) -> "_BatchOfThreads":
+        batch = _BatchOfThreads(self._instances, job)
+        for _ in range(min(self._num_workers, len(job))):
+            self._executor.submit(batch.work)
+        return batch
+
+
+class _BatchOfThreads(Future):
+    """A batch that several threads work on; the one that loads its last image collates it."""
+
+    def __init__(self, instances: Sequence[Instance], job: Job) -> None:
+        super().__init__()
+        self._instances = instances
+        self._loaded: List[Optional[Loaded]] = [None] * len(job)
+        self._missing = len(job)
+        self._todo = enumerate(job)
+        self._lock = threading.Lock()
+
+    def work(self) -> None:
+        """What each of the threads does."""
+        try:
+            for place, (index, seed) in iter(self._next, None):
+                self._loaded[place] = load(self._instances[index], seed)
+                with self._lock:
+                    self._missing -= 1
+                    is_complete = self._missing == 0
+                if is_complete:
+                    self.set_result(collate(self._loaded))
+        except BaseException as error:  # whatever it is, somebody is waiting for the batch
+            self.stop()
+            with self._lock:
+                if not self.done():
+                    self.set_exception(error)
+
+    def stop(self) -> None:
+        """Leaves the images that no thread has begun with."""
+        with self._lock:
+            self._todo = enumerate([])
+
+    def _next(self) -> Optional[Tuple[int, Tuple[int, int]]]:
+        with self._lock:
+            return next(self._todo, None)
+
+
+def _use_one_core(num_threads_of_others: int) -> None:
+    """
+    Makes torch compute in the calling thread alone, as each worker has an image of its own.
+
+    torch hands the number that was set last, by whichever thread, to all threads that begin to
+    compute later. Therefore a thread made for the purpose sets it to what it was.
+    """
+    torch.get_num_threads()  # from here on this thread is no longer one of them
+    torch.set_num_threads(1)
+    thread = threading.Thread(target=torch.set_num_threads, args=(num_threads_of_others,))
+    thread.start()
+    thread.join()
+
+
+class ProcessWorkers:
+    """Processes that each make a whole batch: torch's, which stay for the next epoch."""
+
+    def __init__(
+        self, instances: Sequence[Instance], num_workers: int, prefetch_batches: int
+    ) -> None:
+        self._jobs = _Jobs()
+        self._loader: TorchDataLoader = TorchDataLoader(
+            _LoadedInstances(instances),  # type: ignore[arg-type]
+            batch_sampler=self._jobs,
+            collate_fn=collate,
+            num_workers=num_workers,
+            persistent_workers=True,
+            prefetch_factor=-(-prefetch_batches // num_workers),
+            generator=torch.Generator(),  # else it draws from the global one
+        )
+
+    def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
+        self._jobs.jobs = jobs
+        yield from self._loader
+
+
+class _Jobs:
+    """What torch's loader takes its batches from, the same object in each epoch."""
+
+    jobs: Iterable[Job] = ()
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs)
+
+
+class _LoadedInstances:
+    """What torch's loader asks for images in a worker process."""
+
+    def __init__(self, instances: Sequence[Instance]) -> None:
+        self._instances = instances
+
+    def __getitem__(self, image: Tuple[int, int]) -> Loaded:
+        index, seed = image
+        return load(self._instances[index], seed)

@@ -1,0 +1,55 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import allencv.common  # noqa: F401 - lets torch.load read the numbers of a training state
+from tests.commands.conftest import Clone
+from tests.conftest import Run, same_tensors
+
+
+def has_checkpoint_of_second_epoch(folder: Path) -> bool:
+    """Whether there is one from the middle of the second epoch; `model_state` is written first."""
+    return any(
+        folder.joinpath(f"training_state_e1_b{step}.th").exists() for step in range(1, 6)
+    )
+
+
+def test_a_killed_run_recovers_to_the_same_weights_to_the_bit(
+    clone: Clone, finished: Path, run: Run, tmp_path: Path
+) -> None:
+    """`finished` was trained by the same command, and nobody killed it."""
+    command = clone.train(tmp_path / "killed")
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        cwd=clone.folder,
+        env={**os.environ, **clone.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not has_checkpoint_of_second_epoch(tmp_path / "killed") and process.poll() is None:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    # A kill while a checkpoint is being written leaves something like this.
+    (tmp_path / "killed" / "model_state_e1_b5.th.tmp").write_bytes(b"cut off")
+
+    run(*command, "--recover", cwd=clone.folder, env=clone.env)
+
+    for name in ("model_state_e5_b0.th", "best.th"):
+        uninterrupted, recovered = torch.load(finished / name), torch.load(tmp_path / "killed" / name)
+        assert same_tensors(recovered, uninterrupted), name
+    averages = [
+        torch.load(folder / "training_state_e5_b0.th")["moving_average"]["shadows"]
+        for folder in (finished, tmp_path / "killed")
+    ]
+    assert same_tensors(*averages)
+    # The averages are weights of their own: those of the last epoch are not what was trained.
+    assert not same_tensors(averages[0], torch.load(finished / "model_state_e5_b0.th"))
+    assert not list((tmp_path / "killed").rglob("*.tmp"))

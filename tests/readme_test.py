@@ -1,0 +1,116 @@
+"""The README's commands and code, run as they are printed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+
+import allencv.plugin  # noqa: F401
+from allennlp.common import Registrable
+from tests.conftest import ROOT, write_images
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def block(language: str, containing: str) -> str:
+    (found,) = [text for text in blocks(language) if containing in text]
+    return found
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a clone of the repository, with the images that the README speaks of."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in (".allennlp_plugins", ".venv", "requirements.txt", "training_config"):
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for seed, split in enumerate(("train", "val")):
+        write_images(folder / "pets" / split, {"cat": 4, "dog": 4}, seed=seed)
+    return folder
+
+
+def shell(command: str, folder: Path, **env: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(clone: Path) -> str:
+    return shell(block("bash", "./scripts/demo"), clone)
+
+
+def test_the_demo_says_what_the_readme_shows(demo: str) -> None:
+    accuracy = float(re.search(r"Test accuracy ([\d.]+)%", demo).group(1))
+    assert accuracy >= 98.5
+
+    def commands(text: str) -> List[str]:
+        return re.findall(r"^\$ .*", text, re.MULTILINE)
+
+    assert commands(demo) == commands(block("text", "scripts/make_digits.py"))
+
+
+def test_the_explained_config_is_the_file() -> None:
+    file = (ROOT / "training_config" / "digits.jsonnet").read_text(encoding="utf-8")
+    code = [line for line in file.splitlines() if line and not line.startswith("//")]
+    explained = [line for text in blocks("jsonnet") for line in text.splitlines() if line]
+    assert explained == code
+
+
+def test_pets_are_trained_evaluated_and_predicted(clone: Path) -> None:
+    train = block("bash", "TRAIN_PATH=")
+    # There is no network here, and less time.
+    train = train.rstrip() + """ -o '{"model.im2im_encoder.weights": null, "trainer.num_epochs": 1}'"""
+    shell(train, clone)
+    output = shell(block("bash", "allennlp evaluate"), clone)
+    assert '"label": "cat"' in output or '"label": "dog"' in output
+
+
+def test_the_python_way(clone: Path) -> None:
+    test_pets = clone / "runs" / "pets" / "model.tar.gz"
+    assert test_pets.is_file(), "the model that the test above trains"
+    for containing in ("ImageDataLoader", "ImageClassifierPredictor"):
+        (clone / "snippet.py").write_text(block("python", containing))
+        output = shell("python snippet.py", clone)
+        assert output.strip()
+
+
+def test_a_part_of_your_own(clone: Path, demo: str) -> None:
+    code = block("python", "TwoConvolutions")
+    assert len(code.splitlines()) < 40
+    (clone / "my_parts.py").write_text(code)
+    shell(block("bash", "--include-package my_parts"), clone)
+    config = (clone / "runs" / "mine" / "config.json").read_text()
+    assert "two_convolutions" in config
+    assert "salt" in config
+
+
+def test_the_table_of_parts_is_complete() -> None:
+    table: Dict[str, str] = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE))
+    for base, names in Registrable._registry.items():
+        for name, (part, _) in names.items():
+            ours = part.__module__.startswith("allencv.")
+            repaired = any(each.__module__.startswith("allennlp.") for each in part.__bases__)
+            if not ours or base.__name__ == "ImageTransform":
+                continue
+            if base.__name__ not in table and repaired:
+                continue  # AllenNLP's own, under its own name
+            assert f"`{name}`" in table[base.__name__], f"{base.__name__} {name}"
