@@ -29,7 +29,7 @@ setup(
         "tensorboardX>=2.6",
     ],
     extras_require={
-        "dev": ["pytest>=8", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
     },
     entry_points={"console_scripts": ["allencv=allencv.__main__:main"]},
 )

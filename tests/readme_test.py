@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
+from allennlp.common import Registrable
 
 import allencv.plugin  # noqa: F401
-from allennlp.common import Registrable
 from tests.conftest import ROOT, write_images
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,8 +78,8 @@ def test_the_explained_config_is_the_file() -> None:
 def test_pets_are_trained_evaluated_and_predicted(clone: Path) -> None:
     train = block("bash", "TRAIN_PATH=")
     # There is no network here, and less time.
-    train = train.rstrip() + """ -o '{"model.im2im_encoder.weights": null, "trainer.num_epochs": 1}'"""
-    shell(train, clone)
+    overrides = '{"model.im2im_encoder.weights": null, "trainer.num_epochs": 1}'
+    shell(f"{train.rstrip()} -o '{overrides}'", clone)
     output = shell(block("bash", "allennlp evaluate"), clone)
     assert '"label": "cat"' in output or '"label": "dog"' in output
 

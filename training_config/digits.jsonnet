@@ -36,7 +36,7 @@ local reader(transforms) = {
     type: "image",
     num_epochs: 12,
     validation_metric: "-loss",
-    optimizer: { type: "adamw", lr: 0.01, weight_decay: 0.05 },
+    optimizer: { type: "adamw", lr: 0.005, weight_decay: 0.05 },
     learning_rate_scheduler: { type: "linear_with_warmup", warmup_steps: 60 },
   },
 }

@@ -23,8 +23,11 @@ class FindLearningRate(find_learning_rate.FindLearningRate):
 def _find_learning_rate(args: argparse.Namespace) -> None:
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
     params = Params.from_file(args.param_path, args.overrides)
-    if params["trainer"].get("type") == "image":
-        params["trainer"]["type"] = "gradient_descent"
+    trainer = params["trainer"]
+    if trainer.get("type") == "image":
+        trainer["type"] = "gradient_descent"
+        for key in ("use_amp", "amp_dtype", "grad_scaling"):
+            trainer.params.pop(key, None)  # of mixed precision, which this search does without
     find_learning_rate.find_learning_rate_model(
         params,
         args.serialization_dir,

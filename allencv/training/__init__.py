@@ -1,3 +1,5 @@
+# First, so that its repairs are at work before anything is registered or loaded.
+import allencv.common  # noqa: F401
 from allencv.training import callbacks, learning_rate_schedulers, metrics, moving_average
 from allencv.training.checkpointer import AtomicCheckpointer
 from allencv.training.image_trainer import ImageTrainer

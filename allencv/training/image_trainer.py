@@ -305,7 +305,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _choose_amp_dtype(self, name: Optional[str]) -> torch.dtype:
         on_cpu = self.cuda_device.type == "cpu"
         if name is None:
-            return torch.bfloat16 if on_cpu or torch.cuda.is_bf16_supported() else torch.float16
+            return (
+                torch.bfloat16
+                if on_cpu or torch.cuda.is_bf16_supported(including_emulation=False)
+                else torch.float16
+            )
         choices = ["bfloat16"] if on_cpu else list(AMP_DTYPES)
         if name not in choices:
             raise not_one_of(f"trainer.amp_dtype on a {self.cuda_device.type}", name, choices)

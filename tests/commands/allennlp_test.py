@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import shutil
 import struct
 import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
 
+import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
@@ -17,6 +19,11 @@ from tests.commands.conftest import Clone
 from tests.conftest import Run
 
 LABELS = ["Cat", "Dog"]
+BROKEN = b"\xff\xd8 begins as a JPEG does"
+
+
+def read_lines(file: Path) -> List[Dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def scalars(folder: Path) -> Dict[str, List[float]]:
@@ -49,107 +56,101 @@ def test_train_writes_what_it_promises(finished: Path) -> None:
 
 
 def test_tensorboard_shows_the_losses(finished: Path) -> None:
-    training, validation = scalars(finished / "log" / "train"), scalars(finished / "log" / "validation")
-    steps = 5 * 6  # 24 images in batches of 2, of which 2 are accumulated
-    assert len(training["train_loss"]) == steps
+    shown = scalars(finished / "log" / "train") | scalars(finished / "log" / "validation")
+    # 5 epochs of 24 images in batches of 2, of which 2 are accumulated to a step
+    assert len(shown["train/batch_loss"]) == 5 * 6
     epochs = [json.loads((finished / f"metrics_epoch_{e}.json").read_text()) for e in range(5)]
-    for values, key in ((training, "training_loss"), (validation, "validation_loss")):
-        assert values[key] == pytest.approx([epoch[key] for epoch in epochs])
+    for tag, key in (("train/loss", "training_loss"), ("validation/loss", "validation_loss")):
+        assert shown[tag] == pytest.approx([epoch[key] for epoch in epochs])
 
 
 @pytest.fixture(scope="module")
-def predictions(
-    cats_and_dogs: Path, clone: Clone, finished: Path, run: Run, tmp_path_factory: Any
-) -> List[Dict[str, Any]]:
-    """`predict` on JSON lines: the validation images, and in between one that is none."""
+def photos(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The validation images, but with a dog among the cats: no model gets all of them right."""
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.copytree(cats_and_dogs / "val", folder, dirs_exist_ok=True)
+    (folder / "Dog" / "003.jpg").rename(folder / "Cat" / "dog.jpg")
+    return folder
+
+
+Answers = List[Dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def answers(
+    photos: Path, clone: Clone, finished: Path, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Answers:
+    """Of `predict` to JSON lines: all photos, and in between, at 5, one that cannot be read."""
     folder = tmp_path_factory.mktemp("predict")
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8 not an image")
-    paths = sorted(cats_and_dogs.glob("val/*/*"))
+    (folder / "broken.jpg").write_bytes(BROKEN)
+    paths = sorted(photos.glob("*/*"))
     paths.insert(5, folder / "broken.jpg")
-    lines = [json.dumps({"image": str(path)}) + "\n" for path in paths]
-    (folder / "images.jsonl").write_text("".join(lines))
+    lines = [json.dumps({"image": str(path)}) for path in paths]
+    (folder / "images.jsonl").write_text("\n".join(lines))
     run(
         *("allennlp", "predict", finished / "model.tar.gz", folder / "images.jsonl"),
         *("--output-file", folder / "answers.jsonl", "--silent", "--batch-size", 4),
         cwd=clone.folder,
     )
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    return read_lines(folder / "answers.jsonl")
 
 
-def test_predict_answers_each_line_whatever_is_in_the_others(
-    predictions: List[Dict[str, Any]], cats_and_dogs: Path
-) -> None:
-    broken = predictions[5]
-    assert set(broken) == {"error", "metadata"}
+def test_predict_answers_every_line(answers: Answers, photos: Path) -> None:
+    broken = answers[5]
+    assert broken.keys() == {"error", "metadata"}
     assert "broken.jpg: not an image" in broken["error"]
-    answered = predictions[:5] + predictions[6:]
-    assert [answer["metadata"]["image"] for answer in answered] == [
-        str(path) for path in sorted(cats_and_dogs.glob("val/*/*"))
-    ]
+    answered = answers[:5] + answers[6:]
+    paths = sorted(photos.glob("*/*"))
+    assert [answer["metadata"]["image"] for answer in answered] == [str(path) for path in paths]
     for answer in answered:
-        assert answer["top_k"][0]["label"] == answer["label"]
-        assert answer["top_k"][0]["probability"] == max(answer["probs"])
+        assert answer["top_k"][0] == {"label": answer["label"], "probability": max(answer["probs"])}
 
 
-def test_evaluate_reports_what_scikit_learn_computes_from_the_predictions(
-    predictions: List[Dict[str, Any]],
-    cats_and_dogs: Path,
-    clone: Clone,
-    finished: Path,
-    run: Run,
-    tmp_path: Path,
+def test_evaluate_reports_what_scikit_learn_computes_from_the_answers(
+    answers: Answers, photos: Path, clone: Clone, finished: Path, run: Run, tmp_path: Path
 ) -> None:
     run(
-        *("allennlp", "evaluate", finished / "model.tar.gz", cats_and_dogs / "val"),
+        *("allennlp", "evaluate", finished / "model.tar.gz", photos),
         *("--output-file", tmp_path / "metrics.json"),
         *("--predictions-output-file", tmp_path / "predictions.jsonl"),
         cwd=clone.folder,
-        env=clone.env,
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    answered = predictions[:5] + predictions[6:]
+    answered = answers[:5] + answers[6:]
     gold = [Path(answer["metadata"]["image"]).parent.name for answer in answered]
     predicted = [answer["label"] for answer in answered]
-    # The probabilities of the predictions stand in the order of the vocabulary.
-    labels = (finished / "vocabulary" / "labels.txt").read_text().split()
-    probs = [[answer["probs"][labels.index(label)] for label in LABELS] for answer in answered]
     assert metrics["accuracy"] == accuracy_score(gold, predicted)
-    assert metrics["loss"] == pytest.approx(log_loss(gold, probs, labels=LABELS), abs=1e-5)
+    assert 0 < metrics["accuracy"] < 1
+    # Probabilities stand in the order of the vocabulary, which is that of the file.
+    columns = (finished / "vocabulary" / "labels.txt").read_text().split()
+    probs = np.array([answer["probs"] for answer in answered], dtype=np.float32)
+    loss = log_loss(gold, probs[:, [columns.index(label) for label in LABELS]], labels=LABELS)
+    assert metrics["loss"] == pytest.approx(loss, abs=1e-5)
 
-    by_batch = [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()]
-    by_image = {
-        metadata["image"]: label
-        for batch in by_batch
-        for metadata, label in zip(batch["metadata"], batch["label"])
-    }
-    assert by_image == {
-        answer["metadata"]["image"]: answer["label"] for answer in answered
-    }
+    labels = {}
+    for batch in read_lines(tmp_path / "predictions.jsonl"):
+        images = [metadata["image"] for metadata in batch["metadata"]]
+        labels.update(zip(images, batch["label"], strict=True))
+    assert labels == {answer["metadata"]["image"]: answer["label"] for answer in answered}
 
 
 def test_predict_reads_a_folder_as_validation_does(
-    predictions: List[Dict[str, Any]],
-    cats_and_dogs: Path,
-    clone: Clone,
-    finished: Path,
-    run: Run,
-    tmp_path: Path,
+    answers: Answers, photos: Path, clone: Clone, finished: Path, run: Run, tmp_path: Path
 ) -> None:
-    (tmp_path / "val" / "Cat").mkdir(parents=True)
-    (tmp_path / "val" / "Dog").symlink_to(cats_and_dogs / "val" / "Dog")
-    (tmp_path / "val" / "Cat" / "broken.jpg").write_bytes(b"\xff\xd8 not an image")
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "Cat" / "0.jpg").write_bytes(BROKEN)
     result = run(
-        *("allennlp", "predict", finished / "model.tar.gz", tmp_path / "val"),
+        *("allennlp", "predict", finished / "model.tar.gz", tmp_path / "photos"),
         *("--use-dataset-reader", "--output-file", tmp_path / "answers.jsonl"),
         cwd=clone.folder,
     )
-    assert result.stdout.count("prediction: ") == 6
-    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").open()]
-    assert "broken.jpg: not an image" in answers[0]["error"]
-    for answer, of_json in zip(answers[1:], predictions[6:], strict=True):
-        name = Path(of_json["metadata"]["image"]).name
-        assert answer["metadata"]["image"] == str(tmp_path / "val" / "Dog" / name)
-        assert answer["probs"] == pytest.approx(of_json["probs"], abs=1e-6)
+    first, *others = read_lines(tmp_path / "answers.jsonl")
+    assert "0.jpg: not an image" in first["error"]
+    assert result.stdout.count("prediction: ") == 1 + len(others)
+    for other, answer in zip(others, answers[:5] + answers[6:], strict=True):
+        image = Path(answer["metadata"]["image"]).relative_to(photos)
+        assert other["metadata"]["image"] == str(tmp_path / "photos" / image)
+        assert other["probs"] == pytest.approx(answer["probs"], abs=1e-6)
 
 
 TUTORIALS_PACKAGES = [
@@ -166,13 +167,12 @@ def test_a_dry_run_builds_all_with_the_tutorials_packages(
     """In an empty folder. The config also names the "image" data loader and trainer."""
     (tmp_path / "empty").mkdir()
     included = [word for name in TUTORIALS_PACKAGES for word in ("--include-package", name)]
-    result = run(
+    run(
         *("allennlp", "train", clone.folder / clone.config, *included),
         *("--dry-run", "-s", tmp_path / "run"),
         cwd=tmp_path / "empty",
         env=clone.env,
     )
-    assert "Vocabulary" in result.stdout
     assert (tmp_path / "run" / "vocabulary" / "labels.txt").is_file()
     assert not list((tmp_path / "run").glob("*.th"))
 
@@ -204,7 +204,14 @@ def test_find_lr_draws_its_curve(clone: Clone, run: Run, tmp_path: Path) -> None
 
 
 def test_build_vocab_packs_the_labels(clone: Clone, run: Run, tmp_path: Path) -> None:
-    run("allennlp", "build-vocab", clone.config, tmp_path / "v.tar.gz", cwd=clone.folder, env=clone.env)
+    run(
+        "allennlp",
+        "build-vocab",
+        clone.config,
+        tmp_path / "v.tar.gz",
+        cwd=clone.folder,
+        env=clone.env,
+    )
     with tarfile.open(tmp_path / "v.tar.gz") as archive:
         labels = archive.extractfile("labels.txt")
         assert labels is not None

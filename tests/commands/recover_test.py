@@ -14,9 +14,7 @@ from tests.conftest import Run, same_tensors
 
 def has_checkpoint_of_second_epoch(folder: Path) -> bool:
     """Whether there is one from the middle of the second epoch; `model_state` is written first."""
-    return any(
-        folder.joinpath(f"training_state_e1_b{step}.th").exists() for step in range(1, 6)
-    )
+    return any(folder.joinpath(f"training_state_e1_b{step}.th").exists() for step in range(1, 6))
 
 
 def test_a_killed_run_recovers_to_the_same_weights_to_the_bit(
@@ -42,14 +40,14 @@ def test_a_killed_run_recovers_to_the_same_weights_to_the_bit(
 
     run(*command, "--recover", cwd=clone.folder, env=clone.env)
 
+    runs = (finished, tmp_path / "killed")
     for name in ("model_state_e5_b0.th", "best.th"):
-        uninterrupted, recovered = torch.load(finished / name), torch.load(tmp_path / "killed" / name)
-        assert same_tensors(recovered, uninterrupted), name
+        assert same_tensors(*(torch.load(folder / name) for folder in runs)), name
     averages = [
         torch.load(folder / "training_state_e5_b0.th")["moving_average"]["shadows"]
-        for folder in (finished, tmp_path / "killed")
+        for folder in runs
     ]
     assert same_tensors(*averages)
-    # The averages are weights of their own: those of the last epoch are not what was trained.
+    # They are weights of their own, not those of the last step.
     assert not same_tensors(averages[0], torch.load(finished / "model_state_e5_b0.th"))
-    assert not list((tmp_path / "killed").rglob("*.tmp"))
+    assert not list(runs[1].rglob("*.tmp"))

@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 
 import torch
 import torch.distributed as dist
+from allennlp.common import util
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import is_distributed
 from allennlp.data import DataLoader, DatasetReader, Field, Instance, TensorDict, Vocabulary
 from allennlp.data.fields import LabelField, MultiLabelField
 from allennlp.nn import util as nn_util
@@ -103,8 +103,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.on_error = on_error
         self.seed = torch.initial_seed() if seed is None else seed
         self.images_skipped = 0
-        self._rank = dist.get_rank() if is_distributed() else 0
-        self._world_size = dist.get_world_size() if is_distributed() else 1
+        self._rank = dist.get_rank() if util.is_distributed() else 0
+        self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self._device: Optional[torch.device] = None
         self._epoch = 0
         self._start_batch = 0
@@ -171,8 +171,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         if self.shuffle:
             generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
             order = torch.randperm(size, generator=generator)
-        places = self._places()
-        order = order[torch.arange(places.start, places.stop, places.step) % size]
+        order = order[torch.tensor(self._places(), dtype=torch.long) % size]
         for batch in range(start, len(self)):
             images = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
             yield [(index, _mix(self.seed, epoch, index)) for index in images]
@@ -220,7 +219,7 @@ def _read_all(reader: DatasetReader, data_path: Any) -> List[Instance]:
 
 def _default_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    ranks = int(os.environ.get("ALLENNLP_PROCS_PER_NODE", 1)) if is_distributed() else 1
+    ranks = int(os.environ.get("ALLENNLP_PROCS_PER_NODE", 1)) if util.is_distributed() else 1
     return max(1, min(8, (cores or 1) // ranks))
 
 

@@ -5,6 +5,7 @@ used. Each of these three is called with the jobs of an epoch and gives their ba
 
 import itertools
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -170,19 +171,39 @@ class ProcessWorkers:
             prefetch_factor=-(-prefetch_batches // num_workers),
             generator=torch.Generator(),  # else it draws from the global one
         )
+        # Left to the garbage collector, the queues can go first: torch then waits for each process.
+        weakref.finalize(self, _stop, self._loader).atexit = False
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
-        self._jobs.jobs = jobs
-        yield from self._loader
+        self._jobs.jobs = mine = iter(jobs)
+        try:
+            for collated in self._loader:
+                yield collated
+                if self._jobs.jobs is not mine:
+                    raise RuntimeError(
+                        "another iteration over this data loader has begun; with worker processes "
+                        "there can be only one at a time"
+                    )
+        finally:
+            if self._jobs.jobs is mine:
+                self._jobs.jobs = iter(())
 
 
 class _Jobs:
     """What torch's loader takes its batches from, the same object in each epoch."""
 
-    jobs: Iterable[Job] = ()
+    jobs: Iterator[Job] = iter(())
 
     def __iter__(self) -> Iterator[Job]:
-        return iter(self.jobs)
+        return self
+
+    def __next__(self) -> Job:
+        return next(self.jobs)
+
+
+def _stop(loader: TorchDataLoader) -> None:
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _LoadedInstances:

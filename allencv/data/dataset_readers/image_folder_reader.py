@@ -67,13 +67,13 @@ class ImageFolderReader(ImageDatasetReader):
             empty += [] if images else [folder]
         for what, paths in {
             "files beside the class folders": beside,
-            'folders inside of class folders ("recursive": true reads them)': unread,
+            'without "recursive": true folders inside of class folders': unread,
             "files that are no images": no_images,
             "class folders without an image": empty,
         }.items():
             if paths:
                 names = [os.path.relpath(path, root) for path in paths]
-                logger.warning("%s: not used are %d %s: %s", root, len(paths), what, _some(names))
+                logger.warning("%s: %s are not used (%d): %s", root, what, len(paths), _some(names))
         if not samples:
             raise ConfigurationError(
                 f"no images in '{root}' ({KEYS}): expected a folder of images for each class, such "

@@ -1,0 +1,566 @@
+import itertools
+import random
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List
+
+import numpy as np
+import pytest
+import torch
+from allennlp.common import Lazy, Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import Batch, DataLoader, DatasetReader, Instance, Token, Vocabulary
+from allennlp.data.data_loaders import MultiProcessDataLoader, SimpleDataLoader
+from allennlp.data.fields import (
+    LabelField,
+    ListField,
+    MetadataField,
+    MultiLabelField,
+    SequenceLabelField,
+    TensorField,
+    TextField,
+)
+from allennlp.data.token_indexers import SingleIdTokenIndexer, TokenCharactersIndexer
+from PIL import Image
+
+from allencv.data.data_loaders import ImageDataLoader
+from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
+from allencv.data.fields import ImageField, image_field
+from allencv.data.transforms import ImageTransform
+from allencv.runtime import ImageError
+
+SIZE = 23
+LABELS = ("cat", "dog", "fox")
+WORKERS: List[Dict[str, Any]] = [
+    {"num_workers": 0},
+    {"num_workers": 1},
+    {"num_workers": 3},
+    {"num_workers": 2, "worker": "process"},
+]
+some_workers = pytest.mark.parametrize("workers", [WORKERS[0], WORKERS[2], WORKERS[3]])
+AUGMENTATION = [
+    {"type": "random_resized_crop", "size": 8},
+    {"type": "color_jitter", "brightness": 0.5, "hue": 0.2},
+    {"type": "random_erasing", "p": 0.5, "value": "random"},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """23 images of three classes. The red of each is its number, `number % 3` its class."""
+    root = tmp_path_factory.mktemp("numbered")
+    noise = np.random.default_rng(0)
+    for number in range(SIZE):
+        pixels = noise.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+        pixels[:, :, 0] = number
+        path = root / LABELS[number % 3] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def make_loader(folder: Path, transforms: Any = (), **arguments: Any) -> ImageDataLoader:
+    arguments = {"batch_size": 4, "num_workers": 0, **arguments}
+    loader = ImageDataLoader(ImageFolderReader(transforms=list(transforms)), folder, **arguments)
+    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    return loader
+
+
+def augmentation() -> List[ImageTransform]:
+    return [ImageTransform.from_params(Params(dict(params))) for params in AUGMENTATION]
+
+
+def numbers(batch: Any) -> List[int]:
+    return batch["image"][:, 0, 0, 0].int().tolist()
+
+
+def epoch(loader: Iterable) -> List[int]:
+    return [number for batch in loader for number in numbers(batch)]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
+    """The sources that have been decoded in this process."""
+    sources: List[Any] = []
+    load_image = image_field.load_image
+
+    def counting_load_image(source: Any, color_mode: str) -> torch.Tensor:
+        if not isinstance(source, torch.Tensor):
+            sources.append(source)
+        return load_image(source, color_mode)
+
+    monkeypatch.setattr(image_field, "load_image", counting_load_image)
+    return sources
+
+
+# The batches.
+
+
+@some_workers
+def test_the_batches(folder: Path, workers: Dict[str, Any]) -> None:
+    loader = ImageDataLoader(ImageFolderReader(), folder, batch_size=4, **workers)
+    vocab = Vocabulary.from_instances(loader.iter_instances())
+    loader.index_with(vocab)
+    batches = list(loader)
+    assert len(loader) == len(batches) == 6
+    assert [len(batch["label"]) for batch in batches] == [4, 4, 4, 4, 4, 3]
+    for batch in batches:
+        assert list(batch) == ["image", "label", "metadata"]
+        assert batch["image"].shape[1:] == (3, 12, 10)
+        assert batch["image"].dtype == torch.uint8
+        assert batch["image"].is_contiguous()
+        for place, number in enumerate(numbers(batch)):
+            label = LABELS[number % 3]
+            path = folder / label / f"{number}.png"
+            assert vocab.get_token_from_index(int(batch["label"][place]), "labels") == label
+            assert batch["metadata"][place] == {"image": str(path)}
+            pixels = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)
+            assert batch["image"][place].equal(pixels)
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, 23), (5, 4), (22, 1), (23, 1)])
+def test_drop_last_leaves_out_a_smaller_batch(folder: Path, batch_size: int, batches: int) -> None:
+    loader = make_loader(folder, batch_size=batch_size, drop_last=True)
+    sizes = [len(batch["label"]) for batch in loader]
+    assert len(loader) == batches
+    assert sizes == [batch_size] * batches
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_epoch_has_each_image_once(folder: Path, workers: Dict[str, Any], shuffle: bool) -> None:
+    loader = make_loader(folder, shuffle=shuffle, **workers)
+    for _ in range(2):
+        assert sorted(epoch(loader)) == list(range(SIZE))
+
+
+def test_set_target_device(folder: Path) -> None:
+    loader = make_loader(folder)
+    loader.set_target_device(torch.device("meta"))
+    batch = next(iter(loader))
+    assert batch["image"].device.type == batch["label"].device.type == "meta"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@some_workers
+def test_batches_arrive_whole_on_a_gpu(folder: Path, workers: Dict[str, Any]) -> None:
+    loader, expected = make_loader(folder, **workers), make_loader(folder)
+    loader.set_target_device(torch.device("cuda", 0))
+    for batch, reference in zip(loader, expected):
+        assert batch["image"].device.type == batch["label"].device.type == "cuda"
+        assert batch["image"].cpu().equal(reference["image"])
+        assert batch["label"].cpu().equal(reference["label"])
+
+
+# Chance.
+
+
+def test_each_epoch_has_an_order_of_its_own(folder: Path) -> None:
+    loader = make_loader(folder, shuffle=True, seed=5)
+    first, second = epoch(loader), epoch(loader)
+    assert first != second
+    assert sorted(first) != first
+    same = make_loader(folder, shuffle=True, seed=5)
+    assert [epoch(same), epoch(same)] == [first, second]
+    assert epoch(make_loader(folder, shuffle=True, seed=6)) != first
+
+
+def test_the_seed_is_torchs_own(folder: Path) -> None:
+    torch.manual_seed(12)
+    by_default = make_loader(folder, shuffle=True)
+    torch.rand(3)
+    assert by_default.seed == 12
+    assert epoch(by_default) == epoch(make_loader(folder, shuffle=True, seed=12))
+
+
+def test_without_shuffle_the_order_is_the_readers(folder: Path) -> None:
+    loader = make_loader(folder)
+    expected = sorted(range(SIZE), key=lambda number: (LABELS[number % 3], f"{number}.png"))
+    assert epoch(loader) == epoch(loader) == expected
+
+
+def test_whole_epochs_are_equal_to_the_bit_for_any_workers(folder: Path) -> None:
+    def two_epochs(workers: Dict[str, Any]) -> List[torch.Tensor]:
+        loader = make_loader(folder, augmentation(), shuffle=True, seed=3, **workers)
+        return [batch["image"] for _ in range(2) for batch in loader]
+
+    expected = two_epochs({"num_workers": 0})
+    assert len({image.sum().item() for batch in expected for image in batch}) == 2 * SIZE
+    for workers in WORKERS:
+        torch.rand(7)  # what others draw has nothing to do with it
+        assert all(map(torch.equal, two_epochs(workers), expected)), workers
+
+
+@some_workers
+def test_the_global_generators_are_left_alone(folder: Path, workers: Dict[str, Any]) -> None:
+    def states() -> List[Any]:
+        kind, keys, *position = np.random.get_state()  # noqa: NPY002
+        return [random.getstate(), torch.get_rng_state().tolist(), kind, keys.tolist(), position]
+
+    loader = make_loader(folder, augmentation(), shuffle=True, **workers)
+    before = states()
+    for _ in range(2):
+        epoch(loader)
+    assert states() == before
+
+
+@pytest.mark.parametrize("workers", [WORKERS[2], WORKERS[3]])
+def test_seek_goes_to_the_tail_of_an_epoch(folder: Path, workers: Dict[str, Any]) -> None:
+    def images(loader: Iterable) -> List[torch.Tensor]:
+        return [batch["image"] for batch in loader]
+
+    straight = make_loader(folder, augmentation(), shuffle=True, seed=1, **workers)
+    epochs = [images(straight) for _ in range(3)]
+    loader = make_loader(folder, augmentation(), shuffle=True, seed=1, **workers)
+    loader.seek(1, 4)
+    tail = images(loader)
+    assert len(tail) == 2
+    assert all(map(torch.equal, tail, epochs[1][4:]))
+    assert all(map(torch.equal, images(loader), epochs[2]))
+    loader.seek(0)
+    assert all(map(torch.equal, images(loader), epochs[0]))
+    loader.seek(1, 6)
+    assert images(loader) == []
+
+
+def test_seek_decodes_nothing_of_what_it_leaves_out(folder: Path, decoded: List[Any]) -> None:
+    loader = make_loader(folder, num_workers=2)
+    loader.seek(7, 4)
+    assert decoded == []
+    assert len(epoch(loader)) == len(decoded) == SIZE - 4 * 4
+
+
+def test_seek_counts_for_the_next_iteration_that_begins(folder: Path) -> None:
+    loader = make_loader(folder, shuffle=True, seed=1)
+    epochs = [epoch(loader) for _ in range(3)]
+    loader.seek(0)
+    first = iter(loader)
+    loader.seek(2)
+    assert epoch(first) == epochs[0]
+    assert epoch(loader) == epochs[2]
+
+
+# What cannot be read, and other errors.
+
+
+@pytest.fixture
+def folder_with_text(tmp_path: Path) -> Path:
+    """Ten images with the numbers 0 to 9, of which 3 and 4 cannot be read."""
+    (tmp_path / "cat").mkdir()
+    for number in range(10):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / "cat" / f"{number}.png")
+    for number in (3, 4):
+        (tmp_path / "cat" / f"{number}.png").write_text("this is a text")
+    return tmp_path
+
+
+@some_workers
+def test_on_error_raise_stops_with_the_path(
+    folder_with_text: Path, workers: Dict[str, Any]
+) -> None:
+    batches = iter(make_loader(folder_with_text, batch_size=3, **workers))
+    assert numbers(next(batches)) == [0, 1, 2]
+    with pytest.raises(ImageError, match=f'{folder_with_text}/cat/3.png: .*"on_error": "skip"'):
+        next(batches)
+
+
+@some_workers
+def test_on_error_skip_leaves_out_and_counts(
+    folder_with_text: Path, workers: Dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = make_loader(folder_with_text, batch_size=3, on_error="skip", **workers)
+    batches = list(loader)
+    assert [numbers(batch) for batch in batches] == [[0, 1, 2], [5], [6, 7, 8], [9]]
+    assert [len(batch["label"]) for batch in batches] == [3, 1, 3, 1]
+    for batch in batches:
+        names = [Path(metadata["image"]).name for metadata in batch["metadata"]]
+        assert names == [f"{number}.png" for number in numbers(batch)]
+    assert loader.images_skipped == 2
+    lines = [line for line in caplog.messages if line.startswith("Left out")]
+    assert ["3.png" in lines[0], "4.png" in lines[1], len(lines)] == [True, True, 2]
+
+
+@some_workers
+def test_a_batch_without_a_readable_image_is_an_error(
+    folder_with_text: Path, workers: Dict[str, Any]
+) -> None:
+    loader = make_loader(folder_with_text, batch_size=1, on_error="skip", **workers)
+    with pytest.raises(ImageError, match=r"no image of a batch of .* can be read.*/cat/3.png"):
+        list(loader)
+
+
+class Broken(ImageTransform):
+    def __init__(self, number: int, error: BaseException) -> None:
+        self.number = number
+        self.error = error
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        if image[0, 0, 0] == self.number:
+            raise self.error
+        return image
+
+
+@some_workers
+def test_an_error_in_a_transform_names_the_image(folder: Path, workers: Dict[str, Any]) -> None:
+    loader = make_loader(folder, [Broken(5, IndexError("mine"))], **workers)
+    with pytest.raises(IndexError, match="mine") as error:
+        list(loader)
+    # torch puts the notes of a worker process into the message
+    notes = "\n".join([str(error.value), *getattr(error.value, "__notes__", [])])
+    assert f"This happened while transforming the image {folder}/fox/5.png." in notes
+
+
+def test_a_thread_that_exits_hangs_nobody(folder: Path) -> None:
+    loader = make_loader(folder, [Broken(5, SystemExit(3))], num_workers=2)
+    with pytest.raises(SystemExit):
+        list(loader)
+
+
+@pytest.mark.parametrize("workers", [WORKERS[0], WORKERS[1], WORKERS[3]])
+def test_a_batch_that_cannot_be_made_hangs_nobody(folder: Path, workers: Dict[str, Any]) -> None:
+    def crop_some(image: torch.Tensor) -> torch.Tensor:
+        return image[:1] if image[0, 0, 0] == 5 else image
+
+    loader = make_loader(folder, [crop_some], **workers)
+    with pytest.raises(ConfigurationError, match="expected one type and one number of channels"):
+        list(loader)
+    loader.seek(0)
+    assert len(numbers(next(iter(loader)))) == 4
+
+
+def test_an_unknown_label_is_named(folder: Path, folder_with_text: Path) -> None:
+    cats = ImageDataLoader(ImageFolderReader(), folder_with_text)
+    loader = ImageDataLoader(ImageFolderReader(), folder)
+    with pytest.raises(ConfigurationError) as error:
+        loader.index_with(Vocabulary.from_instances(cats.iter_instances()))
+    assert str(error.value) == (
+        f"label 'dog' of {folder}/dog/1.png is not in the vocabulary, whose namespace 'labels' "
+        "holds cat; train on images of it, or take it out"
+    )
+
+
+def test_another_word_that_the_vocabulary_lacks_is_named() -> None:
+    class TagReader(DatasetReader):
+        def _read(self, file_path: Any) -> Iterator[Instance]:
+            words = TextField([Token("cats")], {})
+            yield Instance({"words": words, "tags": SequenceLabelField(["noun"], words)})
+
+    loader = ImageDataLoader(TagReader(), "")
+    with pytest.raises(ConfigurationError, match="'noun' not found in vocab namespace 'labels'"):
+        loader.index_with(Vocabulary())
+
+
+def test_labels(folder: Path) -> None:
+    assert make_loader(folder).labels() == set(LABELS)
+
+
+def test_a_loader_without_vocabulary_says_so(folder: Path) -> None:
+    loader = ImageDataLoader(ImageFolderReader(), folder)
+    with pytest.raises(ConfigurationError, match=r"index_with\(vocab\)"):
+        iter(loader)
+
+
+# The configuration.
+
+
+def test_from_params_as_allennlp_constructs_it(folder: Path) -> None:
+    params = Params({"type": "image", "batch_size": 5, "shuffle": True, "worker": "process"})
+    lazy = Lazy(DataLoader, params)
+    loader = lazy.construct(reader=ImageFolderReader(), data_path=str(folder))
+    assert isinstance(loader, ImageDataLoader)
+    assert (loader.batch_size, loader.shuffle, loader.worker) == (5, True, "process")
+    assert loader.num_workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"batchsize": 4}, "'batchsize'; expected one of batch_size, "),
+        ({"batch_size": 0}, "data_loader.batch_size is 0; expected at least 1"),
+        ({"num_workers": -1}, "data_loader.num_workers is -1; expected at least 0"),
+        ({"prefetch_batches": 0}, "data_loader.prefetch_batches is 0; expected at least 1"),
+        ({"worker": "threads"}, "data_loader.worker is 'threads'; expected one of thread, process"),
+        ({"on_error": "ignore"}, "data_loader.on_error is 'ignore'; expected one of raise, skip"),
+        ({"batch_size": 24, "drop_last": True}, "batch_size is 24, of which the 23 images of "),
+    ],
+)
+def test_a_wrong_configuration_is_refused(
+    folder: Path, params: Dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        DataLoader.from_params(
+            Params({"type": "image", **params}), reader=ImageFolderReader(), data_path=folder
+        )
+
+
+class NoReader(ImageDatasetReader):
+    def read_samples(self, file_path: Any) -> List[Any]:
+        return []
+
+
+def test_no_image_at_all_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="NoReader found no image in nowhere"):
+        ImageDataLoader(NoReader(), "nowhere")
+
+
+# Distributed training.
+
+
+def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int) -> None:
+    monkeypatch.setattr("allennlp.common.util.is_distributed", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: rank)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: world_size)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 50])
+def test_shuffled_ranks_have_as_many_images_and_cover_all(
+    folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    for rank in range(world_size):
+        as_rank(monkeypatch, rank, world_size)
+        loader = make_loader(folder, shuffle=True, seed=1)
+        shares.append([numbers(batch) for batch in loader])
+        assert len(shares[-1]) == len(loader)
+    assert len({str([len(batch) for batch in share]) for share in shares}) == 1
+    assert {number for share in shares for batch in share for number in batch} == set(range(SIZE))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 50])
+def test_unshuffled_ranks_have_each_image_once(
+    folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for rank in range(world_size):
+        as_rank(monkeypatch, rank, world_size)
+        loader = make_loader(folder)
+        share = epoch(loader)
+        assert len(loader) == -(-len(share) // 4)
+        found += share
+    assert sorted(found) == list(range(SIZE))
+
+
+def test_what_an_image_draws_does_not_depend_on_its_rank(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = make_loader(folder, augmentation(), batch_size=1, shuffle=True, seed=1)
+    expected = [batch["image"] for batch in alone]
+    for rank in range(2):
+        as_rank(monkeypatch, rank, 2)
+        loader = make_loader(folder, augmentation(), batch_size=1, shuffle=True, seed=1)
+        assert all(map(torch.equal, (batch["image"] for batch in loader), expected[rank::2]))
+
+
+# Other readers and fields.
+
+
+class PlainReader(DatasetReader):
+    """A reader that is none of ours, with every kind of field."""
+
+    def _read(self, file_path: Any) -> Iterator[Instance]:
+        for number in range(7):
+            words = [Token(word) for word in ["a", "picture", "of", "cats"][: 1 + number % 4]]
+            image = ImageField(np.full((4, 4 + number, 3), number, np.uint8))
+            fields = {
+                "tensor": TensorField(torch.arange(number + 1.0), padding_value=-1),
+                "image": image,
+                "text": TextField(words),
+                "labels": MultiLabelField(LABELS[: number % 3]),
+                "views": ListField([image] * (1 + number % 2)),
+                "source": LabelField(number, skip_indexing=True, label_namespace="sources"),
+                "metadata": MetadataField({"number": number}),
+            }
+            yield Instance(fields)
+
+    def apply_token_indexers(self, instance: Instance) -> None:
+        instance["text"].token_indexers = {
+            "tokens": SingleIdTokenIndexer(),
+            "characters": TokenCharactersIndexer(min_padding_length=3),
+        }
+
+
+class ShardingReader(PlainReader):
+    """Which gives each rank and worker its share as AllenNLP advises."""
+
+    def __init__(self) -> None:
+        super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True)
+
+    def _read(self, file_path: Any) -> Iterator[Instance]:
+        yield from self.shard_iterable(super()._read(file_path))
+
+
+def same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and first.equal(second)
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
+    return first == second
+
+
+@some_workers
+def test_every_field_is_batched_as_allennlp_does(workers: Dict[str, Any]) -> None:
+    loader = ImageDataLoader(PlainReader(), "", batch_size=3, **workers)
+    instances = list(loader.iter_instances())
+    loader.index_with(Vocabulary.from_instances(instances))
+    assert loader.labels() == {"cat", "dog"}
+    batches = list(loader)
+    assert len(batches) == 3
+    for number, batch in enumerate(batches):
+        assert same(batch, Batch(instances[3 * number : 3 * number + 3]).as_tensor_dict())
+
+
+@pytest.mark.parametrize("reader_class", [PlainReader, ShardingReader])
+def test_a_rank_lists_all_that_any_reader_has(
+    reader_class: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for rank in range(2):
+        as_rank(monkeypatch, rank, 2)
+        reader = reader_class()
+        loader = ImageDataLoader(reader, "", batch_size=2, num_workers=0)
+        loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+        assert len(list(loader.iter_instances())) == 7
+        found += [metadata["number"] for batch in loader for metadata in batch["metadata"]]
+        assert len(list(reader.read(""))) == len(range(rank, 7, 2))  # the reader is as it was
+    assert sorted(found) == list(range(7))
+
+
+def test_random_transforms_of_a_list_of_images_are_reproducible() -> None:
+    class Views(DatasetReader):
+        def _read(self, file_path: Any) -> Iterator[Instance]:
+            for _ in range(6):
+                view = ImageField(np.zeros((1, 1, 3), np.uint8), lambda image: torch.rand(1, 4, 4))
+                yield Instance({"views": ListField([view, view])})
+
+    def views(num_workers: int) -> torch.Tensor:
+        loader = ImageDataLoader(Views(), "", batch_size=6, num_workers=num_workers, seed=1)
+        loader.index_with(Vocabulary())
+        return next(iter(loader))["views"]
+
+    before = torch.get_rng_state()
+    assert views(0).equal(views(3))
+    assert len(views(0).flatten(2).sum(2).unique()) == 12
+    assert torch.get_rng_state().equal(before)
+
+
+def test_allennlps_own_loaders_take_our_readers(folder: Path) -> None:
+    expected = {batch["image"].numpy().tobytes() for batch in make_loader(folder, batch_size=1)}
+    reader = ImageFolderReader()
+    loaders: List[DataLoader] = [
+        SimpleDataLoader.from_dataset_reader(reader, str(folder), batch_size=1),
+        MultiProcessDataLoader(reader, str(folder), batch_size=1, shuffle=True),
+        MultiProcessDataLoader(reader, str(folder), batch_size=1, num_workers=2),
+        MultiProcessDataLoader(
+            reader, str(folder), batch_size=1, num_workers=2, max_instances_in_memory=8
+        ),
+    ]
+    for loader in loaders:
+        loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+        images = [batch["image"].numpy().tobytes() for batch in loader]
+        assert len(images) == SIZE
+        assert set(images) == expected
+
+
+def test_an_endless_number_of_epochs(folder: Path) -> None:
+    loader = make_loader(folder, shuffle=True, num_workers=2)
+    endless = itertools.chain.from_iterable(itertools.repeat(loader))
+    assert sum(len(batch["label"]) for batch in itertools.islice(endless, 60)) == 10 * SIZE

@@ -1,0 +1,306 @@
+import gc
+import multiprocessing
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Set
+
+import numpy as np
+import pytest
+import torch
+from allennlp.data import Instance, Vocabulary
+from allennlp.data.fields import LabelField
+
+from allencv.data.data_loaders.workers import (
+    Job,
+    NoWorkers,
+    ProcessWorkers,
+    ThreadWorkers,
+    collate,
+    load,
+)
+from allencv.data.fields import ImageField
+
+PREFETCH = 3
+IMAGES_OF_A_BATCH = 4
+
+
+def instances(transform: Any = None, count: int = 40) -> List[Instance]:
+    """Image `i` is all `i % 256`."""
+    return [
+        Instance({"image": ImageField(np.full((2, 2, 3), number % 256, np.uint8), transform)})
+        for number in range(count)
+    ]
+
+
+def jobs(count: int = 40) -> List[Job]:
+    numbers = range(count)
+    size = IMAGES_OF_A_BATCH
+    return [
+        [(number, number) for number in numbers[start : start + size]]
+        for start in range(0, count, size)
+    ]
+
+
+def seen(batch: Any) -> List[int]:
+    return batch.batch["image"][:, 0, 0, 0].int().tolist()
+
+
+def wait_until_still(count: Callable[[], int]) -> int:
+    """Waits until nothing more is counted, and says where it has ended."""
+    last, same_for = -1, 0
+    while same_for < 5:
+        time.sleep(0.02)
+        same_for = same_for + 1 if count() == last else 0
+        last = count()
+    return last
+
+
+class Counting:
+    """A transform that counts, and takes a little while."""
+
+    def __init__(self, seconds: float = 0.002) -> None:
+        self.images: List[int] = []
+        self.threads: Set[int] = set()
+        self.seconds = seconds
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        self.images.append(int(image[0, 0, 0]))
+        self.threads.add(threading.get_ident())
+        return image
+
+
+# One image and one batch.
+
+
+def test_load_draws_by_the_seed() -> None:
+    (instance,) = instances(lambda image: torch.rand(3, 2, 2), 1)
+    first, again, other = (load(instance, seed) for seed in (1, 1, 2))
+    assert first["image"].as_tensor({}).equal(again["image"].as_tensor({}))
+    assert not first["image"].as_tensor({}).equal(other["image"].as_tensor({}))
+    # the numbers are those of a generator with this seed
+    expected = torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(1))
+    assert first["image"].as_tensor({}).equal(expected)
+
+
+def test_load_gives_the_reason_where_there_is_no_image(tmp_path: Path) -> None:
+    loaded = load(Instance({"image": ImageField(tmp_path / "a.jpg")}), 0)
+    assert loaded == f"{tmp_path}/a.jpg: No such file or directory"
+
+
+def test_collate() -> None:
+    fields = {"image": ImageField(np.zeros((2, 2, 3), np.uint8)), "label": LabelField("cat")}
+    instance = Instance(fields)
+    instance.index_fields(Vocabulary.from_instances([instance]))
+    batch, errors = collate([load(instance, 0), "a.jpg: bad", load(instance, 0)])
+    assert batch["image"].shape == (2, 3, 2, 2)
+    assert batch["label"].tolist() == [0, 0]
+    assert errors == ["a.jpg: bad"]
+    assert collate(["a.jpg: bad"]) == ({}, ["a.jpg: bad"])
+
+
+# Batches, in order.
+
+
+@pytest.mark.parametrize("num_images", [1, 4, 5, 40])
+def test_all_make_the_same_batches(num_images: int) -> None:
+    data = instances(count=num_images)
+    for workers in (
+        NoWorkers(data),
+        ThreadWorkers(data, 1, 1),
+        ThreadWorkers(data, 5, PREFETCH),
+        ProcessWorkers(data, 2, PREFETCH),
+    ):
+        for _ in range(2):
+            batches = [seen(batch) for batch in workers(iter(jobs(num_images)))]
+            assert batches == [[number for number, _ in job] for job in jobs(num_images)]
+        assert list(workers([])) == []
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_threads_make_no_more_batches_ahead_than_allowed(num_workers: int) -> None:
+    transform = Counting(0)
+    asked = []
+
+    def counted_jobs() -> Iterator[Job]:
+        for job in jobs():
+            asked.append(job)
+            yield job
+
+    batches = ThreadWorkers(instances(transform), num_workers, PREFETCH)(counted_jobs())
+    for number in range(len(jobs())):
+        next(batches)
+        ahead = min(number + 1 + PREFETCH, len(jobs()))
+        assert len(asked) == ahead
+        assert wait_until_still(lambda: len(transform.images)) == ahead * IMAGES_OF_A_BATCH
+
+
+def test_threads_stop_when_nobody_listens_any_more() -> None:
+    transform = Counting()
+    workers = ThreadWorkers(instances(transform, 4000), 2, 500)
+    for batch in workers(jobs(4000)):
+        assert seen(batch) == [0, 1, 2, 3]
+        break
+    assert wait_until_still(lambda: len(transform.images)) < 200
+    transform.seconds = 0
+    assert [number for batch in workers(jobs(40)) for number in seen(batch)] == list(range(40))
+
+
+@pytest.mark.parametrize("make", [ThreadWorkers, ProcessWorkers])
+def test_a_break_leaves_nothing_behind(make: Any) -> None:
+    workers = make(instances(), 2, PREFETCH)
+    for _ in range(3):
+        for batch in workers(jobs()):
+            assert seen(batch) == [0, 1, 2, 3]
+            break
+    assert [number for batch in workers(jobs()) for number in seen(batch)] == list(range(40))
+
+
+def test_threads_serve_several_iterations_at_once() -> None:
+    workers = ThreadWorkers(instances(), 2, PREFETCH)
+    pairs = [(seen(first), seen(second)) for first, second in zip(workers(jobs()), workers(jobs()))]
+    assert len(pairs) == 10
+    assert all(first == second for first, second in pairs)
+
+
+def test_processes_serve_one_iteration_at_a_time() -> None:
+    workers = ProcessWorkers(instances(), 2, PREFETCH)
+    first, second = workers(jobs()), workers(jobs())
+    assert seen(next(first)) == seen(next(second)) == [0, 1, 2, 3]
+    with pytest.raises(RuntimeError, match="another iteration over this data loader has begun"):
+        next(first)
+    assert seen(next(second)) == [4, 5, 6, 7]
+
+
+def test_the_same_threads_serve_each_epoch() -> None:
+    transform = Counting()
+    workers = ThreadWorkers(instances(transform), 3, PREFETCH)
+    for _ in range(3):
+        list(workers(jobs()))
+    assert len(transform.threads) == 3
+    assert threading.get_ident() not in transform.threads
+
+
+def test_the_same_processes_serve_each_epoch() -> None:
+    def process_number(image: torch.Tensor) -> torch.Tensor:
+        return torch.full((1, 1, 1), os.getpid(), dtype=torch.float64)
+
+    workers = ProcessWorkers(instances(process_number), 2, PREFETCH)
+    first, second = (
+        {number for batch in workers(jobs()) for number in seen(batch)} for _ in range(2)
+    )
+    assert len(first) == 2
+    assert first == second
+    assert os.getpid() not in first
+
+
+# Memory.
+
+
+def test_nothing_decoded_is_kept() -> None:
+    alive: List[weakref.ref[torch.Tensor]] = []
+
+    def remember(image: torch.Tensor) -> torch.Tensor:
+        image = image.clone()
+        alive.append(weakref.ref(image))
+        return image
+
+    def count() -> int:
+        return sum(reference() is not None for reference in alive)
+
+    gc.disable()  # nor does it wait for the garbage collector
+    try:
+        workers = ThreadWorkers(instances(remember, 400), 2, PREFETCH)
+        for batch in workers(jobs(400)):
+            alive.append(weakref.ref(batch.batch["image"]))
+            assert count() <= (PREFETCH + 2) * (IMAGES_OF_A_BATCH + 1)
+        del batch
+        assert len(alive) == 500
+        assert count() == 0
+    finally:
+        gc.enable()
+
+
+def test_threads_end_with_their_user() -> None:
+    before = set(threading.enumerate())
+    workers = ThreadWorkers(instances(), 3, PREFETCH)
+    list(workers(jobs()))
+    started = {thread for thread in threading.enumerate() if thread not in before}
+    assert len([thread for thread in started if "image-loader" in thread.name]) == 3
+    del workers
+    assert wait_until_still(lambda: sum(thread.is_alive() for thread in started)) == 0
+
+
+# torch's own threads.
+
+
+def test_each_thread_computes_alone_and_all_others_as_before() -> None:
+    def number_of_threads(image: torch.Tensor) -> torch.Tensor:
+        return torch.full((1, 1, 1), float(torch.get_num_threads()))
+
+    def in_another_thread() -> int:
+        found: List[int] = []
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        workers = ThreadWorkers(instances(number_of_threads), 2, PREFETCH)
+        assert {number for batch in workers(jobs()) for number in seen(batch)} == {1}
+        assert torch.get_num_threads() == in_another_thread() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+# The end.
+
+
+@pytest.mark.parametrize("make", [ThreadWorkers, ProcessWorkers])
+def test_workers_that_the_garbage_collector_finds_end_at_once(make: Any) -> None:
+    def fail(image: torch.Tensor) -> torch.Tensor:
+        raise IndexError("mine")
+
+    before = {*threading.enumerate(), *multiprocessing.active_children()}
+    workers = make(instances(fail), 2, PREFETCH)
+    with pytest.raises(IndexError):  # the error and its traceback refer to each other
+        list(workers(jobs()))
+    started = {*threading.enumerate(), *multiprocessing.active_children()} - before
+    assert started
+    del workers
+    since = time.monotonic()
+    while any(each.is_alive() for each in started):
+        gc.collect()
+        # torch's loader would wait five seconds for each of its processes
+        assert time.monotonic() - since < 8
+
+
+HALF_CONSUMED = """
+import os, time
+import numpy as np
+from allennlp.data import Instance
+from allencv.data.data_loaders.workers import ProcessWorkers, ThreadWorkers
+from allencv.data.fields import ImageField
+
+def slow(image):
+    time.sleep(0.01)
+    os.write(1, b".")
+    return image
+
+field = ImageField(np.zeros((2, 2, 3), np.uint8), slow)
+jobs = [[(0, 0)] * 4] * 1000
+threads = ThreadWorkers([Instance({"image": field})], 2, 4)(jobs)
+processes = ProcessWorkers([Instance({"image": field})], 2, 4)(jobs)
+next(threads), next(processes)
+"""
+
+
+def test_a_program_ends_with_batches_unused(run: Any) -> None:
+    result = run("python", "-c", HALF_CONSUMED)
+    assert result.stdout.count(".") <= 2 * (1 + 4) * 4
+    assert result.stderr == ""

@@ -1,0 +1,216 @@
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import List, Tuple
+
+import numpy as np
+import pytest
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+from PIL import Image
+
+from allencv.data.dataset_readers import ImageFolderReader
+from allencv.runtime import ImageError
+
+FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"]
+
+
+def encoded(format: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(file, format)
+    return file.getvalue()
+
+
+def make(root: Path, *names: str, content: bytes = encoded()) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def read(root: Path, **arguments: object) -> List[Tuple[str, str]]:
+    """The file of each instance, as it stands under the root, and its label."""
+    reader = ImageFolderReader(**arguments)
+    return [
+        (os.path.relpath(instance["image"].source, root), instance["label"].label)
+        for instance in reader.read(root)
+    ]
+
+
+@pytest.mark.parametrize("name", ["image_folder", "image_classification_directory"])
+def test_a_folder_for_each_class(name: str, tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg", "dog/2.jpg", "dog/1.jpg")
+    reader = DatasetReader.from_params(Params({"type": name}))
+    instances = list(reader.read(str(tmp_path)))
+    assert [instance["label"].label for instance in instances] == ["cat", "dog", "dog"]
+    assert instances[0]["metadata"].metadata == {"image": str(tmp_path / "cat" / "1.jpg")}
+    assert instances[0]["image"].as_tensor({}).shape == (3, 16, 16)
+
+
+def test_the_order_is_sorted_whatever_the_order_of_creation(tmp_path: Path) -> None:
+    names = ["b/10.jpg", "a/2.jpg", "B/1.jpg", "a/10.jpg", "b/9.jpg", "a/1.jpg"]
+    expected = [(name, name[0]) for name in sorted(names)]
+    for number, ordered in enumerate((names, names[::-1])):
+        make(tmp_path / str(number), *ordered)
+        assert read(tmp_path / str(number)) == expected
+
+
+def test_recursive_reads_the_folders_below(tmp_path: Path) -> None:
+    make(tmp_path, "cat/2.jpg", "cat/a/1.jpg", "cat/a/b/1.jpg", "dog/c/1.jpg")
+    assert read(tmp_path, recursive=True) == [
+        ("cat/2.jpg", "cat"),
+        ("cat/a/1.jpg", "cat"),
+        ("cat/a/b/1.jpg", "cat"),
+        ("dog/c/1.jpg", "dog"),
+    ]
+
+
+def test_folders_that_are_not_read_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "cat/2.jpg", "cat/a/1.jpg", "dog/1.jpg")
+    assert read(tmp_path) == [("cat/2.jpg", "cat"), ("dog/1.jpg", "dog")]
+    assert caplog.messages == [
+        f'{tmp_path}: without "recursive": true folders inside of class folders are not used (1): '
+        "cat/a"
+    ]
+
+
+# Which files are images.
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_content_counts_and_not_the_suffix(format: str, tmp_path: Path) -> None:
+    make(tmp_path, "cat/a.dat", "cat/b", "cat/c.JPG", content=encoded(format))
+    assert [path for path, _ in read(tmp_path)] == ["cat/a.dat", "cat/b", "cat/c.JPG"]
+    for instance in ImageFolderReader().read(tmp_path):
+        assert instance["image"].as_tensor({}).shape[0] == 3
+
+
+def test_a_text_named_jpg_fails_when_it_is_decoded(tmp_path: Path) -> None:
+    make(tmp_path, "cat/a.jpg", content=b"this is a text")
+    (instance,) = ImageFolderReader().read(tmp_path)
+    with pytest.raises(ImageError, match=f"{tmp_path}/cat/a.jpg: not an image"):
+        instance["image"].as_tensor({})
+
+
+def test_what_is_not_used_is_named_in_warnings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    make(tmp_path, "README.md", "labels.csv", "cat/notes.txt", "dog/Thumbs.db", content=b"text")
+    (tmp_path / "fox").mkdir()
+    assert read(tmp_path) == [("cat/1.jpg", "cat"), ("dog/1.jpg", "dog")]
+    assert [message.removeprefix(f"{tmp_path}: ") for message in caplog.messages] == [
+        "files beside the class folders are not used (2): README.md, labels.csv",
+        "files that are no images are not used (2): cat/notes.txt, dog/Thumbs.db",
+        "class folders without an image are not used (1): fox",
+    ]
+
+
+def test_a_long_warning_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "cat/1.jpg")
+    make(tmp_path, *(f"{number:02d}.txt" for number in range(30)))
+    read(tmp_path)
+    assert caplog.messages[0].endswith("08.txt, 09.txt and 20 more")
+
+
+def test_hidden_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "cat/1.jpg", "cat/.1.jpg", "cat/.git/1.jpg", ".cache/1.jpg", ".DS_Store")
+    assert read(tmp_path, recursive=True) == [("cat/1.jpg", "cat")]
+    assert caplog.messages == []
+
+
+def test_names_in_any_language(tmp_path: Path) -> None:
+    make(tmp_path, "der Hund/Größe 1.jpg", "猫/a b.jpg")
+    assert read(tmp_path) == [("der Hund/Größe 1.jpg", "der Hund"), ("猫/a b.jpg", "猫")]
+    for instance in ImageFolderReader().read(tmp_path):
+        assert instance["image"].as_tensor({}).shape == (3, 16, 16)
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    make(tmp_path / "data", "cat/1.jpg")
+    make(tmp_path / "elsewhere", "1.jpg")
+    (tmp_path / "data" / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "cat" / "2.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
+    assert read(tmp_path / "data") == [
+        ("cat/1.jpg", "cat"),
+        ("cat/2.jpg", "cat"),
+        ("dog/1.jpg", "dog"),
+    ]
+
+
+def test_max_instances(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg")
+    assert read(tmp_path, max_instances=3) == [
+        ("cat/1.jpg", "cat"),
+        ("cat/2.jpg", "cat"),
+        ("dog/1.jpg", "dog"),
+    ]
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path, "pets/cat/1.jpg")
+    assert len(list(ImageFolderReader().read("~/pets"))) == 1
+
+
+# What is wrong with a path.
+
+
+def test_a_wrong_path_is_answered_with_what_is_there(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
+    for wrong, hint in {
+        "valid": f"; did you mean '{tmp_path / 'val'}'?",
+        "validation": f"; did you mean '{tmp_path / 'val'}'?",
+        "tarin": f"; did you mean '{tmp_path / 'train'}'?",
+        "valid/cat": f"; did you mean '{tmp_path / 'val'}'?",
+        "holdout": "",
+    }.items():
+        with pytest.raises(ConfigurationError) as error:
+            read(tmp_path / wrong)
+        assert str(error.value) == (
+            f"'{tmp_path / wrong}' (train_data_path, validation_data_path or test_data_path) is "
+            f"not there: '{tmp_path}' holds the folders train, val{hint}"
+        )
+
+
+def test_a_relative_path_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigurationError, match=f"'data/train'.*'{tmp_path}' holds the folders no"
+    ):
+        read(Path("data/train"))
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    make(tmp_path, "data.zip")
+    with pytest.raises(ConfigurationError, match=r"data.zip'.* is a file; expected a folder"):
+        read(tmp_path / "data.zip")
+
+
+@pytest.mark.parametrize(
+    ("names", "holds"),
+    [([], "nothing"), (["1.jpg", "2.jpg"], "1.jpg, 2.jpg"), (["train/cat/1.jpg"], "train")],
+)
+def test_a_folder_without_images_in_class_folders(
+    names: List[str], holds: str, tmp_path: Path
+) -> None:
+    make(tmp_path, *names)
+    with pytest.raises(ConfigurationError) as error:
+        read(tmp_path)
+    assert str(error.value) == (
+        f"no images in '{tmp_path}' (train_data_path, validation_data_path or test_data_path): "
+        f"expected a folder of images for each class, such as '{tmp_path}/cat/001.jpg'; it holds "
+        f"{holds}"
+    )
+
+
+def test_a_file_that_vanishes_is_an_image_error(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg")
+    (instance,) = ImageFolderReader().read(tmp_path)
+    shutil.rmtree(tmp_path / "cat")
+    with pytest.raises(ImageError, match=r"cat/1.jpg: No such file"):
+        instance["image"].as_tensor({})

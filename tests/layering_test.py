@@ -1,0 +1,110 @@
+"""
+Who may import whom: the layers of the design, from the slim runtime at the bottom to the commands
+at the top. A part that reached up would be loaded with what it must not need.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, Set
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "allencv"
+
+BELOW_MODELS = {"modules", "training", "data", "common", "runtime"}
+BELOW_PREDICTORS = {"models", "serving", *BELOW_MODELS}
+BELOW_COMMANDS = {"predictors", "export", "reporting", *BELOW_PREDICTORS}
+
+# Each part of allencv, and the others that it may import.
+MAY_IMPORT: Dict[str, Set[str]] = {
+    "__init__": set(),
+    "runtime": set(),
+    "common": {"runtime"},
+    "serving": {"runtime"},
+    "data": {"common", "runtime"},
+    "modules": {"common"},
+    "training": {"common"},
+    "models": BELOW_MODELS,
+    "predictors": BELOW_PREDICTORS,
+    "export": BELOW_PREDICTORS,
+    "reporting": BELOW_PREDICTORS,
+    "commands": BELOW_COMMANDS,
+    "plugin": BELOW_COMMANDS,
+    "__main__": {"commands", "plugin", *BELOW_COMMANDS},
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(file: Path) -> str:
+    """The folder below `allencv`, or the file, that a module belongs to."""
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_parts(tree: ast.AST) -> Iterator[str]:
+    """The parts of allencv that code imports: `common` for `allencv.common.checks`."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, as this test reads no others"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            package, *parts = name.split(".")
+            if package == "allencv" and parts and parts[0] in MAY_IMPORT:
+                yield parts[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "parts"),
+    [
+        ("import allencv.models.basic_classifier", ["models"]),
+        ("from allencv.runtime import ImageError, read_image", ["runtime", "runtime"]),
+        ("from allencv import training, modules", ["training", "modules"]),
+        ("def f():\n    import allencv.plugin", ["plugin"]),
+        ("from allencv import __version__\nimport torch\nfrom allennlp.data import Field", []),
+    ],
+)
+def test_imports_are_found(code: str, parts: "list[str]") -> None:
+    assert list(imported_parts(ast.parse(code))) == parts
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down_only(file: Path) -> None:
+    part = part_of(file)
+    assert part in MAY_IMPORT, "a new part needs its place among the layers above"
+    imported = set(imported_parts(ast.parse(file.read_text(encoding="utf-8"))))
+    assert imported - {part} <= MAY_IMPORT[part]
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("commands/*.py")), ids=lambda file: file.name)
+def test_commands_import_what_they_need_when_they_run(file: Path) -> None:
+    """At the top, `common` at most. All commands are imported to run one, or to list them."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    at_the_top = [
+        node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    imported = set(imported_parts(ast.Module(at_the_top, type_ignores=[])))
+    assert imported <= {"commands", "common"}
+
+
+# The modules that must be quick to import, or small to install, and one that each does import.
+SLIM = {"allencv": "sys", "allencv.__main__": "allencv", "allencv.runtime": "PIL"}
+if (PACKAGE / "serving" / "app.py").exists():
+    SLIM["allencv.serving.app"] = "fastapi"
+
+
+@pytest.mark.parametrize("module", SLIM)
+def test_slim_modules_need_neither_torch_nor_allennlp(module: str) -> None:
+    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert SLIM[module] in loaded
+    assert not loaded & {"torch", "torchvision", "allennlp", "transformers", "spacy"}
