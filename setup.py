@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "allennlp==2.10.1",
-        # AllenNLP 2.10.1's own pins end in 2022; pyproject.toml carries the overrides that lift them.
+        # AllenNLP's own pins are from 2022; pyproject.toml carries the overrides that lift them.
         "torch>=2.6",
         "torchvision>=0.21",
         "numpy>=2",

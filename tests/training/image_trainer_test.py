@@ -43,14 +43,15 @@ def train(config: Dict[str, Any], folder: Path, recover: bool = False) -> Dict[s
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
-    """The sources of the images that have been decoded."""
+def decoded(monkeypatch: pytest.MonkeyPatch) -> List[str]:
+    """The paths of the images that have been decoded."""
     sources = []
     load = image_field.load_image
 
-    def counting(source: Any, color_mode: str) -> torch.Tensor:
-        sources.append(source)
-        return load(source, color_mode)
+    def counting(source: Any, *arguments: Any) -> torch.Tensor:
+        if isinstance(source, str):
+            sources.append(source)
+        return load(source, *arguments)
 
     monkeypatch.setattr(image_field, "load_image", counting)
     return sources
@@ -72,7 +73,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("at", [(0, 1), (1, 2), (2, 3)])
 def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
-    cats_and_dogs: Path, tmp_path: Path, decoded: List[Any], name: str, at: "tuple[int, int]"
+    cats_and_dogs: Path, tmp_path: Path, decoded: List[str], name: str, at: "tuple[int, int]"
 ) -> None:
     config = experiment(
         cats_and_dogs,
@@ -105,7 +106,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
 
 
 def test_nothing_is_decoded_to_get_back_to_a_finished_epoch(
-    cats_and_dogs: Path, tmp_path: Path, decoded: List[Any]
+    cats_and_dogs: Path, tmp_path: Path, decoded: List[str]
 ) -> None:
     config = experiment(cats_and_dogs, trainer__callbacks=["pull_plug"], data_loader__num_workers=0)
     PullPlug.at = (2, 1)
