@@ -1,11 +1,22 @@
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Union,
+)
 
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.data import DatasetReader, Field, Instance
-from allennlp.data.fields import LabelField, MetadataField
+from allennlp.data.fields import LabelField, MetadataField, MultiLabelField
 
 from allencv.common.checks import CheckedFromParams, not_one_of
 from allencv.data.fields import ImageField
@@ -14,10 +25,17 @@ from allencv.runtime import COLOR_MODES, ImageError, ImageSource
 
 
 class Sample(NamedTuple):
-    """One image of a data set before it becomes an `Instance`: no pixels."""
+    """
+    One image of a data set before it becomes an `Instance`: no pixels.
 
-    image: ImageSource
+    `image` is a source as `ImageField` takes it. An image has one `label`, or several `labels` (an
+    empty list is an image without any), or neither.
+    """
+
+    image: Union[ImageSource, Callable[[], ImageSource]]
     label: Optional[str] = None
+    labels: Optional[Sequence[str]] = None
+    metadata: Optional[Dict[str, Any]] = None
 
 
 class ImageDatasetReader(CheckedFromParams, DatasetReader):
@@ -26,8 +44,9 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
     makes an `Instance` of each, which holds where the image is, and how it is to be transformed,
     but no pixels.
 
-    The fields of an instance are `image` (`ImageField`), `label` (`LabelField`, if there is one)
-    and `metadata` (`MetadataField` with the key `image`: the path).
+    The fields of an instance are `image` (`ImageField`), `label` (`LabelField`) or `labels`
+    (`MultiLabelField`) if there are any, and `metadata` (`MetadataField` with the key `image`: the
+    path).
 
     # Parameters
 
@@ -78,13 +97,15 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
 
     def text_to_instance(
         self,
-        image: Union[ImageSource, torch.Tensor],
+        image: Union[ImageSource, Callable[[], ImageSource], torch.Tensor],
         label: Optional[str] = None,
+        labels: Optional[Sequence[str]] = None,
         metadata: Optional[Dict[str, Any]] = None,
     ) -> Instance:
         """
         Makes an instance of one image: a path, a URL (downloaded into AllenNLP's cache), the bytes
-        of a file, a PIL image, an array or a tensor, as `ImageField` takes them.
+        of a file, a PIL image, an array, a tensor, or a function that gives one of these, as
+        `ImageField` takes them.
 
         # Raises
 
@@ -96,6 +117,8 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         fields: Dict[str, Field] = {"image": field}
         if label is not None:
             fields["label"] = LabelField(label, self.label_namespace)
+        if labels is not None:
+            fields["labels"] = MultiLabelField(labels, self.label_namespace)
         name = image if is_url else field.name
         fields["metadata"] = MetadataField({"image": name, **(metadata or {})})
         return Instance(fields)

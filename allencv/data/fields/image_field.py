@@ -21,6 +21,7 @@ PLAIN_COLORSPACES = {"RGB": ("YCbCr", "Gray"), "L": ("Gray",)}
 """For a colour mode those of a JPEG file that libjpeg converts as pillow does."""
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
+Source = Union[ImageSource, torch.Tensor, Callable[[], Union[ImageSource, torch.Tensor]]]
 
 
 class ImageField(Field[torch.Tensor]):
@@ -34,10 +35,11 @@ class ImageField(Field[torch.Tensor]):
 
     # Parameters
 
-    source : `Union[ImageSource, torch.Tensor]`
+    source : `Union[ImageSource, torch.Tensor, Callable[[], ImageSource]]`
         A path, the bytes of a file, a PIL image, or a `uint8` array `(height, width[, channels])`:
         what each becomes in a colour mode is said in `allencv.runtime.to_color_mode`. Or a tensor
-        `(channels, height, width)`, `uint8` or floating point, which is taken as it is.
+        `(channels, height, width)`, `uint8` or floating point, which is taken as it is. Or a
+        function without arguments that gives one of these when the image is to be decoded.
     transform : `Callable[[torch.Tensor], torch.Tensor]`, optional
         Applied to the image `(channels, height, width)` whenever it is decoded.
     color_mode : `str`, optional (default = `"RGB"`)
@@ -52,7 +54,7 @@ class ImageField(Field[torch.Tensor]):
 
     def __init__(
         self,
-        source: Union[ImageSource, torch.Tensor],
+        source: Source,
         transform: Optional[Transform] = None,
         color_mode: str = "RGB",
         padding_value: float = 0,
@@ -67,7 +69,7 @@ class ImageField(Field[torch.Tensor]):
         """The path of the image, or what else it was made from."""
         if isinstance(self.source, (str, os.PathLike)):
             return os.fspath(self.source)
-        return type(self.source).__name__
+        return str(self.source) if callable(self.source) else type(self.source).__name__
 
     def decoded(self) -> "ImageField":
         """This image decoded and transformed once and for all, as a field of its own."""
@@ -116,7 +118,7 @@ class ImageField(Field[torch.Tensor]):
         return f"ImageField of {self.name} as {self.color_mode}."
 
 
-def load_image(source: Union[ImageSource, torch.Tensor], color_mode: str = "RGB") -> torch.Tensor:
+def load_image(source: Source, color_mode: str = "RGB") -> torch.Tensor:
     """
     Decodes a source into a `uint8` tensor `(channels, height, width)`. A tensor is returned as it
     is.
@@ -128,6 +130,8 @@ def load_image(source: Union[ImageSource, torch.Tensor], color_mode: str = "RGB"
 
     `ImageError`, with the name of the source.
     """
+    if callable(source) and not isinstance(source, torch.Tensor):
+        source = source()
     if isinstance(source, torch.Tensor):
         is_pixels = source.dtype == torch.uint8 or source.is_floating_point()
         if source.dim() != 3 or not is_pixels:

@@ -48,14 +48,14 @@ def seen(batch: Any) -> List[int]:
     return batch.batch["image"][:, 0, 0, 0].int().tolist()
 
 
-def wait_until_still(count: Callable[[], int]) -> int:
-    """Waits until nothing more is counted, and says where it has ended."""
-    last, same_for = -1, 0
-    while same_for < 5:
-        time.sleep(0.02)
-        same_for = same_for + 1 if count() == last else 0
-        last = count()
-    return last
+def stays_at(number: int, count: Callable[[], int]) -> bool:
+    """Whether a count comes to a number, which may take seconds on a busy machine, and stays."""
+    for _ in range(1000):
+        if count() >= number:
+            break
+        time.sleep(0.01)
+    time.sleep(0.05)
+    return count() == number
 
 
 class Counting:
@@ -135,7 +135,7 @@ def test_threads_make_no_more_batches_ahead_than_allowed(num_workers: int) -> No
         next(batches)
         ahead = min(number + 1 + PREFETCH, len(jobs()))
         assert len(asked) == ahead
-        assert wait_until_still(lambda: len(transform.images)) == ahead * IMAGES_OF_A_BATCH
+        assert stays_at(ahead * IMAGES_OF_A_BATCH, lambda: len(transform.images))
 
 
 def test_threads_stop_when_nobody_listens_any_more() -> None:
@@ -144,7 +144,10 @@ def test_threads_stop_when_nobody_listens_any_more() -> None:
     for batch in workers(jobs(4000)):
         assert seen(batch) == [0, 1, 2, 3]
         break
-    assert wait_until_still(lambda: len(transform.images)) < 200
+    time.sleep(0.1)
+    count = len(transform.images)
+    assert count < 200
+    assert stays_at(count, lambda: len(transform.images))
     transform.seconds = 0
     assert [number for batch in workers(jobs(40)) for number in seen(batch)] == list(range(40))
 
@@ -231,7 +234,7 @@ def test_threads_end_with_their_user() -> None:
     started = {thread for thread in threading.enumerate() if thread not in before}
     assert len([thread for thread in started if "image-loader" in thread.name]) == 3
     del workers
-    assert wait_until_still(lambda: sum(thread.is_alive() for thread in started)) == 0
+    assert stays_at(0, lambda: -sum(thread.is_alive() for thread in started))
 
 
 # torch's own threads.
@@ -253,7 +256,8 @@ def test_each_thread_computes_alone_and_all_others_as_before() -> None:
     try:
         workers = ThreadWorkers(instances(number_of_threads), 2, PREFETCH)
         assert {number for batch in workers(jobs()) for number in seen(batch)} == {1}
-        assert torch.get_num_threads() == in_another_thread() == 3
+        assert torch.get_num_threads() == 3
+        assert stays_at(3, in_another_thread)
     finally:
         torch.set_num_threads(before)
 
