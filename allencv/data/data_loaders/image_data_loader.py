@@ -110,6 +110,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._start_batch = 0
         self._workers: Optional[Workers] = None
         self._instances = _read_all(reader, data_path)
+        self._log_labels()
         if not self._instances:
             raise ConfigurationError(f"{type(reader).__name__} found no image in {data_path}")
         if drop_last and len(self) == 0:
@@ -125,7 +126,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def __iter__(self) -> Iterator[TensorDict]:
         if not self._instances[0].indexed:
             raise ConfigurationError(
-                "a data loader has no vocabulary; call index_with(vocab) first"
+                f"the data loader of {self.data_path} has no vocabulary; call index_with(vocab) first"
             )
         jobs = self._jobs(self._epoch, self._start_batch)
         self._epoch, self._start_batch = self._epoch + 1, 0
@@ -139,6 +140,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         yield from self._instances
 
     def index_with(self, vocab: Vocabulary) -> None:
+        if isinstance(self._instances, Instances):
+            self._check_labels(vocab)
+            self._instances.vocab = vocab
+            return
         for instance in self._instances:
             try:
                 instance.index_fields(vocab)
