@@ -22,6 +22,7 @@ class SampleList(Sequence[Sample]):
         # What few samples have: a source that is no path, and metadata.
         self._sources: Dict[int, Any] = {}
         self._metadata: Dict[int, Dict[str, Any]] = {}
+        self._first_with_labels: List[int] = []
         codes: Dict[Labels, int] = {}
         for index, (image, label, labels, metadata) in enumerate(samples):
             if isinstance(image, str):
@@ -31,7 +32,10 @@ class SampleList(Sequence[Sample]):
             if metadata is not None:
                 self._metadata[index] = metadata
             key = (label, None if labels is None else tuple(labels))
-            self._codes.append(codes.setdefault(key, len(codes)))
+            if key not in codes:
+                codes[key] = len(codes)
+                self._first_with_labels.append(index)
+            self._codes.append(codes[key])
             self._ends.append(len(self._paths))
         self._labels = list(codes)
 
@@ -66,15 +70,15 @@ class SampleList(Sequence[Sample]):
                 counts[name] = counts.get(name, 0) + count
         return counts
 
-    def codes(self) -> Tuple[array, List[Labels]]:
-        """For each sample a number, and the labels that each number stands for."""
-        return self._codes, self._labels
+    def one_of_each_label(self) -> List[int]:
+        """The places of the first samples with each label, or with each set of labels."""
+        return self._first_with_labels
 
 
 class Instances(Sequence[Instance]):
     """The instances that a reader makes of samples, made anew whenever they are asked for."""
 
-    def __init__(self, reader: ImageDatasetReader, samples: Sequence[Sample]) -> None:
+    def __init__(self, reader: ImageDatasetReader, samples: SampleList) -> None:
         self.samples = samples
         self.vocab: Optional[Vocabulary] = None
         self._make = reader.text_to_instance
@@ -87,6 +91,10 @@ class Instances(Sequence[Instance]):
         if self.vocab is not None:
             instance.index_fields(self.vocab)
         return instance
+
+    def one_of_each_label(self) -> Iterator[Instance]:
+        """The first instance with each label, not indexed."""
+        return (self._make(*self.samples[i]) for i in self.samples.one_of_each_label())
 
     def __iter__(self) -> Iterator[Instance]:
         return (self[index] for index in range(len(self)))

@@ -73,7 +73,7 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
     """
     if not (hasattr(train, "labels") and hasattr(other, "labels")):
         return
-    trained, found = train.labels(), other.labels()
+    trained, found = set(train.labels()), set(other.labels())
     unseen = sorted(found - trained)
     if found and unseen:
         raise ConfigurationError(

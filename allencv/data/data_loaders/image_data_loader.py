@@ -1,7 +1,9 @@
 import hashlib
+import itertools
 import logging
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from collections import Counter
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence
 
 import torch
 import torch.distributed as dist
@@ -20,13 +22,16 @@ from allencv.data.data_loaders.workers import (
     ThreadWorkers,
     Workers,
 )
+from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.fields import ImageField
+from allencv.data.samples import Instances, SampleList
 from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
+LABEL_KEYS = ("label", "labels")
 
 
 @DataLoader.register("image")
@@ -110,7 +115,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._start_batch = 0
         self._workers: Optional[Workers] = None
         self._instances = _read_all(reader, data_path)
-        self._log_labels()
+        self._is_indexed = False
         if not self._instances:
             raise ConfigurationError(f"{type(reader).__name__} found no image in {data_path}")
         if drop_last and len(self) == 0:
@@ -124,9 +129,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
 
     def __iter__(self) -> Iterator[TensorDict]:
-        if not self._instances[0].indexed:
+        if not self._is_indexed:
             raise ConfigurationError(
-                f"the data loader of {self.data_path} has no vocabulary; call index_with(vocab) first"
+                f"the data loader of {self.data_path} has no vocabulary; call index_with(vocab)"
             )
         jobs = self._jobs(self._epoch, self._start_batch)
         self._epoch, self._start_batch = self._epoch + 1, 0
@@ -140,24 +145,24 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         yield from self._instances
 
     def index_with(self, vocab: Vocabulary) -> None:
+        instances: Iterable[Instance] = self._instances
         if isinstance(self._instances, Instances):
-            self._check_labels(vocab)
+            # They are indexed when they are made; here it is seen to that they all can be.
             self._instances.vocab = vocab
-            return
-        for instance in self._instances:
+            instances = self._instances.one_of_each_label()
+        for instance in instances:
             try:
                 instance.index_fields(vocab)
             except KeyError as error:
                 raise ConfigurationError(_unknown_label(instance, vocab) or str(error)) from None
+        self._is_indexed = True
 
-    def labels(self) -> Set[str]:
-        """The labels of the images, as they stand in the data."""
-        return {
-            str(label)
-            for instance in self._instances
-            for key in ("label", "labels")
-            for label in _labels(instance.fields.get(key))
-        }
+    def labels(self) -> Dict[str, int]:
+        """The labels of the images, and how many images have each."""
+        if isinstance(self._instances, Instances):
+            return self._instances.samples.labels()
+        fields = (instance.fields.get(k) for instance in self._instances for k in LABEL_KEYS)
+        return dict(Counter(str(label) for field in fields for label in _labels(field)))
 
     def set_target_device(self, device: torch.device) -> None:
         self._device = device
@@ -210,8 +215,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return collated.batch
 
 
-def _read_all(reader: DatasetReader, data_path: Any) -> List[Instance]:
+def _read_all(reader: DatasetReader, data_path: Any) -> Sequence[Instance]:
     """Every instance, in distributed training too, where a reader gives each rank its share."""
+    if isinstance(reader, ImageDatasetReader) and reader.reads_samples_alone():
+        samples = itertools.islice(reader.read_samples(data_path), reader.max_instances)
+        return Instances(reader, SampleList(samples))
     distributed_info = reader.get_distributed_info()
     reader._set_distributed_info(None)
     reader.shard_iterable = iter

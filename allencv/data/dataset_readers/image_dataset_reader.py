@@ -91,6 +91,13 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         """Lists what is at `file_path`, always in the same order, without decoding anything."""
         raise NotImplementedError
 
+    def reads_samples_alone(self) -> bool:
+        """Whether the samples are all there is to the instances, so that these can be made late."""
+        return (
+            type(self)._read is ImageDatasetReader._read
+            and type(self).apply_token_indexers is DatasetReader.apply_token_indexers
+        )
+
     def _read(self, file_path: Any) -> Iterator[Instance]:
         for sample in self.shard_iterable(self.read_samples(file_path)):
             yield self.text_to_instance(*sample)
