@@ -6,6 +6,7 @@ as data. Importing this package replaces AllenNLP's own commands of the same nam
 from allencv.commands.evaluate import Evaluate
 from allencv.commands.find_lr import FindLearningRate
 from allencv.commands.predict import Predict
+from allencv.commands.show_batch import ShowBatch
 from allencv.commands.train import Train
 
-__all__ = ["Evaluate", "FindLearningRate", "Predict", "Train"]
+__all__ = ["Evaluate", "FindLearningRate", "Predict", "ShowBatch", "Train"]

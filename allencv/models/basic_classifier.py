@@ -9,6 +9,7 @@ from allennlp.nn import InitializerApplicator, RegularizerApplicator
 from torch.nn import functional as F
 
 from allencv.common.checks import not_one_of
+from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
@@ -51,6 +52,11 @@ class BasicImageClassifier(Model):
     pixel_mean, pixel_std : `List[float]`, optional (default = ImageNet's)
         Images of `uint8` become `(image / 255 - pixel_mean) / pixel_std`, channel by channel, on
         the model's device. An image that is float already is taken as normalised.
+    batch_transforms : `List[BatchTransform]`, optional (default = `None`)
+        Such as `mixup`: applied in order to the normalised images and their labels, when training.
+        The labels become soft; accuracy is measured against the largest share of each. Label
+        smoothing and class weights act on soft labels as in torch's `cross_entropy`, which weighs
+        each share, but takes the mean over images without dividing by the weights.
     initializer : `InitializerApplicator`, optional
     regularizer : `RegularizerApplicator`, optional
 
@@ -74,6 +80,7 @@ class BasicImageClassifier(Model):
         top_k: Optional[int] = None,
         pixel_mean: Optional[List[float]] = None,
         pixel_std: Optional[List[float]] = None,
+        batch_transforms: Optional[List[BatchTransform]] = None,
         initializer: Optional[InitializerApplicator] = None,
         regularizer: Optional[RegularizerApplicator] = None,
         **kwargs: Any,
@@ -92,6 +99,7 @@ class BasicImageClassifier(Model):
             im2vec_encoder.get_output_dim(), self._num_labels
         )
         self._label_smoothing = label_smoothing
+        self._batch_transforms = list(batch_transforms or [])
         self.register_buffer("_class_weights", self._weights(class_weights), persistent=False)
         self.register_buffer("_pixel_mean", _pixels(pixel_mean, IMAGENET_MEAN), persistent=False)
         self.register_buffer("_pixel_std", _pixels(pixel_std, IMAGENET_STD), persistent=False)
@@ -128,6 +136,9 @@ class BasicImageClassifier(Model):
         there is any.
         """
         features = self.normalize(image)
+        if self.training and label is not None:
+            for batch_transform in self._batch_transforms:
+                features, label = batch_transform(features, label, self._num_labels)
         if self._im2im_encoder is not None:
             features = self._im2im_encoder(features)
         # Shape: (batch, im2vec_encoder.get_output_dim())
@@ -158,7 +169,8 @@ class BasicImageClassifier(Model):
             )
         scale = 1 / (255 * std)
         shift = -mean / std
-        return image * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        # In place: a batch is tens of megabytes, and memory that is new is slow.
+        return image.float().mul_(scale.view(1, -1, 1, 1)).add_(shift.view(1, -1, 1, 1))
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """

@@ -245,6 +245,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if self._validation_data_loader is None:
             raise ConfigurationError("validation needs validation_data_path in the config")
         logger.info("Validating")
+        if hasattr(self._validation_data_loader, "seek"):
+            self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
         with self._averaged():
             losses = _Losses(self.cuda_device)
@@ -275,6 +277,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""
         if hasattr(self.data_loader, "seek"):
             self.data_loader.seek(epoch, start)
+            self.data_loader.another_epoch_follows = epoch + 1 < self._num_epochs
             batches = iter(self.data_loader)
         else:
             # What this loader draws at random has to be drawn again to get to the same place.

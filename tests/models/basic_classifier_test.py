@@ -1,20 +1,27 @@
+import copy
+from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.params import with_overrides
 from allennlp.data import Instance, Vocabulary
 from allennlp.data.fields import LabelField
 from allennlp.models import Model
 from torch.nn import functional as F
 
 from allencv.data.fields import ImageField
+from allencv.data.transforms.batch_transforms import BatchTransform, CutMix, MixUp
 from allencv.models import BasicImageClassifier
 from allencv.modules.im2im_encoders import ResnetEncoder
 from allencv.modules.im2vec_encoders import FlattenEncoder, PoolingEncoder
+from tests.conftest import same_tensors
+from tests.experiments import experiment
 
 LABELS = ["ant", "bee", "cat"]
 
@@ -94,6 +101,78 @@ def test_soft_labels_give_the_soft_cross_entropy(vocab: Vocabulary) -> None:
     outputs = model(images(), shares)
     expected = -(shares * outputs["logits"].log_softmax(-1)).sum(-1).mean()
     assert torch.allclose(outputs["loss"], expected)
+
+
+class Swap(BatchTransform):
+    """Gives each image a quarter of the one before it; keeps what it was given."""
+
+    def __call__(self, images, labels, num_classes):
+        self.images = images
+        self.shares = 0.75 * F.one_hot(labels, num_classes)
+        self.shares = self.shares + 0.25 * F.one_hot(labels.roll(1), num_classes)
+        return images + 1, self.shares
+
+
+def test_batch_transforms_see_normalised_images_and_the_metrics_the_dominant_label(
+    vocab: Vocabulary,
+) -> None:
+    swap = Swap()
+    model = linear_model(vocab, batch_transforms=[swap], label_smoothing=0.1)
+    image, label = images(), torch.tensor([0, 1, 2, 1, 0])
+    outputs = model(image, label)
+    assert torch.equal(swap.images, model.normalize(image))
+    assert torch.equal(outputs["logits"], linear_logits(model, model.normalize(image) + 1))
+    smooth = 0.9 * swap.shares + 0.1 / 3
+    expected = -(smooth * outputs["logits"].log_softmax(-1)).sum(-1).mean()
+    assert torch.allclose(outputs["loss"], expected)
+    accuracy = (outputs["logits"].argmax(-1) == label).float().mean().item()
+    assert model.get_metrics() == {"accuracy": pytest.approx(accuracy)}
+
+
+def linear_logits(model: BasicImageClassifier, normalized: torch.Tensor) -> torch.Tensor:
+    return model._classification_layer(normalized.mean(dim=(2, 3)))
+
+
+def test_batch_transforms_in_turn_with_class_weights(vocab: Vocabulary) -> None:
+    model = linear_model(
+        vocab, batch_transforms=[MixUp(), CutMix()], class_weights={"bee": 3.0}, num_labels=4
+    )
+    image, label = images(), torch.tensor([0, 1, 2, 1, 0])
+    torch.manual_seed(2)
+    outputs = model(image, label)
+    torch.manual_seed(2)
+    mixed, shares = CutMix()(*MixUp()(model.normalize(image), label, 4), 4)
+    logits = linear_logits(model, mixed)
+    assert torch.allclose(outputs["logits"], logits)
+    weights = torch.tensor([1.0, 3.0, 1.0, 1.0])
+    expected = -(weights * shares * logits.log_softmax(-1)).sum(-1).mean()
+    assert torch.allclose(outputs["loss"], expected)
+
+
+def test_batch_transforms_are_for_training_with_labels_only(vocab: Vocabulary) -> None:
+    model = linear_model(vocab, batch_transforms=[MixUp(alpha=5.0)])
+    plain = linear_model(vocab)
+    plain.load_state_dict(model.state_dict())
+    image, label = images(), torch.tensor([0, 1, 2, 1, 0])
+    state = torch.get_rng_state()
+    assert torch.equal(model(image)["logits"], plain(image)["logits"])
+    model.eval()
+    assert torch.equal(model(image, label)["loss"], plain(image, label)["loss"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_run_with_batch_transforms_is_reproducible(cats_and_dogs: Path, tmp_path: Path) -> None:
+    choice = {"type": "random_choice", "transforms": ["mixup", "cutmix"]}
+    config = experiment(cats_and_dogs, model__batch_transforms=[choice], trainer__num_epochs=2)
+
+    def state(name: str, **overrides: Any) -> Dict[str, torch.Tensor]:
+        params = Params(with_overrides(config, overrides) if overrides else copy.deepcopy(config))
+        return train_model(params, str(tmp_path / name)).state_dict()
+
+    first = state("first")
+    assert same_tensors(first.items(), state("second").items())
+    unmixed = state("unmixed", **{"model.batch_transforms": []})
+    assert not same_tensors(first.items(), unmixed.items())
 
 
 def test_dropout_is_for_training_only(vocab: Vocabulary) -> None:

@@ -3,7 +3,7 @@ import itertools
 import logging
 import os
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
@@ -63,7 +63,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         this process may use, 8 at the most, shared among the ranks of this machine.
     worker : `str`, optional (default = `"thread"`)
         "thread", or "process" for transforms that hold Python's lock for long (pure Python).
-    prefetch_batches : `int`, optional (default = `4`)
+    prefetch_batches : `int`, optional (default = `3`)
         How many batches are prepared ahead of the one in use. Processes prepare as many each: the
         number is rounded up to a multiple of theirs.
     on_error : `str`, optional (default = `"raise"`)
@@ -82,7 +82,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         drop_last: bool = False,
         num_workers: Optional[int] = None,
         worker: str = "thread",
-        prefetch_batches: int = 4,
+        prefetch_batches: int = 3,
         on_error: str = "raise",
         seed: Optional[int] = None,
     ) -> None:
@@ -111,8 +111,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._rank = dist.get_rank() if util.is_distributed() else 0
         self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self._device: Optional[torch.device] = None
-        self._epoch = 0
-        self._start_batch = 0
+        self._place = (0, 0)  # the epoch and the batch that the next iteration begins with
+        self.another_epoch_follows = False
+        self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Collated]]] = None
         self._workers: Optional[Workers] = None
         self._instances = _read_all(reader, data_path)
         self._is_indexed = False
@@ -133,13 +134,25 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             raise ConfigurationError(
                 f"the data loader of {self.data_path} has no vocabulary; call index_with(vocab)"
             )
-        jobs = self._jobs(self._epoch, self._start_batch)
-        self._epoch, self._start_batch = self._epoch + 1, 0
-        return self._batches(jobs)
+        place, prefetched = self._place, self._prefetched
+        self._place, self._prefetched = (place[0] + 1, 0), None
+        if prefetched is not None and prefetched[0] == place:
+            return self._delivered(prefetched[1])
+        return self._delivered(self._begin(place))
+
+    def prefetch(self) -> None:
+        """
+        Lets threads begin with the first batches of the next iteration, which then need not be
+        waited for. They do so by themselves as soon as an epoch has no work left for them, if
+        `another_epoch_follows` has been set to true.
+        """
+        if self._prefetched is None:
+            self._prefetched = (self._place, iter(()))  # a short epoch may come by here again
+            self._prefetched = (self._place, self._begin(self._place))
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """Makes the next iteration the given epoch, from the given batch on. Decodes nothing."""
-        self._epoch, self._start_batch = epoch, batch
+        self._place = (epoch, batch)
 
     def iter_instances(self) -> Iterator[Instance]:
         yield from self._instances
@@ -185,15 +198,20 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for batch in range(start, len(self)):
             images = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
             yield [(index, _mix(self.seed, epoch, index)) for index in images]
+        if self.another_epoch_follows:
+            self.prefetch()
 
-    def _batches(self, jobs: Iterator[Job]) -> Iterator[TensorDict]:
+    def _begin(self, place: Tuple[int, int]) -> Iterator[Collated]:
         if self._workers is None:
             self._workers = (
                 WORKERS[self.worker](self._instances, self.num_workers, self.prefetch_batches)
                 if self.num_workers
                 else NoWorkers(self._instances)
             )
-        for collated in self._workers(jobs):
+        return self._workers(self._jobs(*place))
+
+    def _delivered(self, batches: Iterator[Collated]) -> Iterator[TensorDict]:
+        for collated in batches:
             batch = self._checked(collated)
             yield batch if self._device is None else _to_device(batch, self._device)
 

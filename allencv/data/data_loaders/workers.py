@@ -8,7 +8,18 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Callable,
+    Deque,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from allennlp.data import Batch, Field, Instance, TensorDict
@@ -86,7 +97,13 @@ class ThreadWorkers:
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
         batches = map(self._start, jobs)
+        # Not in the generator, so that work begins now and not when the first batch is asked for.
         waiting = deque(itertools.islice(batches, self._prefetch_batches))
+        return self._finished(waiting, batches)
+
+    def _finished(
+        self, waiting: "Deque[_BatchOfThreads]", batches: "Iterator[_BatchOfThreads]"
+    ) -> Iterator[Collated]:
         try:
             while waiting:
                 collated = waiting[0].result()

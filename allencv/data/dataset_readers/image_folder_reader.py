@@ -1,20 +1,25 @@
 import logging
 import os
+import re
 from difflib import get_close_matches
+from fnmatch import translate
 from pathlib import Path
-from typing import Any, List, Tuple, Union
+from typing import Any, List, Optional, Tuple
 
+import fsspec
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
 
+from allencv.data import remote
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+from allencv.data.dataset_readers.listing import KEYS, some
+from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.runtime.images import FORMATS
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
-KEYS = "train_data_path, validation_data_path or test_data_path"
 
 
 @DatasetReader.register("image_classification_directory")
@@ -36,6 +41,17 @@ class ImageFolderReader(ImageDatasetReader):
 
     recursive : `bool`, optional (default = `False`)
         Whether a class also has the images of the folders below its own.
+    labelled : `bool`, optional (default = `True`)
+        If not, the images are in the folder itself (and with `recursive` in those below it), and
+        have no label.
+    include : `List[str]`, optional (default = `None`)
+        Patterns, of which the path of an image relative to the root, with `/` between its parts,
+        must match one: `*` is any text, `/` too, `?` any character and `[abc]` one of these, as in
+        Python's `fnmatch`; upper and lower case differ. `"*.png"`, `"cat/*"`.
+    exclude : `List[str]`, optional (default = `None`)
+        Patterns of which it must match none.
+    split : `ImageSplit`, optional (default = `None`)
+        The part of the images to read.
     transforms, color_mode, label_namespace, max_instances
         See `ImageDatasetReader`.
 
@@ -45,49 +61,125 @@ class ImageFolderReader(ImageDatasetReader):
     image in it.
     """
 
-    def __init__(self, recursive: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        recursive: bool = False,
+        labelled: bool = True,
+        include: Optional[List[str]] = None,
+        exclude: Optional[List[str]] = None,
+        split: Optional[ImageSplit] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        for key, patterns in (("include", include), ("exclude", exclude)):
+            if isinstance(patterns, str) or patterns == []:
+                raise ConfigurationError(
+                    f"dataset_reader.{key} is {patterns!r}; expected a list of patterns"
+                )
         self.recursive = recursive
+        self.labelled = labelled
+        self.include = include
+        self.exclude = exclude
+        self.split = split
+        self._included = re.compile("|".join(map(translate, include or ["*"])))
+        self._excluded = re.compile("|".join(map(translate, exclude or [])) or "(?!)")
 
     def read_samples(self, file_path: Any) -> List[Sample]:
-        root = Path(file_path).expanduser()
-        if not root.is_dir():
-            raise ConfigurationError(_no_folder(root))
-        classes, beside = _list(root)
+        root = _root(remote.expand(file_path))
+        # Of an unlabelled data set the root itself is the only class folder.
+        classes, beside = _list(root) if self.labelled else ([root], [])
+        beside = self._wanted(beside, root)
         samples: List[Sample] = []
         unread: List[str] = []
         no_images: List[str] = []
         empty: List[str] = []
+        left_out = 0
         for folder in classes:
             files, folders = _files(folder, self.recursive)
-            images = [file for file in files if _is_image(file)]
-            samples += [Sample(image, os.path.basename(folder)) for image in images]
+            wanted = self._wanted(files, root)
+            images = [file for file in wanted if _is_image(file)]
+            label = os.path.basename(folder) if self.labelled else None
+            samples += [Sample(remote.image_source(image), label) for image in images]
             unread += folders
-            no_images += sorted(set(files) - set(images))
-            empty += [] if images else [folder]
+            no_images += sorted(set(wanted) - set(images))
+            empty += [] if images or len(wanted) < len(files) else [folder]
+            left_out += len(files) - len(wanted)
         for what, paths in {
             "files beside the class folders": beside,
-            'without "recursive": true folders inside of class folders': unread,
+            f'without "recursive": true folders inside of {_folder(self.labelled)}': unread,
             "files that are no images": no_images,
-            "class folders without an image": empty,
+            "class folders without an image": empty if self.labelled else [],
         }.items():
             if paths:
-                names = [os.path.relpath(path, root) for path in paths]
-                logger.warning("%s: %s are not used (%d): %s", root, what, len(paths), _some(names))
+                names = [remote.relative(path, root) for path in paths]
+                logger.warning("%s: %s are not used (%d): %s", root, what, len(paths), some(names))
+        if left_out:
+            logger.info("%s: include and exclude leave out %d files", root, left_out)
         if not samples:
-            raise ConfigurationError(
-                f"no images in '{root}' ({KEYS}): expected a folder of images for each class, such "
-                f"as '{root / 'cat' / '001.jpg'}'; it holds {_some(sorted(os.listdir(root)))}"
-            )
-        return samples
+            raise ConfigurationError(self._no_images(root, left_out))
+        if self.split is None:
+            return samples
+        names = [remote.relative(str(sample.image), root) for sample in samples]
+        return self.split.select(samples, names, root)
+
+    def _wanted(self, files: List[str], root: str) -> List[str]:
+        """The files that `include` and `exclude` leave."""
+        if self.include is None and self.exclude is None:
+            return files
+        names = [remote.relative(file, root) for file in files]
+        return [
+            file
+            for file, name in zip(files, names)
+            if self._included.match(name) and not self._excluded.match(name)
+        ]
+
+    def _no_images(self, root: str, left_out: int) -> str:
+        expected = "images in it"
+        if self.labelled:
+            example = remote.join(root, os.path.join("cat", "001.jpg"))
+            expected = f"a folder of images for each class, such as '{example}'"
+        folders, files = _list(root)
+        names = sorted(os.path.basename(path) for path in folders + files)
+        patterns = f"; include and exclude leave out {left_out} files" if left_out else ""
+        return (
+            f"no images in '{root}' ({KEYS}): expected {expected}; it holds {some(names)}{patterns}"
+        )
 
 
-def _list(folder: Union[str, Path]) -> Tuple[List[str], List[str]]:
+def _folder(labelled: bool) -> str:
+    return "class folders" if labelled else "the folder"
+
+
+def _root(path: str) -> str:
+    """The folder at a path or a URL, as its files are named. Raises if there is none."""
+    if not remote.is_remote(path):
+        if not os.path.isdir(path):
+            raise ConfigurationError(_no_folder(Path(path)))
+        return str(Path(path))
+    try:
+        file_system, name = fsspec.url_to_fs(path)
+        is_folder = file_system.isdir(name)
+    except Exception as error:  # as many kinds as there are file systems
+        raise ConfigurationError(f"'{path}' ({KEYS}) cannot be read: {error}") from error
+    if not is_folder:
+        raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder")
+    return str(file_system.unstrip_protocol(name)).rstrip("/")
+
+
+def _list(folder: str) -> Tuple[List[str], List[str]]:
     """The folders and the files in a folder, each sorted by name, without the hidden ones."""
-    with os.scandir(folder) as entries:
-        visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda e: e.name)
-    folders = [entry.path for entry in visible if entry.is_dir()]
-    return folders, [entry.path for entry in visible if not entry.is_dir()]
+    if remote.is_remote(folder):
+        file_system, name = fsspec.url_to_fs(folder)
+        found = [
+            (file_system.unstrip_protocol(entry["name"]).rstrip("/"), entry["type"] == "directory")
+            for entry in file_system.ls(name, detail=True)
+        ]
+    else:
+        with os.scandir(folder) as entries:
+            found = [(entry.path, entry.is_dir()) for entry in entries]
+    visible = sorted(entry for entry in found if os.path.basename(entry[0])[0] != ".")
+    folders = [path for path, is_folder in visible if is_folder]
+    return folders, [path for path, is_folder in visible if not is_folder]
 
 
 def _files(folder: str, recursive: bool) -> Tuple[List[str], List[str]]:
@@ -104,23 +196,18 @@ def _is_image(path: str) -> bool:
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
-        with Image.open(path, formats=FORMATS):
+        with remote.open_file(path) as file, Image.open(file, formats=FORMATS):
             return True
     except Exception:  # whatever pillow finds wrong with it, it is none that could be used
         return False
 
 
-def _some(names: List[str]) -> str:
-    shown = ", ".join(names[:10]) or "nothing"
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
-
-
 def _no_folder(root: Path) -> str:
     parent = next(folder for folder in root.absolute().parents if folder.is_dir())
     wanted = root.absolute().relative_to(parent).parts[0]
-    names = [os.path.basename(folder) for folder in _list(parent)[0]]
+    names = [os.path.basename(folder) for folder in _list(str(parent))[0]]
     nearest = [name for name in names if wanted.startswith(name) or name.startswith(wanted)]
     nearest = nearest or get_close_matches(wanted, names, n=1)
     is_file = "is a file; expected a folder" if root.exists() else "is not there"
     hint = f"; did you mean '{parent / nearest[0]}'?" if nearest else ""
-    return f"'{root}' ({KEYS}) {is_file}: '{parent}' holds the folders {_some(names)}{hint}"
+    return f"'{root}' ({KEYS}) {is_file}: '{parent}' holds the folders {some(names)}{hint}"

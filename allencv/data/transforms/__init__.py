@@ -5,12 +5,18 @@ Transforms of one image. torchvision's have torchvision's names here:
 
 from typing import TYPE_CHECKING, Any
 
+from allencv.data.transforms.batch_transforms import BatchTransform
+from allencv.data.transforms.cutout import Cutout
 from allencv.data.transforms.eval_transform import EvalTransform
+from allencv.data.transforms.grid_mask import GridMask
+from allencv.data.transforms.hide_and_seek import HideAndSeek
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.data.transforms.normalize import Normalize
 from allencv.data.transforms.random_source import random_source
 from allencv.data.transforms.resize import Resize
 from allencv.data.transforms.torchvision_transform import TRANSFORMS, TorchvisionTransform
+from allencv.data.transforms.train_light import TrainLight
+from allencv.data.transforms.train_strong import TrainStrong
 
 globals().update(TRANSFORMS)
 
@@ -20,11 +26,17 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BatchTransform",
+    "Cutout",
     "EvalTransform",
+    "GridMask",
+    "HideAndSeek",
     "ImageTransform",
     "Normalize",
     "Resize",
     "TorchvisionTransform",
+    "TrainLight",
+    "TrainStrong",
     "random_source",
     *TRANSFORMS,
 ]

@@ -1,7 +1,8 @@
 import itertools
 import random
+import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Callable, Dict, Iterable, Iterator, List
 
 import numpy as np
 import pytest
@@ -63,6 +64,13 @@ def make_loader(folder: Path, transforms: Any = (), **arguments: Any) -> ImageDa
     loader = ImageDataLoader(ImageFolderReader(transforms=list(transforms)), folder, **arguments)
     loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
     return loader
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def augmentation() -> List[ImageTransform]:
@@ -564,3 +572,44 @@ def test_an_endless_number_of_epochs(folder: Path) -> None:
     loader = make_loader(folder, shuffle=True, num_workers=2)
     endless = itertools.chain.from_iterable(itertools.repeat(loader))
     assert sum(len(batch["label"]) for batch in itertools.islice(endless, 60)) == 10 * SIZE
+
+
+# The next epoch's first batches, ahead of time.
+
+
+def test_prefetch_begins_with_the_next_epoch_and_changes_nothing(
+    folder: Path, decoded: List[Any]
+) -> None:
+    transforms, arguments = augmentation(), {"num_workers": 2, "shuffle": True, "seed": 1}
+    plain = make_loader(folder, transforms, **arguments)
+    expected = [batch["image"] for _ in range(3) for batch in plain]
+    decoded.clear()
+
+    loader = make_loader(folder, transforms, **arguments)
+    found = []
+    for number in range(3):
+        loader.another_epoch_follows = number < 2
+        found += [batch["image"] for batch in loader]
+        if number < 2:
+            ahead = min(SIZE, loader.prefetch_batches * loader.batch_size)
+            wait_until(lambda count=(number + 1) * SIZE + ahead: len(decoded) == count)
+    assert len(decoded) == 3 * SIZE
+    assert len(found) == len(expected)
+    for batch, expected_batch in zip(found, expected):
+        assert torch.equal(batch, expected_batch)
+
+
+def test_epochs_shorter_than_what_is_prefetched(folder: Path) -> None:
+    loader = make_loader(folder, num_workers=2, batch_size=SIZE, prefetch_batches=4)
+    loader.another_epoch_follows = True
+    for _ in range(4):
+        assert [len(batch["image"]) for batch in loader] == [SIZE]
+
+
+def test_a_prefetched_epoch_is_given_up_for_another(folder: Path) -> None:
+    loader, plain = make_loader(folder, num_workers=2), make_loader(folder, num_workers=2)
+    loader.prefetch()
+    loader.seek(2, 1)
+    plain.seek(2, 1)
+    for batch, expected in zip(loader, plain):
+        assert torch.equal(batch["image"], expected["image"])

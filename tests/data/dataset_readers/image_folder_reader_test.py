@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import List, Tuple
 
+import fsspec
 import numpy as np
 import pytest
 from allennlp.common import Params
@@ -214,3 +215,101 @@ def test_a_file_that_vanishes_is_an_image_error(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cat")
     with pytest.raises(ImageError, match=r"cat/1.jpg: No such file"):
         instance["image"].as_tensor({})
+
+
+# Folders without labels, patterns, parts, and folders elsewhere.
+
+
+def listed(root: Path, **arguments: object) -> List[str]:
+    samples = ImageFolderReader(**arguments).read_samples(root)
+    return [str(sample.image).removeprefix(f"{root}/") for sample in samples]
+
+
+def test_a_folder_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "2.jpg", "10.jpg", "a/1.jpg", "a/b/3.jpg")
+    make(tmp_path, "notes.txt", content=b"text")
+    reader = ImageFolderReader(labelled=False)
+    instances = list(reader.read(tmp_path))
+    assert [list(instance) for instance in instances] == [["image", "metadata"]] * 2
+    assert caplog.messages == [
+        f'{tmp_path}: without "recursive": true folders inside of the folder are not used (1): a',
+        f"{tmp_path}: files that are no images are not used (1): notes.txt",
+    ]
+    assert listed(tmp_path, labelled=False) == ["10.jpg", "2.jpg"]
+    assert listed(tmp_path, labelled=False, recursive=True) == [
+        "10.jpg",
+        "2.jpg",
+        "a/1.jpg",
+        "a/b/3.jpg",
+    ]
+    with pytest.raises(ConfigurationError, match=r"no images in .*: expected images in it; it hol"):
+        listed(make(tmp_path / "x", "cat/1.jpg"), labelled=False)
+
+
+def test_include_and_exclude(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "cat/1.jpg", "cat/1.JPG", "cat/1_mask.jpg", "cat/a/2.jpg", "dog/1.png")
+    make(tmp_path, "notes.txt", content=b"text")
+    caplog.set_level("INFO")
+    assert listed(tmp_path, recursive=True, include=["*.jpg", "dog/?.png"]) == [
+        "cat/1.jpg",
+        "cat/1_mask.jpg",
+        "cat/a/2.jpg",
+        "dog/1.png",
+    ]
+    assert caplog.messages == [f"{tmp_path}: include and exclude leave out 1 files"]
+    assert listed(tmp_path, exclude=["*_mask.*", "dog/*"]) == ["cat/1.JPG", "cat/1.jpg"]
+    assert listed(tmp_path, include=["cat/1*"], exclude=["*.jpg"]) == ["cat/1.JPG"]
+    with pytest.raises(ConfigurationError, match="it holds cat, dog, notes.txt; include and excl"):
+        listed(tmp_path, include=["*.tiff"])
+
+
+def test_a_split_of_a_folder(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(10)))
+    split = {"fraction": 0.3, "by": "stratified"}
+    parts = []
+    for part in ("train", "validation"):
+        params = Params({"type": "image_folder", "split": {"part": part, **split}})
+        reader = DatasetReader.from_params(params)
+        parts.append([sample.image for sample in reader.read_samples(tmp_path)])
+    assert [len(part) for part in parts] == [14, 6]
+    assert sum("cat" in path for path in parts[1]) == 3
+    assert sorted(parts[0] + parts[1]) == [f"{tmp_path}/{name}" for name in listed(tmp_path)]
+    # It depends on nothing above the folder.
+    shutil.copytree(tmp_path, tmp_path.parent / "copy")
+    copied = [str(sample.image) for sample in reader.read_samples(tmp_path.parent / "copy")]
+    assert [path.rsplit("/", 2)[1:] for path in copied] == [
+        path.rsplit("/", 2)[1:] for path in parts[1]
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["file", "memory"])
+def test_a_folder_behind_a_url(
+    protocol: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["cat/2.jpg", "cat/.1.jpg", "cat/a/1.jpg", "dog/Größe 1", "dog/x.txt"]
+    url = f"{protocol}://{tmp_path}"
+    for name in names:
+        with fsspec.open(f"{url}/{name}", "wb", auto_mkdir=True) as file:
+            file.write(b"text" if name == "dog/x.txt" else encoded())
+    for root in (url, f"{url}/"):
+        instances = list(ImageFolderReader(recursive=True).read(root))
+        assert [
+            (instance["metadata"].metadata["image"], instance["label"].label)
+            for instance in instances
+        ] == [
+            (f"{url}/cat/2.jpg", "cat"),
+            (f"{url}/cat/a/1.jpg", "cat"),
+            (f"{url}/dog/Größe 1", "dog"),
+        ]
+        assert instances[2]["image"].as_tensor({}).shape == (3, 16, 16)
+        assert f"{url}: files that are no images are not used (1): dog/x.txt" in caplog.messages
+    with pytest.raises(ConfigurationError, match=f"'{url}/x' .* is not there; expected a folder"):
+        ImageFolderReader().read_samples(f"{url}/x")
+    with pytest.raises(ConfigurationError, match="'nosuch://x' .* cannot be read"):
+        ImageFolderReader().read_samples("nosuch://x")
+
+
+@pytest.mark.parametrize("patterns", ["*.jpg", []])
+def test_patterns_are_a_list(patterns: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"include is .*; expected a list of patterns"):
+        ImageFolderReader(include=patterns)

@@ -30,10 +30,13 @@ RANDOM: Dict[str, Dict[str, Any]] = {
     "auto_augment": {},
     "color_jitter": {"brightness": 0.5},
     "compose": {"transforms": [{"type": "identity"}, {"type": "random_horizontal_flip"}]},
+    "cutout": {"size": 8},
     "elastic_transform": {"sigma": 2.0},
     "flip": {},
     "gaussian_blur": {"kernel_size": 3},
     "gaussian_noise": {},
+    "grid_mask": {"d_min": 6, "d_max": 12},
+    "hide_and_seek": {"grid_sizes": [5, 8]},
     "jpeg": {"quality": [5, 95]},
     "rand_augment": {},
     "random_adjust_sharpness": {"sharpness_factor": 2},
@@ -60,6 +63,8 @@ RANDOM: Dict[str, Dict[str, Any]] = {
     "random_vertical_flip": {},
     "random_zoom_out": {},
     "scale_jitter": {"target_size": [16, 16]},
+    "train_light": {"size": 16},
+    "train_strong": {"size": 16},
     "trivial_augment_wide": {},
 }
 PARAMS = {**DETERMINISTIC, **RANDOM}

@@ -1,0 +1,377 @@
+import json
+import os
+from functools import lru_cache
+from glob import has_magic
+from itertools import islice
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader, Instance
+
+from allencv.common.checks import not_one_of
+from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+from allencv.data.dataset_readers.listing import KEYS
+from allencv.data.dataset_readers.webdataset_reader import consumer
+from allencv.data.remote import image_source
+from allencv.runtime import ImageError, ImageSource
+
+ARGUMENTS = ("path", "name", "data_dir", "data_files", "split", "revision", "cache_dir")
+"""What a data path may say: arguments of `datasets.load_dataset`."""
+
+FILES = {".parquet": "parquet", ".arrow": "arrow"}
+SAVED = ("dataset_dict.json", "state.json")
+"""What `save_to_disk` writes beside the data."""
+
+
+class OpenTable:
+    """
+    The images of a data set, ready to be read. Sent to another process, it is only what it was
+    opened with, and is opened again there, once.
+    """
+
+    def __init__(self, arguments: str, column: str, data: Any) -> None:
+        self.arguments = arguments
+        self.column = column
+        self.data = data
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _open, (self.arguments, self.column)
+
+    def __deepcopy__(self, memo: Any) -> "OpenTable":
+        return self
+
+
+@lru_cache(maxsize=4)
+def _open(arguments: str, column: str) -> OpenTable:
+    data = _load(json.loads(arguments), streaming=False)
+    return OpenTable(arguments, column, _undecoded(data, [column]))
+
+
+class TableImage:
+    """An image in a data set."""
+
+    def __init__(self, table: OpenTable, index: int) -> None:
+        self.table = table
+        self.index = index
+
+    def __call__(self) -> Any:
+        value = self.table.data[self.index][self.table.column]
+        return _resolved(_source(value, str(self)))
+
+    def __str__(self) -> str:
+        return f"{_described(json.loads(self.table.arguments))}[{self.index}]"
+
+
+class StreamedImage:
+    """An image that has been read along with its row."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self.value = value
+
+    def __call__(self) -> Any:
+        return _resolved(_source(self.value, self.name))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@DatasetReader.register("huggingface")
+class HuggingFaceReader(ImageDatasetReader):
+    """
+    Reads what the library [datasets](https://huggingface.co/docs/datasets) reads. What is to be
+    read is
+
+    * the name of a data set on the Hugging Face hub, "uoft-cs/cifar100";
+    * a folder of images or of Parquet files, as on the hub;
+    * a folder that `save_to_disk` has written;
+    * Parquet or Arrow files: a path, a glob, or a list of these; or
+    * a dictionary of the arguments of `load_dataset`, such as
+      `{"path": "uoft-cs/cifar100", "split": "test"}`: path, name, data_dir, data_files, split,
+      revision, cache_dir.
+
+    The library keeps what it reads in a cache of its own as a file, of which nothing is read that
+    is not needed. Images are decoded by AllenCV, as everywhere.
+
+    Needs `pip install 'allencv[huggingface]'`. Registered as a `DatasetReader` with name
+    "huggingface".
+
+    # Parameters
+
+    split : `str`, optional (default = `None`)
+        The part to be read, "train" or "train[:10%]", unless the data path says another. Not needed
+        where there is only one.
+    image_column : `str`, optional (default = `None`)
+        The column with the images: of the type Image, or with the bytes of files, or with paths.
+        Not needed where there is only one of the type Image.
+    label_column : `str`, optional (default = `None`)
+        The column with the label or the list of labels: class labels, which become their names,
+        texts or integers. Not needed where there is only one of class labels. Rows whose label is
+        null or -1 have none.
+    streaming : `bool`, optional (default = `False`)
+        Whether to read row by row, from where the data are, without a copy of all on this machine.
+    transforms, color_mode, label_namespace, max_instances
+        See `ImageDatasetReader`.
+
+    # Raises
+
+    `ConfigurationError` when read, if there are no such data or columns, or the library is missing.
+    """
+
+    def __init__(
+        self,
+        split: Optional[str] = None,
+        image_column: Optional[str] = None,
+        label_column: Optional[str] = None,
+        streaming: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.split = split
+        self.image_column = image_column
+        self.label_column = label_column
+        self.streaming = streaming
+
+    def read_samples(self, file_path: Any) -> Iterable[Sample]:
+        return self.read_shard(file_path, 0, 1) if self.streaming else self._list(file_path)
+
+    def read_shard(self, file_path: Any, index: int, count: int) -> Iterator[Sample]:
+        """
+        The share of number `index` of `count` that read at the same time; together they read each
+        sample once, and always in the same order.
+
+        When streaming, each takes every `count`-th of the files that the data consist of. If there
+        are fewer than that, or with `max_instances`, all read all rows, and each takes every
+        `count`-th.
+        """
+        if not self.streaming:
+            samples: Iterator[Sample] = iter(self._list(file_path))
+        else:
+            arguments = self._arguments(file_path)
+            data = _load(arguments, streaming=True)
+            if count <= data.num_shards and self.max_instances is None:
+                data = data.shard(num_shards=count, index=index, contiguous=False)
+                index, count = 0, 1
+            samples = self._stream(data, arguments)
+        yield from islice(islice(samples, self.max_instances), index, None, count)
+
+    def _read(self, file_path: Any) -> Iterator[Instance]:
+        if not self.streaming:
+            yield from super()._read(file_path)
+            return
+        for sample in self.read_shard(file_path, *consumer(self)):
+            yield self.text_to_instance(*sample)
+
+    def _arguments(self, file_path: Any) -> Dict[str, Any]:
+        """The arguments of `load_dataset` for a data path."""
+        if isinstance(file_path, dict):
+            for key in file_path:
+                if key not in ARGUMENTS:
+                    raise not_one_of(f"a key of a data path ({KEYS})", key, ARGUMENTS)
+            arguments = dict(file_path)
+        elif isinstance(file_path, (list, tuple)) and file_path:
+            arguments = {"data_files": [os.fspath(path) for path in file_path]}
+        elif isinstance(file_path, (str, os.PathLike)):
+            arguments = {"path": os.path.expanduser(file_path)}
+        else:
+            arguments = {}
+        files = arguments.get("data_files", arguments.get("path"))
+        first = files[0] if isinstance(files, list) and files else files
+        suffix = os.path.splitext(str(first))[1]
+        if suffix in FILES and arguments.get("path", first) == first:
+            arguments.update(path=FILES[suffix], data_files=files)
+        if not isinstance(arguments.get("path"), str):
+            raise ConfigurationError(
+                f"{file_path!r} ({KEYS}); expected a folder, the name of a data set, files "
+                f"{', '.join(FILES)}, or a dictionary of {', '.join(ARGUMENTS)}"
+            )
+        if self.split is not None:
+            arguments.setdefault("split", self.split)
+        return arguments
+
+    def _list(self, file_path: Any) -> List[Sample]:
+        arguments = self._arguments(file_path)
+        data = _load(arguments, streaming=False)
+        image, label, name = self._columns(data.features, arguments)
+        table = OpenTable(json.dumps(arguments), image, _undecoded(data, [image]))
+        labels = data.select_columns([label])[:][label] if label else [None] * len(data)
+        samples = []
+        for index, (path, value) in enumerate(zip(_paths(table), labels)):
+            source = TableImage(table, index) if path is None else path
+            samples.append(_sample(source, value, name))
+        return samples
+
+    def _stream(self, data: Any, arguments: Dict[str, Any]) -> Iterator[Sample]:
+        image, label, name = self._columns(data.features, arguments)
+        where, number = _described(arguments), 0
+        try:
+            for row in _undecoded(data, [image, *([label] if label else [])]):
+                source = StreamedImage(f"{where}[{number}]", row[image])
+                yield _sample(source, row.get(label), name)
+                number += 1
+        except (ConfigurationError, ImageError):
+            raise
+        except Exception as error:  # as many kinds as there are formats and ways to fetch them
+            raise ImageError(f"{where}: {_reason(error)} (after {number} rows)") from error
+
+    def _columns(
+        self, features: Dict[str, Any], arguments: Dict[str, Any]
+    ) -> Tuple[str, Optional[str], Callable[[Any], str]]:
+        """The columns of the images and of the labels, and what makes the name of a label."""
+        datasets = _library()
+        where = _described(arguments)
+        image = _column("image_column", self.image_column, features, datasets.Image, where)
+        feature = features[image] if image is not None else None
+        of_files = isinstance(feature, datasets.Image) or (
+            isinstance(feature, dict) and {"bytes", "path"} & set(feature)
+        )
+        kinds = ("binary", "large_binary", "string", "large_string")
+        if image is None or not (of_files or getattr(feature, "dtype", None) in kinds):
+            raise ConfigurationError(
+                f"dataset_reader.image_column is {self.image_column!r}; expected a column of images"
+                f", of bytes or of paths, and {where} has {_types(features)}"
+            )
+        label = _column("label_column", self.label_column, features, datasets.ClassLabel, where)
+        if label is None:
+            return image, None, str
+        feature = getattr(features[label], "feature", features[label])
+        if isinstance(feature, datasets.ClassLabel):
+            return image, label, feature.int2str
+        dtype = str(getattr(feature, "dtype", ""))
+        if not dtype.startswith(("int", "uint", "bool", "string", "large_string")):
+            raise ConfigurationError(
+                f"dataset_reader.label_column is '{label}'; expected class labels, texts or "
+                f"integers, and {where} has {_types(features)}"
+            )
+        return image, label, str
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the dataset_reader \"huggingface\" needs pip install 'allencv[huggingface]': {error}"
+        ) from error
+    return datasets
+
+
+def _load(arguments: Dict[str, Any], streaming: bool) -> Any:
+    datasets = _library()
+    path, split = arguments["path"], arguments.get("split")
+    is_local = os.path.isabs(path) or path.startswith(".")
+    if is_local and not os.path.exists(path) and not has_magic(path):
+        raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder or a file")
+    try:
+        if any(os.path.isfile(os.path.join(path, name)) for name in SAVED):
+            data = datasets.load_from_disk(path)
+            data = _part(data, split, arguments)
+            return data.to_iterable_dataset() if streaming else data
+        data = _part(datasets.load_dataset(**arguments, streaming=streaming), None, arguments)
+        # Files that do not say what their columns are have to be looked into.
+        return data._resolve_features() if streaming and data.features is None else data
+    except ConfigurationError:
+        raise
+    except Exception as error:  # as many kinds as there are formats and ways to fetch them
+        raise ConfigurationError(f"{_described(arguments)} ({KEYS}): {_reason(error)}") from error
+
+
+def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
+    """The split of a data set that is wanted, or the only one."""
+    if not isinstance(data, dict):
+        if split is not None and split != str(data.split):
+            raise ConfigurationError(
+                f"split '{split}' of '{arguments['path']}' (dataset_reader.split) is not there; it "
+                f"holds {f'the split {data.split}' if data.split else 'no splits'}"
+            )
+        return data
+    if split is not None and split not in data:
+        raise not_one_of(f"the split of '{arguments['path']}' (dataset_reader.split)", split, data)
+    if split is None and len(data) != 1:
+        raise not_one_of(f"the split of '{arguments['path']}' (dataset_reader.split)", split, data)
+    return data[split] if split is not None else next(iter(data.values()))
+
+
+def _undecoded(data: Any, columns: List[str]) -> Any:
+    """Some columns of a data set, with the images as they stand in their files."""
+    datasets = _library()
+    data = data.select_columns(columns)
+    for column in columns:
+        if isinstance(data.features[column], datasets.Image):
+            data = data.cast_column(column, datasets.Image(decode=False))
+    return data
+
+
+def _paths(table: OpenTable) -> Iterator[Optional[str]]:
+    """The path of each image that is a file of its own, and `None` for the others."""
+    import pyarrow.compute as pc
+    import pyarrow.types as pt
+
+    for rows in table.data.with_format("arrow").iter(batch_size=1000):
+        column = rows[table.column]
+        fields = {field.name for field in column.type} if pt.is_struct(column.type) else set()
+        embedded: List[Any] = [None] * len(column)
+        paths: List[Any] = [None] * len(column)
+        if "bytes" in fields:
+            embedded = pc.is_valid(pc.struct_field(column, "bytes")).to_pylist()
+        if "path" in fields:
+            paths = pc.struct_field(column, "path").to_pylist()
+        for has_bytes, path in zip(embedded, paths):
+            yield path if path and os.path.isabs(path) and not has_bytes else None
+
+
+def _source(value: Any, name: str) -> Union[str, bytes]:
+    """The bytes of an image or its path."""
+    if isinstance(value, dict):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if not isinstance(value, (str, bytes)):
+        raise ImageError(f"{name}: no image; the row holds {value!r}")
+    return value
+
+
+def _resolved(source: Union[str, bytes]) -> ImageSource:
+    if isinstance(source, bytes):
+        return source
+    found = image_source(source)
+    return found() if callable(found) else found
+
+
+def _sample(source: Any, value: Any, name: Callable[[Any], str]) -> Sample:
+    if isinstance(value, list):
+        return Sample(source, labels=[name(each) for each in value])
+    return Sample(source, None if value is None or value == -1 else name(value))
+
+
+def _column(
+    key: str, given: Optional[str], features: Dict[str, Any], kind: type, where: str
+) -> Optional[str]:
+    """The column that is meant: the given one, or the only one of its kind, if there is any."""
+    if given is not None:
+        if given not in features:
+            raise not_one_of(f"dataset_reader.{key} for {where}", given, features)
+        return given
+    of_kind = [
+        name for name, each in features.items() if isinstance(getattr(each, "feature", each), kind)
+    ]
+    if len(of_kind) > 1:
+        raise not_one_of(f"dataset_reader.{key} for {where}", given, of_kind)
+    return of_kind[0] if of_kind else None
+
+
+def _types(features: Dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} ({getattr(feature, 'dtype', None) or type(feature).__name__})"
+        for name, feature in features.items()
+    )
+
+
+def _described(arguments: Dict[str, Any]) -> str:
+    files = arguments.get("data_files")
+    name = files if isinstance(files, str) else arguments["path"] if not files else str(files)
+    split = arguments.get("split")
+    return f"'{name}'" if split is None else f"'{name}' {split}"
+
+
+def _reason(error: BaseException) -> str:
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    return " ".join(f"{error or type(error).__name__}{cause}".split())

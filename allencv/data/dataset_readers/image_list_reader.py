@@ -1,0 +1,196 @@
+import io
+import logging
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+
+from allencv.common.checks import not_one_of
+from allencv.data import remote
+from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+from allencv.data.dataset_readers.listing import Labels, Listing, chosen, read_text, some
+from allencv.data.dataset_readers.splits import ImageSplit
+
+logger = logging.getLogger(__name__)
+
+
+@DatasetReader.register("image_list")
+class ImageListReader(ImageDatasetReader):
+    """
+    Reads a list of images: a text with a line `path<delimiter>label` for each, as PaddleClas has
+    them. Images come in the order of the lines; empty lines are passed over. The list may be behind
+    a URL that fsspec understands, and so may the images.
+
+    Registered as a `DatasetReader` with name "image_list".
+
+    # Parameters
+
+    delimiter : `str`, optional (default = `None`)
+        What stands between the path and the label: a space, or with `multi_label` a tab. The label
+        is what comes after the last one in the line, so that a path may hold spaces.
+    image_root : `str`, optional (default = `None`)
+        The folder or URL that paths are relative to; that of the list by default.
+    class_map : `str`, optional (default = `None`)
+        A file with a line `id name` for each class, such as `0 tench, Tinca tinca`. With it the
+        labels in the list are ids, and those of the images are the names.
+    multi_label : `bool`, optional (default = `False`)
+        Whether images have several labels each. A line's label is then a 0 or a 1 for each class,
+        with commas between them: `0,1,0`. The classes are those of the class map in the order of
+        their ids, which are 0, 1, 2, ...; without a class map they have these numbers for names.
+    labelled : `bool`, optional (default = `True`)
+        If not, each line is the path of an image.
+    encoding : `str`, optional (default = `"utf-8"`)
+        Of the list and of the class map, with or without a byte order mark.
+    check_files : `bool`, optional (default = `False`)
+        Whether to see when the list is read that all images are there. Otherwise a missing one is
+        found when it is to be decoded.
+    split : `ImageSplit`, optional (default = `None`)
+        The part of the images to read.
+    transforms, color_mode, label_namespace, max_instances
+        See `ImageDatasetReader`.
+
+    # Raises
+
+    `ConfigurationError` with the number of the line when read, if there is no such file, no line,
+    a line without a label, a label that the class map does not have, a 0/1 list of another length,
+    or an image that stands there twice with different labels. One that stands there twice with the
+    same labels is taken once, with a warning.
+    """
+
+    def __init__(
+        self,
+        delimiter: Optional[str] = None,
+        image_root: Optional[str] = None,
+        class_map: Optional[str] = None,
+        multi_label: bool = False,
+        labelled: bool = True,
+        encoding: str = "utf-8",
+        check_files: bool = False,
+        split: Optional[ImageSplit] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if delimiter == "":
+            raise ConfigurationError("dataset_reader.delimiter is ''; expected a space or a tab")
+        for key, value in (("class_map", class_map), ("multi_label", multi_label)):
+            if value and not labelled:
+                raise ConfigurationError(
+                    f"dataset_reader.{key} is {value!r} and labelled is false; expected one of them"
+                )
+        self.delimiter = ("\t" if multi_label else " ") if delimiter is None else delimiter
+        self.image_root = image_root
+        self.class_map = class_map
+        self.multi_label = multi_label
+        self.labelled = labelled
+        self.encoding = encoding
+        self.check_files = check_files
+        self.split = split
+
+    def read_samples(self, file_path: Any) -> List[Sample]:
+        path = remote.expand(file_path)
+        listing = Listing(path, self.image_root)
+        to_labels = self._to_labels()
+        without: List[str] = []
+        count = 0
+        for number, line in _lines(read_text(path, self.encoding)):
+            count += 1
+            if not self.labelled:
+                listing.add(number, line)
+                continue
+            # The label is what follows the last delimiter; a line may end with space.
+            image, _, label = line.rstrip().rpartition(self.delimiter)
+            if not image.strip() or not label.strip():
+                without.append(f"{number} ({line!r})")
+                continue
+            try:
+                listing.add(number, image, *to_labels(label.strip()))
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"{path}, line {number}: {error.message} for '{image}'"
+                ) from None
+        if not count:
+            raise ConfigurationError(f"{path} is empty; expected a line for each image")
+        if without:
+            raise ConfigurationError(
+                f"{path}: {len(without)} of {count} lines have no label: {some(without)}; "
+                f"expected a path, {self.delimiter!r} (dataset_reader.delimiter) and a label, or "
+                "labelled false"
+            )
+        return listing.samples(self.check_files, self.split)
+
+    def _to_labels(self) -> Callable[[str], Labels]:
+        """What makes the label or the labels of an image from what its line says."""
+        names = self._names()
+        if self.multi_label:
+            return self._from_flags(names)
+
+        def from_text(label: str) -> Labels:
+            if names is not None and label not in names:
+                raise not_one_of("the label (dataset_reader.class_map)", label, names)
+            return label if names is None else names[label], None
+
+        return from_text
+
+    def _from_flags(self, names: Optional[Dict[str, str]]) -> Callable[[str], Labels]:
+        source = "the first line" if names is None else "dataset_reader.class_map"
+        labels: List[str] = []
+        if names is not None:
+            numbers = [str(number) for number in range(len(names))]
+            wrong = sorted(set(names) - set(numbers))
+            if wrong:
+                raise ConfigurationError(
+                    f"{self.class_map}: dataset_reader.class_map has the ids {some(wrong)}; "
+                    f"expected 0 to {len(names) - 1} for multi_label, each once"
+                )
+            labels = [names[number] for number in numbers]
+        known: Dict[str, Labels] = {}
+
+        def from_flags(text: str) -> Labels:
+            if text not in known:
+                flags = text.split(",")
+                if not labels:
+                    labels.extend(str(number) for number in range(len(flags)))
+                if len(flags) != len(labels):
+                    raise ConfigurationError(
+                        f"{len(flags)} labels, {text!r}; expected {len(labels)} of 0 or 1, as many "
+                        f"as {source} has,"
+                    )
+                try:
+                    known[text] = None, chosen(labels, flags)
+                except ValueError as error:
+                    place = error.args[0]
+                    raise ConfigurationError(
+                        f"{flags[place]!r} for the label '{labels[place]}'; expected 0 or 1 "
+                        "(dataset_reader.multi_label)"
+                    ) from None
+            return known[text]
+
+        return from_flags
+
+    def _names(self) -> Optional[Dict[str, str]]:
+        """The names of the classes by their ids."""
+        if self.class_map is None:
+            return None
+        path = remote.expand(self.class_map)
+        names: Dict[str, str] = {}
+        for number, line in _lines(read_text(path, self.encoding, "dataset_reader.class_map")):
+            identifier, *rest = line.split(maxsplit=1)
+            name = rest[0].strip() if rest else ""
+            if not name or identifier in names or name in names.values():
+                reason = "stands there already" if name else "has no name"
+                raise ConfigurationError(
+                    f"{path}, line {number}: {line.strip()!r} {reason}; expected an id and a name "
+                    "of its own for each class (dataset_reader.class_map)"
+                )
+            names[identifier] = name
+        if not names:
+            raise ConfigurationError(f"{path} is empty; expected a line 'id name' for each class")
+        logger.info("%s: %d classes: %s", path, len(names), some(list(names.values())))
+        return names
+
+
+def _lines(text: str) -> Iterator[Tuple[int, str]]:
+    """The lines that are not empty, with their numbers."""
+    for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r\n")

@@ -1,0 +1,354 @@
+import logging
+import os
+from string import Formatter
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+
+from allencv.common.checks import not_one_of
+from allencv.data import remote
+from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+from allencv.data.dataset_readers.listing import Labels, Listing, chosen, is_empty, some
+from allencv.data.dataset_readers.splits import ImageSplit
+from allencv.data.dataset_readers.tables import (
+    DELIMITERS,
+    FORMATS,
+    Table,
+    read_csv,
+    read_json_lines,
+    read_parquet,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@DatasetReader.register("image_table")
+class ImageTableReader(ImageDatasetReader):
+    """
+    Reads a table with a row for each image: CSV or TSV with a header, JSON lines, or Parquet (with
+    the extra `parquet`). Images come in the order of the rows. The table may be behind a URL that
+    fsspec understands, and so may the images.
+
+    The labels are one in a column (`label_column`), several in as many columns of 0 and 1
+    (`label_columns`), or several in one column (`labels_column`); without any of these the images
+    have none. Space around labels and names of columns is not part of them.
+
+    Registered as a `DatasetReader` with name "image_table".
+
+    # Parameters
+
+    image_column : `str`, optional (default = `None`)
+        The column of the paths of the images. Either this or `image_pattern` is required.
+    image_pattern : `str`, optional (default = `None`)
+        How a path is made from the columns of a row: `"{Id}.jpg"`.
+    image_root : `str`, optional (default = `None`)
+        The folder or URL that paths are relative to; that of the table by default.
+    label_column : `str`, optional (default = `None`)
+        The column of the label. None of its cells may be empty.
+    label_columns : `Union[str, List[str]]`, optional (default = `None`)
+        The columns whose names are labels, with a 1 in the row of an image that has the label and a
+        0 in that of one that has not (0.0, 1.0, True and False will do). `"*"` takes all columns
+        that nothing else uses, and logs which.
+    ignore_columns : `List[str]`, optional (default = `None`)
+        The columns that `"*"` leaves out.
+    labels_column : `str`, optional (default = `None`)
+        The column of the labels of each image: text, in which `labels_delimiter` stands between
+        them, or a list in JSON lines and Parquet. An empty cell is an image without any label; how
+        many there are is logged.
+    labels_delimiter : `str`, optional (default = `None`)
+    format : `str`, optional (default = `None`)
+        "csv", "tsv", "jsonl" or "parquet"; by default as the suffix of the table says.
+    delimiter : `str`, optional (default = `None`)
+        What stands between the cells: a comma in CSV and a tab in TSV by default.
+    encoding : `str`, optional (default = `"utf-8"`)
+        Of the text, with or without a byte order mark.
+    check_files : `bool`, optional (default = `False`)
+        Whether to see when the table is read that all images are there. Otherwise a missing one is
+        found when it is to be decoded.
+    split : `ImageSplit`, optional (default = `None`)
+        The part of the images to read.
+    transforms, color_mode, label_namespace, max_instances
+        See `ImageDatasetReader`.
+
+    # Raises
+
+    `ConfigurationError` with the number of the line (in Parquet, of the row) when read, if there is
+    no such file or column, no row, a row with too few or too many cells, a cell that is not what it
+    should be, or an image that stands there twice with different labels. One that stands there
+    twice with the same labels is taken once, with a warning.
+    """
+
+    def __init__(
+        self,
+        image_column: Optional[str] = None,
+        image_pattern: Optional[str] = None,
+        image_root: Optional[str] = None,
+        label_column: Optional[str] = None,
+        label_columns: Optional[Union[str, List[str]]] = None,
+        ignore_columns: Optional[List[str]] = None,
+        labels_column: Optional[str] = None,
+        labels_delimiter: Optional[str] = None,
+        format: Optional[str] = None,
+        delimiter: Optional[str] = None,
+        encoding: str = "utf-8",
+        check_files: bool = False,
+        split: Optional[ImageSplit] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (image_column is None) == (image_pattern is None):
+            raise ConfigurationError(
+                f"dataset_reader.image_column is {image_column!r} and image_pattern is "
+                f"{image_pattern!r}; expected one of them, the other left out"
+            )
+        labels = {
+            "label_column": label_column,
+            "label_columns": label_columns,
+            "labels_column": labels_column,
+        }
+        given = [key for key, value in labels.items() if value is not None]
+        if len(given) > 1:
+            raise ConfigurationError(
+                f"dataset_reader has {' and '.join(given)}; expected one of them at the most"
+            )
+        if (isinstance(label_columns, str) and label_columns != "*") or label_columns == []:
+            raise ConfigurationError(
+                f'dataset_reader.label_columns is {label_columns!r}; expected a list or "*"'
+            )
+        for key, value, needed, is_there in (
+            ("labels_delimiter", labels_delimiter, "labels_column", labels_column is not None),
+            ("ignore_columns", ignore_columns, 'label_columns "*"', label_columns == "*"),
+        ):
+            if value is not None and not is_there:
+                raise ConfigurationError(
+                    f"dataset_reader.{key} is {value!r}, which is for {needed} alone"
+                )
+        if labels_delimiter == "":
+            raise ConfigurationError("dataset_reader.labels_delimiter is ''; expected a character")
+        if format is not None and format not in FORMATS.values():
+            raise not_one_of("dataset_reader.format", format, set(FORMATS.values()))
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
+            raise ConfigurationError(
+                f"dataset_reader.delimiter is {delimiter!r}; expected one character, such as ';'"
+            )
+        self.image_pattern = image_pattern
+        self._image_columns, self._path = (
+            _pattern(image_pattern) if image_pattern else ([str(image_column)], _text)
+        )
+        self.image_column = image_column
+        self.image_root = image_root
+        self.label_column = label_column
+        self.label_columns = label_columns
+        self.ignore_columns = ignore_columns or []
+        self.labels_column = labels_column
+        self.labels_delimiter = labels_delimiter
+        self.format = format
+        self.delimiter = delimiter
+        self.encoding = encoding
+        self.check_files = check_files
+        self.split = split
+
+    def read_samples(self, file_path: Any) -> List[Sample]:
+        path = remote.expand(file_path)
+        table = self._open(path)
+        label_columns = self._label_columns(path, table)
+        to_labels = self._to_labels(label_columns)
+        wanted = [*self._image_columns, *label_columns]
+        size = len(self._image_columns)
+        listing = Listing(path, self.image_root, table.unit)
+        number = 0
+        for number, cells in table.rows(wanted):
+            try:
+                listing.add(number, self._path(cells[:size]), *to_labels(cells[size:]))
+            except _Wrong as wrong:
+                place, text = wrong.args
+                key = self._image_key() if place < size else self._label_key()
+                raise ConfigurationError(
+                    f"{path}, {table.unit} {number}: {wanted[place]} is {cells[place]!r}; expected "
+                    f"{text} (dataset_reader.{key})"
+                ) from None
+        if not number:
+            raise ConfigurationError(f"{path} has no rows; expected one for each image")
+        self._log_labels(path, listing, label_columns)
+        return listing.samples(self.check_files, self.split)
+
+    def _image_key(self) -> str:
+        return "image_pattern" if self.image_column is None else "image_column"
+
+    def _label_key(self) -> str:
+        keys = ("label_column", "label_columns", "labels_column")
+        return next((key for key in keys if getattr(self, key) is not None), "")
+
+    def _open(self, path: str) -> Table:
+        suffix = os.path.splitext(path.partition("::")[0])[1].lower()
+        format = self.format or FORMATS.get(suffix)
+        if format is None:
+            raise ConfigurationError(
+                f"{path} has the suffix '{suffix}'; expected {', '.join(FORMATS)}, or "
+                f"dataset_reader.format with one of {', '.join(sorted(set(FORMATS.values())))}"
+            )
+        delimiter = DELIMITERS.get(format)
+        if delimiter is None and self.delimiter is not None:
+            raise ConfigurationError(
+                f"dataset_reader.delimiter is {self.delimiter!r} for {path}, which is read as "
+                f"{format}; expected csv or tsv (dataset_reader.format)"
+            )
+        delimiter = self.delimiter or delimiter
+        if delimiter is not None:
+            table = read_csv(path, delimiter, self.encoding)
+        elif format == "jsonl":
+            table = read_json_lines(path, self.encoding)
+        else:
+            table = read_parquet(path)
+        between = "" if delimiter is None else f" with {delimiter!r} between the cells"
+        logger.info("%s: read as %s%s, columns %s", path, format, between, some(table.columns))
+        self._check_columns(path, table, delimiter)
+        return table
+
+    def _check_columns(self, path: str, table: Table, delimiter: Optional[str]) -> None:
+        named = [*self._image_columns, *self._named_labels(), *self.ignore_columns]
+        _check_delimiter(path, table.columns, named, delimiter)
+        for key, names in (
+            (self._image_key(), self._image_columns),
+            (self._label_key(), self._named_labels()),
+            ("ignore_columns", self.ignore_columns),
+        ):
+            for name in names:
+                if name not in table.columns:
+                    raise not_one_of(f"{path}: dataset_reader.{key}", name, table.columns)
+
+    def _named_labels(self) -> List[str]:
+        """The columns of the labels that the config names."""
+        if self.label_columns is not None:
+            return [] if self.label_columns == "*" else list(self.label_columns)
+        return [name for name in (self.label_column, self.labels_column) if name is not None]
+
+    def _label_columns(self, path: str, table: Table) -> List[str]:
+        if self.label_columns != "*":
+            return self._named_labels()
+        used = {*self._image_columns, *self.ignore_columns}
+        columns = [name for name in table.columns if name not in used]
+        if not all(columns):
+            raise ConfigurationError(
+                f"{path}: column {table.columns.index('') + 1} has no name; expected that of a "
+                'label, or "" among dataset_reader.ignore_columns'
+            )
+        if not columns:
+            raise ConfigurationError(
+                f'{path}: dataset_reader.label_columns "*" finds no column besides '
+                f"{some(table.columns)}; expected one for each label"
+            )
+        logger.info("%s: %d columns of labels: %s", path, len(columns), ", ".join(columns))
+        return columns
+
+    def _to_labels(self, columns: List[str]) -> Callable[[Sequence[Any]], Labels]:
+        """What makes the label or the labels of an image from the cells of these columns."""
+        first = len(self._image_columns)
+        if self.label_column is not None:
+            return lambda cells: (_label(cells[0], first), None)
+        if self.labels_column is not None:
+            return lambda cells: (None, _labels(cells[0], self.labels_delimiter, first))
+        if not columns:
+            return lambda cells: (None, None)
+        known: Dict[Sequence[Any], Tuple[str, ...]] = {}
+
+        def one_hot(cells: Sequence[Any]) -> Labels:
+            key = tuple(map(str, cells))
+            if key not in known:
+                try:
+                    known[key] = chosen(columns, key)
+                except ValueError as error:
+                    rest = "; ignore_columns leaves out what is no label"
+                    hint = rest if self.label_columns == "*" else ""
+                    raise _Wrong(first + error.args[0], f"0 or 1{hint}") from None
+            return None, known[key]
+
+        return one_hot
+
+    def _log_labels(self, path: str, listing: Listing, columns: List[str]) -> None:
+        if self.label_columns is None and self.labels_column is None:
+            return
+        labels = [sample.labels or () for sample in listing.listed]
+        without = sum(not each for each in labels)
+        if without:
+            logger.warning("%s: %d of %d images have no label", path, without, len(labels))
+        found = {label for each in set(map(tuple, labels)) for label in each}
+        unused = [name for name in columns if name not in found]
+        if unused and self.label_columns is not None:
+            logger.warning("%s: no image has the labels (%d) %s", path, len(unused), some(unused))
+
+
+class _Wrong(Exception):
+    """A cell that is not what was expected: its place among those wanted, and the expectation."""
+
+
+def _text(cells: Sequence[Any]) -> str:
+    if is_empty(cells[0]) or not isinstance(cells[0], str):
+        raise _Wrong(0, "the path of an image")
+    return cells[0]
+
+
+def _label(cell: Any, place: int) -> str:
+    if is_empty(cell) or isinstance(cell, (list, dict)):
+        raise _Wrong(place, "a label")
+    return str(cell).strip()
+
+
+def _labels(cell: Any, delimiter: Optional[str], place: int) -> List[str]:
+    if isinstance(cell, str) and delimiter is None:
+        raise _Wrong(place, "a list, or text and dataset_reader.labels_delimiter")
+    if is_empty(cell):
+        return []
+    parts = cell if isinstance(cell, list) else str(cell).split(delimiter)
+    labels = ["" if is_empty(part) else str(part).strip() for part in parts]
+    if "" in labels or len(set(labels)) < len(labels):
+        raise _Wrong(place, f"different labels with {delimiter!r} between them")
+    return labels
+
+
+def _pattern(pattern: str) -> Tuple[List[str], Callable[[Sequence[Any]], str]]:
+    """The columns that a pattern names, and what makes a path from their cells."""
+    try:
+        parts = list(Formatter().parse(pattern))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"dataset_reader.image_pattern is {pattern!r}; expected a pattern: {error}"
+        ) from None
+    fields = [(name.strip(), spec or "") for _, name, spec, _ in parts if name is not None]
+    if not fields or not all(name for name, _ in fields) or any(part[3] for part in parts):
+        raise ConfigurationError(
+            f"dataset_reader.image_pattern is {pattern!r}; expected names of columns in braces, "
+            'such as "{Id}.jpg"'
+        )
+
+    def path(cells: Sequence[Any]) -> str:
+        made = []
+        for place, (cell, (_, spec)) in enumerate(zip(cells, fields)):
+            if is_empty(cell):
+                raise _Wrong(place, "a part of the path of an image")
+            try:
+                made.append(format(cell, spec))
+            except (TypeError, ValueError) as error:
+                raise _Wrong(place, f"what '{spec}' can format ({error})") from None
+        cells_left = iter(made)
+        return "".join(
+            text + ("" if name is None else next(cells_left)) for text, name, _, _ in parts
+        )
+
+    return [name for name, _ in fields], path
+
+
+def _check_delimiter(
+    path: str, columns: List[str], named: List[str], delimiter: Optional[str]
+) -> None:
+    """Says so if the named columns would be there with another delimiter."""
+    if delimiter is None or set(named) <= set(columns):
+        return
+    header = delimiter.join(columns)
+    for other in ",;\t|":
+        if other != delimiter and set(named) <= {name.strip() for name in header.split(other)}:
+            raise ConfigurationError(
+                f"{path}: the header is {header!r}, with dataset_reader.delimiter {delimiter!r} "
+                f"between the columns; expected delimiter {other!r}"
+            )

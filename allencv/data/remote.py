@@ -1,0 +1,96 @@
+"""Files that may be on this machine or behind a URL that fsspec understands."""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Iterator, Union
+
+import fsspec
+from allennlp.common.file_utils import cached_path
+
+from allencv.runtime import ImageError
+
+HTTP = ("http://", "https://")
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """
+    The source of an image behind a URL, fetched whenever it is decoded: `s3://`, `gs://`,
+    `memory://` and whatever else [fsspec](https://filesystem-spec.readthedocs.io) has a file system
+    for. What is behind `http://` and `https://` stays in AllenNLP's cache.
+
+    An image that cannot be fetched raises `ImageError` with its URL.
+    """
+
+    url: str
+
+    def __call__(self) -> bytes:
+        try:
+            with open_file(self.url) as file:
+                return file.read()
+        except Exception as error:  # as many kinds as there are file systems
+            raise ImageError(f"{self.url}: {error}") from error
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def expand(path: Any) -> str:
+    """A path or a URL as a string, with `~` for the home folder."""
+    path = os.fspath(path)
+    return path if is_remote(path) else os.path.expanduser(path)
+
+
+@contextmanager
+def open_file(path: str) -> Iterator[IO[bytes]]:
+    """Opens a path or a URL to read bytes from it."""
+    if is_remote(path) and not path.startswith(HTTP):
+        with fsspec.open(path, "rb") as file:
+            yield file
+    else:
+        with open(cached_path(path) if is_remote(path) else path, "rb") as file:
+            yield file
+
+
+def exists(path: str) -> bool:
+    if not is_remote(path):
+        return os.path.exists(path)
+    if path.startswith(HTTP):
+        try:
+            cached_path(path)
+        except Exception:
+            return False
+        return True
+    file_system, name = fsspec.url_to_fs(path)
+    return bool(file_system.exists(name))
+
+
+def parent(path: str) -> str:
+    """The folder that a file is in: of `zip://a/b.csv::s3://c.zip`, `zip://a::s3://c.zip`."""
+    if not is_remote(path):
+        return os.path.dirname(path)
+    first, chain, rest = path.partition("::")
+    folder = first.rpartition("/")[0]
+    return (folder + "/" if folder.endswith(":/") else folder) + chain + rest
+
+
+def join(folder: str, path: str) -> str:
+    """The path of a file in a folder, or the path itself if it is absolute or a URL."""
+    if is_remote(path) or os.path.isabs(path) or not is_remote(folder):
+        return path if is_remote(path) else os.path.join(folder, os.path.expanduser(path))
+    first, chain, rest = folder.partition("::")
+    return f"{first}{'' if first.endswith('/') else '/'}{path}{chain}{rest}"
+
+
+def relative(path: str, root: str) -> str:
+    """The path of a file as it stands below a folder; the path itself if it is elsewhere."""
+    return path.removeprefix(root if root.endswith("/") else f"{root}/")
+
+
+def image_source(path: str) -> Union[str, RemoteImage]:
+    return RemoteImage(path) if is_remote(path) else path

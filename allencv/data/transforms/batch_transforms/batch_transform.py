@@ -1,0 +1,35 @@
+from typing import Tuple
+
+import torch
+from allennlp.common import Registrable
+from torch.nn import functional as F
+
+from allencv.common.checks import CheckedFromParams
+
+
+def soft_labels(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Class numbers `(batch,)`, or shares `(batch, num_classes)`, as shares of `float32`."""
+    if labels.dim() == 1:
+        labels = F.one_hot(labels, num_classes)
+    return labels.float()
+
+
+class BatchTransform(CheckedFromParams, Registrable):
+    """
+    Changes a batch of images and their labels together: mixes images, and with them what they are
+    images of. A model applies it when it is trained, never when it is evaluated or predicts.
+
+    Images are `(batch, channels, height, width)`, normalised floats on the model's device. Labels
+    are `(batch,)` class numbers or `(batch, num_classes)` shares of the classes. The result is new
+    images of the same shape, and soft labels: `(batch, num_classes)` shares that add up to what
+    they did before.
+
+    It draws its random numbers on the CPU from torch's global generator, so that the device is not
+    waited for, and so that they are part of what a checkpoint keeps: a run that was interrupted
+    goes on with the same draws.
+    """
+
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, num_classes: int
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError

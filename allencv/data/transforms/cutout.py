@@ -1,0 +1,70 @@
+from typing import List, Optional, Union
+
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.data.transforms.fill import check_fill, fill_values
+from allencv.data.transforms.image_transform import ImageTransform
+
+
+@ImageTransform.register("cutout")
+class Cutout(ImageTransform):
+    """
+    Hides squares of the image. Their centres lie anywhere in it, so that a square may reach over
+    the edge, where nothing is to be hidden.
+
+    Input and output are `(channels, height, width)`, `uint8` or floats.
+
+    DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout",
+    https://arxiv.org/abs/1708.04552
+
+    Registered as an `ImageTransform` with name "cutout".
+
+    # Parameters
+
+    num_holes : `int`, optional (default = `1`)
+        How many squares are hidden. They may overlap.
+    size : `Union[int, float]`, optional (default = `0.5`)
+        The side of a square: in pixels, or, below 1, as a share of the image's shorter side. The
+        paper has 16 of 32 pixels for CIFAR-10 and 8 for CIFAR-100.
+    fill : `Union[float, List[float]]`, optional (default = `None`)
+        The value of a hidden pixel, or one for each channel. `None` is the mean of ImageNet's
+        pixels for `uint8`, and 0 for floats, as in the paper, which hides after normalising.
+    """
+
+    def __init__(
+        self,
+        num_holes: int = 1,
+        size: Union[int, float] = 0.5,
+        fill: Optional[Union[float, List[float]]] = None,
+    ) -> None:
+        if num_holes < 1:
+            raise ConfigurationError(f"cutout.num_holes is {num_holes}; expected at least 1")
+        if size <= 0 or (size >= 1 and size != int(size)):
+            raise ConfigurationError(
+                f"cutout.size is {size}; expected a whole number of pixels, or a share in (0, 1)"
+            )
+        check_fill("cutout.fill", fill)
+        self.num_holes = num_holes
+        self.size = size
+        self.fill = fill
+
+    def make_centers(self, height: int, width: int) -> torch.Tensor:
+        """Draws the row and the column of each hole's centre: `(num_holes, 2)`."""
+        return (torch.rand(self.num_holes, 2) * torch.tensor([height, width])).long()
+
+    def transform(self, image: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+        """Hides a square around each of the centres."""
+        _, height, width = image.shape
+        side = int(self.size)
+        if self.size < 1:
+            side = max(1, round(self.size * min(height, width)))
+        values = fill_values("cutout.fill", self.fill, image)
+        result = image.clone()
+        for row, column in centers.tolist():
+            top, left = row - side // 2, column - side // 2
+            result[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = values
+        return result
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return self.transform(image, self.make_centers(*image.shape[1:]))

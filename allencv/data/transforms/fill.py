@@ -1,0 +1,39 @@
+from typing import List, Optional, Union
+
+import torch
+from allennlp.common.checks import ConfigurationError
+
+Fill = Optional[Union[float, List[float]]]
+
+# The mean of ImageNet's pixels: what 0 is in an image that has been normalised.
+MEAN_COLOR = (124, 116, 104)
+MEAN_GREY = 117
+
+
+def check_fill(key: str, fill: Fill) -> None:
+    """Raises a `ConfigurationError` unless `fill` is one number, or a number per channel."""
+    values = fill if isinstance(fill, list) else [fill]
+    is_number = [isinstance(value, (int, float)) for value in values]
+    if fill is not None and not (is_number and all(is_number)):
+        raise ConfigurationError(f"{key} is {fill!r}; expected a number, or one per channel")
+
+
+def fill_values(key: str, fill: Fill, image: torch.Tensor) -> torch.Tensor:
+    """
+    What to put where a part of an image `(channels, height, width)` is hidden: `(1 or channels, 1,
+    1)`, of the image's type. `None` is the mean of ImageNet's pixels in a `uint8` image, and 0 in
+    one of floats, which is taken as normalised.
+    """
+    channels = image.shape[0]
+    if fill is None:
+        is_float = image.is_floating_point()
+        values = [0.0] if is_float else MEAN_COLOR if channels == 3 else [MEAN_GREY]
+    else:
+        values = fill if isinstance(fill, list) else [fill]
+    if len(values) not in (1, channels):
+        raise ConfigurationError(
+            f"{key} has {len(values)} numbers, but the image has {channels} channels"
+        )
+    if image.dtype == torch.uint8 and not all(0 <= value <= 255 for value in values):
+        raise ConfigurationError(f"{key} is {fill}; expected 0 to 255 for an image of uint8")
+    return torch.tensor(values, dtype=image.dtype).view(-1, 1, 1)

@@ -1,0 +1,53 @@
+from typing import List, Optional, Union
+
+import torch
+
+from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.torchvision_transform import TRANSFORMS
+
+
+@ImageTransform.register("train_light")
+class TrainLight(ImageTransform):
+    """
+    What an image goes through for training when nothing else is known about it: a random part of
+    it at the size of the network (`random_resized_crop`), mirrored or not
+    (`random_horizontal_flip`). A start for fine-tuning, and for short training.
+
+    This is the published training of torchvision's first ImageNet weights, after Szegedy et al.
+    2015, "Going Deeper with Convolutions", section 6, https://arxiv.org/abs/1409.4842
+
+    Input and output are `(channels, any, any)` and `(channels, height, width)`.
+
+    Registered as an `ImageTransform` with name "train_light".
+
+    # Parameters
+
+    size : `Union[int, List[int]]`, required
+        The size of the result in pixels: one number for a square, or `[height, width]`.
+    scale : `List[float]`, optional (default = `[0.08, 1.0]`)
+        The part of the image's area that is seen, from the smallest to the largest. For a few
+        epochs, or where what is to be seen is small in the image, `[0.35, 1.0]`.
+    flip_probability : `float`, optional (default = `0.5`)
+        The probability of mirroring; 0 where left and right differ, as in letters and digits.
+    interpolation : `str`, optional (default = `"bilinear"`)
+        "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos".
+    """
+
+    def __init__(
+        self,
+        size: Union[int, List[int]],
+        scale: Optional[List[float]] = None,
+        flip_probability: float = 0.5,
+        interpolation: str = "bilinear",
+    ) -> None:
+        self.transforms: List[ImageTransform] = [
+            TRANSFORMS["RandomResizedCrop"](
+                size=size, scale=scale or [0.08, 1.0], interpolation=interpolation
+            ),
+            TRANSFORMS["RandomHorizontalFlip"](p=flip_probability),
+        ]
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        for transform in self.transforms:
+            image = transform(image)
+        return image

@@ -1,0 +1,293 @@
+"""
+Data loading side by side: this project's loader, timm's, torchvision's and AllenNLP's, on the same
+JPEG files of 500x375 pixels, with RandomResizedCrop(224) and a flip, to normalised float batches.
+
+    pip install timm psutil
+    python benchmarks/data_loading.py [--images 1024] [--workers 2] [--rounds 5]
+
+Each measurement is a process of its own, and the loaders take turns. Prints medians and the ratios
+to timm within a round, and writes data_loading.json beside this file.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
+
+BATCH_SIZE = 64
+SIZE = 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LOADERS = ("allencv", "allencv processes", "timm", "torchvision", "allennlp")
+
+
+def make_images(folder: Path, count: int) -> None:
+    """Photo-like images: smooth colours, edges and some grain, about 50 KB each as JPEG."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for index in range(count):
+        pixels = np.zeros((375, 500, 3), np.float32)
+        for cells, strength in ((4, 90), (16, 50), (60, 25)):
+            coarse = random.normal(0, strength, (cells, cells, 3)).clip(-127, 127)
+            image = Image.fromarray((coarse + 128).astype(np.uint8)).resize((500, 375), 3)
+            pixels += np.asarray(image, np.float32) - 128
+        pixels += 128 + random.normal(0, 6, pixels.shape)
+        path = folder / "train" / f"class{index % 10}" / f"{index:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=88)
+
+
+Epoch = Callable[[], Iterator[Any]]
+
+
+def allencv_loader(folder: Path, workers: int, kind: str = "thread") -> Epoch:
+    import torch
+    from allennlp.data import Vocabulary
+
+    from allencv.data import ImageDataLoader
+    from allencv.data.dataset_readers import ImageFolderReader
+    from allencv.data.transforms import RandomHorizontalFlip, RandomResizedCrop
+
+    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(STD).view(1, 3, 1, 1)
+    scale, shift = 1 / (255 * std), -mean / std
+    reader = ImageFolderReader(transforms=[RandomResizedCrop(SIZE), RandomHorizontalFlip()])
+    loader = ImageDataLoader(
+        reader, folder / "train", BATCH_SIZE, shuffle=True, num_workers=workers, worker=kind
+    )
+    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    loader.another_epoch_follows = True  # as the trainer tells it
+
+    def epoch() -> Iterator[Any]:
+        for batch in loader:
+            # As the model does: BasicImageClassifier.normalize
+            yield batch["image"].float().mul_(scale).add_(shift), batch["label"]
+
+    return epoch
+
+
+def timm_loader(folder: Path, workers: int) -> Epoch:
+    from timm.data import create_dataset, create_loader
+
+    dataset = create_dataset("", root=str(folder / "train"))
+    loader = create_loader(
+        dataset,
+        (3, SIZE, SIZE),
+        BATCH_SIZE,
+        is_training=True,
+        use_prefetcher=False,
+        no_aug=False,
+        color_jitter=0.0,
+        interpolation="bilinear",
+        num_workers=workers,
+        mean=MEAN,
+        std=STD,
+        persistent_workers=True,
+    )
+    return lambda: iter(loader)
+
+
+def torchvision_loader(folder: Path, workers: int) -> Epoch:
+    import torch
+    from torchvision import datasets, transforms
+
+    dataset = datasets.ImageFolder(
+        folder / "train",
+        transforms.Compose(
+            [
+                transforms.RandomResizedCrop(SIZE),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        ),
+    )
+    loader = torch.utils.data.DataLoader(
+        dataset, BATCH_SIZE, shuffle=True, num_workers=workers, persistent_workers=True
+    )
+    return lambda: iter(loader)
+
+
+def allennlp_loader(folder: Path, workers: int) -> Epoch:
+    from allennlp.data import DatasetReader, Vocabulary
+    from allennlp.data.data_loaders import MultiProcessDataLoader
+    from allennlp.data.fields import LabelField, TensorField
+    from allennlp.data.instance import Instance
+    from PIL import Image
+    from torchvision import transforms
+
+    transform = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIZE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+    class Reader(DatasetReader):
+        """What one writes with AllenNLP alone: the image is decoded when it is read."""
+
+        def __init__(self) -> None:
+            super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True)
+
+        def _read(self, file_path: Any) -> Iterator[Instance]:
+            for path in self.shard_iterable(sorted(Path(file_path).glob("*/*.jpg"))):
+                image = transform(Image.open(path).convert("RGB"))
+                label = LabelField(int(path.parent.name[5:]), skip_indexing=True)
+                yield Instance({"image": TensorField(image), "label": label})
+
+    loader = MultiProcessDataLoader(
+        Reader(),
+        str(folder / "train"),
+        batch_size=BATCH_SIZE,
+        shuffle=True,
+        num_workers=workers,
+        max_instances_in_memory=4 * BATCH_SIZE,
+        quiet=True,
+    )
+    loader.index_with(Vocabulary())
+    return lambda: iter(loader)
+
+
+def measure(name: str, folder: Path, workers: int) -> Dict[str, float]:
+    """Two epochs: the first for the time to its first batch, the second for speed."""
+    import psutil
+    import torch  # noqa: F401 - the imports are not part of what is measured
+
+    if name == "timm":
+        import timm.data  # noqa: F401
+    make_loader: Dict[str, Callable[..., Epoch]] = {
+        "allencv": allencv_loader,
+        "allencv processes": lambda *arguments: allencv_loader(*arguments, kind="process"),
+        "timm": timm_loader,
+        "torchvision": torchvision_loader,
+        "allennlp": allennlp_loader,
+    }
+    process = psutil.Process()
+
+    def processes() -> List[psutil.Process]:
+        return [process, *process.children(recursive=True)]
+
+    def cpu_seconds() -> float:
+        ended = process.cpu_times()
+        alive = sum(sum(each.cpu_times()[:2]) for each in processes())
+        return alive + ended.children_user + ended.children_system
+
+    started = time.perf_counter()
+    epoch = make_loader[name](folder, workers)
+    waited: List[float] = []
+    for _ in epoch():
+        waited = waited or [time.perf_counter() - started]
+
+    cpu, started = cpu_seconds(), time.perf_counter()
+    images = 0
+    for number, batch in enumerate(epoch()):
+        waited = waited if number else [*waited, time.perf_counter() - started]
+        images += len(batch["image"] if isinstance(batch, dict) else batch[0])
+    return {
+        "images_per_second": images / (time.perf_counter() - started),
+        "cpu_ms_per_image": 1000 * (cpu_seconds() - cpu) / images,
+        "first_batch_seconds": waited[0],
+        "first_batch_of_second_epoch_seconds": waited[1],
+    }
+
+
+def run(command: List[str]) -> Dict[str, float]:
+    """Runs one measurement, watching its memory from outside: private, shared, and /dev/shm."""
+    import psutil
+
+    shared_before = psutil.disk_usage("/dev/shm").used
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    peak = 0.0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
+        process = psutil.Process(child.pid)
+        while child.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                tree = [process, *process.children(recursive=True)]
+                used = sum(each.memory_full_info().uss for each in tree)
+                shared = psutil.disk_usage("/dev/shm").used - shared_before
+                peak = max(peak, used + shared)
+            time.sleep(0.05)
+        output = child.stdout.read() if child.stdout else b""
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
+    return {**json.loads(output.splitlines()[-1]), "peak_memory_mb": peak / 2**20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--measure", nargs=2, metavar=("LOADER", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        name, folder = arguments.measure
+        print(json.dumps(measure(name, Path(folder), arguments.workers)))
+        return
+
+    results: Dict[str, List[Dict[str, float]]] = {name: [] for name in LOADERS}
+    with tempfile.TemporaryDirectory() as folder:
+        make_images(Path(folder), arguments.images)
+        for number in range(arguments.rounds):
+            for name in LOADERS:
+                command = [sys.executable, __file__, "--workers", str(arguments.workers)]
+                results[name].append(run([*command, "--measure", name, folder]))
+                speed = results[name][-1]["images_per_second"]
+                print(f"round {number + 1}, {name}: {speed:.0f} images/s", file=sys.stderr)
+    report = summary(results)
+    report["settings"] = {
+        "images": arguments.images,
+        "workers": arguments.workers,
+        "rounds": arguments.rounds,
+        "batch_size": BATCH_SIZE,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(table(report))
+
+
+def summary(results: Dict[str, List[Dict[str, float]]]) -> Dict[str, Any]:
+    """Medians for each loader, and medians of the ratios to timm within a round."""
+    report: Dict[str, Any] = {"medians": {}, "ratios_to_timm": {}}
+    for name, rounds in results.items():
+        pairs = list(zip(rounds, results["timm"]))
+        for key in rounds[0]:
+            values = [each[key] for each in rounds]
+            ratios = [ours[key] / theirs[key] for ours, theirs in pairs]
+            report["medians"].setdefault(name, {})[key] = statistics.median(values)
+            report["ratios_to_timm"].setdefault(name, {})[key] = statistics.median(ratios)
+    return report
+
+
+def table(report: Dict[str, Any]) -> str:
+    """The report as a Markdown table; docs/data_loading.md holds it."""
+    lines = [
+        "| loader | images/s | to timm | CPU ms/image | first batch s | of epoch 2 s | MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, median in report["medians"].items():
+        lines.append(
+            f"| {name} | {median['images_per_second']:.0f} "
+            f"| {report['ratios_to_timm'][name]['images_per_second']:.2f} "
+            f"| {median['cpu_ms_per_image']:.2f} | {median['first_batch_seconds']:.2f} "
+            f"| {median['first_batch_of_second_epoch_seconds']:.3f} | {median['peak_memory_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,511 @@
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple
+
+import fsspec
+import numpy as np
+import pytest
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+from PIL import Image
+
+from allencv.data.dataset_readers import ImageSplit, ImageTableReader
+from allencv.data.remote import RemoteImage
+from allencv.runtime import ImageError
+
+POSTERS = """Id,Genre,Action,Drama,Reality-TV
+tt01,"['Action', 'Drama']",1,1,0
+tt02,"['Drama']",0,1,0
+tt03,[],0,0,0
+"""
+Listed = List[Tuple[str, Optional[str], Optional[Sequence[str]]]]
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+def write(root: str, content: Any, name: str = "table.csv") -> str:
+    path = Path(root) / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def read(root: str, content: Any, name: str = "table.csv", **arguments: Any) -> Listed:
+    """What is read: the path relative to the root, the label, the labels."""
+    arguments = arguments if "image_pattern" in arguments else {"image_column": "f", **arguments}
+    path = write(root, content, name)
+    samples = ImageTableReader(**arguments).read_samples(path)
+    return [
+        (str(sample.image).removeprefix(f"{root}/"), sample.label, sample.labels)
+        for sample in samples
+    ]
+
+
+def error_of(root: str, content: Any, name: str = "table.csv", **arguments: Any) -> str:
+    """The error, after the path of the table."""
+    with pytest.raises(ConfigurationError) as error:
+        read(root, content, name, **arguments)
+    text = str(error.value)
+    assert "\n" not in text.strip('"')
+    return text.replace(f"{root}/", "")
+
+
+def test_instances_of_a_table_of_movie_posters(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(root, POSTERS, "metadata.csv")
+    reader = DatasetReader.from_params(
+        Params(
+            {
+                "type": "image_table",
+                "image_pattern": "images/{Id}.png",
+                "label_columns": "*",
+                "ignore_columns": ["Genre"],
+                "color_mode": "L",
+            }
+        )
+    )
+    (Path(root) / "images").mkdir()
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(f"{root}/images/tt01.png")
+    first, second, third = reader.read(path)
+    assert list(first) == ["image", "labels", "metadata"]
+    assert first["image"].as_tensor({}).shape == (1, 4, 6)
+    assert first["metadata"].metadata == {"image": f"{root}/images/tt01.png"}
+    assert [each["labels"].labels for each in (first, second, third)] == [
+        ("Action", "Drama"),
+        ("Drama",),
+        (),
+    ]
+    assert [message.removeprefix(f"{path}: ") for message in caplog.messages[-5:]] == [
+        "read as csv with ',' between the cells, columns Id, Genre, Action, Drama, Reality-TV",
+        "3 columns of labels: Action, Drama, Reality-TV",
+        "1 of 3 images have no label",
+        "no image has the labels (1) Reality-TV",
+        f"3 images, relative to '{root}'",
+    ]
+    with pytest.raises(ImageError, match="tt02.png: No such file"):
+        second["image"].as_tensor({})
+
+
+# Labels.
+
+
+def test_one_label(root: str) -> None:
+    assert read(root, "f,label\nb.jpg, cat \na.jpg,dog\n", label_column="label") == [
+        ("b.jpg", "cat", None),
+        ("a.jpg", "dog", None),
+    ]
+
+
+def test_no_labels(root: str) -> None:
+    assert read(root, "f\na.jpg\nb c.jpg") == [("a.jpg", None, None), ("b c.jpg", None, None)]
+
+
+def test_columns_of_labels(root: str) -> None:
+    text = "f,cat,dog,size\na.jpg,1,0,7\nb.jpg,True,1.0,8\nc.jpg,False,0.0,9\n"
+    assert read(root, text, label_columns=["dog", "cat"]) == [
+        ("a.jpg", None, ("cat",)),
+        ("b.jpg", None, ("dog", "cat")),
+        ("c.jpg", None, ()),
+    ]
+
+
+def test_several_labels_in_one_column(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = "f,tags\na.jpg,red|a b\nb.jpg,\nc.jpg, blue \n"
+    assert read(root, text, labels_column="tags", labels_delimiter="|") == [
+        ("a.jpg", None, ["red", "a b"]),
+        ("b.jpg", None, []),
+        ("c.jpg", None, ["blue"]),
+    ]
+    assert f"{root}/table.csv: 1 of 3 images have no label" in caplog.messages
+
+
+def test_a_pattern_of_several_columns(root: str) -> None:
+    text = "kind,no\ncat,7\ndog,12\n"
+    arguments = {"image_pattern": "{kind}/{no:0>3}.{{x}}.jpg", "label_column": "kind"}
+    assert read(root, text, **arguments) == [
+        ("cat/007.{x}.jpg", "cat", None),
+        ("dog/012.{x}.jpg", "dog", None),
+    ]
+
+
+# Formats.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments"),
+    [
+        ("a.tsv", "f\tl\na,b.jpg\tcat\n", {}),
+        ("A.CSV", 'f,l\n"a,b.jpg",cat\n', {}),
+        ("a.csv", "f;l\na,b.jpg;cat\n", {"delimiter": ";"}),
+        ("a.txt", "f\tl\na,b.jpg\tcat\n", {"format": "tsv"}),
+        ("a.txt", "f|l\na,b.jpg|cat\n", {"format": "csv", "delimiter": "|"}),
+        ("a.jsonl", '{"f": "a,b.jpg", "l": "cat", "x": 1}\n\n', {}),
+        ("a.csv", '\ufeff\r\n"f", l \r\n"a,b.jpg",cat\r\n\r\n', {}),
+        ("a.csv", 'f,l\n"a,b.jpg",cat\n'.encode("utf-16"), {"encoding": "utf-16"}),
+    ],
+)
+def test_formats(root: str, name: str, content: Any, arguments: Any) -> None:
+    assert read(root, content, name, label_column="l", **arguments) == [("a,b.jpg", "cat", None)]
+
+
+def test_other_encodings(root: str) -> None:
+    text = "f,l\nGröße.jpg,Übergröße\n"
+    expected = [("Größe.jpg", "Übergröße", None)]
+    assert read(root, text, label_column="l") == expected
+    assert read(root, text.encode("latin-1"), label_column="l", encoding="latin-1") == expected
+
+
+def test_json_lines_hold_lists_and_numbers(root: str) -> None:
+    rows = [{"f": "a.jpg", "l": ["x", 2], "n": 3}, {"f": "b.jpg", "l": [], "n": 4}]
+    text = "\n".join(map(json.dumps, rows))
+    assert read(root, text, "a.jsonl", labels_column="l") == [
+        ("a.jpg", None, ["x", "2"]),
+        ("b.jpg", None, []),
+    ]
+    arguments = {"image_pattern": "{n:03d}.jpg", "label_column": "n"}
+    assert read(root, text, "a.jsonl", **arguments) == [
+        ("003.jpg", "3", None),
+        ("004.jpg", "4", None),
+    ]
+
+
+def test_parquet(root: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "f": ["a.jpg", "b.jpg", "c.jpg"],
+        "l": ["x", None, "y"],
+        "x": [1, 0, 1],
+        "y": [True, False, False],
+        "z": [[], ["p"], ["p", "q"]],
+    }
+    parquet.write_table(pyarrow.table(columns), f"{root}/a.parquet", row_group_size=2)
+    path = f"{root}/a.parquet"
+
+    def labels(**arguments: Any) -> List[Any]:
+        reader = ImageTableReader(image_column="f", **arguments)
+        return [sample.labels for sample in reader.read_samples(path)]
+
+    assert labels(label_columns=["x", "y"]) == [("x", "y"), (), ("x",)]
+    assert labels(labels_column="z") == [[], ["p"], ["p", "q"]]
+    with pytest.raises(ConfigurationError, match="a.parquet, row 2: l is None; expected a label"):
+        labels(label_column="l")
+    assert "a.parquet: not a Parquet file: " in error_of(root, "f,l\n", "a.parquet")
+    with pytest.raises(ConfigurationError, match="'nothing.parquet' .* is not there"):
+        ImageTableReader(image_column="f").read_samples("nothing.parquet")
+
+
+def test_without_pyarrow(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert 'pip install "allencv[parquet]"' in error_of(root, "", "a.parquet")
+
+
+# Where images are.
+
+
+def test_image_root(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", root)
+    text = "f\na.jpg\n/b.jpg\nmemory://c.jpg\n"
+    write(root, text, "t.csv")
+    found = ImageTableReader(image_column="f", image_root="~/images").read_samples("~/t.csv")
+    assert [sample.image for sample in found] == [
+        f"{root}/images/a.jpg",
+        "/b.jpg",
+        RemoteImage("memory://c.jpg"),
+    ]
+
+
+def test_a_remote_table_and_its_images(root: str) -> None:
+    with fsspec.open("memory://posters/t.csv", "w") as file:
+        file.write("f\na.png\nb.png\n")
+    with fsspec.open("memory://posters/a.png", "wb") as file:
+        Image.fromarray(np.full((2, 3, 3), 7, np.uint8)).save(file, "PNG")
+    first, second = ImageTableReader(image_column="f").read("memory://posters/t.csv")
+    assert first["metadata"].metadata == {"image": "memory://posters/a.png"}
+    assert first["image"].as_tensor({}).tolist() == np.full((3, 2, 3), 7).tolist()
+    with pytest.raises(ImageError, match="^memory://posters/b.png: "):
+        second["image"].as_tensor({})
+    with pytest.raises(ConfigurationError, match="1 of 2 images are not there: 'memory://post"):
+        ImageTableReader(image_column="f", check_files=True).read_samples("memory://posters/t.csv")
+    for path in ("memory://nothing.csv", "nosuch://a.csv"):
+        with pytest.raises(ConfigurationError, match=f"'{path}' .*; expected a file"):
+            ImageTableReader(image_column="f").read_samples(path)
+
+
+def test_check_files(root: str) -> None:
+    text = "f\n" + "".join(f"{number}.jpg\n" for number in range(15))
+    assert len(read(root, text)) == 15
+    (Path(root) / "3.jpg").touch()
+    assert error_of(root, text, check_files=True) == (
+        "table.csv: 14 of 15 images are not there: "
+        + ", ".join(f"'{n}.jpg' in line {n + 2}" for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10))
+        + f" and 4 more; expected them relative to '{root}' (dataset_reader.image_root)"
+    )
+
+
+def test_split(root: str) -> None:
+    text = "f,l\n" + "".join(f"{number}.jpg,{'ab'[number % 2]}\n" for number in range(20))
+    parts = [
+        read(root, text, label_column="l", split=ImageSplit(part, 0.2, "stratified"))
+        for part in ("train", "validation")
+    ]
+    assert [len(part) for part in parts] == [16, 4]
+    assert sorted(parts[0] + parts[1]) == sorted(read(root, text, label_column="l"))
+    assert sorted(label for _, label, _ in parts[1]) == ["a", "a", "b", "b"]
+
+
+def test_a_split_goes_by_the_path_relative_to_the_root(root: str) -> None:
+    def held_out(prefix: str, image_root: Optional[str] = None) -> List[str]:
+        text = "f\n" + "".join(f"{prefix}{number}.jpg\n" for number in range(30))
+        found = read(root, text, image_root=image_root, split=ImageSplit("validation"))
+        return [Path(image).name for image, _, _ in found]
+
+    assert held_out("") == held_out("./") == held_out(f"{root}/") == held_out("", "memory://x")
+    assert held_out("") != held_out("images/")
+
+
+# What is wrong with a table.
+
+
+def test_images_that_are_listed_again(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = 'f,t\na.jpg,x|y\nb.jpg,"x\n"\na.jpg,y|x\n./b.jpg,x\n'
+    found = read(root, text, labels_column="t", labels_delimiter="|")
+    assert found == [("a.jpg", None, ["x", "y"]), ("b.jpg", None, ["x"])]
+    assert caplog.messages[-2] == (
+        f"{root}/table.csv: images that are listed again are taken once (2): 'a.jpg' in lines 2 "
+        "and 5, './b.jpg' in lines 3 and 6"
+    )
+
+
+def test_images_with_different_labels(root: str) -> None:
+    text = "f,l\na.jpg,x\nb.jpg,x\na.jpg,y\nb.jpg,z\n"
+    assert error_of(root, text, label_column="l") == (
+        "table.csv: the same image with different labels (2): 'a.jpg' in lines 2 and 4 (x and y), "
+        "'b.jpg' in lines 3 and 5 (x and z); expected each image once"
+    )
+    text = "f,x,y\na.jpg,1,0\na.jpg,0,0\n"
+    assert "(['x'] and ())" in error_of(root, text, label_columns="*").replace("[]", "()")
+
+
+ONE = {"label_column": "l"}
+STAR = {"label_columns": "*"}
+TAGS = {"labels_column": "l", "labels_delimiter": "|"}
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("", {}, "table.csv is empty; expected a header and a row for each image"),
+        ("\n\n", {}, "table.csv is empty; expected a header and a row for each image"),
+        ("f,l\n", ONE, "table.csv has no rows; expected one for each image"),
+        (
+            "name,path,lable\na,b,c\n",
+            {"image_column": "path", "label_column": "label"},
+            "table.csv: dataset_reader.label_column is 'label'; expected one of lable, name, path",
+        ),
+        (
+            "id\na\n",
+            {"image_pattern": "{Id}.jpg"},
+            "table.csv: dataset_reader.image_pattern is 'Id'; expected one of id",
+        ),
+        (
+            "f,x\na,1\n",
+            {**STAR, "ignore_columns": ["g"]},
+            "table.csv: dataset_reader.ignore_columns is 'g'; expected one of f, x",
+        ),
+        (
+            "f;l\na.jpg;cat\n",
+            ONE,
+            "table.csv: the header is 'f;l', with dataset_reader.delimiter ',' between the "
+            "columns; expected delimiter ';'",
+        ),
+        (
+            "f,l\na.jpg,cat\n",
+            {**ONE, "delimiter": "\t"},
+            "table.csv: the header is 'f,l', with dataset_reader.delimiter '\\t' between the "
+            "columns; expected delimiter ','",
+        ),
+        (
+            "f,l,f\na,b,c\n",
+            ONE,
+            "table.csv, line 1: the header has f more than once; expected a name of its own for "
+            "each column",
+        ),
+        (
+            'f,l\n"a\nb.jpg","c\n\nd"\n\ne.jpg\n',
+            ONE,
+            "table.csv, line 7: 1 cells; expected 2, as in the header (dataset_reader.delimiter is "
+            "',')",
+        ),
+        (
+            "f,l\na.jpg,cat\nb, c.jpg,dog\n",
+            ONE,
+            "table.csv, line 3: 3 cells; expected 2, as in the header (dataset_reader.delimiter is "
+            "',')",
+        ),
+        ('f,l\na,"b\nc,d\n', ONE, "table.csv, line 2: unexpected end of data"),
+        ('f,l\na,b\n"c"x,d\n', ONE, "table.csv, line 3: ',' expected after '\"'"),
+        (
+            "f,l\na,b\nc, \n",
+            ONE,
+            "table.csv, line 3: l is ' '; expected a label (dataset_reader.label_column)",
+        ),
+        (
+            "f,l\n,b\n",
+            ONE,
+            "table.csv, line 2: f is ''; expected the path of an image "
+            "(dataset_reader.image_column)",
+        ),
+        (
+            "f,g\n,b\n",
+            {"image_pattern": "{g}{f}"},
+            "table.csv, line 2: f is ''; expected a part of the path of an image "
+            "(dataset_reader.image_pattern)",
+        ),
+        (
+            "f\nb\n",
+            {"image_pattern": "{f:03d}"},
+            "table.csv, line 2: f is 'b'; expected what '03d' can format (Unknown format code 'd' "
+            "for object of type 'str') (dataset_reader.image_pattern)",
+        ),
+        (
+            "f,x,y\na,1,0\nb,1,2\n",
+            {"label_columns": ["x", "y"]},
+            "table.csv, line 3: y is '2'; expected 0 or 1 (dataset_reader.label_columns)",
+        ),
+        (
+            "f,name,y\na,Anna,0\n",
+            STAR,
+            "table.csv, line 2: name is 'Anna'; expected 0 or 1; ignore_columns leaves out what is "
+            "no label (dataset_reader.label_columns)",
+        ),
+        (
+            ",f,y\n0,a,0\n",
+            STAR,
+            'table.csv: column 1 has no name; expected that of a label, or "" among '
+            "dataset_reader.ignore_columns",
+        ),
+        (
+            "f\na\n",
+            STAR,
+            'table.csv: dataset_reader.label_columns "*" finds no column besides f; expected one '
+            "for each label",
+        ),
+        (
+            "f,l\na,x|\n",
+            TAGS,
+            "table.csv, line 2: l is 'x|'; expected different labels with '|' between them "
+            "(dataset_reader.labels_column)",
+        ),
+        (
+            "f,l\na,x|y| x\n",
+            TAGS,
+            "table.csv, line 2: l is 'x|y| x'; expected different labels with '|' between them "
+            "(dataset_reader.labels_column)",
+        ),
+        (
+            "f,l\na,x\n",
+            {"labels_column": "l"},
+            "table.csv, line 2: l is 'x'; expected a list, or text and "
+            "dataset_reader.labels_delimiter (dataset_reader.labels_column)",
+        ),
+        (
+            b"f,l\na,b\nc,d\n" + "ä".encode("latin-1") + b",e\n",
+            ONE,
+            "table.csv, line 4: b'\\xe4' is not utf-8 (invalid continuation byte); "
+            "dataset_reader.encoding names another encoding",
+        ),
+        (
+            b"\xef\xbb\xbff,l\n\xc3\xa4,b\n\xff,e\n",
+            ONE,
+            "table.csv, line 3: b'\\xff' is not utf-8 (invalid start byte); "
+            "dataset_reader.encoding names another encoding",
+        ),
+        (
+            "f\na\n",
+            {"encoding": "utf-9"},
+            "dataset_reader.encoding is 'utf-9'; expected one that Python knows, such as utf-8, "
+            "latin-1 or utf-16",
+        ),
+    ],
+)
+def test_bad_tables(root: str, content: Any, arguments: Any, message: str) -> None:
+    assert error_of(root, content, **arguments) == message
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("\n", {}, "a.jsonl is empty; expected a JSON object for each image"),
+        (
+            '{"f": "a"}\n{"f": }\n',
+            {},
+            "a.jsonl, line 2: not JSON: Expecting value: line 1 column 7",
+        ),
+        ('{"f": "a"}\n["b"]\n', {}, "a.jsonl, line 2: ['b']; expected a JSON object"),
+        ('{"f": "a", "l": "x"}\n{"f": "b"}\n', ONE, "a.jsonl, line 2: l is None; expected a label"),
+        ('{"f": "a", "l": ["x"]}', ONE, "a.jsonl, line 1: l is ['x']; expected a label"),
+        ('{"f": "a", "x": 1}\n{"f": "b"}\n', STAR, "a.jsonl, line 2: x is None; expected 0 or 1"),
+        ('{"f": "a", "x": [1]}\n', STAR, "a.jsonl, line 1: x is [1]; expected 0 or 1"),
+        ('{"f": 3}\n', {}, "a.jsonl, line 1: f is 3; expected the path of an image"),
+        ('{"f": "a"}\n', {"delimiter": ";"}, "dataset_reader.delimiter is ';' for a.jsonl, which"),
+    ],
+)
+def test_bad_json_lines(root: str, content: str, arguments: Any, message: str) -> None:
+    assert error_of(root, content, "a.jsonl", **arguments).startswith(message)
+
+
+def test_bad_files(root: str) -> None:
+    assert error_of(root, "f\n", "table.xls") == (
+        "table.xls has the suffix '.xls'; expected .csv, .tsv, .parquet, .pq, .jsonl, .ndjson, or "
+        "dataset_reader.format with one of csv, jsonl, parquet, tsv"
+    )
+    reader = ImageTableReader(image_column="f", format="csv")
+    keys = "(train_data_path, validation_data_path or test_data_path)"
+    for path, reason in (("nothing.csv", "is not there"), (root, "is a folder")):
+        with pytest.raises(ConfigurationError) as error:
+            reader.read_samples(path)
+        assert f"'{path}' {keys} {reason}; expected a file" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "image_column is None and image_pattern is None; expected one of them"),
+        ({"image_column": "a", "image_pattern": "b"}, "expected one of them, the other left out"),
+        ({"image_pattern": "a.jpg"}, "'a.jpg'; expected names of columns in braces"),
+        ({"image_pattern": "{}.jpg"}, "'{}.jpg'; expected names of columns in braces"),
+        ({"image_pattern": "{Id.jpg"}, "'{Id.jpg'; expected a pattern: expected '}'"),
+        ({"image_pattern": "{Id!r}"}, "'{Id!r}'; expected names of columns in braces"),
+        (
+            {"image_column": "a", "label_column": "b", "labels_column": "c"},
+            "dataset_reader has label_column and labels_column; expected one of them at the most",
+        ),
+        ({"image_column": "a", "label_columns": "b"}, "label_columns is 'b'; expected a list or"),
+        ({"image_column": "a", "label_columns": []}, r"label_columns is \[\]; expected a list or"),
+        ({"image_column": "a", "labels_delimiter": "|"}, "which is for labels_column alone"),
+        ({"image_column": "a", "ignore_columns": ["b"]}, "which is for label_columns .* alone"),
+        ({"image_column": "a", "labels_column": "b", "labels_delimiter": ""}, "delimiter is ''"),
+        ({"image_column": "a", "format": "xls"}, "format is 'xls'; expected one of csv, jsonl"),
+        ({"image_column": "a", "delimiter": ", "}, "delimiter is ', '; expected one character"),
+        ({"image_column": "a", "split": {"part": "test"}}, "split.part is 'test'; expected one of"),
+        ({"image_colum": "a"}, "'image_colum'; expected one of image_column"),
+    ],
+)
+def test_wrong_arguments(params: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        DatasetReader.from_params(Params({"type": "image_table", **params}))
+
+
+def test_a_column_with_a_dot_in_its_name(root: str) -> None:
+    assert read(root, "a.b[0]\nx\n", image_pattern="{a.b[0]}.jpg") == [("x.jpg", None, None)]
