@@ -23,12 +23,15 @@ setup(
         "torchvision>=0.21",
         "numpy>=2",
         "pillow>=11",
+        "fsspec>=2024.2",  # paths that are URLs
         "simplejpeg>=1.8",  # JPEG decoding that releases the GIL
         "matplotlib>=3.9",  # `allennlp find-lr` draws with it and does not declare it
         "scikit-learn>=1.5",
         "tensorboardX>=2.6",
     ],
     extras_require={
+        "parquet": ["pyarrow>=17"],
+        "benchmark": ["timm>=1.0", "psutil>=6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
     },
     entry_points={"console_scripts": ["allencv=allencv.__main__:main"]},

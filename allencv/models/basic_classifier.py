@@ -1,4 +1,5 @@
-from typing import Any, Dict, List, Optional
+import logging
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 from allennlp.common import Params
@@ -8,12 +9,15 @@ from allennlp.models import Model
 from allennlp.nn import InitializerApplicator, RegularizerApplicator
 from torch.nn import functional as F
 
-from allencv.common.checks import not_one_of
+from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.data.class_weightings import ClassWeighting
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
 from allencv.training.metrics import TopKAccuracy
+
+logger = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,7 +26,7 @@ READABLE_LABELS = 5
 
 
 @Model.register("basic_image_classifier")
-class BasicImageClassifier(Model):
+class BasicImageClassifier(CheckedFromParams, Model):
     """
     Gives each image one label of several: normalise, `Im2ImEncoder`, `Im2VecEncoder`, dropout, a
     linear layer, softmax.
@@ -44,8 +48,9 @@ class BasicImageClassifier(Model):
     label_smoothing : `float`, optional (default = `0.0`)
         The share of the target that is spread over all classes, in [0, 1); Szegedy et al. 2016,
         "Rethinking the Inception Architecture", section 7.
-    class_weights : `Dict[str, float]`, optional (default = `None`)
-        A weight in the loss for each of these labels; the others weigh 1.
+    class_weights : `Union[ClassWeighting, Dict[str, float]]`, optional (default = `None`)
+        A weight in the loss for each of these labels; the others weigh 1. Or a `ClassWeighting`,
+        such as `{"type": "balanced"}`, that computes them from the training data.
     top_k : `int`, optional (default = `None`)
         Also report whether the right label is among the `top_k` most probable, as the metric
         "top_{k}_accuracy"; between 1 and the number of classes.
@@ -76,7 +81,7 @@ class BasicImageClassifier(Model):
         num_labels: Optional[int] = None,
         label_namespace: str = "labels",
         label_smoothing: float = 0.0,
-        class_weights: Optional[Dict[str, float]] = None,
+        class_weights: Optional[Union[ClassWeighting, Dict[str, float]]] = None,
         top_k: Optional[int] = None,
         pixel_mean: Optional[List[float]] = None,
         pixel_std: Optional[List[float]] = None,
@@ -100,7 +105,13 @@ class BasicImageClassifier(Model):
         )
         self._label_smoothing = label_smoothing
         self._batch_transforms = list(batch_transforms or [])
-        self.register_buffer("_class_weights", self._weights(class_weights), persistent=False)
+        # What is computed from the training data is kept with the model; the rest is in the config.
+        self._class_weighting = class_weights if isinstance(class_weights, ClassWeighting) else None
+        self.register_buffer(
+            "_class_weights",
+            self._weights({} if self._class_weighting else class_weights),
+            persistent=self._class_weighting is not None,
+        )
         self.register_buffer("_pixel_mean", _pixels(pixel_mean, IMAGENET_MEAN), persistent=False)
         self.register_buffer("_pixel_std", _pixels(pixel_std, IMAGENET_STD), persistent=False)
 
@@ -196,6 +207,16 @@ class BasicImageClassifier(Model):
     def _load(cls, config: Params, *args: Any, **kwargs: Any) -> Model:
         with without_pretrained_weights():  # the archive holds them all
             return super()._load(config, *args, **kwargs)
+
+    def set_class_counts(self, counts: Dict[str, int]) -> None:
+        """
+        Computes the weights of the classes in the loss, if `class_weights` is a `ClassWeighting`,
+        from the number of training images of each label. Called before training begins.
+        """
+        if self._class_weighting is not None:
+            weights = self._weights(self._class_weighting(counts))
+            logger.info("Class weights: %s", self._class_weighting(counts))
+            self._class_weights.copy_(weights)
 
     def _count_labels(self, num_labels: Optional[int]) -> int:
         namespace = self._label_namespace

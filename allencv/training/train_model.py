@@ -28,13 +28,20 @@ class TrainImageModel(TrainModel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        train = getattr(self.trainer, "data_loader", None)
+        if (
+            train is not None
+            and hasattr(train, "labels")
+            and hasattr(self.model, "set_class_counts")
+        ):
+            self.model.set_class_counts(train.labels())
         loaders = {
             "validation": getattr(self.trainer, "_validation_data_loader", None),
             "test": self.evaluation_data_loader,
         }
         for split, loader in loaders.items():
             if loader is not None:
-                check_labels(getattr(self.trainer, "data_loader", None), loader, split)
+                check_labels(train, loader, split)
 
     def run(self) -> Dict[str, Any]:
         metrics = super().run()

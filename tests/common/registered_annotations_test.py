@@ -121,7 +121,7 @@ def constructors_to_read(cls: type, name: Optional[str]) -> Iterable[Callable]:
     functions = [getattr(cls, name)] if name else []
     functions += [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
     for function in functions:
-        if function.__module__.startswith("allencv"):
+        if getattr(function, "__module__", "").startswith("allencv"):
             yield function
         parameters = inspect.signature(function).parameters.values()
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

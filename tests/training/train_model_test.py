@@ -7,6 +7,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
+from allencv.common.archives import load_archive
 from tests.conftest import write_images
 from tests.experiments import experiment
 
@@ -57,3 +58,22 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
         write_images(tmp_path / name, {"Cat": 2})
     with pytest.raises(ConfigurationError, match=r"two classes or more.*\(Cat\)"):
         train_model(Params(experiment(tmp_path)), tmp_path / "run")
+
+
+def test_class_weights_are_computed_from_the_training_data_and_kept(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"Cat": 6, "Dog": 2})
+    write_images(tmp_path / "val", {"Cat": 2, "Dog": 2})
+    config = experiment(tmp_path, model__class_weights={"type": "balanced"}, trainer__num_epochs=1)
+    model = train_model(Params(config), tmp_path / "run")
+    expected = {"Cat": 8 / (2 * 6), "Dog": 8 / (2 * 2)}
+    for kept in (model, load_archive(tmp_path / "run" / "model.tar.gz").model):
+        labels = kept.vocab.get_token_to_index_vocabulary("labels")
+        for label, weight in expected.items():
+            assert kept._class_weights[labels[label]].item() == pytest.approx(weight)
+
+
+def test_an_unknown_key_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
+    for key in ("model.dropuot", "trainer.num_epoch", "data_loader.batchsize"):
+        config = experiment(cats_and_dogs, **{key.replace(".", "__"): 1})
+        with pytest.raises(ConfigurationError, match=key.split(".")[1]):
+            train_model(Params(config), tmp_path / key)

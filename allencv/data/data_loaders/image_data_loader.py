@@ -14,6 +14,7 @@ from allennlp.data.fields import LabelField, MultiLabelField
 from allennlp.nn import util as nn_util
 
 from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.workers import (
     Collated,
     Job,
@@ -56,6 +57,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         What the reader is to read. (In a config: `train_data_path` and its like.)
     batch_size : `int`, optional (default = `32`)
     shuffle : `bool`, optional (default = `False`)
+    class_weighting : `ClassWeighting`, optional (default = `None`)
+        Draw the images of an epoch at random, with replacement, those of rare classes more often:
+        "balanced" draws each class as often as the others. Needs `shuffle`, and one label an image.
     drop_last : `bool`, optional (default = `False`)
         Whether to leave out the last batch of an epoch if it is smaller than the others.
     num_workers : `int`, optional (default = `None`)
@@ -79,6 +83,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         data_path: Any,
         batch_size: int = 32,
         shuffle: bool = False,
+        class_weighting: Optional[ClassWeighting] = None,
         drop_last: bool = False,
         num_workers: Optional[int] = None,
         worker: str = "thread",
@@ -117,6 +122,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._workers: Optional[Workers] = None
         self._instances = _read_all(reader, data_path)
         self._is_indexed = False
+        self._log_labels()
+        self._weights = self._image_weights(class_weighting)
         if not self._instances:
             raise ConfigurationError(f"{type(reader).__name__} found no image in {data_path}")
         if drop_last and len(self) == 0:
@@ -177,6 +184,26 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         fields = (instance.fields.get(k) for instance in self._instances for k in LABEL_KEYS)
         return dict(Counter(str(label) for field in fields for label in _labels(field)))
 
+    def _log_labels(self) -> None:
+        counts = [f"{label} {count}" for label, count in sorted(self.labels().items())]
+        shown = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
+        found = f"{len(self._instances)} images in {self.data_path}"
+        logger.info("%s: %s", found, shown or "unlabelled")
+
+    def _image_weights(self, weighting: Optional[ClassWeighting]) -> Optional[torch.Tensor]:
+        """What each image weighs when the images of an epoch are drawn."""
+        if weighting is None:
+            return None
+        samples = self._instances.samples if isinstance(self._instances, Instances) else ()
+        labels = [sample.label for sample in samples]
+        if not self.shuffle or not labels or None in labels:
+            raise ConfigurationError(
+                'data_loader.class_weighting is set; expected "shuffle": true and an image reader '
+                "that gives each image one label"
+            )
+        weights = weighting(self.labels())
+        return torch.tensor([weights[str(label)] for label in labels], dtype=torch.float64)
+
     def set_target_device(self, device: torch.device) -> None:
         self._device = device
 
@@ -193,7 +220,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         order = torch.arange(size)
         if self.shuffle:
             generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
-            order = torch.randperm(size, generator=generator)
+            if self._weights is None:
+                order = torch.randperm(size, generator=generator)
+            else:
+                order = torch.multinomial(self._weights, size, True, generator=generator)
         order = order[torch.tensor(self._places(), dtype=torch.long) % size]
         for batch in range(start, len(self)):
             images = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()

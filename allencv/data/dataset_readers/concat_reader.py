@@ -18,13 +18,14 @@ KEY = "from_reader"
 @DatasetReader.register("concat")
 class ConcatReader(ImageDatasetReader):
     """
-    Reads several data sets, each with a reader of its own, as one: the images of the first, then
-    those of the second. Each is prepared by the transforms of its own reader; the labels are those
-    of all. The metadata of an image say under `from_reader` which one it is from.
+    Reads several data sets, each with a reader of its own, as one: the images of the first reader,
+    then those of the second, in the alphabetical order of the readers' names (jsonnet keeps no
+    other). Each is prepared by the transforms of its own reader; the labels are those of all. The
+    metadata of an image say under `from_reader` which reader it is from.
 
     What is read is a dictionary with a path for each reader, by its name:
     `"train_data_path": {"photos": "photos/train", "posters": "posters/train.csv"}`; `null` instead
-    of a path passes a reader over. Or it is a list of paths, in the order of the readers.
+    of a path passes a reader over.
 
     An image by itself, as in `predict`, is prepared by the first reader.
 
@@ -56,7 +57,7 @@ class ConcatReader(ImageDatasetReader):
                     f"dataset_reader.readers.{name} is a {type(reader).__name__}; expected a "
                     "reader of images (those of a concat reader can stand here themselves)"
                 )
-        self.readers: Dict[str, Any] = dict(readers)
+        self.readers: Dict[str, Any] = dict(sorted(readers.items()))
         name, first = next(iter(self.readers.items()))
         for other, reader in self.readers.items():
             for key in ("color_mode", "label_namespace"):
@@ -92,12 +93,10 @@ class ConcatReader(ImageDatasetReader):
         names = list(self.readers)
         if isinstance(file_path, Params):
             file_path = file_path.as_dict(quiet=True)
-        if isinstance(file_path, (list, tuple)) and len(file_path) == len(names):
-            file_path = dict(zip(names, file_path))
         if not isinstance(file_path, dict):
             raise ConfigurationError(
                 f"the path is {file_path!r}; expected a dictionary with a path for each of "
-                f"dataset_reader.readers, {', '.join(names)}, or a list of {len(names)} paths"
+                f"dataset_reader.readers, {', '.join(names)}"
             )
         for name in file_path:
             if name not in self.readers:

@@ -1,6 +1,6 @@
 import io
 import logging
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
@@ -173,16 +173,18 @@ class ImageListReader(ImageDatasetReader):
             return None
         path = remote.expand(self.class_map)
         names: Dict[str, str] = {}
+        taken: Set[str] = set()
         for number, line in _lines(read_text(path, self.encoding, "dataset_reader.class_map")):
             identifier, *rest = line.split(maxsplit=1)
             name = rest[0].strip() if rest else ""
-            if not name or identifier in names or name in names.values():
+            if not name or identifier in names or name in taken:
                 reason = "stands there already" if name else "has no name"
                 raise ConfigurationError(
                     f"{path}, line {number}: {line.strip()!r} {reason}; expected an id and a name "
                     "of its own for each class (dataset_reader.class_map)"
                 )
             names[identifier] = name
+            taken.add(name)
         if not names:
             raise ConfigurationError(f"{path} is empty; expected a line 'id name' for each class")
         logger.info("%s: %d classes: %s", path, len(names), some(list(names.values())))

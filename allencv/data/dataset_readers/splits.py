@@ -139,9 +139,9 @@ class ImageSplit(FromParams):
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
 
 
-def _labels(sample: Sample) -> List[Optional[str]]:
+def _labels(sample: Sample) -> Sequence[Optional[str]]:
     """What a sample is counted under: `None` if it has no label."""
-    return list(sample.labels or [sample.label])
+    return sample.labels or (sample.label,)
 
 
 def _counts(samples: Sequence[Sample]) -> Dict[str, int]:

@@ -8,6 +8,8 @@ from collections import Counter
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple, Union, cast
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import fsspec
 from allennlp.common.checks import ConfigurationError
@@ -366,6 +368,9 @@ def _open(shard: str) -> BinaryIO:
     if "://" not in shard:
         return open(shard, "rb")
     with _remote(shard):
+        if shard.startswith(("http://", "https://")):
+            # fsspec asks for it in parts, which many servers do not give.
+            return cast(BinaryIO, urlopen(shard, timeout=60))
         return cast(BinaryIO, fsspec.open(shard, "rb").open())
 
 
@@ -375,11 +380,8 @@ def _remote(path: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ConfigurationError(
-            f"'{path}' ({KEYS}) needs one package more: {error}; for http and https, "
-            "pip install 'allencv[webdataset]'"
-        ) from error
-    except (ValueError, FileNotFoundError) as error:
+        raise ConfigurationError(f"'{path}' ({KEYS}) needs one package more: {error}") from error
+    except (ValueError, FileNotFoundError, HTTPError) as error:
         raise ConfigurationError(f"'{path}' ({KEYS}): {error}") from error
 
 

@@ -131,7 +131,10 @@ def load_image(source: Source, color_mode: str = "RGB") -> torch.Tensor:
     `ImageError`, with the name of the source.
     """
     if callable(source) and not isinstance(source, torch.Tensor):
-        source = source()
+        try:
+            return load_image(source(), color_mode)
+        except ImageError as error:
+            raise ImageError(f"{source}: {error}") from None
     if isinstance(source, torch.Tensor):
         is_pixels = source.dtype == torch.uint8 or source.is_floating_point()
         if source.dim() != 3 or not is_pixels:

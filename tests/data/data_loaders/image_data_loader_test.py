@@ -23,6 +23,7 @@ from allennlp.data.fields import (
 from allennlp.data.token_indexers import SingleIdTokenIndexer, TokenCharactersIndexer
 from PIL import Image
 
+from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField, image_field
@@ -613,3 +614,35 @@ def test_a_prefetched_epoch_is_given_up_for_another(folder: Path) -> None:
     plain.seek(2, 1)
     for batch, expected in zip(loader, plain):
         assert torch.equal(batch["image"], expected["image"])
+
+
+# Rare classes.
+
+
+def test_class_weighting_draws_rare_classes_more_often(tmp_path: Path) -> None:
+    for label, count in {"common": 45, "rare": 5}.items():
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            Image.new("RGB", (2, 2)).save(tmp_path / label / f"{number}.png")
+    arguments = {"shuffle": True, "seed": 3, "batch_size": 10, "class_weighting": Balanced()}
+    loader = make_loader(tmp_path, **arguments)
+    assert len(loader) == 5
+    epochs = [torch.cat([batch["label"] for batch in loader]) for _ in range(20)]
+    assert {len(epoch) for epoch in epochs} == {50}
+    share = torch.cat(epochs).float().mean().item()  # label 1 is the rare one
+    assert share == pytest.approx(0.5, abs=0.05)
+    again = make_loader(tmp_path, num_workers=2, **arguments)
+    assert torch.equal(torch.cat([batch["label"] for batch in again]), epochs[0])
+
+
+def test_class_weighting_needs_shuffle_and_labels(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match='expected "shuffle": true'):
+        make_loader(folder, class_weighting=Balanced())
+
+
+def test_the_images_of_each_class_are_logged(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        make_loader(folder)
+    assert f"23 images in {folder}: cat 8, dog 8, fox 7" in caplog.text

@@ -1,6 +1,7 @@
 import copy
 import io
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
@@ -18,7 +19,7 @@ from allencv.data import ImageDataLoader
 from allencv.data.dataset_readers import HuggingFaceReader
 from allencv.data.dataset_readers import huggingface_reader as module
 from allencv.runtime import ImageError
-from tests.conftest import write_images
+from tests.conftest import ROOT, write_images
 
 datasets = pytest.importorskip("datasets")
 
@@ -438,3 +439,26 @@ def test_a_wrong_configuration_is_refused() -> None:
     params = Params({"type": "huggingface", "colum": "image"})
     with pytest.raises(ConfigurationError, match="'colum'; expected one of "):
         DatasetReader.from_params(params)
+
+
+# The page of the documentation.
+
+
+def test_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.split("\n## Hugging Face\n")[1].split("\n## ")[0]
+    (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for split, count in (("train", 4), ("test", 3)):
+        values = [number % 2 for number in range(count)]
+        fine = (datasets.ClassLabel(names=["apple", "bear"]), values)
+        path = tmp_path / "uoft-cs" / "cifar100" / f"{split}.parquet"
+        table(range(count), fine_label=fine).to_parquet(path)
+    (tmp_path / "config.jsonnet").write_text(config)
+    params = Params.from_file(str(tmp_path / "config.jsonnet"))
+    for reader_key, path_key, expected in (
+        ("dataset_reader", "train_data_path", ["apple", "bear"] * 2),
+        ("validation_dataset_reader", "validation_data_path", ["apple", "bear", "apple"]),
+    ):
+        reader = DatasetReader.from_params(params.pop(reader_key))
+        assert labels(reader.read(params.pop(path_key))) == expected

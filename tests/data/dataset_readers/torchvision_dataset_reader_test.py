@@ -2,6 +2,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -20,7 +21,7 @@ from allencv.data import ImageDataLoader
 from allencv.data.dataset_readers import TorchvisionDatasetReader
 from allencv.data.dataset_readers import torchvision_dataset_reader as module
 from allencv.runtime import ImageError
-from tests.conftest import write_images
+from tests.conftest import ROOT, write_images
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ["airplane", "bird", "crane", "crane"]
@@ -383,3 +384,22 @@ def test_an_image_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Binary, "__len__", lambda self: 2)
     with pytest.raises(ImageError, match=r"Binary\[0\]: broken"):
         read("", dataset="Binary")
+
+
+# The page of the documentation.
+
+
+def test_the_documentation(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.split("\n## A data set of torchvision\n")[1].split("\n## ")[0]
+    (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    (other,) = re.findall(r"`(validation_dataset_reader: .*?)`", section, re.DOTALL)
+    monkeypatch.chdir(cifar)
+    (cifar / "data").symlink_to(cifar)
+    (cifar / "config.jsonnet").write_text(f"{config} + {{ {other} }}")
+    params = Params.from_file(str(cifar / "config.jsonnet"))
+    reader = DatasetReader.from_params(params.pop("dataset_reader"))
+    for key, size in (("train_data_path", 10), ("validation_data_path", 3)):
+        assert len(list(reader.read(params.pop(key).as_dict()))) == size
+    reader = DatasetReader.from_params(params.pop("validation_dataset_reader"))
+    assert len(list(reader.read("data"))) == 3

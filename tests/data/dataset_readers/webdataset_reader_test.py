@@ -1,9 +1,14 @@
+import http.server
 import io
 import json
 import logging
+import os
 import pickle
+import re
+import subprocess
 import sys
 import tarfile
+import threading
 import tracemalloc
 from itertools import chain
 from pathlib import Path
@@ -23,6 +28,7 @@ from PIL import Image
 from allencv.data import ImageDataLoader
 from allencv.data.dataset_readers import WebDatasetReader
 from allencv.runtime import ImageError
+from tests.conftest import ROOT
 
 
 def pixels(number: int) -> np.ndarray:
@@ -258,11 +264,42 @@ def test_remote_shards(mode: str, memory: Any) -> None:
         assert instances[3]["metadata"].metadata["image"].endswith("/shards/1.tar/0003.png")
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a plain web server of the folder `tmp_path`."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *args: Any) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as site:
+        threading.Thread(target=site.serve_forever).start()
+        yield f"http://127.0.0.1:{site.server_port}"
+        site.shutdown()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_web_server(mode: str, server: str, tmp_path: Path) -> None:
+    for shard in range(2):
+        write(tmp_path / f"{shard}.tar", samples([2 * shard, 2 * shard + 1]), mode=mode)
+    instances = read(f"{server}/{{0..1}}.tar")
+    assert numbers(instances) == [0, 1, 2, 3]
+    assert instances[3]["metadata"].metadata == {"image": f"{server}/1.tar/0003.png"}
+    with pytest.raises(ConfigurationError, match=f"'{server}/9.tar' .train_data_path.*404"):
+        read(f"{server}/9.tar")
+
+
+def test_a_web_server_that_cannot_be_reached() -> None:
+    with pytest.raises(ImageError, match="http://127.0.0.1:1/a.tar.*refused"):
+        read("http://127.0.0.1:1/a.tar")
+
+
 def test_a_protocol_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
-    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
-    with pytest.raises(ConfigurationError, match=r"https://a/b.tar.*allencv\[webdataset\]"):
-        read("https://a/b.tar")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigurationError, match="'s3://a/b.tar' .*needs one package more: .*s3fs"):
+        read("s3://a/b.tar")
 
 
 # Shares of the data.
@@ -513,3 +550,28 @@ def test_a_wrong_label(
 def test_a_wrong_configuration_is_refused(params: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         DatasetReader.from_params(Params({"type": "webdataset", **params}))
+
+
+# The page of the documentation.
+
+
+def test_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.split("\n## Shards\n")[1].split("\n## ")[0]
+    (command,) = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "shards"):
+        (tmp_path / folder).mkdir()
+    for name, content in samples([1, 3, 0, 4]):
+        (tmp_path / "images" / name).write_bytes(content)
+    subprocess.run(["bash", "-euc", command], check=True)
+    for number in range(1, 147):
+        os.link("shards/train-000.tar", f"shards/train-{number:03d}.tar")
+    (tmp_path / "config.jsonnet").write_text(config)
+    params = Params.from_file(str(tmp_path / "config.jsonnet"))
+    reader = DatasetReader.from_params(params.pop("dataset_reader"))
+    instances = list(reader.read(params.pop("train_data_path")))
+    assert len(instances) == 4 * 147
+    assert numbers(instances[:4]) == [0, 1, 3, 4]
+    assert [instance["label"].label for instance in instances[:4]] == ["cat", "dog", "cat", "dog"]

@@ -356,3 +356,28 @@ def test_a_list_of_images_is_padded_with_empty_ones() -> None:
     assert tensors["views"][0, 1].equal(TENSOR)
     assert tensors["views"][1, 0, :, :, :8].equal(TENSOR[:, :, :8])
     assert not tensors["views"][1, 1].any()
+
+
+class Fetched:
+    """What a reader of remote images makes: fetched when it is needed, and named."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __call__(self) -> bytes:
+        return self.data
+
+    def __str__(self) -> str:
+        return "memory://cat.jpg"
+
+
+def test_a_function_is_called_when_the_image_is_needed(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 3, 3), 7, np.uint8)).save(tmp_path / "a.png")
+    field = ImageField(Fetched((tmp_path / "a.png").read_bytes()))
+    assert field.name == "memory://cat.jpg"
+    assert (field.as_tensor({}) == 7).all()
+
+
+def test_what_a_function_gives_is_named_by_it() -> None:
+    with pytest.raises(ImageError, match=r"memory://cat.jpg: .*not an image"):
+        ImageField(Fetched(b"text")).as_tensor({})
