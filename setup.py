@@ -31,6 +31,8 @@ setup(
     ],
     extras_require={
         "parquet": ["pyarrow>=17"],
+        # 5.1 asks for a huggingface-hub that transformers 4 refuses
+        "huggingface": ["datasets>=5.0,<5.1"],
         "benchmark": ["timm>=1.0", "psutil>=6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
     },

@@ -284,7 +284,8 @@ def table(report: Dict[str, Any]) -> str:
             f"| {name} | {median['images_per_second']:.0f} "
             f"| {report['ratios_to_timm'][name]['images_per_second']:.2f} "
             f"| {median['cpu_ms_per_image']:.2f} | {median['first_batch_seconds']:.2f} "
-            f"| {median['first_batch_of_second_epoch_seconds']:.3f} | {median['peak_memory_mb']:.0f} |"
+            f"| {median['first_batch_of_second_epoch_seconds']:.3f} "
+            f"| {median['peak_memory_mb']:.0f} |"
         )
     return "\n".join(lines)
 
