@@ -1,0 +1,89 @@
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common import Params, Tqdm
+from allennlp.common.checks import ConfigurationError
+
+
+@Subcommand.register("check-data")
+class CheckData(Subcommand):
+    """Looks for what is wrong with the images and the labels of a config's data."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = """Look for damaged images, copies and odd labels in a config's data."""
+        subparser = parser.add_parser(
+            self.name,
+            description=f"{description} The exit status is 1 if training on them would fail or "
+            "mislead.",
+            help=description,
+        )
+        subparser.add_argument("param_path", type=str, help="path to an experiment config file")
+        subparser.add_argument(
+            *("-o", "--output"),
+            type=str,
+            help="a folder for the report: data.json and data.html",
+        )
+        subparser.add_argument("--json", type=str, help="a file for everything that was found")
+        subparser.add_argument("--html", type=str, help="a file for a page with the images")
+        subparser.add_argument(
+            "--overrides",
+            type=str,
+            default="",
+            help="a json(net) structure used to override the experiment configuration",
+        )
+        subparser.set_defaults(func=_check_data)
+        return subparser
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    from allencv.data.checking import KINDS, examine_all, find_problems, read_splits
+    from allencv.reporting import data_page, data_report
+
+    json_file, html_file = args.json, args.html
+    if args.output is not None:
+        json_file = json_file or os.path.join(args.output, "data.json")
+        html_file = html_file or os.path.join(args.output, "data.html")
+    _make_folders(json_file, html_file)
+    start = time.perf_counter()
+    splits = read_splits(Params.from_file(args.param_path, args.overrides))
+    images = list(
+        Tqdm.tqdm(
+            examine_all(splits, min(16, os.cpu_count() or 1)),
+            total=sum(len(split.samples) for split in splits),
+            desc="checking images",
+        )
+    )
+    problems = find_problems(splits, images)
+    seconds = time.perf_counter() - start
+    print(data_report.as_text(splits, problems))
+    print(f"{len(images)} images checked in {seconds:.1f} s")
+    if json_file:
+        content = data_report.as_json(splits, problems)
+        Path(json_file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if html_file:
+        page = data_page.as_html(Path(args.param_path).name, splits, problems)
+        Path(html_file).write_text(page, encoding="utf-8", errors="replace")
+    written = [file for file in (json_file, html_file) if file]
+    if written:
+        print(f"everything that was found: {', '.join(written)}")
+    if any(KINDS[problem.kind].is_fatal for problem in problems):
+        sys.exit(1)
+
+
+def _make_folders(*files: Optional[str]) -> None:
+    """Now, and not after all images have been decoded."""
+    for file in files:
+        if file is None:
+            continue
+        try:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"'{file}' cannot be written: {error.strerror}") from error
+        if Path(file).is_dir():
+            raise ConfigurationError(f"'{file}' is a folder; expected the name of a file")

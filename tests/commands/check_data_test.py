@@ -1,0 +1,174 @@
+import argparse
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.commands.check_data import CheckData
+from tests.conftest import ROOT, Run, write_images
+
+PAGE = (ROOT / "docs" / "check_data.md").read_text(encoding="utf-8")
+
+
+def check(tmp_path: Path, *arguments: object) -> int:
+    """The exit status of the command."""
+    parser = argparse.ArgumentParser()
+    CheckData().add_subparser(parser.add_subparsers())
+    args = parser.parse_args(["check-data", str(tmp_path / "pets.jsonnet"), *map(str, arguments)])
+    try:
+        args.func(args)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """The data and the config of docs/check_data.md, without the mistakes."""
+    for seed, split in enumerate(("train", "val")):
+        counts = {"cat": 4 - 2 * seed, "dog": 4 - 2 * seed}
+        write_images(tmp_path / "pets" / split, counts, seed=seed)
+    (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    (tmp_path / "pets.jsonnet").write_text(config.replace("pets/", f"{tmp_path}/pets/"))
+    return tmp_path
+
+
+def copy(folder: Path, source: str, target: str) -> None:
+    (folder / target).parent.mkdir(exist_ok=True)
+    shutil.copy(folder / source, folder / target)
+
+
+def cut(folder: Path, path: str) -> None:
+    file = folder / path
+    file.write_bytes(file.read_bytes()[:-500])
+
+
+def test_nothing_is_wrong(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    assert check(pets) == 0
+    text = capsys.readouterr().out
+    assert "Nothing is wrong with these images and labels." in text
+    assert "12 images checked in" in text
+    assert sorted(path.name for path in pets.iterdir()) == ["pets", "pets.jsonnet"]
+
+
+def test_the_page_of_the_docs(pets: Path, run: Run) -> None:
+    """The real command: its text is the one that is printed there."""
+    copy(pets, "pets/train/cat/000.jpg", "pets/val/cat/copy.jpg")
+    cut(pets, "pets/train/dog/003.jpg")
+    config = (pets / "pets.jsonnet").read_text().replace(f"{pets}/", "")
+    (pets / "pets.jsonnet").write_text(config)
+    (command,) = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    result = run(*shlex.split(command), cwd=pets, fails=True)
+    assert result.returncode == 1
+    assert text in re.sub(r"truncated \(.*?\)", "truncated", result.stdout)
+    assert "13 images checked in" in result.stdout
+    assert "checking images: 100%" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in (pets / "pets_report").iterdir()) == [
+        "data.html",
+        "data.json",
+    ]
+
+
+def test_everything_is_in_the_json(pets: Path) -> None:
+    copy(pets, "pets/train/cat/000.jpg", "pets/val/dog/copy.jpg")
+    assert check(pets, "--json", pets / "new" / "found.json") == 1
+    content: Dict[str, Any] = json.loads((pets / "new" / "found.json").read_text())
+    assert content["ok"] is False
+    assert content["splits"] == {
+        "train": {"path": f"{pets}/pets/train", "images": 8, "labels": {"cat": 4, "dog": 4}},
+        "validation": {"path": f"{pets}/pets/val", "images": 5, "labels": {"cat": 2, "dog": 3}},
+    }
+    images = [
+        {"split": "train", "image": f"{pets}/pets/train/cat/000.jpg", "labels": ["cat"]},
+        {"split": "validation", "image": f"{pets}/pets/val/dog/copy.jpg", "labels": ["dog"]},
+    ]
+    leakage, contradiction = content["problems"]
+    assert (leakage["kind"], contradiction["kind"]) == ("leakage", "contradiction")
+    assert leakage["images"] == contradiction["images"] == images
+    assert leakage["is_fatal"] is True
+    assert leakage["title"] == "exact copies in several splits"
+
+
+def test_a_warning_is_no_failure(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in range(5):
+        copy(pets, "pets/train/cat/000.jpg", f"pets/train/cat/copy{number}.jpg")
+    assert check(pets, "--json", pets / "found.json") == 0
+    content = json.loads((pets / "found.json").read_text())
+    assert content["ok"] is True
+    assert [problem["kind"] for problem in content["problems"]] == ["duplicate"]
+    assert "copy1.jpg [cat] (and 3 more)" in capsys.readouterr().out
+
+
+FATAL = {
+    "unreadable": lambda pets: (pets / "pets/train/cat/000.jpg").write_bytes(b"no image"),
+    "empty_file": lambda pets: (pets / "pets/val/cat/000.jpg").write_bytes(b""),
+    "truncated": lambda pets: cut(pets, "pets/train/cat/000.jpg"),
+    "unknown_label": lambda pets: write_images(pets / "pets" / "val", {"eel": 1}, seed=7),
+    "leakage": lambda pets: copy(pets, "pets/train/cat/000.jpg", "pets/val/cat/2.jpg"),
+    "contradiction": lambda pets: copy(pets, "pets/train/cat/000.jpg", "pets/train/dog/7.jpg"),
+}
+
+
+@pytest.mark.parametrize("kind", FATAL)
+def test_the_exit_status(pets: Path, kind: str) -> None:
+    FATAL[kind](pets)
+    assert check(pets, "--json", pets / "found.json") == 1
+    problems = json.loads((pets / "found.json").read_text())["problems"]
+    assert [problem["kind"] for problem in problems] == [kind]
+
+
+def test_the_exit_status_of_one_class(pets: Path) -> None:
+    shutil.rmtree(pets / "pets" / "train" / "dog")
+    shutil.rmtree(pets / "pets" / "val" / "dog")
+    assert check(pets, "--json", pets / "found.json") == 1
+    problems = json.loads((pets / "found.json").read_text())["problems"]
+    assert [problem["kind"] for problem in problems] == ["one_class"]
+
+
+def test_the_page_shows_each_image_in_question(pets: Path) -> None:
+    planted: List[str] = ["pets/val/cat/copy & <b>.jpg", "pets/train/dog/again.jpg"]
+    copy(pets, "pets/train/cat/000.jpg", planted[0])
+    copy(pets, "pets/train/dog/000.jpg", planted[1])
+    cut(pets, "pets/train/dog/003.jpg")
+    assert check(pets, "--html", pets / "data.html") == 1
+    page = (pets / "data.html").read_text()
+    shown = ["cat/copy &amp; &lt;b&gt;.jpg", "dog/again.jpg", "dog/003.jpg"]
+    assert all(name in page for name in [*shown, "cat/000.jpg", "dog/000.jpg"])
+    assert "cat/001.jpg" not in page
+    assert page.count('<img src="data:image/jpeg;base64,') == 4
+    assert page.count("cannot be read") == 1
+    assert not re.findall(r"<script|https?://|<link", page)
+    assert len(page) < 40_000
+
+
+def test_a_page_of_many_stays_small(pets: Path) -> None:
+    for number in range(30):
+        (pets / "pets" / "train" / "cat" / f"bad{number:02d}.jpg").write_bytes(b"no image")
+        copy(pets, "pets/train/dog/000.jpg", f"pets/train/dog/copy{number:02d}.jpg")
+    assert check(pets, "-o", pets / "report") == 1
+    page = (pets / "report" / "data.html").read_text()
+    assert "and 10 more, in the JSON file" in page
+    assert "and 23 more" in page
+    content = (pets / "report" / "data.json").read_text()
+    assert all(f"bad{number:02d}.jpg" in content for number in range(30))
+
+
+def test_overrides(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    overrides = {"test_data_path": str(pets / "pets" / "val")}
+    assert check(pets, "--overrides", json.dumps(overrides)) == 1
+    assert "exact copies in several splits" in capsys.readouterr().out
+
+
+def test_where_the_report_cannot_be(pets: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"pets' is a folder; expected the name of a file"):
+        check(pets, "--json", pets / "pets")
+    with pytest.raises(ConfigurationError, match="cannot be written: "):
+        check(pets, "-o", pets / "pets.jsonnet" / "report")

@@ -1,0 +1,264 @@
+import io
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+from PIL import Image
+
+from allencv.data import checking
+from allencv.data.checking import (
+    KINDS,
+    Facts,
+    Problem,
+    difference_hash,
+    examine,
+    examine_all,
+    find_problems,
+    imbalance,
+    near_groups,
+    read_splits,
+)
+from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+
+
+@DatasetReader.register("test_given")
+class Given(ImageDatasetReader):
+    """Reads the samples that a test has put under a name."""
+
+    data: Dict[str, List[Sample]] = {}
+
+    def read_samples(self, file_path: Any) -> List[Sample]:
+        return self.data[file_path]
+
+
+def pattern(seed: int, size: Tuple[int, int] = (64, 64)) -> Image.Image:
+    """An image of large blobs of colour, like no other."""
+    small = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def problems_of(**data: List[Sample]) -> List[Problem]:
+    Given.data = data
+    config = {f"{name}_data_path": name for name in data}
+    splits = read_splits(Params({"dataset_reader": {"type": "test_given"}, **config}))
+    return find_problems(splits, list(examine_all(splits, 2)))
+
+
+def found(problems: List[Problem]) -> List[Tuple[str, str, List[Tuple[str, int]]]]:
+    return [
+        (kind, detail, [(i.split, i.index) for i in images]) for kind, detail, images in problems
+    ]
+
+
+def labelled(labels: str, first_seed: int = 0) -> List[Sample]:
+    return [Sample(pattern(first_seed + i), label) for i, label in enumerate(labels)]
+
+
+GOOD = labelled("aabb")
+
+
+def test_nothing_is_wrong() -> None:
+    assert problems_of(train=GOOD, validation=labelled("ab", 10)) == []
+
+
+def in_a_file(image: Image.Image, format: str = "PNG", **kwargs: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **kwargs)
+    return file.getvalue()
+
+
+def exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+JPEG = in_a_file(pattern(50), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "detail"),
+    [
+        (b"", "empty_file", "the file is empty (0 bytes)"),
+        (JPEG[: len(JPEG) // 2], "truncated", None),
+        (in_a_file(pattern(50))[:2000], "truncated", None),
+        (b"<html>404</html>", "unreadable", "not an image in a format that pillow reads"),
+        ("/not/there.jpg", "unreadable", "No such file or directory"),
+        (in_a_file(pattern(50).convert("CMYK"), "JPEG"), "odd_mode", "CMYK"),
+        (in_a_file(pattern(50).quantize(16)), "odd_mode", "palette (P)"),
+        (in_a_file(pattern(50).convert("RGBA")), "odd_mode", "RGBA, transparent"),
+        (in_a_file(pattern(50).convert("L")), "odd_mode", "grey among colour"),
+        (in_a_file(pattern(50, (40, 20))), "tiny", "40 x 20"),
+        (in_a_file(Image.new("RGB", (8000, 5001)), "JPEG"), "huge", "8000 x 5001"),
+        (in_a_file(pattern(50, (400, 64))), "extreme_shape", "400 x 64"),
+        (in_a_file(pattern(50, (64, 90)), "JPEG", exif=exif(6)), "rotated", "orientation 6"),
+    ],
+)
+def test_one_image(image: Any, kind: str, detail: str) -> None:
+    (problem,) = problems_of(train=[*GOOD, Sample(image, "a")])
+    assert (problem.kind, [i.index for i in problem.images]) == (kind, [4])
+    assert detail is None or problem.detail == detail
+
+
+def test_sixteen_bits() -> None:
+    grey = np.asarray(pattern(50).convert("L")).astype(np.uint16) << 8
+    image = in_a_file(Image.fromarray(grey))
+    (problem,) = problems_of(train=[*GOOD, Sample(image, "a")])
+    assert (problem.kind, problem.detail) == ("odd_mode", "more than 8 bits a channel (I;16)")
+
+
+def test_several_frames() -> None:
+    image = in_a_file(pattern(50), "WEBP", save_all=True, append_images=[pattern(51), pattern(52)])
+    problems = problems_of(train=[*GOOD, Sample(image, "a")])
+    assert found(problems) == [("animated", "3 frames", [("train", 4)])]
+
+
+def test_a_data_set_of_small_grey_images_is_not_odd() -> None:
+    samples = [Sample(pattern(i, (8, 8)).convert("L"), "ab"[i % 2]) for i in range(6)]
+    assert problems_of(train=samples) == []
+
+
+def test_exact_copies() -> None:
+    copy = Sample(in_a_file(pattern(0)), "a")  # the same pixels as GOOD[0], in a file
+    assert found(problems_of(train=[*GOOD, copy])) == [
+        ("duplicate", "", [("train", 0), ("train", 4)])
+    ]
+    validation = labelled("ab", 10)
+    assert found(problems_of(train=GOOD, validation=[*validation, copy])) == [
+        ("leakage", "", [("train", 0), ("validation", 2)])
+    ]
+    other = copy._replace(label="b")
+    assert found(problems_of(train=[*GOOD, other])) == [
+        ("contradiction", "", [("train", 0), ("train", 4)])
+    ]
+    kinds = [kind for kind, *_ in found(problems_of(train=GOOD, test=[*validation, other]))]
+    assert kinds == ["leakage", "contradiction"]
+    # An image without a label contradicts none.
+    unlabelled = [copy._replace(label=None)]
+    assert [kind for kind, *_ in found(problems_of(train=GOOD, test=unlabelled))] == ["leakage"]
+
+
+@pytest.mark.parametrize(
+    "near",
+    [
+        in_a_file(pattern(0), "JPEG", quality=60),
+        pattern(0).resize((90, 70)),
+        pattern(0).convert("L"),
+        Image.fromarray((np.asarray(pattern(0)) * 0.8 + 20).astype(np.uint8)),
+    ],
+    ids=["compressed", "resized", "grey", "brightness"],
+)
+def test_near_copies(near: Any) -> None:
+    problems = problems_of(train=GOOD, test=[*labelled("ab", 10), Sample(near, "b")])
+    near_copies = [problem for problem in problems if problem.kind != "odd_mode"]
+    assert found(near_copies) == [("near_leakage", "", [("train", 0), ("test", 2)])]
+    problems = problems_of(train=[*GOOD, Sample(near, "a")])
+    near_copies = [problem for problem in problems if problem.kind != "odd_mode"]
+    assert found(near_copies) == [("near_duplicate", "", [("train", 0), ("train", 4)])]
+
+
+def test_images_of_one_colour_are_like_no_other() -> None:
+    flat = [Sample(Image.new("RGB", (64, 64), colour), "a") for colour in ("red", "blue", "white")]
+    assert problems_of(train=[*GOOD, *flat]) == []
+
+
+def test_labels() -> None:
+    train = labelled("a" * 11 + "b" + "cc")
+    problems = problems_of(train=train, validation=labelled("abd", 20))
+    assert found(problems) == [
+        ("unknown_label", "d (1 in validation)", [("validation", 2)]),
+        ("missing_label", "c (2 in train, 0 in validation)", []),
+        ("few_images", "b (1 in train)", []),
+        ("imbalance", "11 times as many a (11) as b (1) in train", []),
+    ]
+
+
+def test_several_labels() -> None:
+    train = [Sample(pattern(i), labels=labels) for i, labels in enumerate(["ab", "b", "", "a"])]
+    assert problems_of(train=train) == []
+    # The order of the labels means nothing.
+    again = Sample(pattern(0), labels=["b", "a"])
+    assert found(problems_of(train=[*train, again])) == [
+        ("duplicate", "", [("train", 0), ("train", 4)])
+    ]
+
+
+def test_too_few_of_all() -> None:
+    assert found(problems_of(train=labelled("aa"))) == [("one_class", "train has a", [])]
+    assert found(problems_of(train=GOOD, test=[])) == [("empty_split", "test", [])]
+    assert found(problems_of(train=[])) == [("empty_split", "train", [])]
+
+
+def test_a_reader_reads_no_more_than_its_max_instances() -> None:
+    Given.data = {"train": GOOD}
+    reader = {"type": "test_given", "max_instances": 3}
+    (split,) = read_splits(Params({"dataset_reader": reader, "train_data_path": "train"}))
+    assert split.samples.labels() == {"a": 2, "b": 1}
+
+
+def test_configs_without_images() -> None:
+    with pytest.raises(ConfigurationError, match="the config has no train_data_path"):
+        read_splits(Params({"dataset_reader": "test_given"}))
+    config = {"dataset_reader": {"type": "sequence_tagging"}, "train_data_path": "a"}
+    with pytest.raises(ConfigurationError, match="dataset_reader is a SequenceTagging"):
+        read_splits(Params(config))
+
+
+def test_each_source_of_an_image_is_examined(tmp_path: Path) -> None:
+    pattern(3).save(tmp_path / "image.png")
+    pixels = np.asarray(pattern(3))
+    tensor = torch.tensor(pixels).permute(2, 0, 1)
+    sources = [str(tmp_path / "image.png"), tmp_path / "image.png", pattern(3), pixels, tensor]
+    facts = [examine(source) for source in (*sources, lambda: pixels, tensor / 255)]
+    assert {each.error for each in facts} == {None}
+    assert len({each.pixels for each in facts[:-1]}) == 1
+    assert len({each.difference_hash for each in facts}) == 1
+    turned = examine(in_a_file(pattern(3, (64, 90)), exif=exif(6)))
+    assert (turned.width, turned.height, turned.orientation) == (90, 64, 6)
+
+
+def test_the_difference_hash_worked_out_by_hand() -> None:
+    """Brighter from left to right in the first row, darker in the others."""
+    pixels = np.tile(np.arange(9, dtype=np.uint8)[::-1] * 20, (8, 1))
+    pixels[0] = np.arange(9) * 20
+    assert difference_hash(Image.fromarray(pixels)) == 0xFF00_0000_0000_0000
+
+
+def test_groups_are_those_of_all_pairs() -> None:
+    """Against every pair compared with every other."""
+    random = np.random.default_rng(0)
+    thumbnail = bytes(range(256))
+    hashes = [int(value) for value in random.integers(0, 2**63, 40)]
+    for value in hashes[:20]:
+        flipped = random.choice(64, random.integers(1, 8), replace=False)
+        hashes.append(value ^ sum(1 << int(bit) for bit in flipped))
+    facts = [Facts(difference_hash=value, thumbnail=thumbnail) for value in hashes]
+    expected = [
+        [i, j]
+        for i in range(len(hashes))
+        for j in range(i + 1, len(hashes))
+        if (hashes[i] ^ hashes[j]).bit_count() <= checking.NEAR_BITS
+    ]
+    assert sorted(near_groups(facts)) == sorted(expected)
+    assert 5 < len(expected) < 20
+    other = [Facts(difference_hash=hashes[0], thumbnail=bytes(reversed(thumbnail)))]
+    assert near_groups(facts[:1] + other) == []
+    assert near_groups([]) == []
+    # More than a block of the same, and something like the first, and like that something else.
+    many = [facts[0]] * 600
+    assert near_groups(many) == [list(range(600))]
+
+
+def test_imbalance() -> None:
+    assert imbalance({"a": 30, "b": 20}) == 1.5
+    assert imbalance({}) == 1
+
+
+def test_the_fatal_kinds_come_first() -> None:
+    fatal = [kind.is_fatal for kind in KINDS.values()]
+    assert fatal == sorted(fatal, reverse=True)
