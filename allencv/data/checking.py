@@ -172,7 +172,7 @@ def read_splits(params: Params) -> List[Split]:
         raise ConfigurationError("the config has no train_data_path; expected data to check")
     readers = {"train": _reader(params, "dataset_reader")}
     readers["validation"] = readers["test"] = readers["train"]
-    if "validation_dataset_reader" in params:
+    if params.get("validation_dataset_reader") is not None:
         readers["validation"] = readers["test"] = _reader(params, "validation_dataset_reader")
     splits = []
     for name, reader in readers.items():

@@ -41,8 +41,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     Makes batches of images: decodes and transforms them in workers, afresh each epoch, while the
     model computes. Nothing decoded is kept; at most `prefetch_batches` batches wait to be used.
 
-    The order of the epochs and what each random transform draws depend on the seed, the epoch and
-    the image alone: the same for any number of workers, threads or processes, and whether or not
+    The order of the epochs and what each random transform draws depend on the seed and the epoch
+    alone: the same for any number of workers, threads or processes, and whether or not
     training was interrupted. In distributed training each rank takes its share of the same order:
     when shuffling, all ranks get the same number of images (some are used twice to fill up); else
     every image is used exactly once.
@@ -60,6 +60,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     class_weighting : `ClassWeighting`, optional (default = `None`)
         Draw the images of an epoch at random, with replacement, those of rare classes more often:
         "balanced" draws each class as often as the others. Needs `shuffle`, and one label an image.
+    repeats : `int`, optional (default = `1`)
+        How many times in a row an image is used, transformed anew each time: "repeated
+        augmentation" (Hoffer et al. 2020, arXiv:1901.09335). An epoch has as many images as
+        without, of which every `repeats`-th is another. Needs `shuffle`.
     drop_last : `bool`, optional (default = `False`)
         Whether to leave out the last batch of an epoch if it is smaller than the others.
     num_workers : `int`, optional (default = `None`)
@@ -84,6 +88,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         batch_size: int = 32,
         shuffle: bool = False,
         class_weighting: Optional[ClassWeighting] = None,
+        repeats: int = 1,
         drop_last: bool = False,
         num_workers: Optional[int] = None,
         worker: str = "thread",
@@ -95,17 +100,21 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             ("batch_size", batch_size, 1),
             ("num_workers", 0 if num_workers is None else num_workers, 0),
             ("prefetch_batches", prefetch_batches, 1),
+            ("repeats", repeats, 1),
         ):
             if value < least:
                 raise ConfigurationError(f"data_loader.{key} is {value}; expected at least {least}")
         if worker not in WORKERS:
             raise not_one_of("data_loader.worker", worker, WORKERS)
+        if repeats > 1 and not shuffle:
+            raise ConfigurationError(f'data_loader.repeats is {repeats}; expected "shuffle": true')
         if on_error not in ON_ERROR:
             raise not_one_of("data_loader.on_error", on_error, ON_ERROR)
         self.reader = reader
         self.data_path = data_path
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.repeats = repeats
         self.drop_last = drop_last
         self.num_workers = _default_workers() if num_workers is None else num_workers
         self.worker = worker
@@ -224,10 +233,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
                 order = torch.randperm(size, generator=generator)
             else:
                 order = torch.multinomial(self._weights, size, True, generator=generator)
-        order = order[torch.tensor(self._places(), dtype=torch.long) % size]
+        places, images = self._places(), order.numpy()
         for batch in range(start, len(self)):
-            images = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
-            yield [(index, _mix(self.seed, epoch, index)) for index in images]
+            mine = places[batch * self.batch_size : (batch + 1) * self.batch_size]
+            # What is drawn for an image hangs on its place, as one image may have several.
+            yield [(int(images[p % size // self.repeats]), _mix(self.seed, epoch, p)) for p in mine]
         if self.another_epoch_follows:
             self.prefetch()
 

@@ -27,7 +27,7 @@ from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField, image_field
-from allencv.data.transforms import ImageTransform
+from allencv.data.transforms import ImageTransform, RandomResizedCrop
 from allencv.runtime import ImageError
 
 SIZE = 23
@@ -646,3 +646,26 @@ def test_the_images_of_each_class_are_logged(
     with caplog.at_level("INFO"):
         make_loader(folder)
     assert f"23 images in {folder}: cat 8, dog 8, fox 7" in caplog.text
+
+
+def test_an_image_drawn_twice_is_transformed_differently(folder: Path) -> None:
+    arguments = {"shuffle": True, "seed": 3, "batch_size": 6, "repeats": 3}
+    plain = make_loader(folder, **arguments)
+    batches = [numbers(batch) for batch in plain]
+    assert [len(batch) for batch in batches] == [6, 6, 6, 5]
+    drawn = [number for batch in batches for number in batch]
+    assert len(set(drawn)) == 8  # of 23 images every third is another
+    assert all(drawn[i] == drawn[i - i % 3] for i in range(len(drawn)))
+    # Another epoch has other images: all have their turn.
+    assert {number for _ in range(20) for batch in plain for number in numbers(batch)} == set(
+        range(SIZE)
+    )
+    transformed = make_loader(folder, [RandomResizedCrop(4)], **arguments)
+    first, second, third = next(iter(transformed))["image"][:3]
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+
+
+def test_repeats_need_shuffle(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match='repeats is 2; expected "shuffle": true'):
+        make_loader(folder, repeats=2)
