@@ -27,6 +27,7 @@ setup(
         "simplejpeg>=1.8",  # JPEG decoding that releases the GIL
         "matplotlib>=3.9",  # `allennlp find-lr` draws with it and does not declare it
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "tensorboardX>=2.6",
     ],
     extras_require={

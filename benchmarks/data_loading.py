@@ -164,6 +164,8 @@ def measure(name: str, folder: Path, workers: int) -> Dict[str, float]:
     import psutil
     import torch  # noqa: F401 - the imports are not part of what is measured
 
+    import allencv.plugin  # noqa: F401 - imports are not part of what is measured
+
     if name == "timm":
         import timm.data  # noqa: F401
     make_loader: Dict[str, Callable[..., Epoch]] = {

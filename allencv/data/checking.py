@@ -31,8 +31,8 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader
 from allencv.data.fields.image_field import Source, load_image
@@ -339,7 +339,7 @@ def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
 
 
 def _kind_of_error(reason: str) -> str:
-    if "0 bytes" in reason:
+    if "(0 bytes)" in reason:
         return "empty_file"
     signs = ("truncated", "end of file", "unrecognized data stream")
     return "truncated" if any(sign in reason.lower() for sign in signs) else "unreadable"

@@ -24,7 +24,8 @@ def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
         lines += [_wrap(f"-> {KINDS[kind].advice}"), ""]
     if not problems:
         lines += ["Nothing is wrong with these images and labels.", ""]
-    return "\n".join(lines)
+    # A name in no known encoding can be read, but not printed.
+    return "\n".join(lines).encode("utf-8", "replace").decode()
 
 
 def _wrap(text: str) -> str:
@@ -55,7 +56,7 @@ def _describe(problem: Problem) -> Iterator[str]:
         more = len(problem.images) - EXAMPLES
         for index, image in enumerate(problem.images[:EXAMPLES]):
             last = f" (and {more} more)" if more > 0 and index == EXAMPLES - 1 else ""
-            yield f"{'= ' if index else ''}{image.split}: {_shown(image)}{last}"
+            yield f"{'  = ' if index else ''}{image.split}: {_shown(image)}{last}"
 
 
 def _shown(image: CheckedImage) -> str:

@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import re
 import shlex
 import shutil
@@ -159,6 +160,17 @@ def test_a_page_of_many_stays_small(pets: Path) -> None:
     assert "and 23 more" in page
     content = (pets / "report" / "data.json").read_text()
     assert all(f"bad{number:02d}.jpg" in content for number in range(30))
+
+
+def test_a_name_in_no_known_encoding(pets: Path, run: Run) -> None:
+    """It is in the report, and does not end the command."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (pets / "pets" / "train" / "cat" / name).write_bytes(b"no image")
+    result = run("allencv", "check-data", "pets.jsonnet", "-o", "report", cwd=pets, fails=True)
+    assert "caf?.jpg [cat]: not an image" in result.stdout
+    assert "caf?.jpg" in (pets / "report" / "data.html").read_text()
+    (problem,) = json.loads((pets / "report" / "data.json").read_text())["problems"]
+    assert problem["images"][0]["image"].endswith(name)
 
 
 def test_overrides(pets: Path, capsys: pytest.CaptureFixture) -> None:

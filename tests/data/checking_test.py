@@ -112,6 +112,18 @@ def test_sixteen_bits() -> None:
     assert (problem.kind, problem.detail) == ("odd_mode", "more than 8 bits a channel (I;16)")
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("the file is empty (0 bytes)", "empty_file"),
+        ("image file is truncated (10 bytes not processed)", "truncated"),
+        ("broken data stream when reading image file", "unreadable"),
+    ],
+)
+def test_kinds_of_damage(reason: str, kind: str) -> None:
+    assert checking._kind_of_error(reason) == kind
+
+
 def test_several_frames() -> None:
     image = in_a_file(pattern(50), "WEBP", save_all=True, append_images=[pattern(51), pattern(52)])
     problems = problems_of(train=[*GOOD, Sample(image, "a")])
