@@ -15,13 +15,13 @@ NAMES = [f"img_{number:03d}.jpg" for number in range(1000)]
 def part(part: str, names: Sequence[str], labels: Any = None, **arguments: Any) -> List[str]:
     """The names in one part. Each image has a label, a list of labels, or none."""
     samples = [
-        Sample(f"/root/{name}", labels=label)
+        Sample(f"/photos/{name}", labels=label)
         if isinstance(label, list)
-        else Sample(f"/root/{name}", label)
+        else Sample(f"/photos/{name}", label)
         for name, label in zip(names, labels or [None] * len(names))
     ]
     chosen = ImageSplit(part, **arguments).select(samples, names, "here")
-    return [str(sample.image).removeprefix("/root/") for sample in chosen]
+    return [str(sample.image).removeprefix("/photos/") for sample in chosen]
 
 
 def held_out(names: Sequence[str], labels: Any = None, **arguments: Any) -> Set[str]:
