@@ -42,7 +42,8 @@ class CheckData(Subcommand):
 
 
 def _check_data(args: argparse.Namespace) -> None:
-    from allencv.data.checking import KINDS, examine_all, find_problems, read_splits
+    from allencv.data.checking import KINDS, find_problems
+    from allencv.data.examining import examine_all, read_splits
     from allencv.reporting import data_page, data_report
 
     json_file, html_file = args.json, args.html
@@ -62,7 +63,8 @@ def _check_data(args: argparse.Namespace) -> None:
     problems = find_problems(splits, images)
     seconds = time.perf_counter() - start
     print(data_report.as_text(splits, problems))
-    print(f"{len(images)} images checked in {seconds:.1f} s")
+    found = data_report.number_of(problems)
+    print(f"{len(images)} images checked in {seconds:.1f} s: {found}")
     if json_file:
         content = data_report.as_json(splits, problems)
         Path(json_file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

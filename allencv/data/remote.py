@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Iterator, Union
 
 import fsspec
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 
 from allencv.runtime import ImageError
@@ -20,7 +21,7 @@ class RemoteImage:
     `memory://` and whatever else [fsspec](https://filesystem-spec.readthedocs.io) has a file system
     for. What is behind `http://` and `https://` stays in AllenNLP's cache.
 
-    An image that cannot be fetched raises `ImageError` with its URL.
+    An image that cannot be fetched raises `ImageError`.
     """
 
     url: str
@@ -30,7 +31,7 @@ class RemoteImage:
             with open_file(self.url) as file:
                 return file.read()
         except Exception as error:  # as many kinds as there are file systems
-            raise ImageError(f"{self.url}: {error}") from error
+            raise ImageError(f"cannot be fetched ({error})") from error
 
     def __str__(self) -> str:
         return self.url
@@ -42,6 +43,8 @@ def is_remote(path: str) -> bool:
 
 def expand(path: Any) -> str:
     """A path or a URL as a string, with `~` for the home folder."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigurationError(f"the path is {path!r}; expected the text of a path or a URL")
     path = os.fspath(path)
     return path if is_remote(path) else os.path.expanduser(path)
 

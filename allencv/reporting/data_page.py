@@ -4,93 +4,153 @@ import base64
 import io
 from html import escape
 from itertools import groupby
-from typing import Dict, Sequence
+from typing import Dict, Iterable, List, Sequence
 
 from PIL import Image
 
-from allencv.data.checking import KINDS, CheckedImage, Problem, Split, as_bytes, imbalance
+from allencv.data.checking import KINDS, Problem, imbalance
+from allencv.data.examining import CheckedImage, Split, as_bytes
 from allencv.data.fields.image_field import load_image
+from allencv.data.remote import relative
+from allencv.reporting.data_report import class_counts, number_of
 
-SIDE, MOST_PROBLEMS, MOST_IMAGES = 128, 20, 8
-"""Pixels of a thumbnail, problems of a kind, and images of a problem that are shown."""
+SIDE, MOST_PROBLEMS, MOST_IMAGES, MOST_CLASSES = 128, 20, 8, 50
+"""Pixels of a thumbnail; problems of a kind, images of a problem, and classes that are shown."""
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72em; margin: 2em auto;
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72em; margin: 1.5em auto;
        padding: 0 1em; }
+h1 { font-size: 1.5em; overflow-wrap: anywhere; }
 h2 { font-size: 1.1em; margin: 2em 0 0; }
-h2 b { color: #fff; background: #888; border-radius: 3px; padding: 0 .4em; font-size: .8em; }
-h2.fatal b { background: #b3261e; }
-table { border-collapse: collapse; }
-td, th { text-align: left; padding: .2em 1.2em .2em 0; border-bottom: 1px solid #ddd; }
-p { margin: .3em 0; color: #555; }
-ul { list-style: none; padding: 0; margin: .6em 0; }
-.problem { display: flex; flex-wrap: wrap; gap: 12px; padding: 10px 0; border-top: 1px solid #eee; }
-figure { margin: 0; width: 180px; font-size: 12px; overflow-wrap: anywhere; }
+h2 small, figcaption, p { color: #555; }
+b.kind { color: #fff; background: #6b6b6b; border-radius: 3px; padding: 0 .4em; font-size: .8em; }
+b.error { background: #b3261e; }
+table { border-collapse: collapse; margin: 1em 0; }
+td, th { text-align: left; vertical-align: top; padding: .2em 1em .2em 0;
+         border-bottom: 1px solid #ddd; }
+td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
+.wide { overflow-x: auto; }
+meter { width: 6em; }
+p { margin: .3em 0; }
+ul { padding-left: 1.2em; }
+.grid { display: flex; flex-wrap: wrap; gap: 14px; padding: 10px 0; }
+.group { border-top: 1px solid #ddd; }
+figure { margin: 0; width: 160px; font-size: 12px; overflow-wrap: anywhere; }
 figure div { height: 128px; background: #f1f1f1; display: flex; align-items: center;
-             justify-content: center; color: #888; }
+             justify-content: center; }
+@media (max-width: 500px) { td, th { padding-right: .6em; }  figure { width: calc(50% - 7px); }
+                            meter { width: 3em; } figure img { max-width: 100%; } }
 """
 
 
 def as_html(title: str, splits: Sequence[Split], problems: Sequence[Problem]) -> str:
     """A page of HTML that needs no other file."""
     by_name = {split.name: split for split in splits}
-    sections = "".join(
-        _section(kind, list(group), by_name)
-        for kind, group in groupby(problems, key=lambda problem: problem.kind)
+    kinds = {kind: list(group) for kind, group in groupby(problems, lambda each: each.kind)}
+    contents = "".join(
+        f'<li>{_mark(kind)} <a href="#{kind}">{escape(KINDS[kind].title)}</a> ({len(found)})</li>'
+        for kind, found in kinds.items()
     )
-    nothing = "" if problems else "<p>Nothing is wrong with these images and labels.</p>"
+    sections = "".join(_section(kind, found, by_name) for kind, found in kinds.items())
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Data of {escape(title)}</title><style>{STYLE}</style></head>\n<body>"
-        f"<h1>Data of {escape(title)}</h1>\n{_table(splits)}\n{sections}{nothing}</body></html>\n"
+        f"<h1>Data of {escape(title)}</h1>\n<p>{_verdict(problems)}</p>\n<ul>{contents}</ul>\n"
+        f"{_splits(splits)}\n{_classes(splits)}\n{sections}</body></html>\n"
     )
 
 
-def _table(splits: Sequence[Split]) -> str:
-    head = ("split", "path", "images", "classes", "largest / smallest")
-    rows = [
-        (
-            split.name,
-            split.path,
-            len(split.samples),
-            len(counts),
-            f"{imbalance(counts):.3g}" if counts else "-",
-        )
-        for split in splits
-        for counts in [split.samples.labels()]
-    ]
-    cells = [[f"<td>{escape(str(cell))}</td>" for cell in row] for row in rows]
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
-    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{body}</table>"
+def _verdict(problems: Sequence[Problem]) -> str:
+    if not problems:
+        return "Nothing is wrong with these images and labels."
+    is_fatal = any(KINDS[problem.kind].is_fatal for problem in problems)
+    end = ". Training on them would fail or mislead." if is_fatal else "."
+    return f"{number_of(problems)}{end}"
+
+
+def _mark(kind: str) -> str:
+    mark = "error" if KINDS[kind].is_fatal else "warning"
+    return f'<b class="kind {mark}">{mark}</b>'
+
+
+def _splits(splits: Sequence[Split]) -> str:
+    rows = []
+    for split in splits:
+        counts = split.samples.labels()
+        ratio = f"{imbalance(counts):.3g}" if counts else "-"
+        rows.append([split.name, len(split.samples), len(counts), ratio, str(split.path)])
+    return _table(["split", "images", "classes", "largest / smallest", "path"], rows, range(1, 4))
+
+
+def _classes(splits: Sequence[Split]) -> str:
+    counts = class_counts(splits)
+    if not counts:
+        return ""
+    names = [split.name for split in splits]
+    rows: List[Sequence[object]] = [[label, *of_splits] for label, of_splits in counts]
+    if len(rows) > MOST_CLASSES:
+        half = MOST_CLASSES // 2
+        between = f"({len(rows) - MOST_CLASSES} more, in the JSON file)"
+        rows = [*rows[:half], [between, *("" for _ in names)], *rows[-half:]]
+    largest = max(count for _, of_splits in counts for count in of_splits)
+    return _table(["class", *names], rows, range(1, len(names) + 1), largest)
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], numbers: range, largest: int = 0
+) -> str:
+    """A table, in which some columns are numbers, with bars of them if there is a largest."""
+
+    def cell(tag: str, value: object, place: int) -> str:
+        style = ' class="number"' if place in numbers else ""
+        has_bar = largest and isinstance(value, int)
+        bar = f' <meter max="{largest}" value="{value}"></meter>' if has_bar else ""
+        return f"<{tag}{style}>{escape(str(value))}{bar}</{tag}>"
+
+    lines = ["".join(cell("th", value, place) for place, value in enumerate(head))]
+    lines += ["".join(cell("td", value, place) for place, value in enumerate(row)) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table>{body}</table></div>'
 
 
 def _section(kind: str, problems: Sequence[Problem], splits: Dict[str, Split]) -> str:
-    title, is_fatal, advice = KINDS[kind]
-    mark, style = ("error", ' class="fatal"') if is_fatal else ("warning", "")
-    items = "\n".join(_item(problem, splits) for problem in problems[:MOST_PROBLEMS])
+    shown = problems[:MOST_PROBLEMS]
+    # Images by themselves stand side by side; those that belong together make a group.
+    alone = [problem for problem in shown if len(problem.images) == 1]
+    figures = "".join(_figure(each.images[0], splits, each.detail) for each in alone)
+    grid = f'<div class="grid">{figures}</div>' if figures else ""
+    groups = "".join(_group(problem, splits) for problem in shown if problem not in alone)
     more = len(problems) - MOST_PROBLEMS
     rest = f"<p>and {more} more, in the JSON file (--json)</p>" if more > 0 else ""
     return (
-        f"<h2{style}><b>{mark}</b> {len(problems)} {escape(title)}</h2>\n"
-        f"<p>{escape(advice)}</p>\n<ul>{items}</ul>{rest}\n"
+        f'<h2 id="{kind}">{_mark(kind)} {escape(KINDS[kind].title)} <small>{len(problems)}</small>'
+        f"</h2>\n<p>{escape(KINDS[kind].advice)}</p>\n{grid}{groups}{rest}\n"
     )
 
 
-def _item(problem: Problem, splits: Dict[str, Split]) -> str:
-    figures = "".join(_figure(image, splits[image.split]) for image in problem.images[:MOST_IMAGES])
+def _group(problem: Problem, splits: Dict[str, Split]) -> str:
+    figures = "".join(_figure(image, splits) for image in problem.images[:MOST_IMAGES])
     more = len(problem.images) - MOST_IMAGES
     rest = f"<p>and {more} more</p>" if more > 0 else ""
     detail = f"<p>{escape(problem.detail)}</p>" if problem.detail else ""
-    return f'<li>{detail}<div class="problem">{figures}{rest}</div></li>'
+    return f'<div class="group">{detail}<div class="grid">{figures}{rest}</div></div>'
 
 
-def _figure(image: CheckedImage, split: Split) -> str:
-    picture = "cannot be read"
+def _figure(image: CheckedImage, splits: Dict[str, Split], detail: str = "") -> str:
+    split = splits[image.split]
+    # Of an image that cannot be read, there is but the reason.
+    picture = ""
     if image.facts.error is None:
-        picture = f'<img src="{thumbnail_uri(split, image.index)}" alt="">'
+        picture = f'<div><img src="{thumbnail_uri(split, image.index)}" alt=""></div>'
+    name = relative(image.name, split.path) if isinstance(split.path, str) else image.name
+    caption = "<br>".join(map(escape, filter(None, [f"{image.split}: {name}", detail])))
     labels = "" if image.labels is None else f"<br><b>{escape(', '.join(image.labels))}</b>"
-    caption = f"{escape(image.split)}: {escape(image.name)}{labels}"
-    return f"<figure><div>{picture}</div><figcaption>{caption}</figcaption></figure>"
+    return (
+        f'<figure title="{escape(image.name)}">{picture}'
+        f"<figcaption>{caption}{labels}</figcaption></figure>"
+    )
 
 
 def thumbnail_uri(split: Split, index: int) -> str:

@@ -2,18 +2,19 @@
 
 from itertools import groupby
 from textwrap import fill
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
-from allencv.data.checking import KINDS, CheckedImage, Problem, Split, imbalance
+from allencv.data.checking import KINDS, Problem, imbalance
+from allencv.data.examining import CheckedImage, Split
 
-EXAMPLES = 3
-"""How many problems of a kind, and images of a group, the text shows."""
+EXAMPLES, MOST_CLASSES = 3, 20
+"""How many problems of a kind and images of a group, and how many classes the text shows."""
 INDENT = " " * 17
 
 
 def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
     """What is to be read on a terminal: the counts of each split, and examples of each kind."""
-    lines = ["", *_table([_summary(split) for split in splits]), ""]
+    lines = ["", *_table([_summary(split) for split in splits]), "", *_class_table(splits), ""]
     for kind, group in groupby(problems, key=lambda problem: problem.kind):
         found = list(group)
         mark = "ERROR  " if KINDS[kind].is_fatal else "warning"
@@ -26,6 +27,35 @@ def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
         lines += ["Nothing is wrong with these images and labels.", ""]
     # A name in no known encoding can be read, but not printed.
     return "\n".join(lines).encode("utf-8", "replace").decode()
+
+
+def number_of(problems: Sequence[Problem]) -> str:
+    """Such as "1 error, 2 warnings"."""
+    fatal = sum(KINDS[problem.kind].is_fatal for problem in problems)
+    return ", ".join(
+        f"{count} {word}{'s' if count != 1 else ''}"
+        for count, word in ((fatal, "error"), (len(problems) - fatal, "warning"))
+    )
+
+
+def class_counts(splits: Sequence[Split]) -> List[Tuple[str, List[int]]]:
+    """How many images of each class the splits have, the largest class of the first split first."""
+    of_splits = [split.samples.labels() for split in splits]
+    labels = {label for counts in of_splits for label in counts}
+    rows = [(label, [counts.get(label, 0) for counts in of_splits]) for label in labels]
+    return sorted(rows, key=lambda row: ([-count for count in row[1]], row[0]))
+
+
+def _class_table(splits: Sequence[Split]) -> Iterator[str]:
+    rows = [
+        {"class": label, **{split.name: str(n) for split, n in zip(splits, counts)}}
+        for label, counts in class_counts(splits)
+    ]
+    if len(rows) > MOST_CLASSES:
+        half = MOST_CLASSES // 2
+        between = {"class": f"({len(rows) - MOST_CLASSES} more)"}
+        rows = [*rows[:half], {**dict.fromkeys(rows[0], ""), **between}, *rows[-half:]]
+    return _table(rows) if rows else iter(())
 
 
 def _wrap(text: str) -> str:

@@ -69,7 +69,7 @@ def test_the_page_of_the_docs(pets: Path, run: Run) -> None:
     result = run(*shlex.split(command), cwd=pets, fails=True)
     assert result.returncode == 1
     assert text in re.sub(r"truncated \(.*?\)", "truncated", result.stdout)
-    assert "13 images checked in" in result.stdout
+    assert re.search("13 images checked in [0-9.]+ s: 2 errors, 0 warnings", result.stdout)
     assert "checking images: 100%" in result.stderr
     assert "Traceback" not in result.stderr
     assert sorted(path.name for path in (pets / "pets_report").iterdir()) == [
@@ -145,7 +145,9 @@ def test_the_page_shows_each_image_in_question(pets: Path) -> None:
     assert all(name in page for name in [*shown, "cat/000.jpg", "dog/000.jpg"])
     assert "cat/001.jpg" not in page
     assert page.count('<img src="data:image/jpeg;base64,') == 4
-    assert page.count("cannot be read") == 1
+    assert page.count("dog/003.jpg<br>image file is truncated") == 1
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "<p>2 errors, 1 warning. Training on them would fail or mislead.</p>" in page
     assert not re.findall(r"<script|https?://|<link", page)
     assert len(page) < 40_000
 
@@ -158,8 +160,25 @@ def test_a_page_of_many_stays_small(pets: Path) -> None:
     page = (pets / "report" / "data.html").read_text()
     assert "and 10 more, in the JSON file" in page
     assert "and 23 more" in page
+    assert '<td>dog</td><td class="number">34 <meter max="34" value="34"></meter></td>' in page
     content = (pets / "report" / "data.json").read_text()
     assert all(f"bad{number:02d}.jpg" in content for number in range(30))
+
+
+def test_many_classes_are_shown_in_part(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    counts = {f"class {number:02d}": 60 - number for number in range(52)}
+    for label in counts:
+        copy(pets, "pets/train/cat/000.jpg", f"pets/train/{label}/1.jpg")
+    assert check(pets, "--html", pets / "data.html") == 1
+    lines = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert lines[0].split() == ["class", "train", "validation"]
+    assert lines[1].split() == ["cat", "4", "2"]
+    assert [lines[11], len(lines)] == ["(34 more)", 22]
+    assert lines[-1].split() == ["class", "51", "1", "0"]
+    page = (pets / "data.html").read_text()
+    assert "<td>(4 more, in the JSON file)</td>" in page
+    assert "<td>class 20</td>" in page
+    assert "<td>class 24</td>" not in page
 
 
 def test_a_name_in_no_known_encoding(pets: Path, run: Run) -> None:

@@ -1,29 +1,16 @@
 import io
-from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
-import torch
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
 
 from allencv.data import checking
-from allencv.data.checking import (
-    KINDS,
-    Facts,
-    Problem,
-    difference_hash,
-    examine,
-    examine_all,
-    find_problems,
-    imbalance,
-    near_groups,
-    read_splits,
-)
+from allencv.data.checking import KINDS, Problem, find_problems, imbalance
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+from allencv.data.examining import examine_all, read_splits
 
 
 @DatasetReader.register("test_given")
@@ -190,6 +177,22 @@ def test_labels() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("other", "spelling"),
+    [("CAT", "'CAT'"), ("c at", "'c at'"), ("ca\u0301t", "'ca\\u0301t'")],
+)
+def test_labels_that_look_the_same(other: str, spelling: str) -> None:
+    first = "cát" if "\u0301" in other else "cat"
+    train = [Sample(pattern(i), label) for i, label in enumerate([first, first, "dog", "dog"])]
+    validation = [Sample(pattern(10), other), Sample(pattern(11), "dog")]
+    problems = problems_of(train=train, validation=validation)
+    (detail,) = [problem.detail for problem in problems if problem.kind == "similar_labels"]
+    assert sorted(detail.split(", ")) == sorted(
+        [f"'{first}' (2 in train)", f"{spelling} (1 in validation)"]
+    )
+    assert "unknown_label" in [problem.kind for problem in problems]
+
+
 def test_several_labels() -> None:
     train = [Sample(pattern(i), labels=labels) for i, labels in enumerate(["ab", "b", "", "a"])]
     assert problems_of(train=train) == []
@@ -204,66 +207,6 @@ def test_too_few_of_all() -> None:
     assert found(problems_of(train=labelled("aa"))) == [("one_class", "train has a", [])]
     assert found(problems_of(train=GOOD, test=[])) == [("empty_split", "test", [])]
     assert found(problems_of(train=[])) == [("empty_split", "train", [])]
-
-
-def test_a_reader_reads_no_more_than_its_max_instances() -> None:
-    Given.data = {"train": GOOD}
-    reader = {"type": "test_given", "max_instances": 3}
-    (split,) = read_splits(Params({"dataset_reader": reader, "train_data_path": "train"}))
-    assert split.samples.labels() == {"a": 2, "b": 1}
-
-
-def test_configs_without_images() -> None:
-    with pytest.raises(ConfigurationError, match="the config has no train_data_path"):
-        read_splits(Params({"dataset_reader": "test_given"}))
-    config = {"dataset_reader": {"type": "sequence_tagging"}, "train_data_path": "a"}
-    with pytest.raises(ConfigurationError, match="dataset_reader is a SequenceTagging"):
-        read_splits(Params(config))
-
-
-def test_each_source_of_an_image_is_examined(tmp_path: Path) -> None:
-    pattern(3).save(tmp_path / "image.png")
-    pixels = np.asarray(pattern(3))
-    tensor = torch.tensor(pixels).permute(2, 0, 1)
-    sources = [str(tmp_path / "image.png"), tmp_path / "image.png", pattern(3), pixels, tensor]
-    facts = [examine(source) for source in (*sources, lambda: pixels, tensor / 255)]
-    assert {each.error for each in facts} == {None}
-    assert len({each.pixels for each in facts[:-1]}) == 1
-    assert len({each.difference_hash for each in facts}) == 1
-    turned = examine(in_a_file(pattern(3, (64, 90)), exif=exif(6)))
-    assert (turned.width, turned.height, turned.orientation) == (90, 64, 6)
-
-
-def test_the_difference_hash_worked_out_by_hand() -> None:
-    """Brighter from left to right in the first row, darker in the others."""
-    pixels = np.tile(np.arange(9, dtype=np.uint8)[::-1] * 20, (8, 1))
-    pixels[0] = np.arange(9) * 20
-    assert difference_hash(Image.fromarray(pixels)) == 0xFF00_0000_0000_0000
-
-
-def test_groups_are_those_of_all_pairs() -> None:
-    """Against every pair compared with every other."""
-    random = np.random.default_rng(0)
-    thumbnail = bytes(range(256))
-    hashes = [int(value) for value in random.integers(0, 2**63, 40)]
-    for value in hashes[:20]:
-        flipped = random.choice(64, random.integers(1, 8), replace=False)
-        hashes.append(value ^ sum(1 << int(bit) for bit in flipped))
-    facts = [Facts(difference_hash=value, thumbnail=thumbnail) for value in hashes]
-    expected = [
-        [i, j]
-        for i in range(len(hashes))
-        for j in range(i + 1, len(hashes))
-        if (hashes[i] ^ hashes[j]).bit_count() <= checking.NEAR_BITS
-    ]
-    assert sorted(near_groups(facts)) == sorted(expected)
-    assert 5 < len(expected) < 20
-    other = [Facts(difference_hash=hashes[0], thumbnail=bytes(reversed(thumbnail)))]
-    assert near_groups(facts[:1] + other) == []
-    assert near_groups([]) == []
-    # More than a block of the same, and something like the first, and like that something else.
-    many = [facts[0]] * 600
-    assert near_groups(many) == [list(range(600))]
 
 
 def test_imbalance() -> None:

@@ -53,7 +53,7 @@ def test_an_image_in_a_zip_file(tmp_path: Path) -> None:
     assert image() == b"pixels"
     assert remote.exists(url)
     assert not remote.exists(url.replace("a.jpg", "b.jpg"))
-    with pytest.raises(ImageError, match=r"zip://x/b.jpg::.*: "):
+    with pytest.raises(ImageError, match=r"^cannot be fetched \(x/b.jpg\)$"):
         RemoteImage(url.replace("a.jpg", "b.jpg"))()
 
 
@@ -69,5 +69,5 @@ def test_http_goes_through_allennlps_cache(tmp_path: Path, monkeypatch: pytest.M
     assert RemoteImage("https://x/a.jpg")() == b"pixels"
     assert remote.exists("https://x/a.jpg")
     assert not remote.exists("https://x/missing.jpg")
-    with pytest.raises(ImageError, match="https://x/missing.jpg: 404"):
+    with pytest.raises(ImageError, match=r"^cannot be fetched \(404\)$"):
         RemoteImage("https://x/missing.jpg")()

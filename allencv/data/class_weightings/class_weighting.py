@@ -16,12 +16,16 @@ class ClassWeighting(CheckedFromParams, Registrable):
         """What an image weighs whose class has `count` images, 1 or more; up to a common factor."""
         raise NotImplementedError
 
+    def weights(self, counts: Dict[str, int]) -> Dict[str, float]:
+        """What an image of each class weighs, up to a common factor."""
+        return {label: self.weight(count) for label, count in counts.items()}
+
     def __call__(self, counts: Dict[str, int]) -> Dict[str, float]:
         """
         The weights of the classes, scaled so that they are 1 in the mean over the images: the sum
         of weight times count is the number of images.
         """
-        weights = {label: self.weight(count) for label, count in counts.items()}
+        weights = self.weights(counts)
         total = sum(weights[label] * count for label, count in counts.items())
         scale = sum(counts.values()) / total if total else 1.0
         return {label: weight * scale for label, weight in weights.items()}

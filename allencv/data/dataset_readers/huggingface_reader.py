@@ -1,79 +1,33 @@
 import json
 import os
-from functools import lru_cache
-from glob import has_magic
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Instance
 
 from allencv.common.checks import not_one_of
+from allencv.data.dataset_readers.huggingface_data import (
+    OpenTable,
+    StreamedImage,
+    TableImage,
+    described,
+    library,
+    load,
+    paths,
+    reason,
+    undecoded,
+)
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-from allencv.data.dataset_readers.listing import KEYS
-from allencv.data.dataset_readers.webdataset_reader import consumer
-from allencv.data.remote import image_source
-from allencv.runtime import ImageError, ImageSource
+from allencv.data.dataset_readers.messages import KEYS, cut
+from allencv.data.dataset_readers.sharing import consumer
+from allencv.data.dataset_readers.unique_samples import UniqueSamples
+from allencv.runtime import ImageError
 
 ARGUMENTS = ("path", "name", "data_dir", "data_files", "split", "revision", "cache_dir")
 """What a data path may say: arguments of `datasets.load_dataset`."""
 
 FILES = {".parquet": "parquet", ".arrow": "arrow"}
-SAVED = ("dataset_dict.json", "state.json")
-"""What `save_to_disk` writes beside the data."""
-
-
-class OpenTable:
-    """
-    The images of a data set, ready to be read. Sent to another process, it is only what it was
-    opened with, and is opened again there, once.
-    """
-
-    def __init__(self, arguments: str, column: str, data: Any) -> None:
-        self.arguments = arguments
-        self.column = column
-        self.data = data
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return _open, (self.arguments, self.column)
-
-    def __deepcopy__(self, memo: Any) -> "OpenTable":
-        return self
-
-
-@lru_cache(maxsize=4)
-def _open(arguments: str, column: str) -> OpenTable:
-    data = _load(json.loads(arguments), streaming=False)
-    return OpenTable(arguments, column, _undecoded(data, [column]))
-
-
-class TableImage:
-    """An image in a data set."""
-
-    def __init__(self, table: OpenTable, index: int) -> None:
-        self.table = table
-        self.index = index
-
-    def __call__(self) -> Any:
-        value = self.table.data[self.index][self.table.column]
-        return _resolved(_source(value, str(self)))
-
-    def __str__(self) -> str:
-        return f"{_described(json.loads(self.table.arguments))}[{self.index}]"
-
-
-class StreamedImage:
-    """An image that has been read along with its row."""
-
-    def __init__(self, name: str, value: Any) -> None:
-        self.name = name
-        self.value = value
-
-    def __call__(self) -> Any:
-        return _resolved(_source(self.value, self.name))
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @DatasetReader.register("huggingface")
@@ -132,6 +86,12 @@ class HuggingFaceReader(ImageDatasetReader):
         self.label_column = label_column
         self.streaming = streaming
 
+    def num_shards(self, file_path: Any) -> int:
+        """As how many shares `read_shard` can read without reading anything twice."""
+        if self.max_instances:
+            return 1
+        return int(load(self._arguments(file_path), streaming=True).num_shards)
+
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
         return self.read_shard(file_path, 0, 1) if self.streaming else self._list(file_path)
 
@@ -148,7 +108,7 @@ class HuggingFaceReader(ImageDatasetReader):
             samples: Iterator[Sample] = iter(self._list(file_path))
         else:
             arguments = self._arguments(file_path)
-            data = _load(arguments, streaming=True)
+            data = load(arguments, streaming=True)
             if count <= data.num_shards and self.max_instances is None:
                 data = data.shard(num_shards=count, index=index, contiguous=False)
                 index, count = 0, 1
@@ -191,35 +151,39 @@ class HuggingFaceReader(ImageDatasetReader):
 
     def _list(self, file_path: Any) -> List[Sample]:
         arguments = self._arguments(file_path)
-        data = _load(arguments, streaming=False)
+        data = load(arguments, streaming=False)
         image, label, name = self._columns(data.features, arguments)
-        table = OpenTable(json.dumps(arguments), image, _undecoded(data, [image]))
+        table = OpenTable(json.dumps(arguments), image, undecoded(data, [image]))
         labels = data.select_columns([label])[:][label] if label else [None] * len(data)
-        samples = []
-        for index, (path, value) in enumerate(zip(_paths(table), labels)):
+        where = described(arguments)
+        unique = UniqueSamples(where, "row")
+        for index, (path, value) in enumerate(zip(paths(table), labels)):
             source = TableImage(table, index) if path is None else path
-            samples.append(_sample(source, value, name))
-        return samples
+            unique.add(index, _sample(source, value, name, f"{where}[{index}]"), path)
+        unique.check()
+        if not unique.samples:
+            raise ConfigurationError(f"{where} ({KEYS}) has no rows; expected one for each image")
+        return unique.samples
 
     def _stream(self, data: Any, arguments: Dict[str, Any]) -> Iterator[Sample]:
         image, label, name = self._columns(data.features, arguments)
-        where, number = _described(arguments), 0
+        where, number = described(arguments), 0
         try:
-            for row in _undecoded(data, [image, *([label] if label else [])]):
+            for row in undecoded(data, [image, *([label] if label else [])]):
                 source = StreamedImage(f"{where}[{number}]", row[image])
-                yield _sample(source, row.get(label), name)
+                yield _sample(source, row.get(label), name, str(source))
                 number += 1
         except (ConfigurationError, ImageError):
             raise
         except Exception as error:  # as many kinds as there are formats and ways to fetch them
-            raise ImageError(f"{where}: {_reason(error)} (after {number} rows)") from error
+            raise ImageError(f"{where}: {reason(error)} (after {number} rows)") from error
 
     def _columns(
         self, features: Dict[str, Any], arguments: Dict[str, Any]
     ) -> Tuple[str, Optional[str], Callable[[Any], str]]:
         """The columns of the images and of the labels, and what makes the name of a label."""
-        datasets = _library()
-        where = _described(arguments)
+        datasets = library()
+        where = described(arguments)
         image = _column("image_column", self.image_column, features, datasets.Image, where)
         feature = features[image] if image is not None else None
         of_files = isinstance(feature, datasets.Image) or (
@@ -243,103 +207,25 @@ class HuggingFaceReader(ImageDatasetReader):
                 f"dataset_reader.label_column is '{label}'; expected class labels, texts or "
                 f"integers, and {where} has {_types(features)}"
             )
-        return image, label, str
+        return image, label, _text
 
 
-def _library() -> Any:
+def _sample(source: Any, value: Any, name: Callable[[Any], str], place: str) -> Sample:
     try:
-        import datasets
-    except ImportError as error:
+        if isinstance(value, list):
+            return Sample(source, labels=[name(each) for each in value])
+        return Sample(source, None if value is None or value == -1 else name(value))
+    except ValueError as error:
         raise ConfigurationError(
-            f"the dataset_reader \"huggingface\" needs pip install 'allencv[huggingface]': {error}"
-        ) from error
-    return datasets
+            f"{place}: the label is {cut(value)} (dataset_reader.label_column): {error}"
+        ) from None
 
 
-def _load(arguments: Dict[str, Any], streaming: bool) -> Any:
-    datasets = _library()
-    path, split = arguments["path"], arguments.get("split")
-    is_local = os.path.isabs(path) or path.startswith(".")
-    if is_local and not os.path.exists(path) and not has_magic(path):
-        raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder or a file")
-    try:
-        if any(os.path.isfile(os.path.join(path, name)) for name in SAVED):
-            data = datasets.load_from_disk(path)
-            data = _part(data, split, arguments)
-            return data.to_iterable_dataset() if streaming else data
-        data = _part(datasets.load_dataset(**arguments, streaming=streaming), None, arguments)
-        # Files that do not say what their columns are have to be looked into.
-        return data._resolve_features() if streaming and data.features is None else data
-    except ConfigurationError:
-        raise
-    except Exception as error:  # as many kinds as there are formats and ways to fetch them
-        raise ConfigurationError(f"{_described(arguments)} ({KEYS}): {_reason(error)}") from error
-
-
-def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
-    """The split of a data set that is wanted, or the only one."""
-    if not isinstance(data, dict):
-        if split is not None and split != str(data.split):
-            raise ConfigurationError(
-                f"split '{split}' of '{arguments['path']}' (dataset_reader.split) is not there; it "
-                f"holds {f'the split {data.split}' if data.split else 'no splits'}"
-            )
-        return data
-    if split is not None and split not in data:
-        raise not_one_of(f"the split of '{arguments['path']}' (dataset_reader.split)", split, data)
-    if split is None and len(data) != 1:
-        raise not_one_of(f"the split of '{arguments['path']}' (dataset_reader.split)", split, data)
-    return data[split] if split is not None else next(iter(data.values()))
-
-
-def _undecoded(data: Any, columns: List[str]) -> Any:
-    """Some columns of a data set, with the images as they stand in their files."""
-    datasets = _library()
-    data = data.select_columns(columns)
-    for column in columns:
-        if isinstance(data.features[column], datasets.Image):
-            data = data.cast_column(column, datasets.Image(decode=False))
-    return data
-
-
-def _paths(table: OpenTable) -> Iterator[Optional[str]]:
-    """The path of each image that is a file of its own, and `None` for the others."""
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
-    for rows in table.data.with_format("arrow").iter(batch_size=1000):
-        column = rows[table.column]
-        fields = {field.name for field in column.type} if pt.is_struct(column.type) else set()
-        embedded: List[Any] = [None] * len(column)
-        paths: List[Any] = [None] * len(column)
-        if "bytes" in fields:
-            embedded = pc.is_valid(pc.struct_field(column, "bytes")).to_pylist()
-        if "path" in fields:
-            paths = pc.struct_field(column, "path").to_pylist()
-        for has_bytes, path in zip(embedded, paths):
-            yield path if path and os.path.isabs(path) and not has_bytes else None
-
-
-def _source(value: Any, name: str) -> Union[str, bytes]:
-    """The bytes of an image or its path."""
-    if isinstance(value, dict):
-        value = value.get("path") if value.get("bytes") is None else value["bytes"]
-    if not isinstance(value, (str, bytes)):
-        raise ImageError(f"{name}: no image; the row holds {value!r}")
-    return value
-
-
-def _resolved(source: Union[str, bytes]) -> ImageSource:
-    if isinstance(source, bytes):
-        return source
-    found = image_source(source)
-    return found() if callable(found) else found
-
-
-def _sample(source: Any, value: Any, name: Callable[[Any], str]) -> Sample:
-    if isinstance(value, list):
-        return Sample(source, labels=[name(each) for each in value])
-    return Sample(source, None if value is None or value == -1 else name(value))
+def _text(value: Any) -> str:
+    text = str(value).strip()
+    if not text:
+        raise ValueError("expected a text that is not empty")
+    return text
 
 
 def _column(
@@ -363,15 +249,3 @@ def _types(features: Dict[str, Any]) -> str:
         f"{name} ({getattr(feature, 'dtype', None) or type(feature).__name__})"
         for name, feature in features.items()
     )
-
-
-def _described(arguments: Dict[str, Any]) -> str:
-    files = arguments.get("data_files")
-    name = files if isinstance(files, str) else arguments["path"] if not files else str(files)
-    split = arguments.get("split")
-    return f"'{name}'" if split is None else f"'{name}' {split}"
-
-
-def _reason(error: BaseException) -> str:
-    cause = f" ({error.__cause__})" if error.__cause__ else ""
-    return " ".join(f"{error or type(error).__name__}{cause}".split())

@@ -1,4 +1,3 @@
-from functools import partial
 from typing import (
     Any,
     Callable,
@@ -21,6 +20,7 @@ from allennlp.data.fields import LabelField, MetadataField, MultiLabelField
 from allencv.common.checks import CheckedFromParams, not_one_of
 from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform
+from allencv.data.transforms.image_transform import InTurn
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource
 
 
@@ -85,7 +85,7 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         self.color_mode = color_mode
         self.label_namespace = label_namespace
         # The fields hold this and not the reader: they are copied, and sent to other processes.
-        self._transform = partial(_in_turn, self.transforms) if self.transforms else None
+        self._transform = InTurn(self.transforms) if self.transforms else None
 
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
         """Lists what is at `file_path`, always in the same order, without decoding anything."""
@@ -129,12 +129,6 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         name = image if is_url else field.name
         fields["metadata"] = MetadataField({"image": name, **(metadata or {})})
         return Instance(fields)
-
-
-def _in_turn(transforms: List[ImageTransform], image: torch.Tensor) -> torch.Tensor:
-    for transform in transforms:
-        image = transform(image)
-    return image
 
 
 def _download(url: Any) -> str:

@@ -12,14 +12,13 @@ from allennlp.data import DatasetReader
 from PIL import Image
 
 from allencv.data import remote
+from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-from allencv.data.dataset_readers.listing import KEYS, some
+from allencv.data.dataset_readers.messages import KEYS, some
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.runtime.images import FORMATS
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 
 
 @DatasetReader.register("image_classification_directory")
@@ -175,8 +174,11 @@ def _list(folder: str) -> Tuple[List[str], List[str]]:
             for entry in file_system.ls(name, detail=True)
         ]
     else:
-        with os.scandir(folder) as entries:
-            found = [(entry.path, entry.is_dir()) for entry in entries]
+        try:
+            with os.scandir(folder) as entries:
+                found = [(entry.path, entry.is_dir()) for entry in entries]
+        except OSError as error:
+            raise ConfigurationError(f"'{folder}' ({KEYS}) cannot be read: {error}") from error
     visible = sorted(entry for entry in found if os.path.basename(entry[0])[0] != ".")
     folders = [path for path, is_folder in visible if is_folder]
     return folders, [path for path, is_folder in visible if not is_folder]
@@ -188,12 +190,21 @@ def _files(folder: str, recursive: bool) -> Tuple[List[str], List[str]]:
     if not recursive:
         return files, folders
     for subfolder in folders:
+        if os.path.islink(subfolder) and _is_in(folder, subfolder):
+            raise ConfigurationError(
+                f"'{subfolder}' ({KEYS}) is a link to a folder that it is in; expected to come to "
+                "an end"
+            )
         files += _files(subfolder, recursive)[0]
     return files, []
 
 
+def _is_in(folder: str, other: str) -> bool:
+    return Path(folder).resolve().is_relative_to(Path(other).resolve())
+
+
 def _is_image(path: str) -> bool:
-    if os.path.splitext(path)[1].lower() in SUFFIXES:
+    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
         return True
     try:
         with remote.open_file(path) as file, Image.open(file, formats=FORMATS):

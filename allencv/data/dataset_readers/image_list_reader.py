@@ -1,5 +1,7 @@
 import io
 import logging
+import os
+import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
@@ -7,19 +9,21 @@ from allennlp.data import DatasetReader
 
 from allencv.common.checks import not_one_of
 from allencv.data import remote
-from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-from allencv.data.dataset_readers.listing import Labels, Listing, chosen, read_text, some
-from allencv.data.dataset_readers.splits import ImageSplit
+from allencv.data.dataset_readers.cells import WrongCell, chosen
+from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, read_text
+from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
+from allencv.data.dataset_readers.messages import some
 
 logger = logging.getLogger(__name__)
 
 
 @DatasetReader.register("image_list")
-class ImageListReader(ImageDatasetReader):
+class ImageListReader(ListingReader):
     """
     Reads a list of images: a text with a line `path<delimiter>label` for each, as PaddleClas has
-    them. Images come in the order of the lines; empty lines are passed over. The list may be behind
-    a URL that fsspec understands, and so may the images.
+    them. Images come in the order of the lines; empty lines are passed over. The list may be
+    compressed (`list.txt.gz`, `.bz2`, `.xz`), and behind a URL that fsspec understands; so may the
+    images be.
 
     Registered as a `DatasetReader` with name "image_list".
 
@@ -28,8 +32,6 @@ class ImageListReader(ImageDatasetReader):
     delimiter : `str`, optional (default = `None`)
         What stands between the path and the label: a space, or with `multi_label` a tab. The label
         is what comes after the last one in the line, so that a path may hold spaces.
-    image_root : `str`, optional (default = `None`)
-        The folder or URL that paths are relative to; that of the list by default.
     class_map : `str`, optional (default = `None`)
         A file with a line `id name` for each class, such as `0 tench, Tinca tinca`. With it the
         labels in the list are ids, and those of the images are the names.
@@ -39,34 +41,24 @@ class ImageListReader(ImageDatasetReader):
         their ids, which are 0, 1, 2, ...; without a class map they have these numbers for names.
     labelled : `bool`, optional (default = `True`)
         If not, each line is the path of an image.
-    encoding : `str`, optional (default = `"utf-8"`)
-        Of the list and of the class map, with or without a byte order mark.
-    check_files : `bool`, optional (default = `False`)
-        Whether to see when the list is read that all images are there. Otherwise a missing one is
-        found when it is to be decoded.
-    split : `ImageSplit`, optional (default = `None`)
-        The part of the images to read.
-    transforms, color_mode, label_namespace, max_instances
-        See `ImageDatasetReader`.
+    image_root, encoding, check_files, split, transforms, color_mode, label_namespace, max_instances
+        See `ListingReader`; the encoding is that of the class map too.
 
     # Raises
 
     `ConfigurationError` with the number of the line when read, if there is no such file, no line,
-    a line without a label, a label that the class map does not have, a 0/1 list of another length,
-    or an image that stands there twice with different labels. One that stands there twice with the
+    a line without a label, a label that the class map does not have or that seems to hold a part of
+    the path, a 0/1 list of another length, or an image that stands there twice with different
+    labels. One that stands there twice with the
     same labels is taken once, with a warning.
     """
 
     def __init__(
         self,
         delimiter: Optional[str] = None,
-        image_root: Optional[str] = None,
         class_map: Optional[str] = None,
         multi_label: bool = False,
         labelled: bool = True,
-        encoding: str = "utf-8",
-        check_files: bool = False,
-        split: Optional[ImageSplit] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,16 +70,11 @@ class ImageListReader(ImageDatasetReader):
                     f"dataset_reader.{key} is {value!r} and labelled is false; expected one of them"
                 )
         self.delimiter = ("\t" if multi_label else " ") if delimiter is None else delimiter
-        self.image_root = image_root
         self.class_map = class_map
         self.multi_label = multi_label
         self.labelled = labelled
-        self.encoding = encoding
-        self.check_files = check_files
-        self.split = split
 
-    def read_samples(self, file_path: Any) -> List[Sample]:
-        path = remote.expand(file_path)
+    def read_listing(self, path: str) -> Listing:
         listing = Listing(path, self.image_root)
         to_labels = self._to_labels()
         without: List[str] = []
@@ -103,11 +90,12 @@ class ImageListReader(ImageDatasetReader):
                 without.append(f"{number} ({line!r})")
                 continue
             try:
-                listing.add(number, image, *to_labels(label.strip()))
+                labels = to_labels(label.strip())
             except ConfigurationError as error:
                 raise ConfigurationError(
                     f"{path}, line {number}: {error.message} for '{image}'"
                 ) from None
+            listing.add(number, image, *labels)
         if not count:
             raise ConfigurationError(f"{path} is empty; expected a line for each image")
         if without:
@@ -116,7 +104,7 @@ class ImageListReader(ImageDatasetReader):
                 f"expected a path, {self.delimiter!r} (dataset_reader.delimiter) and a label, or "
                 "labelled false"
             )
-        return listing.samples(self.check_files, self.split)
+        return listing
 
     def _to_labels(self) -> Callable[[str], Labels]:
         """What makes the label or the labels of an image from what its line says."""
@@ -124,12 +112,26 @@ class ImageListReader(ImageDatasetReader):
         if self.multi_label:
             return self._from_flags(names)
 
+        seen: Set[str] = set()
+
         def from_text(label: str) -> Labels:
             if names is not None and label not in names:
                 raise not_one_of("the label (dataset_reader.class_map)", label, names)
+            if label not in seen:
+                seen.add(label)
+                self._check_label(label)
             return label if names is None else names[label], None
 
         return from_text
+
+    def _check_label(self, label: str) -> None:
+        """A path with spaces in it and another delimiter after it is cut in its middle."""
+        parts = re.split(r"[\s,;|]", label)
+        if any(os.path.splitext(part)[1].lower() in IMAGE_SUFFIXES for part in parts):
+            raise ConfigurationError(
+                f"the label is {label!r}, after {self.delimiter!r} (dataset_reader.delimiter); "
+                "expected no name of a file in it,"
+            )
 
     def _from_flags(self, names: Optional[Dict[str, str]]) -> Callable[[str], Labels]:
         source = "the first line" if names is None else "dataset_reader.class_map"
@@ -157,11 +159,10 @@ class ImageListReader(ImageDatasetReader):
                     )
                 try:
                     known[text] = None, chosen(labels, flags)
-                except ValueError as error:
-                    place = error.args[0]
+                except WrongCell as wrong:
                     raise ConfigurationError(
-                        f"{flags[place]!r} for the label '{labels[place]}'; expected 0 or 1 "
-                        "(dataset_reader.multi_label)"
+                        f"{flags[wrong.place]!r} for the label '{labels[wrong.place]}'; expected "
+                        f"{wrong.expected} (dataset_reader.multi_label)"
                     ) from None
             return known[text]
 
@@ -193,6 +194,6 @@ class ImageListReader(ImageDatasetReader):
 
 def _lines(text: str) -> Iterator[Tuple[int, str]]:
     """The lines that are not empty, with their numbers."""
-    for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if line.strip():
-            yield number, line.rstrip("\r\n")
+            yield number, line.rstrip("\n")

@@ -1,16 +1,21 @@
 import logging
-import os
-from string import Formatter
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 
 from allencv.common.checks import not_one_of
-from allencv.data import remote
-from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-from allencv.data.dataset_readers.listing import Labels, Listing, chosen, is_empty, some
-from allencv.data.dataset_readers.splits import ImageSplit
+from allencv.data.dataset_readers.cells import (
+    WrongCell,
+    chosen,
+    parse_pattern,
+    to_label,
+    to_labels,
+    to_path,
+)
+from allencv.data.dataset_readers.files import suffixes
+from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
+from allencv.data.dataset_readers.messages import cut, some
 from allencv.data.dataset_readers.tables import (
     DELIMITERS,
     FORMATS,
@@ -24,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 @DatasetReader.register("image_table")
-class ImageTableReader(ImageDatasetReader):
+class ImageTableReader(ListingReader):
     """
     Reads a table with a row for each image: CSV or TSV with a header, JSON lines, or Parquet (with
-    the extra `parquet`). Images come in the order of the rows. The table may be behind a URL that
-    fsspec understands, and so may the images.
+    the extra `parquet`). Images come in the order of the rows. The table may be compressed
+    (`table.csv.gz`, `.bz2`, `.xz`), and behind a URL that fsspec understands; so may the images be.
 
     The labels are one in a column (`label_column`), several in as many columns of 0 and 1
     (`label_columns`), or several in one column (`labels_column`); without any of these the images
@@ -42,8 +47,6 @@ class ImageTableReader(ImageDatasetReader):
         The column of the paths of the images. Either this or `image_pattern` is required.
     image_pattern : `str`, optional (default = `None`)
         How a path is made from the columns of a row: `"{Id}.jpg"`.
-    image_root : `str`, optional (default = `None`)
-        The folder or URL that paths are relative to; that of the table by default.
     label_column : `str`, optional (default = `None`)
         The column of the label. None of its cells may be empty.
     label_columns : `Union[str, List[str]]`, optional (default = `None`)
@@ -61,15 +64,8 @@ class ImageTableReader(ImageDatasetReader):
         "csv", "tsv", "jsonl" or "parquet"; by default as the suffix of the table says.
     delimiter : `str`, optional (default = `None`)
         What stands between the cells: a comma in CSV and a tab in TSV by default.
-    encoding : `str`, optional (default = `"utf-8"`)
-        Of the text, with or without a byte order mark.
-    check_files : `bool`, optional (default = `False`)
-        Whether to see when the table is read that all images are there. Otherwise a missing one is
-        found when it is to be decoded.
-    split : `ImageSplit`, optional (default = `None`)
-        The part of the images to read.
-    transforms, color_mode, label_namespace, max_instances
-        See `ImageDatasetReader`.
+    image_root, encoding, check_files, split, transforms, color_mode, label_namespace, max_instances
+        See `ListingReader`.
 
     # Raises
 
@@ -83,7 +79,6 @@ class ImageTableReader(ImageDatasetReader):
         self,
         image_column: Optional[str] = None,
         image_pattern: Optional[str] = None,
-        image_root: Optional[str] = None,
         label_column: Optional[str] = None,
         label_columns: Optional[Union[str, List[str]]] = None,
         ignore_columns: Optional[List[str]] = None,
@@ -91,9 +86,6 @@ class ImageTableReader(ImageDatasetReader):
         labels_delimiter: Optional[str] = None,
         format: Optional[str] = None,
         delimiter: Optional[str] = None,
-        encoding: str = "utf-8",
-        check_files: bool = False,
-        split: Optional[ImageSplit] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -134,10 +126,9 @@ class ImageTableReader(ImageDatasetReader):
             )
         self.image_pattern = image_pattern
         self._image_columns, self._path = (
-            _pattern(image_pattern) if image_pattern else ([str(image_column)], _text)
+            parse_pattern(image_pattern) if image_pattern else ([str(image_column)], to_path)
         )
         self.image_column = image_column
-        self.image_root = image_root
         self.label_column = label_column
         self.label_columns = label_columns
         self.ignore_columns = ignore_columns or []
@@ -145,33 +136,32 @@ class ImageTableReader(ImageDatasetReader):
         self.labels_delimiter = labels_delimiter
         self.format = format
         self.delimiter = delimiter
-        self.encoding = encoding
-        self.check_files = check_files
-        self.split = split
 
-    def read_samples(self, file_path: Any) -> List[Sample]:
-        path = remote.expand(file_path)
+    def read_listing(self, path: str) -> Listing:
         table = self._open(path)
         label_columns = self._label_columns(path, table)
-        to_labels = self._to_labels(label_columns)
+        labels_of = self._labels_of(label_columns)
         wanted = [*self._image_columns, *label_columns]
         size = len(self._image_columns)
         listing = Listing(path, self.image_root, table.unit)
         number = 0
         for number, cells in table.rows(wanted):
             try:
-                listing.add(number, self._path(cells[:size]), *to_labels(cells[size:]))
-            except _Wrong as wrong:
-                place, text = wrong.args
-                key = self._image_key() if place < size else self._label_key()
+                key, first = self._image_key(), 0
+                image = self._path(cells[:size])
+                key, first = self._label_key(), size
+                labels = labels_of(cells[size:])
+            except WrongCell as wrong:
+                place = first + wrong.place
                 raise ConfigurationError(
-                    f"{path}, {table.unit} {number}: {wanted[place]} is {cells[place]!r}; expected "
-                    f"{text} (dataset_reader.{key})"
+                    f"{path}, {table.unit} {number}: {wanted[place]} is {cut(cells[place])}; "
+                    f"expected {wrong.expected} (dataset_reader.{key})"
                 ) from None
+            listing.add(number, image, *labels)
         if not number:
             raise ConfigurationError(f"{path} has no rows; expected one for each image")
         self._log_labels(path, listing, label_columns)
-        return listing.samples(self.check_files, self.split)
+        return listing
 
     def _image_key(self) -> str:
         return "image_pattern" if self.image_column is None else "image_column"
@@ -181,7 +171,7 @@ class ImageTableReader(ImageDatasetReader):
         return next((key for key in keys if getattr(self, key) is not None), "")
 
     def _open(self, path: str) -> Table:
-        suffix = os.path.splitext(path.partition("::")[0])[1].lower()
+        suffix, _ = suffixes(path)
         format = self.format or FORMATS.get(suffix)
         if format is None:
             raise ConfigurationError(
@@ -242,13 +232,12 @@ class ImageTableReader(ImageDatasetReader):
         logger.info("%s: %d columns of labels: %s", path, len(columns), ", ".join(columns))
         return columns
 
-    def _to_labels(self, columns: List[str]) -> Callable[[Sequence[Any]], Labels]:
+    def _labels_of(self, columns: List[str]) -> Callable[[Sequence[Any]], Labels]:
         """What makes the label or the labels of an image from the cells of these columns."""
-        first = len(self._image_columns)
         if self.label_column is not None:
-            return lambda cells: (_label(cells[0], first), None)
+            return lambda cells: (to_label(cells[0]), None)
         if self.labels_column is not None:
-            return lambda cells: (None, _labels(cells[0], self.labels_delimiter, first))
+            return lambda cells: (None, to_labels(cells[0], self.labels_delimiter))
         if not columns:
             return lambda cells: (None, None)
         known: Dict[Sequence[Any], Tuple[str, ...]] = {}
@@ -256,20 +245,23 @@ class ImageTableReader(ImageDatasetReader):
         def one_hot(cells: Sequence[Any]) -> Labels:
             key = tuple(map(str, cells))
             if key not in known:
-                try:
-                    known[key] = chosen(columns, key)
-                except ValueError as error:
-                    rest = "; ignore_columns leaves out what is no label"
-                    hint = rest if self.label_columns == "*" else ""
-                    raise _Wrong(first + error.args[0], f"0 or 1{hint}") from None
+                known[key] = self._chosen(columns, key)
             return None, known[key]
 
         return one_hot
 
+    def _chosen(self, columns: List[str], flags: Sequence[str]) -> Tuple[str, ...]:
+        try:
+            return chosen(columns, flags)
+        except WrongCell as wrong:
+            if self.label_columns == "*":
+                wrong.expected += "; ignore_columns leaves out what is no label"
+            raise
+
     def _log_labels(self, path: str, listing: Listing, columns: List[str]) -> None:
         if self.label_columns is None and self.labels_column is None:
             return
-        labels = [sample.labels or () for sample in listing.listed]
+        labels = [sample.labels or () for sample in listing.unique.samples]
         without = sum(not each for each in labels)
         if without:
             logger.warning("%s: %d of %d images have no label", path, without, len(labels))
@@ -277,66 +269,6 @@ class ImageTableReader(ImageDatasetReader):
         unused = [name for name in columns if name not in found]
         if unused and self.label_columns is not None:
             logger.warning("%s: no image has the labels (%d) %s", path, len(unused), some(unused))
-
-
-class _Wrong(Exception):
-    """A cell that is not what was expected: its place among those wanted, and the expectation."""
-
-
-def _text(cells: Sequence[Any]) -> str:
-    if is_empty(cells[0]) or not isinstance(cells[0], str):
-        raise _Wrong(0, "the path of an image")
-    return cells[0]
-
-
-def _label(cell: Any, place: int) -> str:
-    if is_empty(cell) or isinstance(cell, (list, dict)):
-        raise _Wrong(place, "a label")
-    return str(cell).strip()
-
-
-def _labels(cell: Any, delimiter: Optional[str], place: int) -> List[str]:
-    if isinstance(cell, str) and delimiter is None:
-        raise _Wrong(place, "a list, or text and dataset_reader.labels_delimiter")
-    if is_empty(cell):
-        return []
-    parts = cell if isinstance(cell, list) else str(cell).split(delimiter)
-    labels = ["" if is_empty(part) else str(part).strip() for part in parts]
-    if "" in labels or len(set(labels)) < len(labels):
-        raise _Wrong(place, f"different labels with {delimiter!r} between them")
-    return labels
-
-
-def _pattern(pattern: str) -> Tuple[List[str], Callable[[Sequence[Any]], str]]:
-    """The columns that a pattern names, and what makes a path from their cells."""
-    try:
-        parts = list(Formatter().parse(pattern))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"dataset_reader.image_pattern is {pattern!r}; expected a pattern: {error}"
-        ) from None
-    fields = [(name.strip(), spec or "") for _, name, spec, _ in parts if name is not None]
-    if not fields or not all(name for name, _ in fields) or any(part[3] for part in parts):
-        raise ConfigurationError(
-            f"dataset_reader.image_pattern is {pattern!r}; expected names of columns in braces, "
-            'such as "{Id}.jpg"'
-        )
-
-    def path(cells: Sequence[Any]) -> str:
-        made = []
-        for place, (cell, (_, spec)) in enumerate(zip(cells, fields)):
-            if is_empty(cell):
-                raise _Wrong(place, "a part of the path of an image")
-            try:
-                made.append(format(cell, spec))
-            except (TypeError, ValueError) as error:
-                raise _Wrong(place, f"what '{spec}' can format ({error})") from None
-        cells_left = iter(made)
-        return "".join(
-            text + ("" if name is None else next(cells_left)) for text, name, _, _ in parts
-        )
-
-    return [name for name, _ in fields], path
 
 
 def _check_delimiter(

@@ -3,15 +3,15 @@ import logging
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from typing import Dict, List, Optional, Sequence, Set
+from typing import List, Optional, Sequence, Set
 
 from allennlp.common import FromParams
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.checks import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import Sample
-from allencv.data.dataset_readers.listing import some
+from allencv.data.dataset_readers.messages import some
+from allencv.data.dataset_readers.stratification import deal, hold_out, labels_of
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +21,9 @@ BY = ("hash", "stratified")
 
 class ImageSplit(FromParams):
     """
-    Holds out a share of the images of one folder, table or list, so that it serves for training and
-    for validation. The two readers get the same split, but for its `part`.
+    Holds out some of the images of one folder, table or list, so that it serves for training and
+    for validation: a share of them, or one of the folds of a cross validation. The two readers get
+    the same split, but for its `part`.
 
     Which side an image falls on depends on its path relative to the root and on the seed alone: it
     is the same on every machine.
@@ -31,14 +32,20 @@ class ImageSplit(FromParams):
 
     part : `str`, required
         "train", or "validation" for the images that are held out.
-    fraction : `float`, optional (default = `0.2`)
-        How large the share that is held out is: between 0 and 1.
+    fraction : `float`, optional (default = `None`)
+        How large the share that is held out is: between 0 and 1. 0.2 if there are no `folds`
+        either.
+    fold : `int`, optional (default = `None`)
+        Which of the `folds` is held out; the first is 0. Each image is in exactly one of them.
+    folds : `int`, optional (default = `None`)
+        Into how many folds of about the same size the images are divided: 2 or more.
     by : `str`, optional (default = `"hash"`)
         "hash" decides on each image by itself, so that images added later move no other; the share
         is met approximately, and a class of few images may be on one side only, which is named in a
         warning. "stratified" holds out the share of each class, rounded, and of a class of two or
-        more images at least one is on each side. Of images with several labels, the rarest labels
-        come first, and the shares of the others are met as well as may be.
+        more images at least one is on each side; or it gives each fold as many images of each class
+        as the others, up to one. Of images with several labels, the rarest labels come first, and
+        the shares of the others are met as well as may be.
     seed : `int`, optional (default = `0`)
         Another seed makes another split.
     group : `str`, optional (default = `None`)
@@ -55,16 +62,20 @@ class ImageSplit(FromParams):
     def __init__(
         self,
         part: str,
-        fraction: float = 0.2,
+        fraction: Optional[float] = None,
         by: str = "hash",
         seed: int = 0,
         group: Optional[str] = None,
+        fold: Optional[int] = None,
+        folds: Optional[int] = None,
     ) -> None:
         if part not in PARTS:
             raise not_one_of("dataset_reader.split.part", part, PARTS)
         if by not in BY:
             raise not_one_of("dataset_reader.split.by", by, BY)
-        if not 0 < fraction < 1:
+        _check_folds(fraction, fold, folds)
+        self.fraction = 0.2 if fraction is None else fraction
+        if not 0 < self.fraction < 1:
             raise ConfigurationError(
                 f"dataset_reader.split.fraction is {fraction}; expected more than 0 and less than 1"
             )
@@ -75,7 +86,8 @@ class ImageSplit(FromParams):
                 f"dataset_reader.split.group is {group!r}; expected a regular expression: {error}"
             ) from None
         self.part = part
-        self.fraction = fraction
+        self.fold = fold
+        self.folds = folds
         self.by = by
         self.seed = seed
 
@@ -85,34 +97,42 @@ class ImageSplit(FromParams):
         `place` says in messages where they are from.
         """
         groups = self._groups(names, place)
-        shares = {group: self._share(group) for group in groups}
-        if self.by == "hash":
-            held_out = {group for group, share in shares.items() if share < self.fraction}
-        else:
-            held_out = _stratified(samples, groups, shares, self.fraction)
+        held_out = self._held_out(samples, groups)
         is_validation = self.part == "validation"
         chosen = [
             sample for sample, group in zip(samples, groups) if (group in held_out) == is_validation
         ]
+        fold = None if self.folds is None else f"fold {self.fold} of {self.folds}"
         if not chosen:
             raise ConfigurationError(
                 f"{place}: dataset_reader.split.part '{self.part}' holds none of the "
-                f"{len(samples)} images, with fraction {self.fraction} by {self.by} and seed "
-                f"{self.seed}; expected at least one"
+                f"{len(samples)} images, with {fold or f'fraction {self.fraction}'} by {self.by} "
+                f"and seed {self.seed}; expected at least one"
             )
-        missing = sorted(set(_counts(samples)) - set(_counts(chosen)))
+        part = f"the {self.part} part of {fold or 'the split'}"
+        missing = sorted(_labels(samples) - _labels(chosen))
         if missing:
-            logger.warning(
-                "%s: the %s part of the split has no image of %s", place, self.part, some(missing)
-            )
+            logger.warning("%s: %s has no image of %s", place, part, some(missing))
         logger.info(
-            '%s: read the %s part of a split: %d of %d images ("split": null reads all)',
+            '%s: read %s: %d of %d images ("split": null reads all)',
             place,
-            self.part,
+            part,
             len(chosen),
             len(samples),
         )
         return chosen
+
+    def _held_out(self, samples: Sequence[Sample], groups: Sequence[str]) -> Set[str]:
+        shares = {group: self._share(group) for group in groups}
+        if self.by == "stratified" and self.folds is None:
+            return hold_out(samples, groups, shares, self.fraction)
+        if self.folds is None:
+            return {group for group, share in shares.items() if share < self.fraction}
+        if self.by == "stratified":
+            fold_of = deal(samples, groups, shares, self.folds)
+        else:
+            fold_of = {group: int(share * self.folds) for group, share in shares.items()}
+        return {group for group, fold in fold_of.items() if fold == self.fold}
 
     def _groups(self, names: Sequence[str], place: str) -> List[str]:
         """For each image the name of what it stays together with."""
@@ -134,45 +154,32 @@ class ImageSplit(FromParams):
         ]
 
     def _share(self, group: str) -> float:
-        """A number between 0 and 1 that looks random, the same on every machine."""
+        """A number of [0, 1) that looks random, the same on every machine."""
         key = f"{self.seed}:{group}".encode("utf-8", "surrogateescape")
-        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
+        number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+        return (number >> 11) / 2**53  # as many bits as a float has, or it could round to 1
 
 
-def _labels(sample: Sample) -> Sequence[Optional[str]]:
-    """What a sample is counted under: `None` if it has no label."""
-    return sample.labels or (sample.label,)
+def _check_folds(fraction: Optional[float], fold: Optional[int], folds: Optional[int]) -> None:
+    if fold is None and folds is None:
+        return
+    if fold is None or folds is None:
+        raise ConfigurationError(
+            f"dataset_reader.split.fold is {fold} and folds is {folds}; expected both, such as "
+            "fold 0 of folds 5"
+        )
+    if fraction is not None:
+        raise ConfigurationError(
+            f"dataset_reader.split.fraction is {fraction} and folds is {folds}; expected one of "
+            "them"
+        )
+    if folds < 2:
+        raise ConfigurationError(f"dataset_reader.split.folds is {folds}; expected 2 or more")
+    if not 0 <= fold < folds:
+        raise ConfigurationError(
+            f"dataset_reader.split.fold is {fold}; expected 0 to {folds - 1}, as folds is {folds}"
+        )
 
 
-def _counts(samples: Sequence[Sample]) -> Dict[str, int]:
-    labels = Counter(label for sample in samples for label in _labels(sample))
-    return {label: count for label, count in labels.items() if label is not None}
-
-
-def _stratified(
-    samples: Sequence[Sample], groups: Sequence[str], shares: Dict[str, float], fraction: float
-) -> Set[str]:
-    """
-    The groups that are held out: label by label from the rarest, in the order of their shares,
-    until the label has its fraction; what of it is left then is not held out.
-    """
-    sizes: Dict[Optional[str], Dict[str, int]] = defaultdict(Counter)
-    for sample, group in zip(samples, groups):
-        for label in _labels(sample):
-            sizes[label][group] += 1
-    totals = {label: sum(of_label.values()) for label, of_label in sizes.items()}
-    is_held_out: Dict[str, bool] = {}
-    for label in sorted(sizes, key=lambda label: (totals[label], label is None, label or "")):
-        of_label, total = sizes[label], totals[label]
-        # One image at least on each side where there are two; half an image is held out.
-        target = min(max(int(fraction * total + 0.5), 1), total - 1)
-        undecided = sorted((g for g in of_label if g not in is_held_out), key=lambda g: shares[g])
-        held = sum(size for group, size in of_label.items() if is_held_out.get(group))
-        for group in undecided:
-            size = of_label[group]
-            # Nearer to the target with it than without, and something is left to train on.
-            is_held_out[group] = size <= 2 * (target - held) and held + size < total
-            held += size if is_held_out[group] else 0
-        if held == 0 and undecided and len(of_label) > 1:
-            is_held_out[min(undecided, key=lambda group: of_label[group])] = True
-    return {group for group, held_out in is_held_out.items() if held_out}
+def _labels(samples: Sequence[Sample]) -> Set[str]:
+    return {label for sample in samples for label in labels_of(sample) if label is not None}

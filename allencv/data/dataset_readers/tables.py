@@ -9,7 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tu
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.listing import read_bytes, read_text, some
+from allencv.data.dataset_readers.files import read_bytes, read_text, suffixes
+from allencv.data.dataset_readers.messages import cut, some
 
 FORMATS = {
     ".csv": "csv",
@@ -47,7 +48,7 @@ def read_csv(path: str, delimiter: str, encoding: str) -> Table:
         start = 1
         try:
             for cells in reader:
-                if cells:
+                if len(cells) > 1 or any(map(str.strip, cells)):
                     yield start, cells
                 start = reader.line_num + 1
         except csv.Error as error:
@@ -86,11 +87,11 @@ def read_json_lines(path: str, encoding: str) -> Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique)
         except ValueError as error:
             raise ConfigurationError(f"{path}, line {number}: not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise ConfigurationError(f"{path}, line {number}: {row!r}; expected a JSON object")
+            raise ConfigurationError(f"{path}, line {number}: {cut(row)}; expected a JSON object")
         numbered.append((number, row))
         columns.update(dict.fromkeys(row))
     if not numbered:
@@ -114,19 +115,36 @@ def read_parquet(path: str) -> Table:
         ) from None
     try:
         # A file on this machine is read as far as it is needed.
-        is_here = os.path.isfile(path)
+        is_here = os.path.isfile(path) and not suffixes(path)[1]
         file = parquet.ParquetFile(path if is_here else pyarrow.BufferReader(read_bytes(path)))
-    except pyarrow.ArrowInvalid as error:
-        raise ConfigurationError(f"{path}: not a Parquet file: {error}") from None
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ConfigurationError(f"{path}: not a Parquet file: {_in_a_line(error)}") from None
 
     def rows(wanted: List[str]) -> Iterator[Row]:
         number = 0
-        for batch in file.iter_batches(columns=list(dict.fromkeys(wanted))):
-            for cells in zip(*(batch.column(name).to_pylist() for name in wanted)):
-                number += 1
-                yield number, cells
+        try:
+            for batch in file.iter_batches(columns=list(dict.fromkeys(wanted))):
+                for cells in zip(*(batch.column(name).to_pylist() for name in wanted)):
+                    number += 1
+                    yield number, cells
+        except (OSError, pyarrow.ArrowException) as error:
+            raise ConfigurationError(
+                f"{path}: damaged after row {number}: {_in_a_line(error)}"
+            ) from None
 
     return Table(list(file.schema_arrow.names), rows, "row")
+
+
+def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """A JSON object, of whose keys none would be lost."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"a key stands there twice: {', '.join(key for key, _ in pairs)}")
+    return row
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _picker(places: List[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -16,7 +16,7 @@ from torchvision import datasets
 
 from allencv.common.checks import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-from allencv.data.dataset_readers.listing import KEYS
+from allencv.data.dataset_readers.messages import KEYS
 from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class DatasetImage:
         try:
             return self.dataset.data[self.index][0]
         except Exception as error:  # as many kinds as there are data sets
-            raise ImageError(f"{self}: {error}") from error
+            raise ImageError(str(error)) from error
 
     def __str__(self) -> str:
         return f"{self.dataset.name}{self.dataset.arguments}[{self.index}]"
@@ -142,6 +142,15 @@ class TorchvisionDatasetReader(ImageDatasetReader):
             names = []
         else:
             names = _class_names(dataset.data)
+        largest = max((target for target in targets if target is not None), default=-1)
+        if names and largest >= len(names):
+            logger.warning(
+                "%s names %d classes and has class %d: the labels are the numbers of the classes",
+                self.dataset,
+                len(names),
+                largest,
+            )
+            names = []
         labels = [_label(names, target) for target in targets]
         paths = _paths(dataset.data)
         if paths is not None:
@@ -275,4 +284,4 @@ def _class_names(data: Any) -> List[str]:
 def _label(names: List[str], target: Optional[int]) -> Optional[str]:
     if target is None:
         return None
-    return names[target] if target < len(names) else str(target)
+    return names[target] if names else str(target)

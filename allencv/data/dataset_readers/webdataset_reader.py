@@ -1,64 +1,23 @@
-import glob
 import json
 import logging
 import os
-import re
-import tarfile
 from collections import Counter
-from contextlib import contextmanager
 from itertools import islice
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple, Union, cast
-from urllib.error import HTTPError
-from urllib.request import urlopen
+from typing import Any, Dict, Iterator, List, Optional, Union
 
-import fsspec
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Instance
 
 from allencv.common.checks import not_one_of
+from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-from allencv.data.dataset_readers.image_folder_reader import SUFFIXES
-from allencv.data.dataset_readers.listing import KEYS
-from allencv.runtime import ImageError
+from allencv.data.dataset_readers.messages import KEYS, cut, some
+from allencv.data.dataset_readers.shards import ShardFile, find_shards, read_groups
+from allencv.data.dataset_readers.sharing import consumer
 
 logger = logging.getLogger(__name__)
 
 ON_INCOMPLETE = ("raise", "skip")
-
-BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
-"""`{000..009}`, or `{train,extra}`."""
-
-FILE_NAME = re.compile(r"(?:\./)*((?:.*/)?[^./][^./]*)\.([^/]+)")
-"""The key of a sample up to the first dot of the file's name, and the file's extension."""
-
-
-class ShardFile:
-    """A file in a shard: its bytes or, in a tar file that is here and not compressed, its place."""
-
-    def __init__(
-        self, shard: str, name: str, data: Optional[bytes] = None, start: int = 0, size: int = 0
-    ) -> None:
-        self.shard = shard
-        self.name = name
-        self.data = data
-        self.start = start
-        self.size = size
-
-    def __call__(self) -> bytes:
-        if self.data is not None:
-            return self.data
-        try:
-            with open(self.shard, "rb") as file:
-                file.seek(self.start)
-                data = file.read(self.size)
-        except OSError as error:
-            raise ImageError(f"{self}: {error.strerror or error}") from error
-        if len(data) < self.size:
-            raise ImageError(f"{self}: the shard has become shorter since it was listed")
-        return data
-
-    def __str__(self) -> str:
-        return f"{self.shard}/{self.name}"
 
 
 class IncompleteSample(ConfigurationError):
@@ -143,13 +102,17 @@ class WebDatasetReader(ImageDatasetReader):
                 f"{file_path!r} ({KEYS}); expected a path of shards, such as "
                 "'data/train-{000..009}.tar' or 'data/*.tar', or a list of paths"
             )
-        shards = [shard for pattern in patterns for shard in _shards(os.fspath(pattern))]
+        shards = [shard for pattern in patterns for shard in find_shards(os.fspath(pattern))]
         shard, times = Counter(shards).most_common(1)[0]
         if times > 1:
             raise ConfigurationError(
                 f"'{shard}' ({KEYS}) is named {times} times; expected each shard once"
             )
         return shards
+
+    def num_shards(self, file_path: Any) -> int:
+        """As how many shares `read_shard` can read without reading anything twice."""
+        return 1 if self.max_instances else len(self.shards(file_path))
 
     def read_samples(self, file_path: Any) -> Iterator[Sample]:
         return self.read_shard(file_path, 0, 1)
@@ -175,7 +138,7 @@ class WebDatasetReader(ImageDatasetReader):
 
     def _samples(self, shards: List[str]) -> Iterator[Sample]:
         for shard in shards:
-            for key, files in self._groups(shard):
+            for key, files in read_groups(shard, self._is_wanted):
                 try:
                     yield self._sample(f"sample '{key}' of '{shard}'", files)
                 except IncompleteSample as error:
@@ -184,37 +147,12 @@ class WebDatasetReader(ImageDatasetReader):
                     self.samples_skipped += 1
                     logger.warning("Left out: %s", error)
 
-    def _groups(self, shard: str) -> Iterator[Tuple[str, Dict[str, ShardFile]]]:
-        """The samples of a shard: the key of each, and its files by their extensions."""
-        key, last, files = None, None, cast(Dict[str, ShardFile], {})
-        try:
-            for found, file in _files(shard, self._is_wanted):
-                if found[1] != key:
-                    if key is not None:
-                        yield key, files
-                    key, last, files = found[1], key, {}
-                extension = found[2].lower()
-                if extension in files:
-                    raise ConfigurationError(
-                        f"sample '{key}' of '{shard}' has two files .{extension}; expected one"
-                    )
-                files[extension] = file
-        except ConfigurationError:
-            raise
-        except Exception as error:  # as many kinds as there are ways to fetch and unpack a file
-            whole = f"the last whole sample is '{last}'" if last else "no sample is whole"
-            raise ImageError(
-                f"'{shard}' is damaged or no tar file, or has been cut short ({error}); {whole}"
-            ) from error
-        if key is not None:
-            yield key, files
-
     def _is_wanted(self, extension: str) -> bool:
         return extension == self.label_key or self._is_image(extension)
 
     def _is_image(self, extension: str) -> bool:
         if self.image_keys is None:
-            return f".{extension}" in SUFFIXES
+            return f".{extension}" in IMAGE_SUFFIXES
         return extension in self.image_keys
 
     def _sample(self, name: str, files: Dict[str, ShardFile]) -> Sample:
@@ -236,7 +174,7 @@ class WebDatasetReader(ImageDatasetReader):
     def _label(self, name: str, data: bytes) -> Any:
         """What stands in the file of a label."""
         try:
-            text = data.decode()
+            text = data.decode("utf-8-sig")
             value = json.loads(text) if str(self.label_key).endswith("json") else text.strip()
         except ValueError as error:
             raise ConfigurationError(f"{name}: .{self.label_key} is damaged: {error}") from error
@@ -254,25 +192,17 @@ class WebDatasetReader(ImageDatasetReader):
     def _class(self, name: str, label: Any) -> str:
         if not isinstance(label, (str, int)) or isinstance(label, bool) or label == "":
             raise ConfigurationError(
-                f"{name} has the label {label!r} in .{self.label_key}; expected a text or a number"
+                f"{name} has the label {cut(label)} in .{self.label_key}; expected a text or a "
+                "number"
             )
         if not self.classes:
             return str(label)
         if str(label) not in self.classes:
             raise ConfigurationError(
                 f"{name} has the label '{label}', which is none of dataset_reader.classes: "
-                f"{', '.join(list(self.classes)[:10])}"
-                f"{', ...' if len(self.classes) > 10 else ''}"
+                f"{some(list(self.classes))}"
             )
         return self.classes[str(label)]
-
-
-def consumer(reader: DatasetReader) -> Tuple[int, int]:
-    """The number of this process among those that AllenNLP has read, and how many these are."""
-    ranks, workers = reader.get_distributed_info(), reader.get_worker_info()
-    rank, world_size = (ranks.global_rank, ranks.world_size) if ranks else (0, 1)
-    worker, num_workers = (workers.id, workers.num_workers) if workers else (0, 1)
-    return rank + world_size * worker, world_size * num_workers
 
 
 def _extension(key: str) -> str:
@@ -284,118 +214,3 @@ def _incomplete(what: str) -> IncompleteSample:
         f"{what} (dataset_reader.image_keys and label_key); the files of a sample have one name up "
         "to the first dot, and stand side by side, as tar --sort=name puts them"
     )
-
-
-# Where the shards are.
-
-
-def _shards(pattern: str) -> List[str]:
-    if os.path.isfile(pattern):
-        return [pattern]
-    if os.path.isdir(pattern):
-        expected = os.path.join(pattern, "*.tar")
-        raise ConfigurationError(f"'{pattern}' ({KEYS}) is a folder; expected '{expected}'")
-    shards = [shard for path in _in_braces(pattern) for shard in _matches(path)]
-    missing = [shard for shard in shards if "://" not in shard and not os.path.isfile(shard)]
-    if missing or not shards:
-        folder = os.path.dirname(missing[0] if missing else pattern) or "."
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        holds = f"; '{folder}' holds {', '.join(names[:10]) or 'nothing'}" if not missing else ""
-        what = f"'{missing[0]}'" if missing else "a shard"
-        raise ConfigurationError(f"{what} of '{pattern}' ({KEYS}) is not there{holds}")
-    return shards
-
-
-def _in_braces(pattern: str) -> List[str]:
-    """What a shell makes of the braces of a pattern."""
-    found = BRACES.search(pattern)
-    if found is None:
-        return [pattern]
-    first, last, words = found.groups()
-    if words is not None:
-        each = words.split(",")
-    else:
-        each = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-    before, after = pattern[: found.start()], pattern[found.end() :]
-    return [path for one in each for path in _in_braces(before + one + after)]
-
-
-def _matches(path: str) -> List[str]:
-    if "://" not in path:
-        path = os.path.expanduser(path)
-        return sorted(glob.glob(path)) if _is_glob(path) else [path]
-    if not _is_glob(path):
-        return [path]
-    with _remote(path):
-        files, inside = fsspec.core.url_to_fs(path)
-        return [files.unstrip_protocol(name) for name in sorted(files.glob(inside))]
-
-
-def _is_glob(path: str) -> bool:
-    return glob.has_magic(path) and not os.path.isfile(path)
-
-
-# What is in them.
-
-
-def _files(
-    shard: str, is_wanted: Callable[[str], bool]
-) -> Iterator[Tuple["re.Match[str]", ShardFile]]:
-    """The files of a shard, with what `FILE_NAME` finds in their names. Reads the wanted alone."""
-    is_remote = "://" in shard
-    with _open(shard) as file:
-        # Other tar files than POSIX's and GNU's, and compressed ones, have none at this place.
-        is_plain = not is_remote and file.read(512)[257:262] == b"ustar"
-        if not is_remote:
-            file.seek(0)
-        mode = "r:" if is_plain else "r|*"
-        with tarfile.open(fileobj=file, mode=mode, tarinfo=_Header) as tar:  # type: ignore[call-overload]
-            for member in iter(tar.next, None):
-                tar.members = []  # else it remembers them all
-                found = FILE_NAME.fullmatch(member.name)
-                if found is None or not member.isfile():
-                    continue
-                if is_plain:
-                    place = member.offset_data, member.size
-                    yield found, ShardFile(shard, member.name, None, *place)
-                else:
-                    read = is_wanted(found[2].lower())
-                    data = tar.extractfile(member).read() if read else b""
-                    yield found, ShardFile(shard, member.name, data)
-
-
-def _open(shard: str) -> BinaryIO:
-    if "://" not in shard:
-        return open(shard, "rb")
-    with _remote(shard):
-        if shard.startswith(("http://", "https://")):
-            # fsspec asks for it in parts, which many servers do not give.
-            return cast(BinaryIO, urlopen(shard, timeout=60))
-        return cast(BinaryIO, fsspec.open(shard, "rb").open())
-
-
-@contextmanager
-def _remote(path: str) -> Iterator[None]:
-    """Says what is wrong where a remote file cannot be opened."""
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigurationError(f"'{path}' ({KEYS}) needs one package more: {error}") from error
-    except (ValueError, FileNotFoundError, HTTPError) as error:
-        raise ConfigurationError(f"'{path}' ({KEYS}): {error}") from error
-
-
-class _Header(tarfile.TarInfo):
-    """
-    Reads the headers of a tar file. tarfile takes a file that ends or has been damaged between two
-    members for a whole one; this insists on the mark at its end.
-    """
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from error

@@ -155,6 +155,39 @@ def test_wrong_paths(reader: DatasetReader, path: Any, message: str) -> None:
         list(reader.read(path))
 
 
+def test_the_error_of_a_reader_is_that_of_the_concat_reader(
+    reader: DatasetReader, paths: dict
+) -> None:
+    Path(paths["posters"]).write_text("file;label\nx/000.jpg;cat\n")
+    with pytest.raises(ConfigurationError, match=r"t.csv: the header is .*expected delimiter ';'"):
+        list(reader.read(paths))
+    with pytest.raises(ConfigurationError, match=r"'nowhere' .* is not there"):
+        list(reader.read({**paths, "pets": "nowhere"}))
+    with pytest.raises(ConfigurationError, match=r"the path is \['a'\]; expected the text of a pa"):
+        list(reader.read({**paths, "pets": ["a"]}))
+
+
+def test_readers_with_their_own_splits(paths: dict) -> None:
+    config = deepcopy(CONFIG)
+    found = []
+    for part in ("train", "validation"):
+        for each in config["readers"].values():
+            each["split"] = {"part": part, "by": "stratified", "fold": 0, "folds": 3}
+        reader = DatasetReader.from_params(Params(deepcopy(config)))
+        found.append(listed(reader.read(paths)))
+    assert sorted(found[0] + found[1]) == sorted(NAMES)
+    assert {name for _, _, name in found[1]} == {"pets", "posters"}
+
+
+def test_images_that_two_readers_read(paths: dict) -> None:
+    """Each data set has its own; `allencv check-data` finds copies in all."""
+    readers: Any = {name: ImageFolderReader() for name in ("a", "b")}
+    both = {"a": paths["pets"], "b": paths["pets"]}
+    assert [name for _, _, name in listed(ConcatReader(readers).read(both))] == ["a"] * 3 + [
+        "b"
+    ] * 3
+
+
 @pytest.mark.parametrize(
     ("readers", "message"),
     [

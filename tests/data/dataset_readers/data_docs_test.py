@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -9,10 +10,14 @@ from typing import Any, Dict, Iterator, List
 import _jsonnet
 import fsspec
 import pytest
+from allennlp.commands.train import train_model
 from allennlp.common import Params
-from allennlp.data import DatasetReader
+from allennlp.data import DataLoader, DatasetReader
 
-from tests.conftest import ROOT, write_images
+import allencv.plugin  # noqa: F401
+from allencv.data.class_weightings import ClassWeighting
+from tests.conftest import ROOT, Run, write_images
+from tests.experiments import experiment
 
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 OURS = ("image_folder", "image_table", "image_list", "concat")
@@ -74,14 +79,50 @@ def test_the_configs_read_what_the_page_says(data: Path) -> None:
         flowers,
         [(flowers[1],)],
         ["cat"] * 4 + ["dog"] * 3,
+        ["cat"] * 3 + ["dog"] * 3,
         flowers + ["cat"] * 5 + ["dog"] * 4,
         [None],
     ]
 
 
-def test_both_sides_of_the_split(data: Path) -> None:
-    (config,) = [config for config in configs() if "validation_dataset_reader" in config]
-    train = read(config)
-    held_out = read({**config, "dataset_reader": config["validation_dataset_reader"]})
-    assert sorted(train + held_out) == ["cat"] * 5 + ["dog"] * 4
-    assert sorted(held_out) == ["cat", "dog"]
+def test_both_sides_of_the_split_and_of_the_fold(data: Path) -> None:
+    expected = (["cat", "dog"], ["cat", "cat", "dog"])
+    pairs = [config for config in configs() if "validation_dataset_reader" in config]
+    for config, validation in zip(pairs, expected, strict=True):
+        train = read(config)
+        held_out = read({**config, "dataset_reader": config["validation_dataset_reader"]})
+        assert sorted(train + held_out) == ["cat"] * 5 + ["dog"] * 4
+        assert sorted(held_out) == validation
+
+
+def test_class_weightings(data: Path) -> None:
+    """Those of the table, and that of the config, in a loader of the folder of the page."""
+    texts = re.findall(r"^\| `(\{ type: .*?)` \| .* \|$", PAGE, re.MULTILINE)
+    assert len(texts) == len(ClassWeighting.list_available())
+    (config,) = [text for text in blocks("jsonnet") if "class_weighting" in text]
+    params = json.loads(_jsonnet.evaluate_snippet("docs/data.md", config))["data_loader"]
+    reader = DatasetReader.from_params(Params({"type": "image_folder"}))
+    for text in texts:
+        weighting = json.loads(_jsonnet.evaluate_snippet("docs/data.md", text))
+        ClassWeighting.from_params(Params(weighting))({"cat": 5, "dog": 4})
+    loader = DataLoader.from_params(Params(params), reader=reader, data_path="pets/train")
+    assert loader.labels() == {"cat": 5, "dog": 4}
+
+
+def test_the_model_of_a_split_is_evaluated_on_all_images(data: Path, run: Run) -> None:
+    """The command of the page, after a training with the reader of the page."""
+    write_images(data / "pets" / "test", {"cat": 3, "dog": 4}, size=16, seed=1)
+    (config, _) = [config for config in configs() if "validation_dataset_reader" in config]
+    resize = [{"type": "resize", "size": [16, 16]}]
+    changed = {
+        f"{key}__{name}": value
+        for key in ("dataset_reader", "validation_dataset_reader")
+        for name, value in (("split", config[key]["split"]), ("transforms", resize))
+    }
+    params = experiment(data, **changed, trainer__num_epochs=1)
+    params["train_data_path"] = params["validation_data_path"] = config["train_data_path"]
+    train_model(Params(params), str(data / "runs" / "pets"))
+    shutil.copy(ROOT / ".allennlp_plugins", data)
+    (command,) = [text for text in blocks("bash") if "evaluate" in text]
+    # The loader counts the images of each class in the log.
+    assert "7 images in pets/test: cat 3, dog 4" in run(*shlex.split(command), cwd=data).stderr

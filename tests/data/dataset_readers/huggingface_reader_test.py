@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from PIL import Image
 
 from allencv.data import ImageDataLoader
 from allencv.data.dataset_readers import HuggingFaceReader
-from allencv.data.dataset_readers import huggingface_reader as module
+from allencv.data.dataset_readers import huggingface_data as module
 from allencv.runtime import ImageError
 from tests.conftest import ROOT, write_images
 
@@ -313,10 +314,10 @@ def test_an_instance_sent_to_another_process_opens_its_data_set_once(
     module._open.cache_clear()
     instances = read(tmp_path / "saved")
     loaded: List[Dict[str, Any]] = []
-    load = module._load
+    load = module.load
     monkeypatch.setattr(
         module,
-        "_load",
+        "load",
         lambda arguments, streaming: [loaded.append(arguments), load(arguments, streaming)][1],
     )
     sent = [pickle.dumps(instance) for instance in instances]
@@ -418,6 +419,107 @@ def test_an_image_that_is_missing(streaming: bool, tmp_path: Path) -> None:
         first["image"].as_tensor({})
     with pytest.raises(ImageError, match=f"{tmp_path}/none.png: No such file"):
         second["image"].as_tensor({})
+
+
+@streaming
+def test_bad_labels(streaming: bool, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def error(label: Any) -> str:
+        data = {"image": [encoded(0)] * 2, "label": ["cat", label]}
+        pq.write_table(pa.table(data), tmp_path / "a.parquet")
+        with pytest.raises(ConfigurationError) as error:
+            read(
+                tmp_path / "a.parquet",
+                image_column="image",
+                label_column="label",
+                streaming=streaming,
+            )
+        return str(error.value)
+
+    place = f"'{tmp_path}/a.parquet'[1]: the label is"
+    assert error(" ") == (
+        f"{place} ' ' (dataset_reader.label_column): expected a text that is not empty"
+    )
+    # A class of which there is no name.
+    table([0, 1]).to_parquet(tmp_path / "b.parquet")
+    content = pq.read_table(tmp_path / "b.parquet")
+    wrong = content.set_column(1, content.schema.field(1), pa.array([0, 5]))
+    pq.write_table(wrong, tmp_path / "b.parquet")
+    with pytest.raises(ConfigurationError, match=r"b.parquet'\[1\]: the label is 5 .*: Invalid "):
+        read(tmp_path / "b.parquet", streaming=streaming)
+
+
+@streaming
+def test_space_around_a_label(streaming: bool, tmp_path: Path) -> None:
+    data = table([1, 2], text=(datasets.Value("string"), [" big cat ", "Größe"]))
+    data.to_parquet(tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet", label_column="text", streaming=streaming)
+    assert labels(found) == ["big cat", "Größe"]
+
+
+def test_a_file_that_stands_there_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "1.png").write_bytes(encoded(1))
+    path = str(tmp_path / "1.png")
+    arguments: Any = {"image_column": "path", "label_column": "label"}
+
+    def write(labels: List[str]) -> Path:
+        rows = {"path": [path, path], "label": labels}
+        file = tmp_path / f"{labels[1]}.parquet"
+        pq.write_table(pa.table(rows), file)
+        return file
+
+    (instance,) = read(write(["x", "x"]), **arguments)
+    assert instance["image"].source == path
+    assert f"are taken once (1): '{path}' in rows 0 and 1" in caplog.text
+    with pytest.raises(
+        ConfigurationError, match=r"different labels \(1\): .*rows 0 and 1 \(x and y"
+    ):
+        read(write(["x", "y"]), **arguments)
+
+
+def test_an_empty_data_set(tmp_path: Path) -> None:
+    table([]).save_to_disk(tmp_path / "saved", num_shards=1)
+    with pytest.raises(
+        ConfigurationError, match=r"saved' \(train_data.*\) has no rows; expected o"
+    ):
+        read(tmp_path / "saved")
+
+
+@streaming
+def test_hidden_and_other_files_in_a_folder_of_images(streaming: bool, tmp_path: Path) -> None:
+    write_images(tmp_path / "pets", {"cat": 1, "dog": 1})
+    write_images(tmp_path / "pets", {"dog": 2}, suffix=".JPG")
+    for name in ("cat/.DS_Store", "cat/Thumbs.db", "cat/._000.jpg", ".x/1.jpg"):
+        (tmp_path / "pets" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "pets" / name).write_bytes(b"text")
+    assert labels(read(tmp_path / "pets", streaming=streaming)) == ["cat", "dog", "dog", "dog"]
+
+
+@streaming
+def test_a_file_of_a_metadata_table_that_is_missing(streaming: bool, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(encoded(1))
+    (tmp_path / "metadata.csv").write_text("file_name,l\n1.png,cat\n2.png,dog\n")
+    first, second = read(tmp_path, label_column="l", streaming=streaming)
+    assert number(first) == 1
+    with pytest.raises(ImageError, match=r"/2.png: No such file"):
+        second["image"].as_tensor({})
+
+
+@pytest.mark.parametrize("url", ["memory://hf/a.parquet", "file://ROOT/a.parquet"])
+@streaming
+def test_a_file_behind_a_url(
+    url: str, streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # these are on no network
+    url = url.replace("ROOT", str(tmp_path))
+    table([3, 4]).to_parquet(tmp_path / "a.parquet")
+    fsspec.filesystem("memory").pipe("/hf/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    assert numbers(read(url, streaming=streaming)) == [3, 4]
 
 
 def test_a_stream_that_breaks(files: Path) -> None:

@@ -131,6 +131,60 @@ def test_names_in_any_language(tmp_path: Path) -> None:
         assert instance["image"].as_tensor({}).shape == (3, 16, 16)
 
 
+def test_names_that_cannot_be_printed_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "cat/1.jpg")
+    (tmp_path / "cat" / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"text")
+    assert read(tmp_path) == [("cat/1.jpg", "cat")]
+    assert caplog.messages[0].encode().endswith(rb"not used (1): cat/caf\udce9.txt")
+
+
+def test_numbers_and_look_alikes_are_classes_of_their_own(tmp_path: Path) -> None:
+    """Labels are the names of the folders, letter for letter, in sorted order."""
+    composed, decomposed = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
+    folders = ["10", "9", "Cat", composed, decomposed, "cat"]
+    make(tmp_path, *(f"{name}/1.JPG" for name in folders))
+    assert [label for _, label in read(tmp_path)] == sorted(folders)
+
+
+def test_what_macos_and_windows_leave_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "cat/1.jpg")
+    make(tmp_path, ".DS_Store", "cat/._1.jpg", "__MACOSX/cat/._1.jpg", content=b"\0\5\x16\7")
+    make(tmp_path, "cat/desktop.ini", "Thumbs.db", content=b"text")
+    assert read(tmp_path, recursive=True) == [("cat/1.jpg", "cat")]
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "files beside the class folders are not used (1): Thumbs.db",
+        "files that are no images are not used (1): cat/desktop.ini",
+        "class folders without an image are not used (1): __MACOSX",
+    ]
+
+
+def test_a_link_to_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "cat/1.jpg")
+    (tmp_path / "cat" / "2.jpg").symlink_to("nowhere")
+    (tmp_path / "cat" / "3").symlink_to("nowhere")
+    _, instance = ImageFolderReader().read(tmp_path)
+    assert caplog.messages == [f"{tmp_path}: files that are no images are not used (1): cat/3"]
+    with pytest.raises(ImageError, match=r"cat/2.jpg: No such file"):
+        instance["image"].as_tensor({})
+
+
+def test_a_circle_of_links(tmp_path: Path) -> None:
+    make(tmp_path, "cat/a/1.jpg")
+    (tmp_path / "cat" / "a" / "again").symlink_to(tmp_path / "cat")
+    with pytest.raises(
+        ConfigurationError, match=r"cat/a/again' .* is a link to a folder that it is"
+    ):
+        read(tmp_path, recursive=True)
+    (tmp_path / "cat" / "a" / "again").unlink()
+    (tmp_path / "cat" / "self").symlink_to("self")
+    with pytest.raises(ConfigurationError, match=r"cat' .* cannot be read: .*symbolic links"):
+        read(tmp_path)
+
+
 def test_links_are_followed(tmp_path: Path) -> None:
     make(tmp_path / "data", "cat/1.jpg")
     make(tmp_path / "elsewhere", "1.jpg")
@@ -307,6 +361,12 @@ def test_a_folder_behind_a_url(
         ImageFolderReader().read_samples(f"{url}/x")
     with pytest.raises(ConfigurationError, match="'nosuch://x' .* cannot be read"):
         ImageFolderReader().read_samples("nosuch://x")
+
+
+@pytest.mark.parametrize("path", [None, 3, {"cat": "a"}, ["a", "b"]])
+def test_what_is_no_path(path: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"the path is .*; expected the text of a path or"):
+        ImageFolderReader().read_samples(path)
 
 
 @pytest.mark.parametrize("patterns", ["*.jpg", []])

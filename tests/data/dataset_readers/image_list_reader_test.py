@@ -1,3 +1,4 @@
+import gzip
 import logging
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -17,10 +18,15 @@ def root(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def read(root: str, text: Any, **arguments: Any) -> List[Tuple[str, Any]]:
-    """The paths relative to the root, and the label or the labels of each."""
+def write_list(root: str, text: Any) -> Path:
     path = Path(root) / "list.txt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def read(root: str, text: Any, **arguments: Any) -> List[Tuple[str, Any]]:
+    """The paths relative to the root, and the label or the labels of each."""
+    path = write_list(root, text)
     return [
         (str(image).removeprefix(f"{root}/"), label if labels is None else labels)
         for image, label, labels, _ in ImageListReader(**arguments).read_samples(path)
@@ -58,6 +64,41 @@ def test_labels_as_they_stand(root: str) -> None:
     assert read(root, "ä.jpg ö".encode("latin-1"), encoding="latin-1") == [("ä.jpg", "ö")]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n  \n"])
+def test_line_ends(root: str, end: str) -> None:
+    text = f"a.JPG x{end}b c.jpg y{end}{end}"
+    assert read(root, text) == [("a.JPG", "x"), ("b c.jpg", "y")]
+
+
+def test_encodings(root: str) -> None:
+    text = "Gr\u00f6\u00dfe.jpg a\nGro\u0308\u00dfe.jpg b\n"
+    expected = [("Gr\u00f6\u00dfe.jpg", "a"), ("Gro\u0308\u00dfe.jpg", "b")]
+    assert read(root, text.encode("utf-8-sig")) == expected
+    assert read(root, text.encode("utf-16"), encoding="utf-16") == expected
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+def test_compressed_lists(root: str, suffix: str) -> None:
+    with fsspec.open(f"{root}/list.txt{suffix}", "wb", compression="infer") as file:
+        file.write(b"0 cat\n")
+    reader = ImageListReader(class_map=f"{root}/list.txt{suffix}")
+    ((image, label, _, _),) = reader.read_samples(write_list(root, "a.jpg 0\n"))
+    assert (image, label) == (f"{root}/a.jpg", "cat")
+    ((image, label, _, _),) = ImageListReader().read_samples(f"{root}/list.txt{suffix}")
+    assert (image, label) == (f"{root}/0", "cat")
+
+
+def test_absolute_paths(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = f"{root}/a.jpg x\n/b.jpg y\na.jpg x\n"
+    assert read(root, text) == [("a.jpg", "x"), ("/b.jpg", "y")]
+    assert "are taken once (1): 'a.jpg' in lines 1 and 3" in caplog.text
+
+
+def test_names_with_backslashes(root: str) -> None:
+    (Path(root) / "a\\b.jpg").touch()
+    assert read(root, "a\\b.jpg x\nc\\d.jpg x\n") == [("a\\b.jpg", "x"), ("c\\d.jpg", "x")]
+
+
 def test_several_labels(root: str) -> None:
     text = "a b.jpg\t0,1,1\nc.jpg\t0,0,0\n"
     assert read(root, text, multi_label=True) == [("a b.jpg", ("1", "2")), ("c.jpg", ())]
@@ -70,6 +111,7 @@ def test_several_labels(root: str) -> None:
 
 
 def test_no_labels(root: str) -> None:
+    (Path(root) / " b c.jpg").touch()
     assert read(root, "a.jpg\r\n b c.jpg\n\n", labelled=False) == [
         ("a.jpg", None),
         (" b c.jpg", None),
@@ -128,6 +170,24 @@ def test_split(root: str) -> None:
             {},
             "list.txt: the same image with different labels (1): 'a.jpg' in lines 1 and 4 (0 and "
             "1); expected each image once",
+        ),
+        (
+            "a.jpg 0\nmy photo.jpg\t1\n",
+            {},
+            "list.txt, line 2: the label is 'photo.jpg\\t1', after ' ' (dataset_reader.delimiter); "
+            "expected no name of a file in it, for 'my'",
+        ),
+        (
+            "my photo.JPG,1\n",
+            {},
+            "list.txt, line 1: the label is 'photo.JPG,1', after ' ' (dataset_reader.delimiter); "
+            "expected no name of a file in it, for 'my'",
+        ),
+        (
+            "a.jpg 0\ncat\\b.jpg 0\n",
+            {},
+            "list.txt, line 2: 'cat\\b.jpg' is not there; expected a path with '/' and no "
+            "backslash between folders, and no space around it",
         ),
         (
             "a.jpg 0\nb.jpg 7\n",
@@ -209,6 +269,13 @@ def test_bad_paths(root: str) -> None:
         ImageListReader().read_samples("x.txt")
     with pytest.raises(ConfigurationError, match=r"'x.txt' \(dataset_reader.class_map\) is not th"):
         read(root, "a.jpg 0", class_map="x.txt")
+    with pytest.raises(ConfigurationError, match=r"the path is \['a'\]; expected the text of a pa"):
+        ImageListReader().read_samples(["a"])
+    (Path(root) / "cut.txt.gz").write_bytes(gzip.compress(b"a.jpg 0" * 99)[:-5])
+    with pytest.raises(
+        ConfigurationError, match=r"cut.txt.gz' .* cannot be read \(Compressed file"
+    ):
+        ImageListReader().read_samples(f"{root}/cut.txt.gz")
 
 
 @pytest.mark.parametrize(

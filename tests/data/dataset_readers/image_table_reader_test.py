@@ -1,9 +1,16 @@
+import bz2
+import functools
+import gzip
+import http.server
 import json
 import logging
+import lzma
 import sys
+import threading
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
+import cached_path
 import fsspec
 import numpy as np
 import pytest
@@ -151,6 +158,12 @@ def test_a_pattern_of_several_columns(root: str) -> None:
         ("a.jsonl", '{"f": "a,b.jpg", "l": "cat", "x": 1}\n\n', {}),
         ("a.csv", '\ufeff\r\n"f", l \r\n"a,b.jpg",cat\r\n\r\n', {}),
         ("a.csv", 'f,l\n"a,b.jpg",cat\n'.encode("utf-16"), {"encoding": "utf-16"}),
+        ("a.csv", 'f,l\r"a,b.jpg",cat\r', {}),
+        ("a.csv", 'f,l\n"a,b.jpg",cat\n\n  \n\t\n', {}),
+        ("a.csv.gz", gzip.compress(b'f,l\n"a,b.jpg",cat\n'), {}),
+        ("a.tsv.bz2", bz2.compress(b"f\tl\na,b.jpg\tcat\n"), {}),
+        ("a.JSONL.XZ", lzma.compress(b'{"f": "a,b.jpg", "l": "cat"}'), {}),
+        ("a.gz", gzip.compress(b'f,l\n"a,b.jpg",cat\n'), {"format": "csv"}),
     ],
 )
 def test_formats(root: str, name: str, content: Any, arguments: Any) -> None:
@@ -159,7 +172,7 @@ def test_formats(root: str, name: str, content: Any, arguments: Any) -> None:
 
 def test_other_encodings(root: str) -> None:
     text = "f,l\nGröße.jpg,Übergröße\n"
-    expected = [("Größe.jpg", "Übergröße", None)]
+    expected: Listed = [("Größe.jpg", "Übergröße", None)]
     assert read(root, text, label_column="l") == expected
     assert read(root, text.encode("latin-1"), label_column="l", encoding="latin-1") == expected
 
@@ -200,9 +213,35 @@ def test_parquet(root: str) -> None:
     assert labels(labels_column="z") == [[], ["p"], ["p", "q"]]
     with pytest.raises(ConfigurationError, match="a.parquet, row 2: l is None; expected a label"):
         labels(label_column="l")
+    content = Path(path).read_bytes()
     assert "a.parquet: not a Parquet file: " in error_of(root, "f,l\n", "a.parquet")
+    assert "cut.parquet: not a Parquet file: " in error_of(root, content[:-30], "cut.parquet")
+    damaged = content[:10] + b"?" * 30 + content[40:]
+    assert error_of(root, damaged, "b.parquet").startswith("b.parquet: damaged after row 0: ")
+    parquet.write_table(pyarrow.table(columns).slice(0, 0), path)
+    empty = Path(path).read_bytes()
+    assert error_of(root, empty, "a.parquet") == (
+        "a.parquet has no rows; expected one for each image"
+    )
+    assert len(read(root, gzip.compress(content), "a.parquet.gz")) == 3
     with pytest.raises(ConfigurationError, match="'nothing.parquet' .* is not there"):
         ImageTableReader(image_column="f").read_samples("nothing.parquet")
+
+
+def test_parquet_with_the_bytes_of_images(root: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    bytes_ = b"\xff\xd8" + bytes(10_000)
+    for images in ([bytes_], [{"bytes": bytes_, "path": "a.jpg"}]):
+        parquet.write_table(pyarrow.table({"f": images}), f"{root}/a.parquet")
+        with pytest.raises(ConfigurationError) as error:
+            ImageTableReader(image_column="f").read_samples(f"{root}/a.parquet")
+        assert len(str(error.value)) < 400
+        assert str(error.value).endswith(
+            'expected the path of an image (the reader "huggingface" takes their bytes) '
+            "(dataset_reader.image_column)"
+        )
 
 
 def test_without_pyarrow(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +262,37 @@ def test_image_root(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "/b.jpg",
         RemoteImage("memory://c.jpg"),
     ]
+
+
+@pytest.fixture
+def web(root: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> Iterator[str]:
+    """The URL of a server of the files in the root."""
+    monkeypatch.setattr(cached_path.common, "CACHE_DIRECTORY", tmp_path_factory.mktemp("cache"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=root)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_table_behind_http(root: str, web: str) -> None:
+    write(root, gzip.compress(b"f\nx/a.png\nb.png\n"), "t.csv.gz")
+    (Path(root) / "x").mkdir()
+    Image.fromarray(np.full((2, 3, 3), 7, np.uint8)).save(f"{root}/x/a.png", "PNG")
+    first, second = ImageTableReader(image_column="f").read(f"{web}/t.csv.gz")
+    assert first["metadata"].metadata == {"image": f"{web}/x/a.png"}
+    assert first["image"].as_tensor({}).shape == (3, 2, 3)
+    with pytest.raises(ImageError, match=f"^{web}/b.png: cannot be fetched "):
+        second["image"].as_tensor({})
+    with pytest.raises(ConfigurationError, match=r"no.csv' \(train_data_path.* is not there"):
+        ImageTableReader(image_column="f").read_samples(f"{web}/no.csv")
+
+
+def test_a_table_by_a_file_url(root: str) -> None:
+    write(root, "f\na.jpg\n")
+    (sample,) = ImageTableReader(image_column="f").read_samples(f"file://{root}/table.csv")
+    assert sample.image == RemoteImage(f"file://{root}/a.jpg")
 
 
 def test_a_remote_table_and_its_images(root: str) -> None:
@@ -283,8 +353,37 @@ def test_images_that_are_listed_again(root: str, caplog: pytest.LogCaptureFixtur
     assert found == [("a.jpg", None, ["x", "y"]), ("b.jpg", None, ["x"])]
     assert caplog.messages[-2] == (
         f"{root}/table.csv: images that are listed again are taken once (2): 'a.jpg' in lines 2 "
-        "and 5, './b.jpg' in lines 3 and 6"
+        "and 5, 'b.jpg' in lines 3 and 6"
     )
+
+
+def test_an_absolute_and_a_relative_path_of_one_image(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = f"f,l\na.jpg,x\n{root}/a.jpg,x\n"
+    assert read(root, text, label_column="l") == [("a.jpg", "x", None)]
+    assert "are taken once (1): 'a.jpg' in lines 2 and 3" in caplog.text
+    text = f"f,l\n{root}/y/../a.jpg,x\na.jpg,y\n"
+    assert "(1): 'a.jpg' in lines 2 and 3 (x and y)" in error_of(root, text, label_column="l")
+
+
+def test_paths_of_windows(root: str) -> None:
+    for path in ("cat\\1.jpg", "C:\\pets\\1.jpg"):
+        assert error_of(root, f"f\n1.jpg\n{path}\n") == (
+            f"table.csv, line 3: '{path}' is not there; expected a path with '/' and no backslash "
+            "between folders, and no space around it"
+        )
+
+
+def test_space_around_a_path(root: str) -> None:
+    assert error_of(root, "l,f\nx, 1.jpg\n").startswith("table.csv, line 2: ' 1.jpg' is not the")
+    (Path(root) / " 1.jpg").touch()
+    assert read(root, "l,f\nx, 1.jpg\n") == [(" 1.jpg", None, None)]
+
+
+def test_one_class_and_labels_of_several_words(root: str) -> None:
+    text = 'f,l\na.jpg, big  cat \nb.jpg,"big  cat"\n'
+    assert {label for _, label, _ in read(root, text, label_column="l")} == {"big  cat"}
 
 
 def test_images_with_different_labels(root: str) -> None:
@@ -352,6 +451,23 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
             ONE,
             "table.csv, line 3: 3 cells; expected 2, as in the header (dataset_reader.delimiter is "
             "',')",
+        ),
+        (
+            "f,l\na.jpg,cat\n,,\n",
+            ONE,
+            "table.csv, line 3: 3 cells; expected 2, as in the header (dataset_reader.delimiter is "
+            "',')",
+        ),
+        (
+            "a.jpg,cat\nb.jpg,dog\n",
+            ONE,
+            "table.csv: dataset_reader.image_column is 'f'; expected one of a.jpg, cat",
+        ),
+        (
+            f"f,y\na,{'x' * 500}\n",
+            STAR,
+            f"table.csv, line 2: y is '{'x' * 37}...{'x' * 38}'; expected 0 or 1; ignore_columns "
+            "leaves out what is no label (dataset_reader.label_columns)",
         ),
         ('f,l\na,"b\nc,d\n', ONE, "table.csv, line 2: unexpected end of data"),
         ('f,l\na,b\n"c"x,d\n', ONE, "table.csv, line 3: ',' expected after '\"'"),
@@ -457,6 +573,13 @@ def test_bad_tables(root: str, content: Any, arguments: Any, message: str) -> No
         ('{"f": "a", "l": ["x"]}', ONE, "a.jsonl, line 1: l is ['x']; expected a label"),
         ('{"f": "a", "x": 1}\n{"f": "b"}\n', STAR, "a.jsonl, line 2: x is None; expected 0 or 1"),
         ('{"f": "a", "x": [1]}\n', STAR, "a.jsonl, line 1: x is [1]; expected 0 or 1"),
+        ('[{"f": "a"}]', {}, "a.jsonl, line 1: [{'f': 'a'}]; expected a JSON object"),
+        (
+            '{"f": "a", "l": 1, "l": 2}',
+            {},
+            "a.jsonl, line 1: not JSON: a key stands there twice: f, l, l",
+        ),
+        ('{"f": "a"}\n{"f": "b', {}, "a.jsonl, line 2: not JSON: Unterminated string"),
         ('{"f": 3}\n', {}, "a.jsonl, line 1: f is 3; expected the path of an image"),
         ('{"f": "a"}\n', {"delimiter": ";"}, "dataset_reader.delimiter is ';' for a.jsonl, which"),
     ],
@@ -476,6 +599,14 @@ def test_bad_files(root: str) -> None:
         with pytest.raises(ConfigurationError) as error:
             reader.read_samples(path)
         assert f"'{path}' {keys} {reason}; expected a file" in str(error.value)
+    cut = gzip.compress(b"f\na.jpg\n" * 100)[:-5]
+    assert "t.csv.gz' (train_data_path" in error_of(root, cut, "t.csv.gz")
+    assert "cannot be read (Compressed file ended" in error_of(root, cut, "t.csv.gz")
+    assert "cannot be read (Not a gzipped file" in error_of(root, "f\n", "t.csv.gz")
+    with pytest.raises(
+        ConfigurationError, match="the path is {'a': 1}; expected the text of a path"
+    ):
+        reader.read_samples({"a": 1})
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,16 @@ from typing import Any, List, Sequence, Set
 import pytest
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from sklearn.model_selection import StratifiedKFold
 
 from allencv.data.dataset_readers import ImageSplit
 from allencv.data.dataset_readers.image_dataset_reader import Sample
+
+
+@pytest.fixture(autouse=True)
+def _warnings(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)  # another test may have set the root logger's
+
 
 NAMES = [f"img_{number:03d}.jpg" for number in range(1000)]
 
@@ -136,7 +143,7 @@ def test_what_is_read_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     part("train", NAMES, by="stratified")
     assert caplog.messages == [
-        'here: read the train part of a split: 800 of 1000 images ("split": null reads all)'
+        'here: read the train part of the split: 800 of 1000 images ("split": null reads all)'
     ]
 
 
@@ -150,11 +157,122 @@ def test_an_empty_part(name: str, by: str) -> None:
     )
 
 
+# Folds.
+
+
+def all_folds(count: int, names: Sequence[str], labels: Any = None, **arguments: Any) -> List[Set]:
+    """What each of the folds holds out, after a look at the other parts."""
+    folds = [held_out(names, labels, fold=k, folds=count, **arguments) for k in range(count)]
+    assert sorted(name for fold in folds for name in fold) == sorted(names)
+    return folds
+
+
+def test_folds_by_hash() -> None:
+    folds = all_folds(4, NAMES)
+    assert all(200 < len(fold) < 300 for fold in folds)
+    assert folds == all_folds(4, NAMES[::-1])
+    assert folds != all_folds(4, NAMES, seed=1)
+    # Images that are added move no other.
+    few = set(NAMES[:100])
+    assert [fold & few for fold in folds] == all_folds(4, NAMES[:100])
+
+
+def test_folds_are_the_same_on_every_machine() -> None:
+    expected = [[0, 2, 5, 6, 9, 15, 16, 20, 24, 25, 28], [8, 10, 12, 18, 22, 26, 29]]
+    folds = all_folds(3, NAMES[:30])
+    assert [sorted(int(name[4:7]) for name in fold) for fold in folds[:2]] == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("count", [2, 5])
+def test_stratified_folds_are_as_even_as_scikit_learns(count: int, seed: int) -> None:
+    labels = ["a"] * 13 + ["b"] * 27 + ["c"] * 5 + ["d"] * 11
+    names = NAMES[: len(labels)]
+    folds = all_folds(count, names, labels, by="stratified", seed=seed)
+    label_of = dict(zip(names, labels))
+    counts = [Counter(label_of[name] for name in fold) for fold in folds]
+    reference = StratifiedKFold(count, shuffle=True, random_state=seed).split(names, labels)
+    expected = [Counter(labels[place] for place in places) for _, places in reference]
+    for label in "abcd":
+        assert sorted(c[label] for c in counts) == sorted(c[label] for c in expected)
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    # The order does not count, the seed does.
+    reversed_ = all_folds(count, names[::-1], labels[::-1], by="stratified", seed=seed)
+    assert reversed_ == folds
+    assert all_folds(count, names, labels, by="stratified", seed=seed + 1) != folds
+
+
+def test_stratified_folds_of_several_labels() -> None:
+    labels = [
+        [label for label, every in (("x", 1), ("y", 4), ("z", 50)) if number % every == 0]
+        for number in range(1000)
+    ]
+    labels[1] = []
+    for fold in all_folds(5, NAMES, labels, by="stratified"):
+        each = [labels[NAMES.index(name)] for name in fold]
+        counts = Counter(label for row in each for label in row)
+        assert counts["z"] == 4
+        assert counts["y"] == pytest.approx(50, abs=1)
+        assert counts["x"] == pytest.approx(200, abs=2)
+
+
+@pytest.mark.parametrize("by", ["hash", "stratified"])
+def test_folds_of_groups(by: str) -> None:
+    labels = ["cat" if int(name[:2]) % 2 else "dog" for name in GROUPED]
+    for fold in all_folds(4, GROUPED, labels, by=by, group=r"^\d+"):
+        assert set(Counter(name[:2] for name in fold).values()) == {3}
+        if by == "stratified":
+            assert Counter(labels[GROUPED.index(name)] for name in fold) == {"cat": 15, "dog": 15}
+
+
+def test_large_groups_are_spread_first() -> None:
+    sizes = {"a": 6, "b": 1, "c": 1, "d": 1, "e": 5, "f": 1}
+    names = [f"{group}{number}" for group, size in sizes.items() for number in range(size)]
+    folds = all_folds(3, names, by="stratified", group="^.")
+    assert sorted(map(len, folds)) == [4, 5, 6]
+
+
+def test_a_class_without_an_image_in_a_fold_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    labels = ["a"] * 20 + ["two"] * 2 + ["one"]
+    split = {"by": "stratified", "folds": 3}
+    for fold in range(3):
+        part("validation", NAMES[:23], labels, fold=fold, **split)
+        part("train", NAMES[:23], labels, fold=fold, **split)
+    # The one image of a class is in the fold that has none of the two of another.
+    found = [text.partition(" has no image of ") for text in caplog.messages]
+    assert sorted((where.split()[2], label) for where, _, label in found) == [
+        ("train", "one"),
+        ("validation", "one"),
+        ("validation", "one"),
+        ("validation", "two"),
+    ]
+    assert caplog.messages[0].startswith("here: the validation part of fold 0 of 3 has no image")
+
+
+def test_what_is_read_of_a_fold_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    part("train", NAMES, by="stratified", fold=1, folds=4)
+    assert caplog.messages == [
+        'here: read the train part of fold 1 of 4: 750 of 1000 images ("split": null reads all)'
+    ]
+
+
+def test_an_empty_fold() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        part("validation", ["a", "b"], by="stratified", fold=2, folds=3)
+    assert str(error.value) == (
+        "here: dataset_reader.split.part 'validation' holds none of the 2 images, with fold 2 of 3 "
+        "by stratified and seed 0; expected at least one"
+    )
+
+
 def test_from_params() -> None:
     split = ImageSplit.from_params(
         Params({"part": "train", "fraction": 0.1, "by": "stratified", "seed": 3, "group": "a"})
     )
     assert (split.part, split.fraction, split.by, split.seed) == ("train", 0.1, "stratified", 3)
+    split = ImageSplit.from_params(Params({"part": "train", "fold": 0, "folds": 2}))
+    assert (split.fold, split.folds, split.by) == (0, 2, "hash")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +284,15 @@ def test_from_params() -> None:
         ({"part": "train", "fraction": 20}, "fraction is 20; expected more than 0 and less"),
         ({"part": "train", "group": "(a"}, r"split.group is '\(a'; expected a regular expression"),
         ({"part": "train", "parts": 2}, "parts"),
+        ({"part": "train", "fold": 1}, "split.fold is 1 and folds is None; expected both, such as"),
+        ({"part": "train", "folds": 5}, "split.fold is None and folds is 5; expected both"),
+        ({"part": "train", "fold": 0, "folds": 1}, "split.folds is 1; expected 2 or more"),
+        ({"part": "train", "fold": 5, "folds": 5}, "fold is 5; expected 0 to 4, as folds is 5"),
+        ({"part": "train", "fold": -1, "folds": 5}, "fold is -1; expected 0 to 4, as folds is 5"),
+        (
+            {"part": "train", "fold": 0, "folds": 5, "fraction": 0.2},
+            "split.fraction is 0.2 and folds is 5; expected one of them",
+        ),
         ({}, "part"),
     ],
 )

@@ -386,6 +386,32 @@ def test_an_image_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         read("", dataset="Binary")
 
 
+@pytest.mark.usefixtures("binary")
+def test_fewer_names_than_classes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Binary, "classes", ["cat"])
+    first, second, third = read("", dataset="Binary")
+    assert (labels([first, second]), "label" in third) == (["0", "2"], False)
+    assert caplog.messages == [
+        "Binary names 1 classes and has class 2: the labels are the numbers of the classes"
+    ]
+
+
+def test_a_class_folder_without_an_image(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 1, "empty": 0})
+    with pytest.raises(ConfigurationError, match=f"ImageFolder in '{tmp_path}' .*classes empty"):
+        read(tmp_path, dataset="ImageFolder")
+
+
+def test_a_file_that_is_no_image(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "dog" / "000.jpg").write_bytes(b"text")
+    _, second = read(tmp_path, dataset="ImageFolder")
+    with pytest.raises(ImageError, match=f"^{tmp_path}/dog/000.jpg: not an image"):
+        second["image"].as_tensor({})
+
+
 # The page of the documentation.
 
 

@@ -153,6 +153,46 @@ def test_folders_and_links_are_passed_over(tmp_path: Path) -> None:
     assert numbers(read(tmp_path / "a.tar")) == [4]
 
 
+def test_what_macos_puts_into_a_shard(tmp_path: Path) -> None:
+    files = [("._a.png", b"x"), ("a.png", encoded(1)), ("._a.cls", b"x"), ("a.cls", b"1")]
+    shard = write(tmp_path / "a.tar", [("x/.DS_Store", b""), *files])
+    assert labels(shard) == ["1"]
+
+
+def test_upper_case_marks_and_line_ends(tmp_path: Path) -> None:
+    shard = write(
+        tmp_path / "a.tar", [("a.PNG", encoded(1)), ("a.CLS", b"\xef\xbb\xbfbig cat \r\n")]
+    )
+    assert labels(shard) == ["big cat"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_files_that_are_not_used_are_named(
+    mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = write(tmp_path / "a.tar", [("cat/1", encoded(1)), ("cat/2", encoded(2))], mode=mode)
+    assert read(shard) == []
+    assert caplog.messages == [
+        f"{shard}: files without an extension are not used (2): cat/1, cat/2",
+        f"{shard}: no sample in it",
+    ]
+    caplog.clear()
+    assert read(write(tmp_path / "a.tar", [], mode=mode)) == []
+    assert caplog.messages == [f"{shard}: no sample in it"]
+
+
+@pytest.mark.parametrize("on_incomplete", ["raise", "skip"])
+def test_a_sample_that_stands_there_twice(on_incomplete: str, tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", samples([1, 2, 1]))
+    with pytest.raises(
+        ConfigurationError, match=f"sample '0001' of '{shard}' .* or stand there tw"
+    ):
+        read(shard, on_incomplete=on_incomplete)
+    # In different shards, samples may have the same key.
+    shards = [write(tmp_path / f"{name}.tar", samples([1, 2])) for name in "ab"]
+    assert numbers(read(shards)) == [1, 2, 1, 2]
+
+
 def test_image_keys_say_which_of_several_images(tmp_path: Path) -> None:
     files = [("a.left.png", encoded(1)), ("a.png", encoded(2)), ("a.dat", encoded(3))]
     shard = write(tmp_path / "a.tar", files)

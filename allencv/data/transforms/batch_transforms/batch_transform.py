@@ -8,7 +8,10 @@ from allencv.common.checks import CheckedFromParams
 
 
 def soft_labels(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Class numbers `(batch,)`, or shares `(batch, num_classes)`, as shares of `float32`."""
+    """
+    Class numbers `(batch,)`, or shares `(batch, num_classes)` - of images with several labels, 0 or
+    1 for each - as shares of `float32`.
+    """
     if labels.dim() == 1:
         labels = F.one_hot(labels, num_classes)
     return labels.float()
@@ -20,9 +23,10 @@ class BatchTransform(CheckedFromParams, Registrable):
     images of. A model applies it when it is trained, never when it is evaluated or predicts.
 
     Images are `(batch, channels, height, width)`, normalised floats on the model's device. Labels
-    are `(batch,)` class numbers or `(batch, num_classes)` shares of the classes. The result is new
-    images of the same shape, and soft labels: `(batch, num_classes)` shares that add up to what
-    they did before.
+    are `(batch,)` class numbers or `(batch, num_classes)` shares of the classes: of images with
+    several labels, 0 or 1 for each. The result is new images of the same shape, and soft labels
+    `(batch, num_classes)`: how much of the image has each label, so that over a batch the shares
+    of a label add up to what they did before.
 
     It draws its random numbers on the CPU from torch's global generator, so that the device is not
     waited for, and so that they are part of what a checkpoint keeps: a run that was interrupted

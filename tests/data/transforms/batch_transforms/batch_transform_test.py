@@ -55,6 +55,23 @@ def test_class_numbers_and_their_shares_give_the_same(name: str) -> None:
     assert torch.equal(first[1], second[1])
 
 
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_images_with_several_labels(name: str, dtype: torch.dtype) -> None:
+    """The pixels of image i say how much of it is left: 1 in image i, 0 in all others."""
+    labels = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=dtype)
+    images = torch.eye(3)[:, :, None, None].expand(3, 3, 8, 8)
+    torch.manual_seed(3)
+    transform = BatchTransform.from_params(Params({"type": name, "alpha": 1.0}))
+    mixed, shares = transform(images, labels, 4)
+    parts = mixed.mean((2, 3))  # Shape: (mixed, original)
+    assert 0.05 < parts[0, 0] < 0.95
+    torch.testing.assert_close(shares, parts @ labels.float())
+    # What both have stays whole, and an image without labels takes nothing away.
+    assert shares[1, 1] == 1
+    torch.testing.assert_close(shares.sum(0), labels.float().sum(0))
+
+
 @pytest.mark.parametrize("name", REGISTERED)
 def test_seeds_differ(name: str) -> None:
     images, labels = make_batch()

@@ -1,0 +1,94 @@
+"""What the cells of a table mean: paths and labels."""
+
+from string import Formatter
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+from allennlp.common.checks import ConfigurationError
+
+ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
+"""What 0 and 1 look like as text, pandas' ways among them."""
+
+
+class WrongCell(Exception):
+    """A cell that is not what was expected: its place among those given, and the expectation."""
+
+    def __init__(self, place: int, expected: str) -> None:
+        self.place = place
+        self.expected = expected
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: None, no text, or NaN."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def to_path(cells: Sequence[Any]) -> str:
+    """The path of an image in the first of the cells."""
+    if isinstance(cells[0], (bytes, dict)):
+        raise WrongCell(0, 'the path of an image (the reader "huggingface" takes their bytes)')
+    if is_empty(cells[0]) or not isinstance(cells[0], str):
+        raise WrongCell(0, "the path of an image")
+    return cells[0]
+
+
+def to_label(cell: Any) -> str:
+    if is_empty(cell) or isinstance(cell, (list, dict)):
+        raise WrongCell(0, "a label")
+    return str(cell).strip()
+
+
+def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
+    """The labels in a cell: a list, or a text with a delimiter between them."""
+    if isinstance(cell, str) and delimiter is None:
+        raise WrongCell(0, "a list, or text and dataset_reader.labels_delimiter")
+    if is_empty(cell):
+        return []
+    parts = cell if isinstance(cell, list) else str(cell).split(delimiter)
+    labels = ["" if is_empty(part) else str(part).strip() for part in parts]
+    if "" in labels or len(set(labels)) < len(labels):
+        raise WrongCell(0, f"different labels with {delimiter!r} between them")
+    return labels
+
+
+def chosen(labels: Sequence[str], flags: Sequence[Any]) -> Tuple[str, ...]:
+    """The labels whose flag is 1, where each is 0 or 1."""
+    found = []
+    for place, (label, flag) in enumerate(zip(labels, flags)):
+        is_chosen = ONE_HOT.get(str(flag).strip())
+        if is_chosen is None:
+            raise WrongCell(place, "0 or 1")
+        if is_chosen:
+            found.append(label)
+    return tuple(found)
+
+
+def parse_pattern(pattern: str) -> Tuple[List[str], Callable[[Sequence[Any]], str]]:
+    """The columns that a pattern names, and what makes a path from their cells."""
+    try:
+        parts = list(Formatter().parse(pattern))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"dataset_reader.image_pattern is {pattern!r}; expected a pattern: {error}"
+        ) from None
+    fields = [(name.strip(), spec or "") for _, name, spec, _ in parts if name is not None]
+    if not fields or not all(name for name, _ in fields) or any(part[3] for part in parts):
+        raise ConfigurationError(
+            f"dataset_reader.image_pattern is {pattern!r}; expected names of columns in braces, "
+            'such as "{Id}.jpg"'
+        )
+
+    def path(cells: Sequence[Any]) -> str:
+        made = []
+        for place, (cell, (_, spec)) in enumerate(zip(cells, fields)):
+            if is_empty(cell):
+                raise WrongCell(place, "a part of the path of an image")
+            try:
+                made.append(format(cell, spec))
+            except (TypeError, ValueError) as error:
+                raise WrongCell(place, f"what '{spec}' can format ({error})") from None
+        cells_left = iter(made)
+        return "".join(
+            text + ("" if name is None else next(cells_left)) for text, name, _, _ in parts
+        )
+
+    return [name for name, _ in fields], path

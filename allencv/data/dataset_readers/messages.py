@@ -1,0 +1,24 @@
+"""Words that the errors and warnings of all readers share."""
+
+import reprlib
+from typing import Any, Sequence
+
+KEYS = "train_data_path, validation_data_path or test_data_path"
+"""The keys of a config that say what a reader is to read."""
+
+_cut = reprlib.Repr()
+_cut.maxstring = _cut.maxother = 80
+_cut.repr_bytes = _cut.repr_str  # type: ignore[attr-defined]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
+    shown = ", ".join(names[:10]) or "nothing"
+    # A name in no known encoding can be read, but not logged.
+    shown = shown.encode("utf-8", "backslashreplace").decode()
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+
+
+def cut(value: Any) -> str:
+    """The `repr` of a value, with its middle left out if it is long."""
+    return _cut.repr(value)
