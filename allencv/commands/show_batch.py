@@ -126,7 +126,8 @@ def shown_images(params: Params, split: str, count: int, epoch: int) -> List[Sho
         )
     vocab = _vocabulary(params, loaders)
     loader.index_with(vocab)
-    loader._instances = _WithOriginals(loader._instances)
+    images: Any = loader.images
+    images.instances = _WithOriginals(images.instances)
     loader.prefetch_batches = 1  # what is not shown need not be decoded
     loader.seek(epoch)
 
@@ -137,9 +138,9 @@ def shown_images(params: Params, split: str, count: int, epoch: int) -> List[Sho
         mixing = batch_transforms if split == "train" else []
         scale = _pixel_scale(batch["image"], model, getattr(loader.reader, "transforms", []))
         given = _labels(batch, names)
-        images, labels = _as_the_network_sees(batch["image"], given, scale, mixing)
+        seen, labels = _as_the_network_sees(batch["image"], given, scale, mixing)
         descriptions = [[describe_label(row, names) for row in each] for each in (given, labels)]
-        rows = list(zip(originals, images, *descriptions))
+        rows = list(zip(originals, seen, *descriptions))
         for instance, image, before, after in rows[: count - len(shown)]:
             field = instance["image"]
             shown.append(Shown(field.name, _decoded(field, before), _picture(image, after)))
@@ -195,7 +196,7 @@ def _pixel_scale(
     The `mean` and `std` with which pixels between 0 and 1 are, or have been, normalised. Floats
     that nobody has normalised are shown from their darkest to their brightest.
     """
-    from allencv.models.basic_classifier import IMAGENET_MEAN, IMAGENET_STD
+    from allencv.models.pixel_normalization import IMAGENET_MEAN, IMAGENET_STD
 
     normalizing = list(_normalizing(transforms))
     mean: Any

@@ -1,20 +1,21 @@
-import hashlib
 import itertools
 import logging
 import os
-from collections import Counter
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 import torch
 import torch.distributed as dist
 from allennlp.common import util
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import DataLoader, DatasetReader, Field, Instance, TensorDict, Vocabulary
-from allennlp.data.fields import LabelField, MultiLabelField
+from allennlp.data import DataLoader, DatasetReader, Instance, TensorDict, Vocabulary
 from allennlp.nn import util as nn_util
 
 from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.memory import reuse_freed_memory
 from allencv.data.class_weightings import ClassWeighting
+from allencv.data.data_loaders.listed_images import ListedImages
+from allencv.data.data_loaders.seeds import mix
+from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
 from allencv.data.data_loaders.workers import (
     Collated,
     Job,
@@ -23,16 +24,12 @@ from allencv.data.data_loaders.workers import (
     ThreadWorkers,
     Workers,
 )
-from allencv.data.dataset_readers import ImageDatasetReader
-from allencv.data.fields import ImageField
-from allencv.data.samples import Instances, SampleList
 from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
-LABEL_KEYS = ("label", "labels")
 
 
 @DataLoader.register("image")
@@ -46,6 +43,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     training was interrupted. In distributed training each rank takes its share of the same order:
     when shuffling, all ranks get the same number of images (some are used twice to fill up); else
     every image is used exactly once.
+
+    A reader whose `streaming` is true is read along, shard by shard, instead of listed first: then
+    there is no `len()` of the loader, and the order depends on `shuffle_buffer`.
 
     Registered as a `DataLoader` with name "image".
 
@@ -74,6 +74,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     prefetch_batches : `int`, optional (default = `3`)
         How many batches are prepared ahead of the one in use. Processes prepare as many each: the
         number is rounded up to a multiple of theirs.
+    shuffle_buffer : `int`, optional (default = `1000`)
+        For readers that stream: each image is drawn from so many that have been read and are
+        waiting, besides that the shards are in random order. They cost the memory of their files,
+        unless these are in tar files on this machine.
     on_error : `str`, optional (default = `"raise"`)
         What to do about an image that cannot be read: "raise" stops with its path; "skip" leaves it
         out of its batch, logs it, and counts it in `images_skipped`.
@@ -93,6 +97,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         num_workers: Optional[int] = None,
         worker: str = "thread",
         prefetch_batches: int = 3,
+        shuffle_buffer: int = 1000,
         on_error: str = "raise",
         seed: Optional[int] = None,
     ) -> None:
@@ -100,6 +105,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             ("batch_size", batch_size, 1),
             ("num_workers", 0 if num_workers is None else num_workers, 0),
             ("prefetch_batches", prefetch_batches, 1),
+            ("shuffle_buffer", shuffle_buffer, 1),
             ("repeats", repeats, 1),
         ):
             if value < least:
@@ -110,6 +116,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             raise ConfigurationError(f'data_loader.repeats is {repeats}; expected "shuffle": true')
         if on_error not in ON_ERROR:
             raise not_one_of("data_loader.on_error", on_error, ON_ERROR)
+        reuse_freed_memory()
         self.reader = reader
         self.data_path = data_path
         self.batch_size = batch_size
@@ -122,27 +129,24 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.on_error = on_error
         self.seed = torch.initial_seed() if seed is None else seed
         self.images_skipped = 0
-        self._rank = dist.get_rank() if util.is_distributed() else 0
-        self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self._device: Optional[torch.device] = None
         self._place = (0, 0)  # the epoch and the batch that the next iteration begins with
         self.another_epoch_follows = False
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Collated]]] = None
         self._workers: Optional[Workers] = None
-        self._instances = _read_all(reader, data_path)
+        self.images = self._find_images(class_weighting, shuffle_buffer)
         self._is_indexed = False
-        self._log_labels()
-        self._weights = self._image_weights(class_weighting)
-        if not self._instances:
-            raise ConfigurationError(f"{type(reader).__name__} found no image in {data_path}")
-        if drop_last and len(self) == 0:
+        if isinstance(self.images, ListedImages) and drop_last and len(self) == 0:
             raise ConfigurationError(
-                f"data_loader.batch_size is {batch_size}, of which the {len(self._places())} "
+                f"data_loader.batch_size is {batch_size}, of which the {len(self.images)} "
                 f"images of {data_path} do not fill one; with drop_last none would be left"
             )
 
     def __len__(self) -> int:
-        size = len(self._places())
+        """The batches of an epoch. Raises `TypeError` if the reader streams: nobody knows."""
+        if not isinstance(self.images, ListedImages):
+            raise TypeError(f"how many images {self.data_path} holds is not known when streaming")
+        size = len(self.images)
         return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
 
     def __iter__(self) -> Iterator[TensorDict]:
@@ -171,84 +175,77 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._place = (epoch, batch)
 
     def iter_instances(self) -> Iterator[Instance]:
-        yield from self._instances
+        yield from self.images.iter_instances()
 
     def index_with(self, vocab: Vocabulary) -> None:
-        instances: Iterable[Instance] = self._instances
-        if isinstance(self._instances, Instances):
-            # They are indexed when they are made; here it is seen to that they all can be.
-            self._instances.vocab = vocab
-            instances = self._instances.one_of_each_label()
-        for instance in instances:
-            try:
-                instance.index_fields(vocab)
-            except KeyError as error:
-                raise ConfigurationError(_unknown_label(instance, vocab) or str(error)) from None
+        self.images.index_with(vocab)
         self._is_indexed = True
 
     def labels(self) -> Dict[str, int]:
-        """The labels of the images, and how many images have each."""
-        if isinstance(self._instances, Instances):
-            return self._instances.samples.labels()
-        fields = (instance.fields.get(k) for instance in self._instances for k in LABEL_KEYS)
-        return dict(Counter(str(label) for field in fields for label in _labels(field)))
+        """
+        The labels of the images, and how many images have each. Of a stream they are known once
+        `iter_instances` has gone through it, as it does to make a vocabulary; until then this is
+        empty.
+        """
+        return self.images.labels()
 
-    def _log_labels(self) -> None:
-        counts = [f"{label} {count}" for label, count in sorted(self.labels().items())]
-        shown = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
-        found = f"{len(self._instances)} images in {self.data_path}"
-        logger.info("%s: %s", found, shown or "unlabelled")
-
-    def _image_weights(self, weighting: Optional[ClassWeighting]) -> Optional[torch.Tensor]:
-        """What each image weighs when the images of an epoch are drawn."""
-        if weighting is None:
-            return None
-        samples = self._instances.samples if isinstance(self._instances, Instances) else ()
-        labels = [sample.label for sample in samples]
-        if not self.shuffle or not labels or None in labels:
-            raise ConfigurationError(
-                'data_loader.class_weighting is set; expected "shuffle": true and an image reader '
-                "that gives each image one label"
-            )
-        weights = weighting(self.labels())
-        return torch.tensor([weights[str(label)] for label in labels], dtype=torch.float64)
+    def _find_images(
+        self, class_weighting: Optional[ClassWeighting], shuffle_buffer: int
+    ) -> Union[ListedImages, StreamedImages]:
+        rank = dist.get_rank() if util.is_distributed() else 0
+        world_size = dist.get_world_size() if util.is_distributed() else 1
+        share = (self.seed, rank, world_size)
+        if not getattr(self.reader, "streaming", False):
+            listing = (self.shuffle, class_weighting, self.repeats)
+            return ListedImages(self.reader, self.data_path, *listing, *share)
+        for key, is_set in (
+            ("class_weighting", class_weighting is not None),
+            ("repeats", self.repeats > 1),
+        ):
+            if is_set:
+                raise ConfigurationError(
+                    f"data_loader.{key} is set, but dataset_reader.streaming is true; expected "
+                    '"streaming": false, as it needs a list of all images'
+                )
+        return StreamedImages(self.reader, self.data_path, self.shuffle, shuffle_buffer, *share)
 
     def set_target_device(self, device: torch.device) -> None:
         self._device = device
 
-    def _places(self) -> range:
-        """The places in an epoch's order that this rank takes."""
-        size = len(self._instances)
-        if self.shuffle:
-            size += -size % self._world_size
-        return range(self._rank, size, self._world_size)
-
     def _jobs(self, epoch: int, start: int) -> Iterator[Job]:
         """What there is to do for the batches of this rank in an epoch, from batch `start` on."""
-        size = len(self._instances)
-        order = torch.arange(size)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
-            if self._weights is None:
-                order = torch.randperm(size, generator=generator)
-            else:
-                order = torch.multinomial(self._weights, size, True, generator=generator)
-        places, images = self._places(), order.numpy()
-        for batch in range(start, len(self)):
-            mine = places[batch * self.batch_size : (batch + 1) * self.batch_size]
-            # What is drawn for an image hangs on its place, as one image may have several.
-            yield [(int(images[p % size // self.repeats]), _mix(self.seed, epoch, p)) for p in mine]
-        if self.another_epoch_follows:
+        images = self.images.epoch(epoch, start * self.batch_size)
+        while batch := list(itertools.islice(images, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                # What is drawn for an image hangs on its place, as one image may have several.
+                yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+        if self.another_epoch_follows and isinstance(self.images, ListedImages):
             self.prefetch()
 
     def _begin(self, place: Tuple[int, int]) -> Iterator[Collated]:
         if self._workers is None:
+            instances = self.images.instances
             self._workers = (
-                WORKERS[self.worker](self._instances, self.num_workers, self.prefetch_batches)
+                WORKERS[self.worker](instances, self.num_workers, self.prefetch_batches)
                 if self.num_workers
-                else NoWorkers(self._instances)
+                else NoWorkers(instances)
             )
-        return self._workers(self._jobs(*place))
+        if isinstance(self.images, ListedImages):
+            return self._workers(self._jobs(*place))
+        return self._stream(place, self._workers, self.images)
+
+    def _stream(
+        self, place: Tuple[int, int], workers: Workers, images: StreamedImages
+    ) -> Iterator[Collated]:
+        """The batches of an epoch of which nobody knows how many there are."""
+        jobs = ReadAhead(self._jobs(*place), self.prefetch_batches)
+        try:
+            for number, collated in enumerate(workers(jobs), start=place[1]):
+                if images.is_endless and images.is_over(number * self.batch_size):
+                    break
+                yield collated
+        finally:
+            jobs.stop()
 
     def _delivered(self, batches: Iterator[Collated]) -> Iterator[TensorDict]:
         for collated in batches:
@@ -273,53 +270,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return collated.batch
 
 
-def _read_all(reader: DatasetReader, data_path: Any) -> Sequence[Instance]:
-    """Every instance, in distributed training too, where a reader gives each rank its share."""
-    if isinstance(reader, ImageDatasetReader) and reader.reads_samples_alone():
-        samples = itertools.islice(reader.read_samples(data_path), reader.max_instances)
-        return Instances(reader, SampleList(samples))
-    distributed_info = reader.get_distributed_info()
-    reader._set_distributed_info(None)
-    reader.shard_iterable = iter
-    try:
-        return list(reader.read(data_path))
-    finally:
-        del reader.shard_iterable
-        reader._set_distributed_info(distributed_info)
-
-
 def _default_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     ranks = int(os.environ.get("ALLENNLP_PROCS_PER_NODE", 1)) if util.is_distributed() else 1
     return max(1, min(8, (cores or 1) // ranks))
-
-
-def _mix(*numbers: int) -> int:
-    """A seed that depends on all the numbers, the same in every process and on every machine."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
-
-
-def _labels(field: Optional[Field]) -> Sequence[str]:
-    if isinstance(field, LabelField):
-        return [field.label]
-    return field.labels if isinstance(field, MultiLabelField) else []
-
-
-def _unknown_label(instance: Instance, vocab: Vocabulary) -> Optional[str]:
-    """What there is to say if the vocabulary does not know a label of an instance."""
-    images = [field.name for field in instance.values() if isinstance(field, ImageField)]
-    for field in instance.values():
-        namespace = getattr(field, "_label_namespace", "")
-        known = vocab.get_token_to_index_vocabulary(namespace)
-        for label in _labels(field):
-            if label not in known:
-                return (
-                    f"label '{label}' of {', '.join(images)} is not in the vocabulary, whose "
-                    f"namespace '{namespace}' holds {', '.join(sorted(known)) or 'nothing'}; "
-                    "train on images of it, or take it out"
-                )
-    return None
 
 
 def _to_device(batch: TensorDict, device: torch.device) -> TensorDict:

@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import (
+    Any,
     Callable,
     Deque,
     Iterable,
@@ -16,6 +17,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Protocol,
     Sequence,
     Tuple,
     Union,
@@ -30,8 +32,13 @@ from allencv.data.fields import ImageField
 from allencv.data.transforms import random_source
 from allencv.runtime import ImageError
 
-Job = List[Tuple[int, int]]
-"""A batch to be made: for each image its place in the data, and the seed that it draws by."""
+Job = List[Tuple[Any, int]]
+"""A batch to be made: for each image what `Instances` finds it by, and the seed it draws by."""
+
+
+class Instances(Protocol):
+    def __getitem__(self, key: Any, /) -> Any: ...
+
 
 Loaded = Union[Instance, str]
 """An instance whose images have been decoded and transformed; or why they could not be."""
@@ -74,20 +81,18 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
 class NoWorkers:
     """Makes each batch when it is asked for, in the thread that asks."""
 
-    def __init__(self, instances: Sequence[Instance]) -> None:
+    def __init__(self, instances: Instances) -> None:
         self._instances = instances
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
         for job in jobs:
-            yield collate([load(self._instances[index], seed) for index, seed in job])
+            yield collate([load(self._instances[key], seed) for key, seed in job])
 
 
 class ThreadWorkers:
     """Threads that work on one batch together, image by image, and then on the next."""
 
-    def __init__(
-        self, instances: Sequence[Instance], num_workers: int, prefetch_batches: int
-    ) -> None:
+    def __init__(self, instances: Instances, num_workers: int, prefetch_batches: int) -> None:
         self._instances = instances
         self._num_workers = num_workers
         self._prefetch_batches = prefetch_batches
@@ -124,7 +129,7 @@ class ThreadWorkers:
 class _BatchOfThreads(Future):
     """A batch that several threads work on; the one that loads its last image collates it."""
 
-    def __init__(self, instances: Sequence[Instance], job: Job) -> None:
+    def __init__(self, instances: Instances, job: Job) -> None:
         super().__init__()
         self._instances = instances
         self._loaded: List[Optional[Loaded]] = [None] * len(job)
@@ -135,8 +140,8 @@ class _BatchOfThreads(Future):
     def work(self) -> None:
         """What each of the threads does."""
         try:
-            for place, (index, seed) in iter(self._next, None):
-                self._loaded[place] = load(self._instances[index], seed)
+            for place, (key, seed) in iter(self._next, None):
+                self._loaded[place] = load(self._instances[key], seed)
                 with self._lock:
                     self._missing -= 1
                     is_complete = self._missing == 0
@@ -153,7 +158,7 @@ class _BatchOfThreads(Future):
         with self._lock:
             self._todo = enumerate([])
 
-    def _next(self) -> Optional[Tuple[int, Tuple[int, int]]]:
+    def _next(self) -> Optional[Tuple[int, Tuple[Any, int]]]:
         with self._lock:
             return next(self._todo, None)
 
@@ -175,9 +180,7 @@ def _use_one_core(num_threads_of_others: int) -> None:
 class ProcessWorkers:
     """Processes that each make a whole batch: torch's, which stay for the next epoch."""
 
-    def __init__(
-        self, instances: Sequence[Instance], num_workers: int, prefetch_batches: int
-    ) -> None:
+    def __init__(self, instances: Instances, num_workers: int, prefetch_batches: int) -> None:
         self._jobs = _Jobs()
         self._loader: TorchDataLoader = TorchDataLoader(
             _LoadedInstances(instances),  # type: ignore[arg-type]
@@ -226,9 +229,9 @@ def _stop(loader: TorchDataLoader) -> None:
 class _LoadedInstances:
     """What torch's loader asks for images in a worker process."""
 
-    def __init__(self, instances: Sequence[Instance]) -> None:
+    def __init__(self, instances: Instances) -> None:
         self._instances = instances
 
-    def __getitem__(self, image: Tuple[int, int]) -> Loaded:
-        index, seed = image
-        return load(self._instances[index], seed)
+    def __getitem__(self, image: Tuple[Any, int]) -> Loaded:
+        key, seed = image
+        return load(self._instances[key], seed)

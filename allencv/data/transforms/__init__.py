@@ -12,6 +12,7 @@ from allencv.data.transforms.grid_mask import GridMask
 from allencv.data.transforms.hide_and_seek import HideAndSeek
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.data.transforms.normalize import Normalize
+from allencv.data.transforms.random_resized_crop import RandomResizedCrop
 from allencv.data.transforms.random_source import random_source
 from allencv.data.transforms.resize import Resize
 from allencv.data.transforms.torchvision_transform import TRANSFORMS, TorchvisionTransform
@@ -33,6 +34,7 @@ __all__ = [
     "HideAndSeek",
     "ImageTransform",
     "Normalize",
+    "RandomResizedCrop",
     "Resize",
     "TorchvisionTransform",
     "TrainLight",

@@ -1,7 +1,20 @@
+from typing import Callable, List, NamedTuple, Optional
+
 import torch
 from allennlp.common import Registrable
 
 from allencv.common.checks import CheckedFromParams
+
+
+class Draft(NamedTuple):
+    """
+    What a transform has drawn for an image before it is decoded: the image may be decoded at
+    `1 / shrink` of its size (1, 2, 4 or 8), and `apply` then does what the transform would do to
+    the whole image. `apply` takes the image at any size.
+    """
+
+    shrink: int
+    apply: Callable[[torch.Tensor], torch.Tensor]
 
 
 class ImageTransform(CheckedFromParams, Registrable):
@@ -20,3 +33,28 @@ class ImageTransform(CheckedFromParams, Registrable):
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
+
+    def draft(self, height: int, width: int) -> Optional[Draft]:
+        """
+        Draws for an image of this size that is not decoded yet, if a smaller one would do; `None`
+        for a transform that is to be called with the whole image.
+        """
+        return None
+
+
+class InTurn(ImageTransform):
+    """Transforms one after the other. What JSON has a list for."""
+
+    def __init__(self, transforms: List[ImageTransform]) -> None:
+        self.transforms = transforms
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        for transform in self.transforms:
+            image = transform(image)
+        return image
+
+    def draft(self, height: int, width: int) -> Optional[Draft]:
+        draft = self.transforms[0].draft(height, width) if self.transforms else None
+        if draft is None:
+            return None
+        return Draft(draft.shrink, InTurn([draft.apply, *self.transforms[1:]]))  # type: ignore[list-item]

@@ -22,7 +22,7 @@ _NOT_FOR_ONE_IMAGE = frozenset(
         *("Lambda", "Transform"),  # need Python code
     ]
 )
-_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "Resize"])
+_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomResizedCrop", "Resize"])
 
 # What torchvision can do to a tensor. The others, "box" and "hamming", are for pillow's images.
 _RESIZING = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")

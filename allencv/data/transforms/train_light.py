@@ -1,13 +1,12 @@
 from typing import List, Optional, Union
 
-import torch
-
-from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.image_transform import ImageTransform, InTurn
+from allencv.data.transforms.random_resized_crop import RandomResizedCrop
 from allencv.data.transforms.torchvision_transform import TRANSFORMS
 
 
 @ImageTransform.register("train_light")
-class TrainLight(ImageTransform):
+class TrainLight(InTurn):
     """
     What an image goes through for training when nothing else is known about it: a random part of
     it at the size of the network (`random_resized_crop`), mirrored or not
@@ -31,6 +30,8 @@ class TrainLight(ImageTransform):
         The probability of mirroring; 0 where left and right differ, as in letters and digits.
     interpolation : `str`, optional (default = `"bilinear"`)
         "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos".
+    dct_scaling : `bool`, optional (default = `True`)
+        Decode large JPEG files at a fraction of their size; see `random_resized_crop`.
     """
 
     def __init__(
@@ -39,15 +40,10 @@ class TrainLight(ImageTransform):
         scale: Optional[List[float]] = None,
         flip_probability: float = 0.5,
         interpolation: str = "bilinear",
+        dct_scaling: bool = True,
     ) -> None:
-        self.transforms: List[ImageTransform] = [
-            TRANSFORMS["RandomResizedCrop"](
-                size=size, scale=scale or [0.08, 1.0], interpolation=interpolation
-            ),
-            TRANSFORMS["RandomHorizontalFlip"](p=flip_probability),
-        ]
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        for transform in self.transforms:
-            image = transform(image)
-        return image
+        crop = RandomResizedCrop(
+            size, scale or [0.08, 1.0], interpolation=interpolation, dct_scaling=dct_scaling
+        )
+        flip: ImageTransform = TRANSFORMS["RandomHorizontalFlip"](p=flip_probability)
+        super().__init__([crop, flip])

@@ -45,6 +45,8 @@ class TrainStrong(TrainLight):
     erasing_probability : `float`, optional (default = `0.1`)
         The probability of erasing a rectangle, which becomes the mean grey of ImageNet's pixels
         (Zhong et al. 2020, https://arxiv.org/abs/1708.04896).
+    dct_scaling : `bool`, optional (default = `True`)
+        Decode large JPEG files at a fraction of their size; see `random_resized_crop`.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class TrainStrong(TrainLight):
         interpolation: str = "bilinear",
         augmentation: str = "trivial_augment_wide",
         erasing_probability: float = 0.1,
+        dct_scaling: bool = True,
     ) -> None:
         if augmentation not in AUGMENTATIONS:
             raise not_one_of("train_strong.augmentation", augmentation, AUGMENTATIONS)
-        super().__init__(size, scale, flip_probability, interpolation)
+        super().__init__(size, scale, flip_probability, interpolation, dct_scaling)
         augment: ImageTransform = TRANSFORMS[AUGMENTATIONS[augmentation]](interpolation="bilinear")
         erase: ImageTransform = TRANSFORMS["RandomErasing"](p=erasing_probability, value=MEAN_GREY)
         self.transforms += [augment, erase]

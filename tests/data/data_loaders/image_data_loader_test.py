@@ -92,10 +92,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
     sources: List[Any] = []
     load_image = image_field.load_image
 
-    def counting_load_image(source: Any, color_mode: str) -> torch.Tensor:
+    def counting_load_image(source: Any, color_mode: str, shrink: Any) -> torch.Tensor:
         if not isinstance(source, torch.Tensor):
             sources.append(source)
-        return load_image(source, color_mode)
+        return load_image(source, color_mode, shrink)
 
     monkeypatch.setattr(image_field, "load_image", counting_load_image)
     return sources
@@ -116,7 +116,7 @@ def test_the_batches(folder: Path, workers: Dict[str, Any]) -> None:
         assert list(batch) == ["image", "label", "metadata"]
         assert batch["image"].shape[1:] == (3, 12, 10)
         assert batch["image"].dtype == torch.uint8
-        assert batch["image"].is_contiguous()
+        assert batch["image"].is_contiguous(memory_format=torch.channels_last)
         for place, number in enumerate(numbers(batch)):
             label = LABELS[number % 3]
             path = folder / label / f"{number}.png"

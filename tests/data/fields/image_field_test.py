@@ -297,11 +297,20 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
 # Batches.
 
 
-def test_a_batch_is_stacked_and_contiguous() -> None:
+@pytest.mark.parametrize(
+    ("second", "memory_format"),
+    [
+        (ImageField(PIXELS + 1).as_tensor({}), torch.channels_last),
+        ((TENSOR + 1).contiguous(), torch.contiguous_format),
+    ],
+)
+def test_a_batch_is_stacked_and_contiguous(
+    second: torch.Tensor, memory_format: torch.memory_format
+) -> None:
     field = ImageField(PIXELS)
-    batch = field.batch_tensors([field.as_tensor({}), TENSOR + 1])
+    batch = field.batch_tensors([field.as_tensor({}), second])
     assert batch.shape == (2, 3, 20, 30)
-    assert batch.is_contiguous()
+    assert batch.is_contiguous(memory_format=memory_format)
     assert batch.dtype == torch.uint8
     assert batch[0].equal(TENSOR)
     assert batch[1].equal(TENSOR + 1)

@@ -230,10 +230,10 @@ def test_a_wrong_config(params, message) -> None:
     ("make", "message"),
     [
         (
-            lambda: transforms.RandomResizedCrop(sise=16),
-            "random_resized_crop is 'sise'; expected one of size, antialias",
+            lambda: transforms.RandomCrop(sise=16),
+            "random_crop is 'sise'; expected one of size, ",
         ),
-        (lambda: transforms.RandomResizedCrop(), "missing a required argument: 'size'; it takes"),
+        (lambda: transforms.RandomCrop(), "missing a required argument: 'size'; it takes"),
         (lambda: transforms.CenterCrop(3, 4), "too many positional arguments"),
         (lambda: transforms.Compose(["flip"]), "expected a list of image transforms"),
     ],

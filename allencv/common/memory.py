@@ -1,0 +1,30 @@
+import ctypes
+import os
+
+# The parameters of glibc's mallopt, from its malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+KEPT_BYTES = 1 << 30
+USERS_OWN = ("GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
+
+
+def reuse_freed_memory() -> bool:
+    """
+    Lets this process keep the memory that it frees, up to a gigabyte, for what it allocates next.
+
+    glibc gives large blocks back to the kernel as soon as they are freed. A batch of images, and
+    what a network computes of it, is freed and allocated anew at each step, and the kernel then
+    clears every page again. Without that, a batch is normalised three times as fast and a step of
+    ResNet-18 in float32 takes 5 to 9 percent less (measured by benchmarks/memory.py).
+
+    Does nothing where the C library has no `mallopt` (musl, macOS, Windows), or where the user has
+    set one of glibc's own variables (`GLIBC_TUNABLES`, `MALLOC_MMAP_MAX_`,
+    `MALLOC_TRIM_THRESHOLD_`). Returns whether memory is kept.
+    """
+    if any(name in os.environ for name in USERS_OWN):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

@@ -1,0 +1,155 @@
+import itertools
+import logging
+from collections import Counter
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader, Field, Instance, Vocabulary
+from allennlp.data.fields import LabelField, MultiLabelField
+
+from allencv.data.class_weightings import ClassWeighting
+from allencv.data.data_loaders.seeds import mix
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.data.fields import ImageField
+from allencv.data.samples import Instances, SampleList
+
+logger = logging.getLogger(__name__)
+
+LABEL_KEYS = ("label", "labels")
+
+
+class ListedImages:
+    """
+    The images of a data set of which all are listed, in the orders of epochs.
+
+    # Parameters
+
+    reader, data_path, shuffle, class_weighting, repeats, seed
+        As of `ImageDataLoader`.
+    rank, world_size : `int`
+        This process's number among those of distributed training, and how many they are.
+    """
+
+    def __init__(
+        self,
+        reader: DatasetReader,
+        data_path: Any,
+        shuffle: bool,
+        class_weighting: Optional[ClassWeighting],
+        repeats: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.instances = _read_all(reader, data_path)
+        if not self.instances:
+            raise ConfigurationError(f"{type(reader).__name__} found no image in {data_path}")
+        self._shuffle = shuffle
+        self._repeats = repeats
+        self._seed = seed
+        size = len(self.instances)
+        # When shuffling, all ranks take as many.
+        self._places = range(rank, size + (-size % world_size if shuffle else 0), world_size)
+        counts = [f"{label} {count}" for label, count in sorted(self.labels().items())]
+        shown = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
+        logger.info("%d images in %s: %s", size, data_path, shown or "unlabelled")
+        self._weights = self._image_weights(class_weighting)
+
+    def __len__(self) -> int:
+        """How many images this rank takes in an epoch."""
+        return len(self._places)
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Tuple[int, int]]:
+        """This rank's images in an epoch from number `start` on, each with its place among all."""
+        size = len(self.instances)
+        order = torch.arange(size)
+        if self._shuffle:
+            generator = torch.Generator().manual_seed(mix(self._seed, epoch))
+            if self._weights is None:
+                order = torch.randperm(size, generator=generator)
+            else:
+                order = torch.multinomial(self._weights, size, True, generator=generator)
+        images = order.numpy()
+        for place in self._places[start:]:
+            yield int(images[place % size // self._repeats]), place
+
+    def iter_instances(self) -> Iterator[Instance]:
+        yield from self.instances
+
+    def index_with(self, vocab: Vocabulary) -> None:
+        instances: Iterable[Instance] = self.instances
+        if isinstance(self.instances, Instances):
+            # They are indexed when they are made; here it is seen to that they all can be.
+            self.instances.vocab = vocab
+            instances = self.instances.one_of_each_label()
+        for instance in instances:
+            index_instance(instance, vocab)
+
+    def labels(self) -> Dict[str, int]:
+        """The labels of the images, and how many images have each."""
+        if isinstance(self.instances, Instances):
+            return self.instances.samples.labels()
+        fields = (instance.fields.get(k) for instance in self.instances for k in LABEL_KEYS)
+        return dict(Counter(str(label) for field in fields for label in field_labels(field)))
+
+    def _image_weights(self, weighting: Optional[ClassWeighting]) -> Optional[torch.Tensor]:
+        """What each image weighs when the images of an epoch are drawn."""
+        if weighting is None:
+            return None
+        samples = self.instances.samples if isinstance(self.instances, Instances) else ()
+        labels = [sample.label for sample in samples]
+        if not self._shuffle or not labels or None in labels:
+            raise ConfigurationError(
+                'data_loader.class_weighting is set; expected "shuffle": true and an image reader '
+                "that gives each image one label"
+            )
+        weights = weighting(self.labels())
+        return torch.tensor([weights[str(label)] for label in labels], dtype=torch.float64)
+
+
+def index_instance(instance: Instance, vocab: Vocabulary) -> None:
+    """
+    Indexes an instance. Raises `ConfigurationError` for a label that the vocabulary does not know.
+    """
+    try:
+        instance.index_fields(vocab)
+    except KeyError as error:
+        raise ConfigurationError(_unknown_label(instance, vocab) or str(error)) from None
+
+
+def field_labels(field: Optional[Field]) -> Sequence[str]:
+    if isinstance(field, LabelField):
+        return [field.label]
+    return field.labels if isinstance(field, MultiLabelField) else []
+
+
+def _read_all(reader: DatasetReader, data_path: Any) -> Sequence[Instance]:
+    """Every instance, in distributed training too, where a reader gives each rank its share."""
+    if isinstance(reader, ImageDatasetReader) and reader.reads_samples_alone():
+        samples = itertools.islice(reader.read_samples(data_path), reader.max_instances)
+        return Instances(reader, SampleList(samples))
+    distributed_info = reader.get_distributed_info()
+    reader._set_distributed_info(None)
+    reader.shard_iterable = iter
+    try:
+        return list(reader.read(data_path))
+    finally:
+        del reader.shard_iterable
+        reader._set_distributed_info(distributed_info)
+
+
+def _unknown_label(instance: Instance, vocab: Vocabulary) -> Optional[str]:
+    """What there is to say if the vocabulary does not know a label of an instance."""
+    images = [field.name for field in instance.values() if isinstance(field, ImageField)]
+    for field in instance.values():
+        namespace = getattr(field, "_label_namespace", "")
+        known = vocab.get_token_to_index_vocabulary(namespace)
+        for label in field_labels(field):
+            if label not in known:
+                return (
+                    f"label '{label}' of {', '.join(images)} is not in the vocabulary, whose "
+                    f"namespace '{namespace}' holds {', '.join(sorted(known)) or 'nothing'}; "
+                    "train on images of it, or take it out"
+                )
+    return None

@@ -1,0 +1,77 @@
+from typing import Any, Optional
+
+import torch
+from torchvision.transforms import v2
+
+from allencv.data.transforms.image_transform import Draft, ImageTransform
+from allencv.data.transforms.torchvision_transform import TorchvisionTransform
+
+
+@ImageTransform.register("random_resized_crop")
+class RandomResizedCrop(TorchvisionTransform):
+    """
+    torchvision's `RandomResizedCrop`, which can decode a JPEG file at a fraction of its size.
+
+    Input and output are `(channels, any, any)` and `(channels, height, width)`.
+
+    Registered as an `ImageTransform` with name "random_resized_crop".
+
+    # Parameters
+
+    size : `Union[int, List[int]]`, required
+        The size of the result in pixels: one number for a square, or `[height, width]`.
+    scale : `List[float]`, optional (default = `[0.08, 1.0]`)
+        The part of the image's area that is seen, from the smallest to the largest.
+    ratio : `List[float]`, optional (default = `[0.75, 1.333]`)
+        Width to height of what is seen, from the smallest to the largest.
+    interpolation : `str`, optional (default = `"bilinear"`)
+        "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos".
+    antialias : `bool`, optional (default = `True`)
+    dct_scaling : `bool`, optional (default = `False`)
+        Decode a JPEG file at a half, a quarter or an eighth of its size where the crop has more
+        than twice, four or eight times as many pixels as the result along both sides. libjpeg then
+        computes fewer pixels from the cosine transform (DCT) that a JPEG file holds. What is drawn
+        is the same, but the edges of the crop move to the nearest of every second, fourth or
+        eighth pixel, and the pixels differ by about 1 of 255, less than "bilinear" differs from
+        "bicubic". Images in other formats are decoded whole.
+
+    https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.RandomResizedCrop.html
+    """
+
+    torchvision_class = v2.RandomResizedCrop
+
+    def __init__(
+        self,
+        size: Any,
+        scale: Any = (0.08, 1.0),
+        ratio: Any = (3 / 4, 4 / 3),
+        interpolation: Any = "bilinear",
+        antialias: Any = True,
+        dct_scaling: bool = False,
+    ) -> None:
+        super().__init__(size, scale, ratio, interpolation, antialias)
+        self.dct_scaling = dct_scaling
+        # torchvision reads single numbers out of a tensor at each draw, which takes a while.
+        self._transform._log_ratio = self._transform._log_ratio.tolist()
+
+    def draft(self, height: int, width: int) -> Optional[Draft]:
+        if not self.dct_scaling:
+            return None
+        crop = self._transform.make_params([torch.empty((1, height, width), device="meta")])
+        target_height, target_width = (self._transform.size * 2)[:2]
+        shrink = 8
+        while shrink > 1 and (
+            crop["height"] < shrink * target_height or crop["width"] < shrink * target_width
+        ):
+            shrink //= 2
+
+        def apply(image: torch.Tensor) -> torch.Tensor:
+            # A pixel of the smaller image stands for `part` by `part` pixels of the whole.
+            part = 1 if image.shape[-2:] == (height, width) else shrink
+            params = {key: round(value / part) for key, value in crop.items()}
+            params["height"] = min(params["height"], image.shape[-2] - params["top"])
+            params["width"] = min(params["width"], image.shape[-1] - params["left"])
+            with torch._C.DisableTorchFunction():
+                return self._transform.transform(image, params)
+
+        return Draft(shrink, apply)
