@@ -2,5 +2,14 @@ from allencv.modules.im2im_encoders.feedforward_encoder import FeedForwardEncode
 from allencv.modules.im2im_encoders.im2im_encoder import Im2ImEncoder
 from allencv.modules.im2im_encoders.resnet_encoder import ResnetEncoder
 from allencv.modules.im2im_encoders.small_resnet_encoder import SmallResnetEncoder
+from allencv.modules.im2im_encoders.timm_encoder import TimmEncoder
+from allencv.modules.im2im_encoders.torchvision_encoder import TorchvisionEncoder
 
-__all__ = ["FeedForwardEncoder", "Im2ImEncoder", "ResnetEncoder", "SmallResnetEncoder"]
+__all__ = [
+    "FeedForwardEncoder",
+    "Im2ImEncoder",
+    "ResnetEncoder",
+    "SmallResnetEncoder",
+    "TimmEncoder",
+    "TorchvisionEncoder",
+]

@@ -1,11 +1,13 @@
 import math
-from typing import Any, List, Union
+from typing import List, Union
 
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.nn import Activation
 
 from allencv.modules.im2im_encoders.im2im_encoder import Im2ImEncoder
+from allencv.modules.layer_lists import one_per_layer
+from allencv.modules.stages import layer_stages
 
 
 @Im2ImEncoder.register("feedforward")
@@ -57,11 +59,11 @@ class FeedForwardEncoder(Im2ImEncoder):
         super().__init__()
         if num_layers < 1:
             raise ConfigurationError(f"num_layers is {num_layers}; expected 1 or more")
-        channels = _one_per_layer("hidden_channels", hidden_channels, num_layers)
-        activations = _one_per_layer("activations", activations, num_layers)
-        kernel_sizes = _one_per_layer("kernel_sizes", kernel_sizes, num_layers)
-        strides = _one_per_layer("strides", strides, num_layers)
-        dropout = _one_per_layer("dropout", dropout, num_layers)
+        channels = one_per_layer("hidden_channels", hidden_channels, "num_layers", num_layers)
+        activations = one_per_layer("activations", activations, "num_layers", num_layers)
+        kernel_sizes = one_per_layer("kernel_sizes", kernel_sizes, "num_layers", num_layers)
+        strides = one_per_layer("strides", strides, "num_layers", num_layers)
+        dropout = one_per_layer("dropout", dropout, "num_layers", num_layers)
         for kernel_size in kernel_sizes:
             if kernel_size % 2 == 0:
                 raise ConfigurationError(f"kernel_sizes has {kernel_size}; expected odd numbers")
@@ -93,15 +95,8 @@ class FeedForwardEncoder(Im2ImEncoder):
     def get_stride(self) -> int:
         return self._stride
 
+    def get_stages(self) -> List[List[str]]:
+        return layer_stages(self, containers=["layers"])
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
-
-
-def _one_per_layer(key: str, value: Any, num_layers: int) -> List[Any]:
-    values = value if isinstance(value, (list, tuple)) else [value] * num_layers
-    if len(values) != num_layers:
-        raise ConfigurationError(
-            f"{key} has {len(values)} values, but num_layers is {num_layers}; expected a single "
-            "value or one for each layer"
-        )
-    return list(values)

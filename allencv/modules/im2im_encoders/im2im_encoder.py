@@ -1,10 +1,12 @@
-from typing import Optional
+from typing import List, Optional, Self
 
 import torch
 from allennlp.common import Registrable
 
 from allencv.common.checks import CheckedFromParams
+from allencv.modules.freezing import stop_frozen_batch_norm
 from allencv.modules.input_check import check_input_channels
+from allencv.modules.stages import layer_stages
 
 
 class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
@@ -15,6 +17,10 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
 
     Images with another number of channels than `get_input_channels()` raise a `ConfigurationError`
     before `forward` runs.
+
+    Batch normalisation whose weights do not require gradients, for whatever reason, is frozen
+    altogether: it normalises with its running statistics and leaves them as they are, in training
+    too.
 
     A kind that fetches pretrained weights must not do so when its model is rebuilt from an archive:
     it asks `allencv.modules.pretrained_weights.pretrained_weights_skipped()`.
@@ -40,6 +46,20 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         1 by 1 whatever the size of the input.
         """
         raise NotImplementedError
+
+    def get_stages(self) -> List[List[str]]:
+        """
+        The encoder's parts from the input to the output: each stage is a list of names of its
+        submodules or parameters, and every parameter lies in exactly one stage. Here, a stage for
+        each direct child; one without a weight matrix, such as a normalisation, joins the one
+        before it.
+        """
+        return layer_stages(self)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        stop_frozen_batch_norm(self)
+        return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError

@@ -1,10 +1,12 @@
-from typing import List, Optional
+from typing import List, Optional, Union
 
 import torch
 from allennlp.common.checks import ConfigurationError
 from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
 
 from allencv.modules.im2im_encoders.im2im_encoder import Im2ImEncoder
+from allencv.modules.layer_lists import one_per_layer
+from allencv.modules.stages import layer_stages
 
 
 @Im2ImEncoder.register("small_resnet")
@@ -25,9 +27,10 @@ class SmallResnetEncoder(Im2ImEncoder):
 
     widths : `Optional[List[int]]`, optional (default = `[16, 32, 64]`)
         The channels of each stage.
-    blocks : `Optional[List[int]]`, optional (default = `[1, 1, 1]`)
-        The blocks in each stage, each of two 3 by 3 convolutions. `[3, 3, 3]` is the paper's
-        ResNet-20. Raises `ConfigurationError` if its length is not that of `widths`.
+    blocks : `Union[int, List[int]]`, optional (default = `1`)
+        The blocks in each stage, each of two 3 by 3 convolutions; a single number is for all
+        stages, and 3 is the paper's ResNet-20. Raises `ConfigurationError` if the length of a list
+        is not that of `widths`.
     input_channels : `int`, optional (default = `3`)
         The channels of an input image.
     stem_stride : `int`, optional (default = `2`)
@@ -40,19 +43,17 @@ class SmallResnetEncoder(Im2ImEncoder):
     def __init__(
         self,
         widths: Optional[List[int]] = None,
-        blocks: Optional[List[int]] = None,
+        blocks: Union[int, List[int]] = 1,
         input_channels: int = 3,
         stem_stride: int = 2,
         zero_init_residual: bool = True,
     ) -> None:
         super().__init__()
         widths = [16, 32, 64] if widths is None else widths
-        blocks = [1, 1, 1] if blocks is None else blocks
-        if not widths or len(widths) != len(blocks) or min(blocks) < 1:
-            raise ConfigurationError(
-                f"widths is {widths} and blocks is {blocks}; expected one positive number for "
-                "each stage in both"
-            )
+        blocks = one_per_layer("blocks", blocks, "the number of widths", len(widths))
+        for key, values in (("widths", widths), ("blocks", blocks)):
+            if not values or min(values) < 1:
+                raise ConfigurationError(f"{key} is {values}; expected numbers of 1 or more")
         self._input_channels = input_channels
         self._output_channels = widths[-1]
         self._stride = stem_stride * 2 ** (len(widths) - 1)
@@ -78,6 +79,9 @@ class SmallResnetEncoder(Im2ImEncoder):
 
     def get_stride(self) -> int:
         return self._stride
+
+    def get_stages(self) -> List[List[str]]:
+        return layer_stages(self, containers=["stages"])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         # Shape: (batch, widths[0], height / stem_stride, width / stem_stride)

@@ -7,7 +7,7 @@ from allennlp.common.checks import ConfigurationError
 from allencv.common.checks import not_one_of
 from allencv.modules.im2vec_encoders.im2vec_encoder import Im2VecEncoder
 
-_POOLS = ("avg", "max", "gem", "attention")
+_POOLS = ("avg", "max", "avg_max", "gem", "attention")
 
 
 def gem_pool(
@@ -43,8 +43,9 @@ def attention_pool(images: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 @Im2VecEncoder.register("pooling")
 class PoolingEncoder(Im2VecEncoder):
     """
-    Pools each channel of an image of any size to one number. Input shape: `(batch, input_channels,
-    height, width)`; output shape: `(batch, input_channels)`.
+    Pools each channel of an image of any size to one number, or to two. Input shape: `(batch,
+    input_channels, height, width)`; output shape: `(batch, input_channels)`, or `(batch, 2 *
+    input_channels)` for "avg_max".
 
     Registered as an `Im2VecEncoder` with name "pooling".
 
@@ -53,9 +54,10 @@ class PoolingEncoder(Im2VecEncoder):
     input_channels : `int`, required
         The channels of an input image.
     pool : `str`, optional (default = `"avg"`)
-        How to pool over positions: "avg", "max", "gem" (see `gem_pool`; one learned `p` for all
-        channels) or "attention" (see `attention_pool`; the learned query starts at zero, which is
-        the average).
+        How to pool over positions: "avg", "max", "avg_max" (the averages of all channels, then
+        their maxima, as in the concat pooling of Howard and Ruder 2018, arXiv:1801.06146, section
+        3.3), "gem" (see `gem_pool`; one learned `p` for all channels) or "attention" (see
+        `attention_pool`; the learned query starts at zero, which is the average).
     gem_p : `float`, optional (default = `3.0`)
         The value above 0 at which `p` starts. Raises `ConfigurationError` if it is given for
         another `pool` than "gem".
@@ -80,11 +82,13 @@ class PoolingEncoder(Im2VecEncoder):
         return self._input_channels
 
     def get_output_dim(self) -> int:
-        return self._input_channels
+        return self._input_channels * (2 if self._pool == "avg_max" else 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self._pool == "max":
             return images.amax(dim=(2, 3))
+        if self._pool == "avg_max":
+            return torch.cat([images.mean(dim=(2, 3)), images.amax(dim=(2, 3))], dim=1)
         if self._pool == "gem":
             return gem_pool(images, self.p)
         if self._pool == "attention":

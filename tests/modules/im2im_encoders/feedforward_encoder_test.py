@@ -91,3 +91,8 @@ def test_no_layers_and_even_kernels_are_refused():
         FeedForwardEncoder(3, 0, 4, torch.nn.ReLU())
     with pytest.raises(ConfigurationError, match="kernel_sizes has 2; expected odd"):
         FeedForwardEncoder(3, 2, 4, torch.nn.ReLU(), kernel_sizes=[3, 2])
+
+
+def test_each_layer_is_a_stage():
+    encoder = FeedForwardEncoder(3, 2, 4, torch.nn.ReLU())
+    assert encoder.get_stages() == [["layers.0"], ["layers.1"]]

@@ -60,7 +60,25 @@ def test_a_zero_initialised_block_starts_as_its_shortcut():
     assert torch.equal(encoder.stages(stem), stem)
 
 
-@pytest.mark.parametrize(("widths", "blocks"), [([16, 32], [1, 1, 1]), ([], []), ([8], [0])])
-def test_stages_that_do_not_fit_are_refused(widths, blocks):
-    with pytest.raises(ConfigurationError, match="expected one positive number for each stage"):
+def test_a_single_number_of_blocks_is_for_every_stage():
+    assert [len(stage) for stage in SmallResnetEncoder(widths=[4, 8], blocks=2).stages] == [2, 2]
+    assert [len(stage) for stage in SmallResnetEncoder(widths=[4, 8]).stages] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("widths", "blocks", "problem"),
+    [
+        ([16, 32], [1, 1, 1], "blocks has 3 values, but the number of widths is 2; expected"),
+        ([], [], r"widths is \[\]; expected numbers of 1 or more"),
+        ([8], [0], r"blocks is \[0\]; expected numbers of 1 or more"),
+        ([-8], [1], r"widths is \[-8\]; expected numbers of 1 or more"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(widths, blocks, problem):
+    with pytest.raises(ConfigurationError, match=problem):
         SmallResnetEncoder(widths=widths, blocks=blocks)
+
+
+def test_stages():
+    stages = SmallResnetEncoder(widths=[4, 8]).get_stages()
+    assert stages == [["conv1", "bn1"], ["stages.0"], ["stages.1"]]

@@ -37,6 +37,15 @@ def test_average_and_maximum(images):
     assert torch.equal(PoolingEncoder(4, "max")(images), maximum)
 
 
+def test_average_and_maximum_together(images):
+    encoder = Im2VecEncoder.from_params(
+        Params({"type": "pooling", "input_channels": 4, "pool": "avg_max"})
+    )
+    assert encoder.get_output_dim() == 8
+    average, maximum = PoolingEncoder(4)(images), PoolingEncoder(4, "max")(images)
+    assert torch.equal(encoder(images), torch.cat([average, maximum], dim=1))
+
+
 def test_gem_pool_by_hand():
     images = torch.tensor([[[[1.0, 2.0], [3.0, -4.0]]]])
     assert gem_pool(images, 3.0).item() == pytest.approx((36 / 4) ** (1 / 3))  # 1 + 8 + 27 + 0

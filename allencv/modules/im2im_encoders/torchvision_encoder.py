@@ -1,0 +1,110 @@
+from typing import Any, Dict, List, Optional
+
+import torch
+import torchvision
+
+from allencv.common.checks import not_one_of
+from allencv.modules.freezing import freeze
+from allencv.modules.im2im_encoders.im2im_encoder import Im2ImEncoder
+from allencv.modules.stages import layer_stages
+from allencv.modules.torchvision_networks import (
+    FEATURES_STRIDE,
+    create_torchvision_network,
+    without_pooling,
+)
+
+_CONTAINERS = ("features", "trunk_output", "layers", "blocks", "encoder.layers", "encoder")
+
+
+@Im2ImEncoder.register("torchvision")
+class TorchvisionEncoder(Im2ImEncoder):
+    """
+    Any network for classification of `torchvision` without its last layer, pretrained on ImageNet
+    by default. Input shape: `(batch, input_channels, height, width)`, normalised with ImageNet's
+    mean and deviation for pretrained weights; output shape: `(batch, output_channels, 1, 1)`, what
+    the last layer takes; or with `pool` off the feature image before the pooling, `(batch,
+    output_channels, height / 32, width / 32)`.
+
+    The network is `backbone`, so its parameters are called `backbone.features.0.0.weight` and so
+    on. For a ResNet there is also "pretrained_resnet", whose parameters have torchvision's names.
+
+    Registered as an `Im2ImEncoder` with name "torchvision".
+
+    # Parameters
+
+    model_name : `str`, required
+        One of `torchvision.models.list_models(module=torchvision.models)`, such as
+        "efficientnet_b0", "convnext_tiny" or "mobilenet_v3_large".
+    requires_grad : `bool`, optional (default = `True`)
+        Whether the encoder is trained. If `False`, all of it is frozen.
+    weights : `Optional[str]`, optional (default = `"DEFAULT"`)
+        The name of a set of weights of torchvision for this network ("DEFAULT", "IMAGENET1K_V1" and
+        so on), which is downloaded once and kept in torch.hub's folder; or the path of a file with
+        torchvision's parameter names, with or without the last layer (see
+        `allencv.modules.weight_files.read_state_dict`); or `None` for random initialisation. It is
+        not read when a trained model is loaded from its archive (see
+        `allencv.modules.pretrained_weights`).
+    pool : `bool`, optional (default = `True`)
+        Whether to give one pixel. `False` is possible for convnext, densenet, efficientnet,
+        googlenet, maxvit, mnasnet, mobilenet, regnet, resnet, resnext, shufflenet, swin, vgg and
+        wide_resnet; its stride is 32.
+    trainable_layers : `Optional[List[str]]`, optional (default = `None`)
+        The layers that are trained, by their names in torchvision's network, such as "features.7"
+        or "layer4"; the others are frozen. `None` means all if `requires_grad`, else none.
+    input_channels : `int`, optional (default = `3`)
+        The channels of an input image. Pretrained weights for 3 channels are adapted to another
+        number by `allencv.modules.weight_files.adapt_input_channels`.
+    torchvision_arguments : `Optional[Dict[str, Any]]`, optional (default = `None`)
+        Further arguments of torchvision's function of this name, such as
+        `{"stochastic_depth_prob": 0.2}` for convnext, or `{"image_size": 384}` for vit.
+
+    # Raises
+
+    `ConfigurationError` if torchvision has no such network or argument, if the weights can be
+    neither found nor downloaded, or do not fit.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        requires_grad: bool = True,
+        weights: Optional[str] = "DEFAULT",
+        pool: bool = True,
+        trainable_layers: Optional[List[str]] = None,
+        input_channels: int = 3,
+        torchvision_arguments: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        super().__init__()
+        known = torchvision.models.list_models(module=torchvision.models)
+        if model_name not in known:
+            raise not_one_of("model_name", model_name, known)
+        self._input_channels = input_channels
+        self._pool = pool
+        self.backbone, self._output_channels = create_torchvision_network(
+            model_name, weights, input_channels, torchvision_arguments or {}
+        )
+        if not pool:
+            self.backbone, self._output_channels = without_pooling(
+                self.backbone, model_name, self._output_channels
+            )
+        freeze(self.backbone, requires_grad, trainable_layers)
+        self.train()  # puts the batch normalisation of frozen layers into evaluation mode
+
+    def get_input_channels(self) -> int:
+        return self._input_channels
+
+    def get_output_channels(self) -> int:
+        return self._output_channels
+
+    def get_stride(self) -> Optional[int]:
+        return None if self._pool else FEATURES_STRIDE
+
+    def get_stages(self) -> List[List[str]]:
+        return layer_stages(self, [f"backbone.{name}" for name in _CONTAINERS] + ["backbone"])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self._pool:
+            # Shape: (batch, output_channels, 1, 1)
+            return self.backbone(images)[:, :, None, None]
+        # Shape: (batch, output_channels, height / 32, width / 32)
+        return self.backbone(images)["features"]

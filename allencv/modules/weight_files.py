@@ -1,0 +1,129 @@
+"""Pretrained weights: reading them, fetching torchvision's, and putting them into a network."""
+
+import argparse
+import os
+from collections import OrderedDict
+from typing import Any, Dict
+
+import torch
+import torchvision
+from allennlp.common.checks import ConfigurationError
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Under one of these keys a training checkpoint of timm and many others holds the weights."""
+
+
+def read_state_dict(path: str) -> Dict[str, torch.Tensor]:
+    """
+    The weights in a file of safetensors (".safetensors") or of `torch.save`. Where a training
+    checkpoint of timm holds averaged weights (EMA), they are taken; names lose the `module.` of
+    distributed training. Nothing in the file is run. Raises `ConfigurationError` if it holds
+    something else, with `weights` as the key.
+    """
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            # timm's checkpoints hold the arguments of the training beside the weights.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is raised depends on what the file is instead
+        raise ConfigurationError(
+            f"weights is {path!r}, which cannot be read ({reason(error)}); expected a state dict "
+            "saved by torch.save or as .safetensors"
+        ) from error
+    if isinstance(state, dict):
+        wrapped = (state[key] for key in _WRAPPERS if isinstance(state.get(key), dict))
+        state = dict(next(wrapped, state))
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
+    ):
+        raise ConfigurationError(
+            f"weights is {path!r}, which holds a {type(state).__name__}; expected a state dict of "
+            "nothing but names and tensors"
+        )
+    consume_prefix_in_state_dict_if_present(state, "module.")
+    return state
+
+
+def torchvision_state_dict(model_name: str, weights: str) -> Dict[str, torch.Tensor]:
+    """
+    The weights of torchvision's network `model_name`: `weights` is a name of torchvision's, such as
+    "DEFAULT" or "IMAGENET1K_V1", which is downloaded once and kept in torch.hub's folder, or the
+    path of a file. Raises `ConfigurationError` if it is neither, or the download fails.
+    """
+    known = torchvision.models.get_model_weights(model_name).__members__
+    if weights in known:
+        return _download(known[weights])
+    if os.path.isfile(weights):
+        return read_state_dict(weights)
+    raise ConfigurationError(
+        f"weights is {weights!r}; expected the path of a file that exists, or one of "
+        f"torchvision's weights for {model_name}: {', '.join(known)}"
+    )
+
+
+def load_fitting(
+    module: torch.nn.Module, state: Dict[str, torch.Tensor], weights: str, expected: str
+) -> None:
+    """
+    Loads `state` into `module`. Raises `ConfigurationError` if they differ in a name or a shape,
+    for `weights`, the config's value, and with what was `expected` there.
+    """
+    own_state = module.state_dict()
+    # Files from before PyTorch 1.0 lack the batch counters.
+    needed = [name for name in own_state if not name.endswith("num_batches_tracked")]
+    problems = {
+        "lacks": [name for name in needed if name not in state],
+        "has unknown": [name for name in state if name not in own_state],
+        "has other shapes for": [
+            name for name in needed if name in state and state[name].shape != own_state[name].shape
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ConfigurationError(
+                f"weights is {weights!r}, which {problem} {', '.join(names[:3])}{more}; "
+                f"expected {expected}"
+            )
+    # In the order and of the version of the network's own: what is not in a file has its default.
+    fitting = OrderedDict((name, state.get(name, value)) for name, value in own_state.items())
+    fitting._metadata = own_state._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(fitting)
+
+
+def adapt_input_channels(weight: torch.Tensor, input_channels: int) -> torch.Tensor:
+    """
+    Turns the weight of a first convolution made for red, green and blue, of shape
+    `(output_channels, 3, height, width)`, into one for `input_channels`. For 1 channel the three
+    are summed, so that a gray image gives what it gave as RGB. For any other number they are
+    repeated in turn (R, G, B, R, ...) and scaled by `3 / input_channels`, which keeps the size of
+    the output. `timm` has the same convention for its `in_chans`.
+    """
+    if input_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    tiled = weight[:, torch.arange(input_channels) % 3]
+    return tiled * (3 / input_channels)
+
+
+def reason(error: Exception) -> str:
+    """The kind of an error and the first line of what it says, for a message of one line."""
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first_line}"
+
+
+def _download(weights: Any) -> Dict[str, torch.Tensor]:
+    """`weights` is a member of a weights enum of torchvision."""
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # of the network, the disk or torch.load
+        folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+        raise ConfigurationError(
+            f"could not load {os.path.basename(weights.url)} from {folder} nor download it there "
+            f"({reason(error)}): put it there yourself, or set weights to a local file, or to "
+            "null for random initialisation"
+        ) from error
