@@ -28,7 +28,7 @@ local reader(transforms) = {
     type: "basic_image_classifier",
     im2im_encoder: { type: "small_resnet", input_channels: 1, widths: [16, 32, 64] },
     im2vec_encoder: { type: "pooling", input_channels: 64 },
-    label_smoothing: 0.1,
+    loss: { type: "cross_entropy", label_smoothing: 0.1 },
     pixel_mean: [0.5],
     pixel_std: [0.25],
   },

@@ -1,5 +1,13 @@
 # Importing the trainer registers it, so that a config can name it wherever it can name a model.
 from allencv import training  # noqa: F401
 from allencv.models.basic_classifier import BasicImageClassifier
+from allencv.models.distillation import Distillation
+from allencv.models.image_classifier import ImageClassifier
+from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 
-__all__ = ["BasicImageClassifier"]
+__all__ = [
+    "BasicImageClassifier",
+    "Distillation",
+    "ImageClassifier",
+    "MultiLabelImageClassifier",
+]

@@ -24,9 +24,10 @@ class ImageClassifierPredictor(Predictor):
     The JSON of one image has one of these keys: `image`, a path or a URL; `image_base64`, an image
     file in base64; `image_array`, the pixels as nested lists `[height][width][channel]`, 0 to 255.
 
-    The answer has `label`, `top_k` (the most probable labels with their `probability`, at most
-    five), `probs` and `logits` in the order of the vocabulary, and `metadata`. An image that cannot
-    be read is answered with `error`, and the others are answered all the same.
+    The answer has `label`, or `labels` from a model that gives any number of them, the most
+    probable first; `top_k` (the most probable labels with their `probability`, at most five);
+    `probs` and `logits` in the order of the vocabulary; and `metadata`. An image that cannot be
+    read is answered with `error`, and the others are answered all the same.
 
     Registered as a `Predictor` with the names "image_classifier" and "default_image".
     """

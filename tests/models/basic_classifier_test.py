@@ -20,6 +20,7 @@ from allencv.data.transforms.batch_transforms import BatchTransform, CutMix, Mix
 from allencv.models import BasicImageClassifier
 from allencv.modules.im2im_encoders import ResnetEncoder
 from allencv.modules.im2vec_encoders import FlattenEncoder, PoolingEncoder
+from allencv.modules.losses import AsymmetricLoss, CrossEntropyLoss
 from tests.conftest import same_tensors
 from tests.experiments import experiment
 
@@ -86,7 +87,8 @@ def test_floats_are_taken_as_normalised(vocab: Vocabulary) -> None:
 
 
 def test_label_smoothing_and_class_weights_are_torchs(vocab: Vocabulary) -> None:
-    model = linear_model(vocab, label_smoothing=0.1, class_weights={"bee": 3.0, "cat": 0.5})
+    loss = CrossEntropyLoss(label_smoothing=0.1)
+    model = linear_model(vocab, loss=loss, class_weights={"bee": 3.0, "cat": 0.5})
     label = torch.tensor([0, 1, 2, 1, 0])
     outputs = model(images(), label)
     expected = F.cross_entropy(
@@ -117,7 +119,8 @@ def test_batch_transforms_see_normalised_images_and_the_metrics_the_dominant_lab
     vocab: Vocabulary,
 ) -> None:
     swap = Swap()
-    model = linear_model(vocab, batch_transforms=[swap], label_smoothing=0.1)
+    loss = CrossEntropyLoss(label_smoothing=0.1)
+    model = linear_model(vocab, batch_transforms=[swap], loss=loss)
     image, label = images(), torch.tensor([0, 1, 2, 1, 0])
     outputs = model(image, label)
     assert torch.equal(swap.images, model.normalize(image))
@@ -241,7 +244,7 @@ def test_the_state_holds_parameters_alone(vocab: Vocabulary) -> None:
     ("arguments", "message"),
     [
         ({"dropout": 1.0}, r"model.dropout is 1.0; expected a number in \[0, 1\)"),
-        ({"label_smoothing": -0.1}, "model.label_smoothing is -0.1; expected"),
+        ({"loss": AsymmetricLoss()}, "model.loss is a AsymmetricLoss, .* with one label"),
         ({"top_k": 4}, "model.top_k is 4; expected 1 to 3, the number of classes"),
         ({"top_k": 0}, "model.top_k is 0; expected 1 to 3"),
         ({"num_labels": 2}, "model.num_labels is 2; expected at least 3"),

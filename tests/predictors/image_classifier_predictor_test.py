@@ -1,5 +1,6 @@
 import base64
 import http.server
+import json
 import threading
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import allencv.plugin  # noqa: F401
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import Preprocessing
 from tests.experiments import experiment
+from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,25 @@ def test_one_bad_image_spoils_none_of_the_others(
             assert reason in answer["error"]
             assert "probs" not in answer
     assert "error" in predictor.predict_json(inputs[0])
+
+
+def test_a_model_of_several_labels(cats_and_dogs: Path, cat: Path, tmp_path: Path) -> None:
+    thresholds = {"Cat": 0.0, "Dog": 0.0, "small": 0.999}
+    folder = write_tables(cats_and_dogs, tmp_path)
+    config = multilabel_experiment(
+        folder, trainer__num_epochs=1, **{"model__thresholds": thresholds}
+    )
+    train_model(Params(config), tmp_path / "run")
+    predictor = ImageClassifierPredictor.from_path(tmp_path / "run", import_plugins=False)
+    (answer,) = predictor.predict_batch_json([{"image": str(cat)}])
+    probs = dict(zip(predictor._model.label_names(), answer["probs"]))
+    assert json.loads(json.dumps(answer)) == answer
+    assert [entry["label"] for entry in answer["top_k"]] == sorted(probs, key=lambda it: -probs[it])
+    present = [label for label in probs if probs[label] > {"even": 0.5, **thresholds}[label]]
+    assert answer["labels"] == sorted(present, key=lambda label: -probs[label])
+    assert {"Cat", "Dog"} <= set(answer["labels"]) <= {"Cat", "Dog", "even"}
+    assert "label" not in answer
+    assert answer["metadata"] == {"image": str(cat)}
 
 
 def test_both_names_are_registered() -> None:

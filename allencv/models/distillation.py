@@ -1,0 +1,172 @@
+import logging
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+import torch
+from allennlp.common import FromParams
+from allennlp.common.checks import ConfigurationError
+from allennlp.nn.util import dist_reduce_sum
+from torch.nn import functional as F
+
+from allencv.common.archives import load_archive
+
+if TYPE_CHECKING:
+    from allencv.models.image_classifier import ImageClassifier
+
+logger = logging.getLogger(__name__)
+
+
+class Distillation(FromParams):
+    """
+    Teaches a model, the student, what a trained one, the teacher, predicts, and not the labels of
+    the data alone: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network",
+    arXiv:1503.02531. In training the loss becomes
+
+        (1 - alpha) * loss + alpha * temperature ** 2 * divergence
+
+    where `divergence` is the Kullback-Leibler divergence of the student's distribution over labels
+    from the teacher's, both softened: the softmax of the logits divided by `temperature`. With
+    several labels an image it is that of the sigmoids, in the mean over the labels. The teacher
+    sees the very images that the student sees, after all transforms; it is not trained, and it is
+    no part of the student's state or archive, which opens without it.
+
+    # Parameters
+
+    teacher : `str`, required
+        The archive of a model of the same kind (`model.tar.gz`, a URL, or the folder of a run),
+        with the same labels in any order. It is opened without running code of its own.
+    temperature : `float`, optional (default = `2.0`)
+        Above 0. The higher, the more the teacher's small probabilities tell.
+    alpha : `float`, optional (default = `0.5`)
+        What the teacher weighs against the labels, above 0 and at most 1.
+    """
+
+    def __init__(self, teacher: str, temperature: float = 2.0, alpha: float = 0.5) -> None:
+        if temperature <= 0:
+            raise ConfigurationError(
+                f"model.distillation.temperature is {temperature}; expected a number above 0"
+            )
+        if not 0 < alpha <= 1:
+            raise ConfigurationError(
+                f"model.distillation.alpha is {alpha}; expected a number in (0, 1]"
+            )
+        self.teacher = teacher
+        self.temperature = temperature
+        self.alpha = alpha
+        # Not a module of the student: the student's state must not hold it.
+        self._model: Optional[ImageClassifier] = None
+        self._order: Optional[torch.Tensor] = None
+        self._means = {"label_loss": _Mean(), "distillation_loss": _Mean()}
+
+    def load(self, student: "ImageClassifier") -> None:
+        """
+        Opens the teacher, if it is not open yet.
+
+        # Raises
+
+        `ConfigurationError` if there is none, or if it is no teacher for this student.
+        """
+        if self._model is not None:
+            return
+        # The student begins with the same weights as without a teacher.
+        with torch.random.fork_rng(devices=[]):
+            teacher: Any = load_archive(self.teacher).model
+        if getattr(teacher, "multi_label", None) is not student.multi_label:
+            raise ConfigurationError(
+                f"model.distillation.teacher '{self.teacher}' is a {type(teacher).__name__}; "
+                f"expected a model of the kind of its student, a {type(student).__name__}"
+            )
+        order = self._find_order(student.label_names(), teacher.label_names())
+        self._order = None if order == sorted(order) else torch.tensor(order)
+        self._model = teacher.requires_grad_(False).eval()
+        logger.info("The teacher is the %s of %s", type(teacher).__name__, self.teacher)
+
+    def __call__(
+        self,
+        student: "ImageClassifier",
+        images: torch.Tensor,
+        logits: torch.Tensor,
+        label_loss: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        The loss of a batch of normalised `images`, for which the student gives `logits`.
+        """
+        self.load(student)
+        with torch.no_grad():
+            wanted = self._teach(student, images)
+        distance = (kl_of_sigmoids if student.multi_label else kl_of_softmaxes)(
+            wanted / self.temperature, logits / self.temperature
+        )
+        distillation_loss = self.temperature**2 * distance
+        self._means["label_loss"].add(label_loss)
+        self._means["distillation_loss"].add(distillation_loss)
+        return (1 - self.alpha) * label_loss + self.alpha * distillation_loss
+
+    def get_metrics(self, reset: bool = False) -> Dict[str, float]:
+        """The two parts of the loss; nothing where there was no training."""
+        means = {name: mean.get(reset) for name, mean in self._means.items()}
+        return {name: mean for name, mean in means.items() if mean is not None}
+
+    def _teach(self, student: "ImageClassifier", images: torch.Tensor) -> torch.Tensor:
+        """The teacher's logits, in the order of the student's labels."""
+        assert self._model is not None
+        teacher = self._model
+        if teacher.normalize.mean.device != images.device:
+            teacher.to(images.device)
+            self._order = None if self._order is None else self._order.to(images.device)
+        if student.is_channels_last() and not teacher.is_channels_last():
+            teacher.to(memory_format=torch.channels_last)
+        mean, std = teacher.normalize.mean, teacher.normalize.std
+        if not student.normalize.is_like(teacher.normalize):
+            images = (images * student.normalize.std + student.normalize.mean - mean) / std
+        logits = teacher.score(images)
+        return logits if self._order is None else logits.index_select(1, self._order)
+
+    def _find_order(self, wanted: List[str], known: List[str]) -> List[int]:
+        """For each of the student's labels its place among the teacher's."""
+        if set(wanted) != set(known):
+            raise ConfigurationError(
+                f"model.distillation.teacher '{self.teacher}' has other labels than the data: the "
+                f"teacher alone has {_listed(set(known) - set(wanted))}; the data alone "
+                f"{_listed(set(wanted) - set(known))}; expected the same"
+            )
+        return [known.index(name) for name in wanted]
+
+
+def kl_of_softmaxes(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The divergence of the softmax of `logits` from that of `wanted`; both `(batch, labels)`."""
+    return F.kl_div(
+        logits.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="batchmean"
+    )
+
+
+def kl_of_sigmoids(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The same for a sigmoid of each label by itself, in the mean over images and labels."""
+    there = wanted.sigmoid() * (F.logsigmoid(wanted) - F.logsigmoid(logits))
+    absent = (-wanted).sigmoid() * (F.logsigmoid(-wanted) - F.logsigmoid(-logits))
+    return (there + absent).mean()
+
+
+def _listed(names: "set[str]") -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+class _Mean:
+    """The mean of numbers on a device, which are read only when it is asked for."""
+
+    def __init__(self) -> None:
+        self._total: Optional[torch.Tensor] = None
+        self._count = 0
+
+    def add(self, value: torch.Tensor) -> None:
+        value = value.detach()
+        self._total = value if self._total is None else self._total + value
+        self._count += 1
+
+    def get(self, reset: bool) -> Optional[float]:
+        if self._total is None:
+            return None
+        total, count = self._total.item(), self._count
+        if reset:
+            total, count = dist_reduce_sum(total), dist_reduce_sum(count)
+            self._total, self._count = None, 0
+        return total / count

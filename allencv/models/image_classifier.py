@@ -1,0 +1,339 @@
+import logging
+from typing import Any, Dict, Iterable, List, Optional, Type, Union
+
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import Vocabulary
+from allennlp.models import Model
+from allennlp.nn import InitializerApplicator, RegularizerApplicator
+from allennlp.training.metrics import Metric
+from torch.nn import functional as F
+
+from allencv.common.checks import CheckedFromParams
+from allencv.data.class_weightings import ClassWeighting
+from allencv.data.transforms.batch_transforms import BatchTransform
+from allencv.models.distillation import Distillation
+from allencv.models.labels import count_labels, label_numbers
+from allencv.models.pixel_normalization import PixelNormalization
+from allencv.models.views import views_by_name
+from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.im2vec_encoders import Im2VecEncoder
+from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss
+from allencv.modules.pretrained_weights import (
+    pretrained_weights_skipped,
+    without_pretrained_weights,
+)
+
+logger = logging.getLogger(__name__)
+
+READABLE_LABELS = 5
+"""How many labels `make_output_human_readable` lists, the most probable first."""
+RESERVED_METRICS = ("loss", "batch_loss", "reg_loss", "batch_reg_loss")
+
+
+class ImageClassifier(CheckedFromParams, Model):
+    """
+    What the classifiers share: normalise, `Im2ImEncoder`, `Im2VecEncoder`, dropout, a linear layer,
+    and a loss. A kind of them says what its targets are, how logits become probabilities, and what
+    it counts.
+
+    # Parameters
+
+    vocab : `Vocabulary`
+    im2vec_encoder : `Im2VecEncoder`, required
+        Turns a feature image into a vector.
+    im2im_encoder : `Im2ImEncoder`, optional (default = `None`)
+        Turns the image into a feature image. Without one, the vector is made of the image itself.
+    dropout : `float`, optional (default = `None`)
+        The probability of zeroing an element of the vector, in [0, 1).
+    num_labels : `int`, optional (default = `None`)
+        The number of labels; `None` takes it from the vocabulary.
+    label_namespace : `str`, optional (default = `"labels"`)
+    loss : `ClassificationLoss`, optional
+        The default is that of the kind of classifier.
+    class_weights : `Union[ClassWeighting, Dict[str, float]]`, optional (default = `None`)
+        A weight in the loss for each of these labels; the others weigh 1. Or a `ClassWeighting`,
+        such as `{"type": "balanced"}`, that computes them from the training data.
+    metrics : `Dict[str, Metric]`, optional (default = `None`)
+        More metrics, by the names under which they are reported. One that gives a number for each
+        of several names is reported as `{key}_{name}`.
+    pixel_mean, pixel_std : `List[float]`, optional (default = ImageNet's)
+        Images of `uint8` become `(image / 255 - pixel_mean) / pixel_std`, channel by channel, on
+        the model's device. An image that is float already is taken as normalised.
+    batch_transforms : `List[BatchTransform]`, optional (default = `None`)
+        Such as `mixup`: applied in order to the normalised images and their labels, when training.
+    test_time_augmentation : `List[str]`, optional (default = `None`)
+        In evaluation and prediction the model looks at each image in these ways too:
+        "horizontal_flip", "vertical_flip", "rotate_90", "rotate_180", "rotate_270". The
+        probabilities are the mean over the image and its views (as in Simonyan and Zisserman 2015,
+        arXiv:1409.1556, section 3.2), and the logits are those of the mean. Each view costs as much
+        time as the image.
+    distillation : `Distillation`, optional (default = `None`)
+        A trained model that teaches this one.
+    initializer : `InitializerApplicator`, optional
+    regularizer : `RegularizerApplicator`, optional
+
+    # Raises
+
+    `ConfigurationError` when built, if neighbouring parts do not fit each other.
+    """
+
+    default_predictor = "image_classifier"
+    multi_label = False
+    """Whether an image may have several labels."""
+    default_loss: Type[ClassificationLoss] = CrossEntropyLoss
+
+    _class_weights: Optional[torch.Tensor]
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        im2vec_encoder: Im2VecEncoder,
+        im2im_encoder: Optional[Im2ImEncoder] = None,
+        dropout: Optional[float] = None,
+        num_labels: Optional[int] = None,
+        label_namespace: str = "labels",
+        loss: Optional[ClassificationLoss] = None,
+        class_weights: Optional[Union[ClassWeighting, Dict[str, float]]] = None,
+        metrics: Optional[Dict[str, Metric]] = None,
+        pixel_mean: Optional[List[float]] = None,
+        pixel_std: Optional[List[float]] = None,
+        batch_transforms: Optional[List[BatchTransform]] = None,
+        test_time_augmentation: Optional[List[str]] = None,
+        distillation: Optional[Distillation] = None,
+        initializer: Optional[InitializerApplicator] = None,
+        regularizer: Optional[RegularizerApplicator] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vocab, regularizer, **kwargs)
+        self._label_namespace = label_namespace
+        self._num_labels = count_labels(vocab, label_namespace, num_labels, self.multi_label)
+        _check_neighbours(im2im_encoder, im2vec_encoder)
+        if not 0 <= (dropout or 0.0) < 1:
+            raise ConfigurationError(f"model.dropout is {dropout}; expected a number in [0, 1)")
+        self._im2im_encoder = im2im_encoder
+        self._im2vec_encoder = im2vec_encoder
+        self._dropout = torch.nn.Dropout(dropout or 0.0)
+        self._classification_layer = torch.nn.Linear(
+            im2vec_encoder.get_output_dim(), self._num_labels
+        )
+        self._loss = loss or self.default_loss()
+        self._loss.for_task(self.multi_label)
+        self.normalize = PixelNormalization(pixel_mean, pixel_std)
+        self._batch_transforms = list(batch_transforms or [])
+        self._views = views_by_name(test_time_augmentation)
+        self._training_size: Optional[int] = None
+        # What is computed from the training data is kept with the model; the rest is in the config.
+        self._class_weighting = class_weights if isinstance(class_weights, ClassWeighting) else None
+        self.register_buffer(
+            "_class_weights",
+            self._weights({} if self._class_weighting else class_weights),
+            persistent=self._class_weighting is not None,
+        )
+        self._metrics = dict(metrics or {})
+        for metric in self._metrics.values():
+            if hasattr(metric, "set_labels"):
+                metric.set_labels(self.label_names())
+        self._distillation = distillation
+        if distillation is not None and not pretrained_weights_skipped():
+            distillation.load(self)
+        if initializer is not None:
+            initializer(self)
+        # The first weights whose order in memory tells channels-last from channels-first.
+        kernels = (each for each in self.parameters() if each.dim() == 4)
+        self._kernel = [each for each in kernels if min(each.shape[1], each[0, 0].numel()) > 1][:1]
+
+    @property
+    def num_views(self) -> int:
+        """How many times in a row each image has to stand in a batch, for the sake of the loss."""
+        return getattr(self._loss, "num_views", 1)
+
+    def is_channels_last(self) -> bool:
+        """Whether the weights have been put into `torch.channels_last` order."""
+        return bool(self._kernel) and not self._kernel[0].is_contiguous()
+
+    def _normalized(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        What the encoders see of a batch of images: normalised, in training resized to what
+        `set_training_size` says, and in the memory format of the weights.
+        """
+        is_channels_last = self.is_channels_last()
+        # On a CPU bytes are the quicker to be put into channels-first order, floats into the other.
+        images = self.normalize(image if is_channels_last else image.contiguous())
+        if self.training and self._training_size is not None:
+            images = self._resized(images, self._training_size)
+        if is_channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def score(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits `(batch, num_labels)` of normalised images, looked at once."""
+        features = images if self._im2im_encoder is None else self._im2im_encoder(images)
+        # Shape: (batch, im2vec_encoder.get_output_dim())
+        vector = self._dropout(self._im2vec_encoder(features))
+        # Under autocast the logits come in half precision, too coarse for a loss.
+        return self._classification_layer(vector).float()
+
+    def _classify(
+        self,
+        image: torch.Tensor,
+        targets: Optional[torch.Tensor],
+        metadata: Optional[List[Dict[str, Any]]],
+    ) -> Dict[str, Any]:
+        """What `forward` does with a batch, whatever the targets are called."""
+        images = self._normalized(image)
+        if self.training and targets is not None:
+            for batch_transform in self._batch_transforms:
+                images, targets = batch_transform(images, targets, self._num_labels)
+        logits = self.score(images)
+        if self._views and not self.training:
+            logits = self._merge([logits, *(self.score(view(images)) for view in self._views)])
+        probs = self._probabilities(logits)
+        outputs: Dict[str, Any] = {"logits": logits, "probs": probs}
+        if targets is not None:
+            loss = self._loss(logits, targets, self._class_weights)
+            if self._distillation is not None and self.training:
+                loss = self._distillation(self, images, logits, loss)
+            outputs["loss"] = loss
+            self._count(logits, probs, targets)
+        if metadata is not None:
+            outputs["metadata"] = metadata
+        return outputs
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _merge(self, logits: List[torch.Tensor]) -> torch.Tensor:
+        """The logits of the mean probabilities of several views."""
+        raise NotImplementedError
+
+    def _count(self, logits: torch.Tensor, probs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Gives a batch to the metrics. Waits for no device."""
+        raise NotImplementedError
+
+    def get_metrics(self, reset: bool = False) -> Dict[str, float]:
+        values: Dict[str, float] = {}
+        for name, metric in self._metrics.items():
+            value = metric.get_metric(reset)
+            if isinstance(value, dict):
+                values |= {f"{name}_{label}": number for label, number in value.items()}
+            else:
+                values[name] = value
+        if self._distillation is not None:
+            values |= self._distillation.get_metrics(reset)
+        return values
+
+    def label_names(self) -> List[str]:
+        """The names of the labels in the order of the logits; the number where one has no name."""
+        names = self.vocab.get_index_to_token_vocabulary(self._label_namespace)
+        return [names.get(index, str(index)) for index in range(self._num_labels)]
+
+    def get_stages(self) -> List[List[str]]:
+        """
+        The parts of the model from the input to the output, as prefixes of parameter names: the
+        stages of the encoder, and last the head. A parameter belongs to a prefix that is its name,
+        or the beginning of it up to a dot; each belongs to exactly one stage.
+        """
+        stages = [] if self._im2im_encoder is None else self._im2im_encoder.get_stages()
+        named = [[f"_im2im_encoder.{name}" for name in stage] for stage in stages]
+        has_parameters = any(True for _ in self._im2vec_encoder.parameters())
+        head = ["_im2vec_encoder"] if has_parameters else []
+        return [*named, [*head, "_classification_layer"]]
+
+    def set_training_size(self, size: Optional[int]) -> None:
+        """
+        Lets training images be resized, after they have been normalised and before the batch
+        transforms, so that their shorter side has `size` pixels; `None` leaves them as they come.
+        It is for progressive resizing, and no part of the model's state.
+        """
+        if size is not None and size < 1:
+            raise ConfigurationError(f"the training size is {size}; expected at least 1 pixel")
+        self._training_size = size
+
+    def set_class_counts(self, counts: Dict[str, int]) -> None:
+        """
+        Computes the weights of the labels in the loss, if `class_weights` is a `ClassWeighting`,
+        from the number of training images of each label. Called before training begins.
+        """
+        if self._class_weighting is not None and self._class_weights is not None:
+            if not counts:
+                raise ConfigurationError(
+                    "model.class_weights is to be computed from the training data, whose labels "
+                    "are not known when they are streamed to a ready vocabulary; expected numbers"
+                )
+            weights = self._class_weighting(counts)
+            logger.info("Class weights: %s", weights)
+            self._class_weights.copy_(self._per_label("class_weights", weights, 1.0))
+
+    def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
+        """
+        Adds to each image `top_k`: its most probable labels with their probabilities, at most five,
+        the most probable first.
+        """
+        names = self.label_names()
+        probs, indices = output_dict["probs"].topk(min(READABLE_LABELS, self._num_labels))
+        output_dict["top_k"] = [
+            [
+                {"label": names[index], "probability": prob}
+                for index, prob in zip(row_indices, row_probs)
+            ]
+            for row_indices, row_probs in zip(indices.tolist(), probs.tolist())
+        ]
+        return output_dict
+
+    @classmethod
+    def _load(cls, config: Params, *args: Any, **kwargs: Any) -> Model:
+        with without_pretrained_weights():  # the archive holds them all
+            return super()._load(config, *args, **kwargs)
+
+    @staticmethod
+    def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
+        shorter = min(images.shape[2:])
+        if shorter == size:
+            return images
+        sizes = [round(side * size / shorter) for side in images.shape[2:]]
+        return F.interpolate(images, sizes, mode="bilinear", antialias=True)
+
+    def _check_metric_names(self, reported: Iterable[str]) -> None:
+        for name in self._metrics:
+            if name in {*reported, *RESERVED_METRICS}:
+                raise ConfigurationError(
+                    f"model.metrics.{name} has the name of a metric that is reported anyway; "
+                    "expected another name"
+                )
+
+    def _check_fields(self, others: Dict[str, Any], known: str) -> None:
+        """Raises `ConfigurationError` for data that this kind of classifier has no use for."""
+        if others:
+            raise ConfigurationError(
+                f"the images come with the field '{next(iter(others))}'; a {type(self).__name__} "
+                f"takes 'image', '{known}' and 'metadata' ('label', one for each image, is for "
+                "model.type 'basic_image_classifier', 'labels' for 'multilabel_image_classifier')"
+            )
+
+    def _weights(self, class_weights: Optional[Dict[str, float]]) -> Optional[torch.Tensor]:
+        if class_weights is None:
+            return None
+        for label, weight in class_weights.items():
+            if weight < 0:
+                raise ConfigurationError(
+                    f"model.class_weights.{label} is {weight}; expected a number of at least 0"
+                )
+        return self._per_label("class_weights", class_weights, 1.0)
+
+    def _per_label(self, key: str, values: Dict[str, float], default: float) -> torch.Tensor:
+        indices = self.vocab.get_token_to_index_vocabulary(self._label_namespace)
+        return label_numbers(key, values, default, indices, self._num_labels)
+
+
+def _check_neighbours(im2im_encoder: Optional[Im2ImEncoder], im2vec_encoder: Im2VecEncoder) -> None:
+    if im2im_encoder is None:
+        return
+    given, wanted = im2im_encoder.get_output_channels(), im2vec_encoder.get_input_channels()
+    if given != wanted:
+        raise ConfigurationError(
+            f"model.im2im_encoder ({type(im2im_encoder).__name__}) gives {given} channels, but "
+            f"model.im2vec_encoder ({type(im2vec_encoder).__name__}) takes {wanted}: set "
+            f"model.im2vec_encoder.input_channels to {given}"
+        )

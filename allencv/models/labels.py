@@ -1,0 +1,46 @@
+from typing import Dict, Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import Vocabulary
+
+from allencv.common.checks import not_one_of
+
+
+def count_labels(
+    vocab: Vocabulary, namespace: str, num_labels: Optional[int], multi_label: bool
+) -> int:
+    """
+    The number of labels: what the config says, or else what the vocabulary holds.
+
+    # Raises
+
+    `ConfigurationError` if that is too few: an image has one of two labels at least, or any of one.
+    """
+    known = vocab.get_vocab_size(namespace)
+    least = 1 if multi_label else 2
+    if num_labels is None and known < least:
+        labels = ", ".join(vocab.get_token_to_index_vocabulary(namespace)) or "none"
+        raise ConfigurationError(
+            f"a classifier needs {'a label' if multi_label else 'two classes'} or more, but the "
+            f"vocabulary has {known} in the namespace '{namespace}' ({labels}); look at "
+            "train_data_path and model.label_namespace, or set model.num_labels"
+        )
+    if num_labels is not None and num_labels < max(known, least):
+        raise ConfigurationError(
+            f"model.num_labels is {num_labels}; expected at least {max(known, least)}: the "
+            f"vocabulary has {known} in the namespace '{namespace}'"
+        )
+    return num_labels or known
+
+
+def label_numbers(
+    key: str, values: Dict[str, float], default: float, indices: Dict[str, int], num_labels: int
+) -> torch.Tensor:
+    """`(num_labels,)` numbers of which the config gives some, by label, under `model.{key}`."""
+    numbers = torch.full((num_labels,), default)
+    for label, value in values.items():
+        if label not in indices:
+            raise not_one_of(f"a label of model.{key}", label, indices)
+        numbers[indices[label]] = value
+    return numbers

@@ -1,0 +1,60 @@
+from typing import Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from torch.nn import functional as F
+
+from allencv.modules.losses.classification_loss import (
+    ClassificationLoss,
+    as_shares,
+    check_label_smoothing,
+)
+
+
+@ClassificationLoss.register("binary_cross_entropy")
+class BinaryCrossEntropyLoss(ClassificationLoss):
+    """
+    The cross entropy of a sigmoid for each label by itself; the mean over images and labels. It is
+    the usual loss of images with several labels. With one label an image each class is asked for by
+    itself, with 1 for the right one and 0 for the others: Wightman et al. 2021, "ResNet strikes
+    back", arXiv:2110.00476, section 2. There the logits, and with them the step sizes, are other
+    than those of "cross_entropy".
+
+    Registered as a `ClassificationLoss` with name "binary_cross_entropy".
+
+    # Parameters
+
+    label_smoothing : `float`, optional (default = `0.0`)
+        In [0, 1). With one label an image, the share of the target that is spread over all classes;
+        with several, how far each 0 or 1 is moved towards 0.5 (1 is all the way).
+    target_threshold : `float`, optional (default = `None`)
+        Targets above it become 1 and the others 0, after smoothing and mixing: with 0.2 an image
+        that mixup made of two is wholly both, unless one has less than a fifth of it. In [0, 1).
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, target_threshold: Optional[float] = None
+    ) -> None:
+        super().__init__()
+        check_label_smoothing(label_smoothing)
+        if target_threshold is not None and not 0 <= target_threshold < 1:
+            raise ConfigurationError(
+                f"model.loss.target_threshold is {target_threshold}; expected a number in [0, 1)"
+            )
+        self.label_smoothing = label_smoothing
+        self.target_threshold = target_threshold
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        class_weights: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        num_labels = logits.shape[-1]
+        targets = as_shares(targets, num_labels)
+        if self.label_smoothing:
+            even = 0.5 if self.multi_label else 1 / num_labels
+            targets = targets * (1 - self.label_smoothing) + even * self.label_smoothing
+        if self.target_threshold is not None:
+            targets = (targets > self.target_threshold).float()
+        return F.binary_cross_entropy_with_logits(logits.float(), targets, class_weights)

@@ -1,0 +1,41 @@
+from typing import Optional
+
+import torch
+from torch.nn import functional as F
+
+from allencv.modules.losses.classification_loss import ClassificationLoss, check_label_smoothing
+
+
+@ClassificationLoss.register("cross_entropy")
+class CrossEntropyLoss(ClassificationLoss):
+    """
+    torch's `cross_entropy`, the loss of a softmax. Targets are class indices `(batch,)`, or shares
+    of the classes `(batch, num_labels)`, which makes it the loss for soft targets too. With
+    indices the mean over the batch is weighted by `class_weights`; with shares these weigh the
+    terms, and the mean is over the images.
+
+    Registered as a `ClassificationLoss` with name "cross_entropy".
+
+    # Parameters
+
+    label_smoothing : `float`, optional (default = `0.0`)
+        The share of the target that is spread over all classes, in [0, 1); Szegedy et al. 2016,
+        "Rethinking the Inception Architecture", section 7.
+    """
+
+    takes_multi_label = False
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        check_label_smoothing(label_smoothing)
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        class_weights: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        return F.cross_entropy(
+            logits.float(), targets, class_weights, label_smoothing=self.label_smoothing
+        )

@@ -1,0 +1,67 @@
+from typing import Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from allencv.modules.losses.classification_loss import ClassificationLoss, check_focusing
+
+
+@ClassificationLoss.register("focal")
+class FocalLoss(ClassificationLoss):
+    """
+    Cross entropy in which what is predicted well counts less: each term is multiplied by `(1 -
+    p) ** gamma`, where `p` is the probability given to the truth. Lin et al. 2017, "Focal Loss for
+    Dense Object Detection", arXiv:1708.02002.
+
+    With several labels an image, torchvision's `sigmoid_focal_loss`, in the mean over images and
+    labels. With one, the same factor for the softmax: with `gamma` 0 it is "cross_entropy".
+
+    Registered as a `ClassificationLoss` with name "focal".
+
+    # Parameters
+
+    gamma : `float`, optional (default = `2.0`)
+        0, or at least 1; the paper's best is 2.
+    alpha : `float`, optional (default = `None`)
+        For several labels an image alone: what labels that are there weigh, in [0, 1]; those that
+        are not weigh `1 - alpha`. The paper has 0.25 with `gamma` 2. `None` leaves both at 1. With
+        one label an image it would say nothing; the model's `class_weights` do.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: Optional[float] = None) -> None:
+        super().__init__()
+        check_focusing("gamma", gamma)
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise ConfigurationError(
+                f"model.loss.alpha is {alpha}; expected a number in [0, 1], or null"
+            )
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def for_task(self, multi_label: bool) -> None:
+        super().for_task(multi_label)
+        if self.alpha is not None and not multi_label:
+            raise ConfigurationError(
+                f"model.loss.alpha is {self.alpha}; expected none, as the images have one label "
+                "each; model.class_weights weighs classes"
+            )
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        class_weights: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        if self.multi_label:
+            # torchvision's way to say that both kinds weigh 1
+            alpha = -1 if self.alpha is None else self.alpha
+            terms = sigmoid_focal_loss(logits.float(), targets.float(), alpha, self.gamma)
+            return (terms if class_weights is None else terms * class_weights).mean()
+        log_probs = logits.float().log_softmax(-1)
+        terms = -((1 - log_probs.exp()) ** self.gamma) * log_probs
+        if targets.dim() == 1:
+            return F.nll_loss(-terms, targets, class_weights)
+        weighted = terms if class_weights is None else terms * class_weights
+        return (targets * weighted).sum(-1).mean()

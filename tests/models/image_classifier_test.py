@@ -1,0 +1,286 @@
+"""What both kinds of classifier share."""
+
+import inspect
+from typing import Any, Dict, List, Optional, Type
+
+import pytest
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import Vocabulary
+from allennlp.models import Model
+from allennlp.training.metrics import CategoricalAccuracy, Metric
+from torch.nn import functional as F
+
+from allencv.data.transforms.batch_transforms import BatchTransform
+from allencv.models import BasicImageClassifier, ImageClassifier, MultiLabelImageClassifier
+from allencv.models.views import VIEWS
+from allencv.modules.im2im_encoders import FeedForwardEncoder, SmallResnetEncoder
+from allencv.modules.im2vec_encoders import FlattenEncoder, PoolingEncoder
+from tests.training.metrics.top_k_accuracy_test import NoHostSync
+
+LABELS = ["ant", "bee", "cat"]
+KINDS = [BasicImageClassifier, MultiLabelImageClassifier]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture
+def vocab() -> Vocabulary:
+    vocab = Vocabulary()
+    for label in LABELS:
+        vocab.add_token_to_namespace(label, "labels")
+    return vocab
+
+
+def convolutional(kind: Type[ImageClassifier], vocab: Vocabulary, **arguments: Any) -> Any:
+    torch.manual_seed(0)
+    encoder = SmallResnetEncoder(widths=[4, 8], blocks=[1, 1])
+    return kind(vocab, PoolingEncoder(8, pool="gem"), encoder, **arguments)
+
+
+def images(height: int = 16, width: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (6, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def batch(kind: Type[ImageClassifier], *size: int) -> Dict[str, torch.Tensor]:
+    if kind is BasicImageClassifier:
+        return {"image": images(*size), "label": torch.tensor([0, 1, 2, 1, 0, 2])}
+    labels = torch.tensor([[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0]])
+    return {"image": images(*size), "labels": labels}
+
+
+class Spy(BatchTransform):
+    """Keeps the images that it is given."""
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, num_classes: int) -> Any:
+        self.images = images
+        return images, labels
+
+
+@every_kind
+def test_the_vector_encoder_comes_first(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    assert list(inspect.signature(kind).parameters)[:3] == [
+        "vocab",
+        "im2vec_encoder",
+        "im2im_encoder",
+    ]
+    assert convolutional(kind, vocab)(**batch(kind))["probs"].shape == (6, 3)
+
+
+@every_kind
+def test_the_state_holds_the_parts_alone(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    state = convolutional(kind, vocab, class_weights={"bee": 2.0}).state_dict()
+    parts = {name.split(".")[0] for name in state}
+    assert parts == {"_im2im_encoder", "_im2vec_encoder", "_classification_layer"}
+
+
+@every_kind
+def test_every_parameter_is_in_one_stage(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    model = convolutional(kind, vocab)
+    stages = model.get_stages()
+    assert stages[-1] == ["_im2vec_encoder", "_classification_layer"]
+    assert len(stages) > 2
+    for name, _ in model.named_parameters():
+        prefixes = [each for stage in stages for each in stage]
+        found = [each for each in prefixes if name == each or name.startswith(f"{each}.")]
+        assert len(found) == 1, name
+    linear = kind(vocab, PoolingEncoder(3))
+    assert linear.get_stages() == [["_classification_layer"]]
+
+
+class Counting(Metric):
+    """The mean score of each label, and what it was given."""
+
+    def __init__(self) -> None:
+        self.given: List[Any] = []
+        self.labels: List[str] = []
+
+    def set_labels(self, names: List[str]) -> None:
+        self.labels = names
+
+    def __call__(self, predictions: Any, gold_labels: Any, mask: Optional[Any] = None) -> None:
+        self.given.append((predictions, gold_labels))
+
+    def get_metric(self, reset: bool = False) -> Dict[str, float]:
+        scores = torch.cat([scores for scores, _ in self.given]).mean(0).tolist()
+        return dict(zip(self.labels, scores))
+
+
+@every_kind
+def test_more_metrics(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    model = convolutional(kind, vocab, metrics={"mean": Counting()}, num_labels=4).eval()
+    given = batch(kind)
+    if "labels" in given:
+        given["labels"] = F.pad(given["labels"], (0, 1))
+    outputs = model(**given)
+    is_single = kind is BasicImageClassifier
+    scores = outputs["logits" if is_single else "probs"]
+    means = scores.mean(0).tolist()
+    metrics = model.get_metrics(reset=True)
+    for label, mean in zip([*LABELS, "3"], means):
+        assert metrics[f"mean_{label}"] == pytest.approx(mean)
+    assert ("accuracy" if is_single else "mAP") in metrics
+    (((counted_scores, targets),),) = (model._metrics["mean"].given,)
+    assert torch.equal(counted_scores, scores)
+    assert torch.equal(targets, given["label" if is_single else "labels"])
+    assert not targets.is_floating_point()
+
+
+def test_metrics_from_a_config(vocab: Vocabulary) -> None:
+    params = {
+        "type": "basic_image_classifier",
+        "im2vec_encoder": {"type": "pooling", "input_channels": 3},
+        "metrics": {"top_2": {"type": "categorical_accuracy", "top_k": 2}},
+    }
+    model = Model.from_params(Params(params), vocab=vocab).eval()
+    given = batch(BasicImageClassifier)
+    logits = model(**given)["logits"]
+    expected = CategoricalAccuracy(top_k=2)
+    expected(logits, given["label"])
+    assert model.get_metrics()["top_2"] == expected.get_metric() > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (BasicImageClassifier, "accuracy"),
+        (BasicImageClassifier, "loss"),
+        (MultiLabelImageClassifier, "mAP"),
+        (MultiLabelImageClassifier, "batch_loss"),
+    ],
+)
+def test_a_metric_of_a_taken_name_is_refused(
+    kind: Type[ImageClassifier], name: str, vocab: Vocabulary
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"model.metrics.{name} has the name"):
+        convolutional(kind, vocab, metrics={name: CategoricalAccuracy()})
+
+
+@every_kind
+def test_views_are_averaged_in_evaluation(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    names = ["horizontal_flip", "rotate_90"]
+    model = convolutional(kind, vocab, test_time_augmentation=names).eval()
+    plain = convolutional(kind, vocab).eval()
+    given = batch(kind, 16, 24)
+    image = given["image"]
+    views = [image, image.flip(-1), torch.rot90(image, 1, (2, 3))]
+    expected = torch.stack([plain(view)["probs"] for view in views]).mean(0)
+    outputs = model(**given)
+    assert torch.allclose(outputs["probs"], expected, atol=1e-6)
+    assert not torch.allclose(outputs["probs"], plain(image)["probs"], atol=1e-4)
+    if kind is BasicImageClassifier:
+        loss = F.nll_loss(expected.log(), given["label"])
+        assert torch.allclose(outputs["logits"].softmax(-1), expected, atol=1e-6)
+    else:
+        loss = F.binary_cross_entropy(expected, given["labels"].float())
+        assert torch.allclose(outputs["logits"].sigmoid(), expected, atol=1e-6)
+    assert torch.allclose(outputs["loss"], loss, atol=1e-6)
+
+
+@every_kind
+def test_views_are_not_for_training(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    model = convolutional(kind, vocab, test_time_augmentation=["vertical_flip"])
+    assert torch.equal(
+        model(**batch(kind))["logits"], convolutional(kind, vocab)(**batch(kind))["logits"]
+    )
+
+
+def test_every_view_shows_all_pixels_in_another_order() -> None:
+    image = torch.arange(24.0).view(1, 1, 4, 6)
+    seen = [view(image) for view in VIEWS.values()]
+    assert all(each.flatten().sort().values.equal(image.flatten()) for each in seen)
+    assert len({tuple(each.flatten().tolist()) for each in [image, *seen]}) == len(VIEWS) + 1
+    assert torch.equal(VIEWS["rotate_270"](VIEWS["rotate_90"](image)), image)
+
+
+def test_an_unknown_view_is_named(vocab: Vocabulary) -> None:
+    names = ["vertical_flip", "horizontal"]
+    with pytest.raises(
+        ConfigurationError,
+        match=r"model.test_time_augmentation.1 is 'horizontal'; expected one of horizontal_flip",
+    ):
+        convolutional(BasicImageClassifier, vocab, test_time_augmentation=names)
+
+
+@every_kind
+def test_training_images_are_resized(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    spy = Spy()
+    model = convolutional(kind, vocab, batch_transforms=[spy])
+    state = set(model.state_dict())
+    normalized = model.normalize(images(16, 24))
+    for size, sizes in ((8, (8, 12)), (20, (20, 30)), (16, (16, 24)), (None, (16, 24))):
+        model.set_training_size(size)
+        model(**batch(kind, 16, 24))
+        expected = F.interpolate(normalized, sizes, mode="bilinear", antialias=True)
+        assert torch.equal(spy.images, normalized if size in (16, None) else expected)
+    model.set_training_size(8)
+    assert set(model.state_dict()) == state
+    flat = kind(vocab, FlattenEncoder(input_channels=3, input_height=16, input_width=16))
+    flat.set_training_size(8)
+    with pytest.raises(ConfigurationError, match="got 8 by 8"):
+        flat(**batch(kind))
+    flat.eval()(**batch(kind))
+
+
+def test_a_training_size_of_nothing_is_refused(vocab: Vocabulary) -> None:
+    with pytest.raises(ConfigurationError, match="training size is 0; expected at least 1"):
+        convolutional(BasicImageClassifier, vocab).set_training_size(0)
+
+
+@every_kind
+def test_channels_last(kind: Type[ImageClassifier], vocab: Vocabulary) -> None:
+    spy, other = Spy(), Spy()
+    first = convolutional(kind, vocab, batch_transforms=[spy])
+    last = convolutional(kind, vocab, batch_transforms=[other])
+    last.to(memory_format=torch.channels_last)
+    assert last.is_channels_last()
+    assert not first.is_channels_last()
+    given = batch(kind)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        given["image"] = given["image"].contiguous(memory_format=memory_format)
+        expected, actual = first(**given), last(**given)
+        assert torch.equal(spy.images, other.images)
+        assert spy.images.is_contiguous()
+        assert other.images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(expected["logits"], actual["logits"], atol=1e-5)
+    last.to(memory_format=torch.contiguous_format)
+    assert not last.is_channels_last()
+
+
+def test_one_channel_and_kernels_of_one_pixel_have_no_order_to_tell(vocab: Vocabulary) -> None:
+    encoder = FeedForwardEncoder(
+        input_channels=1, num_layers=1, hidden_channels=4, activations=torch.nn.ReLU(), strides=1
+    )
+    model = BasicImageClassifier(vocab, PoolingEncoder(4), encoder, pixel_mean=[0], pixel_std=[1])
+    model.to(memory_format=torch.channels_last)
+    assert not model.is_channels_last()
+    assert model(images()[:, :1])["logits"].shape == (6, 3)
+
+
+@every_kind
+def test_a_training_step_does_not_wait_for_the_device(
+    kind: Type[ImageClassifier], vocab: Vocabulary
+) -> None:
+    model = convolutional(kind, vocab, class_weights={"bee": 2.0})
+    given = batch(kind)
+    with NoHostSync():
+        model(**given)["loss"].backward()
+    model.eval()
+    with NoHostSync(), torch.no_grad():
+        model(**given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "other"),
+    [
+        (BasicImageClassifier, "labels", "multilabel_image_classifier"),
+        (MultiLabelImageClassifier, "label", "basic_image_classifier"),
+    ],
+)
+def test_data_for_the_other_kind_is_answered_with_its_name(
+    kind: Type[ImageClassifier], field: str, other: str, vocab: Vocabulary
+) -> None:
+    model = convolutional(kind, vocab)
+    with pytest.raises(ConfigurationError, match=f"come with the field '{field}'; .*'{other}'"):
+        model(image=images(), **{field: torch.zeros(6)})
