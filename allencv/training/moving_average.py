@@ -17,6 +17,11 @@ class ExponentialMovingAverage(MovingAverage):
     holds the averages alone; one that AllenNLP's class has saved can be loaded too. All parameters
     are averaged in one fused call.
 
+    Only what the trainer passes as `parameters` is averaged: AllenNLP's passes the trainable
+    parameters. The buffers of a model, such as the running statistics of batch norm, are then those
+    of the current weights, also in validation and in the saved model. Floating-point buffers that
+    are passed too are averaged with the rest.
+
     Registered as a `MovingAverage` with name "exponential".
 
     # Parameters
@@ -24,11 +29,24 @@ class ExponentialMovingAverage(MovingAverage):
     parameters : `Iterable[NamedParameter]`
         The parameters to average. This argument does not get an entry in a configuration file.
     decay : `float`, optional (default = `0.9999`)
-        The share of the old average that a step keeps.
+        The share of the old average that a step keeps, in [0, 1).
     numerator : `float`, optional (default = `1.0`)
     denominator : `float`, optional (default = `10.0`)
-        When the number of updates is passed to `apply`, as the trainer does, `decay` is at most
-        `(numerator + updates) / (denominator + updates)`: early averages forget faster.
+    power : `float`, optional (default = `1.0`)
+        Warm-up: early averages forget faster. When the number of the step is passed to `apply`, as
+        the trainer does, `decay` is at most
+        `1 - ((denominator - numerator) / (denominator + updates)) ** power`,
+        where `updates` are the steps since `start_step`. With a power of 1 that is
+        `(numerator + updates) / (denominator + updates)`. The warm-up of timm's `ModelEmaV3` with
+        `warmup_gamma` and `warmup_power` has these as `denominator` and `power`, a `numerator` of 0
+        and a `start_step` of 1. With a numerator equal to the denominator there is no warm-up.
+    start_step : `int`, optional (default = `0`)
+        Before this step the averages are copies of the parameters. Training recipes begin to
+        average when the warm-up of the learning rate is over.
+
+    # Raises
+
+    `ConfigurationError` for a value out of its range.
     """
 
     def __init__(
@@ -37,25 +55,48 @@ class ExponentialMovingAverage(MovingAverage):
         decay: float = 0.9999,
         numerator: float = 1.0,
         denominator: float = 10.0,
+        power: float = 1.0,
+        start_step: int = 0,
     ) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigurationError(
+                f"moving_average.decay is {decay}; expected a number in [0, 1)"
+            )
+        if not 0 <= numerator <= denominator or denominator == 0:
+            raise ConfigurationError(
+                f"moving_average.numerator is {numerator}; expected at least 0 and at most the "
+                f"denominator, {denominator}, which is more than 0"
+            )
+        if power <= 0:
+            raise ConfigurationError(f"moving_average.power is {power}; expected more than 0")
+        if start_step < 0:
+            raise ConfigurationError(
+                f"moving_average.start_step is {start_step}; expected at least 0"
+            )
         super().__init__(parameters)
         self._decay = decay
         self._numerator = numerator
         self._denominator = denominator
+        self._power = power
+        self._start_step = start_step
 
     def apply(self, num_updates: Optional[int] = None) -> None:
         """
         Moves the averages towards the current values of the parameters.
         """
-        decay = self._decay
-        if num_updates is not None:
-            warm_up = (self._numerator + num_updates) / (self._denominator + num_updates)
-            decay = min(decay, warm_up)
+        decay = self._decay if num_updates is None else self._decay_at(num_updates)
         shadows = [self._shadows[name] for name, _ in self._parameters]
         with torch.no_grad():
             torch._foreach_lerp_(
                 shadows, [parameter for _, parameter in self._parameters], 1 - decay
             )
+
+    def _decay_at(self, step: int) -> float:
+        if step < self._start_step:
+            return 0.0
+        updates = step - self._start_step
+        share_of_new = (self._denominator - self._numerator) / (self._denominator + updates)
+        return min(self._decay, 1 - share_of_new**self._power)
 
     def state_dict(self) -> Dict[str, Any]:
         return {"shadows": self._shadows}

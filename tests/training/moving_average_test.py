@@ -9,6 +9,7 @@ from allennlp.training.moving_average import (
     ExponentialMovingAverage as AllenNLPExponentialMovingAverage,
 )
 from allennlp.training.moving_average import MovingAverage
+from timm.utils import ModelEmaV3
 
 from allencv.training.moving_average import ExponentialMovingAverage
 
@@ -22,6 +23,13 @@ def network():
 
 def parameters(module):
     return [[name, parameter] for name, parameter in module.named_parameters()]
+
+
+def with_buffers(module):
+    """As the trainer would pass them, if it averaged the statistics of batch norm too."""
+    return parameters(module) + [
+        [name, buffer] for name, buffer in module.named_buffers() if buffer.is_floating_point()
+    ]
 
 
 def train(module, average, steps):
@@ -53,15 +61,15 @@ def assert_same(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def recovered(average_class):
+def recovered(average_class, **arguments):
     """A run that was stopped after ten steps, recovered from its checkpoint."""
     module = network()
-    average = average_class(parameters(module), decay=0.9)
+    average = average_class(parameters(module), decay=0.9, **arguments)
     train(module, average, range(10))
     model_state, average_state = through_a_file([module.state_dict(), average.state_dict()])
 
     module = network()
-    average = average_class(parameters(module), decay=0.9)
+    average = average_class(parameters(module), decay=0.9, **arguments)
     module.load_state_dict(model_state)
     average.load_state_dict(average_state)
     return module, average
@@ -69,6 +77,9 @@ def recovered(average_class):
 
 def test_the_registered_name_takes_allennlps_arguments():
     params = Params({"type": "exponential", "decay": 0.5, "numerator": 2.0, "denominator": 20.0})
+    average = MovingAverage.from_params(params, parameters=parameters(network()))
+    assert isinstance(average, ExponentialMovingAverage)
+    params = Params({"type": "exponential", "power": 0.75, "start_step": 3})
     average = MovingAverage.from_params(params, parameters=parameters(network()))
     assert isinstance(average, ExponentialMovingAverage)
 
@@ -86,6 +97,85 @@ def test_by_hand():
     average.restore()
     assert parameter.item() == 3.0
     assert parameter.requires_grad
+
+
+def test_copies_before_the_first_step_and_warms_up_from_there():
+    parameter = torch.nn.Parameter(torch.tensor([0.0]))
+    average = ExponentialMovingAverage(
+        [("weight", parameter)], decay=0.6, numerator=0, denominator=1, power=2, start_step=3
+    )
+    values = []
+    for step in range(1, 7):
+        parameter.data.fill_(float(step))
+        average.apply(step)
+        values.append(average.state_dict()["shadows"]["weight"].item())
+    # From step 3 on the decay is 1 - (1 / (1 + updates)) ** 2, at most 0.6: 0, 0.6, 0.6, 0.6.
+    expected = [1, 2, 3, 3.4, 0.6 * 3.4 + 0.4 * 5, 0.6 * (0.6 * 3.4 + 0.4 * 5) + 0.4 * 6]
+    assert values == pytest.approx(expected)
+
+
+def test_without_warm_up():
+    parameter = torch.nn.Parameter(torch.tensor([1.0]))
+    average = ExponentialMovingAverage(
+        [("weight", parameter)], decay=0.9, numerator=1, denominator=1
+    )
+    parameter.data.fill_(2.0)
+    average.apply(1)
+    assert average.state_dict()["shadows"]["weight"].item() == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(("gamma", "power"), [(1.0, 2 / 3), (1.0, 1.0), (25.0, 0.75)])
+@pytest.mark.parametrize("update_after_step", [0, 7])
+def test_warm_up_and_buffers_as_timm(gamma, power, update_after_step):
+    module = network()
+    theirs = ModelEmaV3(
+        module,
+        decay=0.9,
+        use_warmup=True,
+        warmup_gamma=gamma,
+        warmup_power=power,
+        update_after_step=update_after_step,
+    )
+    ours = ExponentialMovingAverage(
+        with_buffers(module),
+        decay=0.9,
+        numerator=0,
+        denominator=gamma,
+        power=power,
+        start_step=update_after_step + 1,
+    )
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 30):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
+        module(torch.randn(8, 3, generator=generator))  # changes the statistics of batch norm
+        ours.apply(step)
+        theirs.update(module, step)
+    expected = theirs.module.state_dict()
+    current = copy.deepcopy(module.state_dict())
+    assert not torch.equal(expected["1.running_mean"], current["1.running_mean"])
+
+    ours.assign_average_value()
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+    ours.restore()
+    assert_same(module.state_dict(), current)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"decay": 1.0}, r"moving_average.decay is 1.0; expected a number in \[0, 1\)"),
+        ({"numerator": 11}, "numerator is 11; expected at least 0 and at most .* 10.0"),
+        ({"numerator": 0, "denominator": 0}, "the denominator, 0, which is more than 0"),
+        ({"power": 0}, "moving_average.power is 0; expected more than 0"),
+        ({"start_step": -1}, "moving_average.start_step is -1; expected at least 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        ExponentialMovingAverage(parameters(network()), **arguments)
 
 
 def test_averages_are_allennlps():
@@ -106,11 +196,14 @@ def test_allennlps_own_class_still_fails_to_recover():
     assert_same(averages(module, average), dict(module.named_parameters()))
 
 
-def test_recovered_equals_uninterrupted_to_the_bit():
+@pytest.mark.parametrize("start_step", [0, 5, 15])
+def test_recovered_equals_uninterrupted_to_the_bit(start_step):
     straight = network()
-    straight_average = ExponentialMovingAverage(parameters(straight), decay=0.9)
+    straight_average = ExponentialMovingAverage(
+        parameters(straight), decay=0.9, start_step=start_step
+    )
     train(straight, straight_average, range(20))
-    module, average = recovered(ExponentialMovingAverage)
+    module, average = recovered(ExponentialMovingAverage, start_step=start_step)
     train(module, average, range(10, 20))
     assert_same(averages(module, average), averages(straight, straight_average))
 

@@ -1,3 +1,30 @@
-from allencv.training.metrics.top_k_accuracy import TopKAccuracy
+"""
+Metrics. torchmetrics' have torchmetrics' names here: `from allencv.training.metrics import AUROC`.
+"""
 
-__all__ = ["TopKAccuracy"]
+from typing import TYPE_CHECKING, Any
+
+from allencv.training.metrics.balanced_accuracy import BalancedAccuracy
+from allencv.training.metrics.confusion_matrix import ConfusionMatrix
+from allencv.training.metrics.per_class import PerClass
+from allencv.training.metrics.stat_scores import StatScores
+from allencv.training.metrics.top_k_accuracy import TopKAccuracy
+from allencv.training.metrics.torchmetrics_metric import METRICS, TorchmetricsMetric
+
+globals().update(METRICS)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...  # the names in METRICS
+
+
+__all__ = [
+    "METRICS",
+    "BalancedAccuracy",
+    "ConfusionMatrix",
+    "PerClass",
+    "StatScores",
+    "TopKAccuracy",
+    "TorchmetricsMetric",
+    *METRICS,
+]

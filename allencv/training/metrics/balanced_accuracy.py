@@ -1,0 +1,30 @@
+import torch
+from allennlp.training.metrics.metric import Metric
+
+from allencv.training.metrics.torchmetrics_metric import TorchmetricsMetric
+
+
+@Metric.register("balanced_accuracy")
+class BalancedAccuracy(TorchmetricsMetric):
+    """
+    The mean over the classes of the share of their images that are classified right: what accuracy
+    is on data with the same number of images for each class. For images with one label each.
+
+    A class without any image has no share in the mean, as in scikit-learn's
+    `balanced_accuracy_score`. In torchmetrics' `Accuracy` with `average="macro"` it has one of 0 as
+    soon as it is predicted.
+
+    Registered as a `Metric` with name "balanced_accuracy".
+    """
+
+    torchmetrics_name = "StatScores"
+    tasks = ("multiclass",)
+
+    def __init__(self) -> None:
+        super().__init__(average=None)
+
+    def _readable(self, result: torch.Tensor) -> float:
+        # Shape: (num_classes,) each
+        true_positives, _, _, _, support = result.double().unbind(-1)
+        seen = support > 0
+        return (true_positives[seen] / support[seen]).mean().item()

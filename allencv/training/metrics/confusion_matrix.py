@@ -1,0 +1,58 @@
+from typing import Dict, Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.metrics.metric import Metric
+
+from allencv.training.metrics.torchmetrics_metric import TorchmetricsMetric
+
+
+@Metric.register("confusion_matrix")
+class ConfusionMatrix(TorchmetricsMetric):
+    """
+    Which classes are taken for which: "{gold}_as_{predicted}" is how many images of the class
+    `gold` were classified as `predicted`, for the most frequent confusions. For images with one
+    label each. `matrix` has the numbers for all pairs of classes.
+
+    Registered as a `Metric` with name "confusion_matrix".
+
+    # Parameters
+
+    max_confusions : `int`, optional (default = `10`)
+        How many confusions `get_metric` gives at most, at least 1. Among equally frequent ones the
+        first classes come first.
+    """
+
+    torchmetrics_name = "ConfusionMatrix"
+    tasks = ("multiclass",)
+
+    def __init__(self, max_confusions: int = 10) -> None:
+        super().__init__()
+        if max_confusions < 1:
+            raise ConfigurationError(
+                f"confusion_matrix.max_confusions is {max_confusions}; expected at least 1"
+            )
+        self._max_confusions = max_confusions
+        self._matrix: Optional[torch.Tensor] = None
+
+    def matrix(self) -> torch.Tensor:
+        """
+        `(num_classes, num_classes)`: how many images of the class of the row were classified as the
+        class of the column, when `get_metric` was called last.
+        """
+        if self._matrix is None:
+            raise ConfigurationError(
+                "confusion_matrix has no matrix yet; expected get_metric first"
+            )
+        return self._matrix
+
+    def _readable(self, result: torch.Tensor) -> Dict[str, float]:
+        self._matrix = result.cpu()
+        confusions = self._matrix.clone().fill_diagonal_(0).flatten()
+        order = confusions.argsort(descending=True, stable=True)[: self._max_confusions]
+        labels = self._names(len(self._matrix))
+        return {
+            f"{labels[index // len(labels)]}_as_{labels[index % len(labels)]}": float(count)
+            for index, count in zip(order.tolist(), confusions[order].tolist())
+            if count > 0
+        }

@@ -1,0 +1,267 @@
+import inspect
+import re
+from typing import Any, ClassVar, Dict, Iterable, List, Optional, Tuple, Type, Union
+
+import torch
+import torch.distributed as dist
+import torchmetrics
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import int_to_device, is_distributed
+from allennlp.training.metrics.metric import Metric
+from torchmetrics import classification
+
+from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.training.metrics.torchmetrics_arguments import (
+    NUMBER_OF_CLASSES,
+    as_torchmetrics_takes_it,
+    documentation_of,
+    parameters_of,
+    signature_of,
+    snake_case,
+    task_classes,
+)
+
+_CURVES = frozenset(["ROC", "PrecisionRecallCurve"])  # no numbers; their areas have metrics
+_IN_A_FILE_OF_THEIR_OWN = frozenset(["ConfusionMatrix", "StatScores"])
+_MORE_THAN_ANY_TOP_K = 10**6
+_MOST_SCORES_HELD = 2**24  # 64 MiB
+
+
+class TorchmetricsMetric(CheckedFromParams, Metric):
+    """
+    A classification metric of `torchmetrics`. Each has a subclass of this, with its name in Python
+    and the same in snake case in a config: `CalibrationError` is registered as a `Metric` with name
+    "calibration_error". Not so the curves `ROC` and `PrecisionRecallCurve`, which are no numbers.
+
+    The task and the number of classes come from the first batch. A call keeps the scores on their
+    device and makes the host wait for nothing; they are counted when `get_metric` reads them, or
+    when 64 MiB have come together. Counts are as many numbers as there are classes, or their
+    square. But `calibration_error` keeps two numbers of each image until it is reset; and `auroc`,
+    `average_precision` and whatever else takes `thresholds` keep all scores if they get none. With
+    `thresholds` they keep counts, and take scores between two neighbouring thresholds for equal,
+    which is too low a result for a network whose scores are close to 0 and 1.
+
+    # Parameters
+
+    torchmetrics' own, with the defaults of its class for all tasks; `help(F1Score)` shows them. A
+    `ConfigurationError` is raised for one that is unknown, that torchmetrics refuses, or that it
+    does not have for the task, such as `top_k` where an image has several labels.
+    """
+
+    supports_distributed = True
+    torchmetrics_name: ClassVar[str]
+    tasks: ClassVar[Iterable[str]] = tuple(NUMBER_OF_CLASSES)
+    signature: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "torchmetrics_name" not in cls.__dict__:
+            return  # a user's subclass of one of ours
+        cls.signature = signature_of(cls.torchmetrics_name)
+        cls.__doc__ = cls.__doc__ or documentation_of(cls.torchmetrics_name)
+        if "__init__" in cls.__dict__:
+            return
+
+        # AllenNLP reads the signature of the constructor, so that each class needs its own.
+        def __init__(self: TorchmetricsMetric, **arguments: Any) -> None:
+            TorchmetricsMetric.__init__(self, **arguments)
+
+        self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [self_parameter, *cls.signature.parameters.values()]
+        )
+        cls.__init__ = __init__  # type: ignore[method-assign]
+
+    def __init__(self, **arguments: Any) -> None:
+        self._name = snake_case(type(self).__name__)
+        for key, parameter in self.signature.parameters.items():
+            if parameter.default is parameter.empty and key not in arguments:
+                raise ConfigurationError(f"{self._name} lacks {key!r}; expected a number")
+        for key in arguments:
+            if key not in self.signature.parameters:
+                raise not_one_of(f"an argument of {self._name}", key, self.signature.parameters)
+        self.arguments = {
+            key: as_torchmetrics_takes_it(key, value) for key, value in arguments.items()
+        }
+        self._labels: List[str] = []
+        self._check_arguments()
+        self.reset()
+
+    def set_labels(self, names: List[str]) -> None:
+        """Gives the classes, in the order of the scores, the names that `get_metric` shows."""
+        self._labels = list(names)
+
+    def __call__(self, predictions: torch.Tensor, gold_labels: torch.Tensor) -> None:
+        """
+        # Parameters
+
+        predictions : `torch.Tensor`
+            `(batch_size, num_classes)`: logits where an image has one label, else probabilities.
+        gold_labels : `torch.Tensor`
+            Class numbers of shape `(batch_size,)`; or soft labels: floats of the shape of
+            `predictions`, of which the largest is the gold label; or, where an image has several
+            labels, integers 0 and 1 of the shape of `predictions`.
+        """
+        predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
+        several = gold_labels.shape == predictions.shape
+        if several and gold_labels.is_floating_point():
+            gold_labels, several = gold_labels.argmax(-1), False
+        one = gold_labels.shape == predictions.shape[:1]
+        if predictions.dim() != 2 or not (one or several) or gold_labels.is_floating_point():
+            raise ConfigurationError(
+                f"{self._name}: gold_labels are {gold_labels.dtype} of shape "
+                f"{tuple(gold_labels.shape)} and predictions of shape {tuple(predictions.shape)}; "
+                "expected (batch_size,) or (batch_size, num_classes), and (batch_size, num_classes)"
+            )
+        task = ("multilabel" if several else "multiclass", predictions.size(-1))
+        if self._task is None:
+            self._start(task, predictions.device)
+        elif self._task != task:
+            raise ConfigurationError(
+                f"{self._name}: a batch is {task[0]} with {task[1]} classes; expected "
+                f"{self._task[0]} with {self._task[1]}, as before"
+            )
+        # torchmetrics would take logits for probabilities where they happen to be in [0, 1].
+        scores = predictions.float().clone() if several else predictions.float().softmax(-1)
+        self._scores.append(scores)
+        self._targets.append(gold_labels.long().clone())
+        self._scores_held += scores.numel()
+        if self._scores_held >= _MOST_SCORES_HELD:
+            self._count()
+
+    def get_metric(self, reset: bool = False) -> Union[float, Dict[str, float]]:
+        """
+        The metric since the last reset, or a dictionary of the labels where it has a value for each
+        of them; an empty one before the first prediction. A value that is not defined is NaN, or
+        what torchmetrics puts in its place.
+
+        In distributed training `reset=True` takes the predictions of all processes together, so
+        every process must call it, also one that has seen no batch. With `reset=False` this is the
+        metric of this process alone.
+        """
+        if reset and is_distributed():
+            self._gather()
+        value: Union[float, Dict[str, float]] = {}
+        if self._metric is not None:
+            self._count()
+            value = self._readable(self._metric.compute())
+        if reset:
+            self.reset()
+        return value
+
+    def reset(self) -> None:
+        self._task: Optional[Tuple[str, int]] = None
+        self._metric: Optional[torchmetrics.Metric] = None
+        self._hold([], [])
+
+    def _readable(self, result: Any) -> Union[float, Dict[str, float]]:
+        """What torchmetrics has computed, as numbers: of the images, or of each label."""
+        if isinstance(result, tuple):  # such as the recall at a precision, and its threshold
+            values, thresholds = (self._by_label(part) for part in result)
+            return values | {f"{label}_threshold": value for label, value in thresholds.items()}
+        return self._by_label(result) if result.dim() > 0 else result.item()
+
+    def _by_label(self, values: torch.Tensor) -> Dict[str, Any]:
+        return dict(zip(self._names(len(values)), values.tolist()))
+
+    def _names(self, num_classes: int) -> List[str]:
+        return self._labels + [str(index) for index in range(len(self._labels), num_classes)]
+
+    def _classes(self) -> Dict[str, Type[torchmetrics.Metric]]:
+        classes = task_classes(self.torchmetrics_name)
+        return {task: classes[task] for task in self.tasks if task in classes}
+
+    def _build(self, task: str, num_classes: int) -> torchmetrics.Metric:
+        classes = self._classes()
+        if task not in classes:
+            expected = " or ".join(classes)
+            raise ConfigurationError(f"{self._name} got {task} labels; expected {expected} ones")
+        parameters = parameters_of(classes[task])
+        for key in self.arguments:
+            if key not in parameters:
+                raise not_one_of(f"an argument of {self._name} for {task} labels", key, parameters)
+        top_k = self.arguments.get("top_k", 1)  # which torchmetrics does not check
+        if not isinstance(top_k, int) or top_k < 1:
+            raise ConfigurationError(f"{self._name}.top_k is {top_k!r}; expected at least 1")
+        arguments = {
+            key: self.arguments.get(key, self.signature.parameters[key].default)
+            for key in parameters
+        }
+        arguments[NUMBER_OF_CLASSES[task]] = num_classes
+        try:
+            # It is brought together and computed when `get_metric` says so.
+            return classes[task](**arguments, sync_on_compute=False, compute_with_cache=False)
+        except Exception as error:  # whatever torchmetrics raises, its arguments are the reason
+            raise ConfigurationError(
+                f"{self._name} cannot be made with {self.arguments} for {task} labels: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _check_arguments(self) -> None:
+        """Refuses, before an image is read, what fits neither task."""
+        classes = self._classes()
+        unknown = {
+            task: len(self.arguments.keys() - parameters_of(classes[task])) for task in classes
+        }
+        errors = []
+        for task in sorted(classes, key=unknown.__getitem__):  # the likely one first
+            try:
+                with torch.device("meta"):  # where counts take no memory
+                    self._build(task, _MORE_THAN_ANY_TOP_K)
+                return
+            except ConfigurationError as error:
+                errors.append(error)
+        raise errors[0]
+
+    def _start(self, task: Tuple[str, int], device: torch.device) -> None:
+        # Counts that are made in inference mode could not be added to outside.
+        with torch.inference_mode(False), device:
+            self._metric = self._build(*task)
+        self._task = task
+
+    def _hold(self, scores: List[torch.Tensor], targets: List[torch.Tensor]) -> None:
+        self._scores, self._targets, self._scores_held = scores, targets, 0
+
+    def _count(self) -> None:
+        if self._metric is not None and self._scores:
+            with torch.inference_mode(False), torch.no_grad():
+                self._metric.update(torch.cat(self._scores), torch.cat(self._targets))
+            self._hold([], [])
+
+    def _gather(self) -> None:
+        """Brings the counts of all processes together."""
+        tasks: List[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(tasks, self._task)
+        seen = sorted({task for task in tasks if task is not None})
+        if len(seen) > 1:
+            raise ConfigurationError(
+                f"{self._name}: the processes have seen {seen}; expected one task and one number "
+                "of classes"
+            )
+        if seen and self._metric is None:
+            gpu = torch.cuda.current_device() if dist.get_backend() == "nccl" else -1
+            self._start(seen[0], int_to_device(gpu))
+            self._hold_no_image(*seen[0])
+        self._count()
+        if self._metric is not None:
+            self._metric.sync()
+
+    def _hold_no_image(self, task: str, num_classes: int) -> None:
+        """Scores of no image, as torchmetrics brings together only lists of the same shape."""
+        metric = self._metric
+        if metric is not None and any(isinstance(s, list) for s in metric.metric_state.values()):
+            scores = torch.empty(0, num_classes, device=metric.device)
+            targets = (scores if task == "multilabel" else scores[:, 0]).long()
+            self._hold([scores], [targets])
+
+
+METRICS: Dict[str, Type[TorchmetricsMetric]] = {}
+
+_names = {re.sub("^Multi(class|label)", "", name) for name in classification.__all__}
+for _name in sorted(_names - _CURVES - _IN_A_FILE_OF_THEIR_OWN):
+    if task_classes(_name):
+        _members = {"torchmetrics_name": _name, "__module__": __name__}
+        METRICS[_name] = type(_name, (TorchmetricsMetric,), _members)
+        Metric.register(snake_case(_name))(METRICS[_name])
+
+globals().update(METRICS)  # so that they can be imported by their names, and pickled
