@@ -1,0 +1,119 @@
+import logging
+from typing import Any, Dict
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.learning_rate_schedulers import LearningRateScheduler
+from torch.optim.lr_scheduler import OneCycleLR
+
+from allencv.common.checks import not_one_of
+from allencv.training.learning_rate_schedulers.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+
+@LearningRateScheduler.register("one_cycle")
+class OneCycle(Schedule):
+    """
+    The one-cycle policy (Smith and Topin 2018, https://arxiv.org/abs/1708.07120), by torch's
+    `OneCycleLR`. The learning rate rises from a small part of the optimizer's to the whole, and
+    falls to almost nothing.
+
+    Meanwhile the momentum of the optimizer falls from `max_momentum` to `base_momentum`, and rises
+    again. That is the first of its `betas`, or where there are none (SGD) its `momentum`. What the
+    config says there is replaced, a `momentum` of 0 too, unless `cycle_momentum` is false.
+
+    Registered as a `LearningRateScheduler` with name "one_cycle".
+
+    # Parameters
+
+    pct_start : `float`, optional (default = `0.3`)
+        The part of training in which the learning rate rises, from 0 to 1.
+    anneal_strategy : `str`, optional (default = `"cos"`)
+        The form of rise and fall: "cos" or "linear".
+    cycle_momentum : `bool`, optional (default = `True`)
+    base_momentum : `float`, optional (default = `0.85`)
+        The momentum where the learning rate is highest.
+    max_momentum : `float`, optional (default = `0.95`)
+        The momentum at the beginning and at the end.
+    div_factor : `float`, optional (default = `25.0`)
+        The first learning rate is that of the optimizer divided by this.
+    final_div_factor : `float`, optional (default = `1e4`)
+        The last learning rate is the first divided by this.
+    three_phase : `bool`, optional (default = `False`)
+        Whether to fall to the first learning rate in the same time as the rise took, and to the
+        last one in what is left. Then `pct_start` is at most 0.5.
+
+    The others are those of `Schedule`.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        num_epochs: int,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(optimizer, num_epochs, **kwargs)
+        if anneal_strategy not in ("cos", "linear"):
+            raise not_one_of(
+                "learning_rate_scheduler.anneal_strategy", anneal_strategy, ("cos", "linear")
+            )
+        highest = 0.5 if three_phase else 1
+        # A rise that ends with the first update has no length, by which torch would divide.
+        if not 0 <= pct_start <= highest or pct_start * self.num_updates == 1:
+            raise ConfigurationError(
+                f"learning_rate_scheduler.pct_start is {pct_start}; expected a number from 0 to "
+                f"{highest}, and more or less than 1 of the {self.num_updates} updates"
+            )
+        momentum = "betas" if "betas" in optimizer.defaults else "momentum"
+        if cycle_momentum and momentum not in optimizer.defaults:
+            raise ConfigurationError(
+                "learning_rate_scheduler.cycle_momentum is true, and trainer.optimizer has neither "
+                "momentum nor betas; expected false"
+            )
+        if cycle_momentum:
+            logger.info(
+                "The learning rate schedule sets the momentum, from %s to %s and back, in place of "
+                "the optimizer's %s %s",
+                max_momentum,
+                base_momentum,
+                momentum,
+                optimizer.defaults[momentum],
+            )
+        self._cycle = OneCycleLR(
+            optimizer,
+            max_lr=self.base_values,
+            total_steps=self.num_updates,
+            pct_start=float(pct_start),
+            anneal_strategy=anneal_strategy,  # type: ignore[arg-type]
+            cycle_momentum=cycle_momentum,
+            base_momentum=base_momentum,
+            max_momentum=max_momentum,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+            three_phase=three_phase,
+        )
+
+    def set_update(self, update: int) -> None:
+        # When the cycle is over, its last learning rate stays.
+        update = min(update, self.num_updates - 1)
+        if update != self._cycle.last_epoch:
+            self._cycle.last_epoch = update - 1
+            self._cycle.step()
+
+    def state_dict(self) -> Dict[str, Any]:
+        state = super().state_dict()
+        return {**state, "_cycle": self._cycle.state_dict()}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        state = dict(state_dict)
+        self._cycle.load_state_dict(state.pop("_cycle"))
+        super().load_state_dict(state)

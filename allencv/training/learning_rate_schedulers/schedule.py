@@ -1,0 +1,126 @@
+import logging
+from typing import Any, List, Optional
+
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.learning_rate_schedulers import LearningRateScheduler
+from allennlp.training.optimizers import MultiOptimizer
+
+from allencv.common.checks import CheckedFromParams
+
+logger = logging.getLogger(__name__)
+
+
+class Schedule(CheckedFromParams, LearningRateScheduler):
+    """
+    The base of schedules whose learning rate depends on how far training has come. It is set
+    `num_updates` times: before each step of the optimizer, or before each epoch. Update 0 is that
+    of the first step or epoch, so that with update `n` the step `n` (from 0) is made, as with
+    torch's and timm's schedules.
+
+    The learning rates of all parameter groups are multiplied by the same numbers: their ratios stay
+    as the optimizer's `parameter_groups` and `layer_decay` set them.
+
+    # Parameters
+
+    optimizer : `torch.optim.Optimizer`
+        This argument does not get an entry in a configuration file.
+    num_epochs : `int`
+        The length of the schedule: by default that of training, which the trainer passes. If a
+        config says less, the last learning rate holds for the epochs after; more is an error.
+    num_steps_per_epoch : `int`, optional (default = `None`)
+        Steps of the optimizer in an epoch. The trainer passes it, where the data loader knows its
+        length; a config says it where not, as for streamed data.
+    by_epoch : `bool`, optional (default = `False`)
+        Whether to set the learning rate once for each epoch, and not for each step.
+
+    # Raises
+
+    `ConfigurationError` for a schedule by steps without their number, for one that is longer than
+    training, and for an optimizer whose learning rate cannot be set.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        num_epochs: int,
+        num_steps_per_epoch: Optional[int] = None,
+        by_epoch: bool = False,
+    ) -> None:
+        if isinstance(optimizer, MultiOptimizer):
+            raise ConfigurationError(
+                'trainer.optimizer.type is "multi", whose optimizers a schedule does not reach; '
+                "expected another, or no learning_rate_scheduler"
+            )
+        if any(group.get("lr") is None for group in optimizer.param_groups):
+            raise ConfigurationError(
+                "trainer.optimizer.lr is None; expected a number that the learning_rate_scheduler "
+                "can multiply"
+            )
+        if num_steps_per_epoch is None and not by_epoch:
+            raise ConfigurationError(
+                "learning_rate_scheduler.num_steps_per_epoch is None, and the data loader does not "
+                "know its length; expected the number of steps in an epoch, or by_epoch: true"
+            )
+        for key, value in {
+            "num_epochs": num_epochs,
+            "num_steps_per_epoch": num_steps_per_epoch,
+        }.items():
+            if value is not None and value < 1:
+                raise ConfigurationError(
+                    f"learning_rate_scheduler.{key} is {value}; expected at least 1"
+                )
+        super().__init__(optimizer)
+        self.num_epochs = num_epochs
+        self.by_epoch = by_epoch
+        self.updates_per_epoch = 1 if by_epoch else num_steps_per_epoch or 1
+        self.num_updates = num_epochs * self.updates_per_epoch
+        self.num_steps = 0  # that have been announced
+
+    @classmethod
+    def from_params(cls, params: Params, *args: Any, **extras: Any) -> Any:
+        for key, training in {
+            "num_epochs": "trainer.num_epochs is",
+            "num_steps_per_epoch": "an epoch of the data loader has",
+        }.items():
+            said, known = params.get(key), extras.get(key)
+            if said is not None and known is not None and said > known:
+                raise ConfigurationError(
+                    f"learning_rate_scheduler.{key} is {said}, longer than training: {training} "
+                    f"{known}; expected no more, or no {key} at all"
+                )
+        return super().from_params(params, *args, **extras)
+
+    def set_update(self, update: int) -> None:
+        """
+        Sets the learning rates for an update from 0 to `num_updates`, the last being what holds
+        when the schedule is over.
+        """
+        raise NotImplementedError
+
+    def get_values(self) -> List[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def step_batch(self, batch_num_total: Optional[int] = None) -> None:
+        """Called before each step of the optimizer, which counts from 1."""
+        self.num_steps = batch_num_total or self.num_steps + 1
+        if self.by_epoch:
+            return
+        update = self.num_steps - 1
+        self.set_update(min(update, self.num_updates))
+        if update == self.num_updates:
+            logger.warning(
+                "The learning rate schedule ends after %d steps (%d epochs of %d), and training "
+                "goes on; the learning rate stays at %s.",
+                self.num_updates,
+                self.num_epochs,
+                self.updates_per_epoch,
+                self.get_values(),
+            )
+
+    def step(self, metric: Optional[float] = None) -> None:
+        """Called after each epoch."""
+        self.last_epoch += 1
+        if self.by_epoch:
+            self.set_update(min(self.last_epoch + 1, self.num_updates))

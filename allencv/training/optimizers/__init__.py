@@ -1,0 +1,3 @@
+from allencv.training.optimizers.torch_optimizer import OPTIMIZERS, TorchOptimizer
+
+__all__ = ["OPTIMIZERS", "TorchOptimizer"]

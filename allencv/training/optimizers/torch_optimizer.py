@@ -1,0 +1,247 @@
+import inspect
+import types
+from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type, Union, get_args, get_origin
+
+import timm.optim
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.optimizers import Optimizer, make_parameter_groups
+from torch.optim.optimizer import required
+
+from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.training.parameter_groups import split_parameter_groups
+
+# AllenNLP's names of torch's optimizers. Its classes take only some of their arguments.
+_ALLENNLP = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adamax": torch.optim.Adamax,
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+    "averaged_sgd": torch.optim.ASGD,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+_LEFT_OUT = [
+    *("bnb*", "fused*"),  # need bitsandbytes or apex; torch's own have an argument `fused`
+    "*legacy",  # what torch has taken over
+    "adahessian",  # needs second derivatives, which no trainer of AllenNLP's computes
+    "kron*",  # needs opt_einsum and a C++ compiler, and does not go on as before after a recovery
+]
+
+# What a group of `parameter_groups` may say besides the optimizer's arguments: to AllenNLP, and to
+# Muon, which then treats the group by AdamW.
+_GROUP_KEYS = ("requires_grad", "optimizer_name")
+_MUON_GROUP_KEYS = ("use_fallback",)
+
+_GroupValue = Union[float, bool, str, List[float]]
+
+_OWN_PARAMETERS = [
+    inspect.Parameter(name, kind, default=default, annotation=annotation)
+    for name, kind, default, annotation in [
+        (
+            "model_parameters",
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.empty,
+            List[Tuple[str, torch.nn.Parameter]],
+        ),
+        (
+            "parameter_groups",
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            None,
+            Optional[List[Tuple[List[str], Dict[str, _GroupValue]]]],
+        ),
+        ("model", inspect.Parameter.KEYWORD_ONLY, None, Optional[torch.nn.Module]),
+        ("weight_decay_on_norm_and_bias", inspect.Parameter.KEYWORD_ONLY, True, bool),
+        ("layer_decay", inspect.Parameter.KEYWORD_ONLY, None, Optional[float]),
+    ]
+]
+
+
+def _annotation(annotation: Any, default: Any = None) -> Any:
+    """An annotation in a form that AllenNLP reads; `Any`, which it passes on, if there is none."""
+    members = get_args(annotation)
+    if get_origin(annotation) is tuple:
+        return Tuple[tuple(_annotation(member) for member in members)]
+    if get_origin(annotation) in (Union, types.UnionType):
+        read = [_annotation(member) for member in members if member is not torch.Tensor]
+        return Any if Any in read else Union[tuple(read)]
+    if annotation in (bool, int, float, str, type(None)):
+        return annotation
+    if annotation is inspect.Parameter.empty:  # where timm has no annotations, numbers are floats
+        if isinstance(default, tuple):
+            return Tuple[(float,) * len(default)]
+        return bool if isinstance(default, bool) else float
+    return Any
+
+
+def _signature(library_class: type, defaults: Dict[str, Any]) -> inspect.Signature:
+    """The arguments of ours and of the library's class, with other `defaults` for some."""
+    _, *parameters = inspect.signature(library_class).parameters.values()
+    library = []
+    for parameter in parameters:
+        default = defaults.get(parameter.name, parameter.default)
+        library.append(
+            parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if default is required else default,
+                annotation=_annotation(parameter.annotation, parameter.default),
+            )
+        )
+    names = {parameter.name for parameter in library}
+    own = [
+        parameter
+        for parameter in _OWN_PARAMETERS
+        if parameter.name != "weight_decay_on_norm_and_bias" or "weight_decay" in names
+    ]
+    return inspect.Signature([*own[:2], *library, *own[2:]])
+
+
+class TorchOptimizer(CheckedFromParams, Optimizer):
+    """
+    An optimizer of torch or timm. Each has a subclass of this, registered as an `Optimizer` under
+    the name that timm gives it (`timm.optim.list_optimizers()`), or that AllenNLP has for it.
+
+    Under AllenNLP's names ("adam", "adamw", "sgd", ...) the class is torch's with AllenNLP's
+    defaults and all of torch's arguments, `fused` and `foreach` among them, which AllenNLP's own
+    classes do not take.
+
+    # Parameters
+
+    model_parameters : `List[Tuple[str, torch.nn.Parameter]]`
+        Names and parameters to train. This argument does not get an entry in a configuration file.
+    parameter_groups : `List[Tuple[List[str], Dict[str, Any]]]`, optional (default = `None`)
+        Lists of regular expressions, each with what differs for the parameters whose names they
+        find: `[[["_classification_layer"], {"lr": 0.01}]]`.
+    model : `torch.nn.Module`, optional (default = `None`)
+        What has the parameters; the trainer passes it. This argument does not get an entry in a
+        configuration file.
+    weight_decay_on_norm_and_bias : `bool`, optional (default = `True`)
+        If false, norms, biases and what the network names in `no_weight_decay()` are not decayed.
+    layer_decay : `float`, optional (default = `None`)
+        The learning rate of a stage of the model is that of the next one, towards the head, times
+        this: above 0 and at most 1.
+
+    All others are the library's own. `split_parameter_groups` tells how the last two and
+    `parameter_groups` go together. A `ConfigurationError` is raised for an argument that is unknown
+    or missing, and for a value that the library refuses.
+    """
+
+    name: ClassVar[str]
+    signature: ClassVar[inspect.Signature]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for key in kwargs:
+            if key not in self.signature.parameters:
+                raise not_one_of(f"an argument of {self.name}", key, self.signature.parameters)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigurationError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        own = {
+            parameter.name: arguments.pop(parameter.name, parameter.default)
+            for parameter in _OWN_PARAMETERS
+        }
+        try:
+            super().__init__(self._groups(lr=arguments["lr"], **own), **arguments)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # whatever the library raises, its arguments are the reason
+            raise ConfigurationError(
+                f"{self.name} cannot be made with {arguments}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _groups(
+        self,
+        model_parameters: List[Tuple[str, torch.nn.Parameter]],
+        parameter_groups: Optional[List[Tuple[List[str], Dict[str, Any]]]],
+        model: Optional[torch.nn.Module],
+        lr: Optional[float],
+        weight_decay_on_norm_and_bias: bool,
+        layer_decay: Optional[float],
+    ) -> List[Dict[str, Any]]:
+        known = self.signature.parameters.keys() - {each.name for each in _OWN_PARAMETERS}
+        known = known.union(_GROUP_KEYS)
+        if isinstance(self, timm.optim.Muon):
+            known = known.union(_MUON_GROUP_KEYS)
+        for index, (_, overrides) in enumerate(parameter_groups or []):
+            for key in overrides:
+                if key not in known:
+                    place = f"a key of {self.name}.parameter_groups[{index}]"
+                    raise not_one_of(place, key, known)
+        groups = make_parameter_groups(model_parameters, parameter_groups)
+        if not parameter_groups:
+            groups = [{"params": groups}]
+        if weight_decay_on_norm_and_bias and layer_decay is None:
+            return groups
+        if model is None:
+            raise ConfigurationError(
+                f"{self.name}.weight_decay_on_norm_and_bias and layer_decay need the model; "
+                'expected trainer.type "image", or the argument model in Python'
+            )
+        return split_parameter_groups(groups, model, lr, weight_decay_on_norm_and_bias, layer_decay)
+
+
+def _make(name: str, library_class: Any, defaults: Dict[str, Any]) -> Type[TorchOptimizer]:
+    # AllenNLP reads the signature of the constructor, so that each class needs its own.
+    def __init__(self: TorchOptimizer, *args: Any, **kwargs: Any) -> None:
+        TorchOptimizer.__init__(self, *args, **kwargs)
+
+    signature = _signature(library_class, defaults)
+    self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[self_parameter, *signature.parameters.values()]
+    )
+    library = library_class.__module__.split(".")[0]
+    changed = ", ".join(f"{key} {value!r}" for key, value in defaults.items())
+    documentation = f"""{library}'s `{library_class.__name__}`{changed and f", with {changed}"}.
+
+Registered as an `Optimizer` with name "{name}".
+
+# Parameters
+
+Those of `TorchOptimizer`, and {library}'s own.
+"""
+    members = {
+        "__init__": __init__,
+        "__doc__": documentation,
+        "__module__": __name__,
+        "name": name,
+        "signature": signature,
+    }
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    return type(class_name, (TorchOptimizer, library_class), members)
+
+
+def _allennlp_defaults(name: str) -> Dict[str, Any]:
+    parameters = inspect.signature(Optimizer.by_name(name)).parameters.values()
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.name not in ("model_parameters", "parameter_groups")
+    }
+
+
+def _timm_defaults(info: Any) -> Dict[str, Any]:
+    defaults = dict(info.defaults or {})
+    momentum = inspect.signature(info.opt_class).parameters.get("momentum")
+    if momentum is not None and not momentum.default:
+        defaults["momentum"] = 0.9  # as in `timm.optim.create_optimizer_v2`
+    return defaults
+
+
+OPTIMIZERS: Dict[str, Type[TorchOptimizer]] = {
+    name: _make(name, library_class, _allennlp_defaults(name))
+    for name, library_class in _ALLENNLP.items()
+}
+for _name in map(str, timm.optim.list_optimizers(exclude_filters=_LEFT_OUT)):
+    if _name not in OPTIMIZERS:
+        _info = timm.optim.get_optimizer_info(_name)
+        OPTIMIZERS[_name] = _make(_name, _info.opt_class, _timm_defaults(_info))
+OPTIMIZERS["rprop"] = _make("rprop", torch.optim.Rprop, {})
+
+for _name, _class in OPTIMIZERS.items():
+    Optimizer.register(_name, exist_ok=_name in _ALLENNLP)(_class)
