@@ -8,6 +8,7 @@ from allencv.commands.evaluate import Evaluate
 from allencv.commands.find_lr import FindLearningRate
 from allencv.commands.predict import Predict
 from allencv.commands.show_batch import ShowBatch
+from allencv.commands.sweep import Sweep
 from allencv.commands.train import Train
 
-__all__ = ["CheckData", "Evaluate", "FindLearningRate", "Predict", "ShowBatch", "Train"]
+__all__ = ["CheckData", "Evaluate", "FindLearningRate", "Predict", "ShowBatch", "Sweep", "Train"]

@@ -1,0 +1,201 @@
+import logging
+import os
+from typing import Any, Dict, Iterator, List, Optional
+
+import torch
+import torch.distributed as dist
+from allennlp.common.checks import ConfigurationError
+from allennlp.nn.util import dist_reduce_sum
+from allennlp.training import util as training_util
+from allennlp.training.callbacks import TrainerCallback
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from allencv.common.checks import CheckedFromParams
+from allencv.training.checkpointer import load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+State = Dict[str, torch.Tensor]
+
+
+@TrainerCallback.register("checkpoint_averaging")
+class CheckpointAveraging(CheckedFromParams, TrainerCallback):
+    """
+    Averages the weights of the last epochs when training ends: stochastic weight averaging (SWA,
+    Izmailov et al. 2018, arXiv:1803.05407), which costs nothing while training. It helps most after
+    a learning rate that has stayed high to the end.
+
+    The checkpoints of the last epochs are averaged; batch normalisation, whose statistics belong to
+    none of the averaged weights, passes over the training images once more to estimate them. The
+    average is validated as each epoch is. Unless it is worse by the trainer's `validation_metric`
+    than the best epoch, it becomes the model of the run, with which `best.th` is written. Without
+    validation data it always does.
+
+    `metrics.json` tells what has happened: `averaged_epochs`, `averaged_weights_used`, and the
+    average's metrics as `averaged_validation_...`; `best_validation_...` are still those of the
+    best epoch. Like this, averaged metrics are of the data by which the weights have been chosen.
+
+    A moving average (`trainer.moving_average`) does the same in another way; only one of the two
+    can be used.
+
+    Registered as a `TrainerCallback` with name "checkpoint_averaging".
+
+    # Parameters
+
+    serialization_dir : `str`
+        This argument does not get an entry in a configuration file.
+    count : `int`, optional (default = `5`)
+        How many epochs are averaged, 2 or more: the last ones that were trained, or all if there
+        were fewer. The trainer's checkpointer has to keep as many
+        (`"checkpointer": {"keep_most_recent_by_count": 5}`).
+
+    # Raises
+
+    `ConfigurationError` when training starts, if these checkpoints will not be there.
+    """
+
+    def __init__(self, serialization_dir: str, count: int = 5) -> None:
+        super().__init__(serialization_dir)
+        if count < 2:
+            raise ConfigurationError(
+                f"count of the callback 'checkpoint_averaging' is {count}; expected at least 2"
+            )
+        self.count = count
+
+    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+        super().on_start(trainer, is_primary=is_primary, **kwargs)
+        checkpointer = trainer._checkpointer
+        if trainer._moving_average is not None:
+            raise ConfigurationError(
+                "trainer.moving_average and the callback 'checkpoint_averaging' both average the "
+                "weights; expected one of them"
+            )
+        if checkpointer is None or not checkpointer._save_completed_epochs:
+            raise ConfigurationError(
+                "trainer.checkpointer saves no checkpoint at the end of an epoch; expected that "
+                "it does, as the callback 'checkpoint_averaging' averages them"
+            )
+        if checkpointer.state_is_sharded:
+            raise ConfigurationError(
+                "trainer.ddp_accelerator spreads the weights over the processes; expected one "
+                "that does not, as the callback 'checkpoint_averaging' averages whole checkpoints"
+            )
+        kept = checkpointer._keep_most_recent_by_count
+        unlimited = kept is None and checkpointer._keep_most_recent_by_age is None
+        if not unlimited and (kept or 0) < self.count:
+            raise ConfigurationError(
+                f"trainer.checkpointer.keep_most_recent_by_count is {kept}; expected at least "
+                f"{self.count}, the count of the callback 'checkpoint_averaging'"
+            )
+
+    def on_end(
+        self,
+        trainer: Any,
+        metrics: Optional[Dict[str, Any]] = None,
+        epoch: Optional[int] = None,
+        is_primary: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if metrics is None:  # training has failed, or was interrupted
+            return
+        checkpointer = trainer._checkpointer
+        points = sorted(point for point in checkpointer._find_all_checkpoints() if point[1] == 0)
+        points = points[-self.count :]
+        if len(points) < 2:
+            logger.warning("Nothing is averaged: there are checkpoints of %d epochs", len(points))
+            return
+        best = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        averaged = average_states(
+            [load_state(checkpointer._model_state_path(*point)) for point in points]
+        )
+        trainer.model.load_state_dict(averaged)
+        _estimate_statistics(trainer)
+        metrics["averaged_epochs"] = [completed - 1 for completed, _ in points]
+        is_used = True
+        if trainer._validation_data_loader is not None:
+            validated = _validate(trainer, epoch)
+            metrics |= {f"averaged_validation_{key}": value for key, value in validated.items()}
+            tracker = trainer._metric_tracker
+            is_used = bool(tracker.combined_score(validated) >= tracker._best_so_far)
+        metrics["averaged_weights_used"] = is_used
+        logger.info(
+            "The average of epochs %s is %s",
+            metrics["averaged_epochs"],
+            "used" if is_used else "worse than the best epoch, and not used",
+        )
+        if not is_used:
+            trainer.model.load_state_dict(best)
+            return
+        path = os.path.join(self.serialization_dir, "best.th")
+        if is_primary:
+            # Not in place: the file may be a hard link to a checkpoint.
+            save_state(trainer.model.state_dict(), path + ".tmp")
+            os.replace(path + ".tmp", path)
+        if trainer._distributed:
+            dist.barrier()
+        trainer._best_model_filename = path
+
+
+def average_states(states: List[State]) -> State:
+    """The mean of each tensor of several state dicts; of counters the last."""
+    return {
+        name: sum(state[name] / len(states) for state in states)
+        if last.is_floating_point()
+        else last
+        for name, last in states[-1].items()
+    }
+
+
+def _estimate_statistics(trainer: Any) -> None:
+    """Estimates the statistics of batch normalisation from the training images of one epoch."""
+    model = trainer.model
+    model.train()
+    # One that is frozen stays as it is: all checkpoints have the same statistics.
+    frozen = [
+        (module, {name: value.clone() for name, value in module.state_dict().items()})
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and not module.training
+    ]
+    is_cuda = trainer.cuda_device.type == "cuda"
+    with torch.random.fork_rng([trainer.cuda_device] if is_cuda else []):
+        torch.manual_seed(0)  # what is drawn is the same after an interruption
+        update_bn(_batches(trainer), _TakesBatch(trainer))
+    for module, state in frozen:
+        module.load_state_dict(state)
+    model.get_metrics(reset=True)
+    if trainer._distributed:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def _batches(trainer: Any) -> Iterator[Any]:
+    if hasattr(trainer.data_loader, "seek"):
+        trainer.data_loader.seek(trainer._num_epochs)
+    return iter(trainer.data_loader)
+
+
+class _TakesBatch(torch.nn.Module):
+    """A trainer's model, called as `update_bn` calls it: with a batch."""
+
+    def __init__(self, trainer: Any) -> None:
+        super().__init__()
+        self.model = trainer.model
+        self._outputs = trainer.batch_outputs
+
+    def forward(self, batch: Any) -> Any:
+        return self._outputs(batch, for_training=False)
+
+
+def _validate(trainer: Any, epoch: Optional[int]) -> Dict[str, float]:
+    with torch.no_grad():
+        loss, reg_loss, batches = trainer._validation_loss(epoch)
+    return training_util.get_metrics(
+        trainer.model,
+        dist_reduce_sum(loss),
+        None if reg_loss is None else dist_reduce_sum(reg_loss),
+        batch_loss=None,
+        batch_reg_loss=None,
+        num_batches=dist_reduce_sum(batches),
+        reset=True,
+    )

@@ -1,0 +1,255 @@
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.commands import sweep as module
+from allencv.commands.sweep import Sweep, as_table, check_folds, summarize, with_fold, with_seed
+from allencv.data.examining import read_splits
+from tests.conftest import same_tensors, write_images
+from tests.experiments import experiment
+
+
+def sweep(*arguments: Any) -> None:
+    """The command, in this process; its runs are in processes of their own."""
+    parser = argparse.ArgumentParser()
+    subparser = Sweep().add_subparser(parser.add_subparsers())
+    subparser.add_argument("--include-package", action="append", default=[])  # as AllenNLP does
+    args = parser.parse_args(["sweep", *map(str, arguments)])
+    args.func(args)
+
+
+class Swept(NamedTuple):
+    folder: Path
+    config: Path
+    output: str
+
+
+def read(file: Path) -> Dict[str, Any]:
+    return json.loads(file.read_text())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train` (6 of each), `val` (4 of each); half of the latter have the other's colour."""
+    root = tmp_path_factory.mktemp("pets")
+    write_images(root / "train", {"Cat": 6, "Dog": 6}, seed=0)
+    write_images(root / "val", {"Cat": 2, "Dog": 2}, seed=1)
+    write_images(root / "val", {"Dog": 2, "Cat": 2}, seed=2, suffix=".png")
+    return root
+
+
+CALLBACK = """
+from allennlp.training import TrainerCallback
+
+
+@TrainerCallback.register("fail_with_seed_1")
+class FailWithSeed1(TrainerCallback):
+    def on_batch(self, trainer, inputs, outputs, metrics, epoch, *args, **kwargs):
+        import pathlib, torch
+        broken = pathlib.Path(self.serialization_dir).parent / "broken"
+        if epoch == 1 and torch.initial_seed() == 1 and broken.exists():
+            raise ValueError("the disk is full of cats")
+"""
+
+
+@pytest.fixture(scope="module")
+def swept(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """
+    Two seeds, the second of which fails in its second epoch, and goes on when the command is
+    repeated. It is the user's own callback that fails, so that it is seen, too, that the runs know
+    `--include-package`.
+    """
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "own_callback.py").write_text(CALLBACK)
+    config = experiment(
+        data, trainer__num_epochs=2, trainer__callbacks=["fail_with_seed_1"], numpy_seed=77
+    )
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "runs").mkdir()
+    (folder / "runs" / "broken").touch()
+    arguments = [folder / "config.json", "-s", folder / "runs", "--seeds", 2]
+    arguments += ["-o", '{"data_loader.batch_size": 3}', "--include-package", "own_callback"]
+    output = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(output):
+        with pytest.raises(SystemExit) as exit:
+            sweep(*arguments)
+        assert exit.value.code == 1
+        (folder / "first.json").write_text((folder / "runs" / "sweep.json").read_text())
+        (folder / "runs" / "broken").unlink()
+        sweep(*arguments)
+    return Swept(folder / "runs", folder / "config.json", output.getvalue())
+
+
+def test_a_run_that_fails_is_named_and_loses_no_other(swept: Swept) -> None:
+    first = read(swept.folder.parent / "first.json")
+    assert [run["run"] for run in first["runs"]] == ["seed_0", "seed_1"]
+    assert first["runs"][1] == {
+        **{"run": "seed_1", "seed": 1},
+        **{"error": "ValueError: the disk is full of cats"},
+    }
+    assert first["summary"]["best_validation_loss"]["n"] == 1
+    assert "seed_1 has failed: ValueError: the disk is full of cats" in swept.output
+    assert "1 of 2 seeds" in swept.output
+
+
+def test_finished_runs_are_not_done_again(swept: Swept) -> None:
+    assert swept.output.count("seed_0: training") == 1
+    assert swept.output.count("seed_0: finished before") == 1
+    assert swept.output.count("seed_1: training") == 2
+
+
+def test_each_run_is_that_of_train_with_its_seed(
+    swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of seed 1 too, which was interrupted."""
+    monkeypatch.syspath_prepend(str(swept.config.parent))
+    importlib.import_module("own_callback")
+    seeds = {"random_seed": 1, "numpy_seed": 1, "pytorch_seed": 1}
+    overrides = json.dumps({"data_loader.batch_size": 3, **seeds})
+    train_model(Params.from_file(swept.config, overrides), tmp_path)
+    weights = [torch.load(folder / "best.th") for folder in (tmp_path, swept.folder / "seed_1")]
+    assert same_tensors(*weights)
+    assert not same_tensors(weights[0], torch.load(swept.folder / "seed_0" / "best.th"))
+    for name in ("config.json", "metrics.json", "vocabulary/labels.txt"):
+        assert (swept.folder / "seed_1" / name).exists()
+    assert read(swept.folder / "seed_1" / "config.json") == read(tmp_path / "config.json")
+
+
+def test_the_table_is_that_of_the_runs(swept: Swept) -> None:
+    result = read(swept.folder / "sweep.json")
+    assert result["kind"] == "seed"
+    metrics = [read(swept.folder / f"seed_{seed}" / "metrics.json") for seed in (0, 1)]
+    assert [run["metrics"] for run in result["runs"]] == metrics
+    losses = [each["best_validation_loss"] for each in metrics]
+    row = result["summary"]["best_validation_loss"]
+    assert row["n"] == 2
+    assert row["mean"] == pytest.approx(np.mean(losses))
+    assert row["std"] == pytest.approx(np.std(losses, ddof=1))
+    assert (row["min"], row["max"]) == (min(losses), max(losses))
+    assert f"best_validation_loss    {np.mean(losses):10.4f}" in swept.output
+    assert "2 of 2 seeds" in swept.output
+
+
+def test_another_experiment_needs_another_folder(swept: Swept) -> None:
+    arguments = [swept.config, "-s", swept.folder]
+    with pytest.raises(ConfigurationError, match=r"seed_0/config.json is that of another experim"):
+        sweep(*arguments, "--seeds", 2)  # without the overrides
+    with pytest.raises(ConfigurationError, match="is that of a sweep with --seeds"):
+        sweep(*arguments, "--folds", 2)
+
+
+def test_folds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = experiment(
+        data,
+        trainer__num_epochs=1,
+        test_data_path=str(data / "val"),
+        evaluate_on_test=True,
+    )
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    sweep(tmp_path / "config.json", "-s", tmp_path / "runs", "--folds", 2)
+    result = read(tmp_path / "runs" / "sweep.json")
+    assert [(run["run"], run["fold"]) for run in result["runs"]] == [("fold_0", 0), ("fold_1", 1)]
+    held_out = []
+    for fold in (0, 1):
+        params = Params.from_file(tmp_path / "runs" / f"fold_{fold}" / "config.json")
+        train, validation = read_splits(params)
+        paths = [{str(each.image) for each in split.samples} for split in (train, validation)]
+        assert [len(each) for each in paths] == [6, 6]
+        assert paths[0] | paths[1] == {str(path) for path in data.glob("train/*/*")}
+        assert validation.samples.labels() == {"Cat": 3, "Dog": 3}
+        held_out.append(paths[1])
+    assert held_out[0].isdisjoint(held_out[1])
+    assert "2 of 2 folds" in capsys.readouterr().out
+    assert not any(key.startswith("test_") for key in result["summary"])
+
+
+# The parts, without training
+
+
+def test_a_single_run_has_no_deviation() -> None:
+    summary = summarize([{"metrics": {"best_validation_accuracy": 0.5, "epoch": 3}}])
+    row = {"n": 1, "mean": 0.5, "std": None, "min": 0.5, "max": 0.5}
+    assert summary == {"best_validation_accuracy": row}
+    assert as_table(summary, "of 1 seeds").splitlines() == [
+        "metric                        mean       std       min       max  n",
+        "best_validation_accuracy    0.5000         -    0.5000    0.5000  1 of 1 seeds",
+    ]
+
+
+def test_what_is_no_measurement_of_the_model_is_not_summed_up() -> None:
+    metrics = {
+        **{"best_epoch": 2, "training_duration": "0:01", "training_loss": 1.5, "epoch": 1},
+        **{"averaged_weights_used": True, "peak_worker_0_memory_MB": 3.5},
+    }
+    assert list(summarize([{"metrics": metrics}])) == ["training_loss"]
+    metrics["test_accuracy"] = 0.5
+    assert list(summarize([{"metrics": metrics}, {"error": "?"}])) == ["test_accuracy"]
+    assert math.isclose(summarize([{"metrics": metrics}])["test_accuracy"]["mean"], 0.5)
+
+
+def test_seeds_replace_those_of_the_config() -> None:
+    config = with_seed({"random_seed": 5, "model": {}}, 3)
+    assert config == {"random_seed": 3, "numpy_seed": 3, "pytorch_seed": 3, "model": {}}
+
+
+def test_a_split_says_by_what_folds_are_made() -> None:
+    split = {"part": "train", "fraction": 0.1, "by": "hash", "seed": 4, "group": "([a-z]+)"}
+    reader = {"type": "image_folder", "split": split}
+    config = with_fold({"dataset_reader": reader, "train_data_path": "pets"}, 1, 5)
+    kept = {"by": "hash", "seed": 4, "group": "([a-z]+)", "fold": 1, "folds": 5}
+    assert config["dataset_reader"]["split"] == {**kept, "part": "train"}
+    assert config["validation_dataset_reader"]["split"] == {**kept, "part": "validation"}
+    assert config["validation_data_path"] == "pets"
+
+
+def test_a_reader_that_does_not_divide_is_named() -> None:
+    config = {"dataset_reader": "torchvision_dataset", "train_data_path": "pets"}
+    with pytest.raises(ConfigurationError, match="'torchvision_dataset', which cannot divide"):
+        with_fold(config, 0, 5)
+    with pytest.raises(ConfigurationError, match="no train_data_path"):
+        with_fold({"dataset_reader": "image_folder"}, 0, 5)
+
+
+def test_a_class_without_an_image_in_a_fold_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_images(tmp_path, {"Cat": 4, "Dog": 4, "Yak": 2})
+    config = {"dataset_reader": "image_folder", "train_data_path": str(tmp_path)}
+    check_folds([with_fold(config, fold, 2) for fold in range(2)])
+    assert "warning" not in capsys.readouterr().out
+    check_folds([with_fold(config, fold, 3) for fold in range(3)])
+    warning = r"warning: fold \d of 3 has no image of Yak"
+    assert len(re.findall(warning, capsys.readouterr().out)) == 1
+    (tmp_path / "Yak" / "000.jpg").unlink()
+    with pytest.raises(ConfigurationError, match=r"fold \d of 2 has all images of Yak, and none"):
+        check_folds([with_fold(config, fold, 2) for fold in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--seeds", 0], "--seeds is 0; expected at least 1"), (["--folds", 1], "--folds is 1")],
+)
+def test_too_few_runs_are_refused(tmp_path: Path, arguments: List[Any], message: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=message):
+        sweep(tmp_path / "config.json", "-s", tmp_path / "runs", *arguments)
+
+
+def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
+    kill = "import os, sys; print('last words', file=sys.stderr); os.kill(os.getpid(), 9)"
+    assert module._run([sys.executable, "-c", kill]) == (-9, "last words")

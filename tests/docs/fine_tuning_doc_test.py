@@ -1,0 +1,114 @@
+"""The commands and the code of docs/fine_tuning.md, run as they are printed."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import torch
+import torchvision
+from allennlp.common import Params
+from allennlp.nn.parallel import DdpAccelerator
+from allennlp.training import TrainerCallback
+
+import allencv.plugin  # noqa: F401
+from allencv.training.callbacks import FineTuning
+from tests.conftest import ROOT, Run, write_images
+from tests.experiments import experiment
+from tests.training.callbacks.interruption import train
+
+PAGE = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+CONFIG, *FRAGMENTS = blocks("jsonnet")
+TRAIN, SEEDS, FOLDS = blocks("bash")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pets")
+    for seed, split in enumerate(("train", "val")):
+        write_images(folder / "pets" / split, {"cat": 4, "dog": 4}, seed=seed)
+    (folder / "pets.jsonnet").write_text(CONFIG)
+    torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pth")
+    return folder
+
+
+def overrides(folder: Path, **others: Any) -> str:
+    """In place of a download, weights from a file; and no more epochs than it takes."""
+    weights = {"model.im2im_encoder.weights": str(folder / "resnet18.pth")}
+    return json.dumps({**weights, "data_loader.batch_size": 4, **others})
+
+
+def test_every_language_is_tested() -> None:
+    assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"jsonnet", "bash", "python"}
+
+
+def test_every_name_is_registered() -> None:
+    names = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert len(names) == 4
+    assert all(issubclass(TrainerCallback.by_name(name), FineTuning) for name in names)
+
+
+def test_training(folder: Path, run: Run) -> None:
+    command = [*shlex.split(TRAIN), "-o", overrides(folder, **{"trainer.num_epochs": 3})]
+    run(*command, cwd=folder)
+    states = [torch.load(folder / f"runs/pets/model_state_e{epoch}_b0.th") for epoch in (2, 3)]
+    pretrained = torch.load(folder / "resnet18.pth")
+    name = "layer1.0.conv1.weight"
+    assert states[0][f"_im2im_encoder.{name}"].equal(pretrained[name])
+    assert not states[1][f"_im2im_encoder.{name}"].equal(pretrained[name])
+
+
+@pytest.mark.parametrize("text", FRAGMENTS)
+def test_a_part_of_a_trainer(text: str, cats_and_dogs: Path, tmp_path: Path) -> None:
+    (tmp_path / "trainer.jsonnet").write_text(f"{{ {text} }}")
+    trainer: Dict[str, Any] = Params.from_file(tmp_path / "trainer.jsonnet").as_dict()
+    if accelerator := trainer.pop("ddp_accelerator", None):  # is for several processes
+        params = Params({**accelerator, "local_rank": 0, "world_size": 1})
+        assert DdpAccelerator.from_params(params)._ddp_kwargs == {"find_unused_parameters": True}
+        return
+    config = experiment(
+        cats_and_dogs,
+        dataset_reader__transforms=[{"type": "eval", "size": 224}],
+        data_loader__batch_size=24,
+        model__im2im_encoder={"type": "small_resnet", "widths": [16, 32], "blocks": [1, 1]},
+        model__im2vec_encoder__input_channels=32,
+    )
+    config["trainer"] |= {"num_epochs": 4, **trainer}
+    train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "model.tar.gz").exists()
+
+
+def test_a_plan_of_ones_own() -> None:
+    (code,) = blocks("python")
+    exec(compile(code, "fine_tuning.md", "exec"), {})
+    callback = TrainerCallback.from_params(
+        Params({"type": "last_stage_at_the_end"}), serialization_dir="run"
+    )
+    assert [callback.num_trained_stages(epoch, 5) for epoch in (0, 7, 8)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("command", "fewer", "expected"),
+    [
+        pytest.param(SEEDS, ("--seeds 3", "--seeds 1"), "1 of 1 seeds", id="seeds"),
+        pytest.param(FOLDS, ("5", "2"), "2 of 2 folds", id="folds", marks=pytest.mark.slow),
+    ],
+)
+def test_sweep(
+    folder: Path, run: Run, command: str, fewer: "tuple[str, str]", expected: str
+) -> None:
+    assert fewer[0] in command
+    few = shlex.split(command.replace(*fewer))
+    result = run(*few, "-o", overrides(folder, **{"trainer.num_epochs": 1}), cwd=folder)
+    (row,) = re.findall(r"^best_validation_accuracy .*$", result.stdout, re.MULTILINE)
+    assert row.endswith(expected)
+    kind = few[-2].strip("-")
+    assert (folder / "runs" / kind / "sweep.json").exists()

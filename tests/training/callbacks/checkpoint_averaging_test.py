@@ -1,0 +1,181 @@
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DataLoader, DatasetReader
+from allennlp.training.util import evaluate
+from torch.optim.swa_utils import AveragedModel
+
+import allencv.plugin  # noqa: F401
+from allencv.training.callbacks.checkpoint_averaging import average_states
+from tests.conftest import same_tensors
+from tests.experiments import experiment
+from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
+
+WITHOUT_NORMS = {
+    **{"type": "feedforward", "input_channels": 3, "num_layers": 2, "hidden_channels": 16},
+    **{"activations": "relu", "strides": 4, "batch_norm": False},
+}
+
+
+def averaging(data: Path, count: int = 3, **overrides: Any) -> Dict[str, Any]:
+    config = {
+        "trainer__num_epochs": 4,
+        "trainer__checkpointer": {"keep_most_recent_by_count": 9},
+        "trainer__callbacks": [{"type": "checkpoint_averaging", "count": count}, "power_cut"],
+    }
+    return experiment(data, **{**config, **overrides})
+
+
+def test_the_average_is_torchs() -> None:
+    torch.manual_seed(0)
+    models = [torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)) for _ in "abc"]
+    for steps, model in enumerate(models):
+        torch.nn.init.normal_(model[1].weight)
+        for _ in range(steps):
+            model(torch.randn(5, 3))
+    reference = AveragedModel(models[0], use_buffers=True)
+    for model in models:
+        reference.update_parameters(model)
+    averaged = average_states([model.state_dict() for model in models])
+    assert averaged.pop("1.num_batches_tracked") == 2  # a counter
+    expected = reference.module.state_dict()
+    for name, value in averaged.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_the_last_epochs_are_averaged(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = averaging(cats_and_dogs, model__im2im_encoder=WITHOUT_NORMS)
+    model = train(config, tmp_path)
+    epochs = [weights(tmp_path, epoch) for epoch in (2, 3, 4)]
+    expected = average_states(epochs)
+    best = torch.load(tmp_path / "best.th")
+    assert same_tensors(best, expected)
+    assert same_tensors(model.state_dict(), expected)
+    assert not any(same_tensors(best, epoch) for epoch in epochs)  # a checkpoint is no hard link
+    archived = type(model).from_archive(str(tmp_path / "model.tar.gz"))
+    assert same_tensors(archived.state_dict(), expected)
+
+
+def test_metrics_tell_what_has_happened(cats_and_dogs: Path, tmp_path: Path) -> None:
+    loading = {"type": "image", "batch_size": 5}
+    config = averaging(
+        cats_and_dogs,
+        trainer__validation_metric="-loss",
+        trainer__use_amp=False,
+        validation_data_loader=loading,
+    )
+    model = train(config, tmp_path)
+    metrics = metrics_of(tmp_path)
+    assert metrics["averaged_epochs"] == [1, 2, 3]
+    is_better = metrics["averaged_validation_loss"] <= metrics["best_validation_loss"]
+    assert metrics["averaged_weights_used"] == is_better
+    loader = DataLoader.from_params(
+        Params(loading),
+        reader=DatasetReader.from_params(Params(config["validation_dataset_reader"])),
+        data_path=str(cats_and_dogs / "val"),
+    )
+    loader.index_with(model.vocab)
+    key = "averaged_validation" if is_better else "best_validation"
+    for name, value in evaluate(model, loader).items():
+        assert metrics[f"{key}_{name}"] == pytest.approx(value)
+
+
+def test_an_average_that_is_worse_is_not_used(cats_and_dogs: Path, tmp_path: Path) -> None:
+    # The loss falls from epoch to epoch, so that the first is the best by this metric.
+    config = averaging(cats_and_dogs, trainer__validation_metric="+loss")
+    model = train(config, tmp_path)
+    metrics = metrics_of(tmp_path)
+    assert metrics["averaged_validation_loss"] < metrics["best_validation_loss"]
+    assert metrics["averaged_weights_used"] is False
+    best = weights(tmp_path, metrics["best_epoch"] + 1)
+    assert same_tensors(model.state_dict(), best)
+    assert same_tensors(torch.load(tmp_path / "best.th"), best)
+
+
+def test_statistics_are_those_of_the_training_images(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = averaging(
+        cats_and_dogs,
+        dataset_reader__transforms=[{"type": "eval", "size": 32}],
+        trainer__use_amp=False,
+    )
+    del config["validation_data_path"]
+    model = train(config, tmp_path)
+    averaged = average_states([weights(tmp_path, epoch) for epoch in (2, 3, 4)])
+    for name, parameter in model.named_parameters():
+        assert parameter.equal(averaged[name])
+    reader = DatasetReader.from_params(Params(config["dataset_reader"]))
+    images = [
+        reader.text_to_instance(str(path))["image"].as_tensor({})
+        for path in cats_and_dogs.glob("train/*/*")
+    ]
+    with torch.no_grad():
+        features = model._im2im_encoder.conv1(model.normalize(torch.stack(images)))
+    norm = model._im2im_encoder.bn1
+    torch.testing.assert_close(norm.running_mean, features.mean((0, 2, 3)))
+    # Each batch's variance, without the means' from batch to batch, so only about the same.
+    torch.testing.assert_close(norm.running_var, features.var((0, 2, 3)), rtol=0.2, atol=0)
+    assert norm.momentum == 0.1
+
+
+def test_statistics_of_a_frozen_backbone_stay(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = averaging(cats_and_dogs)
+    config["trainer"]["callbacks"].append("freeze")
+    train(config, tmp_path)
+    best, first = torch.load(tmp_path / "best.th"), weights(tmp_path, 1)
+    for name, value in first.items():
+        if name.startswith("_im2im_encoder"):
+            torch.testing.assert_close(best[name], value)
+
+
+@pytest.mark.parametrize("at", [(1, 2), (3, 6)])
+def test_an_interrupted_run_ends_with_the_same_average(
+    cats_and_dogs: Path, tmp_path: Path, at: Tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = averaging(cats_and_dogs)
+    straight, interrupted = tmp_path / "straight", tmp_path / "interrupted"
+    train(config, straight)
+    expected = metrics_of(straight)
+    assert expected["averaged_weights_used"] is True
+    train_interrupted(config, interrupted, at, monkeypatch)
+    for _ in range(2):
+        metrics = metrics_of(interrupted)
+        for name in ("averaged_validation_loss", "averaged_validation_accuracy", "averaged_epochs"):
+            assert metrics[name] == expected[name]
+        best = [torch.load(folder / "best.th") for folder in (straight, interrupted)]
+        assert same_tensors(*best)
+        train(config, interrupted, recover=True)  # once more, although it is finished
+
+
+def test_a_run_that_stops_early_averages_what_there_is(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = averaging(
+        cats_and_dogs, count=5, trainer__patience=1, trainer__validation_metric="+loss"
+    )
+    train(config, tmp_path)
+    assert metrics_of(tmp_path)["averaged_epochs"] == [0, 1]
+
+
+def test_a_single_epoch_is_left_as_it_is(cats_and_dogs: Path, tmp_path: Path) -> None:
+    train(averaging(cats_and_dogs, trainer__num_epochs=1), tmp_path)
+    assert "averaged_epochs" not in metrics_of(tmp_path)
+    assert same_tensors(torch.load(tmp_path / "best.th"), weights(tmp_path, 1))
+
+
+MISTAKES: List[Tuple[Dict[str, Any], str]] = [
+    ({"count": 1}, "'checkpoint_averaging' is 1; expected at least 2"),
+    ({"trainer__checkpointer": {}}, "keep_most_recent_by_count is 2; expected at least 3"),
+    ({"trainer__checkpointer": {"save_completed_epochs": False}}, "no checkpoint at the end of"),
+    ({"trainer__checkpointer": None}, "no checkpoint at the end of an epoch"),
+    ({"trainer__moving_average": {"decay": 0.9}}, "both average the weights"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), MISTAKES, ids=str)
+def test_what_cannot_be_averaged_is_refused(
+    cats_and_dogs: Path, tmp_path: Path, overrides: Dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train(averaging(cats_and_dogs, **overrides), tmp_path)
