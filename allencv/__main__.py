@@ -15,11 +15,18 @@ def main() -> None:
     import allencv.commands
     import allencv.plugin  # noqa: F401
     from allencv.runtime import ImageError
+    from allencv.training import TrainingError
 
     install_sigterm_handler()
     try:
         run(prog="allencv")
-    except (ConfigurationError, ImageError, FileNotFoundError, RuntimeError) as error:
+    except (
+        ConfigurationError,
+        ImageError,
+        TrainingError,
+        FileNotFoundError,
+        RuntimeError,
+    ) as error:
         # These say all there is to know; where in the code they were found helps nobody.
         jsonnet = str(error).startswith(("RUNTIME ERROR", "STATIC ERROR"))
         if os.environ.get("ALLENNLP_DEBUG") or (isinstance(error, RuntimeError) and not jsonnet):

@@ -1,7 +1,14 @@
 # First, so that its repairs are at work before anything is registered or loaded.
 import allencv.common  # noqa: F401
-from allencv.training import callbacks, learning_rate_schedulers, metrics, moving_average
+from allencv.training import (
+    callbacks,
+    learning_rate_schedulers,
+    metrics,
+    moving_average,
+    optimizers,
+)
 from allencv.training.checkpointer import AtomicCheckpointer
+from allencv.training.errors import TrainingError
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.train_model import TrainImageModel
 
@@ -9,8 +16,10 @@ __all__ = [
     "AtomicCheckpointer",
     "ImageTrainer",
     "TrainImageModel",
+    "TrainingError",
     "callbacks",
     "learning_rate_schedulers",
     "metrics",
     "moving_average",
+    "optimizers",
 ]

@@ -3,43 +3,52 @@ import itertools
 import logging
 import math
 import os
-import random
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
-import numpy
 import torch
 import torch.distributed as dist
-from allennlp.common import Lazy, Tqdm
+from allennlp.common import Lazy
 from allennlp.common import util as common_util
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, TensorDict
 from allennlp.models import Model
 from allennlp.nn.parallel import DdpAccelerator
-from allennlp.nn.util import dist_reduce_sum
-from allennlp.training import util as training_util
 from allennlp.training.callbacks import ConsoleLoggerCallback, TrainerCallback
-from allennlp.training.checkpointer import Checkpointer
+from allennlp.training.checkpointer import Checkpointer, TrainerCheckpoint
 from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
 from allennlp.training.momentum_schedulers import MomentumScheduler
 from allennlp.training.moving_average import MovingAverage
 from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.checks import CheckedFromParams
+from allencv.common.memory import reuse_freed_memory
+from allencv.training.acceleration import (
+    Compilation,
+    choose_amp_dtype,
+    is_out_of_memory,
+    set_memory_format,
+)
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
+from allencv.training.errors import TrainingError
+from allencv.training.lazy_metrics import LazyMetrics
+from allencv.training.progress import Progress
+from allencv.training.resumable_state import ResumableState
+from allencv.training.running_losses import RunningLosses
 
 logger = logging.getLogger(__name__)
-
-AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @Trainer.register("image", constructor="from_partial_objects")
 class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     """
-    AllenNLP's trainer, with the same arguments, callbacks and checkpoint files, repaired for
+    AllenNLP's trainer, with the same arguments, callbacks and checkpoint files, for images and
     today's torch:
 
+    * No step waits for the device: losses and metrics stay there, and are read once each
+      `log_interval`, at the end of an epoch, and when a callback looks at them.
     * A run that was interrupted goes on where the last checkpoint was made and ends with the same
       weights, to the bit on a CPU, as if it had not been: the state of the random generators is
       part of the checkpoint. With the "image" data loader nothing is decoded to get back there.
@@ -47,6 +56,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
       are divided by the number of accumulated batches with a gradient scaler as without one.
     * In distributed training gradients are exchanged once for each step of the optimizer, and every
       image of the validation data counts once, however unequal the ranks' shares.
+    * A moving average is also one of the running statistics of batch normalisation.
 
     Registered as a `Trainer` with name "image".
 
@@ -54,15 +64,30 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     The arguments are those of AllenNLP's `GradientDescentTrainer`, with these differences:
 
-    use_amp : `bool`, optional (default = `False`)
-        Train and validate in mixed precision.
+    use_amp : `bool`, optional (default = `None`)
+        Train and validate in mixed precision. `None` does where the device computes in bfloat16
+        itself: a CPU with AMX or AVX-512 BF16, a GPU since NVIDIA's Ampere.
     amp_dtype : `str`, optional (default = `None`)
         "bfloat16", or "float16" on a GPU, with gradient scaling unless `grad_scaling` is false.
         `None` takes "bfloat16" wherever the device has it.
+    channels_last : `bool`, optional (default = `None`)
+        Keep the weights of convolutions in the memory order `(height, width, channels)`. `None`
+        does on a GPU, and on a CPU in mixed precision; without it that would be slower for small
+        images.
+    compile : `Union[bool, List[str]]`, optional (default = `False`)
+        Compile the model with `torch.compile`, or those of its parts that are named, such as
+        "_im2im_encoder". The first steps then take minutes. Archives do not change.
+    log_interval : `float`, optional (default = `1.0`)
+        How many seconds pass between two looks at the loss and the metrics.
     checkpointer : `Checkpointer`, optional (default = `AtomicCheckpointer`)
     run_confidence_checks : `bool`, optional (default = `False`)
         AllenNLP's check stops training at a bias in front of a normalisation layer, which many
         well-known image models have.
+
+    # Raises
+
+    `TrainingError` if the loss is not a finite number any more, with the images of the batch, and
+    if memory runs out. What is left of the model and its optimizer is then in `not_finite.th`.
     """
 
     def __init__(
@@ -73,9 +98,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         serialization_dir: Optional[str] = None,
         callbacks: Optional[List[TrainerCallback]] = None,
         enable_default_callbacks: bool = True,
-        use_amp: bool = False,
+        use_amp: Optional[bool] = None,
         amp_dtype: Optional[str] = None,
         grad_scaling: bool = True,
+        channels_last: Optional[bool] = None,
+        compile: Union[bool, List[str]] = False,
+        log_interval: float = 1.0,
         run_confidence_checks: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -94,17 +122,39 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
+        reuse_freed_memory()
+        self._amp_dtype = choose_amp_dtype(self.cuda_device, use_amp, amp_dtype)
         self._scaler: Optional[torch.amp.GradScaler] = None
-        self._amp_dtype = self._choose_amp_dtype(amp_dtype) if use_amp else None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
-        self._resumable = _ResumableState(self._serialization_dir, self)
+        set_memory_format(model, channels_last, self.cuda_device, self._amp_dtype is not None)
+        self._compilation = Compilation(model, compile)
+        self._log_interval = log_interval
+        self._losses = RunningLosses()
+        self._unchecked: List[List[Any]] = []  # the metadata of the images of each step
+        self._last_grad_norm: Optional[torch.Tensor] = None
+        self._resumable = ResumableState(self._serialization_dir, self)
         self._callbacks.append(self._resumable)
 
+    def train(self) -> Dict[str, Any]:
+        try:
+            return super().train()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = getattr(self.data_loader, "batch_size", "unknown")
+            steps = self._num_gradient_accumulation_steps
+            raise TrainingError(
+                f"the {self.cuda_device.type} has not enough memory for data_loader.batch_size "
+                f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
+                f" as much, for the same training ({str(error).splitlines()[0]})"
+            ) from error
+
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
-        with torch.autocast(
+        autocast = torch.autocast(
             self.cuda_device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
-        ):
+        )
+        with autocast, self._compilation(self.model, batch):
             if for_training:
                 return super().batch_outputs(batch, for_training)
             # Without gradients there is nothing to exchange: the ranks may differ in their batches.
@@ -113,40 +163,29 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _train_epoch(self, epoch: int) -> Dict[str, float]:
         accumulated = self._num_gradient_accumulation_steps
         if epoch < self._start_after_epochs_completed:
-            self._total_batches_completed += self._skip_epoch(epoch)
+            self._skip_epoch(epoch)
             return {}
         if epoch == self._start_after_epochs_completed:
             self._batches_in_epoch_completed = self._start_after_batches_in_epoch_completed
-            self._total_batches_completed += self._batches_in_epoch_completed
         steps_done = self._batches_in_epoch_completed
         batches = self._batches(epoch, steps_done * accumulated)
         self._resumable.restore()
 
         logger.info("Epoch %d/%d", epoch, self._num_epochs - 1)
-        metrics: Dict[str, float] = {}
-        for name, memory in common_util.peak_cpu_memory().items():
-            metrics[f"worker_{name}_memory_MB"] = memory / (1024 * 1024)
-        for name, memory in common_util.peak_gpu_memory().items():
-            metrics[f"gpu_{name}_memory_MB"] = memory / (1024 * 1024)
-
         self._pytorch_model.train()
+        self._losses = losses = RunningLosses()
         groups = common_util.lazy_groups_of(batches, accumulated)
-        progress = groups
-        if self._primary:
-            progress = Tqdm.tqdm(groups, total=self._steps_per_epoch(), initial=steps_done)
-        losses = _Losses(self.cuda_device)
+        progress = Progress(
+            groups, self._steps_per_epoch(), steps_done, self._log_interval, self._primary
+        )
         for group in progress:
-            self.optimizer.zero_grad()
-            outputs = [
-                self._forward_backward(batch, len(group), last=index == len(group) - 1)
-                for index, batch in enumerate(group)
-            ]
-            losses.add(outputs)
-            grad_norm = self._optimizer_step()
+            outputs = self._step(group)
             self._batches_in_epoch_completed += 1
             self._total_batches_completed += 1
-
-            step_metrics = self.model.get_metrics() | losses.read()
+            step_metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
+            if progress.is_due():
+                self._check_losses()
+                progress.show(step_metrics)
             for callback in self._callbacks:
                 callback.on_batch(
                     self,
@@ -157,41 +196,32 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                     self._batches_in_epoch_completed,
                     is_training=True,
                     is_primary=self._primary,
-                    batch_grad_norm=grad_norm,
+                    batch_grad_norm=self._last_grad_norm,
                 )
-            if self._primary:
-                description = training_util.description_from_metrics(step_metrics)
-                progress.set_description(description, refresh=False)
             if self._checkpointer is not None:
                 self._checkpointer.maybe_save_checkpoint(
                     self, self._epochs_completed, self._batches_in_epoch_completed
                 )
+        self._check_losses()
         if self._distributed:
             dist.barrier()
-        return self.model.get_metrics(reset=True) | losses.read_all_ranks() | metrics
+        metrics = self.model.get_metrics(reset=True) | losses.read_all_ranks()
+        for name, memory in common_util.peak_cpu_memory().items():
+            metrics[f"worker_{name}_memory_MB"] = memory / (1024 * 1024)
+        for name, memory in common_util.peak_gpu_memory().items():
+            metrics[f"gpu_{name}_memory_MB"] = memory / (1024 * 1024)
+        return metrics
 
-    def _forward_backward(
-        self, batch: TensorDict, group_size: int, last: bool
-    ) -> Dict[str, torch.Tensor]:
-        """One batch of a group that is accumulated. Gradients add up to those of the mean loss."""
-        wait = self._distributed and not last
-        with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
-            outputs = self.batch_outputs(batch, for_training=True)
-            if torch.isnan(outputs["loss"]):
-                raise ValueError("nan loss encountered")
-            # Callbacks that do the backward pass themselves find the loss to use in the outputs.
-            outputs["loss"] = outputs["loss"] / group_size
-            backward_called = False
-            for callback in self._callbacks:
-                backward_called |= callback.on_backward(self, outputs, backward_called)
-            if not backward_called:
-                loss = outputs["loss"]
-                (loss if self._scaler is None else self._scaler.scale(loss)).backward()
-            outputs["loss"] = outputs["loss"].detach()
-        return outputs
-
-    def _optimizer_step(self) -> Optional[float]:
-        grad_norm = self.rescale_gradients()
+    def _step(self, group: List[TensorDict]) -> List[Dict[str, torch.Tensor]]:
+        """One step of the optimizer, with the mean loss of some batches."""
+        self.optimizer.zero_grad()
+        outputs = [
+            self._forward_backward(batch, len(group), last=index == len(group) - 1)
+            for index, batch in enumerate(group)
+        ]
+        self._losses.add(outputs)
+        self._unchecked.append([each for batch in group for each in batch.get("metadata", [])])
+        self._last_grad_norm = self.rescale_gradients()
         self.clip_gradient()
         step = self._total_batches_completed + 1
         if self._learning_rate_scheduler:
@@ -205,7 +235,75 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._scaler.update()
         if self._moving_average is not None:
             self._moving_average.apply(step)
-        return grad_norm
+        return outputs
+
+    def _forward_backward(
+        self, batch: TensorDict, group_size: int, last: bool
+    ) -> Dict[str, torch.Tensor]:
+        """One batch of a group that is accumulated. Gradients add up to those of the mean loss."""
+        wait = self._distributed and not last
+        with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
+            outputs = self.batch_outputs(batch, for_training=True)
+            # Callbacks that do the backward pass themselves find the loss to use in the outputs.
+            if group_size > 1:
+                outputs["loss"] = outputs["loss"] / group_size
+            backward_called = False
+            for callback in self._callbacks:
+                backward_called |= callback.on_backward(self, outputs, backward_called)
+            if not backward_called:
+                loss = outputs["loss"]
+                (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+            outputs["loss"] = outputs["loss"].detach()
+        return outputs
+
+    def rescale_gradients(self) -> Optional[torch.Tensor]:
+        """
+        Clips the norm of the gradients to `grad_norm`, if that is a number. Returns the norm it
+        was, on the device, or `None` if `grad_norm` is false.
+        """
+        if self._grad_norm is False:
+            return None
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        if self._grad_norm is True:
+            gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
+            return torch.nn.utils.get_total_norm(gradients)
+        if self._ddp_wrapped_model is not None:
+            return self._ddp_wrapped_model.clip_grad_norm_(self._grad_norm)
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._grad_norm)
+
+    def _check_losses(self) -> None:
+        """Raises `TrainingError` if a loss since the last check has not been a finite number."""
+        self._losses.read()
+        unchecked, self._unchecked = self._unchecked, []
+        bad = self._losses.first_bad
+        if bad is None:
+            return
+        first = self._losses.count - len(unchecked)
+        metadata = unchecked[bad - first]
+        images = [str(each["image"]) for each in metadata if isinstance(each, dict)]
+        step = self._batches_in_epoch_completed - self._losses.count + bad + 1
+        where = "it is not saved, as there is no serialization_dir"
+        if self._serialization_dir is not None and self._primary:
+            where = os.path.join(self._serialization_dir, "not_finite.th")
+            state = {
+                "epoch": self._epochs_completed,
+                "step": step,
+                "images": images,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            save_state(state, where)
+        named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if images[3:] else "")
+        raise TrainingError(
+            f"the loss is {self._losses.bad_value} at step {step} of epoch {self._epochs_completed}"
+            f" ({named or 'unnamed images'}): try a lower trainer.optimizer.lr, trainer.grad_norm "
+            f"1.0, or trainer.use_amp false; what the model has become is in {where}"
+        )
+
+    def get_checkpoint_state(self) -> Optional[TrainerCheckpoint]:
+        self._check_losses()  # never go on from a model that is lost
+        return super().get_checkpoint_state()
 
     def _save_model_state(self, path: str) -> None:
         # Not in place: the file may be a hard link to a checkpoint.
@@ -249,21 +347,21 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
         with self._averaged():
-            losses = _Losses(self.cuda_device)
-            batches = self._validation_data_loader
-            progress = Tqdm.tqdm(batches) if self._primary else batches
-            for number, batch in enumerate(progress, start=1):
-                outputs = self.batch_outputs(batch, for_training=False)
+            losses = RunningLosses()
+            batches = ([batch] for batch in self._validation_data_loader)
+            total = _length(self._validation_data_loader)
+            progress = Progress(batches, total, 0, self._log_interval, self._primary)
+            for number, group in enumerate(progress, start=1):
+                outputs = self.batch_outputs(group[0], for_training=False)
                 if "loss" in outputs:
                     losses.add([outputs])
-                metrics = self.model.get_metrics() | losses.read()
-                if self._primary:
-                    description = training_util.description_from_metrics(metrics)
-                    progress.set_description(description, refresh=False)
+                metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
+                if progress.is_due():
+                    progress.show(metrics)
                 for callback in self._callbacks:
                     callback.on_batch(
                         self,
-                        [batch],
+                        group,
                         [outputs],
                         metrics,
                         epoch,
@@ -271,7 +369,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                         is_training=False,
                         is_primary=self._primary,
                     )
-            return losses.total.item(), None, losses.count
+            if hasattr(self.model, "on_validation_end"):
+                self.model.on_validation_end()
+            losses.read()
+            return losses.total, None, losses.count
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""
@@ -283,40 +384,21 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             # What this loader draws at random has to be drawn again to get to the same place.
             batches = itertools.islice(iter(self.data_loader), start, None)
         if self._distributed:
-            batches = itertools.islice(batches, self._batches_on_every_rank() - start)
+            fewest = _fewest_on_a_rank(self.data_loader, self.cuda_device)
+            batches = batches if fewest is None else itertools.islice(batches, fewest - start)
         return batches
 
-    def _skip_epoch(self, epoch: int) -> int:
-        """Passes over an epoch that was trained before an interruption; returns its steps."""
-        if hasattr(self.data_loader, "seek"):
-            batches = len(self.data_loader)
-        else:
-            batches = sum(1 for _ in self.data_loader)
-        return math.ceil(batches / self._num_gradient_accumulation_steps)
-
-    def _batches_on_every_rank(self) -> int:
-        count = torch.tensor(len(self.data_loader), device=self.cuda_device)
-        dist.all_reduce(count, dist.ReduceOp.MIN)
-        return int(count)
+    def _skip_epoch(self, epoch: int) -> None:
+        """Passes over an epoch that was trained before an interruption."""
+        if not hasattr(self.data_loader, "seek"):
+            for _ in self.data_loader:
+                pass
 
     def _steps_per_epoch(self) -> Optional[int]:
-        try:
-            return math.ceil(len(self.data_loader) / self._num_gradient_accumulation_steps)
-        except TypeError:
+        batches = _length(self.data_loader)
+        if batches is None:
             return None
-
-    def _choose_amp_dtype(self, name: Optional[str]) -> torch.dtype:
-        on_cpu = self.cuda_device.type == "cpu"
-        if name is None:
-            return (
-                torch.bfloat16
-                if on_cpu or torch.cuda.is_bf16_supported(including_emulation=False)
-                else torch.float16
-            )
-        choices = ["bfloat16"] if on_cpu else list(AMP_DTYPES)
-        if name not in choices:
-            raise not_one_of(f"trainer.amp_dtype on a {self.cuda_device.type}", name, choices)
-        return AMP_DTYPES[name]
+        return math.ceil(batches / self._num_gradient_accumulation_steps)
 
     @classmethod
     def from_partial_objects(
@@ -335,11 +417,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         distributed: bool = False,
         world_size: int = 1,
         num_gradient_accumulation_steps: int = 1,
-        use_amp: bool = False,
+        use_amp: Optional[bool] = None,
         amp_dtype: Optional[str] = None,
         grad_scaling: bool = True,
+        channels_last: Optional[bool] = None,
+        compile: Union[bool, List[str]] = False,
+        log_interval: float = 1.0,
         no_grad: Optional[List[str]] = None,
-        optimizer: Lazy[Optimizer] = Lazy(Optimizer.default),
+        optimizer: Lazy[Optimizer] = Lazy(Optimizer),
         learning_rate_scheduler: Optional[Lazy[LearningRateScheduler]] = None,
         momentum_scheduler: Optional[Lazy[MomentumScheduler]] = None,
         moving_average: Optional[Lazy[MovingAverage]] = None,
@@ -355,82 +440,55 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         """
         arguments = {name: value for name, value in locals().items() if name != "cls"}
         arguments.pop("__class__", None)
+        # For parameter groups that follow from the model: AllenNLP passes its parameters alone.
+        arguments["optimizer"] = Lazy(optimizer.construct, model=model)
+        if moving_average is not None:
+            arguments["moving_average"] = Lazy(
+                _of_statistics_too, average=moving_average, model=model
+            )
+        if distributed:
+            device = common_util.int_to_device(-1 if cuda_device is None else cuda_device)
+            # The wrapper that exchanges gradients wants their order in memory settled before.
+            is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
+            set_memory_format(model, channels_last, device, is_half)
+            steps = _fewest_on_a_rank(data_loader, device)
+            if learning_rate_scheduler is not None and steps is not None:
+                steps = math.ceil(steps / num_gradient_accumulation_steps)
+                scheduler = learning_rate_scheduler
+
+                def construct(**given: Any) -> LearningRateScheduler:
+                    return scheduler.construct(**{**given, "num_steps_per_epoch": steps})
+
+                arguments["learning_rate_scheduler"] = Lazy(construct)
         return super().from_partial_objects(**arguments)
 
 
-class _ResumableState(TrainerCallback):
-    """
-    What a checkpoint of AllenNLP's leaves out: the random generators, and the gradient scaler. It
-    travels in the checkpoint as the state of a callback.
-    """
-
-    def __init__(self, serialization_dir: str, trainer: ImageTrainer) -> None:
-        super().__init__(serialization_dir)
-        self.trainer = trainer
-        self._saved: Optional[Dict[str, Any]] = None
-
-    def state_dict(self) -> Dict[str, Any]:
-        kind, keys, position, has_gauss, gauss = numpy.random.get_state()  # noqa: NPY002
-        scaler = self.trainer._scaler
-        return {
-            "python": random.getstate(),
-            "numpy": (kind, list(map(int, keys)), position, has_gauss, gauss),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        self._saved = state_dict
-
-    def restore(self) -> None:
-        """Called at the moment that training goes on, after all that may have drawn before it."""
-        saved, self._saved = self._saved, None
-        if not saved:
-            return
-        random.setstate(saved["python"])
-        numpy.random.set_state(saved["numpy"])  # noqa: NPY002
-        torch.set_rng_state(saved["torch"])
-        if len(saved["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(saved["cuda"])
-        if self.trainer._scaler is not None and saved["scaler"] is not None:
-            self.trainer._scaler.load_state_dict(saved["scaler"])
+def _length(data_loader: DataLoader) -> Optional[int]:
+    """The batches of an epoch, if they are known before they have been read."""
+    try:
+        return len(data_loader)
+    except TypeError:
+        return None
 
 
-class _Losses:
-    """The losses of an epoch, added up on their device and read only when asked for."""
+def _fewest_on_a_rank(data_loader: DataLoader, device: torch.device) -> Optional[int]:
+    """The batches of an epoch on the rank that has the fewest. All ranks have to ask together."""
+    length = _length(data_loader)
+    if length is None:
+        return None
+    count = torch.tensor(length, device=device)
+    dist.all_reduce(count, dist.ReduceOp.MIN)
+    return int(count)
 
-    def __init__(self, device: torch.device) -> None:
-        self.total = torch.zeros((), device=device)
-        self.count = 0
-        self._last: Dict[str, torch.Tensor] = {}
-        self._reg_total: Optional[torch.Tensor] = None
 
-    def add(self, outputs: List[Dict[str, torch.Tensor]]) -> None:
-        """Adds the batches of one step, whose losses are shares of the step's."""
-        self._last = {"batch_loss": torch.stack([each["loss"].detach() for each in outputs]).sum()}
-        self.total += self._last["batch_loss"]
-        self.count += 1
-        if "reg_loss" in outputs[0]:
-            penalty = outputs[-1]["reg_loss"].detach()
-            self._last["batch_reg_loss"] = penalty
-            self._reg_total = penalty + (0 if self._reg_total is None else self._reg_total)
-
-    def read(self) -> Dict[str, float]:
-        if self.count == 0:
-            return {}
-        metrics = {name: value.item() for name, value in self._last.items()}
-        metrics["loss"] = self.total.item() / self.count
-        if self._reg_total is not None:
-            metrics["reg_loss"] = self._reg_total.item() / self.count
-        return metrics
-
-    def read_all_ranks(self) -> Dict[str, float]:
-        """The mean losses over all ranks, without those of the last batch."""
-        count = dist_reduce_sum(self.count)
-        if count == 0:
-            return {}
-        metrics = {"loss": float(dist_reduce_sum(self.total.item()) / count)}
-        if self._reg_total is not None:
-            metrics["reg_loss"] = float(dist_reduce_sum(self._reg_total.item()) / count)
-        return metrics
+def _of_statistics_too(
+    parameters: List[Any], average: Lazy[MovingAverage], model: Model
+) -> MovingAverage:
+    """A moving average of the parameters, and of the statistics that go with them."""
+    statistics = [
+        [f"{name}.{key}", getattr(module, key)]
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+        for key in ("running_mean", "running_var")
+    ]
+    return average.construct(parameters=parameters + statistics)

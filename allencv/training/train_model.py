@@ -1,13 +1,16 @@
 import logging
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Optional
 
+import torch
 from allennlp.commands.train import TrainModel
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import dump_metrics
-from allennlp.data import DataLoader
+from allennlp.common.util import dump_metrics, is_distributed
+from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import evaluate
+
+from allencv.training.image_trainer import ImageTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -15,13 +18,15 @@ logger = logging.getLogger(__name__)
 @TrainModel.register("default", constructor="from_partial_objects", exist_ok=True)
 class TrainImageModel(TrainModel):
     """
-    What `allennlp train` runs, with two repairs, for all models:
+    What `allennlp train` runs, with repairs, for all models:
 
     * `evaluate_on_test` in distributed training: AllenNLP evaluates on the first rank alone, whose
       metrics then wait for the others for ever, or crash (allennlp/commands/train.py,
       `TrainModel.finish`). Here every rank evaluates its share.
     * Labels that the training data lacks end the run at once, with their names, and not as
       images that can never be right.
+    * A model that tunes thresholds is refused where nobody would call it to do so, and one whose
+      loss compares views of an image where batches would not hold them.
 
     Registered as a `TrainModel` with name "default". The top-level keys of a config are AllenNLP's.
     """
@@ -42,23 +47,38 @@ class TrainImageModel(TrainModel):
         for split, loader in loaders.items():
             if loader is not None:
                 check_labels(train, loader, split)
+        if getattr(self.model, "tunes_thresholds", False):
+            self._check_tuning(loaders["validation"])
+        check_views(getattr(self.model, "num_views", 1), train)
 
     def run(self) -> Dict[str, Any]:
         metrics = super().run()
         if self.evaluation_data_loader is None or not self.evaluate_on_test:
             return metrics
         logger.info("The model will be evaluated using the best epoch weights.")
+        batches = _Counted(self.evaluation_data_loader)
         test_metrics = evaluate(
             self.model,
-            self.evaluation_data_loader,
+            batches,
             cuda_device=self.trainer.cuda_device,
             batch_weight_key=self.batch_weight_key,
         )
         if "loss" in test_metrics:
-            batches = len(self.evaluation_data_loader)
-            total = dist_reduce_sum(test_metrics["loss"] * batches)
-            test_metrics["loss"] = float(total / dist_reduce_sum(batches))
+            total = dist_reduce_sum(test_metrics["loss"] * batches.count)
+            test_metrics["loss"] = float(total / dist_reduce_sum(batches.count))
         return metrics | {f"test_{name}": value for name, value in test_metrics.items()}
+
+    def _check_tuning(self, validation: Optional[DataLoader]) -> None:
+        if not isinstance(self.trainer, ImageTrainer):
+            raise ConfigurationError(
+                f"model.thresholds is 'tune', but trainer.type makes a "
+                f"{type(self.trainer).__name__}; expected 'image', which lets the model tune them"
+            )
+        if validation is None:
+            raise ConfigurationError(
+                "model.thresholds is 'tune', but the config has no validation_data_path; expected "
+                "one, or thresholds that are numbers"
+            )
 
     def finish(self, metrics: Dict[str, Any]) -> None:
         if self.evaluation_data_loader is not None and not self.evaluate_on_test:
@@ -69,10 +89,54 @@ class TrainImageModel(TrainModel):
         dump_metrics(os.path.join(self.serialization_dir, "metrics.json"), metrics, log=True)
 
 
+def check_views(num_views: int, train: Optional[DataLoader]) -> None:
+    """
+    Sees to it that training batches hold each image `num_views` times in a row.
+
+    # Raises
+
+    `ConfigurationError` with the key that prevents it.
+    """
+    if num_views == 1 or train is None:
+        return
+    batch_size = getattr(train, "batch_size", 0)
+    for key, value, is_right, expected in (
+        ("repeats", getattr(train, "repeats", 1), lambda it: it == num_views, num_views),
+        ("batch_size", batch_size, lambda it: it % num_views == 0, f"a multiple of {num_views}"),
+        ("drop_last", getattr(train, "drop_last", False), bool, "true"),
+    ):
+        if not is_right(value):
+            raise ConfigurationError(
+                f"data_loader.{key} is {value}, but model.loss.num_views is {num_views}; expected "
+                f"{expected}, which keeps the views of an image together in one batch"
+            )
+    if is_distributed():
+        raise ConfigurationError(
+            f"model.loss.num_views is {num_views}, but training is distributed, which parts the "
+            "views of an image; expected no distributed"
+        )
+
+
+class _Counted:
+    """Counts the batches of a data loader, which not all know before."""
+
+    def __init__(self, data_loader: DataLoader) -> None:
+        self._data_loader = data_loader
+        self.count = 0
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        for batch in self._data_loader:
+            self.count += 1
+            yield batch
+
+    def set_target_device(self, device: torch.device) -> None:
+        self._data_loader.set_target_device(device)
+
+
 def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
     """
     Compares the labels of the training data with those of another split, where the loaders know
-    them without reading anything, as the "image" loader does.
+    them without reading anything, as the "image" loader does unless it streams.
 
     # Raises
 
@@ -81,6 +145,8 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
     if not (hasattr(train, "labels") and hasattr(other, "labels")):
         return
     trained, found = set(train.labels()), set(other.labels())
+    if not trained:
+        return
     unseen = sorted(found - trained)
     if found and unseen:
         raise ConfigurationError(

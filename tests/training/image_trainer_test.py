@@ -1,4 +1,6 @@
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -9,9 +11,11 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.training import GradientDescentTrainer, Trainer, TrainerCallback
 from allennlp.training.optimizers import SgdOptimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import allencv.plugin
 from allencv.data.fields import image_field
+from allencv.training import TrainingError
 from tests.conftest import same_tensors
 from tests.experiments import experiment
 
@@ -183,7 +187,8 @@ def test_it_trains_as_allennlps_trainer_does(cats_and_dogs: Path, tmp_path: Path
         "trainer__grad_norm": 0.5,
         "model__regularizer": {"regexes": [["weight", {"type": "l2", "alpha": 0.01}]]},
     }
-    ours = train(experiment(cats_and_dogs, **overrides), tmp_path / "ours")
+    plain = {"trainer__use_amp": False, "trainer__channels_last": False}
+    ours = train(experiment(cats_and_dogs, **plain, **overrides), tmp_path / "ours")
     theirs = train(
         experiment(cats_and_dogs, trainer__type="gradient_descent", **overrides),
         tmp_path / "theirs",
@@ -299,8 +304,232 @@ def test_a_wrong_argument_is_named() -> None:
         build(use_amp=True, amp_dtype="float16")
 
 
-def test_a_nan_loss_stops_training(tmp_path: Path) -> None:
+# What is lost, and what is said of it.
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf"])
+def test_a_loss_that_is_not_finite_names_the_step_and_the_images(bad: str, tmp_path: Path) -> None:
     trainer = build()
-    trainer.data_loader.append({"x": torch.tensor([float("nan")])})
-    with pytest.raises(ValueError, match="nan loss"):
+    trainer._serialization_dir = str(tmp_path)
+    for number in range(5):
+        value = float(bad) if number == 2 else 1.0
+        paths = [{"image": f"{number}-{each}.jpg"} for each in range(5)]
+        trainer.data_loader.append({"x": torch.tensor([value]), "metadata": paths})
+    trainer.model.forward = lambda x, metadata: {"loss": (trainer.model.weight * x).mean()}
+    with pytest.raises(TrainingError) as error:
         trainer.train()
+    assert str(error.value) == (
+        f"the loss is {bad} at step 3 of epoch 0 (2-0.jpg, 2-1.jpg, 2-2.jpg and 2 more): try a "
+        "lower trainer.optimizer.lr, trainer.grad_norm 1.0, or trainer.use_amp false; what the "
+        f"model has become is in {tmp_path}/not_finite.th"
+    )
+    state = torch.load(tmp_path / "not_finite.th")
+    assert state["images"] == [f"2-{each}.jpg" for each in range(5)]
+    assert (state["epoch"], state["step"]) == (0, 3)
+    assert set(state["model"]) == {"weight"}
+
+
+def test_a_lost_model_is_not_saved_as_a_checkpoint(cats_and_dogs: Path, tmp_path: Path) -> None:
+    class Spoil(TrainerCallback):
+        def on_batch(self, trainer: Any, *args: Any, epoch: int = 0, **kwargs: Any) -> None:
+            if kwargs["is_training"] and (args[3], args[4]) == (1, 2):
+                with torch.no_grad():
+                    next(trainer.model.parameters()).fill_(float("nan"))
+
+    TrainerCallback.register("spoil", exist_ok=True)(Spoil)
+    config = experiment(
+        cats_and_dogs,
+        trainer__callbacks=["spoil"],
+        trainer__checkpointer={"save_every_num_batches": 1, "keep_most_recent_by_count": 100},
+    )
+    with pytest.raises(TrainingError, match=r"step 3 of epoch 1 \(.*/train/.*\.jpg"):
+        train(config, tmp_path)
+    kept = sorted(path.name for path in tmp_path.glob("model_state_*"))
+    assert "model_state_e1_b1.th" in kept
+    assert "model_state_e1_b3.th" not in kept
+    for path in kept:
+        if path != "model_state_e1_b2.th":  # spoilt by the callback before it was saved
+            assert all(each.isfinite().all() for each in torch.load(tmp_path / path).values())
+
+
+def test_too_little_memory_names_the_keys(cats_and_dogs: Path, tmp_path: Path) -> None:
+    class Greedy(TrainerCallback):
+        def on_batch(self, *args: Any, **kwargs: Any) -> None:
+            torch.empty(2**55)
+
+    TrainerCallback.register("greedy", exist_ok=True)(Greedy)
+    with pytest.raises(
+        TrainingError,
+        match=r"cpu has not enough memory for data_loader.batch_size 4: lower it, and raise "
+        r"trainer.num_gradient_accumulation_steps \(now 1\)",
+    ):
+        train(experiment(cats_and_dogs, trainer__callbacks=["greedy"]), tmp_path)
+
+
+# No step waits for the device.
+
+
+class CountReads(TorchDispatchMode):
+    """Counts how often the host reads a number from a tensor, as `.item()` and `.tolist()` do."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_reads_anything_from_the_device(cats_and_dogs: Path, tmp_path: Path) -> None:
+    def reads(batch_size: int) -> int:
+        config = experiment(
+            cats_and_dogs,
+            data_loader__batch_size=batch_size,
+            trainer__num_epochs=2,
+            trainer__optimizer={"type": "sgd", "lr": 0.1, "momentum": 0.9},
+            trainer__grad_norm=1.0,
+            trainer__moving_average={"decay": 0.9},
+            trainer__learning_rate_scheduler={"type": "warmup_cosine", "warmup_epochs": 1},
+            trainer__log_interval=1e9,
+            model__top_k=2,
+        )
+        with CountReads() as counter:
+            train(config, tmp_path / str(batch_size))
+        return counter.count
+
+    assert reads(2) == reads(12)  # 12 steps an epoch and 2, and the same validation
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_step_waits_for_a_gpu(cats_and_dogs: Path, tmp_path: Path) -> None:
+    class WatchSteps(TrainerCallback):
+        """Lets torch raise an error at whatever waits, from the second step on."""
+
+        def on_batch(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+            is_last = args[4] == len(trainer.data_loader)
+            torch.cuda.set_sync_debug_mode(
+                "error" if kwargs["is_training"] and not is_last else "default"
+            )
+
+    TrainerCallback.register("watch_steps", exist_ok=True)(WatchSteps)
+    config = experiment(
+        cats_and_dogs,
+        trainer__cuda_device=0,
+        trainer__callbacks=["watch_steps"],
+        trainer__grad_norm=1.0,
+        trainer__log_interval=1e9,
+    )
+    try:
+        train(config, tmp_path)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_metrics_are_there_for_a_callback_that_looks(cats_and_dogs: Path, tmp_path: Path) -> None:
+    class Look(TrainerCallback):
+        seen: List[Dict[str, float]] = []
+
+        def on_batch(self, *args: Any, **kwargs: Any) -> None:
+            if kwargs["is_training"]:
+                self.seen.append(dict(args[3]))
+                assert torch.is_tensor(kwargs["batch_grad_norm"])
+
+    TrainerCallback.register("look", exist_ok=True)(Look)
+    config = experiment(
+        cats_and_dogs, trainer__callbacks=["look"], trainer__grad_norm=True, trainer__num_epochs=1
+    )
+    train(config, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(Look.seen) == 6
+    losses = [each["batch_loss"] for each in Look.seen]
+    assert Look.seen[-1]["loss"] == pytest.approx(sum(losses) / 6)
+    assert metrics["training_loss"] == pytest.approx(sum(losses) / 6)
+    assert metrics["training_accuracy"] == Look.seen[-1]["accuracy"]
+
+
+# The parts of the machine.
+
+
+def test_the_moving_average_takes_the_running_statistics_too(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    config = experiment(cats_and_dogs, trainer__moving_average={"decay": 0.9})
+    averaged = train(config, tmp_path)
+    best = torch.load(tmp_path / "best.th")
+    names = [name for name in best if name.endswith(("running_mean", "running_var"))]
+    assert names
+    states = {
+        epoch: torch.load(tmp_path / f"training_state_e{epoch}_b0.th")["moving_average"]["shadows"]
+        for epoch in (2, 3)
+    }
+    for name in names:
+        assert not averaged[name].equal(averaged[f"average of {name}"])
+    assert (
+        any(all(best[name].equal(shadows[name]) for name in names) for shadows in states.values())
+        or json.loads((tmp_path / "metrics.json").read_text())["best_epoch"] == 0
+    )
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_memory_order_changes_no_result(
+    cats_and_dogs: Path, tmp_path: Path, channels_last: bool
+) -> None:
+    class SeeFormat(TrainerCallback):
+        seen: List[bool] = []
+
+        def on_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+            self.seen.append(trainer.model.is_channels_last())
+
+    TrainerCallback.register("see_format", exist_ok=True)(SeeFormat)
+    overrides = {
+        "trainer__use_amp": False,
+        "trainer__num_epochs": 1,
+        "trainer__optimizer": {"type": "sgd", "lr": 0.01},
+        "trainer__callbacks": ["see_format"],
+        "model__im2im_encoder__widths": [16, 32],
+        "model__im2vec_encoder__input_channels": 32,
+    }
+    plain = train(
+        experiment(cats_and_dogs, trainer__channels_last=False, **overrides), tmp_path / "plain"
+    )
+    state = train(
+        experiment(cats_and_dogs, trainer__channels_last=channels_last, **overrides),
+        tmp_path / "other",
+    )
+    assert SeeFormat.seen[-2:] == [False, channels_last]
+    for name, tensor in state.items():
+        assert torch.allclose(tensor, plain[name], atol=1e-4), name
+
+
+def test_a_network_that_torch_crashes_with_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="channels_last is true; expected false or null"):
+        train(experiment(cats_and_dogs, trainer__channels_last=True), tmp_path)
+
+
+def test_a_stream_is_trained_on_and_recovered(tmp_path: Path, cats_and_dogs: Path) -> None:
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for label in ("Cat", "Dog"):
+                for path in sorted((cats_and_dogs / "train" / label).glob("*.jpg"))[shard::3]:
+                    for suffix, content in ((".jpg", path.read_bytes()), (".cls", label.encode())):
+                        member = tarfile.TarInfo(f"{label}{path.stem}{suffix}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+    config = experiment(
+        cats_and_dogs,
+        dataset_reader__type="webdataset",
+        train_data_path=f"{tmp_path}/*.tar",
+        trainer__callbacks=["pull_plug"],
+        trainer__learning_rate_scheduler={
+            "type": "warmup_cosine",
+            "warmup_steps": 2,
+            "num_steps_per_epoch": 6,
+        },
+    )
+    PullPlug.at = (-1, -1)
+    uninterrupted = train(config, tmp_path / "uninterrupted")
+    PullPlug.at = (2, 3)
+    with pytest.raises(PulledPlug):
+        train(config, tmp_path / "interrupted")
+    PullPlug.at = (-1, -1)
+    assert same_tensors(train(config, tmp_path / "interrupted", recover=True), uninterrupted)

@@ -1,5 +1,7 @@
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from allennlp.commands.train import train_model
@@ -10,6 +12,7 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from tests.conftest import write_images
 from tests.experiments import experiment
+from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 
 def test_evaluate_on_test_writes_the_metrics_of_evaluate(
@@ -70,6 +73,35 @@ def test_class_weights_are_computed_from_the_training_data_and_kept(tmp_path: Pa
         labels = kept.vocab.get_token_to_index_vocabulary("labels")
         for label, weight in expected.items():
             assert kept._class_weights[labels[label]].item() == pytest.approx(weight)
+
+
+def test_thresholds_are_tuned_by_the_image_trainer_on_validation_data(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    folder = write_tables(cats_and_dogs, tmp_path)
+    config = multilabel_experiment(folder, model__thresholds="tune", trainer__num_epochs=1)
+    other = {key: config["trainer"][key] for key in ("num_epochs", "cuda_device", "optimizer")}
+    for changed, message in (
+        ({"validation_data_path": None}, "'tune', but the config has no validation_data_path"),
+        ({"trainer": other}, "trainer.type makes a GradientDescentTrainer; expected 'image'"),
+    ):
+        params = Params(copy.deepcopy({**config, **changed}))
+        with pytest.raises(ConfigurationError, match=message):
+            train_model(params, tmp_path / "run", force=True)
+
+
+def test_a_loss_of_views_needs_them_in_its_batches(cats_and_dogs: Path, tmp_path: Path) -> None:
+    def config(**overrides: Any) -> Params:
+        loader = {"repeats": 2, "drop_last": True, "batch_size": 4, **overrides}
+        overrides = {f"data_loader__{key}": value for key, value in loader.items()}
+        overrides |= {"model__loss": {"type": "jsd", "num_views": 2}, "trainer__num_epochs": 1}
+        return Params(experiment(cats_and_dogs, **overrides))
+
+    assert train_model(config(), tmp_path / "fitting") is not None
+    for key, value in {"repeats": 1, "drop_last": False, "batch_size": 5}.items():
+        message = f"data_loader.{key} is {value}, but model.loss.num_views is 2; expected"
+        with pytest.raises(ConfigurationError, match=message):
+            train_model(config(**{key: value}), tmp_path / key)
 
 
 def test_an_unknown_key_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""
+How a network is made fast on the device at hand: half precision, the order of its weights in
+memory, compilation. The defaults are those that benchmarks/training.py chose.
+"""
+
+import contextlib
+from typing import Any, ContextManager, Dict, List, Optional, Tuple, Union
+
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.common.checks import not_one_of
+
+AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself, and so faster than in float32."""
+    if device.type == "cpu":
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def choose_amp_dtype(
+    device: torch.device, use_amp: Optional[bool], name: Optional[str]
+) -> Optional[torch.dtype]:
+    """
+    The type to compute in, `None` for float32. `use_amp` and `name` are the trainer's `use_amp` and
+    `amp_dtype`. Raises `ConfigurationError` for a type that the device does not have.
+    """
+    choices = ["bfloat16"] if device.type == "cpu" else list(AMP_DTYPES)
+    if name is not None and name not in choices:
+        raise not_one_of(f"trainer.amp_dtype on a {device.type}", name, choices)
+    if use_amp is None:
+        use_amp = computes_in_bfloat16(device)
+    if not use_amp:
+        return None
+    if name is None:
+        has_bfloat16 = device.type == "cpu" or computes_in_bfloat16(device)
+        name = "bfloat16" if has_bfloat16 else "float16"
+    return AMP_DTYPES[name]
+
+
+def set_memory_format(
+    model: torch.nn.Module, channels_last: Optional[bool], device: torch.device, is_half: bool
+) -> None:
+    """
+    Puts the weights of convolutions into the order that the device is fastest with.
+    `channels_last` is the trainer's. Raises `ConfigurationError` if it is true for a network that
+    torch crashes with.
+    """
+    crashes = device.type == "cpu" and _has_narrow_projection(model)
+    if channels_last is None:
+        # On a CPU it is faster in half precision, and slower in float32 for small images.
+        channels_last = device.type == "cuda" or (is_half and not crashes)
+    elif channels_last and crashes:
+        raise ConfigurationError(
+            "trainer.channels_last is true; expected false or null, as on a CPU torch crashes with "
+            "this network, which has a convolution of 1 by 1 with a stride and under 16 channels"
+        )
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+
+
+def _has_narrow_projection(model: torch.nn.Module) -> bool:
+    """
+    Whether the model has a convolution whose gradient torch 2.15 writes into memory that is not its
+    own, on a CPU, if the images are in channels-last order. Seen with 8 and 12 channels, in float32
+    and in bfloat16; `Conv2d(8, 16, 1, 2)` and images of `(24, 8, 112, 112)` show it.
+    """
+    return any(
+        isinstance(module, torch.nn.Conv2d)
+        and max(module.kernel_size) == 1
+        and max(module.stride) > 1
+        and module.in_channels < 16
+        for module in model.modules()
+    )
+
+
+class Compilation:
+    """
+    Compiles a model, or parts of it, in place: its parameters keep their names.
+
+    A batch of another size than the first, as the last of an epoch often is, is computed without
+    the compiled code, which would have to be made anew.
+    """
+
+    def __init__(self, model: torch.nn.Module, compile: Union[bool, List[str]]) -> None:
+        self._sizes: Dict[bool, Tuple[int, ...]] = {}
+        self._is_on = bool(compile)
+        names = [""] if compile is True else compile or []
+        modules = dict(model.named_modules())
+        parts = [each for each in modules if each]
+        for name in names:
+            if name not in modules:
+                raise not_one_of("a part in trainer.compile", name, parts)
+            modules[name].compile(dynamic=False)
+
+    def __call__(self, model: torch.nn.Module, batch: Dict[str, Any]) -> ContextManager[Any]:
+        """The context in which the model is to be called with a batch."""
+        if not self._is_on:
+            return contextlib.nullcontext()
+        size = next(tuple(each.shape) for each in batch.values() if isinstance(each, torch.Tensor))
+        if self._sizes.setdefault(model.training, size) == size:
+            return contextlib.nullcontext()
+        return torch.compiler.set_stance("force_eager")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a CPU or a GPU has not as much memory as was asked for."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )

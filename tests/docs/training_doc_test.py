@@ -1,0 +1,33 @@
+"""The config of docs/training.md, used as it is printed, and the names that the page gives."""
+
+import inspect
+import re
+from pathlib import Path
+
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+
+import allencv.plugin  # noqa: F401
+from allencv.training import ImageTrainer
+from tests.conftest import ROOT
+from tests.experiments import experiment
+
+PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def test_the_trainer(cats_and_dogs: Path, tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```jsonnet\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"jsonnet"}
+    (tmp_path / "fragment.jsonnet").write_text(f"{{ {text} }}")
+    trainer = Params.from_file(str(tmp_path / "fragment.jsonnet"))["trainer"].as_dict()
+    config = experiment(cats_and_dogs)
+    config["trainer"] = {**trainer, "num_epochs": 4, "cuda_device": -1}
+    train_model(Params(config), str(tmp_path / "run"))
+    assert (tmp_path / "run" / "model.tar.gz").exists()
+
+
+def test_every_key_is_one_of_the_trainers() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
+    keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert len(keys) == 8
+    assert keys <= set(inspect.signature(ImageTrainer.from_partial_objects).parameters)

@@ -1,0 +1,150 @@
+from typing import Any, Dict, List, Optional
+
+import pytest
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.training.acceleration import (
+    Compilation,
+    choose_amp_dtype,
+    computes_in_bfloat16,
+    is_out_of_memory,
+    set_memory_format,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("use_amp", "name", "dtype"),
+    [
+        (False, None, None),
+        (False, "bfloat16", None),
+        (True, None, torch.bfloat16),
+        (True, "bfloat16", torch.bfloat16),
+        (None, None, torch.bfloat16 if computes_in_bfloat16(CPU) else None),
+    ],
+)
+def test_the_type_on_a_cpu(
+    use_amp: Optional[bool], name: Optional[str], dtype: Optional[torch.dtype]
+) -> None:
+    assert choose_amp_dtype(CPU, use_amp, name) == dtype
+
+
+@pytest.mark.parametrize("use_amp", [None, False, True])
+def test_a_type_that_the_cpu_does_not_have(use_amp: Optional[bool]) -> None:
+    with pytest.raises(ConfigurationError, match="amp_dtype on a cpu is 'float16'; expected"):
+        choose_amp_dtype(CPU, use_amp, "float16")
+
+
+@pytest.mark.parametrize(
+    ("channels_last", "device", "is_half", "expected"),
+    [
+        (None, "cpu", False, False),
+        (None, "cpu", True, True),
+        (None, "cuda", False, True),
+        (True, "cpu", False, True),
+        (False, "cuda", True, False),
+    ],
+)
+def test_memory_format(
+    channels_last: Optional[bool], device: str, is_half: bool, expected: bool
+) -> None:
+    model = torch.nn.Conv2d(3, 4, 3)
+    weight = model.weight
+    set_memory_format(model, channels_last, torch.device(device), is_half)
+    assert model.weight is weight  # as the optimizer knows it
+    assert model.weight.is_contiguous(memory_format=torch.channels_last) == expected
+
+
+NARROW = torch.nn.Conv2d(8, 16, 1, stride=2)
+
+
+def test_a_network_that_torch_crashes_with_keeps_its_order() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), NARROW)
+    set_memory_format(network, None, CPU, is_half=True)
+    assert network[0].weight.is_contiguous()
+    with pytest.raises(ConfigurationError, match="expected false or null, as on a CPU torch"):
+        set_memory_format(network, True, CPU, is_half=True)
+    for harmless in (torch.nn.Conv2d(16, 32, 1, stride=2), torch.nn.Conv2d(8, 16, 1)):
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), harmless)
+        set_memory_format(network, True, CPU, is_half=True)
+        assert not network[0].weight.is_contiguous()
+
+
+class Network(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Linear(4, 4)
+        self.head = torch.nn.Linear(4, 2)
+
+    def forward(self, image: torch.Tensor, metadata: Any = None) -> torch.Tensor:
+        return self.head(self.body(image).relu())
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> List[str]:
+    """How often torch has made compiled code, with a backend that takes no compiler."""
+    graphs: List[str] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(str(graph))
+        return graph.forward
+
+    original = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, **options: original(self, backend=backend, **options),
+    )
+    torch._dynamo.reset()
+    return graphs
+
+
+def images(size: int) -> Dict[str, Any]:
+    return {"image": torch.randn(size, 4), "metadata": [{}] * size}
+
+
+@pytest.mark.parametrize("parts", [True, ["body", "head"], ["body"]])
+def test_compiled_in_place_and_once(compiled: List[str], parts: Any) -> None:
+    model = Network()
+    names, expected = list(model.state_dict()), {}
+    batches = [images(8), images(8), images(3)]
+    for index, batch in enumerate(batches):
+        expected[index] = model(**batch)
+    compilation = Compilation(model, parts)
+    assert list(model.state_dict()) == names
+    for index, batch in enumerate(batches):
+        with compilation(model, batch):
+            assert torch.allclose(model(**batch), expected[index])
+    assert len(compiled) == (2 if parts == ["body", "head"] else 1)
+
+    # Validation has a size of its own, and the ragged batch there is not compiled either.
+    model.eval()
+    before = len(compiled)
+    for batch in (images(6), images(6), images(1)):
+        with compilation(model, batch):
+            model(**batch)
+    assert len(compiled) <= 2 * before
+
+
+def test_off_is_off(compiled: List[str]) -> None:
+    model = Network()
+    for off in (False, []):
+        with Compilation(model, off)(model, images(2)):
+            model(**images(2))
+    assert compiled == []
+
+
+def test_an_unknown_part() -> None:
+    with pytest.raises(ConfigurationError, match="trainer.compile is 'haed'; expected.*head"):
+        Compilation(Network(), ["haed"])
+
+
+def test_out_of_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**55)
+    assert is_out_of_memory(error.value)
+    assert is_out_of_memory(torch.OutOfMemoryError())
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
