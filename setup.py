@@ -26,15 +26,18 @@ setup(
         "fsspec>=2024.2",  # paths that are URLs
         "simplejpeg>=1.8",  # JPEG decoding that releases the GIL
         "matplotlib>=3.9",  # `allennlp find-lr` draws with it and does not declare it
+        "safetensors>=0.4",
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "tensorboardX>=2.6",
+        "timm>=1.0.31",  # backbones and optimizers by name
+        "torchmetrics>=1.9",  # metrics by name
     ],
     extras_require={
         "parquet": ["pyarrow>=17"],
         # 5.1 asks for a huggingface-hub that transformers 4 refuses
         "huggingface": ["datasets>=5.0,<5.1"],
-        "benchmark": ["timm>=1.0", "psutil>=6"],
+        "benchmark": ["psutil>=6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
     },
     entry_points={"console_scripts": ["allencv=allencv.__main__:main"]},

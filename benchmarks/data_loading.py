@@ -1,12 +1,13 @@
 """
 Data loading side by side: this project's loader, timm's, torchvision's and AllenNLP's, on the same
-JPEG files of 500x375 pixels, with RandomResizedCrop(224) and a flip, to normalised float batches.
+JPEG files of 500x375 pixels, with RandomResizedCrop and a flip, to normalised float batches.
 
-    pip install timm psutil
-    python benchmarks/data_loading.py [--images 1024] [--workers 2] [--rounds 5]
+    pip install -e '.[benchmark]'
+    python benchmarks/data_loading.py [--sizes 224 128] [--images 1024] [--workers 2] [--rounds 5]
 
 Each measurement is a process of its own, and the loaders take turns. Prints medians and the ratios
-to timm within a round, and writes data_loading.json beside this file.
+to timm within a round, writes data_loading.json beside this file, and puts its table into
+docs/data_loading.md.
 """
 
 import argparse
@@ -19,13 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
+from tables import write_docs
+
 BATCH_SIZE = 64
-SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LOADERS = ("allencv", "allencv processes", "timm", "torchvision", "allennlp")
+LOADERS = (
+    "allencv",
+    "allencv, dct_scaling",
+    "allencv, processes",
+    "timm",
+    "torchvision",
+    "allennlp",
+)
 
 
 def make_images(folder: Path, count: int) -> None:
@@ -49,18 +59,19 @@ def make_images(folder: Path, count: int) -> None:
 Epoch = Callable[[], Iterator[Any]]
 
 
-def allencv_loader(folder: Path, workers: int, kind: str = "thread") -> Epoch:
-    import torch
+def allencv_loader(
+    folder: Path, workers: int, size: int, kind: str = "thread", dct_scaling: bool = False
+) -> Epoch:
     from allennlp.data import Vocabulary
 
     from allencv.data import ImageDataLoader
     from allencv.data.dataset_readers import ImageFolderReader
     from allencv.data.transforms import RandomHorizontalFlip, RandomResizedCrop
+    from allencv.models.pixel_normalization import PixelNormalization
 
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(STD).view(1, 3, 1, 1)
-    scale, shift = 1 / (255 * std), -mean / std
-    reader = ImageFolderReader(transforms=[RandomResizedCrop(SIZE), RandomHorizontalFlip()])
+    normalize = PixelNormalization(list(MEAN), list(STD))  # as the models do
+    crop = RandomResizedCrop(size, dct_scaling=dct_scaling)
+    reader = ImageFolderReader(transforms=[crop, RandomHorizontalFlip()])
     loader = ImageDataLoader(
         reader, folder / "train", BATCH_SIZE, shuffle=True, num_workers=workers, worker=kind
     )
@@ -69,19 +80,18 @@ def allencv_loader(folder: Path, workers: int, kind: str = "thread") -> Epoch:
 
     def epoch() -> Iterator[Any]:
         for batch in loader:
-            # As the model does: BasicImageClassifier.normalize
-            yield batch["image"].float().mul_(scale).add_(shift), batch["label"]
+            yield normalize(batch["image"]), batch["label"]
 
     return epoch
 
 
-def timm_loader(folder: Path, workers: int) -> Epoch:
+def timm_loader(folder: Path, workers: int, size: int) -> Epoch:
     from timm.data import create_dataset, create_loader
 
     dataset = create_dataset("", root=str(folder / "train"))
     loader = create_loader(
         dataset,
-        (3, SIZE, SIZE),
+        (3, size, size),
         BATCH_SIZE,
         is_training=True,
         use_prefetcher=False,
@@ -96,7 +106,7 @@ def timm_loader(folder: Path, workers: int) -> Epoch:
     return lambda: iter(loader)
 
 
-def torchvision_loader(folder: Path, workers: int) -> Epoch:
+def torchvision_loader(folder: Path, workers: int, size: int) -> Epoch:
     import torch
     from torchvision import datasets, transforms
 
@@ -104,7 +114,7 @@ def torchvision_loader(folder: Path, workers: int) -> Epoch:
         folder / "train",
         transforms.Compose(
             [
-                transforms.RandomResizedCrop(SIZE),
+                transforms.RandomResizedCrop(size),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
                 transforms.Normalize(MEAN, STD),
@@ -117,7 +127,7 @@ def torchvision_loader(folder: Path, workers: int) -> Epoch:
     return lambda: iter(loader)
 
 
-def allennlp_loader(folder: Path, workers: int) -> Epoch:
+def allennlp_loader(folder: Path, workers: int, size: int) -> Epoch:
     from allennlp.data import DatasetReader, Vocabulary
     from allennlp.data.data_loaders import MultiProcessDataLoader
     from allennlp.data.fields import LabelField, TensorField
@@ -127,7 +137,7 @@ def allennlp_loader(folder: Path, workers: int) -> Epoch:
 
     transform = transforms.Compose(
         [
-            transforms.RandomResizedCrop(SIZE),
+            transforms.RandomResizedCrop(size),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),
@@ -159,7 +169,7 @@ def allennlp_loader(folder: Path, workers: int) -> Epoch:
     return lambda: iter(loader)
 
 
-def measure(name: str, folder: Path, workers: int) -> Dict[str, float]:
+def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float]:
     """Two epochs: the first for the time to its first batch, the second for speed."""
     import psutil
     import torch  # noqa: F401 - the imports are not part of what is measured
@@ -170,7 +180,8 @@ def measure(name: str, folder: Path, workers: int) -> Dict[str, float]:
         import timm.data  # noqa: F401
     make_loader: Dict[str, Callable[..., Epoch]] = {
         "allencv": allencv_loader,
-        "allencv processes": lambda *arguments: allencv_loader(*arguments, kind="process"),
+        "allencv, dct_scaling": partial(allencv_loader, dct_scaling=True),
+        "allencv, processes": partial(allencv_loader, kind="process"),
         "timm": timm_loader,
         "torchvision": torchvision_loader,
         "allennlp": allennlp_loader,
@@ -186,7 +197,7 @@ def measure(name: str, folder: Path, workers: int) -> Dict[str, float]:
         return alive + ended.children_user + ended.children_system
 
     started = time.perf_counter()
-    epoch = make_loader[name](folder, workers)
+    epoch = make_loader[name](folder, workers, size)
     waited: List[float] = []
     for _ in epoch():
         waited = waited or [time.perf_counter() - started]
@@ -228,38 +239,48 @@ def run(command: List[str]) -> Dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 128])
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    parser.add_argument("--measure", nargs=2, metavar=("LOADER", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--loaders", nargs="+", choices=LOADERS, default=LOADERS)
+    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    parser.add_argument("--measure", nargs=3, metavar=("LOADER", "FOLDER", "SIZE"))
     arguments = parser.parse_args()
     if arguments.measure:
-        name, folder = arguments.measure
-        print(json.dumps(measure(name, Path(folder), arguments.workers)))
+        name, folder, size = arguments.measure
+        print(json.dumps(measure(name, Path(folder), arguments.workers, int(size))))
         return
 
-    results: Dict[str, List[Dict[str, float]]] = {name: [] for name in LOADERS}
+    report: Dict[str, Any] = {
+        "settings": {
+            "images": arguments.images,
+            "workers": arguments.workers,
+            "rounds": arguments.rounds,
+            "batch_size": BATCH_SIZE,
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+        "sizes": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), arguments.images)
-        for number in range(arguments.rounds):
-            for name in LOADERS:
-                command = [sys.executable, __file__, "--workers", str(arguments.workers)]
-                results[name].append(run([*command, "--measure", name, folder]))
-                speed = results[name][-1]["images_per_second"]
-                print(f"round {number + 1}, {name}: {speed:.0f} images/s", file=sys.stderr)
-    report = summary(results)
-    report["settings"] = {
-        "images": arguments.images,
-        "workers": arguments.workers,
-        "rounds": arguments.rounds,
-        "batch_size": BATCH_SIZE,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        for size in arguments.sizes:
+            results: Dict[str, List[Dict[str, float]]] = {name: [] for name in arguments.loaders}
+            for number in range(arguments.rounds):
+                for name in arguments.loaders:
+                    command = [sys.executable, __file__, "--workers", str(arguments.workers)]
+                    results[name].append(run([*command, "--measure", name, folder, str(size)]))
+                    speed = results[name][-1]["images_per_second"]
+                    print(f"{size} px, round {number + 1}, {name}: {speed:.0f}/s", file=sys.stderr)
+            report["sizes"][str(size)] = summary(results)
     print(table(report))
+    if arguments.output is None:
+        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_docs("data_loading.md", "benchmarks/data_loading.py", table(report))
+    else:
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def summary(results: Dict[str, List[Dict[str, float]]]) -> Dict[str, Any]:
@@ -276,19 +297,25 @@ def summary(results: Dict[str, List[Dict[str, float]]]) -> Dict[str, Any]:
 
 
 def table(report: Dict[str, Any]) -> str:
-    """The report as a Markdown table; docs/data_loading.md holds it."""
+    """The report in Markdown; docs/data_loading.md holds it."""
+    settings = report["settings"]
     lines = [
-        "| loader | images/s | to timm | CPU ms/image | first batch s | of epoch 2 s | MB |",
-        "|---|---|---|---|---|---|---|",
+        f"Medians of {settings['rounds']} rounds, {settings['workers']} workers on "
+        f"{settings['cores']} cores ({settings['machine']}), batches of {settings['batch_size']}, "
+        f"{settings['images']} images, Python {settings['python']}.",
+        "",
+        "| px | loader | images/s | to timm | CPU ms/image | first batch s | of epoch 2 s | MB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, median in report["medians"].items():
-        lines.append(
-            f"| {name} | {median['images_per_second']:.0f} "
-            f"| {report['ratios_to_timm'][name]['images_per_second']:.2f} "
-            f"| {median['cpu_ms_per_image']:.2f} | {median['first_batch_seconds']:.2f} "
-            f"| {median['first_batch_of_second_epoch_seconds']:.3f} "
-            f"| {median['peak_memory_mb']:.0f} |"
-        )
+    for size, results in report["sizes"].items():
+        for name, median in results["medians"].items():
+            lines.append(
+                f"| {size} | {name} | {median['images_per_second']:.0f} "
+                f"| {results['ratios_to_timm'][name]['images_per_second']:.2f} "
+                f"| {median['cpu_ms_per_image']:.2f} | {median['first_batch_seconds']:.2f} "
+                f"| {median['first_batch_of_second_epoch_seconds']:.3f} "
+                f"| {median['peak_memory_mb']:.0f} |"
+            )
     return "\n".join(lines)
 
 

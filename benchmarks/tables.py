@@ -1,0 +1,21 @@
+"""Puts what a benchmark found into the page of the docs that speaks of it."""
+
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def in_docs(page: str, program: str) -> "re.Match[str]":
+    """The part of a page that a program writes, between its marks."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.search(rf"(<!-- made by {re.escape(program)} -->\n)(.*?)(<!-- end -->)", text, re.S)
+    if found is None:
+        raise ValueError(f"docs/{page} has no part made by {program}")
+    return found
+
+
+def write_docs(page: str, program: str, text: str) -> None:
+    found = in_docs(page, program)
+    whole = found.string[: found.start(2)] + text + "\n" + found.string[found.end(2) :]
+    (DOCS / page).write_text(whole, encoding="utf-8")

@@ -1,0 +1,62 @@
+"""The figures in the docs are those that the benchmarks have written, and their programs run."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Run
+
+BENCHMARKS = ROOT / "benchmarks"
+PAGES = {"data_loading": "data_loading.md", "training": "training.md"}
+
+
+@pytest.fixture
+def imported(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name: str) -> ModuleType:
+        sys.modules.pop(name, None)
+        return __import__(name)
+
+    return load
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_docs_hold_the_table_of_the_json(name: str, imported: Any) -> None:
+    report = json.loads((BENCHMARKS / f"{name}.json").read_text())
+    found = imported("tables").in_docs(PAGES[name], f"benchmarks/{name}.py")
+    assert found[2] == imported(name).table(report) + "\n"
+
+
+@pytest.mark.slow
+def test_data_loading(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
+    output = tmp_path / "report.json"
+    command = [
+        *("python", BENCHMARKS / "data_loading.py", "--images", 70, "--rounds", 1),
+        *("--sizes", 32, "--workers", 1, "--loaders", "allencv", "timm", "--output", output),
+    ]
+    table = run(*command).stdout
+    report = json.loads(output.read_text())["sizes"]["32"]
+    assert report["medians"]["timm"]["images_per_second"] > 0
+    assert report["ratios_to_timm"]["timm"]["images_per_second"] == 1
+    assert "| 32 | allencv |" in table
+    assert "| 32 | timm |" in table
+
+
+@pytest.mark.slow
+def test_training(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "report.json"
+    command = [
+        *("python", BENCHMARKS / "training.py", "--rounds", 1, "--steps", 1),
+        *("--sizes", 32, "--images", 40, "--workers", 1, "--output", output),
+    ]
+    table = run(*command).stdout
+    report = json.loads(output.read_text())
+    assert report["loop"]["ResNet-18, 64 px"]["bare"]["time_to_bare"] == 1
+    assert report["end_to_end"]["32"]["timm"]["to_timm"] == 1
+    assert "| allencv |" in table
