@@ -32,13 +32,30 @@ setup(
         "tensorboardX>=2.6",
         "timm>=1.0.31",  # backbones and optimizers by name
         "torchmetrics>=1.9",  # metrics by name
+        "onnx>=1.18",  # export
+        "onnxscript>=0.5",
+        "onnxruntime>=1.22",
+        "fastapi>=0.115",  # serving
+        "uvicorn[standard]>=0.34",
+        "python-multipart>=0.0.20",
+        "prometheus-client>=0.21",
     ],
     extras_require={
         "parquet": ["pyarrow>=17"],
         # 5.1 asks for a huggingface-hub that transformers 4 refuses
         "huggingface": ["datasets>=5.0,<5.1"],
-        "benchmark": ["psutil>=6"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "coverage[toml]>=7.6", "ruff>=0.8", "mypy>=1.13"],
+        "openvino": ["openvino>=2026.1"],
+        "benchmark": ["psutil>=6", "litserve>=0.2.19"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "coverage[toml]>=7.6",
+            "ruff>=0.8",
+            "mypy>=1.13",
+            "httpx>=0.28",
+            "playwright>=1.50",
+            "psutil>=6",
+        ],
     },
     entry_points={"console_scripts": ["allencv=allencv.__main__:main"]},
 )

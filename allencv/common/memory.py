@@ -4,18 +4,21 @@ import os
 # The parameters of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
-KEPT_BYTES = 1 << 30
 USERS_OWN = ("GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
 
 
-def reuse_freed_memory() -> bool:
+_kept = 0
+
+
+def reuse_freed_memory(size: int) -> bool:
     """
-    Lets this process keep the memory that it frees, up to a gigabyte, for what it allocates next.
+    Lets this process keep the memory that it frees, up to `size` bytes, for what it allocates next.
+    A smaller size than in an earlier call changes nothing.
 
     glibc gives large blocks back to the kernel as soon as they are freed. A batch of images, and
     what a network computes of it, is freed and allocated anew at each step, and the kernel then
-    clears every page again. Without that, a batch is normalised three times as fast and a step of
-    ResNet-18 in float32 takes 5 to 9 percent less (measured by benchmarks/memory.py).
+    clears every page again. Without that, a batch is normalised three times as fast, and a network
+    on a CPU is trained faster (benchmarks/training.py).
 
     Does nothing where the C library has no `mallopt` (musl, macOS, Windows), or where the user has
     set one of glibc's own variables (`GLIBC_TUNABLES`, `MALLOC_MMAP_MAX_`,
@@ -27,4 +30,6 @@ def reuse_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
+    global _kept
+    _kept = max(_kept, size)
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, _kept))

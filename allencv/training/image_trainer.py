@@ -40,6 +40,9 @@ from allencv.training.running_losses import RunningLosses
 
 logger = logging.getLogger(__name__)
 
+KEPT_BYTES = 1 << 30
+"""Enough for what a network computes in a step."""
+
 
 @Trainer.register("image", constructor="from_partial_objects")
 class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
@@ -122,7 +125,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
-        reuse_freed_memory()
+        if self.cuda_device.type == "cpu":
+            reuse_freed_memory(KEPT_BYTES)
         self._amp_dtype = choose_amp_dtype(self.cuda_device, use_amp, amp_dtype)
         self._scaler: Optional[torch.amp.GradScaler] = None
         if self._amp_dtype == torch.float16 and grad_scaling:

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, Optional
 import torch
 from allennlp.commands.train import TrainModel
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import dump_metrics, is_distributed
+from allennlp.common.util import dump_metrics
 from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import evaluate
@@ -110,11 +110,6 @@ def check_views(num_views: int, train: Optional[DataLoader]) -> None:
                 f"data_loader.{key} is {value}, but model.loss.num_views is {num_views}; expected "
                 f"{expected}, which keeps the views of an image together in one batch"
             )
-    if is_distributed():
-        raise ConfigurationError(
-            f"model.loss.num_views is {num_views}, but training is distributed, which parts the "
-            "views of an image; expected no distributed"
-        )
 
 
 class _Counted:

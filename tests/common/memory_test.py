@@ -9,7 +9,7 @@ import resource, sys
 import torch
 from allencv.common.memory import reuse_freed_memory
 if sys.argv[1] == "reuse":
-    assert reuse_freed_memory() and reuse_freed_memory()
+    assert reuse_freed_memory(1 << 30) and reuse_freed_memory(1 << 20)
 torch.set_num_threads(1)
 before = 0
 for step in range(36):
@@ -38,4 +38,4 @@ def test_the_users_own_settings_stand(variable: str, monkeypatch: pytest.MonkeyP
 
     assert variable not in os.environ
     monkeypatch.setenv(variable, "")
-    assert not reuse_freed_memory()
+    assert not reuse_freed_memory(1 << 20)

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
+KEPT_BYTES = 64 << 20
+"""Enough for a batch of large images, normalised."""
 
 
 @DataLoader.register("image")
@@ -116,7 +118,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             raise ConfigurationError(f'data_loader.repeats is {repeats}; expected "shuffle": true')
         if on_error not in ON_ERROR:
             raise not_one_of("data_loader.on_error", on_error, ON_ERROR)
-        reuse_freed_memory()
+        reuse_freed_memory(KEPT_BYTES)
         self.reader = reader
         self.data_path = data_path
         self.batch_size = batch_size

@@ -48,17 +48,19 @@ class ListedImages:
         self._shuffle = shuffle
         self._repeats = repeats
         self._seed = seed
+        self._rank, self._world_size = rank, world_size
         size = len(self.instances)
-        # When shuffling, all ranks take as many.
-        self._places = range(rank, size + (-size % world_size if shuffle else 0), world_size)
         counts = [f"{label} {count}" for label, count in sorted(self.labels().items())]
         shown = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
         logger.info("%d images in %s: %s", size, data_path, shown or "unlabelled")
         self._weights = self._image_weights(class_weighting)
 
     def __len__(self) -> int:
-        """How many images this rank takes in an epoch."""
-        return len(self._places)
+        """How many images this rank takes in an epoch. When shuffling, all ranks take as many."""
+        size = len(self.instances)
+        if not self._shuffle or self._world_size == 1:
+            return len(range(self._rank, size, self._world_size))
+        return self._repeats * -(-size // (self._repeats * self._world_size))
 
     def epoch(self, epoch: int, start: int) -> Iterator[Tuple[int, int]]:
         """This rank's images in an epoch from number `start` on, each with its place among all."""
@@ -71,8 +73,12 @@ class ListedImages:
             else:
                 order = torch.multinomial(self._weights, size, True, generator=generator)
         images = order.numpy()
-        for place in self._places[start:]:
-            yield int(images[place % size // self._repeats]), place
+        repeats, drawn = self._repeats, -(-size // self._repeats)
+        for number in range(start, len(self)):
+            # Ranks take turns with an image and all its repeats.
+            image, repeat = divmod(number, repeats)
+            image = self._rank + image * self._world_size
+            yield int(images[image % drawn]), image * repeats + repeat
 
     def iter_instances(self) -> Iterator[Instance]:
         yield from self.instances

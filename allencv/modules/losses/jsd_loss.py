@@ -95,6 +95,6 @@ class JsdLoss(ClassificationLoss):
             raise ConfigurationError(
                 f"model.loss.num_views is {self.num_views}, but images of a batch that should be "
                 "views of one have different labels; expected data_loader.repeats of "
-                f"{self.num_views}, a data_loader.batch_size that this divides, no "
-                "model.batch_transforms that mix labels, and no distributed training"
+                f"{self.num_views}, a data_loader.batch_size that this divides, and no "
+                "model.batch_transforms that mix labels"
             )

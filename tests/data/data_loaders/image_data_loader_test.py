@@ -434,6 +434,24 @@ def test_shuffled_ranks_have_as_many_images_and_cover_all(
     assert {number for share in shares for batch in share for number in batch} == set(range(SIZE))
 
 
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_rank_takes_an_image_with_all_its_repeats(
+    folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    for rank in range(world_size):
+        as_rank(monkeypatch, rank, world_size)
+        loader = make_loader(folder, shuffle=True, seed=1, repeats=4)
+        for batch in loader:
+            assert len(set(numbers(batch))) == 1
+        shares.append(epoch(loader))
+    assert len({len(share) for share in shares}) == 1
+    # An epoch has about as many images as without repeats, of which every fourth is another.
+    used = [number for share in shares for number in share]
+    assert SIZE <= len(used) < SIZE + 4 * world_size
+    assert len(set(used)) == -(-SIZE // 4)
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 50])
 def test_unshuffled_ranks_have_each_image_once(
     folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
