@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -447,6 +448,30 @@ def test_metrics_are_there_for_a_callback_that_looks(cats_and_dogs: Path, tmp_pa
     assert metrics["training_accuracy"] == Look.seen[-1]["accuracy"]
 
 
+def test_with_the_callbacks_of_allennlp(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = experiment(
+        cats_and_dogs,
+        trainer__callbacks=[
+            {"type": "confidence_checks"},
+            {"type": "console_logger", "should_log_inputs": True},
+            {"type": "should_validate_callback", "validation_start": 1, "validation_interval": 1},
+            {
+                "type": "tensorboard",
+                "summary_interval": 2,
+                "distribution_interval": 3,
+                "should_log_learning_rate": True,
+            },
+            {"type": "track_epoch_callback"},
+        ],
+        trainer__grad_norm=1.0,
+    )
+    state = train(config, tmp_path / "with")
+    assert any((tmp_path / "with" / "log" / "train").iterdir())
+    # None of them changes what is learnt.
+    del config["trainer"]["callbacks"]
+    assert same_tensors(train(config, tmp_path / "without"), state)
+
+
 # The parts of the machine.
 
 
@@ -499,6 +524,17 @@ def test_memory_order_changes_no_result(
     assert SeeFormat.seen[-2:] == [False, channels_last]
     for name, tensor in state.items():
         assert torch.allclose(tensor, plain[name], atol=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with it")
+def test_compiled_code_trains_the_same(cats_and_dogs: Path, tmp_path: Path) -> None:
+    overrides = {"trainer__use_amp": False, "trainer__optimizer": {"type": "sgd", "lr": 0.01}}
+    plain = train(experiment(cats_and_dogs, **overrides), tmp_path / "plain")
+    config = experiment(cats_and_dogs, trainer__compile=["_im2im_encoder"], **overrides)
+    state = train(config, tmp_path / "compiled")
+    assert state.keys() == plain.keys()
+    assert all(torch.allclose(state[name], plain[name], atol=1e-3) for name in state)
 
 
 def test_a_network_that_torch_crashes_with_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
