@@ -14,7 +14,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["allencv", "allencv.*"]),
-    package_data={"allencv": ["py.typed"]},
+    package_data={"allencv": ["py.typed"], "allencv.serving": ["page/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "allennlp==2.10.1",
@@ -36,7 +36,9 @@ setup(
         "onnxscript>=0.5",
         "onnxruntime>=1.22",
         "fastapi>=0.115",  # serving
-        "uvicorn[standard]>=0.34",
+        "uvicorn>=0.34",
+        "httptools>=0.6",  # uvicorn takes both where they are, and is slow without
+        "uvloop>=0.21; sys_platform != 'win32'",
         "python-multipart>=0.0.20",
         "prometheus-client>=0.21",
     ],

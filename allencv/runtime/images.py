@@ -36,7 +36,15 @@ FORMATS = sorted(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"
 
 def read_image(source: ImageSource, color_mode: str = "RGB") -> np.ndarray:
     """
-    Reads one image into a `uint8` array of shape `(height, width, channels)`.
+    Reads one image into a `uint8` array of shape `(height, width, channels)`. See `open_image`.
+    """
+    image = open_image(source, color_mode)
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def open_image(source: ImageSource, color_mode: str = "RGB") -> Image.Image:
+    """
+    Reads one image, decoded, as pillow has it.
 
     The first frame of an animated file is taken, and the EXIF orientation is applied. What becomes
     of other colour modes is said in `to_color_mode`.
@@ -60,7 +68,7 @@ def read_image(source: ImageSource, color_mode: str = "RGB") -> np.ndarray:
                 raise Image.DecompressionBombError
         turn = UPRIGHT.get(exif_orientation(image.getexif))
         image = image if turn is None else image.transpose(turn)
-        return np.asarray(to_color_mode(image, color_mode)).reshape(image.height, image.width, -1)
+        return to_color_mode(image, color_mode)
     except UnidentifiedImageError:
         raise ImageError(f"{_name(source)}: not an image in a format that pillow reads") from None
     except Image.DecompressionBombError:

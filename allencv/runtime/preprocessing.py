@@ -4,7 +4,7 @@ from typing import Tuple
 import numpy as np
 from PIL import Image
 
-from allencv.runtime.images import COLOR_MODES, ImageSource, read_image
+from allencv.runtime.images import COLOR_MODES, ImageSource, open_image
 
 FITS = ("crop", "stretch", "pad")
 INTERPOLATIONS = {
@@ -64,18 +64,20 @@ class Preprocessing:
 
     def __call__(self, source: ImageSource) -> np.ndarray:
         """Reads, resizes and crops one image. Raises `ImageError` if it cannot be read."""
-        return self.fit_array(read_image(source, self.color_mode))
+        return self._fit(open_image(source, self.color_mode))
 
     def fit_array(self, array: np.ndarray) -> np.ndarray:
         """Resizes and crops a decoded `uint8` array `(height, width, channels)`."""
-        image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+        return self._fit(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array))
+
+    def _fit(self, image: Image.Image) -> np.ndarray:
         resized = image.resize(self._resized_size(*image.size), INTERPOLATIONS[self.interpolation])
         left = _centred(resized.width, self.width)
         top = _centred(resized.height, self.height)
         box = (left, top, left + self.width, top + self.height)
         # crop() fills with black what lies outside of the image, which is what "pad" wants
         cropped = resized if box == (0, 0, *resized.size) else resized.crop(box)
-        return np.asarray(cropped).reshape(self.height, self.width, array.shape[2])
+        return np.asarray(cropped).reshape(self.height, self.width, -1)
 
     def _resized_size(self, width: int, height: int) -> Tuple[int, int]:
         if self.fit == "stretch":

@@ -1,0 +1,40 @@
+import hashlib
+import os
+from pathlib import Path
+from typing import Union
+
+from allencv.runtime.manifest import BundleError, Manifest
+
+MANIFEST = "manifest.json"
+
+
+def is_bundle(path: Union[str, os.PathLike]) -> bool:
+    """Whether `path` is a folder with a manifest, good or not."""
+    return os.path.isfile(os.path.join(path, MANIFEST))
+
+
+def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
+    """
+    Reads the manifest of a bundle, and sees that it and all files that it names are what the export
+    wrote, byte for byte. It runs no code of the bundle, and a manifest names no file elsewhere.
+
+    # Raises
+
+    `BundleError` if there is no bundle, or if it is not as it was.
+    """
+    if not is_bundle(path):
+        raise BundleError(f"no bundle at '{os.fspath(path)}'; expected a folder with {MANIFEST}")
+    file = Path(path) / MANIFEST
+    manifest = Manifest.from_bytes(file.read_bytes(), str(file))
+    for name, expected in manifest.files.items():
+        file = Path(path) / name
+        if not file.is_file():
+            raise BundleError(f"{file}: it is missing; {MANIFEST} lists it")
+        if sha256_of(file) != expected:
+            raise BundleError(f"{file}: it was changed after the export (its checksum differs)")
+    return manifest
+
+
+def sha256_of(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

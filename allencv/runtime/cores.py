@@ -1,0 +1,19 @@
+import math
+import os
+from pathlib import Path
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux says how much processor time a container may use: "QUOTA PERIOD" or "max PERIOD"."""
+
+
+def cores(cpu_quota: Path = CPU_QUOTA) -> int:
+    """The number of cores that this process may use, at least 1."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # where there is no such thing
+        available = os.cpu_count() or 1
+    try:
+        quota, period = map(int, cpu_quota.read_text().split())
+    except (OSError, ValueError):  # there is no quota
+        return available
+    return min(available, max(1, math.ceil(quota / period)))

@@ -1,0 +1,170 @@
+import logging
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from allencv.runtime.classifier import compare
+from allencv.runtime.cores import cores
+from allencv.runtime.manifest import TOLERANCES, BundleError, Manifest
+
+logger = logging.getLogger(__name__)
+
+Engine = Callable[[np.ndarray], np.ndarray]
+"""Images `(batch, height, width, channels)` to probabilities; several threads may call it."""
+
+MEASURED_SECONDS = 1.0
+"""How long `fastest` measures each engine."""
+PROBES = 32
+"""How many images engines are compared on."""
+SAME = 1e-5
+"""Probabilities that differ by less were computed in the same precision."""
+
+
+def onnxruntime_engine(file: Path, threads: int) -> Engine:
+    """
+    Runs an ONNX file with onnxruntime, on the CPU.
+
+    Its threads sleep when there is nothing to do: spinning, as they do by default, costs twice the
+    processor time for each request of a server.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime has a class for each kind of damage
+        raise BundleError(f"{file}: onnxruntime does not load it: {_line(error)}") from error
+    (image,) = session.get_inputs()
+    return lambda images: session.run(None, {image.name: images})[0]
+
+
+def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
+    """
+    Runs an ONNX file with OpenVINO, on the CPU: in the precision of the network, or in the one that
+    is the fastest on this machine (`reduced`; bfloat16 where the processor has it).
+    """
+    import openvino
+
+    core = openvino.Core()
+    # As many calls at once as there are cores for; a stream answers one after the other.
+    streams = max(1, cores() // threads)
+    config: Dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": streams * threads,
+        "NUM_STREAMS": streams,
+    }
+    if not reduced:
+        config["INFERENCE_PRECISION_HINT"] = "f32"
+    try:
+        network = core.compile_model(str(file), "CPU", config)
+    except Exception as error:  # as above
+        raise BundleError(f"{file}: OpenVINO does not load it: {_line(error)}") from error
+    # A request serves one thread at a time.
+    requests = threading.local()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if not hasattr(requests, "own"):
+            requests.own = network.create_infer_request()
+        # The result lies in memory of the request, which the next call writes to.
+        return requests.own.infer([images])[0].copy()
+
+    return run
+
+
+ENGINES: Dict[str, Callable[[Path, int], Engine]] = {
+    "onnxruntime": onnxruntime_engine,
+    "openvino": openvino_engine,
+    "openvino-reduced": lambda file, threads: openvino_engine(file, threads, reduced=True),
+}
+"""What runs a bundle. "openvino-reduced" may compute in less than the network's precision."""
+DEFAULT_ENGINE, AUTO = "onnxruntime", "auto"
+
+
+def is_installed(engine: str) -> bool:
+    return find_spec(engine.removesuffix("-reduced")) is not None
+
+
+def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
+    """
+    The fastest engine that is installed, and its name. It measures each for a second, and logs what
+    was chosen and why. An engine is passed over if its probabilities differ from those of the
+    first, onnxruntime, by more than the bundle was allowed to differ from its archive.
+
+    # Raises
+
+    `BundleError` if none is installed, or the network cannot be loaded.
+    """
+    installed = [name for name in ENGINES if is_installed(name)]
+    if not installed:
+        raise BundleError(f"{file}: no engine to run it with; pip install onnxruntime")
+    if len(installed) == 1:
+        logger.info("The engine is %s: no other is installed", installed[0])
+        return installed[0], ENGINES[installed[0]](file, threads)
+    images = probe_images(manifest)
+    expected: Optional[np.ndarray] = None
+    speeds: Dict[str, float] = {}
+    engines: Dict[str, Engine] = {}
+    report: List[str] = []
+    for name in installed:
+        engine = ENGINES[name](file, threads)
+        given = np.concatenate([engine(images[i : i + 8]) for i in range(0, PROBES, 8)])
+        expected = given if expected is None else expected
+        objection = _objection(expected, given, manifest)
+        if objection:
+            report.append(f"{name} is passed over ({objection})")
+            continue
+        engines[name], speeds[name] = engine, _images_per_second(engine, images[:1])
+        report.append(f"{name} does {speeds[name]:.0f} images/s")
+    best = max(speeds, key=lambda name: speeds[name])
+    logger.info("The engine is %s (threads: %d): %s", best, threads, ", ".join(report))
+    return best, engines[best]
+
+
+def probe_images(manifest: Manifest) -> np.ndarray:
+    """Images that show whether two engines compute the same: noise, from fine to coarse."""
+    random = np.random.default_rng(0)
+    shapes = [(2 ** (index % 8 + 1),) * 2 for index in range(PROBES)]
+    noise = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    return np.stack([manifest.preprocessing(image) for image in noise])
+
+
+def _objection(expected: np.ndarray, given: np.ndarray, manifest: Manifest) -> str:
+    """What is wrong with the probabilities of an engine, or nothing."""
+    if np.array_equal(expected, given):
+        return ""
+    least_agreement, tolerance = TOLERANCES[manifest.precision]
+    if manifest.parity is not None:
+        least_agreement = manifest.parity.least_agreement
+        tolerance = manifest.parity.tolerance
+    agreement, difference = compare(expected, given, manifest.thresholds)
+    if not (agreement >= least_agreement and difference <= tolerance):
+        return f"probabilities differ by {difference:.1g}, labels by {1 - agreement:.0%}"
+    undecided = ((expected > 0.05) & (expected < 0.95)).any(axis=1)
+    # What is nearly 0 or 1 stays so, however wrongly it is computed.
+    if difference > SAME and undecided.mean() < 0.5:
+        return "its differences cannot be seen on images of noise"
+    return ""
+
+
+def _images_per_second(engine: Engine, images: np.ndarray) -> float:
+    engine(images)
+    rounds, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < MEASURED_SECONDS:
+        engine(images)
+        rounds += 1
+    return rounds * len(images) / seconds
+
+
+def _line(error: Exception) -> str:
+    """The last line, which is where OpenVINO says what is wrong; onnxruntime has one."""
+    return str(error).strip().rpartition("\n")[2][:300] or type(error).__name__

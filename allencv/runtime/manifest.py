@@ -1,0 +1,242 @@
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+
+from allencv.runtime.preprocessing import Preprocessing
+
+VERSION = 1
+"""Of the manifest's own form."""
+TASKS = ("single_label", "multi_label")
+MODEL_FILES = {"onnx": "model.onnx", "torch_export": "model.pt2"}
+"""The formats of a network, and the name of its file in a bundle."""
+TOLERANCES = {"float32": (0.99, 1e-4), "float16": (0.99, 0.02), "int8": (0.95, 1.0)}
+"""
+For each precision how far a bundle may differ from its archive unless the export is told otherwise:
+the least share of images with the same labels, and the largest difference of two probabilities.
+"""
+NO_CHECKSUM = "0" * 64
+
+Check = Tuple[Callable[[Any], bool], str]
+"""Whether a value is good, and what is expected in words."""
+
+
+class BundleError(ValueError):
+    """A bundle that is not opened. The message says which file, and why, in one line."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """
+    How a bundle compared, when it was exported, with the archive that it was made of.
+
+    # Parameters
+
+    images : the number of images that both were given.
+    agreement : the share of them, 0 to 1, for which both gave the same label, or the same set.
+    largest_difference : between two probabilities of the same label for the same image.
+    least_agreement, tolerance : the least and the largest that were allowed of these two.
+    """
+
+    images: int
+    agreement: float
+    largest_difference: float
+    least_agreement: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """
+    What a bundle says about its network.
+
+    # Parameters
+
+    task : "single_label" or "multi_label".
+    labels : in the order of the probabilities.
+    thresholds : with "multi_label" one for each label, in [0, 1); otherwise `None`.
+    preprocessing : how an image becomes the pixels that the network sees.
+    format : "onnx" or "torch_export".
+    precision : "float32", "float16" or "int8"; what the network computes in, for the most part.
+    files : the SHA-256 of every other file of the bundle, by name.
+    versions : of the packages that made it, by name.
+    parity : `None` if it has not been compared with the archive.
+    """
+
+    task: str
+    labels: List[str]
+    thresholds: Optional[List[float]]
+    preprocessing: Preprocessing
+    format: str
+    precision: str
+    files: Dict[str, str]
+    versions: Dict[str, str]
+    parity: Optional[Parity]
+
+    @property
+    def multi_label(self) -> bool:
+        return self.task == "multi_label"
+
+    @property
+    def model_file(self) -> str:
+        """The name of the network's file."""
+        return MODEL_FILES[self.format]
+
+    def to_bytes(self) -> bytes:
+        """The JSON of it, which has a checksum of itself."""
+        content = {"manifest_version": VERSION, **asdict(self), "checksum": NO_CHECKSUM}
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # A label may be the name of a folder that is in no known encoding.
+        data = text.encode("utf-8", "surrogatepass")
+        return _with_checksum(data, NO_CHECKSUM, _sha256(data))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, file: str = "manifest.json") -> "Manifest":
+        """
+        The manifest that `to_bytes` wrote. `file` is its name in errors.
+
+        # Raises
+
+        `BundleError` for anything else, be it by one byte.
+        """
+        try:
+            text = data.decode("utf-8", "surrogatepass")
+            content = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{file}: no JSON ({error})") from None
+        if not isinstance(content, dict):
+            raise BundleError(f"{file}: expected a JSON object")
+        if content.get("manifest_version", VERSION) != VERSION:
+            raise BundleError(
+                f"{file}: manifest_version is {content['manifest_version']!r}; expected {VERSION}: "
+                "the bundle was made by another version of allencv"
+            )
+        _check_items(file, "", content, CHECKS)
+        _check_items(file, "preprocessing.", content["preprocessing"], PREPROCESSING_CHECKS)
+        if content["parity"] is not None:
+            _check_items(file, "parity.", content["parity"], PARITY_CHECKS)
+        checksum = content["checksum"]
+        if _sha256(_with_checksum(data, checksum, NO_CHECKSUM)) != checksum:
+            raise BundleError(f"{file}: it was changed after the export (its checksum differs)")
+        try:
+            preprocessing = Preprocessing(**content["preprocessing"])
+        except ValueError as error:
+            raise BundleError(f"{file}: preprocessing.{error}") from None
+        parity = content["parity"] and Parity(**content["parity"])
+        others = {key: content[key] for key in CHECKS if key in cls.__dataclass_fields__}
+        manifest = cls(**{**others, "preprocessing": preprocessing, "parity": parity})
+        manifest._check_thresholds(file)
+        if manifest.model_file not in manifest.files:
+            raise BundleError(f"{file}: files has no {manifest.model_file}")
+        return manifest
+
+    def _check_thresholds(self, file: str) -> None:
+        expected = len(self.labels) if self.multi_label else None
+        if expected != (None if self.thresholds is None else len(self.thresholds)):
+            wanted = "null" if expected is None else f"{expected} numbers, one for each label"
+            raise BundleError(f"{file}: thresholds is {self.thresholds!r}; expected {wanted}")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _with_checksum(data: bytes, old: str, new: str) -> bytes:
+    """The JSON of a manifest with another checksum; it is the last thing that stands there."""
+    before, _, after = data.rpartition(old.encode())
+    return before + new.encode() + after
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_items(file: str, place: str, content: Any, checks: Dict[str, Check]) -> None:
+    """Raises unless `content` has the keys of `checks`, each with a good value, and no others."""
+    if not isinstance(content, dict):
+        raise BundleError(f"{file}: {place[:-1]} is {content!r:.80}; expected a JSON object")
+    for key in content:
+        if key not in checks:
+            raise BundleError(f"{file}: unknown key '{place}{key}'; expected {', '.join(checks)}")
+    for key, (is_good, expected) in checks.items():
+        if key not in content:
+            raise BundleError(f"{file}: '{place}{key}' is missing; expected {expected}")
+        if not is_good(content[key]):
+            raise BundleError(f"{file}: {place}{key} is {content[key]!r:.80}; expected {expected}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+
+
+def _is_list(value: Any, is_good: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(is_good, value))
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether it names a file of the folder itself, on any system."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
+
+
+def _is_checksum(value: Any) -> bool:
+    return _is_text(value) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_threshold(value: Any) -> bool:
+    return _is_share(value) and value < 1
+
+
+def _one_of(*choices: str) -> Check:
+    return (lambda value: _is_text(value) and value in choices), f"one of {', '.join(choices)}"
+
+
+CHECKS: Dict[str, Check] = {
+    "manifest_version": (lambda value: type(value) is int, str(VERSION)),
+    "task": _one_of(*TASKS),
+    "labels": (lambda value: _is_list(value, _is_text), "a list of names"),
+    "thresholds": (
+        lambda value: value is None or _is_list(value, _is_threshold),
+        "null, or a list of numbers in [0, 1)",
+    ),
+    "preprocessing": (lambda value: isinstance(value, dict), "a JSON object"),
+    "format": _one_of(*MODEL_FILES),
+    "precision": _one_of(*TOLERANCES),
+    "files": (
+        lambda value: (
+            isinstance(value, dict)
+            and all(map(_is_plain_name, value))
+            and all(map(_is_checksum, value.values()))
+        ),
+        "the SHA-256 of files of the folder, by their names without a path",
+    ),
+    "versions": (
+        lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+        "the versions of packages, by their names",
+    ),
+    "parity": (lambda value: value is None or isinstance(value, dict), "null or a JSON object"),
+    "checksum": (_is_checksum, "64 hexadecimal digits"),
+}
+PREPROCESSING_CHECKS: Dict[str, Check] = {
+    field.name: {
+        int: (_is_count, "a number of pixels"),
+        float: (_is_share, "a number in (0, 1]"),
+        str: (_is_text, "a name"),
+    }[field.type]  # type: ignore[index]
+    for field in fields(Preprocessing)
+}
+PARITY_CHECKS: Dict[str, Check] = {
+    field.name: (_is_count, "a number of images")
+    if field.type is int
+    else (_is_share, "a number in [0, 1]")
+    for field in fields(Parity)
+}

@@ -1,0 +1,138 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+import pytest
+
+from allencv.runtime import BundleError, ImageError, Manifest, OnnxClassifier, open_bundle
+from allencv.runtime.bundle import MANIFEST, sha256_of
+from tests.conftest import ROOT, write_images
+from tests.runtime.tiny_bundle import LABELS, SIZE, sigmoid_of, softmax_of, write_bundle
+
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+ENGINES = ["onnxruntime", pytest.param("openvino", marks=needs_openvino)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("runtime") / "colours")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
+    root = write_images(tmp_path_factory.mktemp("images"), {"red": 2, "green": 2, "blue": 2})
+    return sorted(root.rglob("*.jpg"))
+
+
+def pixels_of(classifier: OnnxClassifier, files: List[Path]) -> np.ndarray:
+    return np.stack([classifier.preprocess(file) for file in files])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_probabilities_are_those_worked_out_by_hand(
+    bundle: Path, files: List[Path], engine: str
+) -> None:
+    classifier = OnnxClassifier(bundle, engine)
+    assert (classifier.name, classifier.labels, classifier.engine) == ("colours", LABELS, engine)
+    assert not classifier.multi_label
+    assert classifier.thresholds is None
+    expected = np.stack([softmax_of(file) for file in files])
+    for count in (1, 2, len(files)):  # any number at once
+        given = classifier.probabilities(pixels_of(classifier, files[:count]))
+        assert given.dtype == np.float32
+        np.testing.assert_allclose(given, expected[:count], atol=1e-6)
+
+
+def test_a_model_of_several_labels(files: List[Path], tmp_path: Path) -> None:
+    classifier = OnnxClassifier(write_bundle(tmp_path / "several", thresholds=[0.5, 0.25, 0.0]))
+    assert classifier.multi_label
+    assert classifier.thresholds == [0.5, 0.25, 0.0]
+    given = classifier.probabilities(pixels_of(classifier, files[:1]))
+    np.testing.assert_allclose(given[0], sigmoid_of(files[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_get_their_own_answers(bundle: Path, files: List[Path], engine: str) -> None:
+    classifier = OnnxClassifier(bundle, engine, threads=2)
+    pixels = pixels_of(classifier, files)
+    expected = classifier.probabilities(pixels)
+
+    def answer(number: int) -> bool:
+        index = number % len(files)
+        kept = classifier.probabilities(pixels[index : index + 1])
+        classifier.probabilities(255 - pixels)
+        return np.allclose(kept, expected[index : index + 1], atol=1e-6)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(answer, range(400)))
+
+
+def test_an_unreadable_image_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("a text")
+    with pytest.raises(ImageError, match=r"text.jpg: not an image"):
+        OnnxClassifier(bundle).preprocess(tmp_path / "text.jpg")
+
+
+def test_bad_arguments(bundle: Path) -> None:
+    with pytest.raises(ValueError, match="engine is 'tensorrt'; expected one of auto, onnxruntime"):
+        OnnxClassifier(bundle, "tensorrt")
+    with pytest.raises(ValueError, match="threads is 0; expected at least 1"):
+        OnnxClassifier(bundle, threads=0)
+
+
+def rewrite(bundle: Path, **others: Any) -> Path:
+    """The bundle with another manifest that fits its files."""
+    manifest = replace(Manifest.from_bytes((bundle / MANIFEST).read_bytes()), **others)
+    (bundle / MANIFEST).write_bytes(manifest.to_bytes())
+    return bundle
+
+
+def test_a_network_that_is_not_onnx(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "model.pt2").write_bytes(b"")
+    files = {"model.pt2": sha256_of(bundle / "model.pt2")}
+    rewrite(bundle, format="torch_export", files=files)
+    with pytest.raises(
+        BundleError, match=r"model.pt2: its format is torch_export, .*; expected onnx"
+    ):
+        OnnxClassifier(bundle)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_that_is_no_network(tmp_path: Path, engine: str) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "model.onnx").write_bytes(b"no network")
+    rewrite(bundle, files={"model.onnx": sha256_of(bundle / "model.onnx")})
+    with pytest.raises(BundleError, match=r"model.onnx: .* does not load it: ") as raised:
+        OnnxClassifier(bundle, engine)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_network_that_does_not_fit_the_manifest(tmp_path: Path) -> None:
+    bundle = rewrite(write_bundle(tmp_path / "bundle"), labels=["red", "green"])
+    with pytest.raises(BundleError, match=r"model.onnx: .*3 probabilities.* 2 labels"):
+        OnnxClassifier(bundle)
+    preprocessing = replace(open_bundle(bundle).preprocessing, height=SIZE + 1)
+    rewrite(bundle, labels=LABELS, preprocessing=preprocessing)
+    with pytest.raises(BundleError, match=r"model.onnx: does not take images of 17 x 16 x 3"):
+        OnnxClassifier(bundle)
+
+
+def test_it_runs_without_torch_and_allennlp(bundle: Path, files: List[Path]) -> None:
+    code = f"""
+import sys
+from allencv.runtime import OnnxClassifier, readable
+assert "onnxruntime" not in sys.modules  # before it is needed
+classifier = OnnxClassifier({str(bundle)!r})
+pixels = classifier.preprocess({str(files[0])!r})
+print(readable(classifier, classifier.probabilities(pixels[None])[0])["label"])
+assert not {{"torch", "allennlp", "onnx"}} & set(sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == files[0].parent.name
