@@ -1,0 +1,127 @@
+import argparse
+
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError
+
+PRECISIONS = {"fp32": "float32", "fp16": "float16"}
+
+
+@Subcommand.register("export")
+class Export(Subcommand):
+    """Makes a bundle of an archive: the network and all that it takes to use it, without torch."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = """Make a bundle of an archive, to be served without torch."""
+        subparser = parser.add_parser(self.name, description=description, help=description)
+        subparser.add_argument(
+            "archive_file", type=str, help="path to an archived trained model, or the folder of it"
+        )
+        subparser.add_argument("bundle", type=str, help="the folder to make")
+        subparser.add_argument(
+            *("-f", "--force"), action="store_true", help="replace a bundle that is there"
+        )
+        subparser.add_argument(
+            *("-o", "--overrides"),
+            type=str,
+            default="",
+            help="a json(net) structure used to override the experiment configuration",
+        )
+        subparser.add_argument(
+            "--trust-archive",
+            action="store_true",
+            help="let the archive's config name any Python code, which then runs",
+        )
+        _add_network(subparser.add_argument_group("the network in the bundle"))
+        _add_parity(subparser.add_argument_group("its comparison with the archive"))
+        subparser.set_defaults(func=_export)
+        return subparser
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--format",
+        choices=("onnx", "torch_export"),
+        default="onnx",
+        help="torch_export needs torch to be run (default = %(default)s)",
+    )
+    precision = group.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="fp32",
+        help="fp16 makes a file of half the size, and is not faster on a CPU "
+        "(default = %(default)s)",
+    )
+    precision.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="compute in 8 bits: a quarter of the size, and faster; needs --calibration",
+    )
+    group.add_argument(
+        "--calibration",
+        nargs="+",
+        metavar="PATH",
+        help="for int8: images like those that the model is for (files, folders, patterns or "
+        "tables); at most 256 of them are used",
+    )
+
+
+def _add_parity(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--parity-images",
+        nargs="+",
+        metavar="PATH",
+        help="compare on these images (files, folders, patterns or tables) (default = at most 500 "
+        "of the validation data of the config)",
+    )
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="DIFFERENCE",
+        help="stop if a probability differs by more, from 0 to 1 (default = 0.0001, fp16 0.02, "
+        "int8 1)",
+    )
+    group.add_argument(
+        "--agreement",
+        type=float,
+        metavar="SHARE",
+        help="stop if fewer images get the same labels, from 0 to 1 (default = 0.99, int8 0.95)",
+    )
+    group.add_argument(
+        "--no-parity", action="store_true", help="do not compare; the manifest then says so"
+    )
+
+
+def _export(args: argparse.Namespace) -> None:
+    from allencv.common.archives import load_archive
+    from allencv.export import export_bundle
+    from allencv.export.sample_images import given_images
+
+    if args.no_parity and not (args.parity_images is args.tolerance is args.agreement is None):
+        raise ConfigurationError(
+            "--no-parity compares nothing; expected no --parity-images, --tolerance or --agreement"
+        )
+    images = given_images(args.parity_images) if args.parity_images else None
+    calibration = given_images(args.calibration) if args.calibration else None
+    manifest = export_bundle(
+        load_archive(args.archive_file, overrides=args.overrides, trusted=args.trust_archive),
+        args.bundle,
+        format=args.format,
+        precision=args.quantize or PRECISIONS[args.precision],
+        images=images,
+        calibration=calibration,
+        parity=not args.no_parity,
+        tolerance=args.tolerance,
+        least_agreement=args.agreement,
+        force=args.force,
+    )
+    print(f"{args.bundle}: {manifest.format}, {manifest.precision}, {len(manifest.labels)} labels")
+    parity = manifest.parity
+    if parity is None:
+        print("not compared with the archive")
+    else:
+        print(
+            f"compared with the archive on {parity.images} images: {parity.agreement:.2%} get the "
+            f"same labels, and the largest difference of a probability is "
+            f"{parity.largest_difference:.2g}"
+        )

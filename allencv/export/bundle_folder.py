@@ -1,0 +1,106 @@
+import os
+import shutil
+import textwrap
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from allennlp.common.checks import ConfigurationError
+
+from allencv.runtime import Manifest, is_bundle
+from allencv.runtime.bundle import MANIFEST, sha256_of
+
+
+def check_output(folder: Path, force: bool) -> None:
+    """Raises `ConfigurationError` unless a bundle may be written to `folder`."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not is_bundle(folder) or folder.is_symlink():
+        raise ConfigurationError(f"'{folder}' is there and is no bundle; expected a new folder")
+    if not force:
+        raise ConfigurationError(f"'{folder}' is a bundle already; --force replaces it")
+
+
+@contextmanager
+def new_folder(folder: Path, force: bool) -> Iterator[Path]:
+    """
+    A folder to write to, which gets its name when all is written; if anything fails, nothing is
+    left of it. A bundle of that name is replaced with `force`.
+    """
+    check_output(folder, force)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
+        temporary.mkdir()
+    except OSError as error:
+        raise ConfigurationError(f"'{folder}' cannot be written: {error.strerror}") from error
+    replaced = Path(f"{temporary}-replaced")
+    try:
+        yield temporary
+        check_output(folder, force)  # it may have taken minutes
+        if folder.exists():
+            os.rename(folder, replaced)
+        os.rename(temporary, folder)
+    finally:
+        if replaced.exists() and not folder.exists():
+            os.rename(replaced, folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes the manifest, and the README that goes with it, to a folder that has the network."""
+    (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
+    for file in sorted(folder.iterdir()):
+        if file.name != MANIFEST:
+            manifest.files[file.name] = sha256_of(file)
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+
+
+def readme(manifest: Manifest) -> str:
+    preprocessing = manifest.preprocessing
+    prepared = (
+        f'{preprocessing.color_mode}, "{preprocessing.fit}" to {preprocessing.width} x '
+        f"{preprocessing.height} pixels"
+    )
+    paragraphs = [
+        f"It gives an image {'any number' if manifest.multi_label else 'one'} of "
+        f"{len(manifest.labels)} labels. `{manifest.model_file}` is the network "
+        f"({manifest.format}, {manifest.precision}). `{MANIFEST}` has the labels, how an image is "
+        f"prepared ({prepared}), and the checksums of the other files.",
+        "It has not been compared with the model that it was made of.",
+    ]
+    if (parity := manifest.parity) is not None:
+        paragraphs[1] = (
+            f"It was compared with the model that it was made of, on {parity.images} images: "
+            f"{parity.agreement:.2%} get the same labels, and the largest difference of a "
+            f"probability is {parity.largest_difference:.2g}."
+        )
+    text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
+    return f"# An image classifier\n\n{text}\n\n{USES[manifest.format]}"
+
+
+USES = {
+    "onnx": """In this folder, to answer over HTTP, with a page to try it:
+
+    allencv serve .
+
+To classify a folder of photographs:
+
+    allencv classify . photos/ -o predictions.csv
+
+Neither needs torch: the packages in AllenCV's requirements-serve.txt are enough.
+""",
+    "torch_export": """To use it from Python, with torch:
+
+    from allencv.export import TorchClassifier
+    from allencv.runtime import readable
+
+    classifier = TorchClassifier(".", trusted=True)
+    pixels = classifier.preprocess("photo.jpg")
+    print(readable(classifier, classifier.probabilities(pixels[None])[0]))
+
+torch may run code that it finds in a .pt2 file, so open only what comes from people you trust.
+""",
+}

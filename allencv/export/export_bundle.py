@@ -1,0 +1,161 @@
+import os
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Union
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import Archive
+
+import allencv
+from allencv.common.checks import not_one_of
+from allencv.export.bundle_folder import check_output, new_folder, write_manifest
+from allencv.export.network import Network, exported
+from allencv.export.onnx_file import OPSET, to_float16, to_int8, write_onnx
+from allencv.export.parity import BATCH, batches, compare_with_archive, pixels
+from allencv.export.preprocessing import preprocessing_of
+from allencv.export.sample_images import evenly, validation_images
+from allencv.export.torch_classifier import TorchClassifier
+from allencv.models.image_classifier import ImageClassifier
+from allencv.models.multilabel_classifier import MultiLabelImageClassifier
+from allencv.runtime import Classifier, Manifest, OnnxClassifier
+from allencv.runtime.manifest import MODEL_FILES, TASKS, TOLERANCES
+
+COMPARED, CALIBRATED = 500, 256
+"""The most images that are taken of the validation data, and of the calibration's."""
+
+
+def export_bundle(
+    archive: Archive,
+    folder: Union[str, os.PathLike],
+    format: str = "onnx",
+    precision: str = "float32",
+    images: Optional[Sequence[Any]] = None,
+    calibration: Optional[Sequence[Any]] = None,
+    parity: bool = True,
+    tolerance: Optional[float] = None,
+    least_agreement: Optional[float] = None,
+    force: bool = False,
+) -> Manifest:
+    """
+    Makes a bundle of a trained model: a folder with the network, a manifest and a README. It
+    appears when all is done, or not at all.
+
+    # Parameters
+
+    archive : `Archive`, required
+        As `allencv.common.archives.load_archive` opens it.
+    folder : `str`, required
+        The bundle. It must not be there yet.
+    format : `str`, optional (default = `"onnx"`)
+        "onnx", or "torch_export", which needs torch to be run.
+    precision : `str`, optional (default = `"float32"`)
+        "float32", and for ONNX "float16", half the size, or "int8", a quarter of it and faster.
+    images : `Sequence`, optional (default = the validation data of the config, at most 500)
+        The images on which the bundle is compared with the archive: paths, or what else the reader
+        takes.
+    calibration : `Sequence`, optional (default = `None`)
+        Images like those that the network is for; "int8" needs them, and takes at most 256.
+    parity : `bool`, optional (default = `True`)
+        Whether to compare at all.
+    tolerance : `float`, optional
+        By how much a probability may differ, between 0 and 1: 0.0001 by default, 0.02 for
+        "float16", and anything for "int8".
+    least_agreement : `float`, optional
+        The share of images that must get the same labels: 0.99 by default, 0.95 for "int8".
+    force : `bool`, optional (default = `False`)
+        Whether to replace a bundle that is there.
+
+    # Raises
+
+    `ConfigurationError` if the model or its reader has anything that cannot be put into a bundle,
+    or if the bundle differs from the archive by more than that.
+    """
+    folder = Path(folder)
+    _check(format, precision, bool(calibration))
+    least, most = TOLERANCES[precision]
+    least = least if least_agreement is None else least_agreement
+    most = most if tolerance is None else tolerance
+    if not (0 <= least <= 1 and 0 <= most <= 1):
+        raise ConfigurationError(
+            f"the least agreement is {least} and the tolerance {most}; expected numbers in [0, 1]"
+        )
+    check_output(folder, force)
+    model, reader = archive.model, archive.validation_dataset_reader
+    if not isinstance(model, ImageClassifier):
+        raise ConfigurationError(
+            f"the archive has a {type(model).__name__}; expected an image classifier "
+            "('basic_image_classifier', 'multilabel_image_classifier', or one made of these)"
+        )
+    preprocessing, normalization = preprocessing_of(reader)
+    if not parity:
+        images = None
+    elif images is None:
+        images = validation_images(archive, COMPARED)
+    elif not images:
+        raise ConfigurationError(
+            "there are no images to compare on (--parity-images); expected some"
+        )
+    network = Network(model, normalization)
+    multi_label = isinstance(model, MultiLabelImageClassifier)
+    manifest = Manifest(
+        task=TASKS[multi_label],
+        labels=model.label_names(),
+        thresholds=list(model.get_thresholds().values()) if multi_label else None,
+        preprocessing=preprocessing,
+        format=format,
+        precision=precision,
+        files={},
+        versions=_versions(format),
+        parity=None,
+    )
+    with new_folder(folder, force) as temporary:
+        file = temporary / manifest.model_file
+        program = exported(network, preprocessing)
+        if format == "torch_export":
+            torch.export.save(program, file)
+        else:
+            write_onnx(program, file)
+        if precision == "float16":
+            to_float16(file)
+        elif precision == "int8":
+            chosen = evenly(calibration or [], CALIBRATED)
+            to_int8(file, [pixels(preprocessing, each) for each in batches(chosen, BATCH)])
+        write_manifest(temporary, manifest)
+        classifier = _opened(temporary, format)
+        if images is not None:
+            compared = compare_with_archive(model, reader, classifier, images, least, most)
+            manifest = replace(manifest, parity=compared)
+            write_manifest(temporary, manifest)
+    return manifest
+
+
+def _check(format: str, precision: str, calibrated: bool) -> None:
+    if format not in MODEL_FILES:
+        raise not_one_of("format", format, MODEL_FILES)
+    if precision not in TOLERANCES:
+        raise not_one_of("precision", precision, TOLERANCES)
+    if format == "torch_export" and precision != "float32":
+        raise ConfigurationError(f"precision is '{precision}'; expected float32 for {format}")
+    if (precision == "int8") != calibrated:
+        raise ConfigurationError(
+            "int8 needs images to calibrate it with, like those that it is for (--calibration)"
+            if precision == "int8"
+            else f"there are images for the calibration of int8, but precision is '{precision}'"
+        )
+
+
+def _opened(folder: Path, format: str) -> Classifier:
+    if format == "torch_export":
+        return TorchClassifier(folder, trusted=True)
+    return OnnxClassifier(folder, threads=os.cpu_count() or 1)
+
+
+def _versions(format: str) -> Dict[str, str]:
+    """Of what makes the bundle."""
+    packages = ["torch", *(["onnx", "onnxscript", "onnxruntime"] if format == "onnx" else [])]
+    versions = {"allencv": allencv.__version__, "python": platform.python_version()}
+    versions |= {package: version(package) for package in packages}
+    return {**versions, "opset": str(OPSET)} if format == "onnx" else versions

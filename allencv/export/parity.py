@@ -1,0 +1,61 @@
+from typing import Any, Callable, Iterator, List, Sequence, TypeVar
+
+import numpy as np
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+from allennlp.models import Model
+
+from allencv.runtime import Classifier
+from allencv.runtime.classifier import compare
+from allencv.runtime.manifest import Parity
+
+T = TypeVar("T")
+
+BATCH = 16
+
+
+def compare_with_archive(
+    model: Model,
+    reader: DatasetReader,
+    classifier: Classifier,
+    images: Sequence[Any],
+    least_agreement: float,
+    tolerance: float,
+) -> Parity:
+    """
+    Gives the same images to an archive's validation reader and model, and to what was exported, and
+    compares the answers.
+
+    # Raises
+
+    `ConfigurationError` if they differ by more than is allowed, and `ImageError` for an image that
+    cannot be read.
+    """
+    expected: List[np.ndarray] = []
+    given: List[np.ndarray] = []
+    for batch in batches(images, BATCH):
+        instances = [reader.text_to_instance(image) for image in batch]
+        expected += [answer["probs"] for answer in model.forward_on_instances(instances)]
+        given += list(classifier.probabilities(pixels(classifier.preprocess, batch)))
+    agreement, difference = compare(np.stack(expected), np.stack(given), classifier.thresholds)
+    # Not the other way round: a comparison with nan is False.
+    if not (agreement >= least_agreement and difference <= tolerance):
+        raise ConfigurationError(
+            f"the bundle is not like the archive: of {len(images)} images {agreement:.2%} get the "
+            f"same labels (expected at least {least_agreement:.2%}), and probabilities differ by "
+            f"up to {difference:.2g} (expected at most {tolerance:g}); nothing was written. "
+            "--agreement and --tolerance allow more"
+        )
+    return Parity(len(images), agreement, difference, least_agreement, tolerance)
+
+
+def pixels(preprocess: Callable[[Any], np.ndarray], images: Sequence[Any]) -> np.ndarray:
+    """What a network sees of these sources of images, which a reader or a user has named."""
+    # A reader's source may be a function that gives what is to be read.
+    sources = (image() if callable(image) else image for image in images)
+    return np.stack([preprocess(source) for source in sources])
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,51 @@
+from dataclasses import replace
+from typing import Any, Optional, Tuple
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.data.transforms import EvalTransform, ImageTransform, Normalize
+from allencv.models.pixel_normalization import PixelNormalization
+from allencv.runtime import Preprocessing
+
+
+def preprocessing_of(reader: DatasetReader) -> Tuple[Preprocessing, Optional[PixelNormalization]]:
+    """
+    What a validation reader does to an image, divided into what is done before the network, and the
+    normalisation that becomes part of the network, where the reader does it and not the model.
+
+    # Raises
+
+    `ConfigurationError` with the name of whatever cannot be put into a bundle.
+    """
+    if not isinstance(reader, ImageDatasetReader):
+        raise ConfigurationError(
+            f"validation_dataset_reader is a {type(reader).__name__}; expected a reader of images"
+        )
+    if not reader.transforms:
+        raise _not_exported("is empty")
+    first, *others = reader.transforms
+    if type(first) is not EvalTransform:
+        raise _not_exported(f"has {_name(first)}")
+    preprocessing = replace(first.preprocessing, color_mode=reader.color_mode)
+    normalization = None
+    if others and type(others[0]) is Normalize:
+        arguments = others.pop(0).arguments
+        normalization = PixelNormalization(arguments["mean"], arguments["std"])
+    if others:
+        raise _not_exported(f"has {_name(others[0])}")
+    return preprocessing, normalization
+
+
+def _name(transform: Any) -> str:
+    names = ImageTransform.list_available()
+    registered = [name for name in names if ImageTransform.by_name(name) is type(transform)]
+    return repr(registered[0] if registered else type(transform).__name__)
+
+
+def _not_exported(found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"validation_dataset_reader.transforms {found}, which cannot be put into a bundle; "
+        "expected one 'eval', and after it at most a 'normalize'"
+    )

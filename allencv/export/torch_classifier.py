@@ -1,0 +1,51 @@
+import os
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import torch
+
+from allencv.runtime import BundleError, ImageSource, open_bundle
+
+
+class TorchClassifier:
+    """
+    A `Classifier` from a bundle of the format "torch_export", run by torch on the CPU.
+
+    # Parameters
+
+    path : `Union[str, os.PathLike]`, required
+        The folder of the bundle.
+    trusted : `bool`, optional (default = `False`)
+        torch reads its file with pickle, which can run any code, so that the bundle is opened only
+        if you say that you trust whoever made it.
+
+    # Raises
+
+    `BundleError` for a bundle that is missing, changed, not trusted, or of another format.
+    """
+
+    def __init__(self, path: Union[str, os.PathLike], trusted: bool = False) -> None:
+        manifest = open_bundle(path)
+        file = Path(path) / manifest.model_file
+        if manifest.format != "torch_export":
+            raise BundleError(f"{file}: its format is {manifest.format}; expected torch_export")
+        if not trusted:
+            raise BundleError(
+                f"{file}: torch may run code that it finds in such a file; say trusted=True if you "
+                "know who made it"
+            )
+        self.name = Path(path).resolve().name
+        self.manifest = manifest
+        self.labels = manifest.labels
+        self.multi_label = manifest.multi_label
+        self.thresholds = manifest.thresholds
+        self.preprocessing = manifest.preprocessing
+        self._network = torch.export.load(file).module()
+
+    def preprocess(self, source: ImageSource) -> np.ndarray:
+        return self.preprocessing(source)
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        return self._network(torch.tensor(images)).numpy()

@@ -1,0 +1,88 @@
+"""`allencv export` as a user runs it; tests/export has what it does."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.commands.export import Export
+from allencv.runtime import open_bundle
+from allencv.runtime.sources import InputError
+from tests.conftest import Run
+from tests.experiments import experiment
+
+
+@pytest.fixture(scope="module")
+def folder(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It holds a run."""
+    folder = tmp_path_factory.mktemp("export")
+    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder / "run")
+    return folder
+
+
+def export(*arguments: object) -> None:
+    """The command as AllenNLP starts it."""
+    parser = argparse.ArgumentParser()
+    Export().add_subparser(parser.add_subparsers())
+    args = parser.parse_args(["export", *map(str, arguments)])
+    args.func(args)
+
+
+def test_it_prints_and_writes_how_the_bundle_compares(folder: Path, run: Run) -> None:
+    result = run("allencv", "export", "run/model.tar.gz", "bundle", cwd=folder)
+    made, compared = result.stdout.splitlines()[-2:]
+    assert made == "bundle: onnx, float32, 2 labels"
+    printed = re.fullmatch(
+        r"compared with the archive on 10 images: 100.00% get the same labels, and the largest "
+        r"difference of a probability is (\S+)",
+        compared,
+    )
+    assert printed is not None
+    parity = json.loads((folder / "bundle" / "manifest.json").read_text())["parity"]
+    assert parity["largest_difference"] == pytest.approx(float(printed[1]), rel=0.06)
+    assert (parity["images"], parity["agreement"], parity["tolerance"]) == (10, 1, 1e-4)
+    with pytest.raises(ConfigurationError, match="bundle' is a bundle already; --force replaces"):
+        export(folder / "run", folder / "bundle")
+
+
+def test_the_options(folder: Path, cats_and_dogs: Path, capsys: pytest.CaptureFixture) -> None:
+    bundle = folder / "options"
+    export(folder / "run", bundle, "--no-parity", "--precision", "fp16")
+    assert capsys.readouterr().out.endswith(
+        "options: onnx, float16, 2 labels\nnot compared with the archive\n"
+    )
+    assert open_bundle(bundle).parity is None
+    export(
+        *(folder / "run", bundle, "--force", "--quantize", "int8"),
+        *("--calibration", cats_and_dogs / "train", "--parity-images", cats_and_dogs / "test"),
+        *("--agreement", "0.5", "--tolerance", "0.5"),
+    )
+    manifest = open_bundle(bundle)
+    assert manifest.precision == "int8"
+    assert manifest.parity is not None
+    assert (manifest.parity.images, manifest.parity.least_agreement) == (8, 0.5)
+    assert manifest.parity.tolerance == 0.5
+    export(folder / "run", bundle, "--force", "--format", "torch_export")
+    assert open_bundle(bundle).format == "torch_export"
+
+
+def test_bad_arguments(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for arguments, error, message in (
+        (["--no-parity", "--tolerance", "0"], ConfigurationError, "--no-parity compares nothing"),
+        (["--parity-images", "nowhere"], InputError, "'nowhere' gives no image"),
+        (["--quantize", "int8"], ConfigurationError, r"int8 needs images .*\(--calibration\)"),
+        (["--precision", "fp16", "--quantize", "int8"], SystemExit, "2"),
+        (["--format", "tflite"], SystemExit, "2"),
+    ):
+        with pytest.raises(error, match=message):
+            export(folder / "run", folder / "bad", *arguments)
+    assert "--quantize: not allowed with argument --precision" in capsys.readouterr().err
+    with pytest.raises(ConfigurationError, match="no model archive at 'nowhere.tar.gz'"):
+        export("nowhere.tar.gz", folder / "bad")
+    assert not (folder / "bad").exists()
