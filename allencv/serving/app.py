@@ -1,0 +1,248 @@
+"""The application that answers requests about images with a classifier."""
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from importlib.resources import files
+from typing import Any, AsyncIterator, Dict, List, Optional, Union
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from allencv import __version__
+from allencv.runtime.classifier import TOP_K, Classifier, readable
+from allencv.serving import schemas
+from allencv.serving.batching import Batcher
+from allencv.serving.decoding import read_upload
+from allencv.serving.errors import RequestError
+from allencv.serving.gate import Gate
+from allencv.serving.limits import Limits
+from allencv.serving.metrics import CountRequests, Metrics
+from allencv.serving.uploads import parse_uploads
+
+GONE = 499
+"""The status, seen in the metrics alone, of a request whose client did not wait for the answer."""
+
+PAGE_HEADERS = {
+    # Nothing from elsewhere, and no code in the page itself. Previews are `blob:` URLs.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/docs": ("docs.html", "text/html"),
+    "/docs.js": ("docs.js", "text/javascript"),
+}
+
+
+def create_app(classifier: Classifier, limits: Optional[Limits] = None) -> FastAPI:
+    """
+    The ASGI application of `allencv serve`.
+
+    # Parameters
+
+    classifier : what answers. Its `probabilities` are called by `limits.workers` threads.
+    limits : what is refused; by default `Limits()`.
+    """
+    limits = limits or Limits()
+    metrics = Metrics()
+    batcher = Batcher(
+        classifier,
+        lambda file: read_upload(file, classifier, limits),
+        limits,
+        metrics.batch_images.observe,
+    )
+    metrics.watch_waiting(lambda: batcher.waiting)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(batcher.close)
+
+    app = FastAPI(
+        title=f"allencv: {classifier.name}",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their code from another host
+        redoc_url=None,
+    )
+    app.state.is_draining = False
+    _add_errors(app)
+    _add_predict(app, classifier, batcher, limits)
+    _add_information(app, classifier, limits, metrics)
+    _add_page(app)
+    paths = frozenset(getattr(route, "path", "") for route in app.routes)
+    app.add_middleware(Gate, limits=limits, is_full=lambda: batcher.is_full)
+    app.add_middleware(CountRequests, metrics=metrics, paths=paths)
+    return app
+
+
+def _add_predict(app: FastAPI, classifier: Classifier, batcher: Batcher, limits: Limits) -> None:
+    async def predict(request: Request) -> Response:
+        started = time.perf_counter()
+        top_k = _top_k(request)
+        # The gate has received the whole body.
+        body = (await request.receive())["body"]
+        uploads = await parse_uploads(request.headers.get("content-type", ""), body, limits)
+        del body
+        answers = batcher.submit([upload.file for upload in uploads.images])
+        outcomes = await _outcomes(answers, request, limits.answer_seconds)
+        if outcomes is None:
+            return Response(status_code=GONE)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and (
+                len(outcomes) == 1 or not isinstance(outcome, RequestError)
+            ):
+                raise outcome
+        if uploads.is_flash:
+            answer = readable(classifier, outcomes[0], top_k)
+            outputs = answer["labels"] if classifier.multi_label else answer["label"]
+            return _json({"session": uploads.session, "result": {"outputs": outputs}})
+        records = [
+            _record(classifier, outcome, upload.name, top_k)
+            for outcome, upload in zip(outcomes, uploads.images, strict=True)
+        ]
+        return _json({"predictions": records, "seconds": round(time.perf_counter() - started, 6)})
+
+    app.post(
+        "/predict",
+        summary="Classify images",
+        description="Takes one image or several, as multipart files or as base64 in JSON. Of "
+        "several images, those that cannot be read are answered with an error each.",
+        responses={
+            200: {"model": Union[schemas.Predictions, schemas.FlashAnswer]},
+            **schemas.ERRORS,
+        },
+        openapi_extra={
+            "requestBody": schemas.REQUEST_BODY,
+            "parameters": [schemas.TOP_K_PARAMETER],
+        },
+    )(predict)
+    # The path of clients that were written for other servers.
+    app.post("/predictions/", include_in_schema=False)(predict)
+
+
+async def _outcomes(
+    answers: "List[asyncio.Future[np.ndarray]]", request: Request, seconds: float
+) -> Optional[List[Any]]:
+    """
+    Waits for probabilities or exceptions, one for each image; `None` if the client goes away first.
+    Images that nobody waits for any more are not classified.
+    """
+    everything = asyncio.gather(*answers, return_exceptions=True)
+    gone = asyncio.ensure_future(request.receive())  # returns when the client disconnects
+    try:
+        await asyncio.wait((everything, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if everything.done():
+            return everything.result()
+        if gone.done():
+            return None
+        raise RequestError(503, "no_answer_in_time", f"no answer within {seconds:g} seconds", 1.0)
+    finally:
+        gone.cancel()
+        for answer in answers:
+            answer.cancel()
+
+
+def _record(
+    classifier: Classifier, outcome: Any, name: Optional[str], top_k: int
+) -> Dict[str, Any]:
+    record: Dict[str, Any] = {} if name is None else {"file": name}
+    if isinstance(outcome, RequestError):
+        return {**record, **outcome.as_json()}
+    return {**record, **readable(classifier, outcome, top_k)}
+
+
+def _top_k(request: Request) -> int:
+    text = request.query_params.get("top_k", str(TOP_K))
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise RequestError(400, "bad_request", "top_k is not a positive number")
+    return int(text)
+
+
+def _add_information(
+    app: FastAPI, classifier: Classifier, limits: Limits, metrics: Metrics
+) -> None:
+    @app.get("/labels", summary="The labels", responses={200: {"model": schemas.Labels}})
+    async def labels() -> Response:
+        return _json(
+            {
+                "name": classifier.name,
+                "multi_label": classifier.multi_label,
+                "labels": classifier.labels,
+                "limits": {
+                    "max_body_bytes": limits.max_body_bytes,
+                    "max_files": limits.max_files,
+                },
+            }
+        )
+
+    @app.get("/healthz", summary="Whether the process lives")
+    async def healthz() -> schemas.Status:
+        return schemas.Status(status="ok")
+
+    @app.get("/readyz", summary="Whether requests should be sent here")
+    async def readyz() -> schemas.Status:
+        if app.state.is_draining:
+            raise RequestError(503, "shutting_down", "the server is shutting down")
+        return schemas.Status(status="ready")
+
+    @app.get("/flashserve/alive", include_in_schema=False)
+    @app.get("/gridserve/alive", include_in_schema=False)
+    async def alive() -> schemas.Alive:
+        return schemas.Alive()
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def figures() -> Response:
+        return metrics.as_response()
+
+
+def _add_page(app: FastAPI) -> None:
+    def add(path: str, content: bytes, media_type: str) -> None:
+        async def file() -> Response:
+            return Response(content, media_type=media_type, headers=PAGE_HEADERS)
+
+        app.get(path, include_in_schema=False)(file)
+
+    folder = files("allencv.serving") / "page"
+    for path, (name, media_type) in PAGE.items():
+        add(path, (folder / name).read_bytes(), media_type)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error has the same form, and says nothing about this program."""
+
+    @app.exception_handler(RequestError)
+    async def request_error(request: Request, error: RequestError) -> Response:
+        return error.as_response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        response = RequestError(error.status_code, code, error.detail).as_response()
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
+        return RequestError(400, "bad_request", "the request has another form").as_response()
+
+    @app.exception_handler(Exception)
+    async def internal_error(request: Request, error: Exception) -> Response:
+        return RequestError(500, "internal_error", "the server failed").as_response()
+
+
+def _json(content: Dict[str, Any]) -> Response:
+    # A label may be the name of a folder in no known encoding: ASCII can say that, UTF-8 cannot.
+    return Response(json.dumps(content, allow_nan=False), media_type="application/json")

@@ -1,0 +1,166 @@
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from typing import Callable, Deque, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from allencv.runtime.classifier import Classifier
+from allencv.serving.errors import overloaded
+from allencv.serving.limits import Limits
+
+logger = logging.getLogger(__name__)
+
+Read = Callable[[bytes], np.ndarray]
+"""Turns the bytes of a file into the pixels that the network sees, or raises `RequestError`."""
+
+
+Decoded = Tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
+
+
+class Job(NamedTuple):
+    file: bytes
+    answer: "asyncio.Future[np.ndarray]"
+
+
+class Batcher:
+    """
+    Threads that decode and classify what requests hand in. Pillow and onnxruntime let go of the
+    interpreter while they work, so threads of one process use all cores.
+
+    A thread takes its share of the images that wait, at most `max_batch` of them, decodes one after
+    another and classifies them at once. It never waits for a batch to fill: on a CPU that buys
+    little and costs each request the wait.
+
+    # Parameters
+
+    classifier : its `probabilities` are called by all threads.
+    read : called by all threads.
+    limits : `workers`, `max_batch` and `max_waiting`.
+    on_batch : called by the threads with the number of images of each batch.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        read: Read,
+        limits: Limits,
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._classifier = classifier
+        self._read = read
+        self._limits = limits
+        self._on_batch = on_batch
+        self._waiting: Deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._seconds_per_image = 0.05  # a guess, until the first image has been classified
+        self._threads = [
+            threading.Thread(target=self._work, name=f"classify-{i}", daemon=True)
+            for i in range(limits.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """The images that no thread has taken yet."""
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        return self.waiting >= self._limits.max_waiting
+
+    @property
+    def retry_after(self) -> float:
+        """About how many seconds it takes to classify what waits now."""
+        return self.waiting * self._seconds_per_image / self._limits.workers
+
+    def submit(self, files: Sequence[bytes]) -> "List[asyncio.Future[np.ndarray]]":
+        """
+        Queues the images of a request, all or none. Called in the event loop, whose futures it
+        returns: each gets the probabilities `(labels,)` or an exception. One that is cancelled
+        before its turn is not worked on.
+
+        # Raises
+
+        `RequestError` 429 if there is no room.
+        """
+        loop = asyncio.get_running_loop()
+        jobs = [Job(file, loop.create_future()) for file in files]
+        with self._changed:
+            if self._closed or len(self._waiting) + len(jobs) > self._limits.max_waiting:
+                raise overloaded(self.retry_after)
+            self._waiting.extend(jobs)
+            self._changed.notify(len(jobs))
+        return [job.answer for job in jobs]
+
+    def close(self) -> None:
+        """Returns when all that waits has been classified and the threads have ended."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                # A share, so that no thread takes all and leaves the others idle
+                share = math.ceil(len(self._waiting) / len(self._threads))
+                jobs = [self._waiting.popleft() for _ in range(min(share, self._limits.max_batch))]
+            started = time.perf_counter()
+            self._classify(jobs)
+            seconds = (time.perf_counter() - started) / len(jobs)
+            self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
+
+    def _classify(self, jobs: List[Job]) -> None:
+        by_shape: Dict[Tuple[int, ...], List[Decoded]] = defaultdict(list)
+        for file, answer in jobs:
+            if answer.done():  # the client has gone
+                continue
+            try:
+                pixels = self._read(file)
+            except Exception as error:
+                _deliver(answer, error)
+            else:
+                by_shape[pixels.shape].append((pixels, answer))
+        for batch in by_shape.values():  # one, but for an archive whose images differ in size
+            self._answer(batch)
+
+    def _answer(self, batch: "List[Decoded]") -> None:
+        self._on_batch(len(batch))
+        try:
+            rows = self._classifier.probabilities(np.stack([pixels for pixels, _ in batch]))
+            outcomes = list(zip(batch, rows, strict=True))
+        except Exception as error:
+            logger.exception("A batch of %d images failed", len(batch))
+            for _, answer in batch:
+                _deliver(answer, error)
+            return
+        for (_, answer), row in outcomes:
+            _deliver(answer, row)
+
+
+def _deliver(answer: "asyncio.Future[np.ndarray]", outcome: "np.ndarray | Exception") -> None:
+    """Hands an outcome to the event loop that waits for it."""
+
+    def set_outcome() -> None:
+        if answer.done():  # cancelled in the meantime
+            return
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    try:
+        answer.get_loop().call_soon_threadsafe(set_outcome)
+    except RuntimeError:
+        logger.warning("An image was classified after the server had stopped")

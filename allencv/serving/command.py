@@ -1,0 +1,191 @@
+"""What the command `serve` does, with a bundle or any other `Classifier`."""
+
+import argparse
+import logging
+import socket
+from typing import Callable
+
+import numpy as np
+
+from allencv.runtime.classifier import Classifier
+from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES
+from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.runtime.sources import InputError
+from allencv.serving.limits import Limits
+
+DESCRIPTION = "Answer over HTTP with an archive or a bundle, and show a page to try it."
+DEFAULTS = Limits()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `serve`."""
+    parser.add_argument("model", type=str, help="the folder of a bundle, or a model archive")
+    parser.add_argument(
+        "--host",
+        type=str,
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 lets other machines in (default = %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0 for any that is free (default = %(default)s)"
+    )
+    _add_work(parser.add_argument_group("work"))
+    _add_limits(parser.add_argument_group("limits of what a client may ask for"))
+
+
+def _add_work(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=DEFAULTS.workers,
+        help="threads that decode and classify (default = one for each core, here %(default)s)",
+    )
+    group.add_argument(
+        "--max-batch",
+        type=int,
+        metavar="N",
+        default=DEFAULTS.max_batch,
+        help="images that a worker classifies at once, if so many wait (default = %(default)s)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=[*ENGINES, AUTO],
+        help="for a bundle: what runs the network; auto measures what is installed, and says what "
+        f"it took (default = {DEFAULT_ENGINE})",
+    )
+    group.add_argument(
+        "--device",
+        type=str,
+        help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
+    )
+    group.add_argument(
+        "--trust-archive",
+        action="store_true",
+        help="let the archive's config name any Python code, which then runs",
+    )
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-waiting",
+        type=int,
+        metavar="N",
+        default=DEFAULTS.max_waiting,
+        help="images that may wait; requests that bring more are answered with 429 "
+        "(default = %(default)s)",
+    )
+    group.add_argument(
+        "--max-files",
+        type=int,
+        metavar="N",
+        default=DEFAULTS.max_files,
+        help="images in a request (default = %(default)s)",
+    )
+    group.add_argument(
+        "--max-megabytes",
+        type=float,
+        metavar="MB",
+        default=DEFAULTS.max_body_bytes / 2**20,
+        help="size of a request (default = %(default)g)",
+    )
+    group.add_argument(
+        "--max-megapixels",
+        type=float,
+        metavar="MP",
+        default=DEFAULTS.max_pixels / 1e6,
+        help="size of an image (default = %(default)g); formats other than JPEG take more memory, "
+        f"and may have {DEFAULTS.max_other_pixels / 1e6:g} at most",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        default=DEFAULTS.answer_seconds,
+        help="for a request to arrive, and again for its answer (default = %(default)g)",
+    )
+
+
+def open_bundle_model(args: argparse.Namespace) -> Classifier:
+    """Opens a bundle. Raises `BundleError`, and `InputError` for arguments of archives."""
+    if args.device is not None or args.trust_archive:
+        raise InputError(
+            f"'{args.model}' is a bundle; --device and --trust-archive are for archives"
+        )
+    # Each worker computes on its own core.
+    return OnnxClassifier(args.model, args.engine or DEFAULT_ENGINE, threads=1)
+
+
+def run(
+    args: argparse.Namespace,
+    open_model: Callable[[argparse.Namespace], Classifier] = open_bundle_model,
+) -> None:
+    """
+    Serves a model until the process is told to end.
+
+    # Raises
+
+    `InputError` for arguments that cannot be used, and what `open_model` raises.
+    """
+    from allencv.serving.app import create_app
+    from allencv.serving.server import Server
+
+    limits = _limits(args)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("allencv.runtime").setLevel(logging.INFO)  # which engine "auto" chooses
+    classifier = open_model(args)
+    with _listening(args.host, args.port) as listening:
+        _warm_up(classifier)
+        server = Server(create_app(classifier, limits), limits)
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        port = listening.getsockname()[1]
+        print(f"Serving {classifier.name} on http://{host}:{port}", flush=True)
+        server.run(sockets=[listening])
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    for option, value in (
+        ("--workers", args.workers),
+        ("--max-batch", args.max_batch),
+        ("--max-waiting", args.max_waiting),
+        ("--max-files", args.max_files),
+        ("--max-megabytes", args.max_megabytes),
+        ("--max-megapixels", args.max_megapixels),
+        ("--timeout", args.timeout),
+    ):
+        if not 0 < value < 1e9:  # nor infinite, nor no number at all
+            raise InputError(f"{option} is {value}; expected a positive number")
+    if args.max_files > args.max_waiting:
+        raise InputError(
+            f"--max-files is {args.max_files}; expected at most --max-waiting, {args.max_waiting}"
+        )
+    body_bytes = max(1, int(args.max_megabytes * 2**20))
+    pixels = max(1, int(args.max_megapixels * 1e6))
+    return Limits(
+        max_body_bytes=body_bytes,
+        max_pending_bytes=max(DEFAULTS.max_pending_bytes, body_bytes),
+        max_files=args.max_files,
+        max_pixels=pixels,
+        max_other_pixels=min(pixels, DEFAULTS.max_other_pixels),
+        max_waiting=args.max_waiting,
+        max_batch=args.max_batch,
+        workers=args.workers,
+        body_seconds=args.timeout,
+        answer_seconds=args.timeout,
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+        listening.setblocking(False)
+        return listening
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen at {host}, port {port}: {reason}") from None
+
+
+def _warm_up(classifier: Classifier) -> None:
+    """The first image takes longer than the others; let it be none of a client's."""
+    classifier.probabilities(np.stack([classifier.preprocess(np.zeros((8, 8, 3), np.uint8))]))

@@ -1,0 +1,78 @@
+import time
+from typing import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """What a server counts, for Prometheus. Each application has its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self.requests = Counter(
+            "allencv_requests", "Answered requests.", ["path", "status"], registry=self._registry
+        )
+        self.request_seconds = Histogram(
+            "allencv_request_seconds",
+            "From a request's headers to the end of its answer, where images were sent.",
+            registry=self._registry,
+            buckets=SECONDS,
+        )
+        self.batch_images = Histogram(
+            "allencv_batch_images",
+            "Images that were classified at once.",
+            registry=self._registry,
+            buckets=(1, 2, 4, 8, 16, 32),
+        )
+        self._waiting = Gauge(
+            "allencv_waiting_images", "Images that wait for a worker.", registry=self._registry
+        )
+
+    def watch_waiting(self, waiting: Callable[[], float]) -> None:
+        self._waiting.set_function(waiting)
+
+    def as_response(self) -> Response:
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class CountRequests:
+    """
+    ASGI middleware, the outermost: counts what is answered, the refused requests too.
+
+    # Parameters
+
+    paths : the paths that are counted by name. The others are one, "other", so that nobody can
+        make the list of them grow.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: "frozenset[str]") -> None:
+        self._app = app
+        self._metrics = metrics
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        path = scope["path"] if scope["path"] in self._paths else "other"
+
+        async def count(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                self._metrics.requests.labels(path, str(message["status"])).inc()
+
+        try:
+            await self._app(scope, receive, count)
+        except Exception:  # answered further out
+            self._metrics.requests.labels(path, "500").inc()
+            raise
+        if scope["method"] == "POST":
+            self._metrics.request_seconds.observe(time.perf_counter() - started)

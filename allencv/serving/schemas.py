@@ -1,0 +1,114 @@
+"""The forms of the answers, for /openapi.json. Nothing is checked against them at run time."""
+
+from typing import Dict, List, Optional, Union
+
+from pydantic import BaseModel, Field
+
+from allencv.runtime.classifier import TOP_K
+
+
+class ErrorDetail(BaseModel):
+    code: str = Field(examples=["unsupported_format"])
+    message: str = Field(examples=["not an image; expected JPEG, PNG, WEBP"])
+
+
+class Error(BaseModel):
+    error: ErrorDetail
+
+
+class LabelProbability(BaseModel):
+    label: str
+    probability: float
+
+
+class Prediction(BaseModel):
+    """The answer for one image. `label` or `labels` as the model is; or else an `error`."""
+
+    file: Optional[str] = Field(None, description="the name that the file was sent with")
+    label: Optional[str] = None
+    labels: Optional[List[str]] = None
+    top_k: Optional[List[LabelProbability]] = None
+    error: Optional[ErrorDetail] = None
+
+
+class Predictions(BaseModel):
+    predictions: List[Prediction] = Field(description="in the order of the images")
+    seconds: float = Field(description="from the arrival of the images to their answer")
+
+
+class FlashResult(BaseModel):
+    outputs: Union[str, List[str]] = Field(description="the label, or the labels")
+
+
+class FlashAnswer(BaseModel):
+    session: Optional[str] = None
+    result: FlashResult
+
+
+class LimitsOfServer(BaseModel):
+    max_body_bytes: int
+    max_files: int
+
+
+class Labels(BaseModel):
+    name: str
+    multi_label: bool
+    labels: List[str]
+    limits: LimitsOfServer
+
+
+class Alive(BaseModel):
+    alive: bool = True
+
+
+class Status(BaseModel):
+    status: str
+
+
+_IMAGE = {"type": "string", "format": "binary"}
+
+REQUEST_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"files": {"type": "array", "items": _IMAGE}, "file": _IMAGE},
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "images": {
+                        "type": "array",
+                        "items": {"type": "string", "contentEncoding": "base64"},
+                    },
+                    "session": {"type": "string"},
+                    "payload": {
+                        "type": "object",
+                        "description": "the form of Flash's client",
+                        "example": {"inputs": {"data": "<base64>"}},
+                    },
+                },
+            }
+        },
+    },
+}
+
+TOP_K_PARAMETER = {
+    "name": "top_k",
+    "in": "query",
+    "description": "how many of the most probable labels are listed",
+    "schema": {"type": "integer", "minimum": 1, "default": TOP_K},
+}
+
+ERRORS: Dict[Union[int, str], Dict[str, object]] = {
+    400: {"model": Error, "description": "The request cannot be understood."},
+    408: {"model": Error, "description": "The body arrived too slowly."},
+    413: {"model": Error, "description": "Too many bytes, pixels or files."},
+    415: {"model": Error, "description": "Not an image, or another content type."},
+    422: {"model": Error, "description": "A damaged, truncated or empty image."},
+    429: {"model": Error, "description": "Too busy; try again after Retry-After seconds."},
+    503: {"model": Error, "description": "Not answered in time, or shutting down."},
+}

@@ -1,0 +1,307 @@
+"""
+Servers side by side: `allencv serve`, a plain FastAPI handler (pillow and onnxruntime in a `def`,
+uvicorn with httptools and uvloop), and LitServe, with the same ONNX file: torchvision's ResNet-18,
+224 px, with random weights, as `allencv export` writes it.
+
+    pip install -e '.[benchmark]'
+    python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]
+
+Clients upload JPEG files of 500x375 pixels over connections that stay open, each the next one when
+it has the answer to the last. All servers have as many workers (threads of one process here,
+processes there), and take turns; the program that asks runs on the same machine. Prints medians and
+the ratios within a round, writes serving.json beside this file, and puts its table into
+docs/serving.md. It takes about rounds x 4 x (clients x (seconds + 1) + 4) seconds.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import numpy as np
+import psutil
+from data_loading import make_images
+from tables import write_docs
+
+HERE = Path(__file__).parent
+SERVERS = ("allencv", "plain FastAPI", "LitServe", "LitServe, batches of 8")
+WARM_UP_SECONDS = 1.0
+CONFIG = {
+    "dataset_reader": {
+        "type": "image_folder",
+        "transforms": [{"type": "eval", "size": 224}],
+    },
+    "data_loader": {"type": "image", "batch_size": 10},
+    "model": {
+        "type": "basic_image_classifier",
+        "im2im_encoder": {
+            "type": "resnet",
+            "resnet_model": "resnet18",
+            "weights": None,
+            "pool": False,
+        },
+        "im2vec_encoder": {"type": "pooling", "input_channels": 512},
+    },
+    "trainer": {
+        "type": "image",
+        "num_epochs": 1,
+        "cuda_device": -1,
+        "optimizer": {"type": "sgd", "lr": 1e-3},
+    },
+}
+
+
+def make_model(folder: Path) -> None:
+    """`images/`, `run/model.tar.gz` and its `bundle/`: a step from ResNet-18's random weights."""
+    make_images(folder / "images", 20)
+    config = {**CONFIG, "train_data_path": str(folder / "images" / "train")}
+    (folder / "config.json").write_text(json.dumps(config))
+    for command in (
+        ["train", folder / "config.json", "-s", folder / "run"],
+        ["export", folder / "run" / "model.tar.gz", folder / "bundle", "--no-parity"],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "allencv", *map(str, command)],
+            cwd=HERE.parent,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def command_of(server: str, bundle: Path, port: int, workers: int) -> List[str]:
+    common = ["--port", str(port), "--workers", str(workers)]
+    if server == "allencv":
+        return [sys.executable, "-m", "allencv", "serve", str(bundle), *common]
+    if server == "plain FastAPI":
+        return [sys.executable, str(HERE / "rival_servers.py"), "plain", *common]
+    batch = ["--max-batch", "8"] if "batches" in server else []
+    return [sys.executable, str(HERE / "rival_servers.py"), "litserve", *common, *batch]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(
+    command: List[str], port: int, body: bytes, folder: Path, **environment: str
+) -> Iterator[psutil.Process]:
+    """Starts a server in a folder and waits for its first answer; ends all its processes."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.perf_counter() + 120
+        while not _answers(port, body):
+            if process.poll() is not None or time.perf_counter() > deadline:
+                raise RuntimeError(f"no answer of {' '.join(command)}")
+            time.sleep(0.01)
+        yield psutil.Process(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(port: int, body: bytes) -> bool:
+    try:
+        asyncio.run(ask_once(port, body))
+        return True
+    except (OSError, EOFError, ValueError):
+        return False
+
+
+def request_of(file: bytes) -> bytes:
+    part = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+    body = part + b"Content-Type: image/jpeg\r\n\r\n" + file + b"\r\n--xyz--\r\n"
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: multipart/form-data; boundary=xyz\r\nContent-Length: %d\r\n\r\n"
+    )
+    return head % len(body) + body
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    """Sends a request and reads its answer. Raises `ValueError` if that is no label."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
+    content = await reader.readexactly(int(fields[b"content-length"]))
+    if b" 200 " not in head[:16] or b'"label"' not in content:
+        raise ValueError(f"{head[:40]!r} {content[:200]!r}")
+
+
+async def ask_once(port: int, request: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        await ask(reader, writer, request)
+    finally:
+        writer.close()
+
+
+def cpu_seconds(server: psutil.Process) -> float:
+    """The processor time of a server and all its processes."""
+    total = 0.0
+    for process in [server, *server.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+async def load(
+    server: psutil.Process, port: int, requests: List[bytes], clients: int, seconds: float
+) -> Dict[str, float]:
+    """So many clients for so long, after a warm-up."""
+    latencies: List[float] = []
+    begin = time.perf_counter() + WARM_UP_SECONDS
+    end = begin + seconds
+
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        turn = number
+        while (sent := time.perf_counter()) < end:
+            await ask(reader, writer, requests[turn % len(requests)])
+            if begin <= (now := time.perf_counter()) < end:
+                latencies.append(now - sent)
+            turn += 1
+        writer.close()
+
+    async def processor_time() -> float:
+        await asyncio.sleep(begin - time.perf_counter())
+        before = cpu_seconds(server)
+        await asyncio.sleep(end - time.perf_counter())
+        return cpu_seconds(server) - before
+
+    used, *_ = await asyncio.gather(processor_time(), *map(client, range(clients)))
+    p50, p95, p99 = np.percentile(latencies, [50, 95, 99]) * 1000
+    return {
+        "requests_per_second": len(latencies) / seconds,
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "cpu_ms_per_request": 1000 * used / len(latencies),
+    }
+
+
+Round = Dict[str, Dict[int, Dict[str, float]]]  # by server and number of clients
+
+
+def measure(arguments: argparse.Namespace) -> List[Round]:
+    rounds: List[Round] = []
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder))
+        bundle = Path(folder) / "bundle"
+        images = sorted((Path(folder) / "images").rglob("*.jpg"))
+        requests = [request_of(image.read_bytes()) for image in images]
+        for number in range(arguments.rounds):
+            rounds.append({})
+            # Who comes first changes from round to round.
+            turns = [SERVERS[(number + i) % len(SERVERS)] for i in range(len(SERVERS))]
+            for name in turns:
+                port = free_port()
+                command = command_of(name, bundle, port, arguments.workers)
+                with running(
+                    command, port, requests[0], HERE.parent, BENCHMARK_BUNDLE=str(bundle)
+                ) as server:
+                    rounds[-1][name] = {
+                        clients: asyncio.run(
+                            load(server, port, requests, clients, arguments.seconds)
+                        )
+                        for clients in arguments.clients
+                    }
+                print(f"round {number + 1}: {name}", file=sys.stderr)
+    return rounds
+
+
+def summary(rounds: List[Round], clients: List[int]) -> Dict[str, Any]:
+    """Medians, and the medians of the ratios of allencv to each server within a round."""
+    result: Dict[str, Any] = {}
+    for number in clients:
+        result[str(number)] = {}
+        for name in SERVERS:
+            runs = [each[name][number] for each in rounds]
+            ours = [each["allencv"][number] for each in rounds]
+            row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            for key, label in (
+                ("requests_per_second", "allencv_speed_to_it"),
+                ("p99_ms", "allencv_p99_to_it"),
+                ("cpu_ms_per_request", "allencv_cpu_to_it"),
+            ):
+                row[label] = statistics.median(a[key] / b[key] for a, b in zip(ours, runs))
+            result[str(number)][name] = row
+    return result
+
+
+def table(report: Dict[str, Any]) -> str:
+    settings = report["settings"]
+    lines = [
+        f"{settings['workers']} workers on {settings['cores']} cores, medians of "
+        f"{settings['rounds']} rounds of {settings['seconds']:g} s; the last three columns are "
+        "allencv's figure divided by that of the line.",
+        "",
+        "| clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms a request "
+        "| speed | p99 | CPU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for clients, servers in report["clients"].items():
+        for name, row in servers.items():
+            lines.append(
+                f"| {clients} | {name} | {row['requests_per_second']:.0f} | {row['p50_ms']:.0f} "
+                f"| {row['p95_ms']:.0f} | {row['p99_ms']:.0f} | {row['cpu_ms_per_request']:.1f} "
+                f"| {row['allencv_speed_to_it']:.2f} | {row['allencv_p99_to_it']:.2f} "
+                f"| {row['allencv_cpu_to_it']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    arguments = parser.parse_args()
+    rounds = measure(arguments)
+    report = {
+        "settings": {
+            "rounds": arguments.rounds,
+            "seconds": arguments.seconds,
+            "workers": arguments.workers,
+            "cores": len(os.sched_getaffinity(0)),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("fastapi", "litserve", "onnxruntime", "uvicorn")},
+        },
+        "clients": summary(rounds, arguments.clients),
+    }
+    print(table(report))
+    if arguments.output is None:
+        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_docs("serving.md", "benchmarks/serving.py", table(report))
+    else:
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""
+What it takes to serve ResNet-18 (224 px, float32): with the slim packages from a bundle, and with
+torch from the archive that the bundle was made of.
+
+    python -m venv /tmp/slim
+    /tmp/slim/bin/pip install --no-deps -r requirements-serve.txt .
+    python benchmarks/slim.py --slim /tmp/slim/bin/python [--rounds 5]
+
+The Python that runs it has torch and the package. Measures the megabytes of the installed packages,
+the seconds from the start of the process to its first answer, and its memory after a hundred
+answers. Prints medians, writes slim.json beside this file, and puts its table into docs/serving.md.
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import psutil
+from serving import ask_once, free_port, make_model, request_of, running
+from tables import write_docs
+
+SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
+ANSWERS = 100
+
+
+def megabytes(python: str) -> float:
+    """What the packages of an environment take, without pip and compiled Python files."""
+    command = [python, "-c", SITE_PACKAGES]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    folder = Path(printed.strip())
+    total = 0
+    for file in folder.rglob("*"):
+        parts = file.relative_to(folder).parts
+        if not (parts[0].startswith(("pip", "setuptools")) or "__pycache__" in parts):
+            total += file.lstat().st_size if file.is_file() else 0
+    return total / 1e6
+
+
+def memory(server: psutil.Process) -> float:
+    return sum(p.memory_info().rss for p in [server, *server.children(recursive=True)]) / 1e6
+
+
+def measure(python: str, model: Path, requests: List[bytes], folder: Path) -> Dict[str, float]:
+    port = free_port()
+    command = [python, "-m", "allencv", "serve", str(model), "--port", str(port)]
+    started = time.perf_counter()
+    with running(command, port, requests[0], folder) as server:
+        seconds = time.perf_counter() - started
+        for number in range(ANSWERS):
+            asyncio.run(ask_once(port, requests[number % len(requests)]))
+        return {"first_answer_seconds": seconds, "memory_megabytes": memory(server)}
+
+
+def table(report: Dict[str, Any]) -> str:
+    lines = ["| | slim, a bundle | torch, the archive |", "|---|---|---|"]
+    for key, label, digits in (
+        ("installed_megabytes", "installed, MB", 0),
+        ("first_answer_seconds", "first answer after, s", 1),
+        ("memory_megabytes", "memory, MB", 0),
+    ):
+        values = [f"{report[name][key]:.{digits}f}" for name in ("slim", "torch")]
+        lines.append(f"| {label} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--slim", type=Path, required=True, help="the Python of the slim environment"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    arguments = parser.parse_args()
+    report: Dict[str, Any] = {
+        "settings": {"rounds": arguments.rounds, "python": platform.python_version()}
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_model(folder)
+        images = sorted((folder / "images").rglob("*.jpg"))
+        requests = [request_of(image.read_bytes()) for image in images]
+        models = {
+            "slim": (str(arguments.slim.absolute()), folder / "bundle"),
+            "torch": (sys.executable, folder / "run" / "model.tar.gz"),
+        }
+        runs: Dict[str, List[Dict[str, float]]] = {name: [] for name in models}
+        for _ in range(arguments.rounds):
+            for name, (python, model) in models.items():
+                # Not in the clone, whose package would be imported in place of the installed one
+                runs[name].append(measure(python, model, requests, folder))
+        for name, (python, _) in models.items():
+            report[name] = {"installed_megabytes": megabytes(python)} | {
+                key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]
+            }
+    print(table(report))
+    if arguments.output is None:
+        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_docs("serving.md", "benchmarks/slim.py", table(report))
+    else:
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""What is asked and answered over HTTP, apart from hostile requests."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from allencv.runtime.classifier import TOP_K
+from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.serving.app import create_app
+from allencv.serving.limits import Limits
+from tests.conftest import ROOT
+from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
+from tests.serving.conftest import file_of, photo
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(OnnxClassifier(bundle), Limits(max_files=3))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Of a model that gives any number of labels; an even grey has none of them."""
+    folder = tmp_path_factory.mktemp("several") / "colours"
+    # The logit is at least 0: the probability is above 0.9 for a mean above 0.27 x 255.
+    classifier = OnnxClassifier(write_bundle(folder, thresholds=[0.9, 0.9, 0.9]))
+    with TestClient(create_app(classifier)) as client:
+        yield client
+
+
+def as_base64(label: str) -> str:
+    return base64.b64encode(file_of(photo(label))).decode()
+
+
+def test_one_file(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(file_of(photo("red"), "PNG"))
+    response = client.post("/predict", files={"file": (tmp_path / "red.png").open("rb")})
+    assert response.status_code == 200
+    assert response.json().keys() == {"predictions", "seconds"}
+    (prediction,) = response.json()["predictions"]
+    assert prediction.keys() == {"file", "label", "top_k"}
+    assert prediction["file"] == "red.png"
+    assert prediction["label"] == "red"
+    expected = dict(zip(LABELS, softmax_of(tmp_path / "red.png")))
+    given = {each["label"]: each["probability"] for each in prediction["top_k"]}
+    assert given == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predictions/"])
+@pytest.mark.parametrize("field", ["files", "file"])
+def test_several_files_are_answered_in_their_order(
+    client: TestClient, path: str, field: str
+) -> None:
+    labels = ["blue", "red", "green"]
+    files = [(field, (f"{label}.jpg", file_of(photo(label)))) for label in labels]
+    predictions = client.post(path, files=files).json()["predictions"]
+    assert [each["label"] for each in predictions] == labels
+    assert [each["file"] for each in predictions] == [f"{label}.jpg" for label in labels]
+
+
+def test_a_bad_file_among_several_is_answered_with_its_error(client: TestClient) -> None:
+    contents = [file_of(photo("blue")), b"no image", file_of(photo("green"))]
+    response = client.post("/predict", files=[("files", content) for content in contents])
+    assert response.status_code == 200
+    first, second, third = response.json()["predictions"]
+    assert (first["label"], third["label"]) == ("blue", "green")
+    assert second.keys() == {"file", "error"}
+    assert second["error"]["code"] == "unsupported_format"
+
+
+def test_base64(client: TestClient) -> None:
+    images = [as_base64("green"), f"data:image/jpeg;base64,{as_base64('red')}"]
+    predictions = client.post("/predict", json={"images": images}).json()["predictions"]
+    assert [each["label"] for each in predictions] == ["green", "red"]
+
+
+def test_the_request_of_the_flash_client(client: TestClient) -> None:
+    """Its JSON as that client writes it, and its answer to the letter."""
+    body = {"session": "UUID", "payload": {"inputs": {"data": as_base64("blue")}}}
+    response = client.post("/predict", json=body)
+    assert response.json() == {"session": "UUID", "result": {"outputs": "blue"}}
+
+
+@pytest.mark.parametrize("path", ["/flashserve/alive", "/gridserve/alive"])
+def test_alive(client: TestClient, path: str) -> None:
+    assert client.get(path).json() == {"alive": True}
+
+
+def test_a_model_that_gives_any_number_of_labels(several: TestClient) -> None:
+    body = {"session": "UUID", "payload": {"inputs": {"data": as_base64("blue")}}}
+    assert several.post("/predict", json=body).json()["result"] == {"outputs": ["blue"]}
+    black = file_of(photo("red").point(lambda value: 0))
+    (prediction,) = several.post("/predict", files={"file": black}).json()["predictions"]
+    assert prediction["labels"] == []
+    assert len(prediction["top_k"]) == 3
+    assert several.get("/labels").json()["multi_label"] is True
+
+
+def test_top_k(client: TestClient) -> None:
+    def listed(query: str) -> Any:
+        response = client.post(f"/predict{query}", files={"file": file_of(photo("red"))})
+        body = response.json()
+        return body["error"] if "error" in body else len(body["predictions"][0]["top_k"])
+
+    assert TOP_K > 3
+    assert listed("") == 3
+    assert listed("?top_k=2") == 2
+    for wrong in ("0", "-1", "x", "1.5", "%C2%B2", "9" * 5000):
+        message = "top_k is not a positive number"
+        assert listed(f"?top_k={wrong}") == {"code": "bad_request", "message": message}
+
+
+def test_labels(client: TestClient) -> None:
+    content = client.get("/labels").json()
+    assert content["name"] == "colours"
+    assert content["labels"] == LABELS
+    assert content["multi_label"] is False
+    assert content["limits"] == {"max_body_bytes": Limits().max_body_bytes, "max_files": 3}
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_metrics(bundle: Path) -> None:
+    with TestClient(create_app(OnnxClassifier(bundle))) as client:
+        for _ in range(3):
+            client.post("/predict", files={"file": file_of(photo("red"))})
+        client.post("/predict", files={"file": b"no image"})
+        client.get("/no/such/page")
+        figures = client.get("/metrics").text
+    assert 'allencv_requests_total{path="/predict",status="200"} 3.0' in figures
+    assert 'allencv_requests_total{path="/predict",status="415"} 1.0' in figures
+    assert 'allencv_requests_total{path="other",status="404"} 1.0' in figures
+    assert "allencv_request_seconds_count 4.0" in figures
+    assert "allencv_batch_images_sum 3.0" in figures
+    assert "allencv_waiting_images 0.0" in figures
+    assert re.search(r"^process_resident_memory_bytes \d", figures, re.M)
+
+
+def test_open_api_names_the_routes_and_their_errors(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/predict", "/labels", "/healthz", "/readyz", "/metrics"}
+    predict = paths["/predict"]["post"]
+    assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+    assert {"413", "415", "422", "429"} <= set(predict["responses"])
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page.css", "/page.js", "/docs.js"])
+def test_pages_load_nothing_from_elsewhere(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert "http:" not in response.text
+    assert "https:" not in response.text
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+BAD_REQUESTS = {
+    "no such page": ("GET", "/nothing", {}, 404, "not_found"),
+    "method": ("GET", "/predict", {}, 405, "method_not_allowed"),
+    "no content type": ("POST", "/predict", {"content": b"x"}, 415, "unsupported_media_type"),
+    "form": ("POST", "/predict", {"data": {"a": "b"}}, 415, "unsupported_media_type"),
+    "no file": ("POST", "/predict", {"files": {"file": (None, "text")}}, 400, "bad_request"),
+    "another field": ("POST", "/predict", {"files": {"photo": b"x"}}, 400, "bad_request"),
+    "too many": ("POST", "/predict", {"files": [("files", b"x")] * 4}, 413, "too_many_files"),
+    "many fields": (
+        *("POST", "/predict", {"files": [("a", (None, "x"))] * 99}),
+        *(400, "bad_request"),
+    ),
+    "list": ("POST", "/predict", {"json": [1]}, 400, "bad_request"),
+    "other keys": ("POST", "/predict", {"json": {"image": "x"}}, 400, "bad_request"),
+    "no images": ("POST", "/predict", {"json": {"images": []}}, 400, "bad_request"),
+    "not base64": ("POST", "/predict", {"json": {"images": ["?"]}}, 400, "bad_request"),
+    "no text": ("POST", "/predict", {"json": {"images": [1]}}, 400, "bad_request"),
+    "too many texts": ("POST", "/predict", {"json": {"images": [""] * 4}}, 413, "too_many_files"),
+    "payload": ("POST", "/predict", {"json": {"payload": {"inputs": 1}}}, 400, "bad_request"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_every_error_has_the_same_form(client: TestClient, case: str) -> None:
+    method, path, arguments, status, code = BAD_REQUESTS[case]
+    response = client.request(method, path, **arguments)
+    assert response.status_code == status
+    assert response.json().keys() == {"error"}
+    assert response.json()["error"].keys() == {"code", "message"}
+    assert response.json()["error"]["code"] == code
+
+
+MULTIPART = "multipart/form-data; boundary=xyz"
+DAMAGED = {
+    "no JSON": ("application/json", b"{"),
+    "deep JSON": ("application/json", b"[" * 100_000),
+    "not UTF-8": ("application/json", b'{"images": "\xff"}'),
+    "no boundary": ("multipart/form-data", b"--xyz\r\n"),
+    "no parts": (MULTIPART, b"nothing"),
+    "empty": (MULTIPART, b""),
+    "no name": (MULTIPART, b"--xyz\r\nA: b\r\n\r\nc\r\n--xyz--\r\n"),
+    "cut short": (
+        MULTIPART,
+        b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc\r\n',
+    ),
+    "second file cut short": (
+        MULTIPART,
+        b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc\r\n--xyz'
+        b'\r\nContent-Disposition: form-data; name="file"; filename="b"\r\n\r\nab',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_bodies(client: TestClient, case: str) -> None:
+    content_type, body = DAMAGED[case]
+    response = client.post("/predict", content=body, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "bad_request"
+
+
+def test_what_fails_within_is_not_told_outside(bundle: Path) -> None:
+    classifier = OnnxClassifier(bundle)
+
+    def fail(images: np.ndarray) -> np.ndarray:
+        raise RuntimeError("secret of /home/me")
+
+    classifier.probabilities = fail  # type: ignore[method-assign]
+    with TestClient(create_app(classifier), raise_server_exceptions=False) as client:
+        response = client.post("/predict", files={"file": file_of(photo("red"))})
+        assert client.get("/healthz").status_code == 200
+    assert response.status_code == 500
+    assert json.loads(response.text) == {
+        "error": {"code": "internal_error", "message": "the server failed"}
+    }
+
+
+def test_serving_needs_neither_torch_nor_allennlp() -> None:
+    code = "import sys, allencv.serving.app, allencv.serving.command; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert "fastapi" in loaded
+    assert not loaded & {"torch", "torchvision", "allennlp", "scipy", "sklearn"}

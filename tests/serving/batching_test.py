@@ -1,0 +1,196 @@
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any, Callable, Iterator, List
+
+import numpy as np
+import pytest
+
+from allencv.runtime.images import read_image
+from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.serving.batching import Batcher
+from allencv.serving.decoding import read_upload
+from allencv.serving.errors import RequestError
+from allencv.serving.limits import Limits
+from tests.runtime.tiny_bundle import LABELS
+from tests.serving.conftest import COLORS, file_of, photo
+
+FILES = {label: file_of(photo(label)) for label in COLORS}
+
+
+class Gated(OnnxClassifier):
+    """Classifies when the test lets it, and remembers the batches that it was given."""
+
+    def __init__(self, bundle: Path) -> None:
+        super().__init__(bundle)
+        self.batches: List[int] = []
+        self.started = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        self.batches.append(len(images))
+        self.started.release()
+        assert self.open.wait(20)
+        return super().probabilities(images)
+
+
+@pytest.fixture
+def gated(bundle: Path) -> Gated:
+    return Gated(bundle)
+
+
+Make = Callable[..., Batcher]
+
+
+@pytest.fixture
+def make(gated: Gated) -> Iterator[Make]:
+    made: List[Batcher] = []
+
+    def make(**limits: Any) -> Batcher:
+        all_limits = Limits(**limits)
+        made.append(Batcher(gated, lambda file: read_upload(file, gated, all_limits), all_limits))
+        return made[-1]
+
+    yield make
+    gated.open.set()
+    for batcher in made:
+        batcher.close()
+
+
+async def started(gated: Gated) -> None:
+    await asyncio.to_thread(gated.started.acquire)
+
+
+def label_of(probabilities: np.ndarray) -> str:
+    return LABELS[int(probabilities.argmax())]
+
+
+def test_what_waits_is_classified_at_once(make: Make, gated: Gated) -> None:
+    async def ask() -> List[str]:
+        batcher = make(workers=1, max_batch=4)
+        first = batcher.submit([FILES["red"]])
+        await started(gated)
+        # These six come while the only worker is busy.
+        labels = ["green", "blue", "red", "red", "blue", "green"]
+        others = [batcher.submit([FILES[label]])[0] for label in labels]
+        assert batcher.waiting == 6
+        gated.open.set()
+        return [label_of(each) for each in await asyncio.gather(*first, *others)]
+
+    assert asyncio.run(ask()) == ["red", "green", "blue", "red", "red", "blue", "green"]
+    assert gated.batches == [1, 4, 2]
+
+
+def test_workers_share_what_waits(make: Make, gated: Gated) -> None:
+    async def ask() -> None:
+        batcher = make(workers=2, max_batch=8)
+        for _ in range(2):
+            batcher.submit([FILES["red"]])
+            await started(gated)
+        answers = batcher.submit([FILES["blue"]] * 6)
+        gated.open.set()
+        await asyncio.gather(*answers)
+
+    asyncio.run(ask())
+    assert gated.batches[:2] == [1, 1]
+    assert max(gated.batches[2:]) == 3  # half of the six, and not all of them
+    assert sum(gated.batches[2:]) == 6
+
+
+def test_a_bad_image_spoils_no_batch(make: Make, gated: Gated) -> None:
+    async def ask() -> List[Any]:
+        gated.open.set()
+        answers = make(workers=1).submit([FILES["red"], b"no image", FILES["blue"]])
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    first, second, third = asyncio.run(ask())
+    assert (label_of(first), label_of(third)) == ("red", "blue")
+    assert isinstance(second, RequestError)
+    assert second.status == 415
+
+
+def test_images_of_different_sizes(make: Make, gated: Gated) -> None:
+    """An archive whose transforms do not resize gives such; a batch has images of one size."""
+
+    async def ask() -> List[str]:
+        batcher = make(workers=1)
+        first = batcher.submit([FILES["red"]])
+        await started(gated)
+        gated.preprocess = read_image  # type: ignore[method-assign, assignment]
+        gated._run = lambda images: images.mean(axis=(1, 2)) / 255  # of any size
+        sizes = [("blue", (30, 20)), ("green", (20, 30)), ("red", (30, 20))]
+        others = batcher.submit([file_of(photo(label, size)) for label, size in sizes])
+        gated.open.set()
+        return [label_of(each) for each in await asyncio.gather(*first, *others)]
+
+    assert asyncio.run(ask()) == ["red", "blue", "green", "red"]
+    assert sorted(gated.batches) == [1, 1, 2]
+
+
+def test_a_failure_of_the_model_is_told_and_survived(make: Make, gated: Gated) -> None:
+    async def ask() -> None:
+        gated.open.set()
+        batcher = make(workers=1)
+        run = gated._run
+        gated._run = lambda images: run(images)[:0]  # too few answers
+        with pytest.raises(ValueError, match="argument"):
+            await batcher.submit([FILES["red"]])[0]
+        gated._run = run
+        assert label_of(await batcher.submit([FILES["red"]])[0]) == "red"
+
+    asyncio.run(ask())
+
+
+def test_there_is_an_end_to_what_may_wait(make: Make, gated: Gated) -> None:
+    async def ask() -> None:
+        batcher = make(workers=1, max_waiting=3)
+        busy = batcher.submit([FILES["red"]])
+        await started(gated)
+        waiting = batcher.submit([FILES["red"]] * 2)
+        with pytest.raises(RequestError) as error:
+            batcher.submit([FILES["blue"]] * 2)  # all or nothing
+        assert (error.value.status, batcher.waiting) == (429, 2)
+        response = error.value.as_response()
+        assert int(response.headers["Retry-After"]) >= 1
+        waiting += batcher.submit([FILES["green"]])
+        assert batcher.is_full
+        gated.open.set()
+        labels = [label_of(each) for each in await asyncio.gather(*busy, *waiting)]
+        assert labels == ["red", "red", "red", "green"]
+
+    asyncio.run(ask())
+
+
+def test_nobody_classifies_for_those_who_have_gone(make: Make, gated: Gated) -> None:
+    async def ask() -> None:
+        batcher = make(workers=1)
+        first = batcher.submit([FILES["red"]])
+        await started(gated)
+        gone = batcher.submit([FILES["blue"]] * 2)
+        stays = batcher.submit([FILES["green"]])
+        for answer in gone:
+            answer.cancel()
+        gated.open.set()
+        assert label_of((await asyncio.gather(*first, *stays))[1]) == "green"
+
+    asyncio.run(ask())
+    assert gated.batches == [1, 1]
+
+
+def test_closing_finishes_what_waits(make: Make, gated: Gated) -> None:
+    async def ask() -> None:
+        batcher = make(workers=1)
+        answers = batcher.submit([FILES["red"]])
+        await started(gated)
+        answers += batcher.submit([FILES["blue"]] * 3)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        with pytest.raises(RequestError):
+            batcher.submit([FILES["red"]])
+        gated.open.set()
+        await closing
+        labels = [label_of(each) for each in await asyncio.gather(*answers)]
+        assert labels == ["red", "blue", "blue", "blue"]
+
+    asyncio.run(ask())

@@ -1,0 +1,89 @@
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, ContextManager, Iterator, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+from tests.runtime.tiny_bundle import write_bundle
+
+COLORS = {"red": (230, 20, 30), "green": (20, 220, 40), "blue": (10, 30, 240)}
+
+
+def file_of(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
+    data = io.BytesIO()
+    image.save(data, format, **options)
+    return data.getvalue()
+
+
+def photo(label: str, size: "tuple[int, int]" = (60, 40), seed: int = 0) -> Image.Image:
+    """An image of the colour that the tiny bundle calls `label`, with some noise."""
+    noise = np.random.default_rng(seed).integers(-10, 11, (size[1], size[0], 3))
+    return Image.fromarray((np.array(COLORS[label]) + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("serving") / "colours")
+
+
+class Running(NamedTuple):
+    url: str
+    process: "subprocess.Popen[str]"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def memory(self) -> int:
+        """The bytes that the process has in memory."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> int:
+        """Tells it to end, and waits for that; gives its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def serving(bundle: Path, *options: object) -> Iterator[Running]:
+    """Runs `allencv serve` as a process of its own on a free port."""
+    command = [sys.executable, "-m", "allencv", "serve", str(bundle), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, *map(str, options)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        assert line.startswith(f"Serving {bundle.name} on http://"), process.communicate()
+        yield Running(line.split()[-1], process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+Serve = Callable[..., ContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def serve(bundle: Path) -> Serve:
+    """Serves the tiny bundle, with options."""
+    return lambda *options: serving(bundle, *options)
+
+
+@pytest.fixture(scope="session")
+def server(serve: Serve) -> Iterator[Running]:
+    """One with small limits, for all tests that do not stop it."""
+    with serve("--max-megabytes", 1, "--timeout", 2, "--max-files", 4) as running:
+        yield running

@@ -1,0 +1,304 @@
+"""The page in a real browser. Skipped where there is no Chromium or no playwright."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from tests.runtime.tiny_bundle import write_bundle
+from tests.serving.conftest import COLORS, Running, Serve, file_of, photo, serving
+
+api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no chromium")
+
+EXPECTED = re.compile("status of 4|ERR_FAILED")
+"""What the browser logs of requests that are refused, or that a test lets fail."""
+
+DROP = """(content) => {
+  const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "NAME.jpg", {type: "image/jpeg"}));
+  const event = {bubbles: true, cancelable: true};
+  document.body.dispatchEvent(EVENT);
+}"""
+EVENTS = {
+    "drop": 'new DragEvent("drop", {...event, dataTransfer: data})',
+    "paste": 'new ClipboardEvent("paste", {...event, clipboardData: data})',
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Running) -> Iterator[Any]:
+    """The page, open. Nothing may go wrong in it, and nothing may be asked of another host."""
+    context = browser.new_context(viewport={"width": 1000, "height": 900})
+    page = context.new_page()
+    wrong: List[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            wrong.append(message.text)
+            if message.type == "error" and not EXPECTED.search(message.text)
+            else None
+        ),
+    )
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((server.url, "blob:", "data:"))
+            else wrong.append(request.url)
+        ),
+    )
+    page.goto(server.url)
+    api.expect(page.locator("#model")).to_have_text("colours")
+    yield page
+    assert not wrong
+    context.close()
+
+
+def upload(label: str, name: str = "") -> Dict[str, Any]:
+    return {
+        "name": name or f"{label}.jpg",
+        "mimeType": "image/jpeg",
+        "buffer": file_of(photo(label, (300, 200))),
+    }
+
+
+def test_pick(page: Any) -> None:
+    page.set_input_files("#files", [upload(label) for label in COLORS])
+    api.expect(page.locator("#status")).to_have_text("3 images done.")
+    cards = page.locator(".card")
+    assert cards.locator(".label").all_inner_texts() == list(COLORS)
+    assert cards.locator(".file").all_inner_texts() == [f"{label}.jpg" for label in COLORS]
+    bars = cards.first.locator(".bars li")
+    assert bars.count() == 3
+    assert bars.first.inner_text().split()[0] == "red"
+    assert bars.first.locator(".number").inner_text().endswith("%")
+    widths = [bar.bounding_box()["width"] for bar in cards.first.locator(".fill").all()]
+    assert widths[0] > 10 * widths[1]
+    assert "answered in" in cards.first.locator(".time").inner_text()
+    natural = "(image) => [image.complete, image.naturalWidth]"
+    assert cards.first.locator("img").evaluate(natural) == [True, 300]
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_drop_and_paste(page: Any, kind: str) -> None:
+    code = DROP.replace("EVENT", EVENTS[kind]).replace("NAME", kind)
+    page.evaluate(code, base64.b64encode(file_of(photo("green"))).decode())
+    api.expect(page.locator("#status")).to_contain_text(f"{kind}.jpg: green, ")
+    api.expect(page.locator(".card .label")).to_have_text("green")
+
+
+BROKEN = {
+    "empty.jpg": (b"", "The file is empty."),
+    "page.jpg": (b"<html>", "This is not an image that can be read here."),
+    "cut.jpg": (file_of(photo("red"))[:-200], "The file is damaged or was cut short."),
+    "large.jpg": (bytes(1_100_000), "The file is too large."),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_errors_in_words(page: Any, name: str) -> None:
+    content, words = BROKEN[name]
+    page.set_input_files("#files", {"name": name, "mimeType": "image/jpeg", "buffer": content})
+    card = page.locator(".card")
+    api.expect(card.locator(".error")).to_contain_text(words)
+    api.expect(card.locator(".label")).to_have_text("No answer")
+    api.expect(page.locator("#status")).to_contain_text(f"{name}: {words}")
+    assert card.locator(".again").is_hidden()
+
+
+def test_one_bad_file_among_others(page: Any) -> None:
+    broken = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"text"}
+    page.set_input_files("#files", [upload("red"), broken, upload("blue")])
+    api.expect(page.locator("#status")).to_have_text("3 images done, 1 of them without an answer.")
+    assert page.locator(".label").all_inner_texts() == ["red", "No answer", "blue"]
+
+
+def test_a_server_that_is_gone_and_comes_back(page: Any) -> None:
+    page.route("**/predict", lambda route: route.abort())
+    page.set_input_files("#files", upload("blue"))
+    api.expect(page.locator(".error")).to_have_text("The server cannot be reached.")
+    page.unroute("**/predict")
+    page.locator(".again").click()
+    api.expect(page.locator(".label")).to_have_text("blue")
+    assert page.locator(".error").inner_text() == ""
+
+
+def test_a_busy_server_is_asked_again(page: Any) -> None:
+    answers = iter([429, 429])
+
+    def busy(route: Any) -> None:
+        if (status := next(answers, None)) is None:
+            route.continue_()
+            return
+        error = {"error": {"code": "overloaded", "message": "busy"}}
+        route.fulfill(status=status, json=error, headers={"Retry-After": "0.01"})
+
+    page.route("**/predict", busy)
+    page.set_input_files("#files", upload("green"))
+    api.expect(page.locator(".label")).to_have_text("green")
+    assert next(answers, None) is None
+
+
+def test_what_is_cleared_away_is_asked_no_more(page: Any) -> None:
+    gone: List[str] = []
+    page.on("requestfailed", lambda request: gone.append(request.failure))
+    page.route("**/predict", lambda route: None)  # no answer comes
+    page.set_input_files("#files", [upload(label) for label in COLORS])
+    api.expect(page.locator("#status")).to_have_text("0 of 3 images done …")
+    page.locator("#clear").click()
+    api.expect(page.locator("#status")).to_have_text("")
+    page.unroute("**/predict")
+    page.set_input_files("#files", upload("blue"))
+    api.expect(page.locator(".label")).to_have_text("blue")
+    assert gone == ["net::ERR_ABORTED"] * 3
+
+
+def test_a_model_that_gives_any_number_of_labels(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The bars of all labels that an image has stand out, and a black image has none."""
+    bundle = write_bundle(tmp_path_factory.mktemp("several") / "colours", thresholds=[0.9] * 3)
+    with serving(bundle) as running:
+        page = browser.new_page()
+        page.goto(running.url)
+        violet = photo("red").convert("RGB")
+        violet.putdata([(230, 20, 230)] * (60 * 40))
+        black = photo("red").point(lambda value: 0)
+        for name, image in (("violet.png", violet), ("black.png", black)):
+            file = {"name": name, "mimeType": "image/png", "buffer": file_of(image, "PNG")}
+            page.set_input_files("#files", file)
+            api.expect(page.locator("#status")).to_contain_text(f"{name}: ")
+        last, first = page.locator(".card").all()
+        assert first.locator(".label").inner_text() == "red, blue"
+        assert first.locator(".chosen .name").all_inner_texts() == ["red", "blue"]
+        assert last.locator(".label").inner_text() == "None of the labels"
+        assert last.locator(".chosen").count() == 0
+        page.close()
+
+
+def test_names_are_text(page: Any) -> None:
+    name = "<img src=x onerror=alert(1)>.jpg"
+    page.set_input_files("#files", upload("red", name))
+    api.expect(page.locator(".card .file")).to_have_text(name)
+    assert page.locator(".card .file img").count() == 0
+
+
+def test_by_keyboard(page: Any) -> None:
+    page.on("filechooser", lambda chooser: None)  # from now on, no window of the system opens
+    page.keyboard.press("Tab")
+    focused = "document.activeElement.id || document.activeElement.textContent"
+    assert page.evaluate(focused) == "files"
+    outline = "getComputedStyle(document.getElementById('drop')).outlineStyle"
+    assert page.evaluate(outline) == "solid"  # where one is can be seen
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([upload("red")])
+    api.expect(page.locator(".label")).to_have_text("red")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "clear"
+    page.keyboard.press("Enter")
+    assert page.locator(".card").count() == 0
+    assert page.evaluate(focused) == "files"  # the focus is not lost with the button
+
+
+def test_for_a_screen_reader(page: Any) -> None:
+    page.set_input_files("#files", upload("red"))
+    api.expect(page.get_by_role("status")).to_have_text(re.compile(r"^red.jpg: red, \d+\.\d%\.$"))
+    button = page.get_by_role("button", name="Choose images")
+    assert button.get_attribute("aria-describedby") == "hint"
+    assert page.get_by_role("list", name="Results").get_by_role("heading").inner_text() == "red"
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert page.get_by_role("heading", level=1).inner_text() == "Classify images"
+    hidden = [each.get_attribute("aria-hidden") for each in page.locator(".track").all()]
+    assert hidden == ["true"] * 3  # the numbers beside them say the same
+
+
+CONTRAST = """() => {
+  const channel = (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const luminance = (color) => {
+    const [r, g, b] = color.match(/[0-9.]+/g).map((each) => channel(each / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const color = getComputedStyle(element).backgroundColor;
+    return /, 0\\)/.test(color) ? behind(element.parentElement) : color;
+  };
+  return [...document.querySelectorAll("h1, h2, p, span, label, button, a, summary")]
+    .filter((element) => element.checkVisibility() && element.textContent.trim())
+    .map((element) => {
+      const pair = [luminance(getComputedStyle(element).color), luminance(behind(element))];
+      return [(Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05), element.textContent];
+    });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(page: Any, scheme: str) -> None:
+    """The contrast that WCAG 2 asks of text, 4.5 to 1, in both colour schemes."""
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    broken = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"text"}
+    page.set_input_files("#files", [upload("red"), broken])
+    api.expect(page.locator("#status")).to_contain_text("2 images done")
+    contrasts = page.evaluate(CONTRAST)
+    assert len(contrasts) > 15
+    assert [each for each in contrasts if each[0] < 4.5] == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor").split("(")[1]
+    assert (int(dark.split(",")[0]) < 100) == (scheme == "dark")
+    transition = "getComputedStyle(document.getElementById('drop')).transitionProperty"
+    assert page.evaluate(transition) == "none"
+
+
+def test_on_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    long = upload("blue", "a_name_without_any_place_to_break_it_" * 4 + ".jpg")
+    page.set_input_files("#files", [upload("red"), long])
+    api.expect(page.locator("#status")).to_have_text("2 images done.")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for button in page.locator("button:visible, #drop").all():
+        assert button.bounding_box()["height"] >= 44  # what a finger can hit
+    assert page.locator("#clear").bounding_box()["height"] < 50  # its text is in one line
+
+
+def test_the_api_page(page: Any, server: Running) -> None:
+    page.get_by_role("link", name="API").click()
+    api.expect(page.locator("#routes .route").last).to_be_visible()
+    text = page.locator("main").inner_text()
+    assert f"curl -F file=@photo.jpg {server.url}/predict" in text
+    for route in ("POST /predict", "GET /labels", "GET /healthz", "GET /readyz", "GET /metrics"):
+        assert route in text
+    assert '"label": "red"' in text  # in the example of an answer
+    assert "?top_k=" in text
+    assert "429" in text
+
+
+def test_many_labels_are_shown_in_part(serve: Serve, browser: Any) -> None:
+    with serve() as running:
+        page = browser.new_page()
+        page.goto(running.url)
+        page.get_by_text("What it can tell apart (3)").click()
+        assert page.locator("#labels").inner_text() == "red, green, blue"
+        page.close()
