@@ -1,0 +1,110 @@
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, List, Optional, Union
+
+import numpy as np
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import get_weights_path
+
+from allencv.common.archives import load_archive, opened_archive
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.data.transforms import EvalTransform
+from allencv.models.image_classifier import ImageClassifier
+from allencv.models.multilabel_classifier import MultiLabelImageClassifier
+from allencv.runtime import ImageError, ImageSource
+
+
+class ArchiveClassifier:
+    """
+    A `Classifier` from a model archive: the reader that the model was validated with prepares the
+    images, and the network computes in float32. It answers as `ImageClassifierPredictor` does.
+
+    # Parameters
+
+    path : `Union[str, Path]`, required
+        `model.tar.gz`, a URL of one, or the folder of a run.
+    device : `str`, optional (default = the first GPU, or else the CPU)
+        "cpu", "cuda", "cuda:1", ...
+    trusted : `bool`, optional (default = `False`)
+        Whether the archive's config may name any Python code (see `allencv.common.archives`).
+
+    Its `preprocessing` is `None` if the transforms of the reader are anything but one "eval".
+    `preprocess` applies them all the same; pixels are floats then, if the transforms make them so.
+    `checksum` is that of the config, the vocabulary and the weights.
+
+    # Raises
+
+    `ConfigurationError` for an archive that is not opened or holds no image classifier, and for a
+    device that is not there.
+    """
+
+    preprocessing: Any  # an Optional[Preprocessing]; bundles and servers have one always
+
+    def __init__(
+        self, path: Union[str, Path], device: Optional[str] = None, trusted: bool = False
+    ) -> None:
+        self.device = _device(device)
+        with opened_archive(path, trusted) as folder:
+            self.checksum = _checksum(folder)
+            archive = load_archive(folder, trusted=trusted)
+        model, reader = archive.model, archive.validation_dataset_reader
+        if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
+            raise ConfigurationError(
+                f"archive '{path}' has a {type(model).__name__} and a {type(reader).__name__}; "
+                "expected an image classifier and a reader of images"
+            )
+        self.name = "/".join(Path(path).parts[-2:])
+        self.labels = model.label_names()
+        self.multi_label = model.multi_label
+        self.thresholds: Optional[List[float]] = None
+        if isinstance(model, MultiLabelImageClassifier):
+            self.thresholds = list(model.get_thresholds().values())
+        self._model = model.to(self.device).eval()
+        self._reader = reader
+        transforms = reader.transforms
+        self.preprocessing = None
+        if [type(transform) for transform in transforms] == [EvalTransform]:
+            self.preprocessing = replace(transforms[0].preprocessing, color_mode=reader.color_mode)
+
+    def preprocess(self, source: ImageSource) -> np.ndarray:
+        """The pixels `(height, width, channels)` of one image. Raises `ImageError`."""
+        image: Any = self._reader.text_to_instance(source)["image"]
+        return image.as_tensor({}).permute(1, 2, 0).numpy()
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """
+        For `(batch, height, width, channels)` the probabilities `(batch, labels)`. Raises
+        `ImageError` where images have sizes of their own and the network does not take these.
+        """
+        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        try:
+            return self._model(image=batch)["probs"].float().cpu().numpy()
+        except (ConfigurationError, RuntimeError) as error:
+            if self.preprocessing is not None or isinstance(error, torch.OutOfMemoryError):
+                raise
+            size = f"{images.shape[2]} x {images.shape[1]} pixels"
+            reason = str(error).partition("\n")[0]
+            raise ImageError(f"the network does not take images of {size}: {reason}") from error
+
+
+def _device(name: Optional[str]) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"device is '{name}', which is not there: {reason}") from None
+    return device
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    files = [folder / "config.json", Path(get_weights_path(folder))]
+    for file in [*files, *sorted((folder / "vocabulary").glob("*.txt"))]:
+        if file.is_file():  # what is missing is found by what opens the archive
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""The commands and the code of docs/predict.md, run as they are printed."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+
+import allencv.plugin  # noqa: F401
+from allencv.runtime.prediction_files import columns
+from tests.conftest import ROOT, Run, write_images
+from tests.experiments import experiment
+from tests.runtime.tiny_bundle import write_bundle
+
+PAGE = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+ARCHIVE, EXPORT, SEVERAL, THRESHOLDS, FAILS = blocks("bash")
+ANSWERS, GENRES = blocks("json")
+PRINTED, INSTALL = blocks("text")
+
+
+def read_csv(path: Path) -> List[Dict[str, Any]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder / "runs" / "pets")
+    write_images(folder, {"photos": 7})
+    (folder / "photos" / "000.jpg").rename(folder / "photos" / "a.jpg")
+    (folder / "photos" / "b.jpg").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictions(folder: Path, run: Run) -> List[Dict[str, Any]]:
+    run(*shlex.split(ARCHIVE), cwd=folder)
+    return read_csv(folder / "predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path, predictions: List[Dict[str, Any]], run: Run) -> List[Dict[str, Any]]:
+    (folder / "predictions.csv").unlink()
+    for line in EXPORT.splitlines():
+        run(*shlex.split(line), cwd=folder)
+    return read_csv(folder / "predictions.csv")
+
+
+def test_every_language_is_tested() -> None:
+    assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"bash", "json", "python", "text"}
+
+
+def test_an_archive(predictions: List[Dict[str, Any]]) -> None:
+    names = ["001", "002", "003", "004", "005", "006", "a", "b"]
+    assert [row["path"] for row in predictions] == [f"photos/{name}.jpg" for name in names]
+    assert list(predictions[0]) == list(columns(["Cat", "Dog"], False, 2, False))
+    (error,) = [row["error"] for row in predictions if row["error"]]
+    assert error == json.loads(ANSWERS.splitlines()[1])["error"]
+
+
+def test_a_bundle(predictions: List[Dict[str, Any]], exported: List[Dict[str, Any]]) -> None:
+    for row, other in zip(predictions, exported, strict=True):
+        assert (row["path"], row["label"], row["error"]) == (
+            *(other["path"], other["label"], other["error"]),
+        )
+        if not row["error"]:
+            assert float(row["probability"]) == pytest.approx(float(other["probability"]), abs=1e-4)
+
+
+def test_a_bad_image(exported: Any, folder: Path, run: Run) -> None:
+    result = run(*shlex.split(FAILS), cwd=folder, fails=True)
+    assert result.stdout == PRINTED
+    assert result.stderr == f"allencv: {PRINTED}"
+
+
+def test_what_an_installation_without_torch_has() -> None:
+    """tests/commands/slim_test.py runs the command without the rest."""
+    *_, requirements, package = shlex.split(INSTALL)
+    assert package == "."
+    locked = re.findall(r"^([a-z-]+)==", (ROOT / requirements).read_text(), re.MULTILINE)
+    assert {"numpy", "pillow", "onnxruntime"} <= set(locked)
+    assert not {"torch", "torchvision", "allennlp"} & set(locked)
+
+
+def test_several_sources(exported: Any, folder: Path, run: Run) -> None:
+    for name in ("garden", "scans", "holidays"):
+        write_images(folder, {name: 2})
+    (folder / "attic" / "box").mkdir(parents=True)
+    for number in range(2):
+        shutil.move(folder / f"scans/00{number}.jpg", folder / f"attic/box/scan_{number}.png")
+    (folder / "holidays.csv").write_text("day,file\n1,holidays/001.jpg\n2,holidays/000.jpg\n")
+    run(*shlex.split(SEVERAL), cwd=folder)
+    records = [json.loads(line) for line in (folder / "all.jsonl").read_text().splitlines()]
+    assert [record["path"] for record in records] == [
+        *("holidays/001.jpg", "holidays/000.jpg", "garden/000.jpg", "garden/001.jpg"),
+        *("attic/box/scan_0.png", "attic/box/scan_1.png"),
+    ]
+    shown = [json.loads(line).keys() for line in ANSWERS.splitlines()]
+    assert records[0].keys() == shown[0]
+    assert shown[1] == {"path", "error"}
+
+
+def test_any_number_of_labels(folder: Path, run: Run) -> None:
+    write_bundle(folder / "posters_bundle", ["Comedy", "Drama", "Action"], [0.99, 0.99, 0.99])
+    write_images(folder / "posters", {"images": 2})
+    (folder / "thresholds.json").write_text(GENRES)
+    run(*shlex.split(THRESHOLDS), cwd=folder)
+    rows = read_csv(folder / "genres.csv")
+    assert list(rows[0]) == list(columns(["Comedy", "Drama", "Action"], True, 3, False))
+    for row in rows:
+        assert set(row["labels"].split("|")) == {"Comedy", "Drama"}
+
+
+def test_the_columns(folder: Path) -> None:
+    table = re.findall(r"^\| (`.*?) \| ", PAGE.partition("## What comes out")[2], re.MULTILINE)
+    named = re.findall(r"`(\w+)`", " ".join(table))
+    assert named == list(columns(["cat", "dog"], False, 2, True))
+
+
+def test_the_python_way(exported: Any, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (code,) = blocks("python")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        exec(compile(code, "predict.md", "exec"), {})
+    finally:
+        os.chdir(before)
+    first, second, error = capsys.readouterr().out.splitlines()
+    assert first.split()[0] == second.split()[0]
+    assert first.split()[0] in ("Cat", "Dog")
+    assert error == json.loads(ANSWERS.splitlines()[1])["error"]
