@@ -17,7 +17,10 @@ PACKAGE = ROOT / "allencv"
 
 BELOW_MODELS = {"modules", "training", "data", "common", "runtime"}
 BELOW_PREDICTORS = {"models", "serving", *BELOW_MODELS}
-BELOW_COMMANDS = {"predictors", "export", "reporting", *BELOW_PREDICTORS}
+BELOW_COMMANDS = {
+    *("predictors", "export", "reporting", "catalogue", "fitting"),
+    *BELOW_PREDICTORS,
+}
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
@@ -32,6 +35,8 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "predictors": BELOW_PREDICTORS,
     "export": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
+    "catalogue": BELOW_PREDICTORS,
+    "fitting": BELOW_PREDICTORS,
     "commands": BELOW_COMMANDS,
     "plugin": BELOW_COMMANDS,
     "__main__": {"commands", "plugin", *BELOW_COMMANDS},

@@ -1,4 +1,5 @@
 import argparse
+from pathlib import Path
 
 from allennlp.commands import find_learning_rate
 from allennlp.commands.subcommand import Subcommand
@@ -9,9 +10,9 @@ from allennlp.common import logging as common_logging
 @Subcommand.register("find-lr", exist_ok=True)
 class FindLearningRate(find_learning_rate.FindLearningRate):
     """
-    AllenNLP's `find-lr`, which also takes configs of the "image" trainer. AllenNLP's refuses any
-    but "gradient_descent" (commands/find_learning_rate.py), whose forward pass and optimizer step
-    are all that it uses.
+    AllenNLP's `find-lr`, for every trainer, in the precision that it trains in, and with a learning
+    rate that is suggested. AllenNLP's refuses any trainer but "gradient_descent"
+    (commands/find_learning_rate.py).
     """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -21,14 +22,14 @@ class FindLearningRate(find_learning_rate.FindLearningRate):
 
 
 def _find_learning_rate(args: argparse.Namespace) -> None:
+    from allennlp.training.util import create_serialization_dir
+
+    from allencv.training.learning_rate_search import learning_rates_and_losses, suggest
+
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
     params = Params.from_file(args.param_path, args.overrides)
-    trainer = params["trainer"]
-    if trainer.get("type") == "image":
-        trainer["type"] = "gradient_descent"
-        for key in ("use_amp", "amp_dtype", "grad_scaling"):
-            trainer.params.pop(key, None)  # of mixed precision, which this search does without
-    find_learning_rate.find_learning_rate_model(
+    create_serialization_dir(params, args.serialization_dir, recover=False, force=args.force)
+    rates, losses = learning_rates_and_losses(
         params,
         args.serialization_dir,
         start_lr=args.start_lr,
@@ -36,5 +37,7 @@ def _find_learning_rate(args: argparse.Namespace) -> None:
         num_batches=args.num_batches,
         linear_steps=args.linear,
         stopping_factor=args.stopping_factor,
-        force=args.force,
     )
+    plot = Path(args.serialization_dir) / "lr-losses.png"
+    find_learning_rate._save_plot(rates, losses, str(plot))
+    print(f"the loss falls fastest at a learning rate of {suggest(rates, losses):.2g}: {plot}")

@@ -1,0 +1,237 @@
+import argparse
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from allennlp.commands.subcommand import Subcommand
+
+DESCRIPTION = """\
+Look at images with labels, choose sensible defaults, write them as a config, and train it.
+
+DATA is one of
+  a folder with train/ and val/, each with a folder of images for each class
+  a folder with a folder of images for each class, of which a fifth is held out
+  a table (CSV, TSV, JSON lines, Parquet), or a folder with one: a path and a label,
+    several labels, or a column of 0 and 1 for each
+  a list (.txt) of lines with a path and a label
+  the name of a data set in torchvision.datasets, such as CIFAR10, which is downloaded"""
+
+EPILOG = """\
+What was found and what was chosen is printed with reasons, and written to OUTPUT.jsonnet, an
+ordinary config: change it and go on with 'allencv train OUTPUT.jsonnet -s another_run'.
+
+examples:
+  allencv fit photos/ -o runs/first
+  allencv fit metadata.csv -o runs/posters --image-root posters/ --time 10m
+  allencv fit CIFAR10 -o runs/cifar --epochs 20
+  allencv fit photos/ -o runs/vit --backbone vit_small_patch16_224 --lr auto
+  allencv fit photos/ -o runs/first --write-config-only"""
+
+
+@Subcommand.register("fit")
+class Fit(Subcommand):
+    """Trains a classifier on a folder of images or a table, with defaults that it explains."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        subparser = parser.add_parser(
+            self.name,
+            description=DESCRIPTION,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            help="""Train a classifier on a folder of images or a table, with good defaults.""",
+        )
+        subparser.add_argument("data", metavar="DATA", type=str, help="the images; see above")
+        subparser.add_argument(
+            *("-o", "--output"),
+            required=True,
+            type=str,
+            help="the folder for the finished model and all about its training",
+        )
+        choices = subparser.add_argument_group("choices, each otherwise made by the data")
+        choices.add_argument(
+            "--backbone",
+            type=str,
+            help="small_resnet, or a name of torchvision.models or of timm",
+        )
+        choices.add_argument(
+            "--weights",
+            type=str,
+            help="a file of the backbone's pretrained weights, or 'none' to start from random ones",
+        )
+        choices.add_argument("--image-size", type=int, help="the side of the square, in pixels")
+        choices.add_argument("--batch-size", type=int, help="images in a step")
+        choices.add_argument("--epochs", type=int, help="how often training goes through the data")
+        choices.add_argument(
+            "--time",
+            type=str,
+            help="as many epochs as fit into a time, such as 10m or 1.5h, measured on this machine",
+        )
+        choices.add_argument(
+            "--lr",
+            type=str,
+            help="the learning rate, or 'auto' to search it by training for some steps",
+        )
+        choices.add_argument("--seed", type=int, default=0, help="of training (default: 0)")
+        data = subparser.add_argument_group("where the data is not plain to see")
+        data.add_argument("--image-column", type=str, help="of a table: the column of the paths")
+        data.add_argument("--label-column", type=str, help="of a table: the column of the labels")
+        data.add_argument(
+            "--image-root", type=str, help="of a table: the folder that paths are relative to"
+        )
+        data.add_argument(
+            "--root",
+            type=str,
+            default="data",
+            help="where data sets of torchvision are, or are downloaded to (default: data)",
+        )
+        subparser.add_argument(
+            "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and end"
+        )
+        subparser.set_defaults(func=_fit)
+        return subparser
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from allennlp.commands.train import train_model_from_file
+    from allennlp.common.checks import ConfigurationError
+
+    from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
+    from allencv.fitting.table_columns import TableColumns
+    from allencv.fitting.time_budget import seconds_of
+
+    begun = time.perf_counter()
+    folder = Path(args.output)
+    config_file = folder.with_name(folder.name + ".jsonnet")
+    if not args.write_config_only and folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(
+            f"--output is {args.output!r}, which has files; expected a new folder, or 'allencv "
+            f"train {config_file} -s {args.output} --recover' to go on with a run that was cut off"
+        )
+    for key in ("epochs", "batch_size"):
+        if (value := getattr(args, key)) is not None and value < 1:
+            raise ConfigurationError(f"--{key.replace('_', '-')} is {value}; expected 1 or more")
+    if args.epochs is not None and args.time is not None:
+        raise ConfigurationError(
+            f"--epochs is {args.epochs} and --time is {args.time}; expected one of them"
+        )
+    budget = None if args.time is None else seconds_of(args.time)
+    learning_rate = _learning_rate(args.lr)
+
+    columns = TableColumns(args.image_column, args.label_column, args.image_root)
+    found = find_data(args.data, columns, args.root)
+    facts = examine_data(found)
+    print("\n".join(found_lines(args.data, found, facts)), flush=True)
+    options = Options(
+        args.backbone, args.weights, args.image_size, args.epochs, learning_rate, args.batch_size
+    )
+    choices = choose(facts, options)
+    config = as_config(found, facts, choices)
+    seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), args.seed)
+    if args.lr == "auto":
+        choices.learning_rate, why = _search_learning_rate(config | seeds)
+        choices.reasons["learning rate"] = (f"{choices.learning_rate:.2g}", why)
+    if budget is not None:
+        left = budget - (time.perf_counter() - begun)
+        choices.epochs, why = _epochs_in(left, args.time, config | seeds)
+        choices.reasons["epochs"] = (str(choices.epochs), why)
+    print("Chosen:", *choices.lines(), sep="\n", flush=True)
+
+    config = as_config(found, facts, choices) | seeds
+    written_by = f"Written by: allencv {shlex.join(sys.argv[1:])}"
+    header = f"{written_by}\n\n  allencv train {config_file} -s {args.output}"
+    config_file.parent.mkdir(parents=True, exist_ok=True)
+    config_file.write_text(as_jsonnet(config, facts, choices, header), encoding="utf-8")
+    print(f"Config: {config_file}", flush=True)
+    if args.write_config_only:
+        return
+    train_model_from_file(
+        str(config_file), args.output, include_package=["allencv.plugin", *args.include_package]
+    )
+    print("\n".join(result_lines(folder)))
+
+
+def found_lines(data: str, found: Any, facts: Any) -> "list[str]":
+    """What the data is, for people."""
+    counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{label} {count}" for label, count in counts[:8])
+    shown += ", ..." if len(counts) > 8 else ""
+    parts = f"{facts.num_train} to train on, {facts.num_validation} for validation"
+    parts += f", {facts.num_test} for the test" if facts.num_test else ""
+    lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
+    lines += [f"  images: {parts}", f"  {len(counts)} labels: {shown}"]
+    if facts.unreadable:
+        some = f"{len(facts.unreadable)} of the images that were looked at cannot be read"
+        lines.append(f"  warning: {some}, the first: {facts.unreadable[0]}")
+    return lines
+
+
+def _learning_rate(text: Optional[str]) -> Optional[float]:
+    from allennlp.common.checks import ConfigurationError
+
+    if text is None or text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(f"--lr is {text!r}; expected a number above 0, or 'auto'")
+    return value
+
+
+def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
+    import tempfile
+
+    from allennlp.common import Params
+
+    from allencv.training.learning_rate_search import learning_rates_and_losses, suggest
+
+    with tempfile.TemporaryDirectory() as folder:
+        rates, losses = learning_rates_and_losses(
+            Params(_copy(config)), folder, end_lr=1, num_batches=60, stopping_factor=4
+        )
+    return float(f"{suggest(rates, losses):.1e}"), "where the loss fell fastest, in 60 steps"
+
+
+def _epochs_in(seconds: float, asked: str, config: Dict[str, Any]) -> Tuple[int, str]:
+    from allencv.fitting.time_budget import RESERVE, seconds_per_epoch
+
+    started = time.perf_counter()
+    per_epoch = seconds_per_epoch(_copy(config))
+    left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE)
+    epochs = max(1, int(left / per_epoch))
+    if per_epoch > left:
+        print(
+            f"warning: one epoch takes about {per_epoch:.0f} s, more than --time {asked} leaves; "
+            "a smaller --image-size or --backbone is faster",
+            flush=True,
+        )
+    return epochs, f"about {per_epoch:.1f} s each, in {asked}"
+
+
+def _copy(config: Dict[str, Any]) -> Dict[str, Any]:
+    """AllenNLP takes what it has used out of a config."""
+    return json.loads(json.dumps(config))
+
+
+def result_lines(folder: Path) -> "list[str]":
+    """How good the model is, and what can be done with it."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    best = {
+        key.removeprefix("best_validation_"): value
+        for key, value in metrics.items()
+        if key.startswith("best_validation_") and isinstance(value, float)
+    }
+    shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
+    archive = folder / "model.tar.gz"
+    return [
+        f"Done in {metrics['training_duration'].partition('.')[0]}. Validation, epoch "
+        f"{metrics['best_epoch'] + 1} of {metrics['epoch'] + 1}: {shown}",
+        f"  allencv report {folder} -o report.html",
+        f"  allencv classify {archive} photos/ -o predictions.csv",
+        f"  allencv export {archive} bundle/",
+        f"  allencv serve {archive}",
+    ]

@@ -1,0 +1,110 @@
+"""The networks that `allencv fit` knows by one name, and which of them it takes by itself."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Dict, Optional, Tuple
+
+import timm
+import torchvision
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from timm.data import IMAGENET_DEFAULT_MEAN
+
+from allencv.fitting.data_facts import DataFacts
+from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.weight_files import torchvision_state_dict
+
+RANDOM = "none"
+"""In place of weights: start from random numbers."""
+MANY_IMAGES = 5000
+
+
+@dataclass
+class Backbone:
+    name: str
+    encoder: Dict[str, Any]
+    channels: int
+    is_pretrained: bool
+    reason: str
+    pixel_mean: Optional[Tuple[float, ...]] = None
+    """What the weights were trained with, if it is not what ImageNet's usual weights were."""
+    pixel_std: Optional[Tuple[float, ...]] = None
+    image_size: Optional[int] = None
+    """In pixels, where the network takes no other."""
+
+
+def choose_backbone(
+    asked: Optional[str],
+    weights: Optional[str],
+    facts: DataFacts,
+    has_much_to_see: bool,
+    on_gpu: bool,
+) -> Backbone:
+    """
+    The backbone that was asked for; or for images of more than a few pixels a pretrained ResNet, if
+    its weights are here or can be downloaded; or a small network to be trained from scratch.
+    """
+    if asked is not None:
+        return _asked(asked, weights)
+    if weights not in (None, RANDOM):
+        raise ConfigurationError(f"--weights is {weights!r}; expected --backbone, which they fit")
+    if not has_much_to_see:
+        return _small(
+            f"the images have {facts.width} x {facts.height} pixels, to learn from scratch"
+        )
+    if weights == RANDOM:
+        return _small("without pretrained weights, as asked for")
+    name = "resnet50" if on_gpu and facts.num_train >= MANY_IMAGES else "resnet18"
+    try:
+        torchvision_state_dict(name, "DEFAULT")
+    except ConfigurationError as error:
+        reason = str(error).partition(" (")[2].partition(")")[0].partition(":")[0]
+        return _small(f"the weights of {name} cannot be had here ({reason}); see --weights")
+    return _built(
+        name,
+        {"type": "pretrained_resnet", "resnet_model": name, "weights": "DEFAULT"},
+        "has learned to see on ImageNet",
+    )
+
+
+def _asked(name: str, weights: Optional[str]) -> Backbone:
+    if name == "small_resnet":
+        if weights not in (None, RANDOM):
+            raise ConfigurationError(f"--weights is {weights!r}; small_resnet has none")
+        return _small("as asked for")
+    is_random = weights == RANDOM
+    if name in torchvision.models.list_models(module=torchvision.models):
+        encoder: Dict[str, Any] = {"type": "torchvision", "model_name": name}
+        encoder["weights"] = None if is_random else weights or "DEFAULT"
+    elif timm.is_model(name):
+        encoder = {"type": "timm", "model_name": name}
+        encoder |= (
+            {"weights": weights} if weights and not is_random else {"pretrained": not is_random}
+        )
+    else:
+        known = ["small_resnet", *torchvision.models.list_models(), *timm.list_models()]
+        nearest = ", ".join(get_close_matches(name, known, n=3)) or "resnet18"
+        raise ConfigurationError(
+            f"--backbone is {name!r}; expected small_resnet, or a name of torchvision.models or of "
+            f"timm, such as {nearest}"
+        )
+    reason = "as asked for" + (", from random weights" if is_random else ", pretrained")
+    backbone = _built(name, encoder, reason, not is_random)
+    if encoder["type"] == "timm":
+        published = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+        if published.mean != IMAGENET_DEFAULT_MEAN:
+            backbone.pixel_mean, backbone.pixel_std = published.mean, published.std
+        if published.fixed_input_size:
+            backbone.image_size = published.input_size[-1]
+    return backbone
+
+
+def _built(name: str, encoder: Dict[str, Any], reason: str, is_pretrained: bool = True) -> Backbone:
+    """With the channels of what it gives; its weights are loaded, so that it is known to begin."""
+    built = Im2ImEncoder.from_params(Params(dict(encoder)))
+    return Backbone(name, encoder, built.get_output_channels(), is_pretrained, reason)
+
+
+def _small(reason: str) -> Backbone:
+    encoder = {"type": "small_resnet", "widths": [32, 64, 128]}
+    return Backbone("small_resnet", encoder, 128, False, reason)

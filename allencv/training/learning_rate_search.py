@@ -1,0 +1,80 @@
+"""Trains for some steps with a learning rate that rises, to see where the loss falls fastest."""
+
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+from allennlp.commands.find_learning_rate import search_learning_rate
+from allennlp.commands.train import TrainModel
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import prepare_environment
+
+
+def learning_rates_and_losses(
+    params: Params,
+    serialization_dir: Optional[str] = None,
+    start_lr: float = 1e-5,
+    end_lr: float = 10,
+    num_batches: int = 100,
+    linear_steps: bool = False,
+    stopping_factor: Optional[float] = None,
+) -> Tuple[List[float], List[float]]:
+    """
+    The learning rates of the steps and the loss before each, smoothed by a moving average (Smith
+    2017, arXiv:1506.01186, section 3.3), of the trainer that a config describes, whatever its kind.
+
+    # Parameters
+
+    linear_steps : `bool`
+        Whether the learning rate rises by the same amount each step, and not by the same factor.
+    stopping_factor : `float`
+        End when the loss is so many times the smallest one.
+    """
+    if params.get("distributed"):
+        raise ConfigurationError(
+            "find-lr searches on one device; expected a config without 'distributed'"
+        )
+    prepare_environment(params)
+    trained = TrainModel.from_params(
+        params=params, serialization_dir=serialization_dir, local_rank=0
+    )
+    rates, losses = search_learning_rate(
+        trained.trainer,
+        start_lr=start_lr,
+        end_lr=end_lr,
+        num_batches=num_batches,
+        linear_steps=linear_steps,
+        stopping_factor=stopping_factor,
+    )
+    return rates, smooth(losses)
+
+
+def smooth(losses: Sequence[float], momentum: float = 0.9) -> List[float]:
+    """The exponential moving average with its start corrected, as Adam corrects its moments."""
+    mean, smoothed = 0.0, []
+    for step, loss in enumerate(losses, 1):
+        mean = momentum * mean + (1 - momentum) * loss
+        smoothed.append(mean / (1 - momentum**step))
+    return smoothed
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """
+    The learning rate at which the smoothed loss falls fastest over the logarithm of the rate, of
+    those before its minimum: large enough to learn, and away from where training diverges.
+
+    # Raises
+
+    `ConfigurationError` if the loss falls nowhere.
+    """
+    finite = np.isfinite(losses)
+    end = int(np.argmin(np.where(finite, losses, np.inf)))
+    # The first steps are those of the random start.
+    begin = min(3, end)
+    if end - begin < 2:
+        raise ConfigurationError(
+            f"the loss does not fall between learning rates of {rates[0]:.2g} and {rates[-1]:.2g}; "
+            "expected a learning rate given by hand"
+        )
+    slopes = np.gradient(losses[begin : end + 1], np.log(rates[begin : end + 1]))
+    return float(rates[begin + int(np.argmin(slopes))])

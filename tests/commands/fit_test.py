@@ -1,0 +1,89 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from allennlp.common import Params
+
+from allencv.fitting.table_columns import ROWS
+from tests.conftest import Run, write_images
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("fit") / "photos", {"cat": 15, "dog": 15}, size=32)
+
+
+@pytest.fixture(scope="module")
+def fitted(photos: Path, run: Run) -> str:
+    """What the command says that finds the learning rate and the number of epochs by itself."""
+    return run(
+        *("allencv", "fit", "photos", "-o", "runs/first", "--weights", "none"),
+        *("--image-size", 32, "--lr", "auto", "--time", "60s"),
+        cwd=photos.parent,
+    ).stdout
+
+
+def test_it_says_what_it_found_and_chose(fitted: str) -> None:
+    assert "  images: 24 to train on, 6 for validation" in fitted
+    assert re.search(r"^  2 labels: cat 12, dog 12$", fitted, re.MULTILINE)
+    assert re.search(r"^  image size +32 x 32 +as asked for$", fitted, re.MULTILINE)
+    assert re.search(r"^  learning rate +\S+ +where the loss fell fastest", fitted, re.MULTILINE)
+    assert re.search(r"^  epochs +\d+ +about [\d.]+ s each, in 60s$", fitted, re.MULTILINE)
+
+
+def test_it_learns_and_leaves_an_archive(fitted: str, photos: Path) -> None:
+    folder = photos.parent / "runs" / "first"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["best_validation_accuracy"] == 1  # they differ in colour
+    assert (folder / "model.tar.gz").exists()
+    assert re.search(
+        r"^Done in 0:\d\d:\d\d. Validation, epoch \d+ of \d+: accuracy 1.000", fitted, re.M
+    )
+
+
+def test_its_config_is_an_ordinary_one(fitted: str, photos: Path, run: Run) -> None:
+    file = photos.parent / "runs" / "first.jsonnet"
+    assert file.read_text().startswith("// Written by: allencv fit photos -o runs/first")
+    config = Params.from_file(file).as_dict()
+    used = json.loads((photos.parent / "runs" / "first" / "config.json").read_text())
+    assert used == config
+    overrides = json.dumps({"trainer.num_epochs": 2})
+    run(*("allencv", "train", file, "-s", "again", "-o", overrides), cwd=photos.parent)
+
+
+def test_a_run_is_not_overwritten(fitted: str, photos: Path, run: Run) -> None:
+    command = ("allencv", "fit", "photos", "-o", "runs/first", "--weights", "none")
+    result = run(*command, cwd=photos.parent, fails=True)
+    assert "--output is 'runs/first', which has files; expected a new folder" in result.stderr
+    assert "allencv train runs/first.jsonnet -s runs/first --recover" in result.stderr
+
+
+def test_the_config_only(tmp_path: Path, run: Run) -> None:
+    write_images(tmp_path, {"images": 20}, size=32)
+    rows = [f"{i:03d}.jpg,{'a|b' if i % 3 else 'b'}" for i in range(20)]
+    assert len(rows) < ROWS
+    (tmp_path / "table.csv").write_text("\n".join(["file,tags", *rows]))
+    command = ("allencv", "fit", "table.csv", "-o", "run", "--write-config-only", "--epochs", 3)
+    result = run(*command, "--backbone", "small_resnet", cwd=tmp_path)
+    assert "labels: several in column tags, with '|' between them" in result.stdout
+    assert result.stdout.endswith("Config: run.jsonnet\n")
+    config = Params.from_file(tmp_path / "run.jsonnet").as_dict()
+    assert config["trainer"]["num_epochs"] == 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", "0"), "--epochs is 0; expected 1 or more"),
+        (("--epochs", "2", "--time", "1m"), "--epochs is 2 and --time is 1m; expected one of them"),
+        (("--lr", "fast"), "--lr is 'fast'; expected a number above 0, or 'auto'"),
+        (("--lr", "-1"), "--lr is '-1'; expected a number above 0, or 'auto'"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: "tuple[str, ...]", message: str, photos: Path, run: Run
+) -> None:
+    result = run("allencv", "fit", photos, "-o", "wrong", *arguments, fails=True)
+    assert result.stderr.splitlines()[-1] == f"allencv: {message}"

@@ -1,0 +1,129 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.fitting import DataFacts, Options, choose
+from allencv.fitting.backbones import RANDOM
+
+
+def facts(**changed: Any) -> DataFacts:
+    arguments: Any = {
+        "counts": {"cat": 60, "dog": 60},
+        "num_train": 120,
+        "num_validation": 30,
+        "num_test": 0,
+        "is_multi_label": False,
+        "height": 300,
+        "width": 400,
+        "is_gray": False,
+        "unreadable": [],
+    }
+    return DataFacts(**{**arguments, **changed})
+
+
+def without_weights(**changed: Any) -> Any:
+    return choose(facts(**changed), Options(weights=RANDOM))
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [(28, 28, 32), (32, 40, 32), (64, 64, 64), (150, 150, 96), (768, 1024, 128)],
+)
+def test_the_size_follows_the_images(height: int, width: int, size: int) -> None:
+    assert without_weights(height=height, width=width).image_size == size
+
+
+def test_weights_that_are_here_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In torch.hub's folder, where a download would have put them."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    weights = torchvision.models.ResNet18_Weights.DEFAULT
+    (tmp_path / "checkpoints").mkdir()
+    state = torchvision.models.resnet18().state_dict()
+    torch.save(state, tmp_path / "checkpoints" / Path(weights.url).name)
+    chosen = choose(facts(), Options())
+    assert chosen.encoder["resnet_model"] == "resnet18"
+    assert chosen.is_pretrained
+    assert chosen.channels == 512
+    assert chosen.image_size == 224
+
+
+def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+    chosen = choose(facts(), Options())
+    assert chosen.encoder["type"] == "small_resnet"
+    assert "the weights of resnet18 cannot be had here" in chosen.reasons["backbone"][1]
+
+
+def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
+    chosen = choose(facts(), Options(backbone="vit_tiny_patch16_224", weights=RANDOM))
+    assert chosen.encoder == {
+        "type": "timm",
+        "model_name": "vit_tiny_patch16_224",
+        "pretrained": False,
+    }
+    assert chosen.pixel_mean == [0.5, 0.5, 0.5]
+    assert (chosen.image_size, chosen.channels) == (224, 192)
+
+
+def test_a_backbone_of_torchvision_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), file)
+    chosen = choose(facts(), Options(backbone="squeezenet1_1", weights=str(file)))
+    assert chosen.encoder["weights"] == str(file)
+    assert chosen.is_pretrained
+
+
+def test_gray_images_have_one_channel() -> None:
+    chosen = without_weights(is_gray=True, height=28, width=28)
+    assert chosen.color_mode == "L"
+    assert chosen.encoder["input_channels"] == 1
+    assert chosen.pixel_mean == [0.5]
+
+
+def test_the_fewer_images_the_more_epochs() -> None:
+    assert [without_weights(num_train=n).epochs for n in (100, 3000, 10**6)] == [100, 50, 10]
+
+
+@pytest.mark.parametrize(("num_train", "batch_size"), [(10, 4), (200, 16), (5000, 32)])
+def test_few_images_are_several_steps(num_train: int, batch_size: int) -> None:
+    assert without_weights(num_train=num_train).batch_size == batch_size
+
+
+def test_classes_are_weighed_if_they_differ() -> None:
+    assert not without_weights(counts={"a": 60, "b": 20}).class_weights
+    assert without_weights(counts={"a": 61, "b": 20}).class_weights
+    assert not without_weights(counts={"a": 90, "b": 2}, is_multi_label=True).class_weights
+
+
+def test_what_was_asked_for() -> None:
+    asked = Options("small_resnet", None, 48, 7, 0.01, 10)
+    chosen = choose(facts(), asked)
+    assert chosen.image_size == 48
+    assert (chosen.epochs, chosen.learning_rate, chosen.batch_size) == (7, 0.01, 10)
+    assert [reason for _, reason in chosen.reasons.values()].count("as asked for") == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(backbone="resnet19"), "--backbone is 'resnet19'; expected small_resnet, or .*18"),
+        (Options(weights="x.pth"), "--weights is 'x.pth'; expected --backbone"),
+        (Options("small_resnet", "x.pth"), "--weights is 'x.pth'; small_resnet has none"),
+        (Options("resnet18", "x.pth"), "weights is 'x.pth'; expected the path of a file"),
+        (Options("small_resnet", image_size=4), "--image-size is 4; expected 8 pixels or more"),
+    ],
+)
+def test_what_cannot_be(options: Options, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        choose(facts(), options)

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allennlp.common import Params
+
+import allencv.plugin  # noqa: F401
+from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
+from allencv.fitting.table_columns import TableColumns
+from tests.conftest import write_images
+
+
+def written(data: Path, file: Path, **options: Any) -> str:
+    """The text, once it is seen that it is the config."""
+    found = find_data(str(data), TableColumns())
+    facts = examine_data(found)
+    choices = choose(facts, Options(weights="none", **options))
+    config = as_config(found, facts, choices)
+    text = as_jsonnet(config, facts, choices, "Written by: the test\n\n  a command")
+    file.write_text(text, encoding="utf-8")
+    assert Params.from_file(file).as_dict() == json.loads(json.dumps(config))
+    return text
+
+
+def test_it_is_jsonnet_with_the_reasons(cats_and_dogs: Path, tmp_path: Path) -> None:
+    text = written(cats_and_dogs, tmp_path / "config.jsonnet")
+    assert text.startswith("// Written by: the test\n//\n//   a command\n{\n")
+    assert "// 24 images to train on: Cat 12, Dog 12." in text
+    assert "  evaluate_on_test: true,\n" in text
+    assert max(map(len, text.splitlines())) <= 100 + len(str(cats_and_dogs))
+
+
+def test_labels_and_paths_with_all_kinds_of_characters(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "quoted" \\ folder, süß'
+    write_images(folder, {"ä ö": 6, "local": 6, "//": 6})
+    text = written(folder, tmp_path / "config.jsonnet")
+    assert "süß" in text
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    write_images(tmp_path, {"images": 12})
+    rows = [f"{i:03d},{i % 2},{i // 2 % 2}" for i in range(12)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["Id,Action,Drama", *rows]))
+    written(tmp_path, tmp_path / "config.jsonnet")
+    config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
+    assert config["model"]["type"] == "multilabel_image_classifier"
+    assert config["trainer"]["validation_metric"] == "+mAP"
+
+
+def test_unequal_classes(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 20, "b": 4})
+    text = written(tmp_path, tmp_path / "config.jsonnet")
+    assert "// the largest class has 5.3 times the images of the smallest" in text
+    config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
+    assert config["trainer"]["validation_metric"] == "+balanced_accuracy"
+
+
+@pytest.mark.parametrize("backbone", ["small_resnet", "mobilenet_v3_small", "resnet18"])
+def test_fine_tuning_takes_smaller_steps_near_the_input(
+    backbone: str, cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    text = written(cats_and_dogs, tmp_path / "config.jsonnet", backbone=backbone)
+    assert "layer_decay" not in text  # these start from random weights
