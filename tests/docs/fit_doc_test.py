@@ -1,0 +1,76 @@
+"""The commands of docs/fit.md, run as they are printed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.conftest import ROOT, write_images
+
+PAGE = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+FIT, TRAIN, WRITE, QUICK = blocks("bash")
+CHOSEN, DONE = blocks("text")
+
+
+def test_every_language_is_tested() -> None:
+    assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"bash", "text"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("fit")
+    for seed, (split, count) in enumerate({"train": 20, "val": 8}.items()):
+        write_images(root / "pets" / split, {"cat": count, "dog": count}, seed=seed)
+    write_images(root, {"posters": 12})
+    rows = [f"{i:03d},{i % 2},{i // 2 % 2}" for i in range(12)]
+    (root / "metadata.csv").write_text("\n".join(["Id,Action,Drama", *rows]))
+    return root
+
+
+def allencv(command: str, folder: Path) -> str:
+    path = Path(sys.executable).parent
+    result = subprocess.run(
+        ["bash", "-euc", f"PATH={path}:$PATH\n{command}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def lines(text: str) -> List[str]:
+    """Without what differs from one machine to the next."""
+    return [re.sub(r"\d+:\d\d:\d\d|\d+ of \d+|[\d.]+(?=,|$)", "N", line) for line in text.splitlines()]
+
+
+def test_the_first_command_and_what_it_says(folder: Path) -> None:
+    output = allencv(f"{FIT.rstrip()} --epochs 12", folder)
+    asked = r"  epochs .*"
+    expected = re.sub(asked, "", CHOSEN)
+    assert expected in re.sub(asked, "", output)
+    assert lines(output)[-5:] == lines(DONE)
+    allencv(TRAIN.replace("0.001}", '0.001, "trainer.num_epochs": 2}'), folder)
+    assert (folder / "runs" / "second" / "model.tar.gz").exists()
+
+
+def test_a_table(folder: Path) -> None:
+    output = allencv(WRITE, folder)
+    assert "{Id}.jpg in posters; labels: the 2 columns of 0 and 1" in output
+    assert (folder / "runs" / "posters.jsonnet").exists()
+
+
+def test_a_budget(folder: Path) -> None:
+    output = allencv(QUICK, folder)
+    assert re.search(r"^  epochs +\d+ +about [\d.]+ s each, in 20s$", output, re.MULTILINE)
+    assert "Done in" in output
