@@ -55,6 +55,7 @@ setup(
             "ruff>=0.8",
             "mypy>=1.13",
             "httpx>=0.28",
+            "jsonschema>=4.23",
             "playwright>=1.50",
             "psutil>=6",
         ],

@@ -51,22 +51,20 @@ class ShowBatch(Subcommand):
             *("-o", "--output"),
             type=str,
             default="batch.png",
-            help="the file to draw: .png, .pdf, .svg or .jpg (default = %(default)s)",
+            help="the file to draw: .png, .pdf, .svg or .jpg",
         )
         subparser.add_argument(
             "--split",
             choices=("train", "validation", "test"),
             default="train",
-            help="which of the config's data (default = %(default)s)",
+            help="which of the config's data",
         )
-        subparser.add_argument(
-            "--count", type=int, default=8, help="how many images (default = %(default)s)"
-        )
+        subparser.add_argument("--count", type=int, default=8, help="how many images")
         subparser.add_argument(
             "--epoch",
             type=int,
             default=0,
-            help="the epoch, which decides the order and the transforms (default = %(default)s)",
+            help="the epoch, which decides the order and the transforms",
         )
         subparser.add_argument(
             "--overrides",

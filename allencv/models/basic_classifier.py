@@ -24,6 +24,16 @@ class BasicImageClassifier(ImageClassifier):
 
     Registered as a `Model` with name "basic_image_classifier".
 
+    # Example
+
+    ```jsonnet
+    {
+      type: "basic_image_classifier",
+      im2im_encoder: { type: "pretrained_resnet", resnet_model: "resnet50" },
+      im2vec_encoder: { type: "flatten", input_channels: 2048, input_height: 1, input_width: 1 },
+    }
+    ```
+
     # Parameters
 
     Those of `ImageClassifier`, and:

@@ -50,6 +50,7 @@ class ImageClassifier(CheckedFromParams, Model):
     num_labels : `int`, optional (default = `None`)
         The number of labels; `None` takes it from the vocabulary.
     label_namespace : `str`, optional (default = `"labels"`)
+        The namespace of the vocabulary that holds the labels.
     loss : `ClassificationLoss`, optional
         The default is that of the kind of classifier.
     class_weights : `Union[ClassWeighting, Dict[str, float]]`, optional (default = `None`)
@@ -72,6 +73,7 @@ class ImageClassifier(CheckedFromParams, Model):
     distillation : `Distillation`, optional (default = `None`)
         A trained model that teaches this one.
     initializer : `InitializerApplicator`, optional
+        What the first weights are drawn from, by regular expressions for their names.
     regularizer : `RegularizerApplicator`, optional
 
     # Raises

@@ -33,6 +33,17 @@ class MultiLabelImageClassifier(ImageClassifier):
 
     Registered as a `Model` with name "multilabel_image_classifier".
 
+    # Example
+
+    ```jsonnet
+    {
+      type: "multilabel_image_classifier",
+      im2im_encoder: { type: "pretrained_resnet", resnet_model: "resnet50" },
+      im2vec_encoder: { type: "flatten", input_channels: 2048, input_height: 1, input_width: 1 },
+      thresholds: "tune",
+    }
+    ```
+
     # Parameters
 
     Those of `ImageClassifier`, and:

@@ -59,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"the file to write: {', '.join(WRITERS)}; it appears when all is done",
     )
-    parser.add_argument(
+    tables = parser.add_argument_group("tables")
+    tables.add_argument(
         "--column",
         default="path",
         metavar="NAME",
-        help="the column of paths in tables (default = %(default)s)",
+        help="the column of paths (default = %(default)s)",
     )
     _add_answers(parser.add_argument_group("answers"))
     _add_ends(parser.add_argument_group("errors and interruptions"))
@@ -129,8 +130,8 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         "--engine",
         choices=[*ENGINES, AUTO],
         metavar="ENGINE",
-        help=f"for a bundle, what runs the network: {', '.join(ENGINES)}, or {AUTO}, which measures "
-        f"what is installed (default = {DEFAULT_ENGINE})",
+        help=f"for a bundle, what runs the network: {', '.join(ENGINES)}, or {AUTO}, which "
+        f"measures what is installed (default = {DEFAULT_ENGINE})",
     )
     group.add_argument(
         "--device",

@@ -20,13 +20,14 @@ DEFAULTS = Limits()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `serve`."""
     parser.add_argument("model", type=str, help="the folder of a bundle, or a model archive")
-    parser.add_argument(
+    address = parser.add_argument_group("address")
+    address.add_argument(
         "--host",
         type=str,
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 lets other machines in (default = %(default)s)",
     )
-    parser.add_argument(
+    address.add_argument(
         "--port", type=int, default=8000, help="0 for any that is free (default = %(default)s)"
     )
     _add_work(parser.add_argument_group("work"))

@@ -63,6 +63,18 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     Registered as a `Trainer` with name "image".
 
+    # Example
+
+    ```jsonnet
+    {
+      type: "image",
+      num_epochs: 20,
+      validation_metric: "+accuracy",
+      optimizer: { type: "adamw", lr: 0.001 },
+      learning_rate_scheduler: { type: "warmup_cosine", warmup_epochs: 1 },
+    }
+    ```
+
     # Parameters
 
     The arguments are those of AllenNLP's `GradientDescentTrainer`, with these differences:

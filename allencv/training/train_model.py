@@ -29,6 +29,39 @@ class TrainImageModel(TrainModel):
       loss compares views of an image where batches would not hold them.
 
     Registered as a `TrainModel` with name "default". The top-level keys of a config are AllenNLP's.
+
+    # Parameters
+
+    dataset_reader : `DatasetReader`, required
+        Reads the training data; also those for validation and test, unless there is a
+        `validation_dataset_reader`, which random transforms ask for.
+    train_data_path : `Any`, required
+        What the reader is to read: mostly the path of a folder or a file.
+    model : `Model`, required
+        It is built when the labels are known.
+    data_loader : `DataLoader`, required
+        Makes the batches of training; also those for validation and test, unless there is a
+        `validation_data_loader`.
+    trainer : `Trainer`, required
+        Trains the model.
+    vocabulary : `Vocabulary`, optional
+        The labels. By default those of all data that the config names.
+    datasets_for_vocab_creation : `List[str]`, optional (default = `None`)
+        Which data the labels are taken from: "train", "validation", "test". `None` is all.
+    validation_dataset_reader : `DatasetReader`, optional (default = `None`)
+        Reads the data for validation and test, and later the images to be predicted: without random
+        transforms.
+    validation_data_path : `Any`, optional (default = `None`)
+        The images by which the best epoch is chosen. Without them the last epoch is kept.
+    validation_data_loader : `DataLoader`, optional (default = `None`)
+        Makes the batches of validation and test.
+    test_data_path : `Any`, optional (default = `None`)
+        Images that play no part in training.
+    evaluate_on_test : `bool`, optional (default = `False`)
+        Whether to evaluate the model on the test images when training is over.
+    batch_weight_key : `str`, optional (default = `""`)
+        In that evaluation, the key of the model's output that says how much the loss of a batch
+        counts.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

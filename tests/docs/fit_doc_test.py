@@ -51,7 +51,8 @@ def allencv(command: str, folder: Path) -> str:
 
 def lines(text: str) -> List[str]:
     """Without what differs from one machine to the next."""
-    return [re.sub(r"\d+:\d\d:\d\d|\d+ of \d+|[\d.]+(?=,|$)", "N", line) for line in text.splitlines()]
+    numbers = r"\d+:\d\d:\d\d|\d+ of \d+|[\d.]+(?=,|$)"
+    return [re.sub(numbers, "N", line) for line in text.splitlines()]
 
 
 def test_the_first_command_and_what_it_says(folder: Path) -> None:

@@ -51,6 +51,12 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     Registered as a `DataLoader` with name "image".
 
+    # Example
+
+    ```jsonnet
+    { type: "image", batch_size: 64, shuffle: true }
+    ```
+
     # Parameters
 
     reader : `DatasetReader`, required
@@ -58,7 +64,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     data_path : `Any`, required
         What the reader is to read. (In a config: `train_data_path` and its like.)
     batch_size : `int`, optional (default = `32`)
+        How many images a batch has.
     shuffle : `bool`, optional (default = `False`)
+        Whether to take the images in random order, another one in each epoch.
     class_weighting : `ClassWeighting`, optional (default = `None`)
         Draw the images of an epoch at random, with replacement, those of rare classes more often:
         "balanced" draws each class as often as the others. Needs `shuffle`, and one label an image.

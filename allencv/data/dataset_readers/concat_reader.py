@@ -31,6 +31,18 @@ class ConcatReader(ImageDatasetReader):
 
     Registered as a `DatasetReader` with name "concat".
 
+    # Example
+
+    ```jsonnet
+    {
+      type: "concat",
+      readers: {
+        photos: { type: "image_folder" },
+        posters: { type: "image_table", image_column: "file", label_column: "label" },
+      },
+    }
+    ```
+
     # Parameters
 
     readers : `Dict[str, DatasetReader]`, required

@@ -41,6 +41,12 @@ class ImageTableReader(ListingReader):
 
     Registered as a `DatasetReader` with name "image_table".
 
+    # Example
+
+    ```jsonnet
+    { type: "image_table", image_column: "file", label_column: "label" }
+    ```
+
     # Parameters
 
     image_column : `str`, optional (default = `None`)
@@ -60,6 +66,7 @@ class ImageTableReader(ListingReader):
         them, or a list in JSON lines and Parquet. An empty cell is an image without any label; how
         many there are is logged.
     labels_delimiter : `str`, optional (default = `None`)
+        What stands between the labels of an image.
     format : `str`, optional (default = `None`)
         "csv", "tsv", "jsonl" or "parquet"; by default as the suffix of the table says.
     delimiter : `str`, optional (default = `None`)

@@ -95,7 +95,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
     # Parameters
 
     dataset : `str`, required
-        The name of the class in `torchvision.datasets`.
+        The name of the class in `torchvision.datasets`, such as "OxfordIIITPet".
     arguments : `Dict[str, Any]`, optional (default = `None`)
         Arguments of the data set, such as `{"split": "train"}`.
     download : `bool`, optional (default = `False`)

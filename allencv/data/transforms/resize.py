@@ -16,6 +16,12 @@ class Resize(TorchvisionTransform):
 
     Registered as an `ImageTransform` with name "resize".
 
+    # Example
+
+    ```jsonnet
+    { type: "resize", size: 256 }
+    ```
+
     # Parameters
 
     size : `Union[int, List[int]]`, optional (default = `None`)

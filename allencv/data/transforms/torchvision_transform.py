@@ -50,7 +50,7 @@ def _documentation(torchvision_class: type) -> str:
     text = f"torchvision's `{name}`."
     if torchvision_class.__doc__:
         summary = inspect.cleandoc(torchvision_class.__doc__).split("\n\n")[0]
-        text += " " + summary.replace("\n", " ")
+        text = f"{' '.join(summary.split()).rstrip('.')} ({text[:-1]})."
     return f"""{text}
 
 Input and output are `(channels, height, width)`.

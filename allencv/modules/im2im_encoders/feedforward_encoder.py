@@ -21,6 +21,19 @@ class FeedForwardEncoder(Im2ImEncoder):
 
     Registered as an `Im2ImEncoder` with name "feedforward".
 
+    # Example
+
+    ```jsonnet
+    {
+      type: "feedforward",
+      input_channels: 3,
+      num_layers: 3,
+      hidden_channels: [16, 32, 64],
+      activations: "relu",
+      strides: 2,
+    }
+    ```
+
     # Parameters
 
     input_channels : `int`, required

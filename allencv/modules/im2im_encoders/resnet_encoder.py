@@ -33,7 +33,7 @@ class ResnetEncoder(Im2ImEncoder):
     # Parameters
 
     resnet_model : `str`, required
-        One of resnet18, resnet34, resnet50, resnet101 and resnet152.
+        "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
     requires_grad : `bool`, optional (default = `True`)
         Whether the encoder is trained. If `False`, all of it is frozen.
     weights : `Optional[str]`, optional (default = `"DEFAULT"`)

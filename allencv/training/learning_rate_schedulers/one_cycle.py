@@ -32,6 +32,7 @@ class OneCycle(Schedule):
     anneal_strategy : `str`, optional (default = `"cos"`)
         The form of rise and fall: "cos" or "linear".
     cycle_momentum : `bool`, optional (default = `True`)
+        Whether the momentum falls while the learning rate rises, and the other way round.
     base_momentum : `float`, optional (default = `0.85`)
         The momentum where the learning rate is highest.
     max_momentum : `float`, optional (default = `0.95`)

@@ -19,6 +19,7 @@ class RandomChoice(BatchTransform):
     # Parameters
 
     transforms : `List[BatchTransform]`, required
+        Those of which each batch gets one.
     probabilities : `List[float]`, optional (default = `None`)
         One for each of `transforms`. What they lack of 1 is the probability that a batch stays as
         it is. `None` gives all the same.

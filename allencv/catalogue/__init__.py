@@ -1,0 +1,41 @@
+"""
+What can be named in a config: every registered part, read from its constructor as AllenNLP reads
+it. One description of a part serves the catalogue, the JSON Schema of configs and the search for
+mistakes in one.
+"""
+
+from allencv.catalogue import markdown, text
+from allencv.catalogue.checking import find_mistakes
+from allencv.catalogue.config_files import check_file
+from allencv.catalogue.config_page import config_page
+from allencv.catalogue.examples import snippet
+from allencv.catalogue.experiment import experiment, places, registries_that_matter
+from allencv.catalogue.finding import find_part, find_registry
+from allencv.catalogue.mistakes import Mistake
+from allencv.catalogue.parts import Argument, Part, describe, part_named, parts_of, registries
+from allencv.catalogue.programs import part_as_json, registry_as_json
+from allencv.catalogue.schema import experiment_schema
+
+__all__ = [
+    "Argument",
+    "Mistake",
+    "Part",
+    "check_file",
+    "config_page",
+    "describe",
+    "experiment",
+    "experiment_schema",
+    "find_mistakes",
+    "find_part",
+    "find_registry",
+    "markdown",
+    "part_as_json",
+    "part_named",
+    "parts_of",
+    "places",
+    "registries",
+    "registries_that_matter",
+    "registry_as_json",
+    "snippet",
+    "text",
+]

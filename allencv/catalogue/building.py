@@ -1,0 +1,91 @@
+"""Values that a constructor refuses, found by building the part, where that is cheap and sure."""
+
+import copy
+import logging
+from contextlib import contextmanager
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, Optional
+
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader, Vocabulary
+from allennlp.training.metrics import Metric
+
+from allencv.catalogue.parts import Part
+from allencv.data.class_weightings import ClassWeighting
+from allencv.data.transforms import BatchTransform, ImageTransform
+from allencv.models import BasicImageClassifier, MultiLabelImageClassifier
+from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.im2vec_encoders import Im2VecEncoder
+from allencv.modules.losses import ClassificationLoss
+from allencv.modules.pretrained_weights import without_pretrained_weights
+from allencv.training.optimizers import TorchOptimizer
+
+SMALL = (ImageTransform, BatchTransform, ClassificationLoss, ClassWeighting, Metric, DatasetReader)
+NETWORKS = (Im2ImEncoder, Im2VecEncoder)
+MODELS = (BasicImageClassifier, MultiLabelImageClassifier)
+WITHOUT_LABELS = frozenset(
+    [
+        *("type", "im2im_encoder", "im2vec_encoder", "dropout"),
+        *("pixel_mean", "pixel_std", "test_time_augmentation"),
+    ]
+)
+"""What is built of a model: what it says to the rest hangs on the labels, which the data tell."""
+_ASK_THE_MODEL = frozenset(["layer_decay", "weight_decay_on_norm_and_bias"])
+
+
+def keys_to_build(part: Part) -> Optional[FrozenSet[str]]:
+    """The keys with which a part is built to see whether it is refused; `None` if it is not."""
+    if issubclass(part.cls, MODELS):
+        return WITHOUT_LABELS
+    if issubclass(part.cls, TorchOptimizer):
+        return frozenset(part.arguments) - _ASK_THE_MODEL | {"type"}
+    if issubclass(part.cls, (*NETWORKS, *SMALL)):
+        return frozenset(part.arguments) | {"type"}
+    return None
+
+
+def refusal(
+    cls: type, part: Part, config: Dict[str, Any], classes: Iterable[type]
+) -> Optional[str]:
+    """
+    What the constructor of a part says against a config without other mistakes, which names
+    `classes`. `None` if nothing, or if there is a class among them that we do not know to read no
+    data and to download nothing: one that is not ours.
+    """
+    if not all(_is_known(each) for each in classes):
+        return None
+    extras: Dict[str, Any] = {}
+    if issubclass(part.cls, MODELS):
+        config = {**config, "num_labels": 2}
+        extras["vocab"] = Vocabulary.empty()
+    if issubclass(part.cls, TorchOptimizer):
+        extras["model_parameters"] = [("weight", torch.nn.Parameter(torch.zeros(2, 2)))]
+    # A network takes no memory and no time on the device "meta". But what is refused there may be
+    # "meta" itself, so that a CPU is asked too.
+    devices = ("meta", "cpu") if issubclass(part.cls, (*NETWORKS, *MODELS)) else ("cpu",)
+    error: Optional[Exception] = None
+    for device in devices:
+        try:
+            with without_pretrained_weights(), torch.device(device), _quiet():
+                cls.from_params(Params(copy.deepcopy(config)), **extras)  # type: ignore[attr-defined]
+            return None
+        except Exception as refused:
+            error = refused
+    first, *_ = str(error).splitlines() or [""]
+    return first if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {first}"
+
+
+def _is_known(cls: type) -> bool:
+    return cls.__module__.startswith(("allencv.", "allennlp.nn.", "allennlp.modules.feedforward"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """AllenNLP logs each value that it takes out of a config; libraries warn of the device."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

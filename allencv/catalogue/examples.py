@@ -1,0 +1,148 @@
+"""What a config that builds a part looks like."""
+
+import contextlib
+import json
+import re
+from functools import cache
+from typing import Any, Dict, List, Tuple
+
+from allencv.catalogue.forms import (
+    NULL,
+    Anything,
+    Choice,
+    DictOf,
+    Form,
+    ListOf,
+    Object,
+    Plain,
+    TupleOf,
+    members_of,
+)
+from allencv.catalogue.parts import Argument, Part, default_name, describe, part_named, registered
+
+USUAL: Dict[str, Any] = {
+    "bits": 4,
+    "data_path": "data/train",
+    "degrees": 15,
+    "dtype": "float32",
+    "final_size": 224,
+    "hidden_channels": 64,
+    "hidden_dims": 64,
+    "initial_size": 160,
+    "input_channels": 512,
+    "input_dim": 512,
+    "kernel_size": 5,
+    "max_size": 256,
+    "mean": [0.485, 0.456, 0.406],
+    "mean_vector": [0, 0, 0],
+    "min_size": 224,
+    "padding": 4,
+    "quality": [50, 95],
+    "sharpness_factor": 2,
+    "size": 224,
+    "step_size": 30,
+    "std": [0.229, 0.224, 0.225],
+    "target_size": [224, 224],
+    "threshold": 128,
+    "train_data_path": "data/train",
+    "transformation_matrix": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+}
+"""What arguments of these names are mostly given, where neither type nor docstring tells."""
+
+_PLAIN: Dict[type, Any] = {str: "name", int: 1, float: 0.5, bool: True, type(None): None}
+WIDTH = 88
+
+
+@cache
+def _example_of(registry: type) -> str:
+    """The name of the simplest part, one that is not AllenNLP's if there is any."""
+    default = default_name(registry)
+    if default is not None:
+        return default
+
+    def cost(name: str) -> Tuple[bool, int]:
+        part = part_named(registry, name)
+        return part.from_allennlp, sum(each.is_required for each in part.arguments.values())
+
+    return min(registered(registry), key=cost)
+
+
+def example_config(part: Part) -> Dict[str, Any]:
+    """The config of a part with its required arguments alone."""
+    config: Dict[str, Any] = {} if part.name is None else {"type": part.name}
+    for argument in part.arguments.values():
+        if argument.is_required:
+            config[argument.name] = example_value(argument)
+    return config
+
+
+def example_value(argument: Argument) -> Any:
+    """
+    What an argument may be: a value that its description names (`"resnet50"`, `[30, 60]`), one that
+    is usual for its name, or one of its type.
+    """
+    quoted = re.search(r'"([^"{}]+)"', argument.description)
+    if quoted and Plain(str) in members_of(argument.form):
+        return quoted[1]
+    for code in re.findall(r"`([\[{].+?[\]}])`", argument.description):
+        with contextlib.suppress(ValueError):
+            return json.loads(code)
+    if argument.name in USUAL:
+        return USUAL[argument.name]
+    return _of_form(argument.form)
+
+
+def _of_form(form: Form) -> Any:
+    form = next(member for member in members_of(form) if member != NULL or form == NULL)
+    if isinstance(form, Plain):
+        return _PLAIN[form.type]
+    if isinstance(form, Choice):
+        return form.values[0]
+    if isinstance(form, Object):
+        if not registered(form.cls):
+            return example_config(describe(form.cls))
+        return example_config(part_named(form.cls, _example_of(form.cls)))
+    if isinstance(form, ListOf):
+        return [_of_form(form.item)]
+    if isinstance(form, TupleOf):
+        return [_of_form(item) for item in form.items]
+    if isinstance(form, DictOf):
+        return {"name": _of_form(form.value)}
+    assert isinstance(form, Anything)
+    return 1
+
+
+def snippet(part: Part) -> str:
+    """A part in jsonnet: the example of its docstring, or its required arguments."""
+    return part.documentation.example or to_jsonnet(example_config(part))
+
+
+def to_jsonnet(value: Any, indent: str = "") -> str:
+    """A value as our configs are written: keys without quotes, on one line if it is short."""
+    short = _inline(value)
+    if len(indent) + len(short) <= WIDTH or not isinstance(value, (dict, list)) or not value:
+        return short
+    inner = indent + "  "
+    if isinstance(value, dict):
+        lines: List[str] = [
+            f"{_key(key)}: {to_jsonnet(each, inner)}" for key, each in value.items()
+        ]
+        opening, closing = "{", "}"
+    else:
+        lines = [to_jsonnet(each, inner) for each in value]
+        opening, closing = "[", "]"
+    body = "".join(f"{inner}{line},\n" for line in lines)
+    return f"{opening}\n{body}{indent}{closing}"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        fields = ", ".join(f"{_key(key)}: {_inline(each)}" for key, each in value.items())
+        return f"{{ {fields} }}" if fields else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z_]\w*", key) else json.dumps(key)

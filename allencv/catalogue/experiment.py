@@ -1,0 +1,125 @@
+from functools import cache
+from typing import Any, Dict, List, Optional, Tuple
+
+from allennlp.commands.subcommand import Subcommand
+from allennlp.commands.train import TrainModel
+from allennlp.common import FromParams
+from allennlp.nn.parallel import DdpAccelerator
+
+from allencv.catalogue.forms import classes_in
+from allencv.catalogue.parts import (
+    Part,
+    default_name,
+    describe,
+    part_named,
+    parts_of,
+    registered,
+    registries,
+)
+
+
+class Distributed(FromParams):
+    """
+    Training in several processes, one for each device. (allennlp/commands/train.py takes these keys
+    out of the config before it builds anything.)
+
+    # Parameters
+
+    cuda_devices : `List[int]`, required
+        The GPUs of this machine, or -1 for each process on a CPU.
+    num_nodes : `int`, optional (default = `1`)
+        How many machines train together.
+    primary_address : `str`, optional (default = `"127.0.0.1"`)
+        The machine that the others turn to.
+    primary_port : `int`, optional (default = `None`)
+        `None` finds a free one, where there is one machine.
+    ddp_accelerator : `DdpAccelerator`, optional (default = `None`)
+    """
+
+    def __init__(
+        self,
+        cuda_devices: List[int],
+        num_nodes: int = 1,
+        primary_address: str = "127.0.0.1",
+        primary_port: Optional[int] = None,
+        ddp_accelerator: Optional[DdpAccelerator] = None,
+    ) -> None: ...
+
+
+class BesideTrainModel(FromParams):
+    """
+    The top-level keys that AllenNLP reads itself, before a `TrainModel` is built from the others.
+
+    # Parameters
+
+    random_seed : `int`, optional (default = `13370`)
+        The seed of Python's `random`.
+    numpy_seed : `int`, optional (default = `1337`)
+        The seed of NumPy.
+    pytorch_seed : `int`, optional (default = `133`)
+        The seed of torch: of the first weights, the order of the images and their transforms.
+    distributed : `Distributed`, optional (default = `None`)
+        Training on several GPUs or machines.
+    include_in_archive : `List[str]`, optional (default = `None`)
+        Files of the run's folder, as patterns (`*.csv`), that go into `model.tar.gz` too.
+    evaluation : `Dict[str, Any]`, optional (default = `None`)
+        What `evaluate` takes: an `evaluator`.
+    """
+
+    def __init__(
+        self,
+        random_seed: Optional[int] = 13370,
+        numpy_seed: Optional[int] = 1337,
+        pytorch_seed: Optional[int] = 133,
+        distributed: Optional[Distributed] = None,
+        include_in_archive: Optional[List[str]] = None,
+        evaluation: Optional[Dict[str, Any]] = None,
+    ) -> None: ...
+
+
+@cache
+def experiment() -> Part:
+    """What a config for `train` says at its top level."""
+    part = part_named(TrainModel, str(default_name(TrainModel)))
+    arguments = {**part.arguments, **describe(BesideTrainModel).arguments}
+    return Part(TrainModel, part.name, part.cls, arguments, False, part.documentation)
+
+
+def places() -> Dict[type, Tuple[str, ...]]:
+    """
+    Where an experiment's config takes parts of each class: the keys from the top to it, the
+    shortest first; "*" stands for any number or name. What only parts of AllenNLP take, most of it
+    for texts, is left out.
+    """
+    found: Dict[type, Tuple[str, ...]] = {}
+    waiting: List[Tuple[Part, Tuple[str, ...]]] = [(experiment(), ())]
+    while waiting:
+        part, path = waiting.pop(0)
+        for argument in part.in_config.values():
+            for cls in classes_in(argument.form):
+                if cls in found:
+                    continue
+                found[cls] = (*path, argument.name)
+                if not registered(cls):
+                    waiting.append((describe(cls), found[cls]))
+                for each in parts_of(cls):
+                    if not each.from_allennlp:
+                        waiting.append((each, found[cls]))
+    return found
+
+
+def classes_without_parts() -> List[type]:
+    """What an experiment's config describes by keys alone, without a "type"."""
+    return [cls for cls in places() if not registered(cls)]
+
+
+def registries_that_matter() -> List[type]:
+    """Those that an experiment names parts of, and those with a part that is not AllenNLP's."""
+    named = [cls for cls in places() if registered(cls)]
+    others = [
+        cls
+        for cls in registries()
+        if cls not in (*named, TrainModel, Subcommand)
+        and any(not part.from_allennlp for part in parts_of(cls))
+    ]
+    return named + others

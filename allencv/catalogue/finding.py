@@ -1,0 +1,43 @@
+import re
+
+from allencv.catalogue.experiment import classes_without_parts
+from allencv.catalogue.parts import Part, part_named, registered, registries
+from allencv.common.checks import not_one_of
+
+
+def snake_case(name: str) -> str:
+    """What a registry is called on the command line: im2im_encoder for `Im2ImEncoder`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def find_registry(name: str) -> type:
+    """
+    The class that has parts under names, by its own name in any spelling: `Im2ImEncoder`,
+    `im2im_encoder` or `im2im-encoder`; or one that a config describes without a "type".
+
+    # Raises
+
+    `ConfigurationError` with the nearest names if there is none.
+    """
+    known = [*registries(), *classes_without_parts()]
+    for registry in known:
+        if _letters(registry.__name__) == _letters(name):
+            return registry
+    raise not_one_of("REGISTRY", name, (snake_case(each.__name__) for each in known))
+
+
+def find_part(registry: type, name: str) -> Part:
+    """
+    The part under a name.
+
+    # Raises
+
+    `ConfigurationError` with the nearest names if there is none.
+    """
+    if name not in registered(registry):
+        raise not_one_of(f"NAME ({registry.__name__})", name, registered(registry))
+    return part_named(registry, name)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,149 @@
+"""What a config may say for an argument, read from its annotation as AllenNLP reads it."""
+
+import collections.abc
+import inspect
+import pathlib
+import types
+from dataclasses import dataclass
+from typing import Any, Iterator, Literal, Tuple, Union, get_args, get_origin
+
+from allennlp.common import Lazy
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A value of JSON: `str`, `int`, `float`, `bool`, or `None`'s type."""
+
+    type: type
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: Tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Object:
+    """A part, or anything else that is built from a config's object."""
+
+    cls: type
+
+
+@dataclass(frozen=True)
+class ListOf:
+    item: "Form"
+
+
+@dataclass(frozen=True)
+class TupleOf:
+    """A list of so many values."""
+
+    items: Tuple["Form", ...]
+
+
+@dataclass(frozen=True)
+class DictOf:
+    value: "Form"
+
+
+@dataclass(frozen=True)
+class UnionOf:
+    members: Tuple["Form", ...]
+
+
+@dataclass(frozen=True)
+class Anything:
+    """What is passed on as it is. `name` is that of the class that code would hand over."""
+
+    name: str = "any"
+
+
+Form = Union[Plain, Choice, Object, ListOf, TupleOf, DictOf, UnionOf, Anything]
+NULL = Plain(type(None))
+_LISTS = (
+    *(list, set, frozenset, collections.abc.Iterable, collections.abc.Sequence),
+    *(collections.abc.Collection, collections.abc.Set),
+)
+_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def form_of(annotation: Any) -> Form:
+    """The form of what a config says for a parameter of this annotation."""
+    origin, members = get_origin(annotation), get_args(annotation)
+    if annotation in (str, int, float, bool, type(None), None):
+        return Plain(annotation or type(None))
+    if origin is Lazy:
+        return form_of(members[0])
+    if origin in (Union, types.UnionType):
+        return _union(tuple(form_of(member) for member in members))
+    if origin is Literal:
+        return Choice(members)
+    if origin is tuple and members and Ellipsis not in members:
+        return TupleOf(tuple(form_of(member) for member in members))
+    if origin in _DICTS or annotation in _DICTS:
+        return DictOf(form_of(members[1]) if members else Anything())
+    if origin in (*_LISTS, tuple) or annotation in _LISTS:
+        return ListOf(form_of(members[0]) if members else Anything())
+    if inspect.isclass(annotation) and hasattr(annotation, "from_params"):
+        return Object(annotation)
+    if inspect.isclass(annotation) and issubclass(annotation, pathlib.PurePath):
+        return Plain(str)
+    is_named = inspect.isclass(annotation) and annotation not in (Any, inspect.Parameter.empty)
+    return Anything(annotation.__name__ if is_named else "any")
+
+
+def _union(members: Tuple[Form, ...]) -> Form:
+    if Plain(str) in members:  # Union[str, os.PathLike]
+        members = tuple(member for member in members if member != Anything("PathLike"))
+    if any(isinstance(member, Anything) and member.name == "any" for member in members):
+        return Anything()
+    return members[0] if len(members) == 1 else UnionOf(members)
+
+
+def members_of(form: Form) -> Tuple[Form, ...]:
+    return form.members if isinstance(form, UnionOf) else (form,)
+
+
+def is_nullable(form: Form) -> bool:
+    return isinstance(form, Anything) or NULL in members_of(form)
+
+
+def without_null(form: Form) -> Form:
+    return _union(tuple(member for member in members_of(form) if member != NULL) or (NULL,))
+
+
+def classes_in(form: Form) -> Iterator[type]:
+    """The classes that are built where a config has this form."""
+    if isinstance(form, Object):
+        yield form.cls
+    elif isinstance(form, ListOf):
+        yield from classes_in(form.item)
+    elif isinstance(form, DictOf):
+        yield from classes_in(form.value)
+    elif isinstance(form, (TupleOf, UnionOf)):
+        for member in form.items if isinstance(form, TupleOf) else form.members:
+            yield from classes_in(member)
+
+
+def describe_form(form: Form) -> str:
+    """The form in words: "int or list of int"."""
+    if isinstance(form, Plain):
+        return "null" if form == NULL else form.type.__name__
+    if isinstance(form, Choice):
+        return " or ".join(repr(value) for value in form.values)
+    if isinstance(form, Object):
+        return form.cls.__name__
+    if isinstance(form, TupleOf):
+        return f"[{', '.join(map(describe_form, form.items))}]"
+    if isinstance(form, (ListOf, DictOf)):
+        kind = "list" if isinstance(form, ListOf) else "dict"
+        inner = form.item if isinstance(form, ListOf) else form.value
+        words = describe_form(inner)
+        if words == "any":
+            return kind
+        return f"{kind} of ({words})" if isinstance(inner, UnionOf) else f"{kind} of {words}"
+    if isinstance(form, UnionOf):
+        return " or ".join(map(describe_form, form.members))
+    return form.name

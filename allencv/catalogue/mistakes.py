@@ -1,0 +1,91 @@
+"""What is wrong in a config, in words."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Dict, Iterable, List, Optional
+
+from allencv.catalogue.parts import Part, Path
+
+NEAR = 3
+"""How many of the nearest names a message has."""
+
+
+@dataclass
+class Mistake:
+    """Something that training would not take."""
+
+    kind: str
+    """"jsonnet", "unknown type", "unknown key", "missing key", "wrong type" or "refused"."""
+    path: Path
+    message: str
+    choices: List[str] = field(default_factory=list)
+    """What could stand there, if it is one of some names: the nearest first."""
+    nearest: Optional[str] = None
+    line: Optional[int] = None
+
+    @property
+    def key(self) -> str:
+        return ".".join(map(str, self.path))
+
+
+def unknown_key(key: str, part: Part, path: Path) -> Mistake:
+    known = list(part.in_config)
+    near = get_close_matches(key, known, n=NEAR)
+    choices = near + [name for name in known if name not in near]
+    what = part.cls.__name__ if path else "a config"
+    if path and part.registry is not None:
+        what = f"the {part.registry.__name__} '{part.name}'"
+    expected = f"expected one of {', '.join(choices)}" if choices else f"{what} takes none"
+    text = f"{name_of((*path, key))} is no key of {what}; {expected}"
+    return Mistake("unknown key", (*path, key), text, choices, near[0] if near else None)
+
+
+def missing_key(
+    path: Path, key: str, expected: str, choices: Optional[List[str]] = None
+) -> Mistake:
+    text = f"{name_of(path)} lacks {key}; expected {expected}"
+    return Mistake("missing key", (*path, key), text, choices or [])
+
+
+def not_one_of(kind: str, path: Path, value: Any, known: List[str]) -> Mistake:
+    near = get_close_matches(str(value), known, n=NEAR)
+    choices = near + [name for name in known if name not in near]
+    text = f"{name_of(path)} is {_shown(value)}; expected {some(choices)}"
+    return Mistake(kind, path, text, choices, near[0] if near else None)
+
+
+def wrong_type(path: Path, value: Any, expected: str) -> Mistake:
+    text = f"{name_of(path)} is {_shown(value)}; expected {expected}"
+    return Mistake("wrong type", path, text)
+
+
+def refused(reason: str, config: Dict[str, Any], path: Path) -> Mistake:
+    """
+    What a constructor says, at the key that it names: the last one with all before it, as that is
+    what is to be changed, or else the first.
+    """
+    named = re.findall(re.escape(name_of(path)) + r"\.((?:\w+\.)*\w+)", reason)
+    if named:
+        return Mistake("refused", (*path, *named[-1].split(".")), reason)
+    told = reason.rsplit("}: ", 1)[-1]  # without the arguments that some errors begin with
+    keys = [word for word in re.findall(r"\w+", told) if word in config]
+    return Mistake("refused", (*path, *keys[:1]), f"{name_of(path)}: {reason}")
+
+
+def some(names: Iterable[str]) -> str:
+    """All names if they are few, else the first: those of optimizers fill a page."""
+    known = list(names)
+    shown = known if len(known) <= 25 else known[:12]
+    rest = f", ... ({len(known)} in all)" if len(shown) < len(known) else ""
+    return f"one of {', '.join(shown)}{rest}"
+
+
+def name_of(path: Path) -> str:
+    return ".".join(map(str, path)) or "the config"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

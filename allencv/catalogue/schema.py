@@ -1,0 +1,168 @@
+"""The JSON Schema of an experiment's config, by which an editor completes and checks one."""
+
+import math
+from typing import Any, Dict, List
+
+from allencv.catalogue.experiment import experiment
+from allencv.catalogue.forms import (
+    Choice,
+    DictOf,
+    Form,
+    ListOf,
+    Object,
+    Plain,
+    TupleOf,
+    UnionOf,
+)
+from allencv.catalogue.parts import (
+    REQUIRED,
+    Argument,
+    Part,
+    default_name,
+    describe,
+    parts_of,
+    registered,
+)
+
+Schema = Dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}
+_PRETRAINED: Schema = {
+    "description": "A part of a trained model: the module at a path in an archive.",
+    "type": "object",
+    "properties": {
+        "_pretrained": {
+            "type": "object",
+            "properties": {
+                "archive_file": {"type": "string"},
+                "module_path": {"type": "string"},
+                "freeze": {"type": "boolean", "default": True},
+            },
+            "required": ["archive_file", "module_path"],
+            "additionalProperties": False,
+        }
+    },
+    "required": ["_pretrained"],
+    "additionalProperties": False,
+}
+_CLASS_PATH: Schema = {
+    "description": 'A class by its path in Python, such as "my_package.my_module.MyClass".',
+    "type": "object",
+    "properties": {"type": {"type": "string", "pattern": "\\."}},
+    "required": ["type"],
+}
+
+
+def experiment_schema() -> Schema:
+    """
+    What `allencv train` takes, with all that is registered now. Each class whose parts have names
+    is one of its parts, told apart by "type".
+    """
+    definitions: Dict[str, Schema] = {"_pretrained": _PRETRAINED, "_class_path": _CLASS_PATH}
+    root = _Schemas(definitions).of_part(experiment())
+    return {
+        "$schema": DIALECT,
+        "title": "An experiment",
+        **root,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+class _Schemas:
+    """Writes schemas, and under `definitions` those of the classes that they name."""
+
+    def __init__(self, definitions: Dict[str, Schema]) -> None:
+        self.definitions = definitions
+        self.keys: Dict[type, str] = {}
+
+    def of_part(self, part: Part) -> Schema:
+        """An object with the arguments of a part. What training supplies is not shown."""
+        schema: Schema = {"type": "object", "properties": {}}
+        if part.documentation.summary:
+            schema["description"] = part.documentation.summary
+        required: List[str] = []
+        if part.name is not None and part.registry is not None:
+            schema["properties"]["type"] = {"const": part.name}
+            if part.name != default_name(part.registry):
+                required.append("type")
+        for argument in part.arguments.values():
+            if not argument.supplied or isinstance(argument.form, Plain):
+                schema["properties"][argument.name] = self.of_argument(argument)
+            if argument.is_required and not part.reads_config_itself:
+                required.append(argument.name)
+        if required:
+            schema["required"] = required
+        if not (part.takes_others or part.reads_config_itself):
+            schema["additionalProperties"] = False
+        return schema
+
+    def of_argument(self, argument: Argument) -> Schema:
+        schema = self.of_form(argument.form)
+        if argument.description:
+            schema["description"] = argument.description
+        if argument.default is not REQUIRED and not _is_infinite(argument.default):
+            schema["default"] = argument.default
+        return schema
+
+    def of_form(self, form: Form) -> Schema:
+        if isinstance(form, Plain):
+            return {"type": _TYPES[form.type]}
+        if isinstance(form, Choice):
+            return {"enum": list(form.values)}
+        if isinstance(form, Object):
+            return {"$ref": f"#/$defs/{self.define(form.cls)}"}
+        if isinstance(form, ListOf):
+            return {"type": "array", "items": self.of_form(form.item)}
+        if isinstance(form, TupleOf):
+            items = [self.of_form(item) for item in form.items]
+            return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
+        if isinstance(form, DictOf):
+            return {"type": "object", "additionalProperties": self.of_form(form.value)}
+        if isinstance(form, UnionOf):
+            plain = [_TYPES[each.type] for each in form.members if isinstance(each, Plain)]
+            others = [self.of_form(each) for each in form.members if not isinstance(each, Plain)]
+            if not others:
+                return {"type": plain}
+            members = [{"type": plain[0] if len(plain) == 1 else plain}] if plain else []
+            return {"anyOf": [*others, *members]}
+        return {}
+
+    def define(self, cls: type) -> str:
+        """The key under which a class is defined."""
+        if cls in self.keys:
+            return self.keys[cls]
+        key = cls.__name__
+        while key in self.definitions:  # another class of the same name
+            key += "_"
+        self.keys[cls] = key
+        self.definitions[key] = {}  # in its place, as it may hold itself
+        if registered(cls):
+            self.definitions[key] = self._one_of_the_parts(cls, key)
+        else:
+            self.definitions[key] = self.of_part(describe(cls))
+        return key
+
+    def _one_of_the_parts(self, cls: type, key: str) -> Schema:
+        kinds: List[Schema] = []
+        short: List[str] = []
+        for part in parts_of(cls):
+            part_key = f"{key}.{part.name}"
+            self.definitions[part_key] = self.of_part(part)
+            kinds.append({"$ref": f"#/$defs/{part_key}"})
+            if not any(argument.is_required for argument in part.arguments.values()):
+                short.append(str(part.name))
+        kinds += [{"$ref": "#/$defs/_class_path"}, {"$ref": "#/$defs/_pretrained"}]
+        if short:
+            kinds.append({"description": "A part by its name alone.", "enum": short})
+        return {"description": describe(cls).documentation.summary, "oneOf": kinds}
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)  # JSON has no such number

@@ -1,0 +1,65 @@
+import argparse
+import json
+import sys
+
+from allennlp.commands.subcommand import Subcommand
+
+
+@Subcommand.register("check-config")
+class CheckConfig(Subcommand):
+    """Finds the mistakes of an experiment config without touching its data."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = """Find all mistakes of an experiment config at once, without touching its
+        data: names of parts, keys, types of values, and values that a part refuses. The exit status
+        is 1 if there are any."""
+        subparser = parser.add_parser(
+            self.name,
+            description=description,
+            help="Find all mistakes of a config, without its data.",
+        )
+        subparser.add_argument(
+            "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
+        )
+        subparser.add_argument(
+            *("-o", "--overrides"),
+            type=str,
+            default="",
+            help="a json(net) structure used to override the experiment configuration, e.g. "
+            "'{\"trainer.num_epochs\": 10}'",
+        )
+        subparser.add_argument(
+            "--format",
+            choices=("text", "json"),
+            default="text",
+            help="json has for each mistake its key, line, choices and the nearest of them",
+        )
+        subparser.set_defaults(func=_check_config)
+        return subparser
+
+
+def _check_config(args: argparse.Namespace) -> None:
+    from allencv.catalogue import check_file
+
+    mistakes = check_file(args.param_path, args.overrides)
+    if args.format == "json":
+        found = [
+            {
+                "kind": mistake.kind,
+                "key": mistake.key,
+                "line": mistake.line,
+                "message": mistake.message,
+                "choices": mistake.choices,
+                "nearest": mistake.nearest,
+            }
+            for mistake in mistakes
+        ]
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        for mistake in mistakes:
+            line = f":{mistake.line}" if mistake.line else ""
+            print(f"{args.param_path}{line}: {mistake.message}")
+        number = {0: "no mistakes", 1: "1 mistake"}.get(len(mistakes), f"{len(mistakes)} mistakes")
+        print(f"{args.param_path}: {number}")
+    if mistakes:
+        sys.exit(1)

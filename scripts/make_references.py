@@ -1,0 +1,64 @@
+"""
+Writes the pages of documentation that are made from the code: `FOLDER/parts.md`, `config.md` and
+`command_line.md`. Without a FOLDER, into docs/.
+
+    python scripts/make_references.py [FOLDER]
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ["COLUMNS"] = "100"  # the width of help texts
+
+import allennlp
+from allennlp.commands import parse_args
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common.plugins import import_plugins
+
+import allencv.commands
+import allencv.plugin  # noqa: F401
+from allencv.catalogue import config_page, markdown
+
+PATHS = {str(Path(allennlp.__file__).parent): "allennlp", str(Path.home()): "~"}
+"""Defaults that are paths of this machine, and what they are called on any other."""
+
+_COMMAND_LINE = """# The command line
+
+What `allencv COMMAND --help` says of AllenCV's own commands, and the usage of those that `allennlp`
+has too, of which `--help` says more. Written by `scripts/make_references.py`.
+"""
+
+
+def command_line() -> str:
+    """The help of every command, in alphabetical order."""
+    argv, sys.argv = sys.argv, ["allencv", "components"]  # AllenNLP makes no parser without them
+    parser, _ = parse_args("allencv")
+    sys.argv = argv
+    (commands,) = parser._subparsers._group_actions
+    pages = [_COMMAND_LINE.rstrip()]
+    for name, command in sorted(commands.choices.items()):
+        is_ours = Subcommand.by_name(name).__mro__[:2] == (Subcommand.by_name(name), Subcommand)
+        is_ours = is_ours and Subcommand.by_name(name).__module__.startswith("allencv.")
+        text = command.format_help() if is_ours else command.format_usage()
+        pages.append(f"## {name}\n\n```\n{text.rstrip()}\n```")
+    return re.sub(r", here \d+", "", "\n\n".join(pages))  # the cores of this machine
+
+
+def main() -> None:
+    import_plugins()  # as `allencv components` does: all of AllenNLP is imported
+    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent.parent / "docs"
+    for name, page in {
+        "parts.md": markdown.overview(),
+        "config.md": config_page(),
+        "command_line.md": command_line(),
+    }.items():
+        for path, general in PATHS.items():
+            page = page.replace(path, general)
+        (folder / name).write_text(f"{page.rstrip()}\n", encoding="utf-8")
+        print(folder / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The example of every part of ours builds the part."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import _jsonnet
+import pytest
+import torch
+from allennlp.common import Params
+from allennlp.data import DataLoader, DatasetReader, Vocabulary
+from allennlp.models import Model
+from allennlp.predictors import Predictor
+from allennlp.training import Checkpointer, TrainerCallback
+from allennlp.training.learning_rate_schedulers import LearningRateScheduler
+from allennlp.training.moving_average import MovingAverage
+from allennlp.training.optimizers import Optimizer
+from allennlp.training.trainer import Trainer
+
+import allencv.plugin  # noqa: F401
+from allencv.catalogue import find_mistakes, part_named, parts_of, registries_that_matter, snippet
+from allencv.catalogue.examples import to_jsonnet
+from allencv.catalogue.parts import Part
+from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.pretrained_weights import without_pretrained_weights
+from tests.experiments import experiment
+
+PARTS = [
+    part
+    for registry in registries_that_matter()
+    for part in parts_of(registry)
+    if part.cls.__module__.startswith("allencv.")
+]
+VOCAB = Vocabulary({"labels": {"cat": 1, "dog": 1}}, non_padded_namespaces=["labels"])
+
+
+def evaluated(text: str) -> Any:
+    return json.loads(_jsonnet.evaluate_snippet("example", text))
+
+
+def supplied(registry: type, folder: Path) -> Dict[str, Any]:
+    """What training supplies to a part."""
+    parameters = [("weight", torch.nn.Parameter(torch.zeros(2, 2)))]
+    if registry is Optimizer:
+        return {"model_parameters": parameters}
+    if registry is MovingAverage:
+        return {"parameters": parameters}
+    if registry is LearningRateScheduler:
+        optimizer = Optimizer.from_params(
+            Params({"type": "sgd", "lr": 0.1}), model_parameters=parameters
+        )
+        return {"optimizer": optimizer, "num_epochs": 100, "num_steps_per_epoch": 5}
+    if registry in (TrainerCallback, Checkpointer):
+        (folder / "config.json").write_text("{}")  # as training leaves it
+        return {"serialization_dir": str(folder)}
+    if registry is Model:
+        return {"vocab": VOCAB}
+    return {}
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.registry.__name__}-{part.name}")
+def test_the_example_builds_its_part(
+    part: Part, tmp_path: Path, cats_and_dogs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert part.registry is not None
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)  # asked for when its callback is made
+    config = evaluated(snippet(part))
+    assert config["type"] in {each.name for each in parts_of(part.registry) if each.cls is part.cls}
+    extras = supplied(part.registry, tmp_path)
+    if part.registry in (DataLoader, Trainer, Predictor):
+        whole = experiment(cats_and_dogs)
+        reader = DatasetReader.from_params(Params(whole["dataset_reader"]))
+        model = Model.from_params(Params(whole["model"]), vocab=VOCAB)
+        loader = DataLoader.from_params(
+            Params(whole["data_loader"]), reader=reader, data_path=whole["train_data_path"]
+        )
+        extras = {
+            DataLoader: {"reader": reader, "data_path": whole["train_data_path"]},
+            Trainer: {"model": model, "data_loader": loader, "serialization_dir": str(tmp_path)},
+            Predictor: {"model": model, "dataset_reader": reader},
+        }[part.registry]
+    with without_pretrained_weights():
+        built = part.registry.from_params(Params(config), **extras)  # type: ignore[attr-defined]
+    assert type(built) is part.cls
+
+
+def test_examples_have_what_is_required_and_no_more() -> None:
+    assert evaluated(snippet(part_named(Im2ImEncoder, "timm"))) == {
+        "type": "timm",
+        "model_name": "convnext_tiny",
+    }
+
+
+def test_the_example_of_a_docstring() -> None:
+    config = evaluated(snippet(part_named(Model, "basic_image_classifier")))
+    assert config["im2im_encoder"]["resnet_model"] == "resnet50"
+    whole = {**experiment(Path("data")), "model": config}
+    assert find_mistakes(whole) == []
+
+
+def test_jsonnet() -> None:
+    value = {"type": "a", "two words": [1, 2.5, None, True], "text": "ü\n"}
+    text = to_jsonnet(value)
+    assert text == '{ type: "a", "two words": [1, 2.5, null, true], text: "ü\\n" }'
+    long = {"first": ["x" * 40] * 3, "second": {"empty": {}}}
+    lines = to_jsonnet(long).splitlines()
+    assert lines[1] == "  first: ["
+    assert lines[2] == f'    "{"x" * 40}",'
+    assert lines[-2] == "  second: { empty: {} },"
+    for each in (value, long):
+        assert evaluated(to_jsonnet(each)) == each
