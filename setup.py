@@ -14,7 +14,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["allencv", "allencv.*"]),
-    package_data={"allencv": ["py.typed"], "allencv.serving": ["page/*"]},
+    package_data={"allencv": ["py.typed", "reporting/templates/*", "serving/page/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "allennlp==2.10.1",
@@ -41,6 +41,7 @@ setup(
         "uvloop>=0.21; sys_platform != 'win32'",
         "python-multipart>=0.0.20",
         "prometheus-client>=0.21",
+        "jinja2>=3.1",  # the report
     ],
     extras_require={
         "parquet": ["pyarrow>=17"],

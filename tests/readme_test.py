@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Dict, List
 
@@ -66,6 +67,30 @@ def test_the_demo_says_what_the_readme_shows(demo: str) -> None:
         return re.findall(r"^\$ .*", text, re.MULTILINE)
 
     assert commands(demo) == commands(block("text", "scripts/make_digits.py"))
+
+
+def test_from_a_folder_to_a_page(clone: Path) -> None:
+    fit = block("bash", "allencv fit")
+    output = shell(f"{fit.rstrip()} --epochs 2 --weights none", clone)  # there is no network here
+    assert "Config: runs/first.jsonnet" in output
+    shell(block("bash", "allencv report"), clone)
+    assert "<html" in (clone / "report.html").read_text(encoding="utf-8")
+    assert len((clone / "answers.csv").read_text().splitlines()) == 1 + 8
+    serve = block("bash", "allencv serve").split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *serve, "--port", "0"],
+        cwd=clone,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = process.stdout.readline().split()[-1]
+        with urllib.request.urlopen(address) as page:
+            assert "<title>Classify images</title>" in page.read().decode()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_the_explained_config_is_the_file() -> None:

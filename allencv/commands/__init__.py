@@ -3,12 +3,36 @@ AllenNLP's commands as `allencv` offers them: with every part registered, and wi
 as data. Importing this package replaces AllenNLP's own commands of the same names.
 """
 
+from allencv.commands.check_config import CheckConfig
 from allencv.commands.check_data import CheckData
+from allencv.commands.classify import Classify
+from allencv.commands.components import Components
 from allencv.commands.evaluate import Evaluate
+from allencv.commands.explain import Explain
+from allencv.commands.export import Export
 from allencv.commands.find_lr import FindLearningRate
+from allencv.commands.fit import Fit
 from allencv.commands.predict import Predict
+from allencv.commands.report import Report
+from allencv.commands.serve import Serve
 from allencv.commands.show_batch import ShowBatch
 from allencv.commands.sweep import Sweep
 from allencv.commands.train import Train
 
-__all__ = ["CheckData", "Evaluate", "FindLearningRate", "Predict", "ShowBatch", "Sweep", "Train"]
+__all__ = [
+    "CheckConfig",
+    "CheckData",
+    "Classify",
+    "Components",
+    "Evaluate",
+    "Explain",
+    "Export",
+    "FindLearningRate",
+    "Fit",
+    "Predict",
+    "Report",
+    "Serve",
+    "ShowBatch",
+    "Sweep",
+    "Train",
+]

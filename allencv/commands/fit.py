@@ -74,7 +74,7 @@ class Fit(Subcommand):
             type=str,
             help="the learning rate, or 'auto' to search it by training for some steps",
         )
-        choices.add_argument("--seed", type=int, default=0, help="of training (default: 0)")
+        choices.add_argument("--seed", type=int, default=0, help="of training (default = 0)")
         data = subparser.add_argument_group("where the data is not plain to see")
         data.add_argument("--image-column", type=str, help="of a table: the column of the paths")
         data.add_argument("--label-column", type=str, help="of a table: the column of the labels")
@@ -85,7 +85,7 @@ class Fit(Subcommand):
             "--root",
             type=str,
             default="data",
-            help="where data sets of torchvision are, or are downloaded to (default: data)",
+            help="where data sets of torchvision are, or are downloaded to (default = data)",
         )
         subparser.add_argument(
             "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and end"

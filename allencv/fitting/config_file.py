@@ -90,7 +90,6 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
         "validation_metric": metric,
         "optimizer": optimizer,
         "learning_rate_scheduler": {"type": "warmup_cosine", "warmup_epochs": warmup},
-        "callbacks": ["write_predictions"],
     }
 
 

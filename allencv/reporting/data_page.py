@@ -13,35 +13,10 @@ from allencv.data.examining import CheckedImage, Split, as_bytes
 from allencv.data.fields.image_field import load_image
 from allencv.data.remote import relative
 from allencv.reporting.data_report import class_counts, number_of
+from allencv.reporting.styles import read_style
 
 SIDE, MOST_PROBLEMS, MOST_IMAGES, MOST_CLASSES = 128, 20, 8, 50
 """Pixels of a thumbnail; problems of a kind, images of a problem, and classes that are shown."""
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72em; margin: 1.5em auto;
-       padding: 0 1em; }
-h1 { font-size: 1.5em; overflow-wrap: anywhere; }
-h2 { font-size: 1.1em; margin: 2em 0 0; }
-h2 small, figcaption, p { color: #555; }
-b.kind { color: #fff; background: #6b6b6b; border-radius: 3px; padding: 0 .4em; font-size: .8em; }
-b.error { background: #b3261e; }
-table { border-collapse: collapse; margin: 1em 0; }
-td, th { text-align: left; vertical-align: top; padding: .2em 1em .2em 0;
-         border-bottom: 1px solid #ddd; }
-td.number, th.number { text-align: right; }
-td.number { white-space: nowrap; }
-.wide { overflow-x: auto; }
-meter { width: 6em; }
-p { margin: .3em 0; }
-ul { padding-left: 1.2em; }
-.grid { display: flex; flex-wrap: wrap; gap: 14px; padding: 10px 0; }
-.group { border-top: 1px solid #ddd; }
-figure { margin: 0; width: 160px; font-size: 12px; overflow-wrap: anywhere; }
-figure div { height: 128px; background: #f1f1f1; display: flex; align-items: center;
-             justify-content: center; }
-@media (max-width: 500px) { td, th { padding-right: .6em; }  figure { width: calc(50% - 7px); }
-                            meter { width: 3em; } figure img { max-width: 100%; } }
-"""
 
 
 def as_html(title: str, splits: Sequence[Split], problems: Sequence[Problem]) -> str:
@@ -56,7 +31,8 @@ def as_html(title: str, splits: Sequence[Split], problems: Sequence[Problem]) ->
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Data of {escape(title)}</title><style>{STYLE}</style></head>\n<body>"
+        f"<title>Data of {escape(title)}</title><style>"
+        f"{read_style('style.css', 'data.css')}</style></head>\n<body>"
         f"<h1>Data of {escape(title)}</h1>\n<p>{_verdict(problems)}</p>\n<ul>{contents}</ul>\n"
         f"{_splits(splits)}\n{_classes(splits)}\n{sections}</body></html>\n"
     )

@@ -31,6 +31,7 @@ from allencv.training.acceleration import (
     is_out_of_memory,
     set_memory_format,
 )
+from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
 from allencv.training.errors import TrainingError
 from allencv.training.lazy_metrics import LazyMetrics
@@ -60,6 +61,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     * In distributed training gradients are exchanged once for each step of the optimizer, and every
       image of the validation data counts once, however unequal the ranks' shares.
     * A moving average is also one of the running statistics of batch normalisation.
+    * The callback "write_predictions" is a default one: it leaves in the run's folder what `allencv
+      report` is made from.
 
     Registered as a `Trainer` with name "image".
 
@@ -126,6 +129,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if enable_default_callbacks and ConsoleLoggerCallback not in map(type, callbacks):
             # AllenNLP's default prints the pixels of the first batch.
             callbacks.append(ConsoleLoggerCallback(serialization_dir, should_log_inputs=False))
+        is_missing = enable_default_callbacks and WritePredictions not in map(type, callbacks)
+        if is_missing and serialization_dir is not None:
+            # The last, so that it finds the weights that others have made, as averaging does.
+            callbacks.append(WritePredictions(serialization_dir))
         # AllenNLP's own mixed precision stays off: torch.cuda.amp is deprecated and refuses a CPU.
         super().__init__(
             model,

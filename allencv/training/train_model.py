@@ -10,6 +10,7 @@ from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import evaluate
 
+from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.image_trainer import ImageTrainer
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,9 @@ class TrainImageModel(TrainModel):
         if "loss" in test_metrics:
             total = dist_reduce_sum(test_metrics["loss"] * batches.count)
             test_metrics["loss"] = float(total / dist_reduce_sum(batches.count))
+        for callback in getattr(self.trainer, "_callbacks", []):
+            if isinstance(callback, WritePredictions):
+                callback.write("test", self.model, self.evaluation_data_loader)
         return metrics | {f"test_{name}": value for name, value in test_metrics.items()}
 
     def _check_tuning(self, validation: Optional[DataLoader]) -> None:

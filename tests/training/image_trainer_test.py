@@ -114,7 +114,12 @@ def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
 def test_nothing_is_decoded_to_get_back_to_a_finished_epoch(
     cats_and_dogs: Path, tmp_path: Path, decoded: List[str]
 ) -> None:
-    config = experiment(cats_and_dogs, trainer__callbacks=["pull_plug"], data_loader__num_workers=0)
+    config = experiment(
+        cats_and_dogs,
+        trainer__callbacks=["pull_plug"],
+        trainer__enable_default_callbacks=False,
+        data_loader__num_workers=0,
+    )
     PullPlug.at = (2, 1)
     with pytest.raises(PulledPlug):
         train(config, tmp_path)
@@ -282,6 +287,7 @@ def test_mixed_precision_on_a_cpu_computes_in_bfloat16(cats_and_dogs: Path, tmp_
         trainer__use_amp=True,
         trainer__num_epochs=1,
         trainer__callbacks=["see_dtype"],
+        trainer__enable_default_callbacks=False,
     )
     state = train(config, tmp_path)
     assert SeeDtype.seen == {True: torch.bfloat16, False: torch.bfloat16}

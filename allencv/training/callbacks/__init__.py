@@ -6,6 +6,7 @@ from allencv.training.callbacks.gradual_unfreezing import GradualUnfreezing
 from allencv.training.callbacks.progressive_resizing import ProgressiveResizing
 from allencv.training.callbacks.unfreeze_milestones import UnfreezeMilestones
 from allencv.training.callbacks.wandb import WandBCallback
+from allencv.training.callbacks.write_predictions import WritePredictions
 
 __all__ = [
     "CheckpointAveraging",
@@ -16,4 +17,5 @@ __all__ = [
     "ProgressiveResizing",
     "UnfreezeMilestones",
     "WandBCallback",
+    "WritePredictions",
 ]

@@ -80,6 +80,7 @@ def resizing(data: Path, **params: Any) -> Dict[str, Any]:
         data_loader__batch_size=12,
         trainer__checkpointer={"save_every_num_batches": 1, "keep_most_recent_by_count": None},
         trainer__callbacks=[callback, "record_sizes", "power_cut"],
+        trainer__enable_default_callbacks=False,
     )
 
 

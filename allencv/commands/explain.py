@@ -1,0 +1,60 @@
+import argparse
+from pathlib import Path
+
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError
+
+
+@Subcommand.register("explain")
+class Explain(Subcommand):
+    """Shows where in an image a model sees a label."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = """Show where in an image a model sees a label (Grad-CAM)."""
+        subparser = parser.add_parser(self.name, description=description, help=description)
+        subparser.add_argument(
+            "archive_file", type=str, help="path to an archived trained model, or the folder of it"
+        )
+        subparser.add_argument("image", type=str, help="a path or a URL")
+        subparser.add_argument(
+            *("-o", "--output"),
+            type=str,
+            default="cam.png",
+            help="the picture to write",
+        )
+        subparser.add_argument(
+            "--label", type=str, help="of this label (default = the most probable one)"
+        )
+        subparser.add_argument(
+            "--overrides",
+            type=str,
+            default="",
+            help="a json(net) structure used to override the experiment configuration",
+        )
+        subparser.add_argument(
+            "--trust-archive",
+            action="store_true",
+            help="let the archive's config name any Python code, which then runs",
+        )
+        subparser.set_defaults(func=_explain)
+        return subparser
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from PIL import Image
+
+    from allencv.common.archives import load_archive
+    from allencv.common.checks import not_one_of
+    from allencv.reporting.explaining import explain
+
+    output = Path(args.output)
+    if output.is_dir():
+        raise ConfigurationError(f"--output '{output}' is a folder; expected the name of a file")
+    formats = Image.registered_extensions()
+    if output.suffix.lower() not in formats:
+        raise not_one_of("the ending of --output", output.suffix, [".png", ".jpg", ".webp"])
+    archive = load_archive(args.archive_file, overrides=args.overrides, trusted=args.trust_archive)
+    found = explain(archive, args.image, args.label)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    found.picture.save(output)
+    print(f"{found.label}, {found.probability:.1%}: {output}")

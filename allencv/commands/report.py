@@ -1,0 +1,85 @@
+import argparse
+from pathlib import Path
+
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError
+
+
+@Subcommand.register("report")
+class Report(Subcommand):
+    """Makes a page of what a run has left in its folder."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = """Make a page that says how a run went and how good its model is."""
+        subparser = parser.add_parser(
+            self.name,
+            description=f"{description} The page is one file of HTML that needs no other. It is "
+            "made from what the run has left in its folder, without the images.",
+            help=description,
+        )
+        subparser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
+        subparser.add_argument(
+            *("-o", "--output"),
+            type=str,
+            help="the file to write (default = report.html in the folder of the run)",
+        )
+        subparser.add_argument(
+            "--evaluate",
+            nargs="?",
+            const="validation",
+            choices=("validation", "test"),
+            help="first compute and write the predictions for these images of the config, with the "
+            "model of the run, as training does at its end (without a value: validation)",
+        )
+        subparser.add_argument(
+            "--pictures",
+            type=int,
+            default=12,
+            help="with --evaluate: how many pictures of each kind",
+        )
+        subparser.add_argument(
+            "--cuda-device",
+            type=int,
+            default=-1,
+            help="with --evaluate: the number of the GPU, -1 for the CPU",
+        )
+        subparser.add_argument(
+            "--overrides",
+            type=str,
+            default="",
+            help="with --evaluate: a json(net) structure used to override the config, such as "
+            "where the images are now",
+        )
+        subparser.add_argument(
+            "--trust-archive",
+            action="store_true",
+            help="with --evaluate: let the run's config name any Python code, which then runs",
+        )
+        subparser.set_defaults(func=_report)
+        return subparser
+
+
+def _report(args: argparse.Namespace) -> None:
+    from allencv.reporting.evaluating import evaluate_run
+    from allencv.reporting.run_folder import read_run
+    from allencv.reporting.run_page import as_html
+
+    output = Path(args.output or Path(args.run) / "report.html")
+    if output.is_dir():
+        raise ConfigurationError(f"--output '{output}' is a folder; expected the name of a file")
+    if args.pictures < 0:
+        raise ConfigurationError(f"--pictures is {args.pictures}; expected at least 0")
+    if args.evaluate is not None:
+        written = evaluate_run(
+            args.run,
+            args.evaluate,
+            args.pictures,
+            args.cuda_device,
+            args.overrides,
+            args.trust_archive,
+        )
+        print(f"predictions: {written}")
+    page = as_html(read_run(args.run))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8", errors="replace")
+    print(f"report: {output}")

@@ -1,0 +1,117 @@
+import math
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import torch
+
+
+def grad_cam(
+    score: Callable[[], torch.Tensor], encoder: Any, size: Tuple[int, int]
+) -> Optional[torch.Tensor]:
+    """
+    Where in its images a network saw what it gives a score for: Grad-CAM (Selvaraju et al. 2017,
+    arXiv:1610.02391). The channels of a feature image are added up, each weighted with the mean of
+    the score's gradient by it, and what speaks against the score is left out.
+
+    The feature image is the output of the encoder; of an encoder that pools it to one pixel, the
+    last output of its stages that is an image still and on all of which the score depends: the
+    feature image before the pooling, or of a transformer with a class token the patches of the
+    block before the last.
+
+    # Parameters
+
+    score : `Callable[[], torch.Tensor]`
+        Calls the encoder with a batch of images and returns one score for each, `(batch,)`: the
+        logit of a label. The network has to be in evaluation mode, so that no image of the batch
+        has a part in the score of another.
+    encoder : `torch.nn.Module`
+        One with `get_stages()` and `get_output_channels()`, as an `Im2ImEncoder` has them.
+    size : `Tuple[int, int]`
+        Height and width of the images in pixels.
+
+    # Returns
+
+    `(batch, height, width)` of the feature image, from 0 to 1, which is the largest value of each
+    image; 0 everywhere if nothing speaks for the score. `None` if the network has no feature image
+    of more than one pixel.
+    """
+    modules = dict(encoder.named_modules())
+    names = [name for stage in encoder.get_stages() for name in stage if name in modules]
+    outputs: Dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                outputs.setdefault(name, output)  # of several views of the images the first
+
+        return hook
+
+    def follow(module: torch.nn.Module, inputs: Any) -> Any:
+        # Also where all weights are frozen there are gradients to be computed.
+        return (inputs[0].detach().requires_grad_(), *inputs[1:])
+
+    hooks = [modules[name].register_forward_hook(keep(name)) for name in [*names, ""]]
+    hooks.append(encoder.register_forward_pre_hook(follow))
+    try:
+        with torch.enable_grad():
+            total = score().sum()
+            # Shape of each: (batch, channels, height, width)
+            as_image = _layout(size, encoder.get_output_channels(), _prefix_tokens(encoder))
+            candidates = [outputs[name] for name in ["", *reversed(names)] if name in outputs]
+            shown = [output for output in candidates if _is_image(as_image(output))]
+            gradients = torch.autograd.grad(total, shown, allow_unused=True) if shown else []
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for output, gradient in zip(shown, gradients):
+        features, by_features = as_image(output), None if gradient is None else as_image(gradient)
+        if features is not None and by_features is not None and by_features.any():
+            return _weighted(features, by_features).detach()
+    return None
+
+
+def _weighted(features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    weights = gradient.float().mean((2, 3), keepdim=True)
+    # Shape: (batch, height, width)
+    maps = (weights * features.float()).sum(1).relu()
+    largest = maps.amax((1, 2), keepdim=True)
+    return maps / torch.where(largest > 0, largest, 1)
+
+
+def _is_image(features: Optional[torch.Tensor]) -> bool:
+    return features is not None and features.shape[2] * features.shape[3] > 1
+
+
+def _prefix_tokens(encoder: Any) -> Optional[int]:
+    """How many tokens that stand for no patch a transformer of timm has in front of the others."""
+    return next(
+        (
+            module.num_prefix_tokens
+            for module in encoder.modules()
+            if isinstance(getattr(module, "num_prefix_tokens", None), int)
+        ),
+        None,
+    )
+
+
+def _layout(
+    size: Tuple[int, int], channels: int, prefix_tokens: Optional[int]
+) -> Callable[[torch.Tensor], Optional[torch.Tensor]]:
+    """A function that gives what a layer puts out as `(batch, channels, height, width)`."""
+
+    def as_image(features: torch.Tensor) -> Optional[torch.Tensor]:
+        if features.dim() == 4:
+            # Swin and its like keep the channels last.
+            is_last = features.shape[3] == channels != features.shape[1]
+            return features.permute(0, 3, 1, 2) if is_last else features
+        if features.dim() != 3:
+            return None
+        # Shape: (batch, tokens, channels)
+        tokens = features.shape[1]
+        for prefix in (0, 1, 2) if prefix_tokens is None else (prefix_tokens,):
+            patches = tokens - prefix
+            height = round(math.sqrt(max(patches, 0) * size[0] / size[1]))
+            if height and patches % height == 0:
+                return features[:, prefix:].transpose(1, 2).unflatten(2, (height, -1))
+        return None
+
+    return as_image

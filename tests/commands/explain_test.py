@@ -1,0 +1,54 @@
+import argparse
+from pathlib import Path
+
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from PIL import Image
+
+import allencv.plugin  # noqa: F401
+from allencv.commands.explain import Explain
+from tests.experiments import experiment
+
+
+def explain(*arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    Explain().add_subparser(parser.add_subparsers())
+    args = parser.parse_args(["explain", *map(str, arguments)])
+    args.func(args)
+
+
+@pytest.fixture(scope="module")
+def run(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explained") / "run"
+    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
+    return folder
+
+
+def test_a_picture_is_written(
+    run: Path, cats_and_dogs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    image = next((cats_and_dogs / "test" / "Dog").iterdir())
+    capsys.readouterr()
+    for label in ("Cat", "Dog"):
+        output = tmp_path / "new" / f"{label}.png"
+        explain(run / "model.tar.gz", image, "-o", output, "--label", label)
+        line = capsys.readouterr().out
+        assert line.startswith(f"{label}, ")
+        assert line.endswith(f"%: {output}\n")
+        with Image.open(output) as picture:
+            assert picture.format == "PNG"
+
+
+def test_bad_input(run: Path, cats_and_dogs: Path, tmp_path: Path) -> None:
+    image = next((cats_and_dogs / "test" / "Dog").iterdir())
+    with pytest.raises(ConfigurationError, match="no model archive at 'missing.tar.gz'"):
+        explain("missing.tar.gz", image, "-o", tmp_path / "cam.png")
+    with pytest.raises(ConfigurationError, match="--label is 'Dogs'; expected one of Dog, Cat"):
+        explain(run, image, "-o", tmp_path / "cam.png", "--label", "Dogs")
+    with pytest.raises(ConfigurationError, match=r"the ending of --output is '.txt'"):
+        explain(run, image, "-o", tmp_path / "cam.txt")
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        explain(run, image, "-o", tmp_path)
+    assert list(tmp_path.iterdir()) == []

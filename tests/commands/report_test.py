@@ -1,0 +1,97 @@
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.commands.report import Report
+from allencv.training.predictions import Predictions
+from tests.experiments import experiment
+
+
+def report(*arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    Report().add_subparser(parser.add_subparsers())
+    args = parser.parse_args(["report", *map(str, arguments)])
+    args.func(args)
+
+
+@pytest.fixture(scope="module")
+def trained(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as older ones were, without predictions."""
+    folder = tmp_path_factory.mktemp("reported") / "run"
+    config = experiment(
+        cats_and_dogs,
+        test_data_path=str(cats_and_dogs / "test"),
+        trainer__num_epochs=2,
+        trainer__enable_default_callbacks=False,
+    )
+    train_model(Params(config), str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_the_page_is_written(run: Path, capsys: pytest.CaptureFixture) -> None:
+    report(run)
+    assert capsys.readouterr().out == f"report: {run}/report.html\n"
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "Report of run" in page
+    assert "no predictions for single images" in page
+    report(run, "-o", run.parent / "new" / "page.html")
+    assert (run.parent / "new" / "page.html").read_text(encoding="utf-8") == page
+
+
+def test_evaluate(run: Path, capsys: pytest.CaptureFixture) -> None:
+    report(run, "--evaluate", "--pictures", 2)
+    file = run / "predictions" / "validation.npz"
+    assert f"predictions: {file}\n" in capsys.readouterr().out
+    found = Predictions.load(file)
+    assert len(found.names) == 10
+    assert 1 <= len(found.pictures) <= 6
+    metrics = json.loads((run / "metrics.json").read_text())
+    accuracy = (found.given == found.targets).mean()
+    assert accuracy == pytest.approx(metrics["best_validation_accuracy"], abs=0.11)  # bfloat16
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Validation: 10 images" in page
+    assert page.count("<img") >= 2 * len(found.pictures)
+    report(run, "--evaluate", "test")
+    assert "Test: 8 images" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_evaluate_where_the_images_are_now(run: Path, cats_and_dogs: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["validation_data_path"] = "/gone"
+    (run / "config.json").write_text(json.dumps(config))
+    overrides = json.dumps({"validation_data_path": str(cats_and_dogs / "test")})
+    report(run, "--evaluate", "--overrides", overrides)
+    assert len(Predictions.load(run / "predictions" / "validation.npz").names) == 8
+
+
+def test_bad_input(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no folder of a run at 'missing'"):
+        report("missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match="is not the folder of a run"):
+        report(tmp_path / "empty")
+    with pytest.raises(ConfigurationError, match="is not the folder of a run"):
+        report(tmp_path / "empty", "--evaluate")
+    with pytest.raises(ConfigurationError, match="is a folder; expected the name of a file"):
+        report(run, "-o", tmp_path)
+    with pytest.raises(ConfigurationError, match="--pictures is -1"):
+        report(run, "--pictures", -1)
+    with pytest.raises(ConfigurationError, match="has no test_data_path"):
+        report(run, "--evaluate", "test", "--overrides", '{"test_data_path": null}')
+    (run / "best.th").unlink()
+    with pytest.raises(ConfigurationError, match="has no weights"):
+        report(run, "--evaluate")
+    assert not (run / "report.html").exists()

@@ -1,0 +1,71 @@
+"""The commands and the code of docs/report.md, run as they are printed."""
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+from typing import List
+
+import pytest
+from allennlp.commands import Subcommand
+
+import allencv.plugin
+from allencv.commands import Explain, Report, Train
+from tests.conftest import ROOT, write_images
+
+PAGE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def allencv(command: str) -> None:
+    """Runs a command in this process, as starting another takes seconds."""
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    subcommands: List[Subcommand] = [Train(), Report(), Explain()]
+    for subcommand in subcommands:
+        subparser = subcommand.add_subparser(subparsers)
+        subparser.add_argument("--include-package", action="append", default=[])
+    program, *arguments = shlex.split(command)
+    assert program == "allencv"
+    args = parser.parse_args(arguments)
+    args.func(args)
+
+
+def test_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, split in enumerate(("train", "val", "test")):
+        write_images(tmp_path / "pets" / split, {"cat": 6, "dog": 6}, seed=seed)
+    (config,) = blocks("jsonnet")
+    (tmp_path / "pets.jsonnet").write_text(config)
+    first, evaluate, explain = blocks("bash")
+    train, report = first.splitlines()
+    allencv(train)
+    found = sorted(path.name for path in (tmp_path / "runs" / "pets" / "predictions").iterdir())
+    assert found == ["run.json", "validation.npz"]
+    allencv(report)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Validation: 12 images" in page
+    (tmp_path / "report.html").unlink()
+
+    for command in [*evaluate.splitlines(), *explain.splitlines()]:
+        allencv(command)
+    for name in ("report.html", "runs/pets/report.html", "cam.png", "dog.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    assert "Test: 12 images" in (tmp_path / "runs/pets/report.html").read_text(encoding="utf-8")
+
+    capsys.readouterr()
+    (code,) = blocks("python")
+    exec(code, {})
+    mistakes = capsys.readouterr().out.splitlines()
+    assert all(" is taken for " in line for line in mistakes)
+    assert f"{len(mistakes)} of 12 images are given" in page or not mistakes
+
+
+def test_every_link_leads_somewhere() -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", PAGE):
+        assert (ROOT / "docs" / link).exists()

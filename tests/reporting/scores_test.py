@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    classification_report,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    top_k_accuracy_score,
+)
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+)
+
+from allencv.reporting.scores import (
+    RESAMPLES,
+    calibration,
+    calibration_error,
+    confusions,
+    count_resamples,
+    label_rows,
+    summary_scores,
+)
+from allencv.training.predictions import Predictions
+
+
+def single(labels: int = 12, images: int = 200, seed: int = 0) -> Predictions:
+    random = np.random.default_rng(seed)
+    targets = random.integers(0, labels - 1, images)  # no image has the last label
+    scores = random.normal(0, 1.5, (images, labels))
+    scores[np.arange(images), targets] += 2
+    probs = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    names = [str(number) for number in range(images)]
+    return Predictions(
+        [f"label {number}" for number in range(labels)], names, probs.astype(np.float32), targets
+    )
+
+
+def several(images: int = 150, seed: int = 0) -> Predictions:
+    random = np.random.default_rng(seed)
+    targets = random.random((images, 4)) < [0.5, 0.2, 0.05, 0]  # no image has the last label
+    # Rounded, so that images share probabilities.
+    probs = (1 / (1 + np.exp(-random.normal(3 * targets - 1.5, 1.5)))).round(2)
+    return Predictions(
+        ["a", "b", "c", "d"],
+        [str(number) for number in range(images)],
+        probs.astype(np.float32),
+        targets,
+        np.array([0.5, 0.3, 0.2, 0.5], dtype=np.float32),
+    )
+
+
+def test_scores() -> None:
+    predictions = single()
+    found = {score.name: score.value for score in summary_scores(predictions)}
+    targets, given = predictions.targets, predictions.given
+    labels = range(12)
+    expected = {
+        "accuracy": accuracy_score(targets, given),
+        "balanced accuracy": balanced_accuracy_score(targets, given),
+        "macro F1": f1_score(targets, given, average="macro"),
+        "log loss": log_loss(targets, predictions.probs, labels=labels),
+        "top-5 accuracy": top_k_accuracy_score(targets, predictions.probs, k=5, labels=labels),
+    }
+    assert found == pytest.approx(expected, abs=1e-5)
+    few = single(labels=4)
+    assert "top-5 accuracy" not in {score.name for score in summary_scores(few)}
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+def test_scores_of_several_labels() -> None:
+    predictions = several()
+    targets, given = predictions.targets, predictions.given
+    there = targets[:, :3]
+    expected = {
+        "mAP": average_precision_score(there, predictions.probs[:, :3], average="macro"),
+        "macro F1": f1_score(there, given[:, :3], average="macro"),
+        "micro F1": f1_score(targets, given, average="micro"),
+        "images without a mistake": accuracy_score(targets, given),
+    }
+    found = {score.name: score.value for score in summary_scores(predictions)}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_intervals_of_the_accuracy() -> None:
+    """Those of the bootstrap are near the normal approximation, and the same each time."""
+    predictions = single(images=400)
+    score = summary_scores(predictions)[0]
+    assert score == summary_scores(predictions)[0]
+    deviation = (score.value * (1 - score.value) / 400) ** 0.5
+    assert score.low < score.value < score.high
+    assert score.low == pytest.approx(score.value - 1.96 * deviation, abs=0.008)
+    assert score.high == pytest.approx(score.value + 1.96 * deviation, abs=0.008)
+
+
+def test_intervals_cover_the_truth() -> None:
+    """95 of 100 intervals hold the accuracy of very many images; 88 of 100 by mere chance."""
+    truth = summary_scores(single(labels=3, images=100_000))[0].value
+    intervals = [summary_scores(single(3, 150, seed))[0] for seed in range(1, 51)]
+    covered = sum(score.low <= truth <= score.high for score in intervals)
+    assert covered >= 44
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+def test_intervals_of_the_average_precision() -> None:
+    """Scikit-learn's, over samples of its own."""
+    predictions = several()
+    random = np.random.default_rng(1)
+    values = []
+    for _ in range(300):
+        chosen = random.integers(0, 150, 150)
+        there = predictions.targets[chosen]
+        present = there.any(0)
+        values.append(
+            average_precision_score(
+                there[:, present], predictions.probs[chosen][:, present], average="macro"
+            )
+        )
+    score = summary_scores(predictions)[0]
+    assert [score.low, score.high] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.03)
+
+
+def test_a_single_image() -> None:
+    (accuracy, *_) = summary_scores(single(images=1))
+    assert accuracy.low == accuracy.value == accuracy.high
+
+
+def test_fewer_samples_of_more_images() -> None:
+    assert count_resamples(single()) == RESAMPLES
+    large = several(images=2)
+    large.targets = np.broadcast_to(False, (1_000_000, 1000))
+    assert count_resamples(large) == 100
+
+
+def test_rows_of_labels() -> None:
+    predictions = single()
+    report = classification_report(
+        predictions.targets,
+        predictions.given,
+        labels=range(12),
+        target_names=predictions.labels,
+        output_dict=True,
+        zero_division=0,
+    )
+    for label, row in zip(predictions.labels, label_rows(predictions)):
+        expected = {"f1" if k == "f1-score" else k: v for k, v in report[label].items()}
+        assert row == pytest.approx(expected)
+    assert row["support"] == 0
+
+
+def test_rows_of_several_labels() -> None:
+    predictions = several()
+    report = classification_report(
+        predictions.targets,
+        predictions.given,
+        target_names=predictions.labels,
+        output_dict=True,
+        zero_division=0,
+    )
+    for index, row in enumerate(label_rows(predictions)):
+        label = predictions.labels[index]
+        assert row["f1"] == pytest.approx(report[label]["f1-score"])
+        assert row["threshold"] == pytest.approx([0.5, 0.3, 0.2, 0.5][index])
+        there, probs = predictions.targets[:, index], predictions.probs[:, index]
+        expected = average_precision_score(there, probs) if there.any() else 0
+        assert row["average_precision"] == pytest.approx(expected)
+
+
+def test_confusions() -> None:
+    predictions = single()
+    found = confusions(predictions)
+    assert found.shape == (12, 12)
+    expected = confusion_matrix(predictions.targets, predictions.given, labels=range(12))
+    assert np.array_equal(found, expected)
+    assert found[11].sum() == 0
+
+
+def test_calibration() -> None:
+    predictions = single(labels=4, images=500)
+    expected = multiclass_calibration_error(
+        torch.from_numpy(predictions.probs),
+        torch.from_numpy(predictions.targets),
+        num_classes=4,
+        n_bins=10,
+    )
+    bins = calibration(predictions)
+    assert calibration_error(bins) == pytest.approx(float(expected), abs=1e-5)
+    assert sum(each.count for each in bins) == 500
+    assert all(each.lower <= each.confidence <= each.upper for each in bins)
+    assert min(each.lower for each in bins) >= 0.2  # the largest of four is never below .25
+
+
+def test_calibration_of_several_labels() -> None:
+    predictions = several()
+    expected = binary_calibration_error(
+        torch.from_numpy(predictions.probs).flatten(),
+        torch.from_numpy(predictions.targets).flatten().long(),
+        n_bins=10,
+    )
+    # Torchmetrics puts what lies on the edge of a bin into the next one.
+    predictions.probs += np.float32(1e-5)
+    assert calibration_error(calibration(predictions)) == pytest.approx(float(expected), abs=1e-3)
