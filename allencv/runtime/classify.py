@@ -13,8 +13,9 @@ from typing import Callable, Tuple
 from allencv.runtime.answering import answers
 from allencv.runtime.classifier import TOP_K, Classifier
 from allencv.runtime.cores import cores
-from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES
+from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.given_thresholds import given_thresholds
+from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.runtime.prediction_files import (
     LABELS_DELIMITER,
     WRITERS,
@@ -126,36 +127,16 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="threads that decode images (default = one for each core, at most 8)",
     )
-    group.add_argument(
-        "--engine",
-        choices=[*ENGINES, AUTO],
-        metavar="ENGINE",
-        help=f"for a bundle, what runs the network: {', '.join(ENGINES)}, or {AUTO}, which "
-        f"measures what is installed (default = {DEFAULT_ENGINE})",
-    )
-    group.add_argument(
-        "--device",
-        help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
-    )
-    group.add_argument(
-        "--trust-archive",
-        action="store_true",
-        help="let the archive's config name any Python code, which then runs",
-    )
+    add_model_arguments(group)
 
 
 def open_bundle_model(args: argparse.Namespace) -> Tuple[Classifier, str]:
     """Opens a bundle. Raises `BundleError`; `InputError` for arguments that only archives have."""
     from allencv.runtime.bundle import MANIFEST, sha256_of
-    from allencv.runtime.onnx_classifier import OnnxClassifier
 
-    if args.device is not None or args.trust_archive:
-        raise InputError(
-            f"'{args.model}' is a bundle; --device and --trust-archive are for archives"
-        )
     logging.basicConfig(format="%(message)s")
     logging.getLogger("allencv.runtime").setLevel(logging.INFO)  # which engine "auto" chooses
-    classifier = OnnxClassifier(args.model, args.engine or DEFAULT_ENGINE, threads=cores())
+    classifier = open_bundle_of(args, threads=cores())
     return classifier, sha256_of(Path(args.model) / MANIFEST)
 
 

@@ -8,8 +8,7 @@ from typing import Callable
 import numpy as np
 
 from allencv.runtime.classifier import Classifier
-from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES
-from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.runtime.sources import InputError
 from allencv.serving.limits import Limits
 
@@ -49,22 +48,7 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
         default=DEFAULTS.max_batch,
         help="images that a worker classifies at once, if so many wait (default = %(default)s)",
     )
-    group.add_argument(
-        "--engine",
-        choices=[*ENGINES, AUTO],
-        help="for a bundle: what runs the network; auto measures what is installed, and says what "
-        f"it took (default = {DEFAULT_ENGINE})",
-    )
-    group.add_argument(
-        "--device",
-        type=str,
-        help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
-    )
-    group.add_argument(
-        "--trust-archive",
-        action="store_true",
-        help="let the archive's config name any Python code, which then runs",
-    )
+    add_model_arguments(group)
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
@@ -109,12 +93,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 
 def open_bundle_model(args: argparse.Namespace) -> Classifier:
     """Opens a bundle. Raises `BundleError`, and `InputError` for arguments of archives."""
-    if args.device is not None or args.trust_archive:
-        raise InputError(
-            f"'{args.model}' is a bundle; --device and --trust-archive are for archives"
-        )
-    # Each worker computes on its own core.
-    return OnnxClassifier(args.model, args.engine or DEFAULT_ENGINE, threads=1)
+    return open_bundle_of(args, threads=1)  # each worker computes on its own core
 
 
 def run(

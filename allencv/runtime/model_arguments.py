@@ -1,0 +1,36 @@
+"""The arguments of a command that say how its model is run, be it a bundle or an archive."""
+
+import argparse
+
+from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES
+from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.runtime.sources import InputError
+
+
+def add_model_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--engine",
+        choices=[*ENGINES, AUTO],
+        metavar="ENGINE",
+        help=f"for a bundle, what runs the network: {', '.join(ENGINES)}, or {AUTO}, which "
+        f"measures what is installed and says what it took (default = {DEFAULT_ENGINE})",
+    )
+    group.add_argument(
+        "--device",
+        type=str,
+        help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
+    )
+    group.add_argument(
+        "--trust-archive",
+        action="store_true",
+        help="let the archive's config name any Python code, which then runs",
+    )
+
+
+def open_bundle_of(args: argparse.Namespace, threads: int) -> OnnxClassifier:
+    """Opens the bundle `args.model`. Raises `BundleError`; `InputError` for options of archives."""
+    if args.device is not None or args.trust_archive:
+        raise InputError(
+            f"'{args.model}' is a bundle; --device and --trust-archive are for archives"
+        )
+    return OnnxClassifier(args.model, args.engine or DEFAULT_ENGINE, threads=threads)
