@@ -8,6 +8,7 @@ AllenNLP and torch take seconds to import. So the commands are listed without th
 import argparse
 import logging
 import os
+import re
 import sys
 from importlib import import_module
 
@@ -154,6 +155,14 @@ def _run_allennlp(name: str) -> None:
         message = str(error).splitlines()[0] if jsonnet else str(error)
         logging.getLogger(__name__).info("Ended by: %s", message)  # for the log of the run
         sys.exit(f"allencv: {message}")
+    except ValueError as error:
+        found = re.fullmatch(r"overrides dict contains unused keys: (.*)", str(error))
+        if found is None:
+            raise
+        sys.exit(
+            f"allencv: the overrides have {found[1]}; expected a key that the config has, or for a "
+            'new object all of it: {"distributed": {"cuda_devices": [0, 1]}}'
+        )
 
 
 if __name__ == "__main__":

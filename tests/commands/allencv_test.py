@@ -82,3 +82,18 @@ def test_a_trusted_archive_runs_what_it_names(
     result = run("allencv", "evaluate", *arguments, cwd=tmp_path, fails=True)
     assert "is not opened" not in result.stderr
     assert mark.exists()
+
+
+def test_an_override_of_what_the_config_lacks(clone: Clone, run: Run, tmp_path: Path) -> None:
+    overrides = json.dumps({"distributed.cuda_devices": [0, 1]})
+    result = run(
+        *("allencv", "train", clone.folder / clone.config, "-s", "run", "-o", overrides),
+        cwd=tmp_path,
+        env=clone.env,
+        fails=True,
+    )
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(
+        "allencv: the overrides have ['distributed.cuda_devices']; expected a key"
+    )
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,5 @@
-from typing import Dict, Optional
+from itertools import islice
+from typing import Dict, Optional, Union
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -13,6 +14,9 @@ class ConfusionMatrix(TorchmetricsMetric):
     Which classes are taken for which: "{gold}_as_{predicted}" is how many images of the class
     `gold` were classified as `predicted`, for the most frequent confusions. For images with one
     label each. `matrix` has the numbers for all pairs of classes.
+
+    What was reported once when an epoch ended is so in later epochs too, be it 0: AllenNLP would
+    otherwise carry the old number on in `metrics.json`.
 
     Registered as a `Metric` with name "confusion_matrix".
 
@@ -34,6 +38,7 @@ class ConfusionMatrix(TorchmetricsMetric):
             )
         self._max_confusions = max_confusions
         self._matrix: Optional[torch.Tensor] = None
+        self._reported: Dict[str, None] = {}  # a set that keeps its order
 
     def matrix(self) -> torch.Tensor:
         """
@@ -46,13 +51,22 @@ class ConfusionMatrix(TorchmetricsMetric):
             )
         return self._matrix
 
+    def get_metric(self, reset: bool = False) -> Union[float, Dict[str, float]]:
+        value = super().get_metric(reset)
+        if reset and isinstance(value, dict):
+            self._reported.update(dict.fromkeys(value))
+        return value
+
     def _readable(self, result: torch.Tensor) -> Dict[str, float]:
         self._matrix = result.cpu()
         confusions = self._matrix.clone().fill_diagonal_(0).flatten()
-        order = confusions.argsort(descending=True, stable=True)[: self._max_confusions]
+        order = confusions.argsort(descending=True, stable=True)
         labels = self._names(len(self._matrix))
-        return {
+        counts = {
             f"{labels[index // len(labels)]}_as_{labels[index % len(labels)]}": float(count)
             for index, count in zip(order.tolist(), confusions[order].tolist())
-            if count > 0
         }
+        most = {
+            name: count for name, count in islice(counts.items(), self._max_confusions) if count
+        }
+        return most | {name: counts[name] for name in self._reported if name in counts}

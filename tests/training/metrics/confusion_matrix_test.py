@@ -26,6 +26,20 @@ def test_by_hand():
     assert metric.get_metric() == {}
 
 
+def test_what_was_reported_once_is_never_stale():
+    """AllenNLP's trainer puts what it is given over what it was given in earlier epochs."""
+    metric = ConfusionMatrix(max_confusions=1)
+    metric(logits_of([0, 0, 1]), torch.tensor([1, 1, 2]))
+    assert metric.get_metric() == {"1_as_0": 2.0}
+    metric(logits_of([1, 1]), torch.tensor([2, 2]))
+    assert metric.get_metric() == {"2_as_1": 3.0}, "what is shown in an epoch is not kept"
+    metric.get_metric(reset=True)
+    metric(logits_of([2, 2, 1]), torch.tensor([0, 0, 1]))
+    assert metric.get_metric(reset=True) == {"0_as_2": 2.0, "2_as_1": 0.0}
+    metric(logits_of([2, 1]), torch.tensor([0, 2]))
+    assert metric.get_metric(reset=True) == {"0_as_2": 1.0, "2_as_1": 1.0}
+
+
 def test_no_confusions_are_no_numbers():
     metric = ConfusionMatrix()
     metric(logits_of([0, 1, 2]), torch.tensor([0, 1, 2]))
