@@ -5,7 +5,9 @@
 //   TRAIN_PATH=data/PetImages/train VALIDATION_PATH=data/PetImages/val \
 //     allennlp train training_config/image_classifier.jsonnet -s runs/pets
 //
-// Hardware, time and score: not yet run with pretrained weights.
+// Hardware, time and score: not run with pretrained weights, nor on cats and dogs. On two cores of
+// an AMD EPYC with AVX-512 BF16 an epoch of 245 ants and bees from random weights: a minute, and
+// chance (45.8 % of 153 others). It shows that the config runs, and no more.
 local size = 224;
 
 {
