@@ -1,4 +1,4 @@
-// Ants and bees: 244 photographs to learn from and 152 to be judged by, the data of PyTorch's
+// Ants and bees: 244 photographs to learn from and 153 to be judged by, the data of PyTorch's
 // tutorial on transfer learning. A ResNet-18 that ImageNet has taught to see learns the two classes,
 // first its new last layer alone, then more and more of it.
 //
