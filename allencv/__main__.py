@@ -60,6 +60,9 @@ NOTES = """\
 An archive is the model.tar.gz of a run, or its folder. A bundle is what export
 makes of one; it needs neither torch nor AllenNLP. What plugins bring is not
 listed."""
+QUIET = ("check-config", "check-data", "classify", "components", "explain", "export", "report")
+QUIET += ("serve", "show-batch")
+"""The commands that print what there is to say, so that AllenNLP need not log what it builds."""
 WITH_BUNDLES = {"classify": "allencv.runtime.classify", "serve": "allencv.serving.command"}
 """The commands that know bundles, and the module of each: a description, arguments and `run`."""
 
@@ -116,6 +119,8 @@ def _run_with_bundle(name: str, arguments: "list[str]") -> bool:
 
 
 def _run_allennlp(name: str) -> None:
+    if name in QUIET:
+        os.environ.setdefault("ALLENNLP_LOG_LEVEL", "WARNING")
     try:
         import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
     except ModuleNotFoundError as error:

@@ -1,5 +1,6 @@
 import argparse
 import json
+import logging
 import shlex
 import sys
 import time
@@ -103,6 +104,7 @@ def _fit(args: argparse.Namespace) -> None:
     from allencv.fitting.time_budget import seconds_of
 
     begun = time.perf_counter()
+    logging.disable(logging.INFO)  # until training: what there is to say is printed
     folder = Path(args.output)
     config_file = folder.with_name(folder.name + ".jsonnet")
     if not args.write_config_only and folder.exists() and any(folder.iterdir()):
@@ -147,6 +149,7 @@ def _fit(args: argparse.Namespace) -> None:
     print(f"Config: {config_file}", flush=True)
     if args.write_config_only:
         return
+    logging.disable(logging.NOTSET)
     train_model_from_file(
         str(config_file), args.output, include_package=["allencv.plugin", *args.include_package]
     )

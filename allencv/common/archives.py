@@ -13,8 +13,6 @@ from allennlp.common.file_utils import cached_path
 from allennlp.models.archival import CONFIG_NAME, Archive
 from allennlp.models.archival import load_archive as load_trusted_archive
 
-from allencv.common.checks import not_one_of
-
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
 
@@ -87,15 +85,15 @@ def _check_config(config_file: Path, archive_file: Union[str, Path]) -> None:
         if key.split(".")[-1] in ("_pretrained", "trust_remote_code") or value == "from_archive":
             refused = ConfigurationError(f"{key} leads to other code or archives")
         elif key.split(".")[-1] == "type" and isinstance(value, str) and value not in registered:
-            refused = not_one_of(key, value, registered)
+            refused = ConfigurationError(f"{key} is '{value}', which nothing has registered")
         elif isinstance(value, str) and key not in DATA_KEYS and _is_importable(value):
             # AllenNLP takes a bare string for a part's type, and a dotted one for a Python name
             refused = ConfigurationError(f"{key} is '{value}', the name of Python code")
         if refused is not None:
             raise ConfigurationError(
                 f"archive '{archive_file}' is not opened: {str(refused)[:500]}; import the package "
-                "that registers it, or say that the archive is trusted (trusted=True, or "
-                "--trust-archive)"
+                "that registers it (allencv.plugin for all of AllenCV), or say that the archive is "
+                "trusted (trusted=True, or --trust-archive)"
             )
 
 
