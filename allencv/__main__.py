@@ -60,8 +60,8 @@ NOTES = """\
 An archive is the model.tar.gz of a run, or its folder. A bundle is what export
 makes of one; it needs neither torch nor AllenNLP. What plugins bring is not
 listed."""
-QUIET = ("check-config", "check-data", "classify", "components", "explain", "export", "report")
-QUIET += ("serve", "show-batch")
+QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
+QUIET |= {"serve", "show-batch"}
 """The commands that print what there is to say, so that AllenNLP need not log what it builds."""
 WITH_BUNDLES = {"classify": "allencv.runtime.classify", "serve": "allencv.serving.command"}
 """The commands that know bundles, and the module of each: a description, arguments and `run`."""

@@ -216,10 +216,12 @@ def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float
 
 
 def run(command: List[str]) -> Dict[str, float]:
-    """Runs one measurement, watching its memory from outside: private, shared, and /dev/shm."""
+    """
+    Runs one measurement and watches from outside the memory of its processes. What they share (the
+    imports of forked workers, batches in shared memory) counts once: the sum of their PSS.
+    """
     import psutil
 
-    shared_before = psutil.disk_usage("/dev/shm").used
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     peak = 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
@@ -227,9 +229,7 @@ def run(command: List[str]) -> Dict[str, float]:
         while child.poll() is None:
             with contextlib.suppress(psutil.Error):
                 tree = [process, *process.children(recursive=True)]
-                used = sum(each.memory_full_info().uss for each in tree)
-                shared = psutil.disk_usage("/dev/shm").used - shared_before
-                peak = max(peak, used + shared)
+                peak = max(peak, sum(each.memory_full_info().pss for each in tree))
             time.sleep(0.05)
         output = child.stdout.read() if child.stdout else b""
     if child.returncode:

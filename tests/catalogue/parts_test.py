@@ -192,7 +192,7 @@ def test_finding() -> None:
         ConfigurationError, match=r"REGISTRY is 'optimiser'; expected one of optimizer,"
     ):
         find_registry("optimiser")
-    with pytest.raises(ConfigurationError, match=r"is 'tim'; expected one of timm, feedforward, "):
+    with pytest.raises(ConfigurationError, match=r"is 'tim'; expected one of timm, "):
         find_part(Im2ImEncoder, "tim")
 
 
