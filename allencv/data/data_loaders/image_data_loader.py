@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 48 << 20
 """Enough for a batch of large images, normalised."""
 
 
