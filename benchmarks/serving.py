@@ -1,7 +1,7 @@
 """
 Servers side by side: `allencv serve`, a plain FastAPI handler (pillow and onnxruntime in a `def`,
 uvicorn with httptools and uvloop), and LitServe, with the same ONNX file: torchvision's ResNet-18,
-224 px, with random weights, as `allencv export` writes it.
+224 px, with random weights, as `allencv export` writes it in float32 and in int8.
 
     pip install -e '.[benchmark]'
     python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]
@@ -10,7 +10,7 @@ Clients upload JPEG files of 500x375 pixels over connections that stay open, eac
 it has the answer to the last. All servers have as many workers (threads of one process here,
 processes there), and take turns; the program that asks runs on the same machine. Prints medians and
 the ratios within a round, writes serving.json beside this file, and puts its table into
-docs/serving.md. It takes about rounds x 4 x (clients x (seconds + 1) + 4) seconds.
+docs/serving.md. It takes about rounds x 8 x (clients x (seconds + 1) + 4) seconds.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from data_loading import make_images
 from tables import write_docs
 
 HERE = Path(__file__).parent
+PRECISIONS = {"float32": "bundle", "int8": "bundle_int8"}  # and the folder of each
 SERVERS = ("allencv", "plain FastAPI", "LitServe", "LitServe, batches of 8")
 WARM_UP_SECONDS = 1.0
 CONFIG = {
@@ -64,13 +65,19 @@ CONFIG = {
 
 
 def make_model(folder: Path) -> None:
-    """`images/`, `run/model.tar.gz` and its `bundle/`: a step from ResNet-18's random weights."""
+    """
+    `images/`, `run/model.tar.gz` and its bundles in float32 and int8: a step from ResNet-18's
+    random weights.
+    """
     make_images(folder / "images", 20)
     config = {**CONFIG, "train_data_path": str(folder / "images" / "train")}
     (folder / "config.json").write_text(json.dumps(config))
+    export: List[Any] = ["export", folder / "run" / "model.tar.gz"]
+    calibrated = ["--quantize", "int8", "--calibration", folder / "images"]
     for command in (
         ["train", folder / "config.json", "-s", folder / "run"],
-        ["export", folder / "run" / "model.tar.gz", folder / "bundle", "--no-parity"],
+        [*export, folder / PRECISIONS["float32"], "--no-parity"],
+        [*export, folder / PRECISIONS["int8"], "--no-parity", *calibrated],
     ):
         subprocess.run(
             [sys.executable, "-m", "allencv", *map(str, command)],
@@ -206,31 +213,38 @@ async def load(
 Round = Dict[str, Dict[int, Dict[str, float]]]  # by server and number of clients
 
 
-def measure(arguments: argparse.Namespace) -> List[Round]:
-    rounds: List[Round] = []
+def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
+    """The rounds of each precision."""
+    rounds: Dict[str, List[Round]] = {precision: [] for precision in PRECISIONS}
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
-        bundle = Path(folder) / "bundle"
         images = sorted((Path(folder) / "images").rglob("*.jpg"))
         requests = [request_of(image.read_bytes()) for image in images]
         for number in range(arguments.rounds):
-            rounds.append({})
             # Who comes first changes from round to round.
             turns = [SERVERS[(number + i) % len(SERVERS)] for i in range(len(SERVERS))]
-            for name in turns:
-                port = free_port()
-                command = command_of(name, bundle, port, arguments.workers)
-                with running(
-                    command, port, requests[0], HERE.parent, BENCHMARK_BUNDLE=str(bundle)
-                ) as server:
-                    rounds[-1][name] = {
-                        clients: asyncio.run(
-                            load(server, port, requests, clients, arguments.seconds)
-                        )
-                        for clients in arguments.clients
-                    }
-                print(f"round {number + 1}: {name}", file=sys.stderr)
+            for precision, bundle in PRECISIONS.items():
+                rounds[precision].append({})
+                for name in turns:
+                    rounds[precision][-1][name] = measure_server(
+                        name, Path(folder) / bundle, requests, arguments
+                    )
+                    print(f"round {number + 1}: {precision}, {name}", file=sys.stderr)
     return rounds
+
+
+def measure_server(
+    name: str, bundle: Path, requests: List[bytes], arguments: argparse.Namespace
+) -> Dict[int, Dict[str, float]]:
+    """The figures of a server that is started for it, by number of clients."""
+    port = free_port()
+    command = command_of(name, bundle, port, arguments.workers)
+    environment = {"BENCHMARK_BUNDLE": str(bundle)}
+    with running(command, port, requests[0], HERE.parent, **environment) as server:
+        return {
+            clients: asyncio.run(load(server, port, requests, clients, arguments.seconds))
+            for clients in arguments.clients
+        }
 
 
 def summary(rounds: List[Round], clients: List[int]) -> Dict[str, Any]:
@@ -259,18 +273,19 @@ def table(report: Dict[str, Any]) -> str:
         f"{settings['rounds']} rounds of {settings['seconds']:g} s; the last three columns are "
         "allencv's figure divided by that of the line.",
         "",
-        "| clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms a request "
+        "| network | clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms a request "
         "| speed | p99 | CPU |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for clients, servers in report["clients"].items():
-        for name, row in servers.items():
-            lines.append(
-                f"| {clients} | {name} | {row['requests_per_second']:.0f} | {row['p50_ms']:.0f} "
-                f"| {row['p95_ms']:.0f} | {row['p99_ms']:.0f} | {row['cpu_ms_per_request']:.1f} "
-                f"| {row['allencv_speed_to_it']:.2f} | {row['allencv_p99_to_it']:.2f} "
-                f"| {row['allencv_cpu_to_it']:.2f} |"
-            )
+    for precision, by_clients in report["precisions"].items():
+        for clients, servers in by_clients.items():
+            for name, row in servers.items():
+                lines.append(
+                    f"| {precision} | {clients} | {name} | {row['requests_per_second']:.0f} "
+                    f"| {row['p50_ms']:.0f} | {row['p95_ms']:.0f} | {row['p99_ms']:.0f} "
+                    f"| {row['cpu_ms_per_request']:.1f} | {row['allencv_speed_to_it']:.2f} "
+                    f"| {row['allencv_p99_to_it']:.2f} | {row['allencv_cpu_to_it']:.2f} |"
+                )
     return "\n".join(lines)
 
 
@@ -293,7 +308,9 @@ def main() -> None:
             "python": platform.python_version(),
             **{name: version(name) for name in ("fastapi", "litserve", "onnxruntime", "uvicorn")},
         },
-        "clients": summary(rounds, arguments.clients),
+        "precisions": {
+            precision: summary(each, arguments.clients) for precision, each in rounds.items()
+        },
     }
     print(table(report))
     if arguments.output is None:

@@ -11,7 +11,13 @@ import pytest
 from tests.conftest import ROOT, Run
 
 BENCHMARKS = ROOT / "benchmarks"
-PAGES = {"data_loading": "data_loading.md", "training": "training.md"}
+PAGES = {
+    "data_loading": "data_loading.md",
+    "learning_curves": "recipes.md",
+    "serving": "serving.md",
+    "slim": "serving.md",
+    "training": "training.md",
+}
 
 
 @pytest.fixture
@@ -60,3 +66,19 @@ def test_training(run: Run, tmp_path: Path) -> None:
     assert report["loop"]["ResNet-18, 64 px"]["bare"]["time_to_bare"] == 1
     assert report["end_to_end"]["32"]["timm"]["to_timm"] == 1
     assert "| allencv |" in table
+
+
+@pytest.mark.slow
+def test_serving(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("litserve")
+    output = tmp_path / "report.json"
+    command = [
+        *("python", BENCHMARKS / "serving.py", "--rounds", 1, "--seconds", 1),
+        *("--clients", 2, "--workers", 1, "--output", output),
+    ]
+    table = run(*command).stdout
+    report = json.loads(output.read_text())["precisions"]
+    for precision in ("float32", "int8"):
+        assert report[precision]["2"]["allencv"]["allencv_speed_to_it"] == 1
+        assert report[precision]["2"]["LitServe"]["requests_per_second"] > 0
+        assert f"| {precision} | 2 | LitServe |" in table

@@ -69,6 +69,11 @@ def test_the_demo_says_what_the_readme_shows(demo: str) -> None:
     assert commands(demo) == commands(block("text", "scripts/make_digits.py"))
 
 
+def test_the_environment_has_the_commands(demo: str, clone: Path) -> None:
+    found = shell(block("bash", "source ") + "command -v allencv allennlp", clone)
+    assert [Path(line).name for line in found.split()] == ["allencv", "allennlp"]
+
+
 def test_from_a_folder_to_a_page(clone: Path) -> None:
     fit = block("bash", "allencv fit")
     output = shell(f"{fit.rstrip()} --epochs 2 --weights none", clone)  # there is no network here

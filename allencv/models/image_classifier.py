@@ -171,11 +171,22 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """The logits `(batch, num_labels)` of normalised images, looked at once."""
+        self._check_channels(images.shape[1])
         features = images if self._im2im_encoder is None else self._im2im_encoder(images)
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._dropout(self._im2vec_encoder(features))
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
+
+    def _check_channels(self, given: int) -> None:
+        encoder = self._im2im_encoder or self._im2vec_encoder
+        if given != encoder.get_input_channels():
+            key = "im2im_encoder" if self._im2im_encoder else "im2vec_encoder"
+            raise ConfigurationError(
+                f"the images have {given} channels, but model.{key} ({type(encoder).__name__}) "
+                f"takes {encoder.get_input_channels()}: set the color_mode of dataset_reader and "
+                f"validation_dataset_reader, or the encoder's input channels"
+            )
 
     def _classify(
         self,

@@ -1,7 +1,9 @@
 """Pretrained weights: reading them, fetching torchvision's, and putting them into a network."""
 
 import argparse
+import contextlib
 import os
+import sys
 from collections import OrderedDict
 from typing import Any, Dict
 
@@ -119,7 +121,8 @@ def reason(error: Exception) -> str:
 def _download(weights: Any) -> Dict[str, torch.Tensor]:
     """`weights` is a member of a weights enum of torchvision."""
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with contextlib.redirect_stdout(sys.stderr):  # where it says what it downloads
+            return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # of the network, the disk or torch.load
         folder = os.path.join(torch.hub.get_dir(), "checkpoints")
         raise ConfigurationError(

@@ -223,6 +223,25 @@ def test_training_images_are_resized(kind: Type[ImageClassifier], vocab: Vocabul
     flat.eval()(**batch(kind))
 
 
+@pytest.mark.parametrize("has_encoder", [True, False])
+@every_kind
+def test_images_of_other_channels_are_refused(
+    kind: Type[ImageClassifier], vocab: Vocabulary, has_encoder: bool
+) -> None:
+    numbers = {"pixel_mean": [0.5], "pixel_std": [0.25]}  # which go with any number of channels
+    model = convolutional(kind, vocab, **numbers)
+    if not has_encoder:
+        flatten = FlattenEncoder(input_channels=3, input_height=16, input_width=16)
+        model = kind(vocab, flatten, **numbers)
+    given = batch(kind)
+    given["image"] = given["image"][:, :1]
+    with pytest.raises(ConfigurationError) as error:
+        model(**given)
+    part = "im2im_encoder (SmallResnetEncoder)" if has_encoder else "im2vec_encoder (FlattenEncoder)"
+    assert f"the images have 1 channels, but model.{part} takes 3: set the" in str(error.value)
+    assert "color_mode" in str(error.value)
+
+
 def test_a_training_size_of_nothing_is_refused(vocab: Vocabulary) -> None:
     with pytest.raises(ConfigurationError, match="training size is 0; expected at least 1"):
         convolutional(BasicImageClassifier, vocab).set_training_size(0)
