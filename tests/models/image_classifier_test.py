@@ -237,7 +237,9 @@ def test_images_of_other_channels_are_refused(
     given["image"] = given["image"][:, :1]
     with pytest.raises(ConfigurationError) as error:
         model(**given)
-    part = "im2im_encoder (SmallResnetEncoder)" if has_encoder else "im2vec_encoder (FlattenEncoder)"
+    part = "im2vec_encoder (FlattenEncoder)"
+    if has_encoder:
+        part = "im2im_encoder (SmallResnetEncoder)"
     assert f"the images have 1 channels, but model.{part} takes 3: set the" in str(error.value)
     assert "color_mode" in str(error.value)
 
