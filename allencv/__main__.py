@@ -136,6 +136,7 @@ def _run_allennlp(name: str) -> None:
 
     import allencv.commands
     import allencv.plugin  # noqa: F401
+    from allencv.common.console import console_to_follow
     from allencv.runtime.errors import ImageError
     from allencv.runtime.manifest import BundleError
     from allencv.runtime.sources import InputError
@@ -143,7 +144,8 @@ def _run_allennlp(name: str) -> None:
 
     install_sigterm_handler()
     try:
-        run(prog="allencv")
+        with console_to_follow():
+            run(prog="allencv")
     except (
         BundleError,
         ConfigurationError,
