@@ -1,3 +1,4 @@
+import functools
 import logging
 import threading
 import time
@@ -53,9 +54,7 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
     Runs an ONNX file with OpenVINO, on the CPU: in the precision of the network, or in the one that
     is the fastest on this machine (`reduced`; bfloat16 where the processor has it).
     """
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino_core()
     # As many calls at once as there are cores for; a stream answers one after the other.
     streams = max(1, cores() // threads)
     config: Dict[str, Any] = {
@@ -79,6 +78,18 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
         return requests.own.infer([images])[0].copy()
 
     return run
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """
+    The one of the process, which stays. Each gives the thread that makes it a stack for signals;
+    of two, the first that goes takes its own away and the other puts it back: the next signal with
+    a handler then ends the process (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 ENGINES: Dict[str, Callable[[Path, int], Engine]] = {

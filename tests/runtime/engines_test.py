@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
@@ -53,6 +55,24 @@ def test_the_fastest_is_measured(
     assert said.startswith(f"The engine is {name} (threads: 1): onnxruntime does ")
     assert "images/s, openvino does " in said
     assert "openvino-reduced " in said
+
+
+@needs_openvino
+def test_signals_are_handled_when_engines_come_and_go(bundle: Path) -> None:
+    """OpenVINO gives the thread a stack for signals, and has left it one that was gone."""
+    program = f"""
+import os, signal
+from pathlib import Path
+from allencv.runtime.engines import openvino_engine
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first = openvino_engine(Path({str(bundle / "model.onnx")!r}), 1)
+second = openvino_engine(Path({str(bundle / "model.onnx")!r}), 1, reduced=True)
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr
 
 
 def test_an_engine_that_computes_something_else_is_passed_over(
