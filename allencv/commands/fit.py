@@ -231,8 +231,8 @@ def result_lines(folder: Path) -> "list[str]":
     shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
     archive = folder / "model.tar.gz"
     return [
-        f"Done in {metrics['training_duration'].partition('.')[0]}. Validation, epoch "
-        f"{metrics['best_epoch'] + 1} of {metrics['epoch'] + 1}: {shown}",
+        f"Done in {metrics['training_duration'].partition('.')[0]}. Epoch {metrics['best_epoch']} "
+        f"of 0 to {metrics['epoch']} was the best, on the validation images: {shown}",
         f"  allencv report {folder} -o report.html",
         f"  allencv classify {archive} photos/ -o predictions.csv",
         f"  allencv export {archive} bundle/",

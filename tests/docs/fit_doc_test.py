@@ -51,7 +51,7 @@ def allencv(command: str, folder: Path) -> str:
 
 def lines(text: str) -> List[str]:
     """Without what differs from one machine to the next."""
-    numbers = r"\d+:\d\d:\d\d|\d+ of \d+|[\d.]+(?=,|$)"
+    numbers = r"\d+:\d\d:\d\d|\d+ of 0 to \d+|[\d.]+(?=,|$)"
     return [re.sub(numbers, "N", line) for line in text.splitlines()]
 
 
