@@ -20,6 +20,8 @@ SEEN = ["Metrics: {}", "a warning", "Epoch 0/2"]
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
     """The root logger, which is left as it was."""
+    for name, _, _ in LOGGED:  # of which AllenNLP's evaluate turns one off for good
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
     logger = logging.getLogger()
     monkeypatch.setattr(logger, "handlers", list(logger.handlers))
     monkeypatch.setattr(logger, "level", logger.level)
