@@ -82,8 +82,8 @@ def serve(bundle: Path) -> Serve:
     return lambda *options: serving(bundle, *options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(serve: Serve) -> Iterator[Running]:
-    """One with small limits, for all tests that do not stop it."""
+    """One with small limits, for the tests of a file, which may stop it in the end."""
     with serve("--max-megabytes", 1, "--timeout", 2, "--max-files", 4) as running:
         yield running

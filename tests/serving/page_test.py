@@ -48,13 +48,6 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def server(serve: Serve) -> Iterator[Running]:
-    """One of its own: the one that other tests share may be busy with what they have sent it."""
-    with serve("--max-megabytes", 1, "--timeout", 2, "--max-files", 4) as running:
-        yield running
-
-
 @pytest.fixture
 def page(browser: Any, server: Running) -> Iterator[Any]:
     """The page, open. Nothing may go wrong in it, and nothing may be asked of another host."""
