@@ -4,15 +4,25 @@ from typing import Any, Callable
 from allencv.common.archives import opened_archive
 
 
-def opens_archive(
-    subparser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Any]
-) -> argparse.ArgumentParser:
-    """Lets a command of AllenNLP's that takes an `archive_file` run on a checked copy of it."""
+def add_archive_file(subparser: argparse.ArgumentParser) -> None:
+    subparser.add_argument(
+        "archive_file", type=str, help="path to an archived trained model, or the folder of it"
+    )
+
+
+def add_trust_archive(subparser: argparse.ArgumentParser) -> None:
     subparser.add_argument(
         "--trust-archive",
         action="store_true",
         help="let the archive's config name any Python code, which then runs",
     )
+
+
+def opens_archive(
+    subparser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Any]
+) -> argparse.ArgumentParser:
+    """Lets a command of AllenNLP's that takes an `archive_file` run on a checked copy of it."""
+    add_trust_archive(subparser)
 
     def run_on_opened(args: argparse.Namespace) -> Any:
         with opened_archive(args.archive_file, args.trust_archive) as folder:

@@ -4,6 +4,8 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.archive_argument import add_archive_file, add_trust_archive
+
 
 @Subcommand.register("explain")
 class Explain(Subcommand):
@@ -12,9 +14,7 @@ class Explain(Subcommand):
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         description = """Show where in an image a model sees a label (Grad-CAM)."""
         subparser = parser.add_parser(self.name, description=description, help=description)
-        subparser.add_argument(
-            "archive_file", type=str, help="path to an archived trained model, or the folder of it"
-        )
+        add_archive_file(subparser)
         subparser.add_argument("image", type=str, help="a path or a URL")
         subparser.add_argument(
             *("-o", "--output"),
@@ -31,11 +31,7 @@ class Explain(Subcommand):
             default="",
             help="a json(net) structure used to override the experiment configuration",
         )
-        subparser.add_argument(
-            "--trust-archive",
-            action="store_true",
-            help="let the archive's config name any Python code, which then runs",
-        )
+        add_trust_archive(subparser)
         subparser.set_defaults(func=_explain)
         return subparser
 

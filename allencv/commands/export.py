@@ -3,6 +3,8 @@ import argparse
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.archive_argument import add_archive_file, add_trust_archive
+
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 
@@ -13,9 +15,7 @@ class Export(Subcommand):
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         description = """Make a bundle of an archive, to be served without torch."""
         subparser = parser.add_parser(self.name, description=description, help=description)
-        subparser.add_argument(
-            "archive_file", type=str, help="path to an archived trained model, or the folder of it"
-        )
+        add_archive_file(subparser)
         subparser.add_argument("bundle", type=str, help="the folder to make")
         subparser.add_argument(
             *("-f", "--force"), action="store_true", help="replace a bundle that is there"
@@ -26,11 +26,7 @@ class Export(Subcommand):
             default="",
             help="a json(net) structure used to override the experiment configuration",
         )
-        subparser.add_argument(
-            "--trust-archive",
-            action="store_true",
-            help="let the archive's config name any Python code, which then runs",
-        )
+        add_trust_archive(subparser)
         _add_network(subparser.add_argument_group("the network in the bundle"))
         _add_parity(subparser.add_argument_group("its comparison with the archive"))
         subparser.set_defaults(func=_export)
