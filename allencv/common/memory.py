@@ -1,5 +1,11 @@
 import ctypes
+import math
 import os
+import weakref
+from typing import Dict, Sequence
+
+import numpy as np
+import torch
 
 # The parameters of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -11,19 +17,48 @@ USERS_OWN = (
     "MALLOC_TRIM_THRESHOLD_",
 )
 
+_free: Dict[torch.dtype, Dict[int, np.ndarray]] = {}
+"""By type and by `id`, the memory of tensors that nobody has any more."""
 
-_kept = 0
+
+def reused_memory(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """
+    A tensor on the CPU whose numbers are not set, in memory that an earlier one left. For batches:
+    tens of megabytes, and as many at a time in each step.
+
+    New memory is cleared by the kernel, page by page, which makes normalising a batch three times
+    as slow. Left to glibc, small things settle where a batch has been, and a process grew by up to
+    four batches that nobody used.
+
+    What is free but too small for what is asked for is given up, so that a process keeps no more
+    than it needed at once.
+
+    # Parameters
+
+    shape : `Sequence[int]`, required
+    dtype : `torch.dtype`, required
+    """
+    size = math.prod(shape) * dtype.itemsize
+    free = _free.setdefault(dtype, {})
+    for key, memory in sorted(free.items(), key=lambda item: len(item[1])):
+        # Another thread may take it first, or the garbage collector bring one in the meantime.
+        if free.pop(key, None) is not None and len(memory) >= size:
+            break
+    else:
+        memory = np.empty(size, np.uint8)
+    lent = memory[:size]
+    # torch lets go of `lent` when the last tensor that looks into it is gone.
+    weakref.finalize(lent, free.__setitem__, id(memory), memory).atexit = False
+    return torch.from_numpy(lent).view(dtype).view(*shape)
 
 
 def reuse_freed_memory(size: int) -> bool:
     """
     Lets this process keep the memory that it frees, up to `size` bytes, for what it allocates next.
-    A smaller size than in an earlier call changes nothing.
 
-    glibc gives large blocks back to the kernel as soon as they are freed. A batch of images, and
-    what a network computes of it, is freed and allocated anew at each step, and the kernel then
-    clears every page again. Without that, a batch is normalised three times as fast, and a network
-    on a CPU is trained faster (benchmarks/training.py).
+    glibc gives large blocks back to the kernel as soon as they are freed. What a network computes
+    of a batch is freed and allocated anew at each step, and the kernel then clears every page
+    again. Without that, a network on a CPU is trained faster (benchmarks/training.py).
 
     Threads that begin after this share one pool, so that each reuses what any of them freed. A pool
     for each, as glibc makes them, took 100 MB more with two workers, and was not faster.
@@ -38,7 +73,5 @@ def reuse_freed_memory(size: int) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    global _kept
-    _kept = max(_kept, size)
-    settings = ((M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TRIM_THRESHOLD, _kept))
+    settings = ((M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TRIM_THRESHOLD, size))
     return all(mallopt(parameter, value) for parameter, value in settings)

@@ -3,6 +3,8 @@ from typing import List, Optional
 import torch
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.memory import reused_memory
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -59,12 +61,19 @@ class PixelNormalization(torch.nn.Module):
             )
         # In place: a batch is tens of megabytes, and memory that is new is slow.
         if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):
-            return image.float().mul_(self.scale).add_(self.shift)
+            return _as_floats(image).mul_(self.scale).add_(self.shift)
         # Row by row, which on a CPU takes a fifth of the time that three numbers by three would.
-        pixels = image.permute(0, 2, 3, 1).float()
+        pixels = _as_floats(image.permute(0, 2, 3, 1))
         scale, shift = (
             numbers.flatten().expand(channels).repeat(image.shape[3])
             for numbers in (self.scale, self.shift)
         )
         pixels.flatten(2).mul_(scale).add_(shift)
         return pixels.permute(0, 3, 1, 2)
+
+
+def _as_floats(pixels: torch.Tensor) -> torch.Tensor:
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if is_traced or pixels.device.type != "cpu":
+        return pixels.float()
+    return reused_memory(pixels.shape, torch.float32).copy_(pixels)

@@ -11,7 +11,6 @@ from allennlp.data import DataLoader, DatasetReader, Instance, TensorDict, Vocab
 from allennlp.nn import util as nn_util
 
 from allencv.common.checks import CheckedFromParams, not_one_of
-from allencv.common.memory import reuse_freed_memory
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import mix
@@ -30,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
-KEPT_BYTES = 48 << 20
-"""Enough for a batch of large images, normalised."""
 
 
 @DataLoader.register("image")
@@ -126,7 +123,6 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             raise ConfigurationError(f'data_loader.repeats is {repeats}; expected "shuffle": true')
         if on_error not in ON_ERROR:
             raise not_one_of("data_loader.on_error", on_error, ON_ERROR)
-        reuse_freed_memory(KEPT_BYTES)
         self.reader = reader
         self.data_path = data_path
         self.batch_size = batch_size

@@ -12,6 +12,7 @@ from typing import (
     Any,
     Callable,
     Deque,
+    Dict,
     Iterable,
     Iterator,
     List,
@@ -28,7 +29,7 @@ from allennlp.data import Batch, Field, Instance, TensorDict
 from allennlp.data.fields import ListField
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from allencv.data.fields import ImageField
+from allencv.data.fields import ImageBatch, ImageField
 from allencv.data.transforms import random_source
 from allencv.runtime import ImageError
 
@@ -133,6 +134,7 @@ class _BatchOfThreads(Future):
         super().__init__()
         self._instances = instances
         self._loaded: List[Optional[Loaded]] = [None] * len(job)
+        self._images: Dict[str, ImageBatch] = {}
         self._missing = len(job)
         self._todo = enumerate(job)
         self._lock = threading.Lock()
@@ -141,7 +143,7 @@ class _BatchOfThreads(Future):
         """What each of the threads does."""
         try:
             for place, (key, seed) in iter(self._next, None):
-                self._loaded[place] = load(self._instances[key], seed)
+                self._loaded[place] = self._moved(place, load(self._instances[key], seed))
                 with self._lock:
                     self._missing -= 1
                     is_complete = self._missing == 0
@@ -152,6 +154,15 @@ class _BatchOfThreads(Future):
             with self._lock:
                 if not self.done():
                     self.set_exception(error)
+
+    def _moved(self, place: int, loaded: Loaded) -> Loaded:
+        """The instance with its images where those of the whole batch are put together."""
+        if isinstance(loaded, Instance):
+            for key, field in loaded.items():
+                if isinstance(field, ImageField):
+                    batch = self._images.setdefault(key, ImageBatch(len(self._loaded)))
+                    loaded.fields[key] = field.moved_to(batch, place)
+        return loaded
 
     def stop(self) -> None:
         """Leaves the images that no thread has begun with."""

@@ -1,3 +1,3 @@
-from allencv.data.fields.image_field import ImageField
+from allencv.data.fields.image_field import ImageBatch, ImageField
 
-__all__ = ["ImageField"]
+__all__ = ["ImageBatch", "ImageField"]

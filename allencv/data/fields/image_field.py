@@ -1,5 +1,6 @@
 import io
 import os
+import threading
 from typing import Callable, Dict, List, Optional, Union
 
 import numpy as np
@@ -9,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data.fields import Field
 from PIL import Image
 
+from allencv.common.memory import reused_memory
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
 
@@ -22,6 +24,54 @@ PLAIN_COLORSPACES = {"RGB": ("YCbCr", "Gray"), "L": ("Gray",)}
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 Source = Union[ImageSource, torch.Tensor, Callable[[], Union[ImageSource, torch.Tensor]]]
+
+
+class ImageBatch:
+    """
+    The memory of a batch, into which each of its images is copied as soon as it is there, by any
+    thread. Images that wait in memory of their own until all are there would take as much again.
+
+    The first image sets shape, type and layout; one that differs stays outside.
+
+    # Parameters
+
+    size : `int`, required
+        How many images there will be.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._images: List[Optional[torch.Tensor]] = [None] * size
+        self._lock = threading.Lock()
+        self._tensor: Optional[torch.Tensor] = None
+
+    def put(self, place: int, image: torch.Tensor) -> torch.Tensor:
+        """The image `(channels, height, width)` as a part of the batch, or itself if it differs."""
+        if image.dim() != 3:
+            return image
+        with self._lock:
+            if self._tensor is None:
+                self._tensor = self._empty(image)
+        part = self._tensor[place]
+        if (part.shape, part.dtype) != (image.shape, image.dtype) or (
+            _is_channels_last(part) != _is_channels_last(image)
+        ):
+            return image
+        self._images[place] = part
+        return part.copy_(image)
+
+    def made_of(self, images: List[torch.Tensor]) -> Optional[torch.Tensor]:
+        """The batch `(size, channels, height, width)`, if these and no others are its parts."""
+        if len(images) != len(self._images):
+            return None
+        is_whole = all(image is part for image, part in zip(images, self._images))
+        return self._tensor if is_whole else None
+
+    def _empty(self, image: torch.Tensor) -> torch.Tensor:
+        channels, height, width = image.shape
+        if _is_channels_last(image):
+            rows = reused_memory((len(self._images), height, width, channels), image.dtype)
+            return rows.permute(0, 3, 1, 2)
+        return reused_memory((len(self._images), channels, height, width), image.dtype)
 
 
 class ImageField(Field[torch.Tensor]):
@@ -51,7 +101,7 @@ class ImageField(Field[torch.Tensor]):
     An image that cannot be read raises `ImageError` with its path when it is decoded.
     """
 
-    __slots__ = ["color_mode", "padding_value", "source", "transform"]
+    __slots__ = ["batch", "color_mode", "padding_value", "source", "transform"]
 
     def __init__(
         self,
@@ -64,6 +114,7 @@ class ImageField(Field[torch.Tensor]):
         self.transform = transform
         self.color_mode = color_mode
         self.padding_value = padding_value
+        self.batch: Optional[ImageBatch] = None
 
     @property
     def name(self) -> str:
@@ -75,6 +126,13 @@ class ImageField(Field[torch.Tensor]):
     def decoded(self) -> "ImageField":
         """This image decoded and transformed once and for all, as a field of its own."""
         return ImageField(self.as_tensor({}), None, self.color_mode, self.padding_value)
+
+    def moved_to(self, batch: ImageBatch, place: int) -> "ImageField":
+        """This image, which has been decoded, in the memory of the batch that it belongs to."""
+        image = batch.put(place, self.as_tensor({}))
+        moved = ImageField(image, None, self.color_mode, self.padding_value)
+        moved.batch = batch
+        return moved
 
     def get_padding_lengths(self) -> Dict[str, int]:
         # The size is known only after decoding; batch_tensors pads what needs it.
@@ -110,6 +168,9 @@ class ImageField(Field[torch.Tensor]):
                 f"images of {described} channels in one batch; expected one type and one number of "
                 "channels (the reader's color_mode and transforms)"
             )
+        whole = None if self.batch is None else self.batch.made_of(tensor_list)
+        if whole is not None:
+            return whole
         shapes = {tensor.shape for tensor in tensor_list}
         if len(shapes) == 1 and all(map(_is_channels_last, tensor_list)):
             # As decoders give them; a sixth of the time that another layout takes.

@@ -14,7 +14,7 @@ from allennlp.data import Batch, Instance, Vocabulary
 from allennlp.data.fields import LabelField, ListField
 from PIL import Image, ImageOps
 
-from allencv.data.fields import ImageField, image_field
+from allencv.data.fields import ImageBatch, ImageField, image_field
 from allencv.data.fields.image_field import load_image
 from allencv.runtime import ImageError, read_image
 
@@ -390,3 +390,60 @@ def test_a_function_is_called_when_the_image_is_needed(tmp_path: Path) -> None:
 def test_what_a_function_gives_is_named_by_it() -> None:
     with pytest.raises(ImageError, match=r"memory://cat.jpg: .*not an image"):
         ImageField(Fetched(b"text")).as_tensor({})
+
+
+# Images in the memory of their batch.
+
+
+def moved(batch: ImageBatch, place: int, image: torch.Tensor) -> ImageField:
+    return ImageField(image, padding_value=3).moved_to(batch, place)
+
+
+@pytest.mark.parametrize("image", [TENSOR, TENSOR.contiguous(), TENSOR.contiguous() / 7])
+def test_images_put_together_are_the_batch(image: torch.Tensor) -> None:
+    images = [image, image.flip(2).clone(memory_format=torch.preserve_format), image * 2]
+    batch = ImageBatch(3)
+    fields = [moved(batch, place, images[place]) for place in (2, 0, 1)]
+    fields = [fields[1], fields[2], fields[0]]
+    tensors = [field.as_tensor({}) for field in fields]
+    together = fields[0].batch_tensors(tensors)
+    expected = ImageField(image).batch_tensors(images)
+    assert together.equal(expected)
+    assert together.stride() == expected.stride()
+    assert together.dtype == image.dtype
+    assert together.data_ptr() == tensors[0].data_ptr(), "nothing has been copied again"
+    images[0].zero_()
+    assert together.equal(expected), "the source has been copied"
+
+
+def test_a_batch_of_which_some_are_missing_or_unlike_is_made_as_ever() -> None:
+    batch = ImageBatch(3)
+    fields = [moved(batch, place, TENSOR) for place in (0, 2)]
+    tensors = [field.as_tensor({}) for field in fields]
+    assert batch.made_of(tensors) is None
+    assert fields[0].batch_tensors(tensors).equal(torch.stack([TENSOR, TENSOR]))
+    # Shape, type or layout: what differs stays what it was.
+    for unlike in (TENSOR[:, 1:], TENSOR.float(), TENSOR.contiguous(), TENSOR[None]):
+        assert batch.put(1, unlike) is unlike
+    padded = moved(batch, 1, TENSOR[:, 1:])
+    tensors.insert(1, padded.as_tensor({}))
+    result = fields[0].batch_tensors(tensors)
+    assert result[1, :, :-1].equal(TENSOR[:, 1:])
+    assert result[1, :, -1].eq(3).all()
+    # A layout of several kinds is that of none, whichever image came first.
+    for first, second in ((TENSOR, TENSOR.contiguous()), (TENSOR.contiguous(), TENSOR)):
+        batch = ImageBatch(2)
+        fields = [moved(batch, 0, first), moved(batch, 1, second)]
+        result = fields[0].batch_tensors([field.as_tensor({}) for field in fields])
+        assert result.is_contiguous()
+        assert result.equal(torch.stack([TENSOR, TENSOR]))
+
+
+def test_images_of_another_batch_are_not_taken_for_this_one() -> None:
+    batches = [ImageBatch(2), ImageBatch(2)]
+    fields = [moved(batch, place, TENSOR) for batch in batches for place in range(2)]
+    tensors = [field.as_tensor({}) for field in fields]
+    assert batches[0].made_of(tensors[2:]) is None
+    assert batches[0].made_of([tensors[1], tensors[0]]) is None
+    assert batches[0].made_of(tensors) is None
+    assert batches[0].made_of(tensors[:2]) is not None
