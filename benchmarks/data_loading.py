@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from tables import write_docs
 
@@ -196,45 +197,51 @@ def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float
         alive = sum(sum(each.cpu_times()[:2]) for each in processes())
         return alive + ended.children_user + ended.children_system
 
+    def used_up(epoch: Epoch) -> Tuple[int, float]:
+        """How many images an epoch had, and when its first batch was there."""
+        images, first = 0, 0.0
+        for batch in epoch():
+            first = first or time.perf_counter()
+            images += len(batch["image"] if isinstance(batch, dict) else batch[0])
+        return images, first
+
     started = time.perf_counter()
     epoch = make_loader[name](folder, workers, size)
-    waited: List[float] = []
-    for _ in epoch():
-        waited = waited or [time.perf_counter() - started]
-
-    cpu, started = cpu_seconds(), time.perf_counter()
-    images = 0
-    for number, batch in enumerate(epoch()):
-        waited = waited if number else [*waited, time.perf_counter() - started]
-        images += len(batch["image"] if isinstance(batch, dict) else batch[0])
+    _, first = used_up(epoch)
+    cpu, restarted = cpu_seconds(), time.perf_counter()
+    images, first_again = used_up(epoch)
     return {
-        "images_per_second": images / (time.perf_counter() - started),
+        "images_per_second": images / (time.perf_counter() - restarted),
         "cpu_ms_per_image": 1000 * (cpu_seconds() - cpu) / images,
-        "first_batch_seconds": waited[0],
-        "first_batch_of_second_epoch_seconds": waited[1],
+        "first_batch_seconds": first - started,
+        "first_batch_of_second_epoch_seconds": first_again - restarted,
     }
 
 
 def run(command: List[str]) -> Dict[str, float]:
     """
-    Runs one measurement and watches from outside the memory of its processes. What they share (the
-    imports of forked workers, batches in shared memory) counts once: the sum of their PSS.
+    Runs one measurement and watches from outside the memory of its processes, until they begin to
+    end (which reads a hundred megabytes of libraries). What they share (the imports of forked
+    workers, batches in shared memory) counts once: the sum of their PSS.
     """
     import psutil
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     peak = 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child,
+        ThreadPoolExecutor() as executor,
+    ):
         process = psutil.Process(child.pid)
-        while child.poll() is None:
+        result = executor.submit(child.stdout.readline)  # type: ignore[union-attr]
+        while not result.done():
             with contextlib.suppress(psutil.Error):
                 tree = [process, *process.children(recursive=True)]
                 peak = max(peak, sum(each.memory_full_info().pss for each in tree))
             time.sleep(0.05)
-        output = child.stdout.read() if child.stdout else b""
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
-    return {**json.loads(output.splitlines()[-1]), "peak_memory_mb": peak / 2**20}
+    return {**json.loads(result.result()), "peak_memory_mb": peak / 2**20}
 
 
 def main() -> None:
@@ -249,7 +256,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.measure:
         name, folder, size = arguments.measure
-        print(json.dumps(measure(name, Path(folder), arguments.workers, int(size))))
+        print(json.dumps(measure(name, Path(folder), arguments.workers, int(size))), flush=True)
         return
 
     report: Dict[str, Any] = {
