@@ -1,12 +1,14 @@
 """
 Learning curves side by side: the recipe training_config/cifar10.jsonnet, and a plain PyTorch loop
-with torchvision's ImageFolder, the same network, augmentation, optimizer, schedule and epochs.
+with torchvision's ImageFolder, the same network, augmentation, optimizer and schedule.
 
-    python benchmarks/learning_curves.py data/cifar10 [--epochs 5] [--seeds 0 1]
+    python benchmarks/learning_curves.py data/cifar10 [--epochs 3] [--minutes 5] [--seeds 0 1]
 
-The two take turns, a seed each. Prints the accuracies on the test images after each epoch, with
-their spread over the seeds; writes learning_curves.json beside this file, and puts its table into
-docs/recipes.md.
+First both train for the same number of epochs; then each for as many as it is done with in so many
+minutes, by what the first ones took, its schedule ending with the last. Minutes are those of
+training and evaluation, without what a process needs to start. The two take turns, a seed each.
+Prints the accuracies on the test images after each epoch, with their spread over the seeds; writes
+learning_curves.json beside this file, and puts its tables into docs/recipes.md.
 """
 
 import argparse
@@ -16,8 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 from tables import write_docs
 
@@ -25,7 +28,14 @@ CONFIG = Path(__file__).parent.parent / "training_config" / "cifar10.jsonnet"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-def recipe(data: Path, network: str, epochs: int, seed: int) -> List[float]:
+class Curve(NamedTuple):
+    """The share of the test images that are right after each epoch, and when that was known."""
+
+    accuracy: List[float]
+    seconds: List[float]
+
+
+def recipe(data: Path, network: str, epochs: int, seed: int) -> Curve:
     """Trains by the command that the config names."""
     overrides = {"random_seed": seed, "numpy_seed": seed, "pytorch_seed": seed}
     with tempfile.TemporaryDirectory() as run:
@@ -40,10 +50,18 @@ def recipe(data: Path, network: str, epochs: int, seed: int) -> List[float]:
             stderr=subprocess.DEVNULL,
         )
         files = [Path(run, f"metrics_epoch_{epoch}.json") for epoch in range(epochs)]
-        return [json.loads(file.read_text())["validation_accuracy"] for file in files]
+        metrics = [json.loads(file.read_text()) for file in files]
+        durations = [as_seconds(each["training_duration"]) for each in metrics]
+        return Curve([each["validation_accuracy"] for each in metrics], durations)
 
 
-def plain(data: Path, network: str, epochs: int, seed: int) -> List[float]:
+def as_seconds(duration: str) -> float:
+    """Of hours, minutes and seconds, as the metrics have it."""
+    hours, minutes, seconds = map(float, duration.split(":"))
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def plain(data: Path, network: str, epochs: int, seed: int) -> Curve:
     import torch
     from allennlp.common import Params
     from torch.utils.data import DataLoader
@@ -72,7 +90,12 @@ def plain(data: Path, network: str, epochs: int, seed: int) -> List[float]:
         num_workers=2,
         persistent_workers=True,
     )
-    test = DataLoader(ImageFolder(str(data / "test"), v2.Compose(end)), batch_size=500)
+    test = DataLoader(
+        ImageFolder(str(data / "test"), v2.Compose(end)),
+        batch_size=500,
+        num_workers=2,
+        persistent_workers=True,
+    )
     loss_function = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
@@ -80,7 +103,7 @@ def plain(data: Path, network: str, epochs: int, seed: int) -> List[float]:
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 0.1, total_steps=epochs * len(train), cycle_momentum=False
     )
-    accuracies = []
+    curve, started = Curve([], []), time.perf_counter()
     for _ in range(epochs):
         net.train()
         for image, label in train:
@@ -93,8 +116,9 @@ def plain(data: Path, network: str, epochs: int, seed: int) -> List[float]:
         with torch.no_grad():
             for image, label in test:
                 correct += int((net(image).argmax(1) == label).sum())
-        accuracies.append(correct / len(test.dataset))  # type: ignore[arg-type]
-    return accuracies
+        curve.accuracy.append(correct / len(test.dataset))  # type: ignore[arg-type]
+        curve.seconds.append(time.perf_counter() - started)
+    return curve
 
 
 LOOPS = {"recipe": recipe, "plain PyTorch": plain}
@@ -102,47 +126,75 @@ LOOPS = {"recipe": recipe, "plain PyTorch": plain}
 
 def table(report: Dict[str, Any]) -> str:
     """The report in Markdown; docs/recipes.md holds it."""
-    settings, curves = report["settings"], report["curves"]
+    settings = report["settings"]
     lines = [
         f"Accuracy on the {settings['test_images']:,} test images after each epoch in %, mean of "
         f"{len(settings['seeds'])} seeds and the widest distance of one from it, with "
-        f"`NETWORK={settings['network']}`:",
+        f"`NETWORK={settings['network']}` on {settings['cores']} cores:",
         "",
-        "| | " + " | ".join(f"epoch {n + 1}" for n in range(settings["epochs"])) + " |",
-        "|---|" + "---|" * settings["epochs"],
+        "| | " + " | ".join(f"epoch {n + 1}" for n in range(settings["epochs"])) + " | seconds |",
+        "|---|" + "---|" * (settings["epochs"] + 1),
     ]
-    for name, runs in curves.items():
-        cells = []
-        for epoch in zip(*runs):
-            mean = statistics.mean(epoch)
-            spread = max(abs(each - mean) for each in epoch)
-            cells.append(f"{100 * mean:.1f} ± {100 * spread:.1f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, runs in report["same_epochs"].items():
+        cells = [spread(epoch) for epoch in zip(*(run["accuracy"] for run in runs))]
+        lines.append(f"| {name} | {' | '.join(cells)} | {last_second(runs):.0f} |")
+    lines += [
+        "",
+        f"Each for the epochs that it is done with in {settings['minutes']:g} minutes:",
+        "",
+        "| | epochs | seconds | accuracy at the end |",
+        "|---|---|---|---|",
+    ]
+    for name, runs in report["same_time"].items():
+        epochs = len(runs[0]["accuracy"])
+        last = spread([run["accuracy"][-1] for run in runs])
+        lines.append(f"| {name} | {epochs} | {last_second(runs):.0f} | {last} |")
     return "\n".join(lines)
+
+
+def spread(shares: Sequence[float]) -> str:
+    mean = statistics.mean(shares)
+    return f"{100 * mean:.1f} ± {100 * max(abs(each - mean) for each in shares):.1f}"
+
+
+def last_second(runs: List[Dict[str, List[float]]]) -> float:
+    return statistics.mean(run["seconds"][-1] for run in runs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="CIFAR-10 with train/<class>/ and test/<class>/")
     parser.add_argument("--network", default="small", choices=["small", "large"])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
     args = parser.parse_args()
 
+    def trained(epochs: Dict[str, int]) -> Dict[str, List[Dict[str, List[float]]]]:
+        curves: Dict[str, List[Dict[str, List[float]]]] = {name: [] for name in LOOPS}
+        for seed in args.seeds:
+            for name, loop in LOOPS.items():
+                curves[name].append(loop(args.data, args.network, epochs[name], seed)._asdict())
+                print(name, "seed", seed, curves[name][-1], flush=True)
+        return curves
+
+    same_epochs = trained({name: args.epochs for name in LOOPS})
+    per_epoch = {name: last_second(runs) / args.epochs for name, runs in same_epochs.items()}
     report: Dict[str, Any] = {
         "settings": {
             "network": args.network,
             "epochs": args.epochs,
+            "minutes": args.minutes,
             "seeds": args.seeds,
             "test_images": sum(1 for _ in args.data.glob("test/*/*")),
+            "cores": os.cpu_count(),
         },
-        "curves": {name: [] for name in LOOPS},
+        "same_epochs": same_epochs,
+        "same_time": trained(
+            {name: max(1, int(60 * args.minutes / each)) for name, each in per_epoch.items()}
+        ),
     }
-    for seed in args.seeds:
-        for name, loop in LOOPS.items():
-            report["curves"][name].append(loop(args.data, args.network, args.epochs, seed))
-            print(name, "seed", seed, report["curves"][name][-1], flush=True)
     print(table(report))
     output = args.output or Path(__file__).with_suffix(".json")
     output.write_text(json.dumps(report, indent=2) + "\n")
