@@ -6,12 +6,13 @@ with torchvision's ImageFolder, the same network, augmentation, optimizer and sc
 
 First both train for the same number of epochs; then each for as many as it is done with in so many
 minutes, by what the first ones took, its schedule ending with the last. Minutes are those of
-training and evaluation, without what a process needs to start. The two take turns, a seed each.
-Prints the accuracies on the test images after each epoch, with their spread over the seeds; writes
-learning_curves.json beside this file, and puts its tables into docs/recipes.md.
+training and evaluation, without what a process needs to start. Prints the accuracies on the test
+images after each epoch, with their spread over the seeds; writes learning_curves.json beside this
+file, and puts its tables into docs/recipes.md.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -171,16 +172,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
     args = parser.parse_args()
 
-    def trained(epochs: Dict[str, int]) -> Dict[str, List[Dict[str, List[float]]]]:
-        curves: Dict[str, List[Dict[str, List[float]]]] = {name: [] for name in LOOPS}
+    @functools.cache
+    def trained(name: str, epochs: int) -> List[Dict[str, List[float]]]:
+        runs = []
         for seed in args.seeds:
-            for name, loop in LOOPS.items():
-                curves[name].append(loop(args.data, args.network, epochs[name], seed)._asdict())
-                print(name, "seed", seed, curves[name][-1], flush=True)
-        return curves
+            runs.append(LOOPS[name](args.data, args.network, epochs, seed)._asdict())
+            print(name, "seed", seed, runs[-1], flush=True)
+        return runs
 
-    same_epochs = trained({name: args.epochs for name in LOOPS})
+    same_epochs = {name: trained(name, args.epochs) for name in LOOPS}
     per_epoch = {name: last_second(runs) / args.epochs for name, runs in same_epochs.items()}
+    done = {name: max(1, int(60 * args.minutes / each)) for name, each in per_epoch.items()}
     report: Dict[str, Any] = {
         "settings": {
             "network": args.network,
@@ -191,9 +193,7 @@ def main() -> None:
             "cores": os.cpu_count(),
         },
         "same_epochs": same_epochs,
-        "same_time": trained(
-            {name: max(1, int(60 * args.minutes / each)) for name, each in per_epoch.items()}
-        ),
+        "same_time": {name: trained(name, epochs) for name, epochs in done.items()},
     }
     print(table(report))
     output = args.output or Path(__file__).with_suffix(".json")

@@ -1,7 +1,9 @@
 """
 Servers side by side: `allencv serve`, a plain FastAPI handler (pillow and onnxruntime in a `def`,
 uvicorn with httptools and uvloop), and LitServe, with the same ONNX file: torchvision's ResNet-18,
-224 px, with random weights, as `allencv export` writes it in float32 and in int8.
+224 px, with random weights, as `allencv export` writes it in float32 and in int8. All run it with
+onnxruntime; `allencv serve --engine auto` besides with whichever of the engines that are installed
+(`pip install openvino`) it finds to be the fastest.
 
     pip install -e '.[benchmark]'
     python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]
@@ -19,6 +21,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import statistics
@@ -28,7 +31,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import IO, Any, Dict, Iterator, List, Tuple, Union
 
 import numpy as np
 import psutil
@@ -37,7 +40,8 @@ from tables import write_docs
 
 HERE = Path(__file__).parent
 PRECISIONS = {"float32": "bundle", "int8": "bundle_int8"}  # and the folder of each
-SERVERS = ("allencv", "plain FastAPI", "LitServe", "LitServe, batches of 8")
+AUTO = "allencv, --engine auto"
+SERVERS = ("allencv", AUTO, "plain FastAPI", "LitServe", "LitServe, batches of 8")
 WARM_UP_SECONDS = 1.0
 CONFIG = {
     "dataset_reader": {
@@ -62,6 +66,11 @@ CONFIG = {
         "optimizer": {"type": "sgd", "lr": 1e-3},
     },
 }
+RATIOS = (
+    ("requests_per_second", "LitServe", "speed_to_litserve"),
+    ("p99_ms", "LitServe", "p99_to_litserve"),
+    ("cpu_ms_per_request", "plain FastAPI", "cpu_to_plain"),
+)
 
 
 def make_model(folder: Path) -> None:
@@ -90,8 +99,9 @@ def make_model(folder: Path) -> None:
 
 def command_of(server: str, bundle: Path, port: int, workers: int) -> List[str]:
     common = ["--port", str(port), "--workers", str(workers)]
-    if server == "allencv":
-        return [sys.executable, "-m", "allencv", "serve", str(bundle), *common]
+    if server in ("allencv", AUTO):
+        engine = ["--engine", "auto"] if server == AUTO else []
+        return [sys.executable, "-m", "allencv", "serve", str(bundle), *common, *engine]
     if server == "plain FastAPI":
         return [sys.executable, str(HERE / "rival_servers.py"), "plain", *common]
     batch = ["--max-batch", "8"] if "batches" in server else []
@@ -105,7 +115,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: List[str], port: int, body: bytes, folder: Path, **environment: str
+    command: List[str],
+    port: int,
+    body: bytes,
+    folder: Path,
+    log: Union[int, IO] = subprocess.DEVNULL,
+    **environment: str,
 ) -> Iterator[psutil.Process]:
     """Starts a server in a folder and waits for its first answer; ends all its processes."""
     process = subprocess.Popen(
@@ -113,7 +128,7 @@ def running(
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         start_new_session=True,
     )
     try:
@@ -213,13 +228,15 @@ async def load(
 Round = Dict[str, Dict[int, Dict[str, float]]]  # by server and number of clients
 
 
-def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
-    """The rounds of each precision."""
+def measure(arguments: argparse.Namespace) -> Tuple[Dict[str, List[Round]], Dict[str, str]]:
+    """For each precision the rounds, and the engines that `--engine auto` took."""
     rounds: Dict[str, List[Round]] = {precision: [] for precision in PRECISIONS}
+    engines: Dict[str, List[str]] = {precision: [] for precision in PRECISIONS}
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
         images = sorted((Path(folder) / "images").rglob("*.jpg"))
         requests = [request_of(image.read_bytes()) for image in images]
+        log = Path(folder) / "log"
         for number in range(arguments.rounds):
             # Who comes first changes from round to round.
             turns = [SERVERS[(number + i) % len(SERVERS)] for i in range(len(SERVERS))]
@@ -227,20 +244,26 @@ def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
                 rounds[precision].append({})
                 for name in turns:
                     rounds[precision][-1][name] = measure_server(
-                        name, Path(folder) / bundle, requests, arguments
+                        name, Path(folder) / bundle, requests, log, arguments
                     )
                     print(f"round {number + 1}: {precision}, {name}", file=sys.stderr)
-    return rounds
+                    if name == AUTO:
+                        engines[precision] += re.findall(r"The engine is ([\w-]+)", log.read_text())
+    chosen = {name: " or ".join(sorted({*found})) for name, found in engines.items()}
+    return rounds, chosen
 
 
 def measure_server(
-    name: str, bundle: Path, requests: List[bytes], arguments: argparse.Namespace
+    name: str, bundle: Path, requests: List[bytes], log: Path, arguments: argparse.Namespace
 ) -> Dict[int, Dict[str, float]]:
     """The figures of a server that is started for it, by number of clients."""
     port = free_port()
     command = command_of(name, bundle, port, arguments.workers)
     environment = {"BENCHMARK_BUNDLE": str(bundle)}
-    with running(command, port, requests[0], HERE.parent, **environment) as server:
+    with (
+        log.open("w") as file,
+        running(command, port, requests[0], HERE.parent, file, **environment) as server,
+    ):
         return {
             clients: asyncio.run(load(server, port, requests, clients, arguments.seconds))
             for clients in arguments.clients
@@ -248,30 +271,28 @@ def measure_server(
 
 
 def summary(rounds: List[Round], clients: List[int]) -> Dict[str, Any]:
-    """Medians, and the medians of the ratios of allencv to each server within a round."""
+    """Medians, and the medians of the ratios within a round."""
     result: Dict[str, Any] = {}
     for number in clients:
         result[str(number)] = {}
         for name in SERVERS:
             runs = [each[name][number] for each in rounds]
-            ours = [each["allencv"][number] for each in rounds]
             row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            for key, label in (
-                ("requests_per_second", "allencv_speed_to_it"),
-                ("p99_ms", "allencv_p99_to_it"),
-                ("cpu_ms_per_request", "allencv_cpu_to_it"),
-            ):
-                row[label] = statistics.median(a[key] / b[key] for a, b in zip(ours, runs))
+            for key, rival, label in RATIOS:
+                theirs = [each[rival][number] for each in rounds]
+                row[label] = statistics.median(a[key] / b[key] for a, b in zip(runs, theirs))
             result[str(number)][name] = row
     return result
 
 
 def table(report: Dict[str, Any]) -> str:
     settings = report["settings"]
+    chosen = ", ".join(f"{engine} for {name}" for name, engine in settings["auto"].items())
     lines = [
         f"{settings['workers']} workers on {settings['cores']} cores, medians of "
         f"{settings['rounds']} rounds of {settings['seconds']:g} s; the last three columns are "
-        "allencv's figure divided by that of the line.",
+        "ratios within a round: requests/s and p99 to LitServe's, CPU to the plain handler's. "
+        f"`--engine auto` took {chosen}.",
         "",
         "| network | clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms a request "
         "| speed | p99 | CPU |",
@@ -283,8 +304,8 @@ def table(report: Dict[str, Any]) -> str:
                 lines.append(
                     f"| {precision} | {clients} | {name} | {row['requests_per_second']:.0f} "
                     f"| {row['p50_ms']:.0f} | {row['p95_ms']:.0f} | {row['p99_ms']:.0f} "
-                    f"| {row['cpu_ms_per_request']:.1f} | {row['allencv_speed_to_it']:.2f} "
-                    f"| {row['allencv_p99_to_it']:.2f} | {row['allencv_cpu_to_it']:.2f} |"
+                    f"| {row['cpu_ms_per_request']:.1f} | {row['speed_to_litserve']:.2f} "
+                    f"| {row['p99_to_litserve']:.2f} | {row['cpu_to_plain']:.2f} |"
                 )
     return "\n".join(lines)
 
@@ -297,7 +318,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
     arguments = parser.parse_args()
-    rounds = measure(arguments)
+    rounds, engines = measure(arguments)
     report = {
         "settings": {
             "rounds": arguments.rounds,
@@ -306,6 +327,7 @@ def main() -> None:
             "cores": len(os.sched_getaffinity(0)),
             "machine": platform.machine(),
             "python": platform.python_version(),
+            "auto": engines,
             **{name: version(name) for name in ("fastapi", "litserve", "onnxruntime", "uvicorn")},
         },
         "precisions": {

@@ -8,7 +8,9 @@ torch from the archive that the bundle was made of.
 
 The Python that runs it has torch and the package. Measures the megabytes of the installed packages,
 the seconds from the start of the process to its first answer, and its memory after a hundred
-answers. Prints medians, writes slim.json beside this file, and puts its table into docs/serving.md.
+answers; and what becomes of them where pip was told not to compile (`--no-compile`), by a start
+without compiled files. Prints medians, writes slim.json beside this file, and puts its table into
+docs/serving.md.
 """
 
 import argparse
@@ -50,23 +52,41 @@ def memory(server: psutil.Process) -> float:
     return sum(p.memory_info().rss for p in [server, *server.children(recursive=True)]) / 1e6
 
 
-def measure(python: str, model: Path, requests: List[bytes], folder: Path) -> Dict[str, float]:
+def measure(
+    python: str, model: Path, requests: List[bytes], folder: Path, **environment: str
+) -> Dict[str, float]:
     port = free_port()
     command = [python, "-m", "allencv", "serve", str(model), "--port", str(port)]
     started = time.perf_counter()
-    with running(command, port, requests[0], folder) as server:
+    with running(command, port, requests[0], folder, **environment) as server:
         seconds = time.perf_counter() - started
         for number in range(ANSWERS):
             asyncio.run(ask_once(port, requests[number % len(requests)]))
         return {"first_answer_seconds": seconds, "memory_megabytes": memory(server)}
 
 
+def measure_uncompiled(
+    python: str, model: Path, requests: List[bytes], folder: Path
+) -> Dict[str, float]:
+    """The first start after `pip install --no-compile`: Python compiles what it imports."""
+    compiled = Path(tempfile.mkdtemp(dir=folder))
+    run = measure(python, model, requests, folder, PYTHONPYCACHEPREFIX=str(compiled))
+    size = sum(file.stat().st_size for file in compiled.rglob("*.pyc")) / 1e6
+    return {"uncompiled_answer_seconds": run["first_answer_seconds"], "used_megabytes": size}
+
+
 def table(report: Dict[str, Any]) -> str:
     lines = ["| | slim, a bundle | torch, the archive |", "|---|---|---|"]
     for key, label, digits in (
         ("installed_megabytes", "installed, MB", 0),
-        ("compiled_megabytes", "what Python compiles of it, MB", 0),
+        ("compiled_megabytes", "compiled files that pip adds, MB", 0),
+        (
+            "used_megabytes",
+            "those that a server uses, all that there are after `--no-compile`, MB",
+            0,
+        ),
         ("first_answer_seconds", "first answer after, s", 1),
+        ("uncompiled_answer_seconds", "after `--no-compile`, the first time, s", 1),
         ("memory_megabytes", "memory, MB", 0),
     ):
         values = [f"{report[name][key]:.{digits}f}" for name in ("slim", "torch")]
@@ -98,7 +118,10 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name, (python, model) in models.items():
                 # Not in the clone, whose package would be imported in place of the installed one
-                runs[name].append(measure(python, model, requests, folder))
+                arguments_of_run = (python, model, requests, folder)
+                runs[name].append(
+                    measure(*arguments_of_run) | measure_uncompiled(*arguments_of_run)
+                )
         for name, (python, _) in models.items():
             report[name] = megabytes(python) | {
                 key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]

@@ -77,8 +77,11 @@ def test_serving(run: Run, tmp_path: Path) -> None:
         *("--clients", 2, "--workers", 1, "--output", output),
     ]
     table = run(*command).stdout
-    report = json.loads(output.read_text())["precisions"]
+    report = json.loads(output.read_text())
     for precision in ("float32", "int8"):
-        assert report[precision]["2"]["allencv"]["allencv_speed_to_it"] == 1
-        assert report[precision]["2"]["LitServe"]["requests_per_second"] > 0
+        servers = report["precisions"][precision]["2"]
+        assert servers["LitServe"]["speed_to_litserve"] == 1
+        assert servers["plain FastAPI"]["cpu_to_plain"] == 1
+        assert servers["allencv, --engine auto"]["requests_per_second"] > 0
+        assert report["settings"]["auto"][precision]
         assert f"| {precision} | 2 | LitServe |" in table
