@@ -2,10 +2,10 @@
 Servers side by side: `allencv serve`, a plain FastAPI handler (pillow and onnxruntime in a `def`,
 uvicorn with httptools and uvloop), and LitServe, with the same ONNX file: torchvision's ResNet-18,
 224 px, with random weights, as `allencv export` writes it in float32 and in int8. All run it with
-onnxruntime; `allencv serve --engine auto` besides with whichever of the engines that are installed
-(`pip install openvino`) it finds to be the fastest.
+onnxruntime; `allencv serve` a second time with OpenVINO in the precision that is the fastest on this
+machine (`--engine openvino-reduced`).
 
-    pip install -e '.[benchmark]'
+    pip install -e '.[benchmark,openvino]'
     python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]
 
 Clients upload JPEG files of 500x375 pixels over connections that stay open, each the next one when
@@ -21,7 +21,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import signal
 import socket
 import statistics
@@ -31,7 +30,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, Tuple, Union
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import psutil
@@ -39,9 +38,10 @@ from data_loading import make_images
 from tables import write_docs
 
 HERE = Path(__file__).parent
+PACKAGES = ("fastapi", "litserve", "onnxruntime", "openvino", "uvicorn")
 PRECISIONS = {"float32": "bundle", "int8": "bundle_int8"}  # and the folder of each
-AUTO = "allencv, --engine auto"
-SERVERS = ("allencv", AUTO, "plain FastAPI", "LitServe", "LitServe, batches of 8")
+REDUCED = "allencv, openvino-reduced"
+SERVERS = ("allencv", REDUCED, "plain FastAPI", "LitServe", "LitServe, batches of 8")
 WARM_UP_SECONDS = 1.0
 CONFIG = {
     "dataset_reader": {
@@ -99,8 +99,8 @@ def make_model(folder: Path) -> None:
 
 def command_of(server: str, bundle: Path, port: int, workers: int) -> List[str]:
     common = ["--port", str(port), "--workers", str(workers)]
-    if server in ("allencv", AUTO):
-        engine = ["--engine", "auto"] if server == AUTO else []
+    if server in ("allencv", REDUCED):
+        engine = ["--engine", "openvino-reduced"] if server == REDUCED else []
         return [sys.executable, "-m", "allencv", "serve", str(bundle), *common, *engine]
     if server == "plain FastAPI":
         return [sys.executable, str(HERE / "rival_servers.py"), "plain", *common]
@@ -115,12 +115,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: List[str],
-    port: int,
-    body: bytes,
-    folder: Path,
-    log: Union[int, IO] = subprocess.DEVNULL,
-    **environment: str,
+    command: List[str], port: int, body: bytes, folder: Path, **environment: str
 ) -> Iterator[psutil.Process]:
     """Starts a server in a folder and waits for its first answer; ends all its processes."""
     process = subprocess.Popen(
@@ -128,7 +123,7 @@ def running(
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.DEVNULL,
-        stderr=log,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
@@ -228,15 +223,13 @@ async def load(
 Round = Dict[str, Dict[int, Dict[str, float]]]  # by server and number of clients
 
 
-def measure(arguments: argparse.Namespace) -> Tuple[Dict[str, List[Round]], Dict[str, str]]:
-    """For each precision the rounds, and the engines that `--engine auto` took."""
+def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
+    """The rounds of each precision."""
     rounds: Dict[str, List[Round]] = {precision: [] for precision in PRECISIONS}
-    engines: Dict[str, List[str]] = {precision: [] for precision in PRECISIONS}
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
         images = sorted((Path(folder) / "images").rglob("*.jpg"))
         requests = [request_of(image.read_bytes()) for image in images]
-        log = Path(folder) / "log"
         for number in range(arguments.rounds):
             # Who comes first changes from round to round.
             turns = [SERVERS[(number + i) % len(SERVERS)] for i in range(len(SERVERS))]
@@ -244,26 +237,20 @@ def measure(arguments: argparse.Namespace) -> Tuple[Dict[str, List[Round]], Dict
                 rounds[precision].append({})
                 for name in turns:
                     rounds[precision][-1][name] = measure_server(
-                        name, Path(folder) / bundle, requests, log, arguments
+                        name, Path(folder) / bundle, requests, arguments
                     )
                     print(f"round {number + 1}: {precision}, {name}", file=sys.stderr)
-                    if name == AUTO:
-                        engines[precision] += re.findall(r"The engine is ([\w-]+)", log.read_text())
-    chosen = {name: " or ".join(sorted({*found})) for name, found in engines.items()}
-    return rounds, chosen
+    return rounds
 
 
 def measure_server(
-    name: str, bundle: Path, requests: List[bytes], log: Path, arguments: argparse.Namespace
+    name: str, bundle: Path, requests: List[bytes], arguments: argparse.Namespace
 ) -> Dict[int, Dict[str, float]]:
     """The figures of a server that is started for it, by number of clients."""
     port = free_port()
     command = command_of(name, bundle, port, arguments.workers)
     environment = {"BENCHMARK_BUNDLE": str(bundle)}
-    with (
-        log.open("w") as file,
-        running(command, port, requests[0], HERE.parent, file, **environment) as server,
-    ):
+    with running(command, port, requests[0], HERE.parent, **environment) as server:
         return {
             clients: asyncio.run(load(server, port, requests, clients, arguments.seconds))
             for clients in arguments.clients
@@ -287,12 +274,10 @@ def summary(rounds: List[Round], clients: List[int]) -> Dict[str, Any]:
 
 def table(report: Dict[str, Any]) -> str:
     settings = report["settings"]
-    chosen = ", ".join(f"{engine} for {name}" for name, engine in settings["auto"].items())
     lines = [
         f"{settings['workers']} workers on {settings['cores']} cores, medians of "
         f"{settings['rounds']} rounds of {settings['seconds']:g} s; the last three columns are "
-        "ratios within a round: requests/s and p99 to LitServe's, CPU to the plain handler's. "
-        f"`--engine auto` took {chosen}.",
+        "ratios within a round: requests/s and p99 to LitServe's, CPU to the plain handler's.",
         "",
         "| network | clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms a request "
         "| speed | p99 | CPU |",
@@ -318,7 +303,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
     arguments = parser.parse_args()
-    rounds, engines = measure(arguments)
+    rounds = measure(arguments)
     report = {
         "settings": {
             "rounds": arguments.rounds,
@@ -327,8 +312,7 @@ def main() -> None:
             "cores": len(os.sched_getaffinity(0)),
             "machine": platform.machine(),
             "python": platform.python_version(),
-            "auto": engines,
-            **{name: version(name) for name in ("fastapi", "litserve", "onnxruntime", "uvicorn")},
+            **{name: version(name) for name in PACKAGES},
         },
         "precisions": {
             precision: summary(each, arguments.clients) for precision, each in rounds.items()

@@ -7,7 +7,8 @@
 // and on two cores of a CPU with NETWORK=small EPOCHS=5.
 //
 // Hardware, time and score: two cores of an AMD EPYC with AVX-512 BF16, NETWORK=small EPOCHS=5:
-// 70.1 % of the test images, and 66.7 % after 4 epochs in 4 min 51 s; docs/recipes.md has it beside a plain PyTorch loop.
+// 70.1 % of the test images, and 66.7 % after 4 epochs in 4 min 51 s; docs/recipes.md has that beside a
+// plain PyTorch loop.
 // NETWORK=large has not been run.
 local data = std.extVar("DATA");
 local network = {
