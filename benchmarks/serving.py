@@ -2,8 +2,8 @@
 Servers side by side: `allencv serve`, a plain FastAPI handler (pillow and onnxruntime in a `def`,
 uvicorn with httptools and uvloop), and LitServe, with the same ONNX file: torchvision's ResNet-18,
 224 px, with random weights, as `allencv export` writes it in float32 and in int8. All run it with
-onnxruntime; `allencv serve` a second time with OpenVINO in the precision that is the fastest on this
-machine (`--engine openvino-reduced`).
+onnxruntime; `allencv serve` a second time with OpenVINO, in the precision that is the fastest on
+this machine (`--engine openvino-reduced`).
 
     pip install -e '.[benchmark,openvino]'
     python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]

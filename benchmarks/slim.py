@@ -70,7 +70,8 @@ def measure_uncompiled(
 ) -> Dict[str, float]:
     """The first start after `pip install --no-compile`: Python compiles what it imports."""
     compiled = Path(tempfile.mkdtemp(dir=folder))
-    run = measure(python, model, requests, folder, PYTHONPYCACHEPREFIX=str(compiled))
+    environment = {"PYTHONPYCACHEPREFIX": str(compiled), "PYTHONDONTWRITEBYTECODE": ""}
+    run = measure(python, model, requests, folder, **environment)
     size = sum(file.stat().st_size for file in compiled.rglob("*.pyc")) / 1e6
     return {"uncompiled_answer_seconds": run["first_answer_seconds"], "used_megabytes": size}
 
