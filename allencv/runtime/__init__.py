@@ -6,6 +6,12 @@ Training's validation reader, prediction, export and serving all turn a file int
 code in here. It imports neither torch nor AllenNLP.
 """
 
+import os
+
+# Before onnxruntime is imported anywhere: it else writes an identifier into the home folder and
+# sends its maker what is run.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from allencv.runtime.bundle import is_bundle, open_bundle
 from allencv.runtime.classifier import Classifier, readable
 from allencv.runtime.errors import ImageError

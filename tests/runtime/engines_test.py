@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,17 @@ def test_the_fastest_is_measured(
     assert said.startswith(f"The engine is {name} (threads: 1): onnxruntime does ")
     assert "images/s, openvino does " in said
     assert "openvino-reduced " in said
+
+
+def test_nothing_is_sent_to_the_maker_of_onnxruntime(bundle: Path, tmp_path: Path) -> None:
+    """It writes an identifier and what it is to send into the home folder, unless it is told."""
+    program = f"""
+from allencv.runtime import OnnxClassifier
+OnnxClassifier({str(bundle)!r})
+"""
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    assert not list(tmp_path.iterdir())
 
 
 @needs_openvino
