@@ -61,8 +61,7 @@ def reuse_freed_memory(size: int) -> bool:
     of a batch is freed and allocated anew at each step, and the kernel then clears every page
     again. Without that, a network on a CPU is trained faster (benchmarks/training.py).
 
-    Threads that begin after this share one pool, so that each reuses what any of them freed. A pool
-    for each, as glibc makes them, took 100 MB more with two workers, and was not faster.
+    Threads that begin after this share one pool, so that each reuses what any of them freed.
 
     Does nothing where the C library has no `mallopt` (musl, macOS, Windows), or where the user has
     set one of glibc's own variables (`GLIBC_TUNABLES`, `MALLOC_ARENA_MAX`, `MALLOC_MMAP_MAX_`,
