@@ -83,11 +83,11 @@ def table(report: Dict[str, Any]) -> str:
         ("compiled_megabytes", "compiled files that pip adds, MB", 0),
         (
             "used_megabytes",
-            "those that a server uses, all that there are after `--no-compile`, MB",
+            "those that a server uses, all that there are after `pip install --no-compile`, MB",
             0,
         ),
         ("first_answer_seconds", "first answer after, s", 1),
-        ("uncompiled_answer_seconds", "after `--no-compile`, the first time, s", 1),
+        ("uncompiled_answer_seconds", "after `pip install --no-compile`, the first time, s", 1),
         ("memory_megabytes", "memory, MB", 0),
     ):
         values = [f"{report[name][key]:.{digits}f}" for name in ("slim", "torch")]
