@@ -13,6 +13,7 @@ file, and puts its tables into docs/recipes.md.
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -39,6 +40,8 @@ class Curve(NamedTuple):
 def recipe(data: Path, network: str, epochs: int, seed: int) -> Curve:
     """Trains by the command that the config names."""
     overrides = {"random_seed": seed, "numpy_seed": seed, "pytorch_seed": seed}
+    from allencv.reporting.run_folder import read_run
+
     with tempfile.TemporaryDirectory() as run:
         subprocess.run(
             [
@@ -50,16 +53,9 @@ def recipe(data: Path, network: str, epochs: int, seed: int) -> Curve:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        files = [Path(run, f"metrics_epoch_{epoch}.json") for epoch in range(epochs)]
-        metrics = [json.loads(file.read_text()) for file in files]
-        durations = [as_seconds(each["training_duration"]) for each in metrics]
-        return Curve([each["validation_accuracy"] for each in metrics], durations)
-
-
-def as_seconds(duration: str) -> float:
-    """Of hours, minutes and seconds, as the metrics have it."""
-    hours, minutes, seconds = map(float, duration.split(":"))
-    return 3600 * hours + 60 * minutes + seconds
+        trained = read_run(run)
+        accuracy = [epoch["validation_accuracy"] for epoch in trained.epochs]
+        return Curve(accuracy, list(itertools.accumulate(trained.epoch_seconds())))
 
 
 def plain(data: Path, network: str, epochs: int, seed: int) -> Curve:

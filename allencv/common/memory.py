@@ -2,7 +2,7 @@ import ctypes
 import math
 import os
 import weakref
-from typing import Dict, Sequence
+from typing import Dict, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ USERS_OWN = (
     "MALLOC_TRIM_THRESHOLD_",
 )
 
-_free: Dict[torch.dtype, Dict[int, np.ndarray]] = {}
-"""By type and by `id`, the memory of tensors that nobody has any more."""
+_free: Dict[torch.dtype, Dict[Tuple[int, int], np.ndarray]] = {}
+"""By type, and by size and `id`, the memory of tensors that nobody has any more."""
 
 
 def reused_memory(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -40,16 +40,19 @@ def reused_memory(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """
     size = math.prod(shape) * dtype.itemsize
     free = _free.setdefault(dtype, {})
-    for key, memory in sorted(free.items(), key=lambda item: len(item[1])):
-        # Another thread may take it first, or the garbage collector bring one in the meantime.
-        if free.pop(key, None) is not None and len(memory) >= size:
+    # The smallest first. Nothing is made while `sorted` reads the keys, as the garbage collector,
+    # which then may run, adds to them; and another thread may take one first.
+    for key in sorted(free):
+        memory = free.pop(key, None)
+        if memory is not None and len(memory) >= size:
             break
     else:
         # Not numpy's, which asks for huge pages: the first batch then takes twice as long.
         memory = torch.empty(size, dtype=torch.uint8).numpy()
     lent = memory[:size]
     # torch lets go of `lent` when the last tensor that looks into it is gone.
-    weakref.finalize(lent, free.__setitem__, id(memory), memory).atexit = False
+    key = (len(memory), id(memory))
+    weakref.finalize(lent, free.__setitem__, key, memory).atexit = False
     return torch.from_numpy(lent).view(dtype).view(*shape)
 
 
