@@ -16,13 +16,18 @@ def test_a_new_file_gets_its_name_when_it_is_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["page.html"]
 
 
+def _write_half(path: Path, failure: BaseException) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+
+
 @pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt()])
 def test_a_failure_leaves_what_was_there(tmp_path: Path, failure: BaseException) -> None:
     path = tmp_path / "page.html"
     path.write_text("the good page")
-    with pytest.raises(type(failure)), whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise failure
+    with pytest.raises(type(failure)):
+        _write_half(path, failure)
     assert path.read_text() == "the good page"
     assert os.listdir(tmp_path) == ["page.html"]
 
