@@ -25,7 +25,8 @@ def opens_archive(
     add_trust_archive(subparser)
 
     def run_on_opened(args: argparse.Namespace) -> Any:
-        with opened_archive(args.archive_file, args.trust_archive) as folder:
+        weights_file = vars(args).get("weights_file")
+        with opened_archive(args.archive_file, args.trust_archive, weights_file) as folder:
             args.archive_file = str(folder)
             return run(args)
 

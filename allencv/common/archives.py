@@ -1,20 +1,32 @@
-import json
+import gzip
 import re
 import tarfile
 import tempfile
+import traceback
+import zlib
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from allennlp.common import Registrable
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
-from allennlp.models.archival import CONFIG_NAME, Archive
-from allennlp.models.archival import load_archive as load_trusted_archive
+from allennlp.common.util import SigTermReceived
+from allennlp.models.archival import CONFIG_NAME, Archive, get_weights_path
+from allennlp.models.archival import load_archive as load_opened_archive
+
+from allencv.common.archive_files import check_files, read_json
+from allencv.common.unpack_archive import ArchiveError, unpack
 
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
+IF_TRUSTED = "; if you trust it, add --trust-archive (in Python trusted=True)"
+IF_MISSING = (
+    "; add --include-package with the package that registers it (in Python import that package, or "
+    "allencv.plugin for all parts of AllenCV)"
+)
 
 
 def load_archive(
@@ -33,79 +45,121 @@ def load_archive(
 
     `ConfigurationError`, as `opened_archive` does.
     """
-    with opened_archive(archive_file, trusted) as folder:
-        return load_trusted_archive(folder, cuda_device, overrides, weights_file)
+    with opened_archive(archive_file, trusted, weights_file) as folder:
+        return load_opened_archive(folder, cuda_device, overrides, weights_file)
 
 
 @contextmanager
-def opened_archive(archive_file: Union[str, Path], trusted: bool = False) -> Iterator[Path]:
+def opened_archive(
+    archive_file: Union[str, Path], trusted: bool = False, weights_file: Optional[str] = None
+) -> Iterator[Path]:
     """
-    A folder with the contents of an archive, gone again at the end unless it was a folder already.
+    Check an archive, and yield a folder with its files. The folder is removed at the end, unless
+    `archive_file` is that folder. In the `with` block AllenNLP's `load_archive` loads the folder.
 
     AllenNLP extracts an archive wherever its members say, and imports and calls whatever Python
-    name its config holds (allennlp/models/archival.py, allennlp/common/registrable.py). Here
-    members stay inside the folder, and the config may name registered parts only. Weights are read
-    by `torch.load`, which takes nothing but tensors unless it is told otherwise.
+    name its config holds (allennlp/models/archival.py, allennlp/common/registrable.py). Here the
+    archive is unpacked by `allencv.common.unpack_archive`, and the config may name registered parts
+    only. Weights are read by `torch.load`, which takes nothing but tensors unless it is told
+    otherwise.
 
     # Raises
 
-    `ConfigurationError` if the archive is missing, damaged, or asks for more than that.
+    `ConfigurationError` if the archive is missing or damaged, asks for more than that, or cannot be
+    loaded in the `with` block.
     """
+    path = _local_path(archive_file)
+    with tempfile.TemporaryDirectory(prefix="allencv-") as temporary:
+        try:
+            folder, others = path, []
+            if path.is_file():
+                folder = Path(temporary)
+                others = unpack(path, folder)
+            check_files(folder, Path(weights_file or get_weights_path(folder)))
+            config = read_json(folder / CONFIG_NAME)
+            _check_included(others, config.get("include_in_archive"))
+            if not trusted:
+                _check_config(config)
+        except ArchiveError as error:
+            raise ConfigurationError(f"archive '{archive_file}' is not opened: {error}") from error
+        except (gzip.BadGzipFile, tarfile.TarError, zlib.error, EOFError) as error:
+            raise ConfigurationError(f"damaged archive '{archive_file}': {error}") from error
+        except OSError as error:
+            raise ConfigurationError(f"archive '{archive_file}' cannot be read: {error}") from error
+        try:
+            yield folder
+        except SigTermReceived:
+            raise
+        except Exception as error:  # of the parts that the config names, and of torch
+            if not _arose_in_loading(error):
+                raise
+            raise ConfigurationError(
+                f"archive '{archive_file}' cannot be loaded: {_reason(error)}"
+            ) from error
+
+
+def _local_path(archive_file: Union[str, Path]) -> Path:
     try:
-        path = Path(cached_path(archive_file))
+        return Path(cached_path(archive_file))
     except FileNotFoundError:
         raise ConfigurationError(f"no model archive at '{archive_file}'") from None
-    with tempfile.TemporaryDirectory(prefix="allencv-") as temporary:
-        folder = path
-        if path.is_file():
-            folder = Path(temporary)
-            try:
-                with tarfile.open(path, "r:gz") as archive:
-                    archive.extractall(folder, filter="data")
-            except tarfile.FilterError as error:
-                raise ConfigurationError(f"unsafe archive '{archive_file}': {error}") from None
-            except (tarfile.TarError, OSError, EOFError) as error:
-                raise ConfigurationError(f"damaged archive '{archive_file}': {error}") from None
-        if not trusted:
-            _check_config(folder / CONFIG_NAME, archive_file)
-        yield folder
-
-
-def _check_config(config_file: Path, archive_file: Union[str, Path]) -> None:
-    try:
-        # Not jsonnet, whose imports could read files of this machine; AllenNLP writes plain JSON.
-        config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"archive '{archive_file}' has no readable config: {error}"
-        ) from None
+            f"model archive '{archive_file}' cannot be read: {error}"
+        ) from error
+
+
+def _arose_in_loading(error: Exception) -> bool:
+    """Whether AllenNLP's `load_archive` raised an error, and not what used the loaded model."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is load_opened_archive.__code__ for frame, _ in frames)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, ConfigurationError):
+        return text
+    found = re.match(r"Error(?:\(s\) in)? loading state.dict for \w+:? (.*)", text)
+    if found is not None:
+        return f"its weights do not fit its config and vocabulary: {found[1]:.300}"
+    return f"{type(error).__name__}: {text:.300}"
+
+
+def _check_included(names: List[str], patterns: Any) -> None:
+    """Raise `ArchiveError` for a file that the config does not name in `include_in_archive`."""
+    expected = [pattern for pattern in patterns or [] if isinstance(pattern, str)]
+    for name in names:
+        paths = [name, *map(str, PurePosixPath(name).parents)]
+        if not any(fnmatchcase(path, pattern) for path in paths for pattern in expected):
+            raise ArchiveError(f"it holds {name!r:.100}, which is no part of an archive")
+
+
+def _check_config(config: Dict[str, Any]) -> None:
+    """Raise `ArchiveError` for a config that names anything but registered parts."""
     registered = {name for names in Registrable._registry.values() for name in names}
     for key, value in _items(config):
-        refused: Optional[Exception] = None
-        if key.split(".")[-1] in ("_pretrained", "trust_remote_code") or value == "from_archive":
-            refused = ConfigurationError(f"{key} leads to other code or archives")
-        elif key.split(".")[-1] == "type" and isinstance(value, str) and value not in registered:
-            refused = ConfigurationError(f"{key} is '{value}', which nothing has registered")
-        elif isinstance(value, str) and key not in DATA_KEYS and _is_importable(value):
-            # AllenNLP takes a bare string for a part's type, and a dotted one for a Python name
-            refused = ConfigurationError(f"{key} is '{value}', the name of Python code")
-        if refused is not None:
-            raise ConfigurationError(
-                f"archive '{archive_file}' is not opened: {str(refused)[:500]}; import the package "
-                "that registers it (allencv.plugin for all of AllenCV), or say that the archive is "
-                "trusted (trusted=True, or --trust-archive)"
-            )
+        last = key.split(".")[-1]
+        if last in ("_pretrained", "trust_remote_code") or value == "from_archive":
+            raise ArchiveError(f"{key} leads to other code or archives{IF_TRUSTED}")
+        if not isinstance(value, str) or key in DATA_KEYS:
+            continue
+        # AllenNLP takes a bare string for a part's type, and a dotted one for a Python name.
+        if _is_importable(value):
+            raise ArchiveError(f"{key} is {value!r:.100}, the name of Python code{IF_TRUSTED}")
+        if last == "type" and value not in registered:
+            raise ArchiveError(f"{key} is {value!r:.100}, which nothing has registered{IF_MISSING}")
 
 
-def _items(value: Any, key: str = "") -> Iterator[Tuple[str, Any]]:
+def _items(config: Any) -> Iterator[Tuple[str, Any]]:
     """Every value in a config with its dotted key, the containers too."""
-    yield key, value
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _items(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _items(item, key)
+    rest = [("", config)]
+    while rest:
+        key, value = rest.pop()
+        yield key, value
+        if isinstance(value, dict):
+            rest += [(f"{key}.{name}" if key else name, item) for name, item in value.items()]
+        elif isinstance(value, list):
+            rest += [(key, item) for item in value]
 
 
 def _is_importable(name: str) -> bool:

@@ -8,7 +8,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import get_weights_path
 
-from allencv.common.archives import load_archive, opened_archive
+from allencv.common.archives import load_opened_archive, opened_archive
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.transforms import EvalTransform
 from allencv.models.image_classifier import ImageClassifier
@@ -48,7 +48,7 @@ class ArchiveClassifier:
         self.device = _device(device)
         with opened_archive(path, trusted) as folder:
             self.checksum = _checksum(folder)
-            archive = load_archive(folder, trusted=trusted)
+            archive = load_opened_archive(folder)
         model, reader = archive.model, archive.validation_dataset_reader
         if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
             raise ConfigurationError(

@@ -2,7 +2,6 @@ import logging
 import os
 import pickle
 import time
-import zipfile
 from collections import defaultdict
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple, Union
@@ -12,6 +11,8 @@ import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.checkpointer import Checkpointer
 from allennlp.training.trainer import Trainer, TrainerCheckpoint
+
+from allencv.common.torch_files import has_valid_checksums
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +49,6 @@ def load_state(path: str) -> Dict[str, Any]:
             f"{path} is undamaged but holds what torch.load refuses: {refused}; expected tensors, "
             "plain values and types allowed with torch.serialization.add_safe_globals"
         ) from error
-
-
-def has_valid_checksums(path: str) -> bool:
-    """Whether a file of `torch.save`, which is a zip archive, is whole and unchanged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError):
-        return False
 
 
 @Checkpointer.register("default", exist_ok=True)

@@ -3,6 +3,7 @@ import os
 from typing import Any, Dict, Iterator, Optional
 
 import torch
+from allennlp.commands import train as train_command
 from allennlp.commands.train import TrainModel
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics
@@ -10,10 +11,13 @@ from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import evaluate
 
+from allencv.common.write_archive import archive_model
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.image_trainer import ImageTrainer
 
 logger = logging.getLogger(__name__)
+
+train_command.archive_model = archive_model  # AllenNLP has no other way to choose it
 
 
 @TrainModel.register("default", constructor="from_partial_objects", exist_ok=True)

@@ -30,9 +30,11 @@ def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def rewritten(
     archive: Path, target: Path, edit: Callable[[Dict[str, Any]], None], extra: Optional[Any] = None
 ) -> Path:
-    """A copy of an archive with another config, and a member more."""
+    """A copy of an archive with another config, without checksums, and with a member more."""
     with tarfile.open(archive) as source, tarfile.open(target, "w:gz") as copy:
         for member in source.getmembers():
+            if member.name == "checksums.json":
+                continue
             data = source.extractfile(member)
             content = data.read() if data else b""
             if member.name == "config.json":
@@ -58,28 +60,21 @@ def test_the_folder_of_a_run_opens_too(archive: Path) -> None:
     assert archive.is_file()
 
 
-@pytest.mark.parametrize("name", ["../outside.txt", "vocabulary/../../outside.txt"])
+@pytest.mark.parametrize("name", ["../outside.txt", "vocabulary/../../outside.txt", "/outside.txt"])
 def test_a_member_that_leaves_the_folder_is_refused(
     archive: Path, tmp_path: Path, name: str
 ) -> None:
     member = (tarfile.TarInfo(name), io.BytesIO())
     crafted = rewritten(archive, tmp_path / "m.tar.gz", lambda config: None, member)
-    with pytest.raises(ConfigurationError, match="unsafe archive .*outside"):
+    with pytest.raises(ConfigurationError, match="m.tar.gz' is not opened: it holds .*outside"):
         load_archive(crafted)
-
-
-def test_a_member_with_an_absolute_path_stays_inside(archive: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside.txt"
-    member = (tarfile.TarInfo(str(outside)), io.BytesIO())
-    load_archive(rewritten(archive, tmp_path / "m.tar.gz", lambda config: None, member))
-    assert not outside.exists()
 
 
 def test_a_link_out_of_the_folder_is_refused(archive: Path, tmp_path: Path) -> None:
     link = tarfile.TarInfo("vocabulary/link")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc"
     crafted = rewritten(archive, tmp_path / "m.tar.gz", lambda config: None, (link, None))
-    with pytest.raises(ConfigurationError, match="unsafe archive"):
+    with pytest.raises(ConfigurationError, match="'vocabulary/link' is a symbolic link"):
         load_archive(crafted)
 
 
@@ -143,7 +138,7 @@ def test_a_trusted_archive_may_name_code(archive: Path, tmp_path: Path) -> None:
 def test_a_config_in_jsonnet_reads_no_file(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive.parent, tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text("{ a: importstr '/etc/hostname' }")
-    with pytest.raises(ConfigurationError, match="no readable config"):
+    with pytest.raises(ConfigurationError, match="config.json is not readable as JSON"):
         load_archive(tmp_path / "run")
 
 
@@ -159,7 +154,7 @@ def test_weights_are_read_as_data(archive: Path, tmp_path: Path) -> None:
 
     shutil.copytree(archive.parent, tmp_path / "run")
     torch.save({"weight": Touch()}, tmp_path / "run" / "best.th")
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(ConfigurationError, match="best.th is no file of weights, or holds more"):
         load_archive(tmp_path / "run")
     assert not (tmp_path / "mark").exists()
 

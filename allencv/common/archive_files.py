@@ -1,0 +1,88 @@
+"""The files of a model archive, or of the folder of a run: whether they are there and unchanged."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+import torch
+from allennlp.models.archival import CONFIG_NAME, META_NAME
+
+from allencv.common.torch_files import has_valid_checksums
+from allencv.common.unpack_archive import CHECKSUMS_NAME, ArchiveError
+from allencv.runtime.bundle import sha256_of
+
+
+def check_files(folder: Path, weights: Path) -> None:
+    """
+    Check that an archive has a vocabulary and `weights`, and that its files are as they were
+    written. `checksums.json` shows that, or else the checksums that `torch.save` writes.
+
+    # Raises
+
+    `ArchiveError` that names the file.
+    """
+    if not (folder / CONFIG_NAME).is_file():
+        raise ArchiveError(f"it has no {CONFIG_NAME}")
+    if not (folder / "vocabulary").is_dir():
+        raise ArchiveError("it has no folder 'vocabulary'")
+    if not weights.is_file():
+        raise ArchiveError(f"it has no weights ({weights.name})")
+    if (folder / CHECKSUMS_NAME).is_file():
+        read = [folder / CONFIG_NAME, folder / META_NAME, weights, *vocabulary_files(folder)]
+        _check_checksums(folder, [file for file in read if file.is_relative_to(folder)])
+    _check_weights(weights)
+
+
+def vocabulary_files(folder: Path) -> List[Path]:
+    """The files that AllenNLP reads a vocabulary from: one for each namespace, and a list."""
+    files = sorted((folder / "vocabulary").iterdir())
+    return [file for file in files if not file.name.startswith(".")]
+
+
+def read_json(file: Path) -> Dict[str, Any]:
+    """Read a JSON object. Raise `ArchiveError` for anything else."""
+    try:
+        # Not jsonnet, whose imports could read files of this machine; AllenNLP writes plain JSON.
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{file.name} is not readable as JSON: {error}") from None
+    except RecursionError:
+        raise ArchiveError(f"{file.name} is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ArchiveError(f"{file.name} holds {content!r:.80}; expected a JSON object")
+    return content
+
+
+def _check_checksums(folder: Path, read: List[Path]) -> None:
+    """Compare all files that are listed; those that are `read` must be listed if they exist."""
+    expected = read_json(folder / CHECKSUMS_NAME)
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*")}
+    for name, checksum in expected.items():
+        if name not in files or not files[name].is_file():
+            raise ArchiveError(f"{name!r:.100} is missing; {CHECKSUMS_NAME} lists it")
+        if sha256_of(files[name]) != checksum:
+            raise ArchiveError(f"{name!r:.100} was changed: its checksum differs")
+    for file in read:
+        name = file.relative_to(folder).as_posix()
+        if name in files and name not in expected:
+            raise ArchiveError(f"{name!r:.100} is not listed in {CHECKSUMS_NAME}")
+
+
+def _check_weights(file: Path) -> None:
+    # Files from before PyTorch 1.6 are no zip archives, and have no checksums.
+    is_zip = zipfile.is_zipfile(file)
+    if is_zip and not has_valid_checksums(file):
+        raise ArchiveError(f"{file.name} was changed or cut off: a checksum in it differs")
+    try:
+        # With `mmap` only the names and shapes are read here.
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # the kinds of damage have many classes
+        raise ArchiveError(
+            f"{file.name} is no file of weights, or holds more than that, which could run code "
+            f"(torch.load raises {type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict):
+        raise ArchiveError(
+            f"{file.name} holds a {type(state).__name__}; expected names and tensors"
+        )

@@ -1,0 +1,71 @@
+"""Writing a model archive with checksums."""
+
+import io
+import json
+import logging
+import os
+import tarfile
+from pathlib import Path
+from typing import Dict, List, Optional, Union
+
+from allennlp.models.archival import CONFIG_NAME, META_NAME
+
+from allencv.common.archive_files import vocabulary_files
+from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME
+from allencv.runtime.bundle import sha256_of
+from allencv.runtime.whole_files import whole_file
+
+logger = logging.getLogger(__name__)
+
+
+def archive_model(
+    serialization_dir: Union[str, os.PathLike],
+    weights: str = "best.th",
+    archive_path: Optional[Union[str, os.PathLike]] = None,
+    include_in_archive: Optional[List[str]] = None,
+) -> str:
+    """
+    Write `model.tar.gz` as AllenNLP's function of this name does (`models/archival.py`), with two
+    differences: the file is written whole or not at all, and it holds the SHA-256 of each of its
+    files. AllenNLP reads it as it reads its own.
+
+    `allencv.training.train_model` puts this function in the place of AllenNLP's. The arguments are
+    AllenNLP's.
+
+    # Raises
+
+    `OSError` with the file that cannot be read or written.
+    """
+    folder = Path(serialization_dir)
+    target = Path(folder if archive_path is None else archive_path)
+    if target.is_dir():
+        target = target / "model.tar.gz"
+    files = _files(folder, folder / weights, include_in_archive or [])
+    checksums = json.dumps({name: sha256_of(file) for name, file in files.items()}, indent=2)
+    logger.info("archiving weights and vocabulary to %s", target)
+    with whole_file(target) as temporary:
+        _write(temporary, files, checksums.encode())
+    return str(target)
+
+
+def _write(target: Path, files: Dict[str, Path], checksums: bytes) -> None:
+    # What a link points to goes into the archive: links in archives are refused.
+    with tarfile.open(target, "w:gz", dereference=True) as archive:
+        for name, file in files.items():
+            archive.add(file, name)
+        member = tarfile.TarInfo(CHECKSUMS_NAME)
+        member.size = len(checksums)
+        archive.addfile(member, io.BytesIO(checksums))
+
+
+def _files(folder: Path, weights: Path, patterns: List[str]) -> Dict[str, Path]:
+    """The files of an archive, by their names in it."""
+    files = {CONFIG_NAME: folder / CONFIG_NAME, WEIGHTS_NAME: weights}
+    files |= {f"vocabulary/{file.name}": file for file in vocabulary_files(folder)}
+    if (folder / META_NAME).exists():
+        files[META_NAME] = folder / META_NAME
+    for found in (found for pattern in patterns for found in sorted(folder.glob(pattern))):
+        for file in sorted(found.rglob("*")) if found.is_dir() else [found]:
+            if file.is_file():
+                files.setdefault(file.relative_to(folder).as_posix(), file)
+    return files
