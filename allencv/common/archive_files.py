@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-from allennlp.models.archival import CONFIG_NAME, META_NAME
+from allennlp.models.archival import CONFIG_NAME, META_NAME, get_weights_path
 
 from allencv.common.torch_files import has_valid_checksums
-from allencv.common.unpack_archive import CHECKSUMS_NAME, ArchiveError
+from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME, ArchiveError
 from allencv.runtime.bundle import sha256_of
 
 
@@ -27,7 +27,10 @@ def check_files(folder: Path, weights: Path) -> None:
     if not (folder / "vocabulary").is_dir():
         raise ArchiveError("it has no folder 'vocabulary'")
     if not weights.is_file():
-        raise ArchiveError(f"it has no weights ({weights.name})")
+        expected = f"{WEIGHTS_NAME}, or best.th in the folder of a run"
+        if weights != Path(get_weights_path(folder)):
+            expected = f"them at '{weights}'"
+        raise ArchiveError(f"it has no weights; expected {expected}")
     if (folder / CHECKSUMS_NAME).is_file():
         read = [folder / CONFIG_NAME, folder / META_NAME, weights, *vocabulary_files(folder)]
         _check_checksums(folder, [file for file in read if file.is_relative_to(folder)])

@@ -78,8 +78,7 @@ def opened_archive(
             check_files(folder, Path(weights_file or get_weights_path(folder)))
             config = read_json(folder / CONFIG_NAME)
             _check_included(others, config.get("include_in_archive"))
-            if not trusted:
-                _check_config(config)
+            _check_config(config, trusted)
         except ArchiveError as error:
             raise ConfigurationError(f"archive '{archive_file}' is not opened: {error}") from error
         except (gzip.BadGzipFile, tarfile.TarError, zlib.error, EOFError) as error:
@@ -116,13 +115,14 @@ def _arose_in_loading(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    """What went wrong, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()] or [""]
     if isinstance(error, ConfigurationError):
-        return text
-    found = re.match(r"Error(?:\(s\) in)? loading state.dict for \w+:? (.*)", text)
-    if found is not None:
-        return f"its weights do not fit its config and vocabulary: {found[1]:.300}"
-    return f"{type(error).__name__}: {text:.300}"
+        return " ".join(lines)
+    if re.match(r"Error(\(s\) in)? loading state.dict", lines[0]):
+        differences = [line for line in lines[1:] if line and not line.endswith(": []")]
+        return f"its weights do not fit its config and vocabulary: {' '.join(differences[:1]):.300}"
+    return f"{type(error).__name__}: {' '.join(lines):.300}"
 
 
 def _check_included(names: List[str], patterns: Any) -> None:
@@ -134,8 +134,15 @@ def _check_included(names: List[str], patterns: Any) -> None:
             raise ArchiveError(f"it holds {name!r:.100}, which is no part of an archive")
 
 
-def _check_config(config: Dict[str, Any]) -> None:
-    """Raise `ArchiveError` for a config that names anything but registered parts."""
+def _check_config(config: Dict[str, Any], trusted: bool) -> None:
+    """
+    Raise `ArchiveError` for a config without the two parts that are loaded, and, unless the archive
+    is `trusted`, for one that names anything but registered parts.
+    """
+    if not isinstance(config.get("dataset_reader"), dict) or "model" not in config:
+        raise ArchiveError(f"{CONFIG_NAME} has no model, or no dataset_reader")
+    if trusted:
+        return
     registered = {name for names in Registrable._registry.values() for name in names}
     for key, value in _items(config):
         last = key.split(".")[-1]

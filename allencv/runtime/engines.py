@@ -45,8 +45,10 @@ def onnxruntime_engine(file: Path, threads: int) -> Engine:
         )
     except Exception as error:  # onnxruntime has a class for each kind of damage
         raise BundleError(f"{file}: onnxruntime does not load it: {_line(error)}") from error
-    (image,) = session.get_inputs()
-    return lambda images: session.run(None, {image.name: images})[0]
+    inputs = [value.name for value in session.get_inputs()]
+    if len(inputs) != 1:
+        raise BundleError(f"{file}: takes {len(inputs)} inputs {inputs}; expected one, the image")
+    return lambda images: session.run(None, {inputs[0]: images})[0]
 
 
 def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
@@ -105,6 +107,36 @@ def is_installed(engine: str) -> bool:
     return find_spec(engine.removesuffix("-reduced")) is not None
 
 
+def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engine:
+    """
+    Load a network with the engine `name`, and try it with a black image.
+
+    # Raises
+
+    `BundleError` if the engine is not installed, or if the network cannot be loaded or does not fit
+    the manifest.
+    """
+    if not is_installed(name):
+        package = name.removesuffix("-reduced")
+        raise BundleError(f"the engine {name} is not installed: pip install {package}")
+    engine = ENGINES[name](file, threads)
+    image = manifest.preprocessing(np.zeros((1, 1, 3), np.uint8))
+    try:
+        given = np.asarray(engine(image[None]))
+    except Exception as error:  # each engine has classes of its own
+        size = " x ".join(map(str, image.shape))
+        raise BundleError(f"{file}: does not take images of {size}, uint8") from error
+    labels = len(manifest.labels)
+    if given.shape != (1, labels):
+        raise BundleError(
+            f"{file}: gives {given.size} probabilities for an image, but the manifest has {labels} "
+            "labels"
+        )
+    if given.dtype != np.float32 or not np.isfinite(given).all():
+        raise BundleError(f"{file}: gives {given.ravel()[0]} ({given.dtype}); expected float32")
+    return engine
+
+
 def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
     """
     The fastest engine that is installed, and its name. It measures each for a second, and logs what
@@ -120,14 +152,14 @@ def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
         raise BundleError(f"{file}: no engine to run it with; pip install onnxruntime")
     if len(installed) == 1:
         logger.info("The engine is %s: no other is installed", installed[0])
-        return installed[0], ENGINES[installed[0]](file, threads)
+        return installed[0], open_engine(installed[0], file, manifest, threads)
     images = probe_images(manifest)
     expected: Optional[np.ndarray] = None
     speeds: Dict[str, float] = {}
     engines: Dict[str, Engine] = {}
     report: List[str] = []
     for name in installed:
-        engine = ENGINES[name](file, threads)
+        engine = open_engine(name, file, manifest, threads)
         given = np.concatenate([engine(images[i : i + 8]) for i in range(0, PROBES, 8)])
         expected = given if expected is None else expected
         objection = _objection(expected, given, manifest)

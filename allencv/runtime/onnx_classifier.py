@@ -5,9 +5,10 @@ from typing import Union
 import numpy as np
 
 from allencv.runtime.bundle import open_bundle
-from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES, fastest, is_installed
+from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES, fastest, open_engine
 from allencv.runtime.images import ImageSource
 from allencv.runtime.manifest import BundleError
+from allencv.runtime.onnx_external_data import has_external_data
 
 
 class OnnxClassifier:
@@ -50,31 +51,24 @@ class OnnxClassifier:
         self.multi_label = manifest.multi_label
         self.thresholds = manifest.thresholds
         self.preprocessing = manifest.preprocessing
+        _check_network(file)
         if engine == AUTO:
             self.engine, self._run = fastest(file, manifest, threads)
-        elif is_installed(engine):
-            self.engine, self._run = engine, ENGINES[engine](file, threads)
         else:
-            package = engine.removesuffix("-reduced")
-            raise BundleError(f"the engine {engine} is not installed: pip install {package}")
-        self._check_shapes(file)
-
-    def _check_shapes(self, file: Path) -> None:
-        """Tries an image, so that a network which is not that of the manifest is found here."""
-        image = self.preprocessing(np.zeros((1, 1, 3), np.uint8))
-        try:
-            shape = self._run(image[None]).shape
-        except Exception as error:  # each engine has classes of its own
-            size = " x ".join(map(str, image.shape))
-            raise BundleError(f"{file}: does not take images of {size}, uint8") from error
-        if shape != (1, len(self.labels)):
-            raise BundleError(
-                f"{file}: gives {shape[-1]} probabilities for an image, but the manifest has "
-                f"{len(self.labels)} labels"
-            )
+            self.engine, self._run = engine, open_engine(engine, file, manifest, threads)
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         return self.preprocessing(source)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return self._run(images)
+
+
+def _check_network(file: Path) -> None:
+    """Raise `BundleError` unless all weights are in the file, which has a checksum."""
+    try:
+        if not has_external_data(file.read_bytes()):
+            return
+    except ValueError as error:
+        raise BundleError(f"{file}: is not an ONNX file: {error}") from None
+    raise BundleError(f"{file}: has weights in another file, without a checksum; export it again")

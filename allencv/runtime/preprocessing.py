@@ -7,6 +7,8 @@ from PIL import Image
 from allencv.runtime.images import COLOR_MODES, ImageSource, open_image
 
 FITS = ("crop", "stretch", "pad")
+LARGEST_SIDE = 8192
+"""The most pixels along a side of an image for a network: 200 MB as RGB, and 800 MB as floats."""
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -24,7 +26,7 @@ class Preprocessing:
 
     # Parameters
 
-    height, width : the size of the result, in pixels.
+    height, width : the size of the result, in pixels, at most 8192.
     fit : how an image of another shape is made to fit.
         "crop" resizes the shorter side to `size / crop_ratio` and cuts out the centre, as ImageNet
         models are evaluated; "stretch" resizes both sides, whatever the shape; "pad" resizes the
@@ -48,10 +50,16 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for key in ("height", "width"):
             value = getattr(self, key)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{key} is {value!r}; expected a positive number of pixels")
+            if not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
+                raise ValueError(f"{key} is {value!r}; expected 1 to {LARGEST_SIDE} pixels")
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(f"crop_ratio is {self.crop_ratio!r}; expected a number in (0, 1]")
+        resized = max(self.height, self.width) / self.crop_ratio
+        if self.fit == "crop" and resized > 2 * LARGEST_SIDE:
+            raise ValueError(
+                f"crop_ratio is {self.crop_ratio!r}, which resizes an image to {resized:,.0f} "
+                f"pixels before it is cropped; expected at most {2 * LARGEST_SIDE}"
+            )
         for key, choices in (
             ("fit", FITS),
             ("interpolation", INTERPOLATIONS),

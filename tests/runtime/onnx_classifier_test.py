@@ -4,10 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Callable, List
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from allencv.runtime import BundleError, ImageError, Manifest, OnnxClassifier, open_bundle
 from allencv.runtime.bundle import MANIFEST, sha256_of
@@ -103,14 +105,66 @@ def test_a_network_that_is_not_onnx(tmp_path: Path) -> None:
         OnnxClassifier(bundle)
 
 
+def with_network(bundle: Path, data: bytes) -> Path:
+    """The bundle with another network, and the checksum of that."""
+    (bundle / "model.onnx").write_bytes(data)
+    return rewrite(bundle, files={"model.onnx": sha256_of(bundle / "model.onnx")})
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_file_that_is_no_network(tmp_path: Path, engine: str) -> None:
-    bundle = write_bundle(tmp_path / "bundle")
-    (bundle / "model.onnx").write_bytes(b"no network")
-    rewrite(bundle, files={"model.onnx": sha256_of(bundle / "model.onnx")})
-    with pytest.raises(BundleError, match=r"model.onnx: .* does not load it: ") as raised:
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"no network", "is not an ONNX file: "), (b"", ".* does not load it: ")],
+)
+def test_a_file_that_is_no_network(tmp_path: Path, engine: str, data: bytes, message: str) -> None:
+    bundle = with_network(write_bundle(tmp_path / "bundle"), data)
+    with pytest.raises(BundleError, match=f"model.onnx: {message}") as raised:
         OnnxClassifier(bundle, engine)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "auto"])
+def test_weights_beside_the_network_are_refused(tmp_path: Path, engine: str) -> None:
+    """They have no checksum: whoever changes them changes the answers."""
+    bundle = write_bundle(tmp_path / "bundle")
+    model = onnx.load(bundle / "model.onnx")
+    onnx.save(
+        model,
+        bundle / "model.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    assert (bundle / "weights.bin").is_file()
+    with_network(bundle, (bundle / "model.onnx").read_bytes())
+    with pytest.raises(BundleError, match=r"model.onnx: has weights in another file"):
+        OnnxClassifier(bundle, engine)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "auto"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda graph: graph.input.add().CopyFrom(graph.output[0]), "does not load it|2 inputs"),
+        (lambda graph: graph.node.pop(), "does not load it"),
+        (lambda graph: scale_by(graph, np.nan), "gives nan .float32.; expected float32"),
+    ],
+)
+def test_a_network_that_gives_no_probabilities(
+    tmp_path: Path, engine: str, change: Callable[[onnx.GraphProto], object], message: str
+) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    model = onnx.load(bundle / "model.onnx")
+    change(model.graph)
+    with_network(bundle, model.SerializeToString())
+    with pytest.raises(BundleError, match=f"model.onnx: .*({message})") as raised:
+        OnnxClassifier(bundle, engine)
+    assert "\n" not in str(raised.value)
+
+
+def scale_by(graph: onnx.GraphProto, factor: float) -> None:
+    (scale,) = (each for each in graph.initializer if each.name == "scale")
+    scale.CopyFrom(numpy_helper.from_array(np.array(factor, np.float32), "scale"))
 
 
 def test_a_network_that_does_not_fit_the_manifest(tmp_path: Path) -> None:

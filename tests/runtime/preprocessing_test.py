@@ -61,8 +61,14 @@ def test_crop_of_a_rectangle_fills_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"height": 0, "width": 8}, "height is 0; expected a positive number of pixels"),
+        ({"height": 0, "width": 8}, "height is 0; expected 1 to 8192 pixels"),
         ({"height": 8, "width": 8.5}, "width is 8.5; expected"),
+        ({"height": 8193, "width": 8}, "height is 8193; expected 1 to 8192 pixels"),
+        ({"height": 8, "width": 200_000}, "width is 200000; expected 1 to 8192 pixels"),
+        (
+            {"height": 8, "width": 200, "crop_ratio": 0.001},
+            "crop_ratio is 0.001, which resizes an image to 200,000 pixels .* at most 16384",
+        ),
         ({"height": 8, "width": 8, "fit": "zoom"}, "fit is 'zoom'; expected one of"),
         ({"height": 8, "width": 8, "crop_ratio": 1.5}, r"crop_ratio is 1.5; expected"),
         ({"height": 8, "width": 8, "interpolation": "cubic"}, "interpolation is 'cubic'"),
@@ -72,3 +78,8 @@ def test_crop_of_a_rectangle_fills_it() -> None:
 def test_a_wrong_argument_is_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preprocessing(**arguments)
+
+
+def test_the_largest_image_is_allowed() -> None:
+    assert Preprocessing(8192, 8192).width == 8192
+    assert Preprocessing(8, 200, "pad", crop_ratio=0.001).width == 200  # which does not crop

@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 
 from allencv.common.checks import not_one_of
 from allencv.data.transforms.image_transform import ImageTransform
+from allencv.runtime.preprocessing import LARGEST_SIDE
 
 # The classes of `torchvision.transforms.v2` that do not turn one tensor image into another.
 _NOT_FOR_ONE_IMAGE = frozenset(
@@ -27,6 +28,7 @@ _IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomResizedCrop", "Resize"]
 # What torchvision can do to a tensor. The others, "box" and "hamming", are for pillow's images.
 _RESIZING = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
 _WARPING = ("nearest", "bilinear")
+_PIXELS = ("size", "min_size", "max_size", "target_size", "padding", "kernel_size")
 _DTYPES = ("uint8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
 
@@ -161,6 +163,12 @@ class TorchvisionTransform(ImageTransform):
             return torch.as_tensor(value, dtype=torch.float32)
         if key == "transforms" and not all(callable(transform) for transform in value):
             raise ConfigurationError(f"{path} is {value!r}; expected a list of image transforms")
+        if key in _PIXELS:
+            numbers = value if isinstance(value, (list, tuple)) else [value]
+            if any(isinstance(number, int) and number > LARGEST_SIDE for number in numbers):
+                raise ConfigurationError(
+                    f"{path} is {value!r}; expected at most {LARGEST_SIDE} pixels"
+                )
         # torchvision takes "64" for a sequence, of "6" and "4".
         if isinstance(value, str) and key not in ("padding_mode", "value"):
             raise ConfigurationError(f"{path} is {value!r}; expected a number or a list")

@@ -190,6 +190,12 @@ def test_a_users_subclass() -> None:
         ({"type": "random_erasing", "scale": [1]}, "random_erasing .*IndexError"),
         ({"type": "random_horizontal_flip", "p": 2}, "random_horizontal_flip .* 2.*ValueError"),
         ({"type": "random_horizontal_flip", "p": "0.5"}, "flip.p is '0.5'; expected a number"),
+        (
+            {"type": "resize", "size": [8, 200_000]},
+            r"resize.size is \[8, 200000\]; .* at most 8192",
+        ),
+        ({"type": "resize", "max_size": 8193}, "resize.max_size is 8193; expected at most 8192"),
+        ({"type": "random_crop", "size": 8, "padding": 10_000}, "random_crop.padding is 10000"),
         ({"type": "center_crop", "size": "64"}, "center_crop.size is '64'; expected a number"),
         (
             {"type": "random_resized_crop", "size": 16, "interpolation": "bilinaer"},
