@@ -20,7 +20,7 @@ from allennlp.models.archival import load_archive as load_opened_archive
 from allencv.common.archive_files import check_files, read_json
 from allencv.common.unpack_archive import ArchiveError, unpack
 
-DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+DOTTED_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
 IF_TRUSTED = "; if you trust it, add --trust-archive (in Python trusted=True)"
 IF_MISSING = (
@@ -80,7 +80,8 @@ def opened_archive(
             _check_included(others, config.get("include_in_archive"))
             _check_config(config, trusted)
         except ArchiveError as error:
-            raise ConfigurationError(f"archive '{archive_file}' is not opened: {error}") from error
+            reason = " ".join(str(error).split())  # a key of the config may hold a line break
+            raise ConfigurationError(f"archive '{archive_file}' is not opened: {reason}") from error
         except (gzip.BadGzipFile, tarfile.TarError, zlib.error, EOFError) as error:
             raise ConfigurationError(f"damaged archive '{archive_file}': {error}") from error
         except OSError as error:

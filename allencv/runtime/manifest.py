@@ -159,7 +159,9 @@ def _check_items(file: str, place: str, content: Any, checks: Dict[str, Check]) 
         raise BundleError(f"{file}: {place[:-1]} is {content!r:.80}; expected a JSON object")
     for key in content:
         if key not in checks:
-            raise BundleError(f"{file}: unknown key '{place}{key}'; expected {', '.join(checks)}")
+            raise BundleError(
+                f"{file}: unknown key {place + key!r:.80}; expected {', '.join(checks)}"
+            )
     for key, (is_good, expected) in checks.items():
         if key not in content:
             raise BundleError(f"{file}: '{place}{key}' is missing; expected {expected}")

@@ -85,6 +85,7 @@ HASH = "0" * 64
     [
         ({"task": ...}, "'task' is missing; expected one of single_label, multi_label"),
         ({"colour": 1}, "unknown key 'colour'; expected manifest_version, task"),
+        ({"co\nlour": 1}, r"unknown key 'co\\nlour'; expected"),
         ({"manifest_version": 2}, "manifest_version is 2; expected 1"),
         ({"manifest_version": ...}, "'manifest_version' is missing"),
         ({"manifest_version": "1"}, "manifest_version is '1'"),
