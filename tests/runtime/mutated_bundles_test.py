@@ -101,6 +101,6 @@ def test_a_network_that_is_damaged(bundle: Path, tmp_path: Path, count: int) -> 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_manifest_of_other_values(bundle: Path, tmp_path: Path, count: int) -> None:
-    """With the right checksum a change may be meant: other answers are right, a traceback is not."""
+    """With the right checksum a change may be meant. Other answers are right then."""
     messages = refusals(bundle, tmp_path, mutated_manifest, count, may_differ=True)
     assert len(messages) > 0.8 * count
