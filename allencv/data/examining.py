@@ -79,7 +79,7 @@ def read_splits(params: Params) -> List[Split]:
         readers["validation"] = readers["test"] = _reader(params, "validation_dataset_reader")
     splits = []
     for name, reader in readers.items():
-        path = params.pop(f"{name}_data_path", None)
+        path = params.pop(f"{name}_data_path", None, keep_as_dict=True)
         if path is not None:
             samples = SampleList(islice(reader.read_samples(path), reader.max_instances))
             splits.append(Split(name, path, reader, samples))

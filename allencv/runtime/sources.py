@@ -20,6 +20,21 @@ PARQUET = (".parquet", ".pq")
 TABLES = (*DELIMITERS, *LISTS, *JSON_LINES, *PARQUET)
 """What the names of tables end in."""
 
+FOLDERS_OF_OTHER_PROGRAMS = frozenset(
+    {
+        "@eadir",  # Synology: thumbnails
+        "#recycle",
+        "@recycle",
+        "@recently-snapshot",
+        "$recycle.bin",
+        "__macosx",
+        "system volume information",
+        "lost+found",
+        ".ipynb_checkpoints",
+    }
+)
+"""The names, in lower case, of folders that other programs make among images."""
+
 Cell = Tuple[int, Any]
 """The number of a line or a row, and what stands there in the column of paths."""
 
@@ -118,7 +133,10 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
             others.append(path)
     for path, is_folder in visible:
         if is_folder:
-            yield from _in_folder(path, (*above, real), others)
+            if os.path.basename(path).lower() in FOLDERS_OF_OTHER_PROGRAMS:
+                others.append(path)
+            else:
+                yield from _in_folder(path, (*above, real), others)
 
 
 def _is_image(path: str) -> bool:

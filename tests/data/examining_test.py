@@ -61,6 +61,17 @@ def test_images_of_a_config_in_order(tmp_path: Path) -> None:
     assert images[-1].facts.error == "not an image in a format that pillow reads"
 
 
+def test_a_path_may_be_a_dictionary(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 3}, size=8)
+    config = {
+        "dataset_reader": {"type": "concat", "readers": {"photos": {"type": "image_folder"}}},
+        "train_data_path": {"photos": f"{tmp_path}/train"},
+    }
+    (split,) = read_splits(Params(config))
+    assert split.path == {"photos": f"{tmp_path}/train"}
+    assert split.samples.labels() == {"cat": 3}
+
+
 def test_a_file_that_cannot_be_fetched(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("memory://no/a.jpg x\nb.jpg x\n")
     config = {"dataset_reader": {"type": "image_list"}, "train_data_path": f"{tmp_path}/list.txt"}

@@ -49,6 +49,8 @@ def test_in_a_folder_content_counts_where_the_name_says_nothing(photos: Path) ->
     (photos / ".hidden.jpg").touch()
     (photos / ".thumbnails").mkdir()
     (photos / ".thumbnails" / "a.jpg").touch()
+    (photos / "Cat" / "@eaDir").mkdir()
+    (photos / "Cat" / "@eaDir" / "a.jpg").touch()
     os.mkfifo(photos / "pipe.jpg")
     listed = list_images(["photos"], "path")
     assert [image.name for image in listed.images] == [
@@ -58,7 +60,7 @@ def test_in_a_folder_content_counts_where_the_name_says_nothing(photos: Path) ->
         "photos/Cat/photo",
         *IN_ORDER[3:],
     ]
-    assert listed.others == ["photos/notes.txt", "photos/pipe.jpg"]
+    assert listed.others == ["photos/notes.txt", "photos/pipe.jpg", "photos/Cat/@eaDir"]
 
 
 def test_a_pattern_gives_what_it_matches_sorted(photos: Path) -> None:

@@ -1,11 +1,15 @@
 """What the cells of a table mean: paths and labels."""
 
+import ast
+import io
+import tokenize
+from itertools import pairwise
 from string import Formatter
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
-ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
+_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
 """What 0 and 1 look like as text, pandas' ways among them."""
 
 
@@ -34,27 +38,70 @@ def to_path(cells: Sequence[Any]) -> str:
 def to_label(cell: Any) -> str:
     if is_empty(cell) or isinstance(cell, (list, dict)):
         raise WrongCell(0, "a label")
-    return str(cell).strip()
+    label = str(cell).strip()
+    if as_list(label) is not None:
+        raise WrongCell(0, "one label (labels_column reads lists)")
+    return label
 
 
 def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
-    """The labels in a cell: a list, or a text with a delimiter between them."""
-    if isinstance(cell, str) and delimiter is None:
-        raise WrongCell(0, "a list, or text and dataset_reader.labels_delimiter")
+    """
+    The labels in a cell: a list, a list that is written as text, as pandas does in CSV, or a text
+    with a delimiter between the labels.
+    """
     if is_empty(cell):
         return []
-    parts = cell if isinstance(cell, list) else str(cell).split(delimiter)
+    parts = cell if isinstance(cell, list) else as_list(str(cell))
+    if parts is None:
+        text = str(cell).strip()
+        if text[0] == "[" and text[-1] == "]" and not set("[]") & set(text[1:-1]):
+            raise WrongCell(0, "quotes and commas in a list, such as ['a', 'b']")
+        if delimiter is None:
+            raise WrongCell(0, "a list, or text and dataset_reader.labels_delimiter")
+        parts = text.split(delimiter)
+    if any(isinstance(part, (list, dict)) for part in parts):
+        raise WrongCell(0, "a list of text or numbers")
     labels = ["" if is_empty(part) else str(part).strip() for part in parts]
     if "" in labels or len(set(labels)) < len(labels):
-        raise WrongCell(0, f"different labels with {delimiter!r} between them")
+        between = "" if delimiter is None else f" with {delimiter!r} between them"
+        raise WrongCell(0, f"different labels{between}")
     return labels
+
+
+def as_list(text: str) -> Optional[List[Any]]:
+    """
+    The list that a text shows in the notation of Python or JSON, `None` for any other text. Tuples
+    and sets count if they hold text alone.
+    """
+    text = text.strip()
+    if text[:1] + text[-1:] not in ("[]", "()", "{}"):
+        return None
+    try:
+        value = None if _lacks_commas(text) else ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        return None
+    if isinstance(value, (tuple, set)) and value and all(isinstance(each, str) for each in value):
+        return list(value) if isinstance(value, tuple) else sorted(value)
+    return value if isinstance(value, list) else None
+
+
+def _lacks_commas(text: str) -> bool:
+    """Whether two texts stand side by side, as in numpy's arrays: Python would join them."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    kinds = [token.type for token in tokens if token.type != tokenize.NL]
+    return any(pair == (tokenize.STRING, tokenize.STRING) for pair in pairwise(kinds))
+
+
+def to_flag(cell: Any) -> Optional[bool]:
+    """Whether a cell is 1, or `None` if it is neither 0 nor 1."""
+    return _FLAGS.get(str(cell).strip().title())
 
 
 def chosen(labels: Sequence[str], flags: Sequence[Any]) -> Tuple[str, ...]:
     """The labels whose flag is 1, where each is 0 or 1."""
     found = []
     for place, (label, flag) in enumerate(zip(labels, flags)):
-        is_chosen = ONE_HOT.get(str(flag).strip())
+        is_chosen = to_flag(flag)
         if is_chosen is None:
             raise WrongCell(place, "0 or 1")
         if is_chosen:

@@ -1,6 +1,7 @@
 """The files that a config names: tables, lists and class maps; and what images are called."""
 
 import bz2
+import codecs
 import gzip
 import lzma
 import os
@@ -23,6 +24,14 @@ DECOMPRESS: Dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.decompress,
 }
 """How a compressed file is read, by the last suffix of its name."""
+
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # it begins as that of UTF-16 does
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""The encodings by the mark (BOM) that a text begins with. None of these is UTF-8."""
 
 
 def suffixes(path: str) -> Tuple[str, str]:
@@ -48,10 +57,15 @@ def read_bytes(path: str, key: str = KEYS) -> bytes:
 
 
 def read_text(path: str, encoding: str, key: str = KEYS) -> str:
-    """The text of a file, without the mark (BOM) that UTF-8 may begin with."""
+    """
+    The text of a file, without the mark (BOM) that it may begin with. The mark of UTF-16 or UTF-32
+    goes before an encoding of UTF-8, as which the file could not be read.
+    """
     data = read_bytes(path, key)
+    if encoding.lower() in ("utf-8", "utf8"):
+        encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), encoding)
     try:
-        return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        text = data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except LookupError:
         raise ConfigurationError(
             f"dataset_reader.encoding is '{encoding}'; expected one that Python knows, such as "
@@ -64,3 +78,9 @@ def read_text(path: str, encoding: str, key: str = KEYS) -> str:
             f"{path}, line {line}: {data[error.start : error.end]!r} is not {encoding} "
             f"({error.reason}); dataset_reader.encoding names another encoding"
         ) from None
+    if "\0" in text:
+        raise ConfigurationError(
+            f"{path} has zero bytes in it, which text in {encoding} does not; expected "
+            "dataset_reader.encoding to be that of the file, such as utf-16-le"
+        )
+    return text

@@ -4,7 +4,7 @@ import re
 from difflib import get_close_matches
 from fnmatch import translate
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterable, List, NamedTuple, Optional
 
 import fsspec
 from allennlp.common.checks import ConfigurationError
@@ -17,6 +17,7 @@ from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader
 from allencv.data.dataset_readers.messages import KEYS, some
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.runtime.images import FORMATS
+from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ class ImageFolderReader(ImageDatasetReader):
 
     Files are taken by their content: one with a suffix that is not an image's is opened to see
     whether it is an image all the same. Hidden files are passed over. What else is not used - files
-    beside the class folders, files that are no images, classes without an image - is named in a
-    warning.
+    beside the class folders, files that are no images, classes without an image, folders that other
+    programs make, such as `@eaDir` - is named in a warning.
 
     Registered as a `DatasetReader` with the names "image_folder" and
     "image_classification_directory".
@@ -43,6 +44,11 @@ class ImageFolderReader(ImageDatasetReader):
     labelled : `bool`, optional (default = `True`)
         If not, the images are in the folder itself (and with `recursive` in those below it), and
         have no label.
+    label_pattern : `str`, optional (default = `None`)
+        A regular expression with one group, which is searched for in the path of each image
+        relative to the root. What the group finds is the label; the images are then in the root
+        itself and in folders of any depth below it. `"([^/]+)_[0-9]+\\.jpg$"` gives
+        `great_pyrenees_12.jpg` the label `great_pyrenees`.
     include : `List[str]`, optional (default = `None`)
         Patterns, of which the path of an image relative to the root, with `/` between its parts,
         must match one: `*` is any text, `/` too, `?` any character and `[abc]` one of these, as in
@@ -56,14 +62,15 @@ class ImageFolderReader(ImageDatasetReader):
 
     # Raises
 
-    `ConfigurationError` when read, if there is no such folder (saying which ones there are), or no
-    image in it.
+    `ConfigurationError` when read, if there is no such folder (saying which ones there are), no
+    image in it, or an image in whose path `label_pattern` finds nothing.
     """
 
     def __init__(
         self,
         recursive: bool = False,
         labelled: bool = True,
+        label_pattern: Optional[str] = None,
         include: Optional[List[str]] = None,
         exclude: Optional[List[str]] = None,
         split: Optional[ImageSplit] = None,
@@ -75,8 +82,14 @@ class ImageFolderReader(ImageDatasetReader):
                 raise ConfigurationError(
                     f"dataset_reader.{key} is {patterns!r}; expected a list of patterns"
                 )
-        self.recursive = recursive
+        if label_pattern is not None and not labelled:
+            raise ConfigurationError(
+                f"dataset_reader.label_pattern is {label_pattern!r} and labelled is false; "
+                "expected one of them"
+            )
+        self.recursive = recursive or label_pattern is not None
         self.labelled = labelled
+        self.label_pattern = None if label_pattern is None else _compiled(label_pattern)
         self.include = include
         self.exclude = exclude
         self.split = split
@@ -85,29 +98,29 @@ class ImageFolderReader(ImageDatasetReader):
 
     def read_samples(self, file_path: Any) -> List[Sample]:
         root = _root(remote.expand(file_path))
-        # Of an unlabelled data set the root itself is the only class folder.
-        classes, beside = _list(root) if self.labelled else ([root], [])
-        beside = self._wanted(beside, root)
         samples: List[Sample] = []
-        unread: List[str] = []
-        no_images: List[str] = []
-        empty: List[str] = []
+        has_classes = self.labelled and self.label_pattern is None
+        # Otherwise the root itself is the only class folder.
+        at_root = _list(root) if has_classes else Entries([root], [], [])
+        junk, unread, no_images, empty = list(at_root.junk), [], [], []
         left_out = 0
-        for folder in classes:
-            files, folders = _files(folder, self.recursive)
-            wanted = self._wanted(files, root)
-            images = [file for file in wanted if _is_image(file)]
-            label = os.path.basename(folder) if self.labelled else None
+        for folder in at_root.folders:
+            found = _files(folder, self.recursive)
+            wanted = self._wanted(found.files, root)
+            images = [file for file in wanted if is_image(file)]
+            label = os.path.basename(folder) if has_classes else None
             samples += [Sample(remote.image_source(image), label) for image in images]
-            unread += folders
+            unread += found.folders
+            junk += found.junk
             no_images += sorted(set(wanted) - set(images))
-            empty += [] if images or len(wanted) < len(files) else [folder]
-            left_out += len(files) - len(wanted)
+            empty += [] if images or len(wanted) < len(found.files) else [folder]
+            left_out += len(found.files) - len(wanted)
         for what, paths in {
-            "files beside the class folders": beside,
-            f'without "recursive": true folders inside of {_folder(self.labelled)}': unread,
+            "files beside the class folders": self._wanted(at_root.files, root),
+            "folders of other programs": junk,
+            f'without "recursive": true folders inside of {_folder(has_classes)}': unread,
             "files that are no images": no_images,
-            "class folders without an image": empty if self.labelled else [],
+            "class folders without an image": empty if has_classes else [],
         }.items():
             if paths:
                 names = [remote.relative(path, root) for path in paths]
@@ -116,9 +129,12 @@ class ImageFolderReader(ImageDatasetReader):
             logger.info("%s: include and exclude leave out %d files", root, left_out)
         if not samples:
             raise ConfigurationError(self._no_images(root, left_out))
-        if self.split is None:
-            return samples
         names = [remote.relative(str(sample.image), root) for sample in samples]
+        if self.label_pattern is not None:
+            labels = _found_labels(self.label_pattern, names, root)
+            samples = [sample._replace(label=label) for sample, label in zip(samples, labels)]
+        if self.split is None or not self.split.divides(file_path):
+            return samples
         return self.split.select(samples, names, root)
 
     def _wanted(self, files: List[str], root: str) -> List[str]:
@@ -134,10 +150,10 @@ class ImageFolderReader(ImageDatasetReader):
 
     def _no_images(self, root: str, left_out: int) -> str:
         expected = "images in it"
-        if self.labelled:
+        if self.labelled and self.label_pattern is None:
             example = remote.join(root, os.path.join("cat", "001.jpg"))
             expected = f"a folder of images for each class, such as '{example}'"
-        folders, files = _list(root)
+        folders, files, _ = _list(root)
         names = sorted(os.path.basename(path) for path in folders + files)
         patterns = f"; include and exclude leave out {left_out} files" if left_out else ""
         return (
@@ -145,8 +161,45 @@ class ImageFolderReader(ImageDatasetReader):
         )
 
 
-def _folder(labelled: bool) -> str:
-    return "class folders" if labelled else "the folder"
+class Entries(NamedTuple):
+    """What is in a folder, each sorted by name, without hidden files and folders."""
+
+    folders: List[str]
+    files: List[str]
+    junk: List[str]
+    """Folders that other programs have made, which are not looked into."""
+
+
+def _folder(has_classes: bool) -> str:
+    return "class folders" if has_classes else "the folder"
+
+
+def _compiled(label_pattern: str) -> "re.Pattern[str]":
+    try:
+        pattern = re.compile(label_pattern)
+    except re.error as error:
+        raise ConfigurationError(
+            f"dataset_reader.label_pattern is {label_pattern!r}; expected a regular expression: "
+            f"{error}"
+        ) from None
+    if pattern.groups != 1:
+        raise ConfigurationError(
+            f"dataset_reader.label_pattern is {label_pattern!r}, with {pattern.groups} groups; "
+            "expected one, in parentheses, around the label"
+        )
+    return pattern
+
+
+def _found_labels(pattern: "re.Pattern[str]", names: Iterable[str], root: str) -> List[str]:
+    matches = {name: pattern.search(name.replace(os.sep, "/")) for name in names}
+    without = [name for name, match in matches.items() if match is None or not match[1]]
+    if without:
+        raise ConfigurationError(
+            f"{root}: dataset_reader.label_pattern {pattern.pattern!r} finds no label in "
+            f"{len(without)} of {len(matches)} paths: {some(without)}; expected one in each "
+            "(exclude leaves images out)"
+        )
+    return [match[1] for match in matches.values() if match is not None]
 
 
 def _root(path: str) -> str:
@@ -165,8 +218,7 @@ def _root(path: str) -> str:
     return str(file_system.unstrip_protocol(name)).rstrip("/")
 
 
-def _list(folder: str) -> Tuple[List[str], List[str]]:
-    """The folders and the files in a folder, each sorted by name, without the hidden ones."""
+def _list(folder: str) -> Entries:
     if remote.is_remote(folder):
         file_system, name = fsspec.url_to_fs(folder)
         found = [
@@ -179,31 +231,38 @@ def _list(folder: str) -> Tuple[List[str], List[str]]:
                 found = [(entry.path, entry.is_dir()) for entry in entries]
         except OSError as error:
             raise ConfigurationError(f"'{folder}' ({KEYS}) cannot be read: {error}") from error
-    visible = sorted(entry for entry in found if os.path.basename(entry[0])[0] != ".")
-    folders = [path for path, is_folder in visible if is_folder]
-    return folders, [path for path, is_folder in visible if not is_folder]
+    listed = Entries([], [], [])
+    for path, is_folder in sorted(found):
+        name = os.path.basename(path)
+        if is_folder and name.lower() in FOLDERS_OF_OTHER_PROGRAMS:
+            listed.junk.append(path)
+        elif name[0] != ".":
+            (listed.folders if is_folder else listed.files).append(path)
+    return listed
 
 
-def _files(folder: str, recursive: bool) -> Tuple[List[str], List[str]]:
-    """The files in a folder, sorted, and the folders in it that have been left out."""
-    folders, files = _list(folder)
+def _files(folder: str, recursive: bool) -> Entries:
+    """The files in a folder, and the folders in it that have been left out."""
+    folders, files, junk = _list(folder)
     if not recursive:
-        return files, folders
+        return Entries(folders, files, junk)
     for subfolder in folders:
         if os.path.islink(subfolder) and _is_in(folder, subfolder):
             raise ConfigurationError(
                 f"'{subfolder}' ({KEYS}) is a link to a folder that it is in; expected to come to "
                 "an end"
             )
-        files += _files(subfolder, recursive)[0]
-    return files, []
+        below = _files(subfolder, recursive)
+        files += below.files
+        junk += below.junk
+    return Entries([], files, junk)
 
 
 def _is_in(folder: str, other: str) -> bool:
     return Path(folder).resolve().is_relative_to(Path(other).resolve())
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
     if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
         return True
     try:
@@ -216,7 +275,7 @@ def _is_image(path: str) -> bool:
 def _no_folder(root: Path) -> str:
     parent = next(folder for folder in root.absolute().parents if folder.is_dir())
     wanted = root.absolute().relative_to(parent).parts[0]
-    names = [os.path.basename(folder) for folder in _list(str(parent))[0]]
+    names = [os.path.basename(folder) for folder in _list(str(parent)).folders]
     nearest = [name for name in names if wanted.startswith(name) or name.startswith(wanted)]
     nearest = nearest or get_close_matches(wanted, names, n=1)
     is_file = "is a file; expected a folder" if root.exists() else "is not there"

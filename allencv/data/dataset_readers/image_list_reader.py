@@ -74,7 +74,8 @@ class ImageListReader(ListingReader):
         self.multi_label = multi_label
         self.labelled = labelled
 
-    def read_listing(self, path: str) -> Listing:
+    def read_listing(self, file_path: Any) -> Listing:
+        path = remote.expand(file_path)
         listing = Listing(path, self.image_root)
         to_labels = self._to_labels()
         without: List[str] = []

@@ -5,6 +5,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 
 from allencv.common.checks import not_one_of
+from allencv.data import remote
 from allencv.data.dataset_readers.cells import (
     WrongCell,
     chosen,
@@ -13,17 +14,9 @@ from allencv.data.dataset_readers.cells import (
     to_labels,
     to_path,
 )
-from allencv.data.dataset_readers.files import suffixes
 from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
-from allencv.data.dataset_readers.messages import cut, some
-from allencv.data.dataset_readers.tables import (
-    DELIMITERS,
-    FORMATS,
-    Table,
-    read_csv,
-    read_json_lines,
-    read_parquet,
-)
+from allencv.data.dataset_readers.messages import KEYS, cut, some
+from allencv.data.dataset_readers.tables import FORMATS, Table, open_table
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +54,19 @@ class ImageTableReader(ListingReader):
         that nothing else uses, and logs which.
     ignore_columns : `List[str]`, optional (default = `None`)
         The columns that `"*"` leaves out.
+    one_hot : `bool`, optional (default = `False`)
+        Whether `label_columns` have a 1 in exactly one of them in each row, which is the one label
+        of the image.
     labels_column : `str`, optional (default = `None`)
         The column of the labels of each image: text, in which `labels_delimiter` stands between
-        them, or a list in JSON lines and Parquet. An empty cell is an image without any label; how
-        many there are is logged.
+        them; a list in JSON lines and Parquet; or a list written as text, as pandas does:
+        `['cat', 'dog']`. An empty cell is an image without any label; how many there are is logged.
     labels_delimiter : `str`, optional (default = `None`)
         What stands between the labels of an image.
+    split_column : `str`, optional (default = `None`)
+        The column that says which split a row belongs to. What is read is then a dictionary such as
+        `{"path": "table.csv", "split": "val"}`: the rows with `val` in that column. A split of
+        `null` is all rows.
     format : `str`, optional (default = `None`)
         "csv", "tsv", "jsonl" or "parquet"; by default as the suffix of the table says.
     delimiter : `str`, optional (default = `None`)
@@ -91,6 +91,8 @@ class ImageTableReader(ListingReader):
         ignore_columns: Optional[List[str]] = None,
         labels_column: Optional[str] = None,
         labels_delimiter: Optional[str] = None,
+        one_hot: bool = False,
+        split_column: Optional[str] = None,
         format: Optional[str] = None,
         delimiter: Optional[str] = None,
         **kwargs: Any,
@@ -118,6 +120,7 @@ class ImageTableReader(ListingReader):
         for key, value, needed, is_there in (
             ("labels_delimiter", labels_delimiter, "labels_column", labels_column is not None),
             ("ignore_columns", ignore_columns, 'label_columns "*"', label_columns == "*"),
+            ("one_hot", one_hot or None, "label_columns", label_columns is not None),
         ):
             if value is not None and not is_there:
                 raise ConfigurationError(
@@ -141,23 +144,34 @@ class ImageTableReader(ListingReader):
         self.ignore_columns = ignore_columns or []
         self.labels_column = labels_column
         self.labels_delimiter = labels_delimiter
+        self.one_hot = one_hot
+        self.split_column = split_column
         self.format = format
         self.delimiter = delimiter
 
-    def read_listing(self, path: str) -> Listing:
-        table = self._open(path)
+    def read_listing(self, file_path: Any) -> Listing:
+        path, split = self._path_and_split(file_path)
+        table = open_table(path, self.format, self.delimiter, self.encoding)
+        self._check_columns(path, table)
         label_columns = self._label_columns(path, table)
         labels_of = self._labels_of(label_columns)
         wanted = [*self._image_columns, *label_columns]
-        size = len(self._image_columns)
+        size, in_all = len(self._image_columns), len(wanted)
+        if split is not None:
+            wanted.append(str(self.split_column))
         listing = Listing(path, self.image_root, table.unit)
+        splits = set()
         number = 0
         for number, cells in table.rows(wanted):
+            if split is not None:
+                splits.add(str(cells[-1]).strip())
+                if str(cells[-1]).strip() != split:
+                    continue
             try:
                 key, first = self._image_key(), 0
                 image = self._path(cells[:size])
                 key, first = self._label_key(), size
-                labels = labels_of(cells[size:])
+                labels = labels_of(cells[size:in_all])
             except WrongCell as wrong:
                 place = first + wrong.place
                 raise ConfigurationError(
@@ -167,8 +181,22 @@ class ImageTableReader(ListingReader):
             listing.add(number, image, *labels)
         if not number:
             raise ConfigurationError(f"{path} has no rows; expected one for each image")
+        if split is not None and split not in splits:
+            raise not_one_of(f"{path}: the split ({KEYS})", split, splits)
         self._log_labels(path, listing, label_columns)
         return listing
+
+    def _path_and_split(self, file_path: Any) -> Tuple[str, Optional[str]]:
+        if self.split_column is None:
+            return remote.expand(file_path), None
+        if not isinstance(file_path, dict) or set(file_path) != {"path", "split"}:
+            raise ConfigurationError(
+                f"the path is {file_path!r} and dataset_reader.split_column is "
+                f"{self.split_column!r}; expected the keys path and split, such as "
+                '{"path": "table.csv", "split": "train"}, or split_column left out'
+            )
+        split = file_path["split"]
+        return remote.expand(file_path["path"]), None if split is None else str(split)
 
     def _image_key(self) -> str:
         return "image_pattern" if self.image_column is None else "image_column"
@@ -177,39 +205,15 @@ class ImageTableReader(ListingReader):
         keys = ("label_column", "label_columns", "labels_column")
         return next((key for key in keys if getattr(self, key) is not None), "")
 
-    def _open(self, path: str) -> Table:
-        suffix, _ = suffixes(path)
-        format = self.format or FORMATS.get(suffix)
-        if format is None:
-            raise ConfigurationError(
-                f"{path} has the suffix '{suffix}'; expected {', '.join(FORMATS)}, or "
-                f"dataset_reader.format with one of {', '.join(sorted(set(FORMATS.values())))}"
-            )
-        delimiter = DELIMITERS.get(format)
-        if delimiter is None and self.delimiter is not None:
-            raise ConfigurationError(
-                f"dataset_reader.delimiter is {self.delimiter!r} for {path}, which is read as "
-                f"{format}; expected csv or tsv (dataset_reader.format)"
-            )
-        delimiter = self.delimiter or delimiter
-        if delimiter is not None:
-            table = read_csv(path, delimiter, self.encoding)
-        elif format == "jsonl":
-            table = read_json_lines(path, self.encoding)
-        else:
-            table = read_parquet(path)
-        between = "" if delimiter is None else f" with {delimiter!r} between the cells"
-        logger.info("%s: read as %s%s, columns %s", path, format, between, some(table.columns))
-        self._check_columns(path, table, delimiter)
-        return table
-
-    def _check_columns(self, path: str, table: Table, delimiter: Optional[str]) -> None:
-        named = [*self._image_columns, *self._named_labels(), *self.ignore_columns]
-        _check_delimiter(path, table.columns, named, delimiter)
+    def _check_columns(self, path: str, table: Table) -> None:
+        split = [] if self.split_column is None else [self.split_column]
+        named = [*self._image_columns, *self._named_labels(), *self.ignore_columns, *split]
+        _check_delimiter(path, table.columns, named, table.delimiter)
         for key, names in (
             (self._image_key(), self._image_columns),
             (self._label_key(), self._named_labels()),
             ("ignore_columns", self.ignore_columns),
+            ("split_column", split),
         ):
             for name in names:
                 if name not in table.columns:
@@ -224,7 +228,7 @@ class ImageTableReader(ListingReader):
     def _label_columns(self, path: str, table: Table) -> List[str]:
         if self.label_columns != "*":
             return self._named_labels()
-        used = {*self._image_columns, *self.ignore_columns}
+        used = {*self._image_columns, *self.ignore_columns, self.split_column}
         columns = [name for name in table.columns if name not in used]
         if not all(columns):
             raise ConfigurationError(
@@ -249,24 +253,27 @@ class ImageTableReader(ListingReader):
             return lambda cells: (None, None)
         known: Dict[Sequence[Any], Tuple[str, ...]] = {}
 
-        def one_hot(cells: Sequence[Any]) -> Labels:
+        def from_flags(cells: Sequence[Any]) -> Labels:
             key = tuple(map(str, cells))
             if key not in known:
                 known[key] = self._chosen(columns, key)
-            return None, known[key]
+            return (known[key][0], None) if self.one_hot else (None, known[key])
 
-        return one_hot
+        return from_flags
 
     def _chosen(self, columns: List[str], flags: Sequence[str]) -> Tuple[str, ...]:
         try:
-            return chosen(columns, flags)
+            labels = chosen(columns, flags)
+            if self.one_hot and len(labels) != 1:
+                raise WrongCell(0, f"one 1 in the row, as one_hot is true, and not {len(labels)}")
+            return labels
         except WrongCell as wrong:
-            if self.label_columns == "*":
+            if self.label_columns == "*" and wrong.expected == "0 or 1":
                 wrong.expected += "; ignore_columns leaves out what is no label"
             raise
 
     def _log_labels(self, path: str, listing: Listing, columns: List[str]) -> None:
-        if self.label_columns is None and self.labels_column is None:
+        if (self.label_columns is None and self.labels_column is None) or self.one_hot:
             return
         labels = [sample.labels or () for sample in listing.unique.samples]
         without = sum(not each for each in labels)

@@ -131,9 +131,10 @@ class ListingReader(ImageDatasetReader):
         self.check_files = check_files
         self.split = split
 
-    def read_listing(self, path: str) -> Listing:
+    def read_listing(self, file_path: Any) -> Listing:
         raise NotImplementedError
 
     def read_samples(self, file_path: Any) -> List[Sample]:
-        listing = self.read_listing(remote.expand(file_path))
-        return listing.samples(self.check_files, self.split)
+        listing = self.read_listing(file_path)
+        is_divided = self.split is not None and self.split.divides(file_path)
+        return listing.samples(self.check_files, self.split if is_divided else None)

@@ -3,12 +3,13 @@ import logging
 import os
 import re
 import unicodedata
-from typing import List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 from allennlp.common import FromParams
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.checks import not_one_of
+from allencv.data import remote
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.stratification import deal, hold_out, labels_of
@@ -68,6 +69,7 @@ class ImageSplit(FromParams):
         group: Optional[str] = None,
         fold: Optional[int] = None,
         folds: Optional[int] = None,
+        of: Optional[Union[str, Dict[str, str]]] = None,
     ) -> None:
         if part not in PARTS:
             raise not_one_of("dataset_reader.split.part", part, PARTS)
@@ -90,6 +92,14 @@ class ImageSplit(FromParams):
         self.folds = folds
         self.by = by
         self.seed = seed
+        self.of = of
+
+    def divides(self, data_path: Any) -> bool:
+        """Whether the split is of the data at this path."""
+        if self.of is None or _real(self.of) == _real(data_path):
+            return True
+        logger.info("%s is read whole, as dataset_reader.split.of is %s", data_path, self.of)
+        return False
 
     def select(self, samples: Sequence[Sample], names: Sequence[str], place: str) -> List[Sample]:
         """
@@ -179,6 +189,15 @@ def _check_folds(fraction: Optional[float], fold: Optional[int], folds: Optional
         raise ConfigurationError(
             f"dataset_reader.split.fold is {fold}; expected 0 to {folds - 1}, as folds is {folds}"
         )
+
+
+def _real(data_path: Any) -> Any:
+    """A data path, of which files and folders are compared however they are written."""
+    if isinstance(data_path, dict):
+        return {key: _real(value) if key == "path" else value for key, value in data_path.items()}
+    if not isinstance(data_path, (str, os.PathLike)) or remote.is_remote(os.fspath(data_path)):
+        return data_path
+    return os.path.realpath(os.path.expanduser(data_path))
 
 
 def _labels(samples: Sequence[Sample]) -> Set[str]:

@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+import logging
 import os
+import re
 from operator import itemgetter
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.files import read_bytes, read_text, suffixes
 from allencv.data.dataset_readers.messages import cut, some
+
+logger = logging.getLogger(__name__)
 
 FORMATS = {
     ".csv": "csv",
@@ -30,19 +34,48 @@ Row = Tuple[int, Sequence[Any]]
 class Table(NamedTuple):
     """
     The names of a table's columns; a function that gives, for the columns that it is called with,
-    the number of each row and its cells; and what these numbers count, lines or rows.
+    the number of each row and its cells; what these numbers count, lines or rows; and what is
+    between the cells of a text.
     """
 
     columns: List[str]
     rows: Callable[[List[str]], Iterator[Row]]
     unit: str = "line"
+    delimiter: Optional[str] = None
+
+
+def open_table(path: str, format: Optional[str], delimiter: Optional[str], encoding: str) -> Table:
+    """
+    Open a table of a format, or of that which its suffix says; a CSV or TSV with a delimiter, or
+    with that of the format.
+    """
+    suffix, _ = suffixes(path)
+    format = format or FORMATS.get(suffix)
+    if format is None:
+        raise ConfigurationError(
+            f"{path} has the suffix '{suffix}'; expected {', '.join(FORMATS)}, or "
+            f"dataset_reader.format with one of {', '.join(sorted(set(FORMATS.values())))}"
+        )
+    if format not in DELIMITERS and delimiter is not None:
+        raise ConfigurationError(
+            f"dataset_reader.delimiter is {delimiter!r} for {path}, which is read as "
+            f"{format}; expected csv or tsv (dataset_reader.format)"
+        )
+    if format in DELIMITERS:
+        table = read_csv(path, delimiter or DELIMITERS[format], encoding)
+    elif format == "jsonl":
+        table = read_json_lines(path, encoding)
+    else:
+        table = read_parquet(path)
+    between = "" if table.delimiter is None else f" with {table.delimiter!r} between the cells"
+    logger.info("%s: read as %s%s, columns %s", path, format, between, some(table.columns))
+    return table
 
 
 def read_csv(path: str, delimiter: str, encoding: str) -> Table:
     """A table whose cells are text, with a header. A quoted cell may hold line ends."""
-    reader = csv.reader(
-        io.StringIO(read_text(path, encoding), newline=""), delimiter=delimiter, strict=True
-    )
+    text = read_text(path, encoding)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
     def lines() -> Iterator[Row]:
         start = 1
@@ -70,20 +103,24 @@ def read_csv(path: str, delimiter: str, encoding: str) -> Table:
         pick = _picker([columns.index(name) for name in wanted])
         for number, cells in numbered:
             if len(cells) != len(columns):
+                # Editors do not show the line ends of the first Macintosh.
+                has_odd_ends = "\n" in text and re.search(r"\r(?![\r\n])", text)
+                ends = "; a carriage return (\\r) alone also ends a line" if has_odd_ends else ""
                 raise ConfigurationError(
                     f"{path}, line {number}: {len(cells)} cells; expected {len(columns)}, as in "
-                    f"the header (dataset_reader.delimiter is {delimiter!r})"
+                    f"the header (dataset_reader.delimiter is {delimiter!r}){ends}"
                 )
             yield number, pick(cells)
 
-    return Table(columns, rows)
+    return Table(columns, rows, delimiter=delimiter)
 
 
 def read_json_lines(path: str, encoding: str) -> Table:
     """A table of one JSON object in each line, whose keys are the columns."""
     numbered: List[Tuple[int, Dict[str, Any]]] = []
     columns: Dict[str, None] = {}
-    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
+    text = io.StringIO(read_text(path, encoding), newline=None)  # whatever ends its lines
+    for number, line in enumerate(text, 1):
         if not line.strip():
             continue
         try:

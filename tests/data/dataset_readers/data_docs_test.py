@@ -41,6 +41,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_images(tmp_path / "pets" / "unlabelled", {"a": 2}, size=4)
     shutil.copy("pets/train/cat/000.jpg", "pets/train/cat/000_mask.jpg")
     (table,) = [text for text in blocks("text") if text.startswith("Id,")]
+    write_images(tmp_path, {"breeds": 1}, size=4)
+    shutil.move("breeds/000.jpg", "breeds/Bengal_12.jpg")
+    Path("birds").mkdir()
+    rows = ["a.jpg,wren,train", "b.jpg,finch,train", "c.jpg,wren,val"]
+    Path("birds/birds.csv").write_text("\n".join(["file,species,split", *rows]))
     Path("posters").mkdir()
     Path("posters/metadata.csv").write_text(table)
     Path("flowers").mkdir()
@@ -73,9 +78,11 @@ def test_the_configs_read_what_the_page_says(data: Path) -> None:
     flowers = ["pink primrose", "hard-leaved pocket orchid"]
     assert [read(config) for config in configs()] == [
         ["cat"] * 5 + ["dog"] * 4,
+        ["Bengal"],
         ["cat"] * 4 + ["dog"] * 4,
         [None, None],
         [("Comedy", "Drama"), ("Drama",), ("Comedy",), ("Action",)],
+        ["wren", "finch"],
         flowers,
         [(flowers[1],)],
         ["cat"] * 4 + ["dog"] * 3,

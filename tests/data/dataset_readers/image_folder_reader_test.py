@@ -2,7 +2,7 @@ import io
 import os
 import shutil
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import fsspec
 import numpy as np
@@ -12,7 +12,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
 
-from allencv.data.dataset_readers import ImageFolderReader
+from allencv.data.dataset_readers import ImageFolderReader, ImageSplit
 from allencv.runtime import ImageError
 
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"]
@@ -118,6 +118,61 @@ def test_a_long_warning_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert caplog.messages[0].endswith("08.txt, 09.txt and 20 more")
 
 
+def test_folders_of_other_programs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "cat/1.jpg", "cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "dog/1.jpg")
+    make(tmp_path, "__MACOSX/cat/._1.jpg", "@eaDir/x.jpg", "dog/.ipynb_checkpoints/1.jpg")
+    for recursive in (False, True):
+        caplog.clear()
+        found = read(tmp_path, recursive=recursive)
+        assert found == [("cat/1.jpg", "cat"), ("dog/1.jpg", "dog")]
+        assert caplog.messages[0] == (
+            f"{tmp_path}: folders of other programs are not used (4): @eaDir, __MACOSX, "
+            "cat/@eaDir, dog/.ipynb_checkpoints"
+        )
+
+
+def test_labels_in_the_names_of_files(tmp_path: Path) -> None:
+    make(tmp_path, "great_pyrenees_12.jpg", "Bengal_1.jpg", "more/Bengal_2.jpg")
+    assert read(tmp_path, label_pattern=r"([^/]+)_[0-9]+\.jpg$") == [
+        ("Bengal_1.jpg", "Bengal"),
+        ("great_pyrenees_12.jpg", "great_pyrenees"),
+        ("more/Bengal_2.jpg", "Bengal"),
+    ]
+    assert read(tmp_path, label_pattern="^(.)", include=["more/*"]) == [("more/Bengal_2.jpg", "m")]
+    with pytest.raises(ConfigurationError) as error:
+        read(tmp_path, label_pattern="([A-Z].*)_")
+    assert str(error.value).strip("'\"") == (
+        f"{tmp_path}: dataset_reader.label_pattern '([A-Z].*)_' finds no label in 1 of 3 paths: "
+        "great_pyrenees_12.jpg; expected one in each (exclude leaves images out)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label_pattern": "("}, "label_pattern is '[(]'; expected a regular expression: "),
+        ({"label_pattern": "a_.*"}, "is 'a_[.][*]', with 0 groups; expected one, in parentheses"),
+        ({"label_pattern": "(a)(b)"}, "with 2 groups; expected one"),
+        ({"label_pattern": "(a)", "labelled": False}, "and labelled is false; expected one of"),
+    ],
+)
+def test_what_is_no_pattern_of_labels(arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ImageFolderReader(**arguments)
+
+
+def test_a_split_of_one_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{label}/{number}.jpg" for label in ("cat", "dog") for number in range(5)]
+    make(tmp_path / "train", *names)
+    make(tmp_path / "test", *names)
+    monkeypatch.chdir(tmp_path)
+    split = ImageSplit("validation", 0.2, "stratified", of="train")
+    reader = ImageFolderReader(split=split)
+    for path in ("train", tmp_path / "train", "test/../train/"):
+        assert len(list(reader.read_samples(path))) == 2
+    assert len(list(reader.read_samples("test"))) == 10
+
+
 def test_hidden_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make(tmp_path, "cat/1.jpg", "cat/.1.jpg", "cat/.git/1.jpg", ".cache/1.jpg", ".DS_Store")
     assert read(tmp_path, recursive=True) == [("cat/1.jpg", "cat")]
@@ -157,8 +212,8 @@ def test_what_macos_and_windows_leave_behind(
     assert read(tmp_path, recursive=True) == [("cat/1.jpg", "cat")]
     assert [message.partition(": ")[2] for message in caplog.messages] == [
         "files beside the class folders are not used (1): Thumbs.db",
+        "folders of other programs are not used (1): __MACOSX",
         "files that are no images are not used (1): cat/desktop.ini",
-        "class folders without an image are not used (1): __MACOSX",
     ]
 
 

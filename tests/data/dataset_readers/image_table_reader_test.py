@@ -135,6 +135,63 @@ def test_several_labels_in_one_column(root: str, caplog: pytest.LogCaptureFixtur
     assert f"{root}/table.csv: 1 of 3 images have no label" in caplog.messages
 
 
+def test_several_labels_as_pandas_writes_lists(root: str) -> None:
+    text = "f,tags\na.jpg,\"['a b', 'red']\"\nb.jpg,[]\nc.jpg,\"['red']\"\n"
+    for arguments in ({}, {"labels_delimiter": ","}):
+        assert read(root, text, labels_column="tags", **arguments) == [
+            ("a.jpg", None, ["a b", "red"]),
+            ("b.jpg", None, []),
+            ("c.jpg", None, ["red"]),
+        ]
+
+
+def test_one_label_in_columns_of_0_and_1(root: str) -> None:
+    text = "f,cat,dog,size\na.jpg,1,0,7\nb.jpg,0.0,1.0,8\n"
+    arguments = {"label_columns": ["cat", "dog"], "one_hot": True}
+    assert read(root, text, **arguments) == [("a.jpg", "cat", None), ("b.jpg", "dog", None)]
+    for flags, number in (("1,1", 2), ("0,0", 0)):
+        assert error_of(root, f"{text}c.jpg,{flags},9\n", **arguments) == (
+            f"table.csv, line 4: cat is '{flags[0]}'; expected one 1 in the row, as one_hot is "
+            f"true, and not {number} (dataset_reader.label_columns)"
+        )
+
+
+SPLITS = "f,l,part\na.jpg,x,train\nb.jpg,y, val\nc.jpg,y,train\nd.jpg,,test\n"
+
+
+def read_split(root: str, part: Any, **arguments: Any) -> List[str]:
+    reader = ImageTableReader(image_column="f", split_column="part", **arguments)
+    samples = reader.read_samples({"path": write(root, SPLITS), "split": part})
+    return [str(sample.image).removeprefix(f"{root}/") for sample in samples]
+
+
+def test_a_column_that_says_the_split(root: str) -> None:
+    assert read_split(root, "train", label_column="l") == ["a.jpg", "c.jpg"]
+    assert read_split(root, "val", label_column="l") == ["b.jpg"]
+    assert read_split(root, None) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    with pytest.raises(ConfigurationError, match="l is ''; expected a label"):
+        read_split(root, "test", label_column="l")
+    with pytest.raises(ConfigurationError, match="'valid'; expected one of val, test, train"):
+        read_split(root, "valid")
+    for path in ("table.csv", {"path": "table.csv"}):
+        with pytest.raises(ConfigurationError, match="expected the keys path and split, such as"):
+            ImageTableReader(image_column="f", split_column="part").read_samples(path)
+
+
+def test_images_held_out_of_one_split(root: str) -> None:
+    of = {"path": f"{root}/table.csv", "split": "train"}
+    split = ImageSplit("validation", 0.5, "stratified", of=of)
+    assert len(read_split(root, "train", split=split)) == 1
+    assert read_split(root, "test", split=split) == ["d.jpg"]
+
+
+def test_the_column_of_the_split_is_no_label(root: str) -> None:
+    path = write(root, "f,x,y,part\na.jpg,1,0,train\n")
+    reader = ImageTableReader(image_column="f", label_columns="*", split_column="part")
+    (sample,) = reader.read_samples({"path": path, "split": "train"})
+    assert sample.labels == ("x",)
+
+
 def test_a_pattern_of_several_columns(root: str) -> None:
     text = "kind,no\ncat,7\ndog,12\n"
     arguments = {"image_pattern": "{kind}/{no:0>3}.{{x}}.jpg", "label_column": "kind"}
@@ -158,7 +215,12 @@ def test_a_pattern_of_several_columns(root: str) -> None:
         ("a.jsonl", '{"f": "a,b.jpg", "l": "cat", "x": 1}\n\n', {}),
         ("a.csv", '\ufeff\r\n"f", l \r\n"a,b.jpg",cat\r\n\r\n', {}),
         ("a.csv", 'f,l\n"a,b.jpg",cat\n'.encode("utf-16"), {"encoding": "utf-16"}),
+        ("a.csv", '\ufefff,l\n"a,b.jpg",cat\n'.encode("utf-16-le"), {}),
+        ("a.csv", '\ufefff,l\n"a,b.jpg",cat\n'.encode("utf-16-be"), {}),
+        ("a.csv", 'f,l\n"a,b.jpg",cat\n'.encode("utf-32"), {}),
         ("a.csv", 'f,l\r"a,b.jpg",cat\r', {}),
+        ("a.csv", 'f,l\r\r\n"a,b.jpg",cat\r\r\n', {}),
+        ("a.jsonl", '\r{"f": "a,b.jpg", "l": "cat"}\r', {}),
         ("a.csv", 'f,l\n"a,b.jpg",cat\n\n  \n\t\n', {}),
         ("a.csv.gz", gzip.compress(b'f,l\n"a,b.jpg",cat\n', mtime=0), {}),
         ("a.tsv.bz2", bz2.compress(b"f\tl\na,b.jpg\tcat\n"), {}),
@@ -468,6 +530,24 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
             STAR,
             f"table.csv, line 2: y is '{'x' * 37}...{'x' * 38}'; expected 0 or 1; ignore_columns "
             "leaves out what is no label (dataset_reader.label_columns)",
+        ),
+        (
+            "f,l\na,b\rc\r\nd,e\r\n",
+            ONE,
+            "table.csv, line 3: 1 cells; expected 2, as in the header (dataset_reader.delimiter is "
+            "','); a carriage return (\\r) alone also ends a line",
+        ),
+        (
+            "f,l\na,b\n".encode("utf-16-le"),
+            ONE,
+            "table.csv has zero bytes in it, which text in utf-8 does not; expected "
+            "dataset_reader.encoding to be that of the file, such as utf-16-le",
+        ),
+        (
+            "f,l\na,['b']\n",
+            ONE,
+            "table.csv, line 2: l is \"['b']\"; expected one label "
+            "(labels_column reads lists) (dataset_reader.label_column)",
         ),
         ('f,l\na,"b\nc,d\n', ONE, "table.csv, line 2: unexpected end of data"),
         ('f,l\na,b\n"c"x,d\n', ONE, "table.csv, line 3: ',' expected after '\"'"),
