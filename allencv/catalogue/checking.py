@@ -16,11 +16,13 @@ from allencv.catalogue.forms import (
     Plain,
     TupleOf,
     UnionOf,
+    classes_in,
     describe_form,
     is_nullable,
 )
 from allencv.catalogue.mistakes import (
     Mistake,
+    misread,
     missing_key,
     name_of,
     not_one_of,
@@ -39,6 +41,8 @@ from allencv.catalogue.parts import (
     part_named,
     registered,
 )
+from allencv.common.arguments import holds_dict
+from allencv.common.checks import CheckedFromParams, missing_methods
 
 
 @dataclass
@@ -137,6 +141,10 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
         return Found([], [(path, part.cls)])
     result = _check_arguments(config, part, path)
     result.classes.append((path, part.cls))
+    if issubclass(part.cls, CheckedFromParams) and (errors := [*missing_methods(part.cls)]):
+        texts = [f"{name_of(path)}: {error}" for error in errors]
+        result.mistakes += [Mistake("lacks a method", path, text) for text in texts]
+        return result
     keys = keys_to_build(part)
     if keys is None or any(mistake.path[len(path)] in keys for mistake in result.mistakes):
         return result
@@ -174,7 +182,7 @@ def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
     for key, value in config.items():
         argument = part.arguments.get(key)
         if argument is not None:
-            result = _all([result, _check_argument(value, argument, (*path, key))])
+            result = _all([result, _check_argument(value, argument, part, (*path, key))])
         elif key not in type_keys and not part.takes_others:
             result.mistakes.append(unknown_key(key, part, path))
     for argument in part.in_config.values():
@@ -184,7 +192,19 @@ def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
     return result
 
 
-def _check_argument(value: Any, argument: Argument, path: Path) -> Found:
+def _check_argument(value: Any, argument: Argument, part: Part, path: Path) -> Found:
     if value is None and (is_nullable(argument.form) or argument.default is None):
         return Found([])
-    return _check(value, argument.form, path)
+    result = _check(value, argument.form, path)
+    if argument.supplies_more:  # what the constructor adds may be what is missing here
+        result.mistakes = [each for each in result.mistakes if not _may_be_supplied(each)]
+    is_part = result.classes or (holds_dict(value) and not any(classes_in(argument.form)))
+    if argument.misread is not None and is_part:
+        result.mistakes.append(misread(path, argument.misread, part))
+    return result
+
+
+def _may_be_supplied(mistake: Mistake) -> bool:
+    return mistake.kind == "refused" or (
+        mistake.kind == "missing key" and mistake.path[-1] != "type"
+    )

@@ -1,13 +1,15 @@
-"""What a config may say for an argument, read from its annotation as AllenNLP reads it."""
+"""What a config may say for an argument, read from its annotation."""
 
-import collections.abc
+import enum
 import inspect
 import pathlib
-import types
 from dataclasses import dataclass
 from typing import Any, Iterator, Literal, Tuple, Union, get_args, get_origin
 
 from allennlp.common import Lazy
+
+from allencv.common.annotations import UNIONS, unwrapped
+from allencv.common.arguments import DICTS, LISTS, enum_choices
 
 
 @dataclass(frozen=True)
@@ -62,34 +64,32 @@ class Anything:
 
 Form = Union[Plain, Choice, Object, ListOf, TupleOf, DictOf, UnionOf, Anything]
 NULL = Plain(type(None))
-_LISTS = (
-    *(list, set, frozenset, collections.abc.Iterable, collections.abc.Sequence),
-    *(collections.abc.Collection, collections.abc.Set),
-)
-_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def form_of(annotation: Any) -> Form:
     """The form of what a config says for a parameter of this annotation."""
-    origin, members = get_origin(annotation), get_args(annotation)
+    annotation = unwrapped(annotation)
+    origin, members = get_origin(annotation) or annotation, get_args(annotation)
     if annotation in (str, int, float, bool, type(None), None):
         return Plain(annotation or type(None))
     if origin is Lazy:
         return form_of(members[0])
-    if origin in (Union, types.UnionType):
+    if origin in UNIONS:
         return _union(tuple(form_of(member) for member in members))
     if origin is Literal:
         return Choice(members)
     if origin is tuple and members and Ellipsis not in members:
         return TupleOf(tuple(form_of(member) for member in members))
-    if origin in _DICTS or annotation in _DICTS:
+    if origin in DICTS:
         return DictOf(form_of(members[1]) if members else Anything())
-    if origin in (*_LISTS, tuple) or annotation in _LISTS:
+    if origin in LISTS:
         return ListOf(form_of(members[0]) if members else Anything())
     if inspect.isclass(annotation) and hasattr(annotation, "from_params"):
         return Object(annotation)
     if inspect.isclass(annotation) and issubclass(annotation, pathlib.PurePath):
         return Plain(str)
+    if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
+        return Choice(tuple(enum_choices(annotation)))
     is_named = inspect.isclass(annotation) and annotation not in (Any, inspect.Parameter.empty)
     return Anything(annotation.__name__ if is_named else "any")
 

@@ -17,7 +17,10 @@ class Mistake:
     """Something that training would not take."""
 
     kind: str
-    """"jsonnet", "unknown type", "unknown key", "missing key", "wrong type" or "refused"."""
+    """
+    "jsonnet", "unknown type", "unknown key", "missing key", "wrong type", "annotation", "lacks a
+    method" or "refused".
+    """
     path: Path
     message: str
     choices: List[str] = field(default_factory=list)
@@ -59,6 +62,16 @@ def not_one_of(kind: str, path: Path, value: Any, known: List[str]) -> Mistake:
 def wrong_type(path: Path, value: Any, expected: str) -> Mistake:
     text = f"{name_of(path)} is {_shown(value)}; expected {expected}"
     return Mistake("wrong type", path, text)
+
+
+def misread(path: Path, annotation: str, part: Part) -> Mistake:
+    *_, key = path
+    text = (
+        f"{name_of(path)} is not built: AllenNLP does not understand the annotation '{annotation}' "
+        f"of {key} in {part.path}, which would get a dict; expected a form such as "
+        "Optional[X], List[X] or Dict[str, X], where X is imported and not a string"
+    )
+    return Mistake("annotation", path, text)
 
 
 def refused(reason: str, config: Dict[str, Any], path: Path) -> Mistake:

@@ -4,8 +4,7 @@ from functools import cache
 from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple, Union
 
 from allennlp.commands.train import TrainModel
-from allennlp.common import FromParams, Lazy, Registrable
-from allennlp.common.from_params import infer_constructor_params
+from allennlp.common import Lazy, Registrable
 from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.nn.parallel import DdpAccelerator
@@ -19,6 +18,15 @@ from allennlp.training.trainer import Trainer
 
 from allencv.catalogue.docstrings import Documentation, read_docstring
 from allencv.catalogue.forms import NULL, Form, UnionOf, classes_in, form_of, is_nullable
+from allencv.common.annotations import (
+    allennlp_builds,
+    holds_lazy,
+    is_unresolved,
+    owner_of,
+    parameters_as_written,
+    parameters_of,
+    takes_other_keys,
+)
 from allencv.common.checks import CheckedFromParams
 
 REQUIRED = inspect.Parameter.empty
@@ -63,6 +71,10 @@ class Argument:
     """Whether the description is that of a library."""
     supplied: bool
     """Whether training hands it over, so that a config need not say it."""
+    misread: Optional[str]
+    """The annotation, if the constructor gets a dict in place of a part that it names."""
+    supplies_more: bool
+    """Whether the constructor builds it itself, with arguments that only its code tells."""
 
     @property
     def is_required(self) -> bool:
@@ -93,7 +105,7 @@ class Part:
     def reads_config_itself(self) -> bool:
         """Whether it has a `from_params` of its own, so that its constructor does not tell all."""
         method = getattr(self.cls, "from_params", None)
-        return method is not None and method.__module__.split(".")[0] not in ("allennlp", "allencv")
+        return method is not None and not _is_ours(method.__module__)
 
     @property
     def in_config(self) -> Dict[str, Argument]:
@@ -156,12 +168,9 @@ def describe(
         documentation.summary = read_docstring(constructor.__doc__).summary
     supplied = frozenset().union(*(SUPPLIED.get(base, frozenset()) for base in cls.__mro__))
     arguments = {}
-    for parameter in _parameters(cls, constructor).values():
-        if parameter.name in ("self", "cls") or parameter.kind in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
-            continue
+    written = parameters_as_written(cls, constructor)
+    for parameter in parameters_of(cls, constructor).values():
+        owner = owner_of(parameter.name, cls, constructor)
         arguments[parameter.name] = Argument(
             name=parameter.name,
             form=_form(parameter),
@@ -169,20 +178,28 @@ def describe(
             description=documentation.parameters.get(parameter.name, ""),
             from_library=parameter.name in documentation.from_libraries,
             supplied=parameter.name in supplied or parameter.name == _SUPPLIED_EVERYWHERE,
+            misread=_misread(cls, parameter, written[parameter.name].annotation),
+            supplies_more=holds_lazy(parameter.annotation) and not _is_ours(owner.__module__),
         )
-    return Part(registry, name, cls, arguments, _takes_others(cls, constructor), documentation)
+    return Part(registry, name, cls, arguments, takes_other_keys(cls, constructor), documentation)
 
 
 def _init(cls: type) -> Any:
     return cls.__init__
 
 
-def _parameters(cls: type, constructor: Any) -> Dict[str, inspect.Parameter]:
-    if constructor is object.__init__:
-        return {}
-    if not issubclass(cls, FromParams):  # a class of torch that AllenNLP registers as it is
-        return dict(inspect.signature(constructor).parameters)
-    return infer_constructor_params(cls, constructor)
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] in ("allencv", "allennlp")
+
+
+def _misread(cls: type, parameter: inspect.Parameter, written: Any) -> Optional[str]:
+    if not is_unresolved(parameter.annotation):
+        if issubclass(cls, CheckedFromParams) or allennlp_builds(written):
+            return None
+        if not any(classes_in(form_of(parameter.annotation))):
+            return None
+    text = written if isinstance(written, str) else inspect.formatannotation(written)
+    return text.replace("typing.", "")
 
 
 def _form(parameter: inspect.Parameter) -> Form:
@@ -220,23 +237,6 @@ def _as_name(value: Any) -> str:
             if other is cls:
                 return name
     return str(getattr(value, "value", getattr(value, "__name__", cls.__name__)))
-
-
-def _takes_others(cls: type, constructor: Any) -> bool:
-    """Follows `**kwargs` up to a constructor that takes none: what is no argument is none there."""
-    if issubclass(cls, CheckedFromParams):
-        return False
-    if constructor is object.__init__:
-        return False
-    functions = [constructor]
-    functions += [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
-    for function in functions:
-        if function is object.__init__:
-            return True
-        parameters = inspect.signature(function).parameters.values()
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return False
-    return True
 
 
 def _documentation(cls: type, constructor: Any) -> Documentation:

@@ -1,9 +1,16 @@
+import inspect
+import os
+import re
 from difflib import get_close_matches
-from typing import Any, Callable, Iterable, Optional
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 from allennlp.common import FromParams, Params, Registrable
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.from_params import infer_constructor_params
+from allennlp.common.from_params import pop_and_construct_arg, remove_optional
+
+from allencv.common.annotations import parameters_of, takes_other_keys
+from allencv.common.arguments import build_argument
 
 
 def not_one_of(key: str, value: Any, choices: Iterable[str]) -> ConfigurationError:
@@ -15,11 +22,33 @@ def not_one_of(key: str, value: Any, choices: Iterable[str]) -> ConfigurationErr
     return ConfigurationError(f"{key} is {value!r}; expected {expected}")
 
 
+def missing_method(cls: type, method: str) -> ConfigurationError:
+    """Returns the error for a class without a method that its base leaves to its kinds."""
+    try:
+        file, line = inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)[1]
+        place = f" ({os.path.relpath(file)}:{line})"
+    except (OSError, TypeError, ValueError):  # typed into a prompt
+        place = ""
+    base = next(each for each in cls.__mro__ if method in vars(each))
+    return ConfigurationError(
+        f"class {cls.__name__}{place} lacks the method {method}; expected one, as every "
+        f"{base.__name__} has it"
+    )
+
+
+def missing_methods(cls: type) -> Iterator[ConfigurationError]:
+    """Returns an error for each abstract method that a class does not define."""
+    for name in dir(cls):
+        if getattr(inspect.getattr_static(cls, name, None), "__isabstractmethod__", False):
+            yield missing_method(cls, name)
+
+
 class CheckedFromParams(FromParams):
     """
-    A base of parts whose mistakes in a config are answered with what could have been meant: an
-    unknown "type" with the registered names, an unknown key with the known ones, nearest first.
-    AllenNLP alone would end in a TypeError about `__init__` where a constructor takes `**kwargs`.
+    A base of parts that are built as the annotations of their constructors say, `Part | None` and
+    `Sequence[Part]` among them, which AllenNLP leaves as dicts. A mistake in a config raises an
+    error with what could have been meant: an unknown "type" with the registered names, an unknown
+    key with the known ones, nearest first.
     """
 
     @classmethod
@@ -30,21 +59,73 @@ class CheckedFromParams(FromParams):
         constructor_to_inspect: Optional[Callable] = None,
         **extras: Any,
     ) -> Any:
-        if isinstance(params, Params):
-            place = f"{params.history.rstrip('.')}." if params.history else ""
-            if constructor_to_inspect is None:
-                registered = Registrable._registry.get(cls, {})
-                name = params.get("type", cls.default_implementation)
-                if registered and name not in registered and "." not in str(name):
-                    raise not_one_of(f"{place}type", name, registered)
-            else:
-                known = infer_constructor_params(cls, constructor_to_inspect)
-                for key in params.params:
-                    if key not in known or key in ("self", "kwargs"):
-                        raise not_one_of(f"a key of {place or cls.__name__}", key, known)
+        if not isinstance(params, Params):
+            return super().from_params(
+                params, constructor_to_call, constructor_to_inspect, **extras
+            )
+        place = f"{params.history.rstrip('.')}." if params.history else ""
+        registered = Registrable._registry.get(cls)
+        if registered is not None and constructor_to_call is None:
+            name = params.get("type", getattr(cls, "default_implementation", None))
+            if registered and name not in registered and "." not in str(name):
+                raise not_one_of(f"{place}type", name, registered)
+            return super().from_params(params, **extras)
+        for error in missing_methods(cls):
+            raise error
+        constructor: Callable = constructor_to_inspect or cls.__init__
+        given = _given_arguments(cls, constructor, params, place, extras)
         return super().from_params(
             params,
-            constructor_to_call=constructor_to_call,
-            constructor_to_inspect=constructor_to_inspect,
+            constructor_to_call=partial(_call, cls, constructor_to_call or cls, place, given),
+            constructor_to_inspect=_without(constructor, cls, given),
             **extras,
         )
+
+
+def _given_arguments(
+    cls: type, constructor: Callable, params: Params, place: str, extras: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Takes what a config says out of it, and builds the arguments that it stands for."""
+    parameters = parameters_of(cls, constructor)
+    others = [key for key in params.params if key not in parameters]
+    if others and not takes_other_keys(cls, constructor):
+        known = [name for name in parameters if name not in extras]
+        raise not_one_of(f"a key of {place or cls.__name__}", others[0], known)
+    given: Dict[str, Any] = {key: params.pop(key, keep_as_dict=True) for key in others}
+    for name, parameter in parameters.items():  # in this order, in which they draw random numbers
+        value = params.params.get(name)
+        if isinstance(value, dict) and "_pretrained" in value:
+            kind = remove_optional(parameter.annotation)
+            given[name] = pop_and_construct_arg(cls.__name__, name, kind, None, params)
+        elif name in params.params:
+            value = params.pop(name)
+            if value is not None:
+                value = build_argument(f"{place}{name}", parameter.annotation, value, extras)
+            given[name] = value
+    return given
+
+
+def _without(constructor: Callable, cls: type, given: Iterable[str]) -> Callable:
+    """A constructor for AllenNLP to inspect that lacks the arguments which are built already."""
+
+    def rest() -> None: ...
+
+    parameters = [
+        each for name, each in parameters_of(cls, constructor).items() if name not in given
+    ]
+    rest.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    )
+    return rest
+
+
+def _call(cls: type, call: Callable, place: str, given: Dict[str, Any], /, **rest: Any) -> Any:
+    try:
+        return call(**given, **rest)
+    except TypeError as error:
+        unexpected = re.search("unexpected keyword argument '(.*)'", str(error))
+        if unexpected is None or unexpected[1] not in given:
+            raise
+        raise ConfigurationError(
+            f"{place}{unexpected[1]} is no key that {cls.__name__} can use: {error}"
+        ) from error

@@ -1,11 +1,14 @@
 """Each kind of mistake in a config that has no other."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+import torch
 from allennlp.common import FromParams, Lazy, Params, Registrable
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import with_overrides
 from allennlp.data import DatasetReader, Vocabulary
 from allennlp.models import Model
@@ -14,6 +17,9 @@ from allennlp.training import TrainerCallback
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import Mistake, find_mistakes
 from allencv.data.transforms import ImageTransform
+from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.im2vec_encoders import Im2VecEncoder
+from tests.common import user_parts  # noqa: F401
 from tests.experiments import experiment
 
 CONFIG = experiment(Path("no-such-folder"))
@@ -415,6 +421,9 @@ class Transform(ImageTransform):
     def __init__(self, sizes: List[int]) -> None:
         self.built.append(1)
 
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
 
 @Model.register("test_catalogue_model")
 class ReadsItself(Model):
@@ -456,3 +465,87 @@ def test_a_part_that_reads_its_config_itself_is_left_to_it() -> None:
 def test_overrides_are_found_like_keys() -> None:
     config = with_overrides(copy.deepcopy(CONFIG), {"dataset_reader.transforms.0.size": "large"})
     assert only(config).key == "dataset_reader.transforms.0.size"
+
+
+@ImageTransform.register("test_supplies")
+class Supplies(ImageTransform):
+    def __init__(self, encoder: Lazy[Im2VecEncoder], other: Lazy[Im2VecEncoder] | None) -> None:
+        self.encoder = encoder.construct(input_channels=8)
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def with_transform(config: Dict[str, Any]) -> Dict[str, Any]:
+    return changed(dataset_reader__transforms__1=config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"type": "test_paint", "brush": {"type": "round", "width": 2}},
+        {"type": "test_paint", "brush": "round", "spare": [None, {"type": "round"}]},
+        {"type": "test_unresolved", "missing": 3},
+        {"type": "test_supplies", "encoder": {"type": "pooling"}, "other": "pooling"},
+        {"type": "test_supplies", "encoder": {"type": "pooling"}, "other": None},
+    ],
+    ids=str,
+)
+def test_a_part_of_a_user_that_can_be_built(config: Dict[str, Any]) -> None:
+    assert [mistake.message for mistake in find_mistakes(with_transform(config))] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "key", "message"),
+    [
+        (
+            {"type": "test_paint", "brush": {"type": "round", "inner": {"type": "round"}}},
+            *("annotation", "brush.inner"),
+            "is not built: AllenNLP does not understand the annotation 'Brush | None' of inner in "
+            "tests.common.user_parts.Round, which would get a dict; expected a form such as ",
+        ),
+        (
+            {"type": "test_paint", "brush": {"type": "round", "inner": "round"}},
+            *("annotation", "brush.inner"),
+            "is not built: AllenNLP does not understand the annotation 'Brush | None' of inner ",
+        ),
+        (
+            {"type": "test_unresolved", "missing": {"type": "round"}},
+            *("annotation", "missing"),
+            "is not built: AllenNLP does not understand the annotation 'Missing' of missing in ",
+        ),
+        ({"type": "test_supplies", "encoder": "poolng"}, "unknown type", "encoder.type", "is "),
+        ({"type": "test_supplies", "encoder": {}}, "missing key", "encoder.type", ""),
+        ({"type": "test_paint", "bruhs": 3}, "unknown key", "bruhs", "is no key of the"),
+        ({"type": "test_paint", "spare": {"a": 3}}, "wrong type", "spare", 'is {"a": 3}; exp'),
+    ],
+)
+def test_a_mistake_in_a_part_of_a_user(
+    config: Dict[str, Any], kind: str, key: str, message: str
+) -> None:
+    mistake, *_ = find_mistakes(with_transform(config))
+    assert (mistake.kind, mistake.key) == (kind, f"dataset_reader.transforms.1.{key}")
+    assert message in mistake.message
+
+
+class Halfway(Im2ImEncoder):
+    def __init__(self) -> None:
+        super().__init__()
+
+    def get_input_channels(self) -> int:
+        return 3
+
+
+def test_a_class_that_lacks_methods() -> None:
+    Im2ImEncoder.register("test_halfway", exist_ok=True)(Halfway)
+    config = changed(model__im2im_encoder="test_halfway")
+    first, second = find_mistakes(config)
+    assert first.key == second.key == ENCODER
+    assert re.fullmatch(
+        r"model.im2im_encoder: class Halfway \(tests/catalogue/checking_test.py:\d+\) lacks the "
+        "method forward; expected one, as every Im2ImEncoder has it",
+        first.message,
+    )
+    assert "get_output_channels" in second.message
+    with pytest.raises(ConfigurationError, match="lacks the method forward"):
+        Im2ImEncoder.from_params(Params({"type": "test_halfway"}))

@@ -1,6 +1,20 @@
+import collections
+import enum
 import inspect
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Literal, Optional, Sequence, Set, Tuple, Union
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Literal,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import pytest
 import torch
@@ -18,11 +32,19 @@ from allencv.data.transforms import ImageTransform
 from allencv.modules.losses import ClassificationLoss
 
 
+class Color(enum.Enum):
+    RED = "r"
+    BLUE = object()
+
+
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
         (int, "int"),
         (Path, "str"),
+        (Annotated[Path, "a note"], "str"),
+        (Color, "'r' or 'BLUE'"),
+        (collections.deque[int], "list of int"),
         (Optional[float], "float or null"),
         (Union[int, List[int]], "int or list of int"),
         (List[Union[int, str]], "list of (int or str)"),

@@ -1,3 +1,4 @@
+from abc import abstractmethod
 from typing import Callable, List, NamedTuple, Optional
 
 import torch
@@ -31,6 +32,7 @@ class ImageTransform(CheckedFromParams, Registrable):
     same image.
     """
 
+    @abstractmethod
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 

@@ -1,3 +1,4 @@
+from abc import abstractmethod
 from typing import List, Optional, Self
 
 import torch
@@ -30,10 +31,12 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         super().__init__()
         self.register_forward_pre_hook(check_input_channels)
 
+    @abstractmethod
     def get_input_channels(self) -> int:
         """The channels of an input image."""
         raise NotImplementedError
 
+    @abstractmethod
     def get_output_channels(self) -> int:
         """The channels of a feature image. This is not the shape of the returned tensor, but the
         second element of that shape."""
@@ -61,5 +64,6 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         stop_frozen_batch_norm(self)
         return self
 
+    @abstractmethod
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError

@@ -1,3 +1,5 @@
+from abc import abstractmethod
+
 import torch
 from allennlp.common import Registrable
 
@@ -18,14 +20,17 @@ class Im2VecEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         super().__init__()
         self.register_forward_pre_hook(check_input_channels)
 
+    @abstractmethod
     def get_input_channels(self) -> int:
         """The channels of an input image."""
         raise NotImplementedError
 
+    @abstractmethod
     def get_output_dim(self) -> int:
         """The dimension of the vector for one image. This is not the shape of the returned tensor,
         but the last element of that shape."""
         raise NotImplementedError
 
+    @abstractmethod
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError

@@ -1,3 +1,4 @@
+from abc import abstractmethod
 from typing import Optional
 
 import torch
@@ -48,6 +49,7 @@ class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
             )
         self.multi_label = multi_label
 
+    @abstractmethod
     def forward(
         self,
         logits: torch.Tensor,

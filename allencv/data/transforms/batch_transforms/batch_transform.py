@@ -1,3 +1,4 @@
+from abc import abstractmethod
 from typing import Tuple
 
 import torch
@@ -33,6 +34,7 @@ class BatchTransform(CheckedFromParams, Registrable):
     goes on with the same draws.
     """
 
+    @abstractmethod
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, num_classes: int
     ) -> Tuple[torch.Tensor, torch.Tensor]:

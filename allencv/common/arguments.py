@@ -1,0 +1,183 @@
+"""Builds the arguments of a part from a config, as its annotations say."""
+
+import collections.abc
+import enum
+import inspect
+import pathlib
+from copy import deepcopy
+from typing import Any, Callable, Dict, List, Literal, get_args, get_origin
+
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.from_params import construct_arg
+
+from allencv.common.annotations import UNIONS, is_unresolved, unwrapped
+
+LISTS: Dict[Any, Callable] = {
+    **dict.fromkeys((list, collections.abc.Iterable, collections.abc.Sequence), list),
+    **dict.fromkeys((collections.abc.Collection, collections.abc.MutableSequence), list),
+    **dict.fromkeys((set, collections.abc.Set, collections.abc.MutableSet), set),
+    **{frozenset: frozenset, collections.deque: collections.deque, tuple: tuple},
+}
+"""What is a list in a config, and what makes it from one."""
+DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) -> Any:
+    """
+    Builds what a config's `value` under a `key` stands for. A registered class, a `Lazy` one, and
+    whatever has no form in a config are AllenNLP's `construct_arg`'s to build, with the `extras`
+    that it hands on.
+
+    # Raises
+
+    `ConfigurationError` if the value does not fit the annotation.
+    """
+    annotation = unwrapped(annotation)
+    origin, members = get_origin(annotation) or annotation, get_args(annotation)
+    if is_unresolved(annotation) and holds_dict(value):
+        raise ConfigurationError(unresolved(key, annotation))
+    if origin in UNIONS:
+        return _build_union(key, annotation, value, extras)
+    if origin is Literal:
+        if not any(type(value) is type(each) and value == each for each in members):
+            raise misfit(key, value, annotation)
+        return value
+    if origin in DICTS:
+        if not isinstance(value, collections.abc.Mapping):
+            raise misfit(key, value, annotation)
+        kinds = members or (Any, Any)
+        return {
+            _build_key(f"{key}.{name}", kinds[0], name): build_argument(
+                f"{key}.{name}", kinds[1], each, extras
+            )
+            for name, each in value.items()
+        }
+    if origin in LISTS:
+        return _build_list(key, annotation, value, extras)
+    if annotation in (str, int, float, bool):
+        return _build_plain(key, annotation, value)
+    if inspect.isclass(annotation) and issubclass(annotation, pathlib.PurePath):
+        return annotation(_build_plain(key, str, value))
+    if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
+        return _build_enum(key, annotation, value)
+    if origin is None or not (hasattr(annotation, "from_params") or get_origin(annotation)):
+        return _as_plain(value)
+    return construct_arg(str(annotation), key, value, annotation, inspect.Parameter.empty, **extras)
+
+
+def misfit(key: str, value: Any, annotation: Any) -> ConfigurationError:
+    """Returns the error for a value that is not what its annotation says."""
+    expected = inspect.formatannotation(annotation).replace("typing.", "")
+    return ConfigurationError(f"{key} is {_as_plain(value)!r}; expected {expected}")
+
+
+def unresolved(key: str, annotation: Any) -> str:
+    """Returns the message for a part whose annotation cannot be looked up."""
+    name = getattr(annotation, "__forward_arg__", annotation)
+    return (
+        f"{key} has the annotation {name!r}, which cannot be looked up in the file of its "
+        "constructor, so that the part cannot be built; expected a name that the file imports, and "
+        "not under 'if TYPE_CHECKING'"
+    )
+
+
+def _build_union(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) -> Any:
+    """The first member that takes the value, as in AllenNLP; but a number stays what it is."""
+    members = get_args(annotation)
+    if value is None and type(None) in members:
+        return None
+    if isinstance(value, (bool, int, float)) and type(value) in members:
+        return value
+    errors: List[Exception] = []
+    likely: List[Exception] = []
+    for member in members:
+        if member is type(None):
+            continue
+        try:
+            return build_argument(key, member, deepcopy(value), extras)
+        except (ValueError, TypeError, ConfigurationError, AttributeError) as error:
+            errors.append(error)
+            if _is_likely(member, value):
+                likely.append(error)
+    if len(likely) == 1:
+        raise likely[0]
+    raise misfit(key, value, annotation) from errors[-1]
+
+
+def _is_likely(annotation: Any, value: Any) -> bool:
+    """Whether a value of this kind was meant for a member of a union, so that its error tells."""
+    annotation = unwrapped(annotation)
+    origin = get_origin(annotation) or annotation
+    if isinstance(value, list):
+        return origin in LISTS
+    is_part = hasattr(annotation, "from_params") or get_origin(annotation) is not None
+    return isinstance(value, Params) and (
+        (origin in DICTS and "type" not in value) or (is_part and origin not in (*DICTS, *LISTS))
+    )
+
+
+def _build_list(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) -> Any:
+    origin, members = get_origin(annotation) or annotation, get_args(annotation)
+    if not isinstance(value, (list, tuple, set)):
+        raise misfit(key, value, annotation)
+    is_tuple = origin is tuple and members and Ellipsis not in members
+    if is_tuple and len(value) != len(members):
+        raise misfit(key, value, annotation)
+    kinds = members if is_tuple else [members[0] if members else Any] * len(value)
+    built = [
+        build_argument(f"{key}.{index}", kind, each, extras)
+        for index, (kind, each) in enumerate(zip(kinds, value))
+    ]
+    return LISTS[origin](built)
+
+
+def _build_key(key: str, annotation: Any, name: str) -> Any:
+    """The key of a dict, which is a string in a config."""
+    if unwrapped(annotation) is int and name.removeprefix("-").isdecimal():
+        return int(name)
+    return name if annotation in (Any, str) else build_argument(key, annotation, name, {})
+
+
+def _build_plain(key: str, kind: type, value: Any) -> Any:
+    """As AllenNLP has it: 1 is true, and a float may be written without a point."""
+    if kind in (int, bool) and type(value) in (int, bool):
+        return kind(value)
+    if kind is float and type(value) in (int, float):
+        return value
+    if kind is str and isinstance(value, (str, pathlib.PurePath)):
+        return str(value)
+    raise misfit(key, value, kind)
+
+
+def _build_enum(key: str, kind: "type[enum.Enum]", value: Any) -> enum.Enum:
+    """A member by its value, or else by its name."""
+    if isinstance(value, kind):
+        return value
+    for member in kind:
+        if type(member.value) is type(value) and member.value == value:
+            return member
+    if isinstance(value, str) and value in kind.__members__:
+        return kind[value]
+    raise misfit(key, value, Literal[tuple(enum_choices(kind))])
+
+
+def enum_choices(kind: "type[enum.Enum]") -> List[Any]:
+    """Returns what a config says for the members of an enum: their values, or else their names."""
+    return [
+        member.value if isinstance(member.value, (str, int)) else member.name for member in kind
+    ]
+
+
+def holds_dict(value: Any) -> bool:
+    """Returns whether there is an object of a config in a value."""
+    if isinstance(value, list):
+        return any(map(holds_dict, value))
+    return isinstance(value, (dict, Params))
+
+
+def _as_plain(value: Any) -> Any:
+    """Dicts in place of AllenNLP's `Params`."""
+    if isinstance(value, Params):
+        return value.as_dict(quiet=True)
+    return [_as_plain(each) for each in value] if isinstance(value, list) else value
