@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import re
 import time
 from importlib.resources import files
@@ -36,8 +35,6 @@ from allencv.serving.uploads import (
     from_multipart,
     header_options,
 )
-
-logger = logging.getLogger(__name__)
 
 GONE = 499
 """The status, seen in the metrics alone, of a request whose client did not wait for the answer."""
@@ -330,11 +327,6 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
         return RequestError(400, "bad_request", "the request has another form").as_response()
-
-    @app.exception_handler(Exception)
-    async def internal_error(request: Request, error: Exception) -> Response:
-        logger.error("Request %s failed", request.state.request_id)
-        return RequestError(500, "internal_error", "the server failed").as_response()
 
 
 def _json(content: Dict[str, Any]) -> Response:

@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from allencv.serving.errors import RequestError
+
 ID_HEADER = "X-Request-ID"
 
 logger = logging.getLogger("allencv.access")
@@ -14,7 +16,8 @@ logger = logging.getLogger("allencv.access")
 class NameRequests:
     """
     ASGI middleware that gives each request an id, which stands in the answer's header
-    `X-Request-ID` and in the log. An id that the client or a proxy sends is kept.
+    `X-Request-ID` and in the log. An id that the client or a proxy sends is kept. A request that
+    fails in the server is logged and answered with 500 here.
 
     # Parameters
 
@@ -32,7 +35,6 @@ class NameRequests:
             return
         started = time.perf_counter()
         request_id = _given_id(scope) or uuid.uuid4().hex
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -45,6 +47,12 @@ class NameRequests:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("Request %s failed", request_id)
+            if status:  # too late for another answer; the connection is closed
+                raise
+            error = RequestError(500, "internal_error", "the server failed")
+            await error.as_response()(scope, receive, send_with_id)
         finally:
             if self._access_log:
                 client = scope["client"][0] if scope.get("client") else "-"

@@ -344,20 +344,27 @@ def test_damaged_bodies(client: TestClient, case: str) -> None:
     assert response.json()["error"]["code"] == "bad_request"
 
 
-def test_what_fails_within_is_not_told_outside(bundle: Path) -> None:
+def test_what_fails_within_is_not_told_outside(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     classifier = OnnxClassifier(bundle)
 
     def fail(images: np.ndarray) -> np.ndarray:
         raise RuntimeError("secret of /home/me")
 
     classifier.probabilities = fail  # type: ignore[method-assign]
-    with TestClient(create_app(classifier), raise_server_exceptions=False) as client:
-        response = client.post("/predict", files={"file": file_of(photo("red"))})
+    with TestClient(create_app(classifier)) as client:
+        response = client.post(
+            "/predict", files={"file": file_of(photo("red"))}, headers={"X-Request-ID": "one"}
+        )
         assert client.get("/healthz").status_code == 200
     assert response.status_code == 500
     assert json.loads(response.text) == {
         "error": {"code": "internal_error", "message": "the server failed"}
     }
+    assert response.headers["x-request-id"] == "one"
+    assert "Request one failed" in caplog.text
+    assert "secret" in caplog.text
 
 
 def test_serving_needs_neither_torch_nor_allennlp() -> None:
