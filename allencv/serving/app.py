@@ -6,27 +6,47 @@ import json
 import re
 import time
 from importlib.resources import files
-from typing import Any, AsyncIterator, Dict, List, Optional, Union
+from typing import Any, AsyncIterator, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from allencv import __version__
 from allencv.runtime.classifier import TOP_K, Classifier, readable
 from allencv.serving import schemas
 from allencv.serving.batching import Batcher
-from allencv.serving.decoding import read_upload
+from allencv.serving.decoders import Decoders
 from allencv.serving.errors import RequestError
 from allencv.serving.gate import Gate
 from allencv.serving.limits import Limits
 from allencv.serving.metrics import CountRequests, Metrics
-from allencv.serving.uploads import parse_uploads
+from allencv.serving.request_ids import ID_HEADER, NameRequests
+from allencv.serving.root_path import BelowRootPath
+from allencv.serving.uploads import (
+    FILE_FIELDS,
+    Upload,
+    Uploads,
+    bad_request,
+    from_json,
+    from_multipart,
+    header_options,
+)
 
 GONE = 499
 """The status, seen in the metrics alone, of a request whose client did not wait for the answer."""
+
+MAX_TOP_K = 1000
+"""The labels that an answer lists at most, for each image."""
+
+SMALL_BODY = 2**16
+"""The bytes of a body that is parsed in the event loop. A larger one would hold it up."""
+
+CLOSE_SECONDS = 2.0
+"""How long the workers may go on with what nobody waits for any more, when the server ends."""
 
 PAGE_HEADERS = {
     # Nothing from elsewhere, and no code in the page itself. Previews are `blob:` URLs.
@@ -46,7 +66,13 @@ PAGE = {
 }
 
 
-def create_app(classifier: Classifier, limits: Optional[Limits] = None) -> FastAPI:
+def create_app(
+    classifier: Classifier,
+    limits: Optional[Limits] = None,
+    root_path: str = "",
+    cors_origins: Sequence[str] = (),
+    access_log: bool = False,
+) -> FastAPI:
     """
     The ASGI application of `allencv serve`.
 
@@ -54,21 +80,24 @@ def create_app(classifier: Classifier, limits: Optional[Limits] = None) -> FastA
 
     classifier : what answers. Its `probabilities` are called by `limits.workers` threads.
     limits : what is refused; by default `Limits()`.
+    root_path : the path below which a proxy shows this server, such as "/pets". Requests are
+        answered with it and without it.
+    cors_origins : the origins whose pages may ask this server from a browser, such as
+        "https://example.com"; "*" for any.
+    access_log : whether to log a line for each request.
     """
     limits = limits or Limits()
     metrics = Metrics()
-    batcher = Batcher(
-        classifier,
-        lambda file: read_upload(file, classifier, limits),
-        limits,
-        metrics.batch_images.observe,
-    )
+    decoders = Decoders(classifier, limits)
+    batcher = Batcher(classifier, decoders.read, limits, metrics.batch_images.observe)
     metrics.watch_waiting(lambda: batcher.waiting)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(decoders.start)
         yield
-        await asyncio.to_thread(batcher.close)
+        app.state.has_finished = await asyncio.to_thread(batcher.close, CLOSE_SECONDS)
+        decoders.close()
 
     app = FastAPI(
         title=f"allencv: {classifier.name}",
@@ -78,23 +107,37 @@ def create_app(classifier: Classifier, limits: Optional[Limits] = None) -> FastA
         redoc_url=None,
     )
     app.state.is_draining = False
+    app.state.has_finished = True
     _add_errors(app)
-    _add_predict(app, classifier, batcher, limits)
+    _add_predict(app, classifier, batcher, decoders, limits)
     _add_information(app, classifier, limits, metrics)
     _add_page(app)
     paths = frozenset(getattr(route, "path", "") for route in app.routes)
     app.add_middleware(Gate, limits=limits, is_full=lambda: batcher.is_full)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", ID_HEADER],
+        )
     app.add_middleware(CountRequests, metrics=metrics, paths=paths)
+    app.add_middleware(NameRequests, access_log=access_log)
+    app.add_middleware(BelowRootPath, root_path=root_path)
     return app
 
 
-def _add_predict(app: FastAPI, classifier: Classifier, batcher: Batcher, limits: Limits) -> None:
+def _add_predict(
+    app: FastAPI, classifier: Classifier, batcher: Batcher, decoders: Decoders, limits: Limits
+) -> None:
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
         top_k = _top_k(request)
         # The gate has received the whole body.
         body = (await request.receive())["body"]
-        uploads = await parse_uploads(request.headers.get("content-type", ""), body, limits)
+        content_type = request.headers.get("content-type", "")
+        uploads = await _uploads(content_type, body, decoders, limits)
         del body
         answers = batcher.submit([upload.file for upload in uploads.images])
         outcomes = await _outcomes(answers, request, limits.answer_seconds)
@@ -105,21 +148,17 @@ def _add_predict(app: FastAPI, classifier: Classifier, batcher: Batcher, limits:
                 len(outcomes) == 1 or not isinstance(outcome, RequestError)
             ):
                 raise outcome
-        if uploads.is_flash:
-            answer = readable(classifier, outcomes[0], top_k)
-            outputs = answer["labels"] if classifier.multi_label else answer["label"]
-            return _json({"session": uploads.session, "result": {"outputs": outputs}})
-        records = [
-            _record(classifier, outcome, upload.name, top_k)
-            for outcome, upload in zip(outcomes, uploads.images, strict=True)
-        ]
-        return _json({"predictions": records, "seconds": round(time.perf_counter() - started, 6)})
+        if len(outcomes) * min(top_k, len(classifier.labels)) <= MAX_TOP_K:
+            answer = _answer(classifier, uploads, outcomes, top_k, started)
+        else:
+            answer = await asyncio.to_thread(_answer, classifier, uploads, outcomes, top_k, started)
+        return Response(answer, media_type="application/json")
 
     app.post(
         "/predict",
         summary="Classify images",
-        description="Takes one image or several, as multipart files or as base64 in JSON. Of "
-        "several images, those that cannot be read are answered with an error each.",
+        description="Takes one image as the body, or several as multipart files or as base64 in "
+        "JSON. Of several images, those that cannot be read are answered with an error each.",
         responses={
             200: {"model": Union[schemas.Predictions, schemas.FlashAnswer]},
             **schemas.ERRORS,
@@ -131,6 +170,35 @@ def _add_predict(app: FastAPI, classifier: Classifier, batcher: Batcher, limits:
     )(predict)
     # The path of clients that were written for other servers.
     app.post("/predictions/", include_in_schema=False)(predict)
+
+
+async def _uploads(content_type: str, body: bytes, decoders: Decoders, limits: Limits) -> Uploads:
+    """
+    The images of a request. Raises `RequestError`: 400 for what cannot be understood, 413 for too
+    many images, 415 for another content type.
+    """
+    kind, options = header_options(content_type, "Content-Type")
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return Uploads([Upload(body)])
+    if kind == "multipart/form-data":
+        if len(body) <= SMALL_BODY:
+            uploads = from_multipart(options, body, limits)
+        else:
+            uploads = await asyncio.to_thread(from_multipart, options, body, limits)
+    elif kind == "application/json":
+        if len(body) <= SMALL_BODY:
+            uploads = from_json(body, limits)
+        else:
+            uploads = await asyncio.to_thread(decoders.parse_json, body)
+    else:
+        raise RequestError(
+            415,
+            "unsupported_media_type",
+            "expected the content type multipart/form-data, application/json or that of an image",
+        )
+    if not uploads.images:
+        raise bad_request(f"no image; expected files in the field '{FILE_FIELDS[0]}'")
+    return uploads
 
 
 async def _outcomes(
@@ -155,6 +223,22 @@ async def _outcomes(
             answer.cancel()
 
 
+def _answer(
+    classifier: Classifier, uploads: Uploads, outcomes: List[Any], top_k: int, started: float
+) -> str:
+    if uploads.is_flash:
+        answer = readable(classifier, outcomes[0], top_k)
+        outputs = answer["labels"] if classifier.multi_label else answer["label"]
+        return _json_text({"session": uploads.session, "result": {"outputs": outputs}})
+    # One after the other: a long list in one call would keep the interpreter to itself.
+    predictions = ", ".join(
+        _json_text(_record(classifier, outcome, upload.name, top_k))
+        for outcome, upload in zip(outcomes, uploads.images, strict=True)
+    )
+    seconds = round(time.perf_counter() - started, 6)
+    return f'{{"predictions": [{predictions}], "seconds": {seconds}}}'
+
+
 def _record(
     classifier: Classifier, outcome: Any, name: Optional[str], top_k: int
 ) -> Dict[str, Any]:
@@ -167,13 +251,16 @@ def _record(
 def _top_k(request: Request) -> int:
     text = request.query_params.get("top_k", str(TOP_K))
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise RequestError(400, "bad_request", "top_k is not a positive number")
+        raise bad_request("top_k is not a positive number")
+    if int(text) > MAX_TOP_K:
+        raise bad_request(f"top_k is {text}; expected at most {MAX_TOP_K}")
     return int(text)
 
 
 def _add_information(
     app: FastAPI, classifier: Classifier, limits: Limits, metrics: Metrics
 ) -> None:
+    @app.head("/labels", include_in_schema=False)
     @app.get("/labels", summary="The labels", responses={200: {"model": schemas.Labels}})
     async def labels() -> Response:
         return _json(
@@ -188,10 +275,12 @@ def _add_information(
             }
         )
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Whether the process lives")
     async def healthz() -> schemas.Status:
         return schemas.Status(status="ok")
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", summary="Whether requests should be sent here")
     async def readyz() -> schemas.Status:
         if app.state.is_draining:
@@ -203,6 +292,7 @@ def _add_information(
     async def alive() -> schemas.Alive:
         return schemas.Alive()
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def figures() -> Response:
         return metrics.as_response()
@@ -213,7 +303,7 @@ def _add_page(app: FastAPI) -> None:
         async def file() -> Response:
             return Response(content, media_type=media_type, headers=PAGE_HEADERS)
 
-        app.get(path, include_in_schema=False)(file)
+        app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(file)
 
     folder = files("allencv.serving") / "page"
     for path, (name, media_type) in PAGE.items():
@@ -238,11 +328,11 @@ def _add_errors(app: FastAPI) -> None:
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
         return RequestError(400, "bad_request", "the request has another form").as_response()
 
-    @app.exception_handler(Exception)
-    async def internal_error(request: Request, error: Exception) -> Response:
-        return RequestError(500, "internal_error", "the server failed").as_response()
-
 
 def _json(content: Dict[str, Any]) -> Response:
+    return Response(_json_text(content), media_type="application/json")
+
+
+def _json_text(content: Dict[str, Any]) -> str:
     # A label may be the name of a folder in no known encoding: ASCII can say that, UTF-8 cannot.
-    return Response(json.dumps(content, allow_nan=False), media_type="application/json")
+    return json.dumps(content, allow_nan=False)

@@ -8,8 +8,10 @@ from typing import Callable, Deque, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from allencv.runtime import ImageError
+from allencv.runtime.answering import NOT_FINITE
 from allencv.runtime.classifier import Classifier
-from allencv.serving.errors import overloaded
+from allencv.serving.errors import RequestError, overloaded
 from allencv.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 Read = Callable[[bytes], np.ndarray]
 """Turns the bytes of a file into the pixels that the network sees, or raises `RequestError`."""
 
+SLOW_SECONDS = 1.0
+"""After this time a worker decodes no further image, and classifies what it has."""
 
 Decoded = Tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
 
@@ -28,8 +32,8 @@ class Job(NamedTuple):
 
 class Batcher:
     """
-    Threads that decode and classify what requests hand in. Pillow and onnxruntime let go of the
-    interpreter while they work, so threads of one process use all cores.
+    Threads that have the images of requests decoded, and classify them. onnxruntime lets go of the
+    interpreter while it works, so threads of one process use all cores.
 
     A thread takes its share of the images that wait, at most `max_batch` of them, decodes one after
     another and classifies them at once. It never waits for a batch to fill: on a CPU that buys
@@ -98,13 +102,18 @@ class Batcher:
             self._changed.notify(len(jobs))
         return [job.answer for job in jobs]
 
-    def close(self) -> None:
-        """Returns when all that waits has been classified and the threads have ended."""
+    def close(self, seconds: float) -> bool:
+        """
+        Waits, for some seconds, until all that waits has been classified and the threads have
+        ended. Returns whether they have.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while True:
@@ -115,15 +124,22 @@ class Batcher:
                     return
                 # A share, so that no thread takes all and leaves the others idle
                 share = math.ceil(len(self._waiting) / len(self._threads))
-                jobs = [self._waiting.popleft() for _ in range(min(share, self._limits.max_batch))]
             started = time.perf_counter()
-            self._classify(jobs)
-            seconds = (time.perf_counter() - started) / len(jobs)
+            count = self._classify(min(share, self._limits.max_batch))
+            seconds = (time.perf_counter() - started) / max(1, count)
             self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
 
-    def _classify(self, jobs: List[Job]) -> None:
+    def _classify(self, most: int) -> int:
+        """Classifies what waits, up to so many images; gives their number."""
         by_shape: Dict[Tuple[int, ...], List[Decoded]] = defaultdict(list)
-        for file, answer in jobs:
+        started = time.perf_counter()
+        count = 0
+        while count < most and time.perf_counter() - started < SLOW_SECONDS:
+            with self._changed:
+                if not self._waiting:
+                    break
+                file, answer = self._waiting.popleft()
+            count += 1
             if answer.done():  # the client has gone
                 continue
             try:
@@ -134,19 +150,25 @@ class Batcher:
                 by_shape[pixels.shape].append((pixels, answer))
         for batch in by_shape.values():  # one, but for an archive whose images differ in size
             self._answer(batch)
+        return count
 
     def _answer(self, batch: "List[Decoded]") -> None:
         self._on_batch(len(batch))
         try:
             rows = self._classifier.probabilities(np.stack([pixels for pixels, _ in batch]))
             outcomes = list(zip(batch, rows, strict=True))
+        except ImageError as error:
+            for _, answer in batch:
+                _deliver(answer, RequestError(422, "odd_shape", str(error)))
+            return
         except Exception as error:
             logger.exception("A batch of %d images failed", len(batch))
             for _, answer in batch:
                 _deliver(answer, error)
             return
         for (_, answer), row in outcomes:
-            _deliver(answer, row)
+            is_finite = bool(np.isfinite(row).all())
+            _deliver(answer, row if is_finite else RequestError(422, "not_finite", NOT_FINITE))
 
 
 def _deliver(answer: "asyncio.Future[np.ndarray]", outcome: "np.ndarray | Exception") -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import os
+import re
 import socket
 from typing import Callable
 
@@ -29,6 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     address.add_argument(
         "--port", type=int, default=8000, help="0 for any that is free (default = %(default)s)"
     )
+    address.add_argument(
+        "--root-path",
+        type=str,
+        metavar="PATH",
+        default="",
+        help="the path below which a proxy shows this server, such as /pets",
+    )
+    address.add_argument(
+        "--cors-origin",
+        type=str,
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="an origin whose pages may ask this server from a browser, such as "
+        "https://example.com; * for any. Give the option again for another one",
+    )
+    address.add_argument(
+        "--access-log", action="store_true", help="log a line for each request, to stderr"
+    )
     _add_work(parser.add_argument_group("work"))
     _add_limits(parser.add_argument_group("limits of what a client may ask for"))
 
@@ -39,7 +60,8 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
         type=int,
         metavar="N",
         default=DEFAULTS.workers,
-        help="threads that decode and classify (default = one for each core, here %(default)s)",
+        help="threads that classify, and processes that decode (default = one for each core, here "
+        "%(default)s)",
     )
     group.add_argument(
         "--max-batch",
@@ -83,6 +105,22 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         f"and may have {DEFAULTS.max_other_pixels / 1e6:g} at most",
     )
     group.add_argument(
+        "--max-connections",
+        type=int,
+        metavar="N",
+        default=DEFAULTS.max_connections,
+        help="clients that are connected at a time; others are answered with 503 "
+        "(default = %(default)s)",
+    )
+    group.add_argument(
+        "--decode-seconds",
+        type=float,
+        metavar="SECONDS",
+        default=DEFAULTS.decode_seconds,
+        help="CPU time for decoding an image; one that takes longer is refused "
+        "(default = %(default)g)",
+    )
+    group.add_argument(
         "--timeout",
         type=float,
         metavar="SECONDS",
@@ -112,15 +150,31 @@ def run(
 
     limits = _limits(args)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("allencv.runtime").setLevel(logging.INFO)  # which engine "auto" chooses
+    for name in ("allencv.runtime", "allencv.access"):  # which engine "auto" chooses; the requests
+        logging.getLogger(name).setLevel(logging.INFO)
     classifier = open_model(args)
     with _listening(args.host, args.port) as listening:
         _warm_up(classifier)
-        server = Server(create_app(classifier, limits), limits)
+        app = create_app(
+            classifier, limits, _root_path(args.root_path), args.cors_origin, args.access_log
+        )
+        server = Server(app, limits)
         host = f"[{args.host}]" if ":" in args.host else args.host
         port = listening.getsockname()[1]
         print(f"Serving {classifier.name} on http://{host}:{port}", flush=True)
         server.run(sockets=[listening])
+    if not app.state.has_finished:
+        # A worker computes still, and nobody waits for it. It cannot be ended alone.
+        logging.shutdown()
+        os._exit(0)
+
+
+def _root_path(text: str) -> str:
+    """With a slash before it and none after it."""
+    parts = [part for part in text.split("/") if part]
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", text) or {".", ".."} & set(parts):
+        raise InputError(f"--root-path is '{text}'; expected a path such as /pets")
+    return "".join(f"/{part}" for part in parts)
 
 
 def _limits(args: argparse.Namespace) -> Limits:
@@ -131,6 +185,8 @@ def _limits(args: argparse.Namespace) -> Limits:
         ("--max-files", args.max_files),
         ("--max-megabytes", args.max_megabytes),
         ("--max-megapixels", args.max_megapixels),
+        ("--max-connections", args.max_connections),
+        ("--decode-seconds", args.decode_seconds),
         ("--timeout", args.timeout),
     ):
         if not 0 < value < 1e9:  # nor infinite, nor no number at all
@@ -150,6 +206,8 @@ def _limits(args: argparse.Namespace) -> Limits:
         max_waiting=args.max_waiting,
         max_batch=args.max_batch,
         workers=args.workers,
+        max_connections=args.max_connections,
+        decode_seconds=args.decode_seconds,
         body_seconds=args.timeout,
         answer_seconds=args.timeout,
     )

@@ -1,60 +1,171 @@
 import asyncio
-from typing import Any, Optional
+from typing import Any, List, Optional
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD_BYTES = 2**20
-"""What a request may take on the wire beside its body: request line, headers, marks of chunks."""
+from allencv.serving.errors import RequestError
+from allencv.serving.limits import Limits
+
+MAX_HEAD_BYTES = 2**16
+"""The bytes of the request line and the headers of a request."""
+
+MAX_HEADERS = 100
+
+MAX_URL_BYTES = 2**13
+
+MAX_MARK_BYTES = 2**20
+"""The bytes that a body may take on the wire beside its content: the marks of its chunks."""
+
+MAX_PIPELINED = 16
+"""The requests that may wait on a connection for the answer to an earlier one."""
 
 
 class Connection(HttpToolsProtocol):
     """
-    uvicorn's HTTP/1.1 connection, which would keep whatever headers it is sent, for as long as they
-    come. This one closes when they are too long, or do not arrive in time.
+    uvicorn's HTTP/1.1 connection, with limits. uvicorn keeps whatever headers and requests it is
+    sent, for as long as they come, and an answer until the client has read it. This connection is
+    closed when they are too long or too many, and when nothing moves.
+
+    An `Upgrade` header is ignored, as RFC 9110 allows. The parser would drop the request's body.
 
     # Parameters
 
-    head_seconds : how long the headers of a request may take to arrive.
+    limits : `body_seconds` for headers to arrive, `answer_seconds` for a client to read on, and
+        `max_connections`.
     """
 
-    def __init__(self, *arguments: Any, head_seconds: float, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, limits: Limits, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._head_seconds = head_seconds
+        self._limits = limits
         self._head_bytes = 0
-        self._timer: Optional[asyncio.TimerHandle] = None
+        self._max_bytes = MAX_HEAD_BYTES
+        self._reading: Optional[asyncio.TimerHandle] = None
+        self._writing: Optional[asyncio.TimerHandle] = None
+        self._refusal: Optional[RequestError] = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self._limits.max_connections:
+            error = RequestError(503, "too_many_connections", "too many connections", 1.0)
+            transport.write(error.as_bytes())
+            transport.close()
+            return
         self._start_timer()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._stop_timer()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
         self._head_bytes += len(data)
-        super().data_received(data)  # calls the methods below
-        if self._head_bytes > MAX_HEAD_BYTES:
+        try:
+            self._feed(data)
+            if self._head_bytes > self._max_bytes:
+                self._refuse(_head_too_large())
+        except (httptools.HttpParserError, RequestError):
+            self.send_400_response("not a valid HTTP request")
+
+    def _feed(self, data: bytes) -> None:
+        """Parses what has come. Calls the methods below."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser has stopped after the headers. It gets them again, without "Upgrade".
+                rest = data[upgrade.args[0] :]
+                head = self._head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.feed_data(head)
+                data = rest
+
+    def _head_without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        lines: List[bytes] = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+        lines += [
+            b"%b: %b" % (name, value)
+            for name, value in self.headers
+            if name not in (b"upgrade", b"connection", b"http2-settings")
+        ]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def send_400_response(self, msg: str) -> None:
+        error = self._refusal or RequestError(400, "bad_request", msg)
+        if not self.transport.is_closing():
+            self.transport.write(error.as_bytes())
             self.transport.close()
 
+    def _refuse(self, error: RequestError) -> None:
+        """Ends the parsing of what has come, and with it the connection."""
+        self._refusal = error
+        raise error
+
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse(
+                RequestError(400, "bad_request", f"more than {MAX_PIPELINED} requests at a time")
+            )
         super().on_message_begin()
         self._head_bytes = 0
+        self._max_bytes = MAX_HEAD_BYTES
         self._start_timer()
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MAX_URL_BYTES:
+            self._refuse(
+                RequestError(414, "url_too_long", f"a URL of more than {MAX_URL_BYTES} bytes")
+            )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS or len(name) + len(value) > MAX_HEAD_BYTES:
+            self._refuse(_head_too_large())
+
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(RequestError(405, "method_not_allowed", "CONNECT is not supported"))
+        if self.parser.should_upgrade():  # `_feed` goes on
+            return
         self._stop_timer()
+        self._head_bytes = 0
+        self._max_bytes = MAX_MARK_BYTES
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes -= len(body)
         super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing = self.loop.call_later(self._limits.answer_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(self._head_seconds, self.transport.close)
+        self._reading = self.loop.call_later(self._limits.body_seconds, self.transport.close)
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+
+def _head_too_large() -> RequestError:
+    return RequestError(
+        431,
+        "head_too_large",
+        f"headers of more than {MAX_HEAD_BYTES // 1024} kB, or more than {MAX_HEADERS} of them",
+    )

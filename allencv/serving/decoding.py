@@ -1,18 +1,14 @@
 import io
-import logging
-import threading
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from allencv.runtime import ImageError
-from allencv.runtime.classifier import Classifier
 from allencv.runtime.images import FORMATS
+from allencv.runtime.preprocessing import Preprocessing
 from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
-
-logger = logging.getLogger(__name__)
 
 UPLOAD_FORMATS: List[str] = [
     name
@@ -24,7 +20,7 @@ UPLOAD_FORMATS: List[str] = [
 MAX_SCANS = 100
 """
 A progressive JPEG has about ten scans, and each costs a pass over all its pixels. A file of some
-kilobytes can hold thousands, and would keep a worker busy for many minutes.
+kilobytes can hold thousands, and would keep a process busy until its time is over.
 """
 
 MAX_ASPECT_RATIO = 20
@@ -36,18 +32,16 @@ An image is resized before its centre is cut out: one of 1 x 60,000 pixels would
 LARGE = 4_000_000
 """One image at a time is decoded that has more pixels than this; the others wait for it."""
 
-_large_image = threading.Lock()
 
-
-def read_upload(file: bytes, classifier: Classifier, limits: Limits) -> np.ndarray:
+def open_upload(file: bytes, limits: Limits) -> Image.Image:
     """
-    The pixels that the network sees, `(height, width, channels)`, of a file that anybody may have
-    sent. The content says what format it is in; a name or a content type is not asked.
+    Opens a file that anybody may have sent, and checks what its header says. The pixels are not
+    decoded yet. The content says what format it is in; a name or a content type is not asked.
 
     # Raises
 
-    `RequestError`: 413 for too many pixels, told from the header; 415 for what is not an image in
-    one of `UPLOAD_FORMATS`; 422 for an empty, truncated or damaged one, or one of an odd shape.
+    `RequestError`: 413 for too many pixels; 415 for what is not an image in one of
+    `UPLOAD_FORMATS`; 422 for an empty or damaged one, or one of an odd shape.
     """
     if not file:
         raise RequestError(422, "empty_file", "the file is empty (0 bytes)")
@@ -55,19 +49,19 @@ def read_upload(file: bytes, classifier: Classifier, limits: Limits) -> np.ndarr
         image = Image.open(io.BytesIO(file), formats=UPLOAD_FORMATS)
     except UnidentifiedImageError:
         if _begins_as_image(file):
-            raise _damaged("its header cannot be read") from None
+            raise damaged("its header cannot be read") from None
         raise RequestError(
             415, "unsupported_format", f"not an image; expected {', '.join(UPLOAD_FORMATS)}"
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(limits.max_pixels) from None
-    except Exception as error:  # pillow's readers raise nearly anything on a damaged header
-        logger.debug("A header that pillow fails on", exc_info=error)
-        raise _damaged("its header cannot be read") from None
+    except MemoryError:
+        raise
+    except Exception:  # pillow's readers raise nearly anything on a damaged header
+        raise damaged("its header cannot be read") from None
     is_jpeg = image.format in ("JPEG", "MPO")  # MPO: what phones write, several JPEGs in a file
     max_pixels = limits.max_pixels if is_jpeg else limits.max_other_pixels
-    pixels = image.width * image.height
-    if pixels > max_pixels:
+    if image.width * image.height > max_pixels:
         raise _too_large(max_pixels)
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise RequestError(
@@ -77,21 +71,30 @@ def read_upload(file: bytes, classifier: Classifier, limits: Limits) -> np.ndarr
             f"{MAX_ASPECT_RATIO} times the other",
         )
     if is_jpeg and file.count(b"\xff\xda") > MAX_SCANS:  # cannot occur within compressed data
-        raise _damaged(f"a JPEG with more than {MAX_SCANS} scans")
-    if pixels <= LARGE:
-        return _decode(image, classifier)
-    with _large_image:
-        return _decode(image, classifier)
+        raise damaged(f"a JPEG with more than {MAX_SCANS} scans")
+    return image
 
 
-def _decode(image: Image.Image, classifier: Classifier) -> np.ndarray:
+def decode(image: Image.Image, preprocessing: Optional[Preprocessing]) -> Optional[np.ndarray]:
+    """
+    The pixels that the network sees, `(height, width, channels)`. Without `preprocessing`, the
+    image is decoded, and nothing is returned.
+
+    # Raises
+
+    `RequestError` 422 for a truncated or damaged image.
+    """
     try:
-        return classifier.preprocess(image)
+        if preprocessing is None:
+            image.load()
+            return None
+        return preprocessing(image)
+    except MemoryError:
+        raise
     except ImageError as error:
-        raise _damaged(str(error).removeprefix("image: ")) from None
+        raise damaged(str(error)) from None
     except Exception as error:  # as above
-        logger.debug("An image that pillow fails on", exc_info=error)
-        raise _damaged(type(error).__name__) from None
+        raise damaged(type(error).__name__) from None
 
 
 def _begins_as_image(file: bytes) -> bool:
@@ -100,7 +103,8 @@ def _begins_as_image(file: bytes) -> bool:
     return any(accept is not None and accept(file[:16]) is True for accept in accepts)
 
 
-def _damaged(reason: str) -> RequestError:
+def damaged(reason: str) -> RequestError:
+    reason = reason.removeprefix("image: ")
     return RequestError(422, "damaged_image", f"a damaged or truncated image: {reason}")
 
 

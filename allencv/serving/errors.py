@@ -1,4 +1,5 @@
 import math
+from http import HTTPStatus
 from typing import Dict, Optional
 
 from starlette.responses import JSONResponse
@@ -29,6 +30,13 @@ class RequestError(Exception):
     def as_json(self) -> Dict[str, Dict[str, str]]:
         return {"error": {"code": self.code, "message": self.message}}
 
+    def as_bytes(self) -> bytes:
+        """The whole answer, for a connection that is closed after it."""
+        response = self.as_response()
+        lines = [b"HTTP/1.1 %d %b" % (self.status, HTTPStatus(self.status).phrase.encode())]
+        lines += [b"%b: %b" % header for header in response.raw_headers]
+        return b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)])
+
     def as_response(self) -> JSONResponse:
         headers = {}
         if self.retry_after is not None:
@@ -39,4 +47,10 @@ class RequestError(Exception):
 def overloaded(retry_after: float = 1.0) -> RequestError:
     return RequestError(
         429, "overloaded", "the server has as much to do as it can take; try again", retry_after
+    )
+
+
+def too_much_work() -> RequestError:
+    return RequestError(
+        422, "too_much_work", "reading it takes more time or memory than the server allows"
     )

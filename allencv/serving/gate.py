@@ -37,7 +37,7 @@ class Gate:
         self._pending_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
+        if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
         reserved = _Reserved()
@@ -55,7 +55,7 @@ class Gate:
     ) -> Optional[List[bytes]]:
         """The body, as the one item of a list; `None` if the client goes away first."""
         self._check_size(_content_length(scope))
-        if self._is_full():
+        if self._is_full() and scope["method"] == "POST":
             raise overloaded()
         chunks: List[bytes] = []
         try:
@@ -97,6 +97,14 @@ class _Reserved:
     """What one request has taken of `max_pending_bytes`."""
 
     bytes: int = 0
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a body is expected or comes. Any method may have one."""
+    names = {name for name, _ in scope["headers"]}
+    return scope["method"] == "POST" or not names.isdisjoint(
+        {b"content-length", b"transfer-encoding"}
+    )
 
 
 def _content_length(scope: Scope) -> int:

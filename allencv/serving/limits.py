@@ -7,8 +7,8 @@ from allencv.runtime.cores import cores
 class Limits:
     """
     What a server takes on before it says no. Together they bound its memory, whatever is sent: the
-    bodies by `max_pending_bytes`, the decoded images by the pixels (only one large image is decoded
-    at a time), the queue by `max_waiting`.
+    bodies by `max_pending_bytes`, the queue by `max_waiting`, the connections by `max_connections`,
+    and each process that decodes by `small_image_bytes` (one of them, by `large_image_bytes`).
 
     # Parameters
 
@@ -19,8 +19,10 @@ class Limits:
     max_other_pixels : of another format, as their decoders need several times the memory.
     max_waiting : the images that wait for a worker.
     max_batch : the images that a worker classifies at once. It takes what waits, and never waits.
-    workers : the threads that decode and classify. By default one for each core that this process
-        may use.
+    workers : the threads that classify, and the processes that decode. By default one for each core
+        that this process may use.
+    max_connections : the clients that are connected at a time.
+    decode_seconds : the CPU time that reading one image, or one body in JSON, may take.
     body_seconds : how long the body of a request may take to arrive.
     answer_seconds : how long a request waits for its answer.
 
@@ -37,6 +39,8 @@ class Limits:
     max_waiting: int = 256
     max_batch: int = 8
     workers: int = field(default_factory=cores)
+    max_connections: int = 512
+    decode_seconds: float = 3.0
     body_seconds: float = 30.0
     answer_seconds: float = 30.0
 
@@ -45,3 +49,13 @@ class Limits:
             value = getattr(self, each.name)
             if value <= 0:
                 raise ValueError(f"{each.name} is {value}; expected a positive number")
+
+    @property
+    def small_image_bytes(self) -> int:
+        """The memory that decoding an image, or parsing JSON, may take."""
+        return 2**27 + 2 * self.max_body_bytes
+
+    @property
+    def large_image_bytes(self) -> int:
+        """The memory that decoding a large image may take. One is decoded at a time."""
+        return self.small_image_bytes + 16 * self.max_pixels

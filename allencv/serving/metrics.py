@@ -62,7 +62,8 @@ class CountRequests:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        path = scope["path"] if scope["path"] in self._paths else "other"
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path if path in self._paths else "other"
 
         async def count(message: Message) -> None:
             await send(message)

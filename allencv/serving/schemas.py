@@ -93,6 +93,7 @@ REQUEST_BODY = {
                 },
             }
         },
+        "image/*": {"schema": _IMAGE},
     },
 }
 
@@ -108,7 +109,8 @@ ERRORS: Dict[Union[int, str], Dict[str, object]] = {
     408: {"model": Error, "description": "The body arrived too slowly."},
     413: {"model": Error, "description": "Too many bytes, pixels or files."},
     415: {"model": Error, "description": "Not an image, or another content type."},
-    422: {"model": Error, "description": "A damaged, truncated or empty image."},
+    422: {"model": Error, "description": "An image that cannot be decoded or classified."},
+    431: {"model": Error, "description": "The headers are too large."},
     429: {"model": Error, "description": "Too busy; try again after Retry-After seconds."},
     503: {"model": Error, "description": "Not answered in time, or shutting down."},
 }

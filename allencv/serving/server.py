@@ -1,3 +1,4 @@
+import asyncio
 import math
 import signal
 import threading
@@ -10,10 +11,20 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from allencv.serving.connection import Connection
+from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 
 DRAIN_SECONDS = 1.0
 """How long a server that is told to end still takes new requests."""
+
+FINISH_SECONDS = 20
+"""How long it then goes on with what it has accepted, at most. `answer_seconds` may be less."""
+
+PIECE = 2**16
+"""
+The bytes of an answer that are given to the connection at a time. It waits for a client that reads
+slowly, so that the memory does not hold a copy of the answer for each of them.
+"""
 
 
 class Server(uvicorn.Server):
@@ -32,9 +43,9 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, limits: Limits) -> None:
         self._app = app
         config = uvicorn.Config(
-            self._close_while_draining,
+            self._answer,
             interface="asgi3",
-            http=partial(Connection, head_seconds=limits.body_seconds),  # type: ignore[arg-type]
+            http=partial(Connection, limits=limits),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             proxy_headers=False,  # no answer depends on who asks
@@ -42,17 +53,34 @@ class Server(uvicorn.Server):
             log_level="warning",
             server_header=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=math.ceil(limits.answer_seconds),
+            timeout_graceful_shutdown=min(math.ceil(limits.answer_seconds), FINISH_SECONDS),
         )
         super().__init__(config)
 
-    async def _close_while_draining(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_and_close(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._app.state.is_draining:
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                if self._app.state.is_draining:
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+            elif message["type"] == "http.response.body":
+                body = message.get("body", b"")
+                while len(body) > PIECE:
+                    await send({**message, "body": body[:PIECE], "more_body": True})
+                    body = body[PIECE:]
+                message = {**message, "body": body}
             await send(message)
 
-        await self._app(scope, receive, send_and_close)
+        try:
+            await self._app(scope, receive, send_on)
+        except asyncio.CancelledError:
+            if has_begun or scope["type"] != "http":
+                raise
+            error = RequestError(503, "shutting_down", "the server is shutting down")
+            await error.as_response()(scope, receive, send_on)
 
     def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
         """Unlike uvicorn's, it does not raise the signal again after all has been finished."""

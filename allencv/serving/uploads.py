@@ -3,11 +3,9 @@ import binascii
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, AsyncGenerator, List, Optional
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
@@ -17,6 +15,18 @@ FILE_FIELDS = ("file", "files", "image", "images")
 
 MAX_OTHER_FIELDS = 8
 """Multipart fields that are not files are ignored, up to this many."""
+
+MAX_OPTIONS = 2000
+"""The characters of a header with options. The time to parse it grows with their square."""
+
+MAX_PART_HEAD = 4000
+"""The bytes of the headers of a part of a multipart body."""
+
+PIECE = 2**20
+"""
+The bytes that are searched or decoded in one call. Such a call keeps the interpreter to itself, and
+with it the event loop.
+"""
 
 
 @dataclass
@@ -29,117 +39,160 @@ class Upload:
 
 @dataclass
 class Uploads:
-    """The images of a request. One in the form of Flash's client has a `session`."""
+    """The images of a request. One in the form of Flash's client may have a `session`."""
 
     images: List[Upload]
-    session: Optional[Any] = None
+    session: Optional[str] = None
     is_flash: bool = False
 
 
-async def parse_uploads(content_type: str, body: bytes, limits: Limits) -> Uploads:
+def from_multipart(options: Dict[str, bytes], body: bytes, limits: Limits) -> Uploads:
     """
-    Takes the images out of the body of a request: multipart with any number of files, or JSON with
-    base64, `{"images": [...]}` or Flash's `{"session": ..., "payload": {"inputs": {"data": ...}}}`.
+    Takes the files out of a multipart body with these options of its content type.
 
     # Raises
 
-    `RequestError`: 400 for what cannot be understood, 413 for too many files, 415 for another
-    content type.
+    `RequestError`: 400 for what cannot be understood, 413 for too many files.
     """
-    kind, _ = parse_options_header(content_type)
-    if kind == b"multipart/form-data":
-        uploads = Uploads(await _from_multipart(content_type, body, limits.max_files))
-    elif kind == b"application/json":
-        uploads = _from_json(body)
-    else:
-        raise RequestError(
-            415,
-            "unsupported_media_type",
-            "expected the content type multipart/form-data or application/json",
-        )
-    if not uploads.images:
-        raise _bad_request(f"no image; expected files in the field '{FILE_FIELDS[0]}'")
-    if len(uploads.images) > limits.max_files:
-        raise _too_many(limits.max_files)
-    return uploads
-
-
-class _InMemory(MultiPartParser):
-    """Starlette's parser, which keeps files in memory, as the body is, and knows its end."""
-
-    spool_max_size = 2**62
-    has_ended = False
-
-    def on_end(self) -> None:
-        self.has_ended = True
-
-
-async def _from_multipart(content_type: str, body: bytes, max_files: int) -> List[Upload]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _InMemory(
-        Headers({"content-type": content_type}),
-        stream(),
-        max_files=max_files,
-        max_fields=MAX_OTHER_FIELDS,
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise _too_many(max_files) from None
-        raise _bad_request(error.message) from None
-    if not parser.has_ended:
-        raise _bad_request("the multipart body is cut short")
-    images = []
-    for field, value in form.multi_items():
-        if isinstance(value, str):
+    boundary = options.get("boundary", b"")
+    if not 0 < len(boundary) <= 200:
+        raise bad_request("no boundary in the content type multipart/form-data")
+    images: List[Upload] = []
+    others = 0
+    for head, content in _parts(body, b"--" + boundary):
+        field, name = _disposition(head)
+        if name is None:
+            others += 1
+            if others > MAX_OTHER_FIELDS:
+                raise bad_request(f"more than {MAX_OTHER_FIELDS} fields that are not files")
             continue
         if field not in FILE_FIELDS:
-            raise _bad_request(
+            raise bad_request(
                 f"a file in the field {field[:100]!r}; expected one of {', '.join(FILE_FIELDS)}"
             )
-        # The name is only ever shown to who sent it; a path is cut down to its last part.
-        name = re.split(r"[/\\]", value.filename or "")[-1][:255]
-        images.append(Upload(value.file.read(), name))
-    return images
+        if len(images) == limits.max_files:
+            raise too_many(limits)
+        images.append(Upload(content, name))
+    return Uploads(images)
 
 
-def _from_json(body: bytes) -> Uploads:
+def _parts(body: bytes, boundary: bytes) -> Iterator[Tuple[bytes, bytes]]:
+    """The headers and the content of each part of a multipart body."""
+    delimiter = b"\r\n" + boundary
+    at = len(boundary) if body.startswith(boundary) else _end_of(body, delimiter, 0)
+    while not body.startswith(b"--", at):
+        line_end = body.find(b"\r\n", at, at + 100)
+        if line_end < 0 or body[at:line_end].strip(b" \t"):
+            raise bad_request("the multipart body has a boundary that is not a line of its own")
+        head_end = body.find(b"\r\n\r\n", line_end, line_end + MAX_PART_HEAD)
+        if head_end < 0:
+            raise bad_request("the multipart body has a part whose headers have no end")
+        next_at = _end_of(body, delimiter, head_end + 4)
+        yield (
+            body[line_end + 2 : head_end],
+            body[head_end + 4 : next_at - len(delimiter)],
+        )
+        at = next_at
+
+
+def _end_of(body: bytes, delimiter: bytes, start: int) -> int:
+    """Where the next delimiter ends."""
+    for at in range(start, len(body), PIECE):
+        found = body.find(delimiter, at, at + PIECE + len(delimiter))
+        if found >= 0:
+            return found + len(delimiter)
+    raise bad_request("the multipart body is cut short")
+
+
+def _disposition(head: bytes) -> Tuple[str, Optional[str]]:
+    """The field of a part, and the name of its file, if it is one."""
+    for line in head.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "content-disposition":
+            _, options = header_options(value, "Content-Disposition")
+            if "name" in options:
+                field, file = _text(options["name"]), options.get("filename")
+                # The name is only ever shown to who sent it; a path is cut down to its last part.
+                return field, None if file is None else re.split(r"[/\\]", _text(file))[-1][:255]
+    raise bad_request("the multipart body has a part without a name")
+
+
+def header_options(value: str, header: str) -> Tuple[str, Dict[str, bytes]]:
+    """
+    The value of a header and its options, such as the boundary of a content type. Raises
+    `RequestError` 400 if the header is too long.
+    """
+    if len(value) > MAX_OPTIONS:
+        raise bad_request(f"the header {header} is longer than {MAX_OPTIONS} characters")
+    kind, options = parse_options_header(value)
+    return kind.decode("latin-1").strip(), {
+        key.decode("latin-1").strip().lower(): option for key, option in options.items()
+    }
+
+
+def _text(option: bytes) -> str:
     try:
-        content = json.loads(body)
+        return option.decode("utf-8")
+    except UnicodeDecodeError:
+        return option.decode("latin-1")
+
+
+def from_json(body: bytes, limits: Limits) -> Uploads:
+    """
+    Takes the images out of a body in JSON with base64: `{"images": [...]}`, or Flash's
+    `{"session": ..., "payload": {"inputs": {"data": ...}}}`.
+
+    # Raises
+
+    `RequestError`: 400 for what cannot be understood, 413 for too many images.
+    """
+    try:
+        content = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise _bad_request("the body is not valid JSON") from None
+        raise bad_request("the body is not valid JSON") from None
     if not isinstance(content, dict):
-        raise _bad_request("the body is not a JSON object")
+        raise bad_request("the body is not a JSON object")
     if "payload" in content:
-        try:
-            image = content["payload"]["inputs"]["data"]
-        except (KeyError, TypeError, IndexError):
-            raise _bad_request("no base64 text at payload.inputs.data") from None
-        return Uploads([_from_base64(image, "payload.inputs.data")], content.get("session"), True)
+        return _from_flash(content)
     images = content.get("images")
     if not isinstance(images, list):
-        raise _bad_request('expected {"images": ["<base64>", ...]}')
+        raise bad_request('expected {"images": ["<base64>", ...]}')
+    if len(images) > limits.max_files:
+        raise too_many(limits)
     return Uploads([_from_base64(image, f"images[{i}]") for i, image in enumerate(images)])
+
+
+def _from_flash(content: Dict[str, Any]) -> Uploads:
+    try:
+        image = content["payload"]["inputs"]["data"]
+    except (KeyError, TypeError, IndexError):
+        raise bad_request("no base64 text at payload.inputs.data") from None
+    session = content.get("session")
+    if session is not None and not isinstance(session, str):
+        raise bad_request("session is not a text")
+    return Uploads([_from_base64(image, "payload.inputs.data")], session, is_flash=True)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python reads NaN, Infinity and -Infinity, which JSON does not have."""
+    raise ValueError(name)
 
 
 def _from_base64(text: Any, key: str) -> Upload:
     """Also of a `data:` URL, which is what browsers make of a file."""
     if not isinstance(text, str):
-        raise _bad_request(f"{key} is not a text; expected an image file in base64")
+        raise bad_request(f"{key} is not a text; expected an image file in base64")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return Upload(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
-        raise _bad_request(f"{key} is not base64") from None
+        raise bad_request(f"{key} is not base64") from None
 
 
-def _bad_request(message: str) -> RequestError:
+def bad_request(message: str) -> RequestError:
     return RequestError(400, "bad_request", message)
 
 
-def _too_many(max_files: int) -> RequestError:
-    return RequestError(413, "too_many_files", f"more than {max_files} images in a request")
+def too_many(limits: Limits) -> RequestError:
+    return RequestError(413, "too_many_files", f"more than {limits.max_files} images in a request")

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from allencv.runtime.classifier import TOP_K
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.serving.app import create_app
+from allencv.serving.app import SMALL_BODY, create_app
 from allencv.serving.limits import Limits
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
@@ -90,6 +90,96 @@ def test_the_request_of_the_flash_client(client: TestClient) -> None:
     assert response.json() == {"session": "UUID", "result": {"outputs": "blue"}}
 
 
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/x-any", "application/octet-stream"])
+def test_an_image_as_the_body(client: TestClient, media_type: str) -> None:
+    """As `curl --data-binary` sends it. The format is told from the content."""
+    content = file_of(photo("green"), "PNG")
+    response = client.post("/predict", content=content, headers={"Content-Type": media_type})
+    (prediction,) = response.json()["predictions"]
+    assert prediction.keys() == {"label", "top_k"}
+    assert prediction["label"] == "green"
+
+
+def test_large_bodies_are_read_like_small_ones(client: TestClient) -> None:
+    file = file_of(photo("blue", (300, 300)), "BMP")
+    assert len(file) > SMALL_BODY
+    in_json = client.post("/predict", json={"images": [base64.b64encode(file).decode()] * 2})
+    in_form = client.post("/predict", files=[("files", file)] * 2)
+    for response in (in_json, in_form):
+        assert [each["label"] for each in response.json()["predictions"]] == ["blue", "blue"]
+    wrong = client.post("/predict", json={"images": ["?" * SMALL_BODY]})
+    assert wrong.json()["error"]["message"] == "images[0] is not base64"
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/labels", "/healthz", "/readyz", "/metrics"])
+def test_head(client: TestClient, path: str) -> None:
+    response = client.head(path)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == client.get(path).headers["content-type"]
+
+
+def test_a_body_of_a_get_request(client: TestClient) -> None:
+    """It is ignored, and counts for the limits."""
+    assert client.request("GET", "/healthz", content=b"x" * 1000).json() == {"status": "ok"}
+    large = b"x" * (Limits().max_body_bytes + 1)
+    assert client.request("GET", "/healthz", content=large).status_code == 413
+
+
+def test_below_a_root_path(bundle: Path) -> None:
+    """Behind a proxy that shortens the path, and behind one that does not."""
+    app = create_app(OnnxClassifier(bundle), root_path="/pets")
+    with TestClient(app) as client:
+        for path in ("/pets/", "/", "/pets/page.js", "/page.js", "/pets/labels", "/labels"):
+            assert client.get(path).status_code == 200
+        assert client.get("/pets", follow_redirects=False).headers["location"].endswith("/pets/")
+        for path in ("/pets/predict", "/predict"):
+            response = client.post(path, files={"file": file_of(photo("red"))})
+            assert response.json()["predictions"][0]["label"] == "red"
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/pets"}]
+        assert (
+            'allencv_requests_total{path="/predict",status="200"} 2.0'
+            in client.get("/metrics").text
+        )
+
+
+def test_pages_of_other_origins(bundle: Path, client: TestClient) -> None:
+    """Browsers let them ask where they are allowed to, and see errors and refusals too."""
+    origin = {"Origin": "https://example.com"}
+    assert "access-control-allow-origin" not in client.get("/labels", headers=origin).headers
+    app = create_app(
+        OnnxClassifier(bundle), Limits(max_body_bytes=10_000), cors_origins=["https://example.com"]
+    )
+    with TestClient(app) as allowing:
+        for file in (file_of(photo("red")), b"no image", bytes(20_000)):
+            response = allowing.post("/predict", files={"file": file}, headers=origin)
+            assert response.headers["access-control-allow-origin"] == "https://example.com"
+        asked = {**origin, "Access-Control-Request-Method": "POST"}
+        assert allowing.options("/predict", headers=asked).status_code == 200
+        other = allowing.get("/labels", headers={"Origin": "https://example.org"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_requests_have_ids(client: TestClient) -> None:
+    first, second = (client.get("/healthz").headers["x-request-id"] for _ in range(2))
+    assert first != second
+    given = {"X-Request-ID": "proxy-1/a"}
+    assert client.get("/no/such/page", headers=given).headers["x-request-id"] == "proxy-1/a"
+    for odd in ("a b", "a" * 129, 'x"', ""):
+        assert client.get("/", headers={"X-Request-ID": odd}).headers["x-request-id"] != odd
+
+
+def test_the_access_log(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level("INFO", "allencv.access"),
+        TestClient(create_app(OnnxClassifier(bundle), access_log=True)) as client,
+    ):
+        client.get("/labels", headers={"X-Request-ID": "one"})
+        client.get("/a%0Ab", headers={"X-Request-ID": "two"})
+    first, second = (record.getMessage() for record in caplog.records)
+    assert re.fullmatch(r"testclient GET /labels 200 \d+\.\d{3} s one", first)
+    assert re.fullmatch(r"testclient GET /a%0Ab 404 \d+\.\d{3} s two", second)
+
+
 @pytest.mark.parametrize("path", ["/flashserve/alive", "/gridserve/alive"])
 def test_alive(client: TestClient, path: str) -> None:
     assert client.get(path).json() == {"alive": True}
@@ -152,7 +242,9 @@ def test_open_api_names_the_routes_and_their_errors(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/predict", "/labels", "/healthz", "/readyz", "/metrics"}
     predict = paths["/predict"]["post"]
-    assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+    assert set(predict["requestBody"]["content"]) == {
+        *("multipart/form-data", "application/json", "image/*")
+    }
     assert {"413", "415", "422", "429"} <= set(predict["responses"])
 
 
@@ -186,6 +278,22 @@ BAD_REQUESTS = {
     "no text": ("POST", "/predict", {"json": {"images": [1]}}, 400, "bad_request"),
     "too many texts": ("POST", "/predict", {"json": {"images": [""] * 4}}, 413, "too_many_files"),
     "payload": ("POST", "/predict", {"json": {"payload": {"inputs": 1}}}, 400, "bad_request"),
+    "session": (
+        *("POST", "/predict", {"json": {"session": [1], "payload": {"inputs": {"data": ""}}}}),
+        *(400, "bad_request"),
+    ),
+    "long content type": (
+        *("POST", "/predict", {"content": b"x", "headers": {"Content-Type": 'a/b;"' + ";" * 2000}}),
+        *(400, "bad_request"),
+    ),
+    "empty body": (
+        *("POST", "/predict", {"content": b"", "headers": {"Content-Type": "image/png"}}),
+        *(422, "empty_file"),
+    ),
+    "many labels": (
+        *("POST", "/predict?top_k=1001", {"files": {"file": b"x"}}),
+        *(400, "bad_request"),
+    ),
 }
 
 
@@ -203,11 +311,19 @@ MULTIPART = "multipart/form-data; boundary=xyz"
 DAMAGED = {
     "no JSON": ("application/json", b"{"),
     "deep JSON": ("application/json", b"[" * 100_000),
+    "NaN": ("application/json", b'{"images": [NaN]}'),
+    "Infinity": (
+        "application/json",
+        b'{"session": -Infinity, "payload": {"inputs": {"data": ""}}}',
+    ),
     "not UTF-8": ("application/json", b'{"images": "\xff"}'),
     "no boundary": ("multipart/form-data", b"--xyz\r\n"),
     "no parts": (MULTIPART, b"nothing"),
     "empty": (MULTIPART, b""),
     "no name": (MULTIPART, b"--xyz\r\nA: b\r\n\r\nc\r\n--xyz--\r\n"),
+    "headers without end": (MULTIPART, b"--xyz\r\n" + b"A: b\r\n" * 1000),
+    "boundary in a line": (MULTIPART, b"--xyzabc\r\nA: b\r\n\r\nc\r\n--xyz--\r\n"),
+    "long boundary": (f"multipart/form-data; boundary={'a' * 201}", b"--a\r\n"),
     "cut short": (
         MULTIPART,
         b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc\r\n',
@@ -228,20 +344,27 @@ def test_damaged_bodies(client: TestClient, case: str) -> None:
     assert response.json()["error"]["code"] == "bad_request"
 
 
-def test_what_fails_within_is_not_told_outside(bundle: Path) -> None:
+def test_what_fails_within_is_not_told_outside(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     classifier = OnnxClassifier(bundle)
 
     def fail(images: np.ndarray) -> np.ndarray:
         raise RuntimeError("secret of /home/me")
 
     classifier.probabilities = fail  # type: ignore[method-assign]
-    with TestClient(create_app(classifier), raise_server_exceptions=False) as client:
-        response = client.post("/predict", files={"file": file_of(photo("red"))})
+    with TestClient(create_app(classifier)) as client:
+        response = client.post(
+            "/predict", files={"file": file_of(photo("red"))}, headers={"X-Request-ID": "one"}
+        )
         assert client.get("/healthz").status_code == 200
     assert response.status_code == 500
     assert json.loads(response.text) == {
         "error": {"code": "internal_error", "message": "the server failed"}
     }
+    assert response.headers["x-request-id"] == "one"
+    assert "Request one failed" in caplog.text
+    assert "secret" in caplog.text
 
 
 def test_serving_needs_neither_torch_nor_allennlp() -> None:

@@ -1,15 +1,18 @@
 import asyncio
 import threading
+import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Optional
 
 import numpy as np
 import pytest
 
+from allencv.runtime import ImageError
 from allencv.runtime.images import read_image
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.serving.batching import Batcher
-from allencv.serving.decoding import read_upload
+from allencv.serving import batching
+from allencv.serving.batching import Batcher, Read
+from allencv.serving.decoding import decode, open_upload
 from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 from tests.runtime.tiny_bundle import LABELS
@@ -42,19 +45,30 @@ def gated(bundle: Path) -> Gated:
 Make = Callable[..., Batcher]
 
 
+def reader(gated: Gated, limits: Limits) -> Read:
+    """What `Decoders.read` does, in this process."""
+
+    def read(file: bytes) -> np.ndarray:
+        pixels = decode(open_upload(file, limits), gated.preprocessing)
+        assert pixels is not None
+        return pixels
+
+    return read
+
+
 @pytest.fixture
 def make(gated: Gated) -> Iterator[Make]:
     made: List[Batcher] = []
 
-    def make(**limits: Any) -> Batcher:
+    def make(read: Optional[Read] = None, **limits: Any) -> Batcher:
         all_limits = Limits(**limits)
-        made.append(Batcher(gated, lambda file: read_upload(file, gated, all_limits), all_limits))
+        made.append(Batcher(gated, read or reader(gated, all_limits), all_limits))
         return made[-1]
 
     yield make
     gated.open.set()
     for batcher in made:
-        batcher.close()
+        assert batcher.close(20)
 
 
 async def started(gated: Gated) -> None:
@@ -113,11 +127,10 @@ def test_images_of_different_sizes(make: Make, gated: Gated) -> None:
     """An archive whose transforms do not resize gives such; a batch has images of one size."""
 
     async def ask() -> List[str]:
-        batcher = make(workers=1)
+        batcher = make(read_image, workers=1)
+        gated._run = lambda images: images.mean(axis=(1, 2)) / 255  # of any size
         first = batcher.submit([FILES["red"]])
         await started(gated)
-        gated.preprocess = read_image  # type: ignore[method-assign, assignment]
-        gated._run = lambda images: images.mean(axis=(1, 2)) / 255  # of any size
         sizes = [("blue", (30, 20)), ("green", (20, 30)), ("red", (30, 20))]
         others = batcher.submit([file_of(photo(label, size)) for label, size in sizes])
         gated.open.set()
@@ -183,7 +196,7 @@ def test_closing_finishes_what_waits(make: Make, gated: Gated) -> None:
         answers = batcher.submit([FILES["red"]])
         await started(gated)
         answers += batcher.submit([FILES["blue"]] * 3)
-        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close, 20))
         await asyncio.sleep(0.05)
         assert not closing.done()
         with pytest.raises(RequestError):
@@ -194,3 +207,68 @@ def test_closing_finishes_what_waits(make: Make, gated: Gated) -> None:
         assert labels == ["red", "blue", "blue", "blue"]
 
     asyncio.run(ask())
+
+
+def test_closing_has_an_end(make: Make, gated: Gated) -> None:
+    """Whatever a worker does: here it waits for the test, and could wait forever."""
+
+    async def ask() -> None:
+        batcher = make(workers=1)
+        batcher.submit([FILES["red"]])
+        await started(gated)
+        assert not await asyncio.to_thread(batcher.close, 0.1)
+
+    asyncio.run(ask())
+
+
+def test_numbers_that_are_not_finite_are_the_error_of_one_image(make: Make, gated: Gated) -> None:
+    async def ask() -> List[Any]:
+        run = gated._run
+        gated._run = lambda images: np.where(
+            images.mean(axis=(1, 2, 3))[:, None] < 1, np.float32("nan"), run(images)
+        )
+        black = file_of(photo("red").point(lambda value: 0))
+        answers = make(workers=1).submit([FILES["green"], black, FILES["blue"]])
+        gated.open.set()
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    first, second, third = asyncio.run(ask())
+    assert (label_of(first), label_of(third)) == ("green", "blue")
+    assert isinstance(second, RequestError)
+    assert (second.status, second.code) == (422, "not_finite")
+
+
+def test_a_size_that_the_network_does_not_take(make: Make, gated: Gated) -> None:
+    """A model whose transforms do not resize may say so, with an `ImageError`."""
+
+    async def ask() -> None:
+        def refuse(images: np.ndarray) -> np.ndarray:
+            raise ImageError("the network does not take images of 60 x 40 pixels")
+
+        gated._run = refuse
+        gated.open.set()
+        with pytest.raises(RequestError, match="60 x 40") as error:
+            await make(workers=1).submit([FILES["red"]])[0]
+        assert (error.value.status, error.value.code) == (422, "odd_shape")
+
+    asyncio.run(ask())
+
+
+def test_others_do_not_wait_for_slow_images(
+    make: Make, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that had to decode for long classifies what it has before it takes more."""
+
+    async def ask() -> None:
+        monkeypatch.setattr(batching, "SLOW_SECONDS", 0.05)
+
+        def slow(file: bytes) -> np.ndarray:
+            time.sleep(0.06)
+            return read_image(file)
+
+        gated._run = lambda images: images.mean(axis=(1, 2)) / 255
+        gated.open.set()
+        await asyncio.gather(*make(slow, workers=1, max_batch=4).submit([FILES["red"]] * 3))
+
+    asyncio.run(ask())
+    assert gated.batches == [1, 1, 1]

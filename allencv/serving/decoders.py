@@ -1,0 +1,214 @@
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from typing import IO, Iterator, Tuple
+
+import numpy as np
+
+from allencv.runtime import ImageError
+from allencv.runtime.classifier import Classifier
+from allencv.runtime.preprocessing import Preprocessing
+from allencv.serving import decoder_process as child
+from allencv.serving.decoding import damaged
+from allencv.serving.errors import RequestError, too_much_work
+from allencv.serving.limits import Limits
+from allencv.serving.uploads import Upload, Uploads
+
+KILLED = (-signal.SIGPROF, -signal.SIGALRM, -signal.SIGKILL)
+"""Exit statuses: its time was over, by either clock, or the system had no memory left."""
+
+
+class Decoders:
+    """
+    Processes that read the files and the JSON that clients send. A process is ended, and replaced,
+    when one of these takes too long, takes too much memory, or makes a decoder crash. The server
+    lives on.
+
+    # Parameters
+
+    classifier : its `preprocessing` is applied in the processes. Where it has none, its
+        `preprocess` is called in the server, for files that a process has decoded before.
+    limits : `workers` is the number of processes.
+    """
+
+    def __init__(self, classifier: Classifier, limits: Limits) -> None:
+        self._classifier = classifier
+        self._large_image = threading.Lock()
+        preprocessing = classifier.preprocessing
+        setup = {
+            "limits": asdict(limits),
+            "preprocessing": (
+                asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
+            ),
+        }
+        self._all = [_Decoder(json.dumps(setup).encode()) for _ in range(limits.workers)]
+        self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
+        for decoder in self._all:
+            self._idle.put(decoder)
+
+    def start(self) -> None:
+        """
+        Starts the processes, and waits for them. Otherwise, each is started when it is used.
+
+        # Raises
+
+        `RuntimeError` if one cannot be started.
+        """
+        for decoder in self._all:
+            decoder.start()
+        for decoder in self._all:
+            decoder.wait_until_ready()
+
+    def close(self) -> None:
+        """Ends the processes, whatever they do."""
+        for decoder in self._all:
+            decoder.close()
+
+    def read(self, file: bytes) -> np.ndarray:
+        """
+        The pixels that the network sees, `(height, width, channels)`, of a file that anybody may
+        have sent.
+
+        # Raises
+
+        `RequestError`, as `open_upload` and `decode`, and 422 for a file that takes too much time
+        or memory.
+        """
+        with self._decoder() as decoder, contextlib.ExitStack() as large:
+            kind, content = decoder.ask(child.IMAGE, file)
+            if kind == child.LARGE_IMAGE:
+                large.enter_context(self._large_image)
+                kind, content = decoder.ask(child.LARGE_IMAGE, b"")
+            if kind == child.CHECKED:
+                return self._preprocess(file)
+        shape = child.SHAPE.unpack_from(content)
+        return np.frombuffer(content, np.uint8, offset=child.SHAPE.size).reshape(shape)
+
+    def parse_json(self, body: bytes) -> Uploads:
+        """
+        The images of a body in JSON.
+
+        # Raises
+
+        `RequestError` as `from_json`, and 422 for a body that takes too much time or memory.
+        """
+        with self._decoder() as decoder:
+            _, content = decoder.ask(child.JSON, body)
+            count, session, is_flash = json.loads(content)
+            images = [Upload(decoder.receive()[1]) for _ in range(count)]
+        return Uploads(images, session, is_flash)
+
+    @contextlib.contextmanager
+    def _decoder(self) -> "Iterator[_Decoder]":
+        decoder = self._idle.get()
+        try:
+            yield decoder
+        finally:
+            self._idle.put(decoder)
+
+    def _preprocess(self, file: bytes) -> np.ndarray:
+        try:
+            return self._classifier.preprocess(file)
+        except ImageError as error:
+            raise damaged(str(error)) from None
+
+
+class _Decoder:
+    """One process. It is used by one thread at a time; `close` may be called by another."""
+
+    def __init__(self, setup: bytes) -> None:
+        self._setup = setup
+        self._changing = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: IO[bytes]
+        self._answers: IO[bytes]
+        self._is_ready = False
+        self._is_closed = False
+
+    def start(self) -> None:
+        with self._changing:
+            if self._is_closed:
+                raise RequestError(503, "shutting_down", "the server is shutting down")
+            self._is_ready = False
+            process = subprocess.Popen(
+                [sys.executable, "-m", child.__name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # gives images back to the system
+                },
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            self._process, self._requests, self._answers = process, process.stdin, process.stdout
+
+    def wait_until_ready(self) -> None:
+        try:
+            child.send(self._requests, child.SETUP, self._setup)
+            child.receive(self._answers)
+        except (EOFError, OSError):
+            raise RuntimeError(f"a process that decodes ended with status {self._end()}") from None
+        self._is_ready = True
+
+    def ask(self, kind: bytes, content: bytes) -> Tuple[bytes, bytes]:
+        """
+        Sends a frame and gives the answer. Raises `RequestError` for an answer that is an error,
+        and if the process ends.
+        """
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        if not self._is_ready:
+            self.wait_until_ready()
+        try:
+            child.send(self._requests, kind, content)
+        except OSError:
+            raise self._failure() from None
+        return self.receive()
+
+    def receive(self) -> Tuple[bytes, bytes]:
+        try:
+            kind, content = child.receive(self._answers)
+        except EOFError:
+            raise self._failure() from None
+        if kind == child.ERROR:
+            raise RequestError(*json.loads(content))
+        return kind, content
+
+    def close(self) -> None:
+        with self._changing:
+            self._is_closed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _failure(self) -> RequestError:
+        """What the end of the process means for the client. Starts the next one."""
+        status = self._end()
+        with contextlib.suppress(RequestError):
+            self.start()
+        if self._is_closed:
+            return RequestError(503, "shutting_down", "the server is shutting down")
+        if status in KILLED:
+            return too_much_work()
+        return damaged("the decoder failed")
+
+    def _end(self) -> int:
+        assert self._process is not None
+        try:
+            status = self._process.wait(1)  # it usually has ended by itself
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        for stream in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                stream.close()
+        return status
