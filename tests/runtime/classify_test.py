@@ -180,8 +180,8 @@ def test_an_interrupted_run_goes_on(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status
-    stopped = f"\nallencv: stopped; the same command goes on from {part}\n"
-    assert errors == ("" if number == signal.SIGKILL else stopped)
+    said = f"\nallencv: the same command goes on from {part}\nallencv: stopped by {number.name}\n"
+    assert errors == ("" if number == signal.SIGKILL else said)
     assert not output.exists()
     lines = [line for line in part.read_text().splitlines(keepends=True) if line.endswith("\n")]
     assert 4 <= len(lines) < 41
