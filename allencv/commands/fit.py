@@ -102,6 +102,7 @@ def _fit(args: argparse.Namespace) -> None:
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
     from allencv.fitting.table_columns import TableColumns
     from allencv.fitting.time_budget import seconds_of
+    from allencv.runtime.whole_files import write_text
 
     begun = time.perf_counter()
     logging.disable(logging.INFO)  # until training: what there is to say is printed
@@ -145,7 +146,7 @@ def _fit(args: argparse.Namespace) -> None:
     written_by = f"Written by: allencv {shlex.join(sys.argv[1:])}"
     header = f"{written_by}\n\n  allencv train {config_file} -s {args.output}"
     config_file.parent.mkdir(parents=True, exist_ok=True)
-    config_file.write_text(as_jsonnet(config, facts, choices, header), encoding="utf-8")
+    write_text(config_file, as_jsonnet(config, facts, choices, header))
     print(f"Config: {config_file}", flush=True)
     if args.write_config_only:
         return

@@ -63,6 +63,7 @@ def _report(args: argparse.Namespace) -> None:
     from allencv.reporting.evaluating import evaluate_run
     from allencv.reporting.run_folder import read_run
     from allencv.reporting.run_page import as_html
+    from allencv.runtime.whole_files import write_text
 
     output = Path(args.output or Path(args.run) / "report.html")
     if output.is_dir():
@@ -81,5 +82,5 @@ def _report(args: argparse.Namespace) -> None:
         print(f"predictions: {written}")
     page = as_html(read_run(args.run))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8", errors="replace")
+    write_text(output, page, errors="replace")
     print(f"report: {output}")

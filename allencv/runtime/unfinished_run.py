@@ -40,7 +40,7 @@ class UnfinishedRun:
         try:
             _lock(self._file, path)
             if restart:
-                self._file.truncate(0)
+                self._forget(header)
             self._read(header)
         except BaseException:
             self._file.close()
@@ -74,6 +74,20 @@ class UnfinishedRun:
 
     def close(self) -> None:
         self._file.close()
+
+    def _forget(self, header: Record) -> None:
+        """Empties the file, unless it is somebody else's."""
+        self._file.seek(0)
+        first = self._file.readline()
+        found = _parsed(first)
+        if not (
+            to_line(header).startswith(first) or (isinstance(found, dict) and "model" in found)
+        ):
+            raise InputError(
+                f"'{self.path}' holds no answers of an interrupted run; expected another --output, "
+                "or that file elsewhere"
+            )
+        self._file.truncate(0)
 
     def _read(self, header: Record) -> None:
         expected = to_line(header)
