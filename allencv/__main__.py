@@ -65,6 +65,8 @@ listed."""
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
 QUIET |= {"serve", "show-batch"}
 """The commands that print what there is to say, so that AllenNLP need not log what it builds."""
+OF_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
+"""The commands whose arguments AllenNLP checks alone; it raises `ValueError` with a message."""
 WITH_BUNDLES = {"classify": "allencv.runtime.classify", "serve": "allencv.serving.command"}
 """The commands that know bundles, and the module of each: a description, arguments and `run`."""
 
@@ -187,6 +189,8 @@ def _run_allennlp(name: str) -> None:
             f"{name} needs {error.name}, which is not installed; without it there are "
             f"{' and '.join(WITH_BUNDLES)}, of bundles that 'allencv export' has made"
         ) from error
+    from pickle import UnpicklingError
+
     from allennlp.commands import main as run
     from allennlp.common.checks import ConfigurationError
 
@@ -200,8 +204,11 @@ def _run_allennlp(name: str) -> None:
             run(prog="allencv")
     except (ConfigurationError, TrainingError) as error:
         raise InputError(str(error)) from error
+    except UnpicklingError as error:
+        raise InputError("a file of weights is damaged, or holds something else") from error
     except (RuntimeError, ValueError) as error:
-        message = mistake_of(error)
+        is_plain = name in OF_ALLENNLP and isinstance(error, ValueError)
+        message = str(error) if is_plain else mistake_of(error)
         if message is None:
             raise
         raise InputError(message) from error

@@ -17,6 +17,7 @@ from allencv.runtime.manifest import BundleError
 from allencv.runtime.sources import InputError
 from allencv.runtime.stopping import Terminated
 from allencv.runtime.whole_files import write_text
+from tests.conftest import Run
 
 
 @pytest.fixture
@@ -130,3 +131,10 @@ def test_what_allennlp_and_torch_find_is_a_line(text: str, line: str) -> None:
 
 def test_other_errors_of_torch_are_none_of_the_users() -> None:
     assert command.mistake_of(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_allennlps_own_commands_say_what_they_were_given(run: Run, tmp_path: Path) -> None:
+    result = run("allencv", "build-vocab", "none.json", "out", cwd=tmp_path, fails=True)
+    last = result.stderr.splitlines()[-1]
+    assert last == "allencv: param 'output_path' should end with '.tar.gz'"
+    assert "Traceback" not in result.stderr

@@ -2,7 +2,7 @@ import argparse
 from pathlib import Path
 
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
+from allennlp.common.checks import ConfigurationError, check_for_gpu
 
 
 @Subcommand.register("report")
@@ -71,6 +71,7 @@ def _report(args: argparse.Namespace) -> None:
     if args.pictures < 0:
         raise ConfigurationError(f"--pictures is {args.pictures}; expected at least 0")
     if args.evaluate is not None:
+        check_for_gpu(args.cuda_device)
         written = evaluate_run(
             args.run,
             args.evaluate,

@@ -80,9 +80,8 @@ class UnfinishedRun:
         self._file.seek(0)
         first = self._file.readline()
         found = _parsed(first)
-        if not (
-            to_line(header).startswith(first) or (isinstance(found, dict) and "model" in found)
-        ):
+        is_header = isinstance(found, dict) and "model" in found
+        if not is_header and not to_line(header).startswith(first):
             raise InputError(
                 f"'{self.path}' holds no answers of an interrupted run; expected another --output, "
                 "or that file elsewhere"
