@@ -6,11 +6,13 @@ AllenNLP and torch take seconds to import. So the commands are listed without th
 """
 
 import argparse
+import io
 import logging
 import os
 import re
 import sys
 from importlib import import_module
+from typing import List, Optional
 
 import allencv
 
@@ -63,17 +65,61 @@ listed."""
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
 QUIET |= {"serve", "show-batch"}
 """The commands that print what there is to say, so that AllenNLP need not log what it builds."""
+OF_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
+"""The commands whose arguments AllenNLP checks alone; it raises `ValueError` with a message."""
 WITH_BUNDLES = {"classify": "allencv.runtime.classify", "serve": "allencv.serving.command"}
 """The commands that know bundles, and the module of each: a description, arguments and `run`."""
 
 
+SECONDS_TO_STOP = 5.0
+"""How long a command may go on after Ctrl-C or SIGTERM."""
+TRAINING = {"fit", "sweep", "train"}
+SECONDS_TO_ARCHIVE = 60.0
+"""The same for commands that train: AllenNLP makes an archive of the best epoch so far."""
+PIPE_STATUS = 141
+"""The exit status of a command whose output nobody reads any more, as shells have it."""
+
+
 def main() -> None:
+    """Run the command line, and end as shells expect it: with a status, and with a line."""
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help"):
-        print(help_text())
-    elif name == "--version":
-        print(f"allencv {allencv.__version__}")
-    elif name not in WITH_BUNDLES or not _run_with_bundle(name, arguments):
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
+    try:
+        if name in ("-h", "--help"):
+            print(help_text())
+        elif name == "--version":
+            print(f"allencv {allencv.__version__}")
+        else:
+            _run_until_stopped(name, arguments)
+        sys.stdout.flush()  # now, and not when it is too late to handle an error
+    except BrokenPipeError:  # whoever reads has enough: `head`, or a pager that was left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_STATUS)
+
+
+def _run_until_stopped(name: str, arguments: List[str]) -> None:
+    from allencv.runtime.stopping import leave, name_of, status_after, stop_within
+
+    if name != "serve":  # which first answers what it has accepted, within a time of its own
+        stop_within(SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP)
+    try:
+        run_command(name, arguments)
+    except KeyboardInterrupt as stop:
+        print(f"allencv: stopped by {name_of(stop)}", file=sys.stderr)
+        leave(status_after(stop))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        message = message_of(error)
+        if message is None or os.environ.get("ALLENNLP_DEBUG"):
+            raise
+        logging.getLogger(__name__).info("Ended by: %s", message)  # for the log of the run
+        sys.exit(f"allencv: {message}")
+
+
+def run_command(name: str, arguments: List[str]) -> None:
+    if name not in WITH_BUNDLES or not _run_with_bundle(name, arguments):
         _run_allennlp(name)
 
 
@@ -87,12 +133,29 @@ def help_text() -> str:
     return "\n\n".join([USAGE, *groups, NOTES])
 
 
-def _run_with_bundle(name: str, arguments: "list[str]") -> bool:
-    """Runs a command that knows bundles, and returns whether it was given one."""
-    from allencv.runtime.bundle import is_bundle
+def message_of(error: Exception) -> Optional[str]:
+    """
+    The line that ends a command, for an error that says all there is to know: where in the code it
+    was found helps nobody. `None` for an error in the code.
+    """
     from allencv.runtime.errors import ImageError
     from allencv.runtime.manifest import BundleError
     from allencv.runtime.sources import InputError
+
+    if isinstance(error, (BundleError, ImageError, InputError)):
+        return str(error)
+    if isinstance(error, OSError):
+        files = [f"'{file}'" for file in (error.filename, error.filename2) if file is not None]
+        reason = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+        return f"{' to '.join(files)}: {reason}" if files else reason
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}".removesuffix(": ")
+    return None
+
+
+def _run_with_bundle(name: str, arguments: List[str]) -> bool:
+    """Runs a command that knows bundles, and returns whether it was given one."""
+    from allencv.runtime.bundle import is_bundle
 
     command = import_module(WITH_BUNDLES[name])
     parser = argparse.ArgumentParser(prog=f"allencv {name}", description=command.DESCRIPTION)
@@ -107,69 +170,64 @@ def _run_with_bundle(name: str, arguments: "list[str]") -> bool:
     args = parser.parse_args(arguments)
     if args.include_package or not is_bundle(args.model):
         return False
-    try:
-        command.run(args)
-    except (BundleError, ImageError, InputError) as error:
-        if os.environ.get("ALLENNLP_DEBUG"):
-            raise
-        sys.exit(f"allencv: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # as shells have it
+    command.run(args)
     return True
 
 
 def _run_allennlp(name: str) -> None:
+    """Runs a command of AllenNLP or of `allencv.commands`, which reads the command line itself."""
     if name in QUIET:
         os.environ.setdefault("ALLENNLP_LOG_LEVEL", "WARNING")
+    from allencv.runtime.sources import InputError
+
     try:
         import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
     except ModuleNotFoundError as error:
         if error.name not in ("allennlp", "torch"):
             raise
-        sys.exit(
-            f"allencv: {name} needs {error.name}, which is not installed; without it there are "
+        raise InputError(
+            f"{name} needs {error.name}, which is not installed; without it there are "
             f"{' and '.join(WITH_BUNDLES)}, of bundles that 'allencv export' has made"
-        )
+        ) from error
+    from pickle import UnpicklingError
+
     from allennlp.commands import main as run
     from allennlp.common.checks import ConfigurationError
-    from allennlp.common.util import install_sigterm_handler
 
     import allencv.commands
     import allencv.plugin  # noqa: F401
     from allencv.common.console import console_to_follow
-    from allencv.runtime.errors import ImageError
-    from allencv.runtime.manifest import BundleError
-    from allencv.runtime.sources import InputError
     from allencv.training import TrainingError
 
-    install_sigterm_handler()
     try:
         with console_to_follow():
             run(prog="allencv")
-    except (
-        BundleError,
-        ConfigurationError,
-        ImageError,
-        InputError,
-        TrainingError,
-        FileNotFoundError,
-        RuntimeError,
-    ) as error:
-        # These say all there is to know; where in the code they were found helps nobody.
-        jsonnet = str(error).startswith(("RUNTIME ERROR", "STATIC ERROR"))
-        if os.environ.get("ALLENNLP_DEBUG") or (isinstance(error, RuntimeError) and not jsonnet):
+    except (ConfigurationError, TrainingError) as error:
+        raise InputError(str(error)) from error
+    except UnpicklingError as error:
+        raise InputError("a file of weights is damaged, or holds something else") from error
+    except (RuntimeError, ValueError) as error:
+        is_plain = name in OF_ALLENNLP and isinstance(error, ValueError)
+        message = str(error) if is_plain else mistake_of(error)
+        if message is None:
             raise
-        message = str(error).splitlines()[0] if jsonnet else str(error)
-        logging.getLogger(__name__).info("Ended by: %s", message)  # for the log of the run
-        sys.exit(f"allencv: {message}")
-    except ValueError as error:
-        found = re.fullmatch(r"overrides dict contains unused keys: (.*)", str(error))
-        if found is None:
-            raise
-        sys.exit(
-            f"allencv: the overrides have {found[1]}; expected a key that the config has, or for a "
-            'new object all of it: {"distributed": {"cuda_devices": [0, 1]}}'
+        raise InputError(message) from error
+
+
+def mistake_of(error: Exception) -> Optional[str]:
+    """What a user can do about an error of jsonnet's, of AllenNLP's or of torch's, if anything."""
+    text = str(error)
+    first = text.partition("\n")[0]
+    if text.startswith(("RUNTIME ERROR", "STATIC ERROR")):
+        return first
+    if found := re.fullmatch(r"overrides dict contains unused keys: (.*)", text):
+        return (
+            f"the overrides have {found[1]}; expected a key that the config has, or for a new "
+            'object all of it: {"distributed": {"cuda_devices": [0, 1]}}'
         )
+    if "out of memory" in text or "can't allocate memory" in text:
+        return f"out of memory: {first}; a smaller --batch-size or image size needs less"
+    return None
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from tables import write_docs
 
+from allencv.runtime.whole_files import write_text
+
 BATCH_SIZE = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOADERS = (
@@ -284,10 +286,10 @@ def main() -> None:
             report["sizes"][str(size)] = summary(results)
     print(table(report))
     if arguments.output is None:
-        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_text(Path(__file__).with_suffix(".json"), json.dumps(report, indent=2) + "\n")
         write_docs("data_loading.md", "benchmarks/data_loading.py", table(report))
     else:
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        write_text(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 def summary(results: Dict[str, List[Dict[str, float]]]) -> Dict[str, Any]:

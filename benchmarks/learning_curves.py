@@ -26,6 +26,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 
 from tables import write_docs
 
+from allencv.runtime.whole_files import write_text
+
 CONFIG = Path(__file__).parent.parent / "training_config" / "cifar10.jsonnet"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -193,7 +195,7 @@ def main() -> None:
     }
     print(table(report))
     output = args.output or Path(__file__).with_suffix(".json")
-    output.write_text(json.dumps(report, indent=2) + "\n")
+    write_text(output, json.dumps(report, indent=2) + "\n")
     if args.output is None:
         write_docs("recipes.md", "benchmarks/learning_curves.py", table(report))
 

@@ -37,6 +37,8 @@ import psutil
 from data_loading import make_images
 from tables import write_docs
 
+from allencv.runtime.whole_files import write_text
+
 HERE = Path(__file__).parent
 PACKAGES = ("fastapi", "litserve", "onnxruntime", "openvino", "uvicorn")
 PRECISIONS = {"float32": "bundle", "int8": "bundle_int8"}  # and the folder of each
@@ -320,10 +322,10 @@ def main() -> None:
     }
     print(table(report))
     if arguments.output is None:
-        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_text(Path(__file__).with_suffix(".json"), json.dumps(report, indent=2) + "\n")
         write_docs("serving.md", "benchmarks/serving.py", table(report))
     else:
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        write_text(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

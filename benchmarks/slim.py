@@ -29,6 +29,8 @@ import psutil
 from serving import ask_once, free_port, make_model, request_of, running
 from tables import write_docs
 
+from allencv.runtime.whole_files import write_text
+
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 ANSWERS = 100
 
@@ -129,10 +131,10 @@ def main() -> None:
             }
     print(table(report))
     if arguments.output is None:
-        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_text(Path(__file__).with_suffix(".json"), json.dumps(report, indent=2) + "\n")
         write_docs("serving.md", "benchmarks/slim.py", table(report))
     else:
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        write_text(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

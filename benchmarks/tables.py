@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from allencv.runtime.whole_files import write_text
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -18,4 +20,4 @@ def in_docs(page: str, program: str) -> "re.Match[str]":
 def write_docs(page: str, program: str, text: str) -> None:
     found = in_docs(page, program)
     whole = found.string[: found.start(2)] + text + "\n" + found.string[found.end(2) :]
-    (DOCS / page).write_text(whole, encoding="utf-8")
+    write_text(DOCS / page, whole)

@@ -31,6 +31,8 @@ from data_loading import make_images, timm_loader
 from tables import write_docs
 from torch.nn import functional as F
 
+from allencv.runtime.whole_files import write_text
+
 CLASSES = 10
 Epoch = Callable[[], None]
 ON_GPU = torch.cuda.is_available()
@@ -453,10 +455,10 @@ def main() -> None:
         )
     print(table(report))
     if arguments.output is None:
-        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        write_text(Path(__file__).with_suffix(".json"), json.dumps(report, indent=2) + "\n")
         write_docs("training.md", "benchmarks/training.py", table(report))
     else:
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        write_text(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

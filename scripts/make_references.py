@@ -20,6 +20,7 @@ from allennlp.common.plugins import import_plugins
 import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import config_page, markdown
+from allencv.runtime.whole_files import write_text
 
 PATHS = {str(Path(allennlp.__file__).parent): "allennlp", str(Path.home()): "~"}
 """Defaults that are paths of this machine, and what they are called on any other."""
@@ -56,7 +57,7 @@ def main() -> None:
     }.items():
         for path, general in PATHS.items():
             page = page.replace(path, general)
-        (folder / name).write_text(f"{page.rstrip()}\n", encoding="utf-8")
+        write_text(folder / name, f"{page.rstrip()}\n")
         print(folder / name)
 
 

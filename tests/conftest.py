@@ -1,8 +1,10 @@
+import errno
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Optional
+from typing import Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
 import pytest
@@ -69,6 +71,18 @@ def run() -> Run:
         return result
 
     return run
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """While it is open, no file that is written whole gets its name: the disk is full."""
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield
 
 
 def same_tensors(first: Iterable, second: Iterable) -> bool:

@@ -13,6 +13,7 @@ from allencv.commands.export import Export
 from allencv.commands.find_lr import FindLearningRate
 from allencv.commands.fit import Fit
 from allencv.commands.predict import Predict
+from allencv.commands.print_results import PrintResults
 from allencv.commands.report import Report
 from allencv.commands.serve import Serve
 from allencv.commands.show_batch import ShowBatch
@@ -30,6 +31,7 @@ __all__ = [
     "FindLearningRate",
     "Fit",
     "Predict",
+    "PrintResults",
     "Report",
     "Serve",
     "ShowBatch",

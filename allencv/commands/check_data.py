@@ -45,6 +45,7 @@ def _check_data(args: argparse.Namespace) -> None:
     from allencv.data.checking import KINDS, find_problems
     from allencv.data.examining import examine_all, read_splits
     from allencv.reporting import data_page, data_report
+    from allencv.runtime.whole_files import write_text
 
     json_file, html_file = args.json, args.html
     if args.output is not None:
@@ -67,10 +68,10 @@ def _check_data(args: argparse.Namespace) -> None:
     print(f"{len(images)} images checked in {seconds:.1f} s: {found}")
     if json_file:
         content = data_report.as_json(splits, problems)
-        Path(json_file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(content, indent=2) + "\n")
     if html_file:
         page = data_page.as_html(Path(args.param_path).name, splits, problems)
-        Path(html_file).write_text(page, encoding="utf-8", errors="replace")
+        write_text(html_file, page, errors="replace")
     written = [file for file in (json_file, html_file) if file]
     if written:
         print(f"everything that was found: {', '.join(written)}")

@@ -1,14 +1,67 @@
 import argparse
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, List
 
 from allennlp.commands import evaluate
 from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError, check_for_gpu
 
 from allencv.commands.archive_argument import opens_archive
+from allencv.runtime.whole_files import whole_file
 
 
 @Subcommand.register("evaluate", exist_ok=True)
 class Evaluate(evaluate.Evaluate):
-    """AllenNLP's `evaluate`, which runs no code from the archive unless it is trusted."""
+    """
+    AllenNLP's `evaluate`, which prints the metrics, and runs no code from the archive unless it is
+    trusted.
+    """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        return opens_archive(super().add_subparser(parser), evaluate.evaluate_from_args)
+        return opens_archive(super().add_subparser(parser), _evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    check_for_gpu(args.cuda_device)
+    if args.batch_size is not None and args.batch_size < 1:
+        raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")
+    if os.path.exists(args.input_file):
+        # AllenNLP would take a comma for the end of a path, and a name of digits for a number.
+        args.input_file = json.dumps(args.input_file)
+    with ExitStack() as files:
+        for option in ("output_file", "predictions_output_file"):
+            if getattr(args, option) is not None and args.auto_names == "NONE":
+                outputs = _output_files(args.input_file, option, getattr(args, option))
+                whole = [str(files.enter_context(whole_file(output))) for output in outputs]
+                setattr(args, option, ",".join(whole))
+        metrics = evaluate.evaluate_from_args(args)
+    print("\n".join(metric_lines(metrics)))
+
+
+def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
+    """The files that an option names: one for each input. Their folders are made if need be."""
+    try:
+        count = len(json.loads(f"[{inputs}]"))
+    except ValueError:
+        count = len(inputs.split(","))
+    files = [Path(file) for file in outputs.split(",")]
+    if len(files) != count:
+        raise ConfigurationError(
+            f"--{option.replace('_', '-')} is '{outputs}', the names of {len(files)} files; "
+            f"expected {count}, as many as there are inputs, with commas between them"
+        )
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return files
+
+
+def metric_lines(metrics: Dict[str, Any]) -> List[str]:
+    """A line for each metric: the names in one column, the values in another."""
+    width = max(map(len, metrics), default=0)
+    return [
+        f"{name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else json.dumps(value)}"
+        for name, value in metrics.items()
+    ]

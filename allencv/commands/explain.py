@@ -42,6 +42,7 @@ def _explain(args: argparse.Namespace) -> None:
     from allencv.common.archives import load_archive
     from allencv.common.checks import not_one_of
     from allencv.reporting.explaining import explain
+    from allencv.runtime.whole_files import whole_file
 
     output = Path(args.output)
     if output.is_dir():
@@ -52,5 +53,6 @@ def _explain(args: argparse.Namespace) -> None:
     archive = load_archive(args.archive_file, overrides=args.overrides, trusted=args.trust_archive)
     found = explain(archive, args.image, args.label)
     output.parent.mkdir(parents=True, exist_ok=True)
-    found.picture.save(output)
+    with whole_file(output) as temporary:
+        found.picture.save(temporary)
     print(f"{found.label}, {found.probability:.1%}: {output}")

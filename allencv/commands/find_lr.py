@@ -24,6 +24,7 @@ class FindLearningRate(find_learning_rate.FindLearningRate):
 def _find_learning_rate(args: argparse.Namespace) -> None:
     from allennlp.training.util import create_serialization_dir
 
+    from allencv.runtime.whole_files import whole_file
     from allencv.training.learning_rate_search import learning_rates_and_losses, suggest
 
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
@@ -39,5 +40,6 @@ def _find_learning_rate(args: argparse.Namespace) -> None:
         stopping_factor=args.stopping_factor,
     )
     plot = Path(args.serialization_dir) / "lr-losses.png"
-    find_learning_rate._save_plot(rates, losses, str(plot))
+    with whole_file(plot) as temporary:
+        find_learning_rate._save_plot(rates, losses, str(temporary))
     print(f"the loss falls fastest at a learning rate of {suggest(rates, losses):.2g}: {plot}")

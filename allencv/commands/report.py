@@ -2,7 +2,7 @@ import argparse
 from pathlib import Path
 
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
+from allennlp.common.checks import ConfigurationError, check_for_gpu
 
 
 @Subcommand.register("report")
@@ -63,6 +63,7 @@ def _report(args: argparse.Namespace) -> None:
     from allencv.reporting.evaluating import evaluate_run
     from allencv.reporting.run_folder import read_run
     from allencv.reporting.run_page import as_html
+    from allencv.runtime.whole_files import write_text
 
     output = Path(args.output or Path(args.run) / "report.html")
     if output.is_dir():
@@ -70,6 +71,7 @@ def _report(args: argparse.Namespace) -> None:
     if args.pictures < 0:
         raise ConfigurationError(f"--pictures is {args.pictures}; expected at least 0")
     if args.evaluate is not None:
+        check_for_gpu(args.cuda_device)
         written = evaluate_run(
             args.run,
             args.evaluate,
@@ -81,5 +83,5 @@ def _report(args: argparse.Namespace) -> None:
         print(f"predictions: {written}")
     page = as_html(read_run(args.run))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8", errors="replace")
+    write_text(output, page, errors="replace")
     print(f"report: {output}")

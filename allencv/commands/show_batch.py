@@ -10,6 +10,8 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
+from allencv.runtime.whole_files import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -91,9 +93,9 @@ def _show_batch(args: argparse.Namespace) -> None:
     shown = shown_images(params, args.split, args.count, args.epoch)
     title = f"{Path(args.param_path).name}: {args.split} data, epoch {args.epoch}"
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), whole_file(args.output) as temporary:
         warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font has not
-        draw_page(shown, title).savefig(args.output, dpi=DPI)
+        draw_page(shown, title).savefig(temporary, dpi=DPI)
     print(f"{args.output}: {len(shown)} images of the {args.split} data")
 
 

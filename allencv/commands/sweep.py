@@ -13,6 +13,8 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
+from allencv.runtime.whole_files import write_text
+
 SHOWN = ("best_validation_", "averaged_validation_", "test_")
 """The metrics of a run that are summed up: of its model, and not of the last epoch."""
 
@@ -85,8 +87,7 @@ def _sweep(args: argparse.Namespace) -> None:
             runs.append({"run": name, kind: number, **result})
         summary = summarize(runs)
         content = {"kind": kind, "runs": runs, "summary": summary}
-        (folder / "sweep.json.tmp").write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(folder / "sweep.json.tmp", folder / "sweep.json")
+        write_text(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
 
     print(as_table(summary, f"of {count} {kind}s"))
     failed = [run for run in runs if "error" in run]
@@ -190,7 +191,7 @@ def train(config: Config, folder: Path, include_packages: List[str]) -> Dict[str
     `error` that ended it.
     """
     config_file = folder.with_suffix(".json")
-    config_file.write_text(json.dumps(config, indent=2) + "\n")
+    write_text(config_file, json.dumps(config, indent=2) + "\n")
     command = [sys.executable, "-m", "allencv", "train", str(config_file), "-s", str(folder)]
     if folder.exists():
         begun = any(folder.glob("training_state_*.th"))

@@ -24,6 +24,7 @@ from allencv.data.near_copies import difference_hash, thumbnail
 from allencv.data.samples import SampleList
 from allencv.runtime import ImageError
 from allencv.runtime.images import FORMATS, exif_orientation
+from allencv.runtime.regular_files import open_regular
 
 
 class Split(NamedTuple):
@@ -121,7 +122,7 @@ def examine(source: Source, color_mode: str = "RGB") -> Facts:
         if callable(source):
             source = source()
         if isinstance(source, (str, os.PathLike)):
-            with open(source, "rb") as file:
+            with open_regular(source) as file:
                 source = file.read()
         # Shape: (height, width, channels)
         pixels = as_bytes(load_image(source, color_mode))

@@ -10,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 
 from allencv.runtime import ImageError
+from allencv.runtime.regular_files import open_regular
 
 HTTP = ("http://", "https://")
 
@@ -56,7 +57,7 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
         with fsspec.open(path, "rb") as file:
             yield file
     else:
-        with open(cached_path(path) if is_remote(path) else path, "rb") as file:
+        with open_regular(cached_path(path) if is_remote(path) else path) as file:
             yield file
 
 

@@ -26,7 +26,8 @@ def check_output(folder: Path, force: bool) -> None:
 def new_folder(folder: Path, force: bool) -> Iterator[Path]:
     """
     A folder to write to, which gets its name when all is written; if anything fails, nothing is
-    left of it. A bundle of that name is replaced with `force`.
+    left of it. A bundle of that name is replaced with `force`. An `OSError` about a file in the
+    folder, as of a full disk, names the bundle.
     """
     check_output(folder, force)
     try:
@@ -42,6 +43,11 @@ def new_folder(folder: Path, force: bool) -> Iterator[Path]:
         if folder.exists():
             os.rename(folder, replaced)
         os.rename(temporary, folder)
+    except OSError as error:
+        within = error.filename is None or str(temporary) in os.fsdecode(error.filename)
+        if error.errno is None or not within:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
     finally:
         if replaced.exists() and not folder.exists():
             os.rename(replaced, folder)

@@ -1,3 +1,4 @@
+import io
 import os
 import platform
 from dataclasses import replace
@@ -115,7 +116,9 @@ def export_bundle(
         file = temporary / manifest.model_file
         program = exported(network, preprocessing)
         if format == "torch_export":
-            torch.export.save(program, file)
+            content = io.BytesIO()  # to a file, torch hides what is wrong with the disk
+            torch.export.save(program, content)
+            file.write_bytes(content.getbuffer())
         else:
             write_onnx(program, file)
         if precision == "float16":

@@ -43,6 +43,8 @@ def write_onnx(program: ExportedProgram, file: Path) -> None:
         model = written.model_proto
         _strip(model.graph)
         onnx.save(model, file)  # which may be too large for it
+    except OSError:  # of the disk
+        raise
     except Exception as error:  # torch has a class for each step of it
         raise not_exportable(error) from error
 

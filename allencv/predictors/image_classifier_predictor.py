@@ -1,17 +1,23 @@
 import base64
 import binascii
+import json
+import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union, overload
 
 import numpy as np
+import torch
 from allennlp.common import plugins
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 from allennlp.predictors import Predictor
+from PIL.Image import Image
 
 from allencv.common.archives import load_archive
 from allencv.runtime import ImageError
 
+OneImage = Union[str, os.PathLike, bytes, np.ndarray, torch.Tensor, Image, JsonDict]
 INPUT_KEYS = ("image", "image_base64", "image_array")
 
 
@@ -23,6 +29,7 @@ class ImageClassifierPredictor(Predictor):
 
     The JSON of one image has one of these keys: `image`, a path or a URL; `image_base64`, an image
     file in base64; `image_array`, the pixels as nested lists `[height][width][channel]`, 0 to 255.
+    Text in place of an object is a path or a URL, and so is a line of input that is not JSON.
 
     The answer has `label`, or `labels` from a model that gives any number of them, the most
     probable first; `top_k` (the most probable labels with their `probability`, at most five);
@@ -32,9 +39,26 @@ class ImageClassifierPredictor(Predictor):
     Registered as a `Predictor` with the names "image_classifier" and "default_image".
     """
 
-    def predict(self, image: Union[str, bytes, np.ndarray]) -> JsonDict:
-        """Classifies one image: a path, a URL, the bytes of a file, or a `uint8` array."""
-        return self.predict_instance(self._dataset_reader.text_to_instance(image))
+    @overload
+    def predict(self, image: OneImage) -> JsonDict: ...
+
+    @overload
+    def predict(self, image: Union[List[OneImage], Tuple[OneImage, ...]]) -> List[JsonDict]: ...
+
+    def predict(self, image: Any) -> Union[JsonDict, List[JsonDict]]:
+        """
+        Classifies one image, or each image of a list: paths, URLs, the bytes of a file, `uint8`
+        arrays `(height, width[, channels])`, PIL images, or the JSON objects of `predict_json`.
+        """
+        if isinstance(image, (list, tuple)):
+            return self._answers(list(image), self._to_instance)
+        return self._answers([image], self._to_instance)[0]
+
+    def load_line(self, line: str) -> Any:
+        try:
+            return json.loads(line)
+        except ValueError:
+            return line.strip()
 
     def predict_instance(self, instance: Instance) -> JsonDict:
         return self.predict_batch_instance([instance])[0]
@@ -56,17 +80,39 @@ class ImageClassifierPredictor(Predictor):
         return self.predict_batch_json([inputs])[0]
 
     def predict_batch_json(self, inputs: List[JsonDict]) -> List[JsonDict]:
+        return self._answers(inputs, self._json_to_instance)
+
+    def _answers(self, images: List[Any], to_instance: Callable[[Any], Instance]) -> List[JsonDict]:
+        """An answer for each of the images, an `error` for one that is no image."""
         errors: Dict[int, JsonDict] = {}
         instances = []
-        for index, json_dict in enumerate(inputs):
+        for index, image in enumerate(images):
             try:
-                instances.append(self._json_to_instance(json_dict))
-            except (ImageError, OSError) as error:
+                instances.append(to_instance(image))
+            except (ConfigurationError, ImageError, OSError) as error:
                 errors[index] = {"error": str(error)}
         predictions = iter(self.predict_batch_instance(instances))
-        return [errors.get(index) or next(predictions) for index in range(len(inputs))]
+        return [errors.get(index) or next(predictions) for index in range(len(images))]
+
+    def _to_instance(self, image: Any) -> Instance:
+        if isinstance(image, dict):
+            return self._json_to_instance(image)
+        known = (str, os.PathLike, bytes, np.ndarray, torch.Tensor, Image)
+        if not isinstance(image, known) and not callable(image):
+            raise ImageError(
+                f"{image!r:.100} is a {type(image).__name__}; expected a path, a URL, the bytes of "
+                "a file, an array, a PIL image, or a dictionary"
+            )
+        return self._dataset_reader.text_to_instance(image)
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
+        if isinstance(json_dict, str) and not json_dict.startswith("{"):
+            json_dict = {"image": json_dict}
+        if not isinstance(json_dict, dict):
+            raise ImageError(
+                f"{json_dict!r:.100} is no JSON object; expected one with a key of "
+                f"{', '.join(INPUT_KEYS)}"
+            )
         keys = [key for key in INPUT_KEYS if key in json_dict]
         if len(keys) != 1:
             raise ImageError(

@@ -1,8 +1,10 @@
 """Many images to answers: threads decode while the network computes."""
 
 from collections import defaultdict, deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
 from typing import (
     Deque,
     Dict,
@@ -22,9 +24,11 @@ import numpy as np
 from allencv.runtime.classifier import Classifier, readable
 from allencv.runtime.errors import ImageError
 from allencv.runtime.prediction_files import Record
-from allencv.runtime.sources import ListedImage
+from allencv.runtime.sources import InputError, ListedImage
 from allencv.runtime.unfinished_run import STAMP, file_stamp
 
+READING_SECONDS = 120.0
+"""How long to wait for an image, which a drive that no longer answers never gives."""
 NOT_FINITE = "the network's probabilities for it are not finite numbers"
 
 
@@ -34,6 +38,17 @@ class Decoded(NamedTuple):
     image: ListedImage
     stamp: Optional[List[int]]
     pixels: Union[np.ndarray, str]
+
+
+class Job(NamedTuple):
+    """An image that a thread is to decode, and what comes of it."""
+
+    image: ListedImage
+    decoded: "Future[Decoded]"
+
+
+Jobs = SimpleQueue[Optional[Job]]
+"""What the threads work on. `None` ends one of them."""
 
 
 def answers(
@@ -68,17 +83,49 @@ def answers(
 def _decoded(
     classifier: Classifier, images: Iterable[ListedImage], workers: int, ahead: int
 ) -> Generator[Decoded, None, None]:
-    pool = ThreadPoolExecutor(workers)
-    waiting: Deque[Future[Decoded]] = deque()
+    jobs: Jobs = SimpleQueue()
+    # Daemons, so that the process can end while one of them waits for a file.
+    threads = [Thread(target=_work, args=(classifier, jobs), daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    waiting: Deque[Job] = deque()
+    num_late = 0
     try:
-        for image in images:
-            waiting.append(pool.submit(_decode, classifier, image))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for job in _in_order(images, jobs, waiting, ahead):
+            try:
+                decoded = job.decoded.result(READING_SECONDS)
+            except TimeoutError:
+                reason = f"{job.image.file}: not read within {READING_SECONDS:g} seconds"
+                num_late += 1
+                if num_late == workers:
+                    raise InputError(f"{reason}; expected files on a drive that answers") from None
+                decoded = Decoded(job.image, None, reason)
+            yield decoded
     finally:
-        pool.shutdown(cancel_futures=True)
+        for job in waiting:
+            job.decoded.cancel()
+        for _ in threads:
+            jobs.put(None)
+
+
+def _in_order(
+    images: Iterable[ListedImage], jobs: Jobs, waiting: Deque[Job], ahead: int
+) -> Iterator[Job]:
+    """Gives the threads their jobs, and keeps in `waiting` those that are ahead of what is due."""
+    for image in images:
+        job = Job(image, Future())
+        jobs.put(job)
+        waiting.append(job)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _work(classifier: Classifier, jobs: Jobs) -> None:
+    for job in iter(jobs.get, None):
+        if job.decoded.set_running_or_notify_cancel():
+            job.decoded.set_result(_decode(classifier, job.image))
 
 
 def _decode(classifier: Classifier, image: ListedImage) -> Decoded:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from allencv.runtime.errors import ImageError
+from allencv.runtime.regular_files import open_regular
 
 ImageSource = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
 """A path, the bytes of a file, a PIL image, or a uint8 array `(height, width[, channels])`."""
@@ -130,7 +131,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _read_file(path: Union[str, os.PathLike]) -> bytes:
-    with open(os.fspath(path), "rb") as file:
+    with open_regular(path) as file:
         return file.read()
 
 

@@ -4,9 +4,11 @@ import csv
 import json
 import os
 from itertools import islice
-from typing import IO, Any, Callable, Dict, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Sequence
 
 from allencv.runtime.sources import import_pyarrow
+from allencv.runtime.whole_files import whole_file
 
 Record = Dict[str, Any]
 """
@@ -59,26 +61,20 @@ def to_line(record: Record) -> bytes:
 
 def write_predictions(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> None:
     """Writes the output, all of it or none, in the format that its name ends in."""
-    unfinished = f"{path}.tmp"
-    try:
-        WRITERS[suffix_of(path)](unfinished, kinds, records)
-        os.replace(unfinished, path)
-    finally:
-        if os.path.lexists(unfinished):
-            os.remove(unfinished)
+    with whole_file(path) as temporary:
+        WRITERS[suffix_of(path)](temporary, kinds, records)
 
 
 def suffix_of(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _write_json_lines(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> None:
+def _write_json_lines(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
     with open(path, "wb") as file:
         file.writelines(map(to_line, records))
-        _sync(file)
 
 
-def _write_csv(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> None:
+def _write_csv(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
     with open(path, "w", encoding="utf-8", errors=NOT_UNICODE, newline="") as file:
         writer = csv.DictWriter(file, list(kinds), lineterminator="\n")
         writer.writeheader()
@@ -87,11 +83,10 @@ def _write_csv(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> N
             if "labels" in row:
                 row["labels"] = LABELS_DELIMITER.join(row["labels"])
             writer.writerow(row)
-        _sync(file)
 
 
-def _write_parquet(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> None:
-    pyarrow = import_pyarrow(path)
+def _write_parquet(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
+    pyarrow = import_pyarrow(str(path))
     text = pyarrow.string()
     types = {TEXT: text, TEXTS: pyarrow.list_(text), NUMBER: pyarrow.float32()}
     schema = pyarrow.schema([(_unicode(name), types[kind]) for name, kind in kinds.items()])
@@ -107,13 +102,8 @@ def _unicode(cell: Any) -> Any:
     return cell.encode("utf-8", NOT_UNICODE).decode() if isinstance(cell, str) else cell
 
 
-WRITERS: Dict[str, Callable[[str, Dict[str, str], Iterable[Record]], None]] = {
+WRITERS: Dict[str, Callable[[Path, Dict[str, str], Iterable[Record]], None]] = {
     ".csv": _write_csv,
     ".jsonl": _write_json_lines,
     ".parquet": _write_parquet,
 }
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

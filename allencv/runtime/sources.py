@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 from PIL import Image
 
 from allencv.runtime.images import FORMATS
+from allencv.runtime.regular_files import check_regular
 
 IMAGE_SUFFIXES = {
     suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
@@ -162,6 +163,7 @@ def _in_table(path: str, column: str) -> Iterator[ListedImage]:
         cells = (_json_cells if suffix in JSON_LINES else _parquet_cells)(path, column)
     folder = os.path.dirname(path)
     try:
+        check_regular(path)
         for number, cell in cells:
             if not isinstance(cell, str) or not cell.strip():
                 raise InputError(
@@ -169,7 +171,9 @@ def _in_table(path: str, column: str) -> Iterator[ListedImage]:
                     "of an image"
                 )
             yield ListedImage(cell, os.path.join(folder, os.path.expanduser(cell)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"'{path}' cannot be read: {error}") from None
 
 

@@ -1,8 +1,6 @@
 import json
 import os
-import signal
 import sys
-import threading
 from contextlib import contextmanager
 from typing import IO, Any, Dict, Iterable, Iterator
 
@@ -11,8 +9,6 @@ from allencv.runtime.sources import InputError, ListedImage
 
 STAMP = "stamp"
 """The key of a record that tells whether the file of its image has changed since."""
-INTERRUPTED, TERMINATED = 130, 143
-"""The exit status after Ctrl-C and SIGTERM, as shells have it."""
 
 
 def file_stamp(path: str) -> Any:
@@ -44,7 +40,7 @@ class UnfinishedRun:
         try:
             _lock(self._file, path)
             if restart:
-                self._file.truncate(0)
+                self._forget(header)
             self._read(header)
         except BaseException:
             self._file.close()
@@ -78,6 +74,19 @@ class UnfinishedRun:
 
     def close(self) -> None:
         self._file.close()
+
+    def _forget(self, header: Record) -> None:
+        """Empties the file, unless it is somebody else's."""
+        self._file.seek(0)
+        first = self._file.readline()
+        found = _parsed(first)
+        is_header = isinstance(found, dict) and "model" in found
+        if not is_header and not to_line(header).startswith(first):
+            raise InputError(
+                f"'{self.path}' holds no answers of an interrupted run; expected another --output, "
+                "or that file elsewhere"
+            )
+        self._file.truncate(0)
 
     def _read(self, header: Record) -> None:
         expected = to_line(header)
@@ -137,24 +146,13 @@ def _lock(file: IO[bytes], path: str) -> None:
 @contextmanager
 def interruptible(unfinished: UnfinishedRun) -> Iterator[None]:
     """
-    Closes the file of an unfinished run at the end. Ctrl-C and SIGTERM are answered in a line; what
-    has been done is in the file then, and in any other case too.
+    Close the file of an unfinished run at the end. After Ctrl-C or SIGTERM, say how to go on: the
+    file has what was done, as it has in any other case.
     """
-
-    def terminate(number: int, frame: Any) -> None:
-        raise SystemExit(TERMINATED)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, terminate) if is_main else None
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        print(
-            f"\nallencv: stopped; the same command goes on from {unfinished.path}",
-            file=sys.stderr,
-        )
-        sys.exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED)
+    except KeyboardInterrupt:
+        print(f"\nallencv: the same command goes on from {unfinished.path}", file=sys.stderr)
+        raise
     finally:
         unfinished.close()
-        if is_main:
-            signal.signal(signal.SIGTERM, before)

@@ -12,7 +12,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.check_data import CheckData
-from tests.conftest import ROOT, Run, write_images
+from tests.conftest import ROOT, Run, full_disk, write_images
 
 PAGE = (ROOT / "docs" / "check_data.md").read_text(encoding="utf-8")
 
@@ -196,6 +196,14 @@ def test_overrides(pets: Path, capsys: pytest.CaptureFixture) -> None:
     overrides = {"test_data_path": str(pets / "pets" / "val")}
     assert check(pets, "--overrides", json.dumps(overrides)) == 1
     assert "exact copies in several splits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_full_disk_leaves_the_report_that_was_there(pets: Path, option: str) -> None:
+    (pets / "report").write_text("the good report")
+    with full_disk(), pytest.raises(OSError, match=r"No space left on device: .*report"):
+        check(pets, option, pets / "report")
+    assert (pets / "report").read_text() == "the good report"
 
 
 def test_where_the_report_cannot_be(pets: Path) -> None:

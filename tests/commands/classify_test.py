@@ -16,7 +16,7 @@ import allencv.plugin  # noqa: F401
 from allencv.commands.classify import Classify
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime.sources import InputError
-from tests.conftest import Run
+from tests.conftest import Run, full_disk
 from tests.experiments import experiment
 
 PART = """
@@ -133,10 +133,8 @@ def test_all_but_the_last_bit_is_that_of_the_predictor(
 def test_a_run_with_another_archive_does_not_go_on(
     archive: Path, cats_and_dogs: Path, photos: List[str], tmp_path: Path
 ) -> None:
-    Path("out.csv.tmp").mkdir()  # so that the output cannot be written
-    with pytest.raises(InputError, match="'out.csv' cannot be written"):
+    with full_disk(), pytest.raises(InputError, match="'out.csv' cannot be written: No space left"):
         classify(archive, "photos", "-o", "out.csv")
-    Path("out.csv.tmp").rmdir()
     other = trained(tmp_path / "run", cats_and_dogs, [{"type": "eval", "size": 24}])
     with pytest.raises(InputError, match=r"'out.csv.part' is of a run that has another model; "):
         classify(other, "photos", "-o", "out.csv")

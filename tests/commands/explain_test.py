@@ -9,6 +9,7 @@ from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.explain import Explain
+from tests.conftest import full_disk
 from tests.experiments import experiment
 
 
@@ -39,6 +40,18 @@ def test_a_picture_is_written(
         assert line.endswith(f"%: {output}\n")
         with Image.open(output) as picture:
             assert picture.format == "PNG"
+
+
+def test_a_full_disk_leaves_the_picture_that_was_there(
+    run: Path, cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "cam.png"
+    output.write_text("the good picture")
+    image = next((cats_and_dogs / "test" / "Dog").iterdir())
+    with full_disk(), pytest.raises(OSError, match=r"No space left on device: .*cam.png"):
+        explain(run, image, "-o", output)
+    assert output.read_text() == "the good picture"
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_bad_input(run: Path, cats_and_dogs: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.report import Report
 from allencv.training.predictions import Predictions
+from tests.conftest import full_disk
 from tests.experiments import experiment
 
 
@@ -49,6 +50,14 @@ def test_the_page_is_written(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert "no predictions for single images" in page
     report(run, "-o", run.parent / "new" / "page.html")
     assert (run.parent / "new" / "page.html").read_text(encoding="utf-8") == page
+
+
+def test_a_full_disk_leaves_the_page_that_was_there(run: Path) -> None:
+    (run / "report.html").write_text("the good page")
+    with full_disk(), pytest.raises(OSError, match="No space left on device") as error:
+        report(run)
+    assert error.value.filename == str(run / "report.html")
+    assert (run / "report.html").read_text() == "the good page"
 
 
 def test_evaluate(run: Path, capsys: pytest.CaptureFixture) -> None:

@@ -24,7 +24,7 @@ from allencv.commands.show_batch import (
 )
 from allencv.data.transforms import BatchTransform
 from allencv.runtime import read_image
-from tests.conftest import write_images
+from tests.conftest import full_disk, write_images
 from tests.experiments import experiment
 
 EVAL = {"type": "eval", "size": 32}
@@ -195,6 +195,14 @@ def test_the_command(cats_and_dogs: Path, tmp_path: Path, capsys) -> None:
         width, height = page.size
     assert 900 < width < 1200
     assert 500 < height < 800
+
+
+def test_a_full_disk_leaves_the_page_that_was_there(cats_and_dogs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "page.png"
+    output.write_text("the good page")
+    with full_disk(), pytest.raises(OSError, match=r"No space left on device: .*page.png"):
+        run_command(experiment(cats_and_dogs), tmp_path, "-o", str(output), "--count", "1")
+    assert output.read_text() == "the good page"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,19 @@ def test_nothing_is_left_of_what_failed(tmp_path: Path, error: BaseException) ->
     assert (tmp_path / "bundle" / MANIFEST).read_text() == "old"
 
 
+def test_a_full_disk_is_an_error_about_the_bundle(tmp_path: Path) -> None:
+    def fill(name: str) -> None:
+        with new_folder(tmp_path / "bundle", False) as temporary:
+            (temporary / "file").symlink_to("/dev/full")
+            (temporary / name).write_text("a")
+
+    for name, reason in (("file", "No space left on device"), ("no/file", "No such file or")):
+        with pytest.raises(OSError, match=reason) as error:
+            fill(name)
+        assert error.value.filename == str(tmp_path / "bundle")
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_bundle_is_replaced_only_when_it_is_said(tmp_path: Path) -> None:
     write(tmp_path / "bundle", False, "old")
     with pytest.raises(ConfigurationError, match=r"bundle' is a bundle already; --force replaces"):

@@ -4,7 +4,7 @@ import json
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Iterator
 
 import numpy as np
 import pytest
@@ -72,6 +72,39 @@ def test_every_form_of_the_same_image_gets_the_same_answer(
         assert answer["probs"] == pytest.approx(answers[0]["probs"], abs=1e-6)
 
 
+def test_what_python_has_is_answered_alike(predictor: ImageClassifierPredictor, cat: Path) -> None:
+    """One image gets an answer, and a list or a tuple a list of them, also of a single one."""
+    with Image.open(cat) as image:
+        image.load()
+    forms = [str(cat), cat, cat.read_bytes(), image, np.asarray(image), {"image": str(cat)}]
+    forms.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    expected = pytest.approx(predictor.predict(str(cat))["probs"], abs=1e-6)
+    for answer in [*map(predictor.predict, forms), *predictor.predict(forms)]:
+        assert answer["probs"] == expected
+    (answer,) = predictor.predict((cat,))
+    assert answer["probs"] == expected
+    assert predictor.predict([]) == []
+
+
+def test_what_is_no_image_costs_no_other_an_answer(
+    predictor: ImageClassifierPredictor, cat: Path
+) -> None:
+    good, missing, number, nested, of_pixels = predictor.predict(
+        [cat, "nowhere.jpg", 7, [cat], np.zeros((2, 2, 9), np.uint8)]  # type: ignore[list-item]
+    )
+    assert good["probs"] == pytest.approx(predictor.predict(cat)["probs"], abs=1e-6)
+    assert missing["error"] == "nowhere.jpg: No such file or directory"
+    assert number["error"].startswith("7 is a int; expected a path, a URL, the bytes of a file")
+    assert "is a list; expected a path" in nested["error"]
+    assert "(2, 2, 9)" in of_pixels["error"]
+    assert predictor.predict("nowhere.jpg")["error"] == missing["error"]
+
+
+def test_lines_of_input_are_json_or_paths(predictor: ImageClassifierPredictor) -> None:
+    assert predictor.load_line('{"image": "a.jpg"}\n') == {"image": "a.jpg"}
+    assert predictor.load_line('"a.jpg"\n') == predictor.load_line("a.jpg\n") == "a.jpg"
+
+
 @pytest.fixture
 def server(cats_and_dogs: Path) -> Iterator[str]:
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(cats_and_dogs))
@@ -97,7 +130,7 @@ def test_one_bad_image_spoils_none_of_the_others(
 ) -> None:
     (tmp_path / "cut.jpg").write_bytes(cat.read_bytes()[:200])
     (tmp_path / "text.jpg").write_text("a text")
-    inputs: list[Dict[str, Any]] = [
+    inputs: list[Any] = [
         {"image": str(tmp_path / "cut.jpg")},
         {"image": str(cat)},
         {"image": str(tmp_path / "nowhere.jpg")},
@@ -107,6 +140,10 @@ def test_one_bad_image_spoils_none_of_the_others(
         {"picture": "a.jpg"},
         {"image": str(tmp_path / "text.jpg")},
         {"image": 7},
+        str(cat),
+        '{"image": ',
+        [str(cat)],
+        None,
     ]
     answers = predictor.predict_batch_json(inputs)
     reasons = [
@@ -119,6 +156,10 @@ def test_one_bad_image_spoils_none_of_the_others(
         "the keys ['picture']; expected exactly one of image, image_base64, image_array",
         "not an image",
         "image is 7; expected a path or a URL",
+        None,
+        """'{"image": ' is no JSON object; expected one with a key of image, """,
+        "000.jpg'] is no JSON object",
+        "None is no JSON object",
     ]
     assert len(answers) == len(reasons)
     for answer, reason in zip(answers, reasons):

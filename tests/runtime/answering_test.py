@@ -2,7 +2,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from allencv.runtime.answering import answers
 from allencv.runtime.classifier import readable
 from allencv.runtime.errors import ImageError
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.runtime.sources import list_images
+from allencv.runtime.sources import InputError, list_images
 from tests.conftest import write_images
 from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
 
@@ -66,17 +66,22 @@ def test_neither_batches_nor_workers_change_an_answer(
 
 def test_bad_files_cost_no_other_an_answer(classifier: OnnxClassifier, photos: Path) -> None:
     files = sorted(photos.rglob("*.jpg"))
-    bad = [files[0], files[5], files[6], files[-1]]
+    bad = [files[0], files[5], files[6], files[7], files[-1]]
     bad[0].write_bytes(b"")
     bad[1].write_bytes(bad[1].read_bytes()[:300])
     bad[2].write_text("<svg/>")
-    bad[3].unlink()
-    bad[3].symlink_to("nowhere")
-    records = [record for batch in answered(classifier, photos) for record in batch]
+    for index, target in ((3, "pipe"), (4, "nowhere")):
+        bad[index].unlink()
+        bad[index].symlink_to(photos / target)
+    images = list_images([str(photos)], "path").images
+    os.mkfifo(photos / "pipe")
+    batches = answers(classifier, images, 4, workers=2, top_k=3, probabilities=False)
+    records = [record for batch in batches for record in batch]
     assert [record["path"] for record in records] == list(map(str, files))
     errors = {record["path"]: record["error"] for record in records if "error" in record}
     assert list(errors) == list(map(str, bad))
-    for file, reason in zip(bad, ("empty", "Truncated", "not an image", "No such file")):
+    reasons = ("empty", "Truncated", "not an image", "a named pipe", "No such file")
+    for file, reason in zip(bad, reasons):
         assert reason in errors[str(file)]
     for file, record in zip(files, records):
         assert ("label" in record) == (file not in bad)
@@ -159,3 +164,40 @@ def test_few_images_are_decoded_ahead_and_none_after_the_end(bundle: Path, photo
     time.sleep(0.1)
     assert len(decoded) == count
     assert threading.active_count() == before
+
+
+class Stuck(OnnxClassifier):
+    """Waits for some images, as for those on a drive that no longer answers."""
+
+    def __init__(self, bundle: Path, stuck: Sequence[Path]) -> None:
+        super().__init__(bundle)
+        self.stuck = set(map(str, stuck))
+        self.released = threading.Event()
+
+    def preprocess(self, source: Any) -> np.ndarray:
+        if str(source) in self.stuck:
+            self.released.wait()
+        return super().preprocess(source)
+
+
+def test_an_image_that_does_not_come_costs_no_other_an_answer(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allencv.runtime.answering.READING_SECONDS", 0.5)
+    files = sorted(photos.rglob("*.jpg"))
+    classifier = Stuck(bundle, files[2:3])
+    records = [record for batch in answered(classifier, photos) for record in batch]
+    classifier.released.set()
+    assert [record["path"] for record in records] == list(map(str, files))
+    errors = [record.get("error") for record in records]
+    assert errors == [None] * 2 + [f"{files[2]}: not read within 0.5 seconds"] + [None] * 8
+
+
+def test_where_no_thread_is_left_the_run_ends(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allencv.runtime.answering.READING_SECONDS", 0.1)
+    classifier = Stuck(bundle, sorted(photos.rglob("*.jpg")))
+    with pytest.raises(InputError, match=r"001.jpg: not read within 0.1 seconds; expected files"):
+        list(answered(classifier, photos))
+    classifier.released.set()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from allencv.runtime.classify import add_arguments, run
 from allencv.runtime.sources import InputError
-from tests.conftest import write_images
+from tests.conftest import full_disk, write_images
 from tests.runtime.tiny_bundle import LABELS, sigmoid_of, softmax_of, write_bundle
 
 
@@ -180,8 +180,8 @@ def test_an_interrupted_run_goes_on(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status
-    stopped = f"\nallencv: stopped; the same command goes on from {part}\n"
-    assert errors == ("" if number == signal.SIGKILL else stopped)
+    said = f"\nallencv: the same command goes on from {part}\nallencv: stopped by {number.name}\n"
+    assert errors == ("" if number == signal.SIGKILL else said)
     assert not output.exists()
     lines = [line for line in part.read_text().splitlines(keepends=True) if line.endswith("\n")]
     assert 4 <= len(lines) < 41
@@ -201,10 +201,8 @@ def test_another_model_or_other_options_are_refused(
     bundle: Path, multi_label_bundle: Path, photos: Path
 ) -> None:
     """A run is interrupted where it writes its output."""
-    Path("out.jsonl.tmp").mkdir()
-    with pytest.raises(InputError, match=r"'out.jsonl' cannot be written: Is a directory"):
+    with full_disk(), pytest.raises(InputError, match=r"'out.jsonl' cannot be written: No space"):
         classify(bundle, "photos", "-o", "out.jsonl")
-    Path("out.jsonl.tmp").rmdir()
     for arguments, reason in (
         ((bundle, "photos", "--top-k", 1), "has --top-k 3, not 1"),
         ((bundle, "photos", "--probabilities"), "has --probabilities False, not True"),

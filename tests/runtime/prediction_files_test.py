@@ -97,7 +97,10 @@ def test_an_output_that_is_not_finished_leaves_nothing(tmp_path: Path, suffix: s
 
     output = tmp_path / f"out{suffix}"
     output.write_text("of the last run")
+    (tmp_path / f"out{suffix}.tmp").write_text("the user's own")
     with pytest.raises(KeyboardInterrupt):
         write_predictions(str(output), columns(["dog", "cat"], False, 2, True), stops())
-    assert list(tmp_path.iterdir()) == [output]
+    assert sorted(tmp_path.iterdir()) == [output, tmp_path / f"out{suffix}.tmp"]
     assert output.read_text() == "of the last run"
+    write_predictions(str(output), columns(["dog", "cat"], False, 2, True), ONE_LABEL)
+    assert (tmp_path / f"out{suffix}.tmp").read_text() == "the user's own"

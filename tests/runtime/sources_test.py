@@ -127,6 +127,8 @@ def test_bad_cells_and_columns_are_named(photos: Path, suffix: str) -> None:
         ("list.jsonl", "list.jsonl, line 1: expected a JSON object"),
         ("bad.csv", "'bad.csv' cannot be read: 'utf-8' codec can't decode"),
         ("bad.parquet", "'bad.parquet' is no Parquet file: "),
+        ("pipe.csv", "'pipe.csv' cannot be read: a named pipe, not a regular file"),
+        ("pipe.*", "'pipe.csv' cannot be read: a named pipe, not a regular file"),
     ],
 )
 def test_what_gives_no_image_is_named(photos: Path, path: str, message: str) -> None:
@@ -137,6 +139,7 @@ def test_what_gives_no_image_is_named(photos: Path, path: str, message: str) -> 
     for name in ("bad.csv", "bad.txt"):
         Path(name).write_bytes(b"path\n\xff\xfe\n")
     Path("bad.parquet").write_text("PAR0")
+    os.mkfifo("pipe.csv")
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         list_images(["photos", path], "path")
 

@@ -13,6 +13,7 @@ from PIL import Image
 from allencv.common.memory import reused_memory
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
+from allencv.runtime.regular_files import open_regular
 
 JPEG_START = b"\xff\xd8\xff"
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
@@ -268,7 +269,7 @@ def _decode_jpeg(
 
 def _read_jpeg(path: Union[str, os.PathLike]) -> bytes:
     """The content of a JPEG file; of another, its first bytes."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         start = file.read(len(JPEG_START))
         return start + file.read() if start == JPEG_START else start
 

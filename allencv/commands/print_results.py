@@ -1,0 +1,60 @@
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+from allennlp.commands import print_results
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError
+
+from allencv.common.checks import not_one_of
+
+SHOWN = ("best_epoch", "best_validation_", "averaged_validation_", "test_")
+"""The beginnings of the metrics that are printed if no keys are given: those of the model."""
+
+
+@Subcommand.register("print-results", exist_ok=True)
+class PrintResults(print_results.PrintResults):
+    """AllenNLP's `print-results`, which without `--keys` prints the metrics of each run's model."""
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        subparser = super().add_subparser(parser)
+        subparser.set_defaults(func=_print_results)
+        return subparser
+
+
+def _print_results(args: argparse.Namespace) -> None:
+    results = _read_results(Path(args.path), args.metrics_filename)
+    known = list(dict.fromkeys(key for metrics in results.values() for key in metrics))
+    for key in args.keys or []:
+        if key not in known:
+            print(f"warning: {not_one_of('--keys', key, known)}", file=sys.stderr)
+    keys = args.keys or [key for key in known if key.startswith(SHOWN)] or known
+    print(", ".join(["model_run", *keys]))
+    for file, metrics in results.items():
+        print(", ".join([file, *(str(metrics.get(key, "N/A")) for key in keys)]))
+
+
+def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
+    """The metrics of each run in a folder, by the name of their file."""
+    if not folder.is_dir():
+        raise ConfigurationError(f"'{folder}' is no folder; expected one with finished runs")
+    files: List[str] = []
+    for root, _, names in os.walk(folder):
+        files += [os.path.join(root, name)] if name in names else []
+    if not files:
+        raise ConfigurationError(
+            f"'{folder}' has no {name} in it or below; expected the folder of a finished run, or "
+            "one that holds several"
+        )
+    results = {}
+    for file in sorted(files):
+        try:
+            results[file] = json.loads(Path(file).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigurationError(f"'{file}' is not JSON: {error}") from error
+        if not isinstance(results[file], dict):
+            raise ConfigurationError(f"'{file}' has no metrics by name; expected a JSON object")
+    return results

@@ -1,0 +1,112 @@
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.commands.evaluate import Evaluate, metric_lines
+from allencv.commands.predict import Predict
+from tests.conftest import full_disk
+from tests.experiments import experiment
+
+
+@pytest.fixture(scope="module")
+def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
+    return folder
+
+
+def run(command: Any, *arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    command().add_subparser(parser.add_subparsers())
+    args = parser.parse_args([command().name, *map(str, arguments)])
+    args.func(args)
+
+
+def printed(capsys: pytest.CaptureFixture) -> Dict[str, float]:
+    """The metrics of the last lines."""
+    return {
+        name: float(value)
+        for name, value in map(str.split, capsys.readouterr().out.split("\n")[:-1])
+    }
+
+
+def test_the_metrics_are_printed_and_written(
+    archive: Path, cats_and_dogs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    capsys.readouterr()
+    run(Evaluate, archive, cats_and_dogs / "val")
+    shown = printed(capsys)
+    metrics = json.loads((archive / "metrics.json").read_text())
+    assert shown["accuracy"] == pytest.approx(metrics["best_validation_accuracy"], abs=1e-4)
+    assert shown["loss"] == pytest.approx(metrics["best_validation_loss"], abs=1e-4)
+    files = [tmp_path / "new" / name for name in ("metrics.json", "answers.jsonl")]
+    options = ["--output-file", files[0], "--predictions-output-file", files[1]]
+    run(Evaluate, archive, cats_and_dogs / "val", *options)
+    written = json.loads(files[0].read_text())
+    assert written["loss"] == pytest.approx(shown["loss"], abs=1e-4)
+    assert sorted(files[0].parent.iterdir()) == sorted(files)
+    assert "label" in json.loads(files[1].read_text().splitlines()[0])
+
+
+def test_a_path_is_taken_as_it_is(
+    archive: Path, cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AllenNLP reads the path as JSON, or divides it at commas."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("2026", "a,b"):
+        Path(name).symlink_to(cats_and_dogs / "val")
+        run(Evaluate, archive, name, "--output-file", "metrics.json")
+        assert json.loads(Path("metrics.json").read_text())["accuracy"] <= 1
+
+
+def test_a_full_disk_leaves_what_was_there(
+    archive: Path, cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images.jsonl").write_text(f'{{"image": "{cats_and_dogs}/val/Cat/000.jpg"}}\n')
+    output = tmp_path / "output"
+    for command, given in (
+        (Evaluate, cats_and_dogs / "val"),
+        (Predict, tmp_path / "images.jsonl"),
+    ):
+        output.write_text("the good one")
+        with full_disk(), pytest.raises(OSError, match=r"No space left on device: .*output"):
+            run(command, archive, given, "--output-file", output)
+        assert output.read_text() == "the good one"
+        run(command, archive, given, "--output-file", output)
+        assert isinstance(json.loads(output.read_text()), dict)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (Evaluate, ["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (Evaluate, ["--output-file", "a,b"], "--output-file is 'a,b', the names of 2 files; expec"),
+        (Predict, ["--batch-size", "-1"], "--batch-size is -1; expected at least 1"),
+        (Predict, ["--predictor-args", "{"], "--predictor-args is '{'; expected a JSON object"),
+        (Predict, ["--predictor-args", "[]"], r"--predictor-args is '\[\]'; expected a JSON"),
+        (Predict, [], "000.jpg' is not text in UTF-8 .* 'allencv classify' takes images"),
+    ],
+)
+def test_bad_arguments(
+    archive: Path, cats_and_dogs: Path, command: Any, arguments: "list[str]", message: str
+) -> None:
+    given = cats_and_dogs / ("val" if command is Evaluate else "val/Cat/000.jpg")
+    with pytest.raises(ConfigurationError, match=message):
+        run(command, archive, given, *arguments)
+
+
+def test_metrics_of_all_kinds_are_lines() -> None:
+    assert metric_lines({"loss": 0.51239, "count": 3, "matrix": [[1, 0]], "f1": None}) == [
+        "loss    0.5124",
+        "count   3",
+        "matrix  [[1, 0]]",
+        "f1      null",
+    ]
+    assert metric_lines({}) == []

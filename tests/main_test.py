@@ -1,0 +1,140 @@
+"""How the `allencv` command ends: its status, and the line that it says."""
+
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Callable, List
+
+import pytest
+
+from allencv import __main__ as command
+from allencv.runtime import stopping
+from allencv.runtime.bundle import open_bundle
+from allencv.runtime.errors import ImageError
+from allencv.runtime.images import read_image
+from allencv.runtime.manifest import BundleError
+from allencv.runtime.sources import InputError
+from allencv.runtime.stopping import Terminated
+from allencv.runtime.whole_files import write_text
+from tests.conftest import Run
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Run a command that does what it is given, and return its status and the errors it prints."""
+
+    def ends(run: Callable[[], object], name: str = "classify") -> "tuple[int, str]":
+        monkeypatch.setattr(sys, "argv", ["allencv", name])
+        monkeypatch.setattr(stopping, "stop_within", waits.append)
+        monkeypatch.setattr(stopping, "leave", sys.exit)
+        monkeypatch.setattr(command, "run_command", lambda name, arguments: run())
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        if isinstance(end.value.code, str):
+            return 1, end.value.code
+        return int(end.value.code or 0), capsys.readouterr().err.rstrip("\n")
+
+    waits: List[float] = []
+    ends.waits = waits  # type: ignore[attr-defined]
+    return ends
+
+
+def raises(error: BaseException) -> Callable[[], object]:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+def test_an_error_of_the_system_is_one_line_with_the_path(ends: Callable, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for run, line in (
+        (tmp_path.read_bytes, f"'{tmp_path}': Is a directory"),
+        ((tmp_path / "no").read_bytes, f"'{tmp_path}/no': No such file or directory"),
+        (lambda: (tmp_path / "file" / "b").mkdir(), f"'{tmp_path}/file/b': Not a directory"),
+        (lambda: write_text("/dev/full", "a"), "'/dev/full': No space left on device"),
+        (
+            lambda: (tmp_path / "no").rename(tmp_path / "yes"),
+            f"'{tmp_path}/no' to '{tmp_path}/yes': No such file or directory",
+        ),
+        (raises(FileNotFoundError("file a not found")), "file a not found"),
+        (raises(PermissionError()), "PermissionError"),
+        (raises(ConnectionError("no host\n in the cache")), "no host"),
+        (raises(MemoryError()), "out of memory"),
+        (
+            raises(MemoryError("Unable to allocate 1 TiB")),
+            "out of memory: Unable to allocate 1 TiB",
+        ),
+    ):
+        assert ends(run) == (1, f"allencv: {line}")
+
+
+def test_what_the_parts_say_is_the_line(ends: Callable, tmp_path: Path) -> None:
+    for run, kind in (
+        (lambda: read_image(tmp_path / "a.jpg"), ImageError),
+        (lambda: open_bundle(tmp_path), BundleError),
+        (raises(InputError("--top-k is 0; expected at least 1")), InputError),
+    ):
+        with pytest.raises(kind) as error:
+            run()
+        assert ends(run) == (1, f"allencv: {error.value}")
+
+
+def test_an_error_in_the_code_keeps_its_traceback(
+    ends: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (KeyError("a"), ValueError("b"), RuntimeError("c")):
+        with pytest.raises(type(error)):
+            ends(raises(error))
+    monkeypatch.setenv("ALLENNLP_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        ends(raises(FileNotFoundError("as do others if they are asked for")))
+
+
+def test_signals_and_pipes_end_without_a_traceback(
+    ends: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ends(raises(KeyboardInterrupt())) == (130, "allencv: stopped by SIGINT")
+    assert ends(raises(Terminated())) == (143, "allencv: stopped by SIGTERM")
+    duplicated: List[int] = []
+    monkeypatch.setattr(command.os, "dup2", lambda new, old: duplicated.append(old))
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    assert ends(raises(BrokenPipeError())) == (128 + signal.SIGPIPE, "")
+    assert duplicated == [sys.__stdout__.fileno()]  # type: ignore[union-attr]
+
+
+def test_training_has_longer_to_end_and_a_server_its_own_time(ends: Callable) -> None:
+    for name in ("classify", "train", "serve"):
+        ends(raises(KeyboardInterrupt()), name)
+    assert ends.waits == [5, 60]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("RUNTIME ERROR: field does not exist: a\n\tc.jsonnet:3", "RUNTIME ERROR: field does not"),
+        ("overrides dict contains unused keys: ['a.b']", r"the overrides have \['a.b'\]; expected"),
+        ("CUDA out of memory. Tried to allocate 20 GiB\n", "out of memory: CUDA out of memory. Tr"),
+        (
+            "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory",
+            "out of memory: ",
+        ),
+    ],
+)
+def test_what_allennlp_and_torch_find_is_a_line(text: str, line: str) -> None:
+    message = command.mistake_of(RuntimeError(text))
+    assert message is not None
+    assert "\n" not in message
+    assert re.match(line, message)
+
+
+def test_other_errors_of_torch_are_none_of_the_users() -> None:
+    assert command.mistake_of(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_allennlps_own_commands_say_what_they_were_given(run: Run, tmp_path: Path) -> None:
+    result = run("allencv", "build-vocab", "none.json", "out", cwd=tmp_path, fails=True)
+    last = result.stderr.splitlines()[-1]
+    assert last == "allencv: param 'output_path' should end with '.tar.gz'"
+    assert "Traceback" not in result.stderr

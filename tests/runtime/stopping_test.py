@@ -1,0 +1,113 @@
+"""Each test stops a process of its own, which does what a command might be doing then."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Tuple
+
+import pytest
+
+BEGIN = """
+import os, sys, threading, time
+from allencv.runtime.stopping import leave, name_of, status_after, stop_within
+stop_within({seconds})
+def end(stop):
+    print(name_of(stop), flush=True)
+    leave(status_after(stop))
+def begun():
+    print("begun", flush=True)
+"""
+RAISES = """
+try:
+    begun()
+    time.sleep(60)
+except KeyboardInterrupt as stop:
+    end(stop)
+"""
+BUSY_THREAD = (
+    """
+threading.Thread(target=time.sleep, args=[60]).start()  # for which Python would wait
+"""
+    + RAISES
+)
+SWALLOWED = """
+while True:
+    try:
+        begun()
+        time.sleep(60)
+    except BaseException:
+        pass
+"""
+HELD = """
+import ctypes
+while True:
+    try:
+        begun()
+        ctypes.CDLL(None).sleep(60)  # in a library, where Python raises nothing
+    except BaseException:
+        pass
+"""
+FORKED = (
+    """
+import subprocess
+child = os.fork()
+if not child:
+    time.sleep(60)
+time.sleep(0.5)  # until it is there
+os.kill(child, 15)
+print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+time.sleep(1)
+"""
+    + RAISES
+)
+
+
+def stopped(
+    code: str, number: signal.Signals, seconds: float = 60, times: int = 1
+) -> Tuple[int, str, str]:
+    """The exit status of a process that was stopped, and what it wrote."""
+    program = textwrap.dedent(BEGIN.format(seconds=seconds) + code)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    while lines[-1] not in ("begun\n", ""):
+        lines.append(process.stdout.readline())
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.01)
+    output, errors = process.communicate(timeout=50)
+    return process.returncode, "".join(lines) + output, errors
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("code", [RAISES, BUSY_THREAD])
+def test_a_signal_ends_the_main_thread_and_does_not_wait_for_others(
+    code: str, number: signal.Signals, status: int
+) -> None:
+    assert stopped(code, number) == (status, f"begun\n{number.name}\n", "")
+
+
+@pytest.mark.parametrize("code", [SWALLOWED, HELD])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_does_not_end_is_ended(code: str, number: signal.Signals, status: int) -> None:
+    line = f"allencv: ended while busy, 0.5 seconds after {number.name}\n"
+    status_and_errors = stopped(code, number, seconds=0.5)[::2]
+    assert status_and_errors == (status, line)
+
+
+def test_a_second_sigterm_does_not_disturb_the_first() -> None:
+    code = RAISES.replace("end(stop)", "time.sleep(0.5); end(stop)")
+    assert stopped(code, signal.SIGTERM, times=5) == (143, "begun\nSIGTERM\n", "")
+
+
+def test_a_signal_to_a_forked_process_is_its_own() -> None:
+    """It would else be told to the parent, which would end after the time."""
+    expected = (130, "child -15\nbegun\nSIGINT\n", "")
+    assert stopped(FORKED, signal.SIGINT, seconds=0.5) == expected
