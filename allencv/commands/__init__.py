@@ -7,6 +7,7 @@ from allencv.commands.check_config import CheckConfig
 from allencv.commands.check_data import CheckData
 from allencv.commands.classify import Classify
 from allencv.commands.components import Components
+from allencv.commands.diff import Diff
 from allencv.commands.evaluate import Evaluate
 from allencv.commands.explain import Explain
 from allencv.commands.export import Export
@@ -25,6 +26,7 @@ __all__ = [
     "CheckData",
     "Classify",
     "Components",
+    "Diff",
     "Evaluate",
     "Explain",
     "Export",

@@ -6,6 +6,8 @@ from typing import Union
 from allencv.runtime.manifest import BundleError, Manifest
 
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 2**24
+"""16 MiB: the labels of ImageNet-21k take half a megabyte."""
 
 
 def is_bundle(path: Union[str, os.PathLike]) -> bool:
@@ -25,6 +27,8 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
     if not is_bundle(path):
         raise BundleError(f"no bundle at '{os.fspath(path)}'; expected a folder with {MANIFEST}")
     file = Path(path) / MANIFEST
+    if (size := file.stat().st_size) > LARGEST_MANIFEST:
+        raise BundleError(f"{file}: it has {size:,} bytes; expected at most {LARGEST_MANIFEST:,}")
     manifest = Manifest.from_bytes(file.read_bytes(), str(file))
     for name, expected in manifest.files.items():
         file = Path(path) / name

@@ -40,8 +40,9 @@ def onnxruntime_engine(file: Path, threads: int) -> Engine:
     options.log_severity_level = 3  # errors
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
+        # Its fallback would print to the output of the program, and try the same again.
         session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
+            str(file), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # onnxruntime has a class for each kind of damage
         raise BundleError(f"{file}: onnxruntime does not load it: {_line(error)}") from error

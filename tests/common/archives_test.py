@@ -5,17 +5,18 @@ import shutil
 import tarfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 import pytest
 import torch
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import SigTermReceived
 from allennlp.models.archival import load_archive as allennlps_load_archive
 
 import allencv.plugin  # noqa: F401
-from allencv.common.archives import load_archive, opened_archive
+from allencv.common.archives import load_archive, load_opened_archive, opened_archive
 from tests.conftest import same_tensors
 from tests.experiments import experiment
 
@@ -52,6 +53,11 @@ def test_an_archive_opens_as_with_allennlp(archive: Path) -> None:
     ours, theirs = load_archive(archive), allennlps_load_archive(archive)
     assert same_tensors(ours.model.state_dict(), theirs.model.state_dict())
     assert ours.config.as_dict() == theirs.config.as_dict()
+
+
+def test_training_writes_checksums(archive: Path) -> None:
+    with tarfile.open(archive) as opened:
+        assert "checksums.json" in opened.getnames()
 
 
 def test_the_folder_of_a_run_opens_too(archive: Path) -> None:
@@ -145,6 +151,100 @@ def test_a_config_in_jsonnet_reads_no_file(archive: Path, tmp_path: Path) -> Non
 def test_a_path_with_a_dot_is_no_code(archive: Path, tmp_path: Path) -> None:
     edit = put("train_data_path", "os.path")
     load_archive(rewritten(archive, tmp_path / "m.tar.gz", edit))
+
+
+UNREGISTERED: List[Tuple[str, Any, str]] = [
+    ("model.im2im_encoder.type", "mine", "--include-package"),
+    ("trainer.type", "my_trainer", "--include-package"),
+    ("model.im2im_encoder.type", "os.system", "--trust-archive"),
+    ("validation_dataset_reader", "json.loads", "--trust-archive"),
+    ("model.type", "from_archive", "--trust-archive"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "option"), UNREGISTERED)
+def test_the_option_that_helps_is_named(
+    archive: Path, tmp_path: Path, key: str, value: Any, option: str
+) -> None:
+    crafted = rewritten(archive, tmp_path / "m.tar.gz", put(key, value))
+    with pytest.raises(ConfigurationError, match=f"is not opened: {key} ") as raised:
+        load_archive(crafted)
+    other = {"--include-package": "--trust-archive", "--trust-archive": "--include-package"}[option]
+    assert option in str(raised.value)
+    assert other not in str(raised.value)
+
+
+LARGE = [{"type": "eval", "size": 200_000}]
+ODD_CONFIGS: List[Tuple[str, Any, str]] = [
+    ("model", None, "model.* is None|NoneType"),
+    ("dataset_reader", 5, "is not opened: config.json has no model, or no dataset_reader"),
+    ("model.im2vec_encoder", {}, r"cannot be loaded: .*model.im2vec_encoder"),
+    ("model.dropout", 2, "cannot be loaded: model.dropout is 2; expected"),
+    ("model.colour", "red", "cannot be loaded: .*'colour'"),
+    (
+        "model.im2im_encoder.widths",
+        [4, 16],
+        "its weights do not fit its config and vocabulary: size",
+    ),
+    ("model.num_labels", 5, "its weights do not fit its config and vocabulary: size mismatch"),
+    ("validation_dataset_reader.transforms", LARGE, "height is 200000; expected 1 to 8192 pixels"),
+    ("a\nb", {"type": "x"}, "a b.type is 'x', which nothing has registered"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), ODD_CONFIGS)
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_config_that_cannot_be_built_is_refused_in_a_line(
+    archive: Path, tmp_path: Path, key: str, value: Any, message: str, trusted: bool
+) -> None:
+    crafted = rewritten(archive, tmp_path / "m.tar.gz", put(key, value))
+    if trusted and key.startswith("a"):
+        return  # then the rest of the config is AllenNLP's matter
+    with pytest.raises(ConfigurationError, match=f"^archive '.*m.tar.gz' .*({message})") as raised:
+        load_archive(crafted, trusted=trusted)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 800
+
+
+@pytest.mark.parametrize("depth", [300, 900, 5000, 100_000])
+def test_a_config_that_is_nested_too_deeply(archive: Path, tmp_path: Path, depth: int) -> None:
+    shutil.copytree(archive.parent, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(
+        f'{{"dataset_reader": {{}}, "model": {"[" * depth}{"]" * depth}}}'
+    )
+    with pytest.raises(ConfigurationError, match="^archive '.*run' ") as raised:
+        load_archive(tmp_path / "run")
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_that_do_not_fit_the_weights(archive: Path, tmp_path: Path) -> None:
+    shutil.copytree(archive.parent, tmp_path / "run")
+    (tmp_path / "run" / "vocabulary" / "labels.txt").write_text("ant\nbee\ncat\n")
+    expected = (
+        r"cannot be loaded: its weights do not fit .*: size mismatch for .*\[2, 16\].*\[3, 16\]"
+    )
+    with pytest.raises(ConfigurationError, match=expected) as raised:
+        load_archive(tmp_path / "run")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, SigTermReceived])
+def test_an_error_of_what_uses_the_model_stays_as_it_is(
+    archive: Path, kind: Type[Exception]
+) -> None:
+    def use() -> None:
+        with opened_archive(archive) as folder:
+            load_opened_archive(folder)
+            raise kind
+
+    with pytest.raises(kind):
+        use()
+
+
+@pytest.mark.parametrize("name", ["http://[", "a\0b", "nowhere://model.tar.gz"])
+def test_a_path_that_is_none_is_named(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="^model archive '.*' cannot be read: |^no model"):
+        load_archive(name)
 
 
 def test_weights_are_read_as_data(archive: Path, tmp_path: Path) -> None:

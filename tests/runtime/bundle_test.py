@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def test_a_cut_file_is_refused(bundle: Path) -> None:
     data = (bundle / "model.onnx").read_bytes()
     (bundle / "model.onnx").write_bytes(data[:-1])
     with pytest.raises(BundleError, match="model.onnx: it was changed after the export"):
+        open_bundle(bundle)
+
+
+def test_a_manifest_of_gigabytes_is_not_read(bundle: Path) -> None:
+    os.truncate(bundle / MANIFEST, 2**33)  # it takes no room on the disk
+    with pytest.raises(BundleError, match=r"manifest.json: it has 8,589,934,592 bytes; expected"):
         open_bundle(bundle)
 
 

@@ -96,7 +96,8 @@ def test_changed_bytes_of_a_bundle(bundle: Path, tmp_path: Path, count: int) -> 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_network_that_is_damaged(bundle: Path, tmp_path: Path, count: int) -> None:
-    assert len(refusals(bundle, tmp_path, mutated_network, count)) > 0.9 * count
+    messages = refusals(bundle, tmp_path, mutated_network, count, may_differ=True)
+    assert len(messages) > 0.9 * count
 
 
 @pytest.mark.parametrize("count", COUNTS)

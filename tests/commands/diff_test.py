@@ -1,0 +1,59 @@
+import argparse
+import io
+from pathlib import Path
+from typing import Dict
+
+import pytest
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.commands import Diff
+from allencv.common.write_archive import archive_model
+from tests.common.tiny_archive import files_of, packed, write_run
+
+
+def run_diff(*checkpoints: object) -> None:
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    args = Diff().add_subparser(subparsers).parse_args([*map(str, checkpoints)])
+    args.func(args)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return Path(archive_model(write_run(tmp_path / "run")))
+
+
+def with_weights(archive: Path, target: Path, state: Dict[str, torch.Tensor]) -> Path:
+    """A copy of an archive with other weights, without checksums."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    files = {**files_of(archive), "weights.th": buffer.getvalue()}
+    del files["checksums.json"]
+    return packed(target, files)
+
+
+def test_two_archives_are_compared(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"weight": torch.ones(3), "bias": torch.zeros(2)}
+    one = with_weights(archive, tmp_path / "one.tar.gz", state)
+    other = with_weights(archive, tmp_path / "other.tar.gz", {**state, "bias": torch.ones(2)})
+    torch.save(state, tmp_path / "one.th")
+    capsys.readouterr()
+    for first, second in (
+        (one, other),
+        (f"{one}!weights.th", other),
+        (tmp_path / "one.th", other),
+    ):
+        run_diff(first, second)
+        changed = [line for line in capsys.readouterr().out.splitlines() if "!" in line]
+        assert len(changed) == 1
+        assert "bias" in changed[0]
+
+
+def test_a_damaged_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "damaged.tar.gz").write_bytes(data)
+    with pytest.raises(ConfigurationError, match="damaged archive '.*damaged.tar.gz'"):
+        run_diff(archive, tmp_path / "damaged.tar.gz")
