@@ -19,11 +19,12 @@ from allencv.models.pixel_normalization import PixelNormalization
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
-from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss
+from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss, image_weights
 from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
+from allencv.training.running_losses import LOSS_WEIGHT
 
 logger = logging.getLogger(__name__)
 
@@ -205,10 +206,11 @@ class ImageClassifier(CheckedFromParams, Model):
         probs = self._probabilities(logits)
         outputs: Dict[str, Any] = {"logits": logits, "probs": probs}
         if targets is not None:
-            loss = self._loss(logits, targets, self._class_weights)
+            outputs["loss"] = self._loss(logits, targets, self._class_weights)
+            if self._class_weights is not None and not self.multi_label:
+                outputs[LOSS_WEIGHT] = image_weights(targets, self._class_weights).sum()
             if self._distillation is not None and self.training:
-                loss = self._distillation(self, images, logits, loss)
-            outputs["loss"] = loss
+                outputs["loss"] = self._distillation(self, images, outputs)
             self._count(logits, probs, targets)
         if metadata is not None:
             outputs["metadata"] = metadata
