@@ -35,6 +35,7 @@ from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
 from allencv.training.errors import TrainingError
 from allencv.training.lazy_metrics import LazyMetrics
+from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.progress import Progress
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import RunningLosses, count_images
@@ -145,6 +146,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
+        if isinstance(self._learning_rate_scheduler, ReduceOnPlateauLearningRateScheduler):
+            self._learning_rate_scheduler.check(
+                self._metric_tracker.tracked_metrics, self._validation_data_loader is not None
+            )
         if self.cuda_device.type == "cpu":
             reuse_freed_memory(KEPT_BYTES)
         self._amp_dtype = choose_amp_dtype(self.cuda_device, use_amp, amp_dtype)
