@@ -16,6 +16,7 @@ from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
 from allencv.models.labels import count_labels, label_numbers
 from allencv.models.pixel_normalization import PixelNormalization
+from allencv.models.reported_metrics import reported
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
@@ -58,8 +59,9 @@ class ImageClassifier(CheckedFromParams, Model):
         A weight in the loss for each of these labels; the others weigh 1. Or a `ClassWeighting`,
         such as `{"type": "balanced"}`, that computes them from the training data.
     metrics : `Dict[str, Metric]`, optional (default = `None`)
-        More metrics, by the names under which they are reported. One that gives a number for each
-        of several names is reported as `{key}_{name}`.
+        More metrics, by the names under which they are reported. A metric that gives several
+        numbers is reported as several: `{key}_{name}` for those of a dictionary, `{key}_{label}`
+        for a list or a tensor with one for each label.
     pixel_mean, pixel_std : `List[float]`, optional (default = ImageNet's)
         Images of `uint8` become `(image / 255 - pixel_mean) / pixel_std`, channel by channel, on
         the model's device. An image that is float already is taken as normalised.
@@ -135,6 +137,7 @@ class ImageClassifier(CheckedFromParams, Model):
             persistent=self._class_weighting is not None,
         )
         self._metrics = dict(metrics or {})
+        self._has_counted = False  # since the last reset
         for metric in self._metrics.values():
             if hasattr(metric, "set_labels"):
                 metric.set_labels(self.label_names())
@@ -212,6 +215,7 @@ class ImageClassifier(CheckedFromParams, Model):
             if self._distillation is not None and self.training:
                 outputs["loss"] = self._distillation(self, images, outputs)
             self._count(logits, probs, targets)
+            self._has_counted |= len(targets) > 0
         if metadata is not None:
             outputs["metadata"] = metadata
         return outputs
@@ -229,12 +233,18 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
         values: Dict[str, float] = {}
-        for name, metric in self._metrics.items():
-            value = metric.get_metric(reset)
-            if isinstance(value, dict):
-                values |= {f"{name}_{label}": number for label, number in value.items()}
-            else:
-                values[name] = value
+        labels = self.label_names()
+        for key, metric in self._metrics.items():
+            numbers = reported(key, metric, labels, self._has_counted, reset)
+            taken = sorted(values.keys() & numbers.keys())
+            if taken:
+                raise ConfigurationError(
+                    f"model.metrics.{key} reports {taken[0]!r}, as another metric does; expected "
+                    "another key for one of them"
+                )
+            values |= numbers
+        if reset:
+            self._has_counted = False
         if self._distillation is not None:
             values |= self._distillation.get_metrics(reset)
         return values
