@@ -1,5 +1,5 @@
 import logging
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 import torch
 from allennlp.common import FromParams
@@ -8,6 +8,7 @@ from allennlp.nn.util import dist_reduce_sum
 from torch.nn import functional as F
 
 from allencv.common.archives import load_archive
+from allencv.training.running_losses import LOSS_WEIGHT
 
 if TYPE_CHECKING:
     from allencv.models.image_classifier import ImageClassifier
@@ -84,12 +85,13 @@ class Distillation(FromParams):
         self,
         student: "ImageClassifier",
         images: torch.Tensor,
-        logits: torch.Tensor,
-        label_loss: torch.Tensor,
+        outputs: Dict[str, Any],
     ) -> torch.Tensor:
         """
-        The loss of a batch of normalised `images`, for which the student gives `logits`.
+        The loss of a batch of normalised `images`, for which the student gives `outputs`: the
+        `logits`, the `loss` by the labels, and what that counts.
         """
+        logits, label_loss = outputs["logits"], outputs["loss"]
         self.load(student)
         with torch.no_grad():
             wanted = self._teach(student, images)
@@ -97,8 +99,9 @@ class Distillation(FromParams):
             wanted / self.temperature, logits / self.temperature
         )
         distillation_loss = self.temperature**2 * distance
-        self._means["label_loss"].add(label_loss)
-        self._means["distillation_loss"].add(distillation_loss)
+        weight = outputs.get(LOSS_WEIGHT, len(images))
+        self._means["label_loss"].add(label_loss, weight)
+        self._means["distillation_loss"].add(distillation_loss, weight)
         return (1 - self.alpha) * label_loss + self.alpha * distillation_loss
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
@@ -151,22 +154,21 @@ def _listed(names: "set[str]") -> str:
 
 
 class _Mean:
-    """The mean of numbers on a device, which are read only when it is asked for."""
+    """The weighted mean of numbers on a device, which are read only when it is asked for."""
 
     def __init__(self) -> None:
-        self._total: Optional[torch.Tensor] = None
-        self._count = 0
+        self._totals: Optional[torch.Tensor] = None  # of value times weight, and of the weights
 
-    def add(self, value: torch.Tensor) -> None:
+    def add(self, value: torch.Tensor, weight: Union[int, torch.Tensor]) -> None:
         value = value.detach()
-        self._total = value if self._total is None else self._total + value
-        self._count += 1
+        totals = torch.stack([value * weight, torch.ones_like(value) * weight])
+        self._totals = totals if self._totals is None else self._totals + totals
 
     def get(self, reset: bool) -> Optional[float]:
-        if self._total is None:
+        if self._totals is None:
             return None
-        total, count = self._total.item(), self._count
+        totals = self._totals
         if reset:
-            total, count = dist_reduce_sum(total), dist_reduce_sum(count)
-            self._total, self._count = None, 0
-        return total / count
+            totals, self._totals = dist_reduce_sum(totals), None
+        total, weight = totals.tolist()
+        return total / weight if weight else 0.0

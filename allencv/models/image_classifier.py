@@ -18,14 +18,16 @@ from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
 from allencv.models.labels import count_labels, label_numbers
 from allencv.models.pixel_normalization import PixelNormalization
+from allencv.models.reported_metrics import reported
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
-from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss
+from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss, image_weights
 from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
+from allencv.training.running_losses import LOSS_WEIGHT
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +61,9 @@ class ImageClassifier(CheckedFromParams, Model):
         A weight in the loss for each of these labels; the others weigh 1. Or a `ClassWeighting`,
         such as `{"type": "balanced"}`, that computes them from the training data.
     metrics : `Dict[str, Metric]`, optional (default = `None`)
-        More metrics, by the names under which they are reported. One that gives a number for each
-        of several names is reported as `{key}_{name}`.
+        More metrics, by the names under which they are reported. A metric that gives several
+        numbers is reported as several: `{key}_{name}` for those of a dictionary, `{key}_{label}`
+        for a list or a tensor with one for each label.
     pixel_mean, pixel_std : `List[float]`, optional (default = ImageNet's)
         Images of `uint8` become `(image / 255 - pixel_mean) / pixel_std`, channel by channel, on
         the model's device. An image that is float already is taken as normalised.
@@ -136,6 +139,7 @@ class ImageClassifier(CheckedFromParams, Model):
             persistent=self._class_weighting is not None,
         )
         self._metrics = dict(metrics or {})
+        self._has_counted = False  # since the last reset
         for metric in self._metrics.values():
             if hasattr(metric, "set_labels"):
                 metric.set_labels(self.label_names())
@@ -207,11 +211,13 @@ class ImageClassifier(CheckedFromParams, Model):
         probs = self._probabilities(logits)
         outputs: Dict[str, Any] = {"logits": logits, "probs": probs}
         if targets is not None:
-            loss = self._loss(logits, targets, self._class_weights)
+            outputs["loss"] = self._loss(logits, targets, self._class_weights)
+            if self._class_weights is not None and not self.multi_label:
+                outputs[LOSS_WEIGHT] = image_weights(targets, self._class_weights).sum()
             if self._distillation is not None and self.training:
-                loss = self._distillation(self, images, logits, loss)
-            outputs["loss"] = loss
+                outputs["loss"] = self._distillation(self, images, outputs)
             self._count(logits, probs, targets)
+            self._has_counted |= len(targets) > 0
         if metadata is not None:
             outputs["metadata"] = metadata
         return outputs
@@ -229,12 +235,18 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
         values: Dict[str, float] = {}
-        for name, metric in self._metrics.items():
-            value = metric.get_metric(reset)
-            if isinstance(value, dict):
-                values |= {f"{name}_{label}": number for label, number in value.items()}
-            else:
-                values[name] = value
+        labels = self.label_names()
+        for key, metric in self._metrics.items():
+            numbers = reported(key, metric, labels, self._has_counted, reset)
+            taken = sorted(values.keys() & numbers.keys())
+            if taken:
+                raise ConfigurationError(
+                    f"model.metrics.{key} reports {taken[0]!r}, as another metric does; expected "
+                    "another key for one of them"
+                )
+            values |= numbers
+        if reset:
+            self._has_counted = False
         if self._distillation is not None:
             values |= self._distillation.get_metrics(reset)
         return values

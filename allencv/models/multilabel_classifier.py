@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from allencv.common.checks import not_one_of
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_metrics import MultiLabelMetrics
+from allencv.models.reported_metrics import count_batch
 from allencv.models.thresholds import best_f1_thresholds
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
@@ -182,8 +183,7 @@ class MultiLabelImageClassifier(ImageClassifier):
         gold = targets > 0.5
         # The probabilities of an epoch of training are not kept: there may be very many.
         self._label_metrics(probs, gold, self._thresholds, keep=not self.training)
-        for metric in self._metrics.values():
-            metric(probs, gold.long())
+        count_batch(self._metrics, probs, gold.long())
 
     def _made_up_predictions(self) -> List[Tuple[torch.Tensor, torch.Tensor]]:
         gold = torch.ones(2, self._num_labels, dtype=torch.long)

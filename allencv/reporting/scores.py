@@ -49,7 +49,8 @@ def summary_scores(predictions: Predictions) -> List[Score]:
 
     Of one label an image: accuracy, balanced accuracy, macro F1, log loss, and with more than ten
     labels whether the right one is among the five most probable. Of several labels: mAP, micro and
-    macro F1, and the share of images without any mistake.
+    macro F1, and the share of images without any mistake. Means over labels are over those that
+    images have, as in the metrics of a run.
     """
     size = len(predictions.probs)
     statistics = (
@@ -87,10 +88,11 @@ def _single_label_statistics(predictions: Predictions) -> Statistics:
         said = np.bincount(given, weights, minlength=labels)
         hits = np.bincount(targets[right], weights[right], minlength=labels)
         total = weights.sum()
+        present = there > 0
         values = {
             "accuracy": hits.sum() / total,
-            "balanced accuracy": (hits[there > 0] / there[there > 0]).mean(),
-            "macro F1": _f1(hits, said, there).mean(),
+            "balanced accuracy": (hits[present] / there[present]).mean(),
+            "macro F1": _f1(hits[present], said[present], there[present]).mean(),
             "log loss": (weights * losses).sum() / total,
         }
         if labels > 10:
@@ -121,9 +123,8 @@ def _multi_label_statistics(predictions: Predictions) -> Statistics:
 
 
 def _f1(hits: np.ndarray, said: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Of the labels that are there or are given."""
-    sums = said + there
-    return 2 * hits[sums > 0] / sums[sums > 0]
+    """Of labels that are there."""
+    return 2 * hits / (said + there)
 
 
 def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Weights], np.ndarray]:

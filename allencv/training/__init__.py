@@ -9,15 +9,18 @@ from allencv.training import (
 )
 from allencv.training.checkpointer import AtomicCheckpointer
 from allencv.training.errors import TrainingError
+from allencv.training.evaluation import ImageEvaluator, evaluate
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.train_model import TrainImageModel
 
 __all__ = [
     "AtomicCheckpointer",
+    "ImageEvaluator",
     "ImageTrainer",
     "TrainImageModel",
     "TrainingError",
     "callbacks",
+    "evaluate",
     "learning_rate_schedulers",
     "metrics",
     "moving_average",

@@ -35,9 +35,10 @@ from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
 from allencv.training.errors import TrainingError
 from allencv.training.lazy_metrics import LazyMetrics
+from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.progress import Progress
 from allencv.training.resumable_state import ResumableState
-from allencv.training.running_losses import RunningLosses
+from allencv.training.running_losses import RunningLosses, count_images
 from allencv.training.trainer_checks import check_trainer_values, metric_names_of
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     * A run that was interrupted goes on where the last checkpoint was made and ends with the same
       weights, to the bit on a CPU, as if it had not been: the state of the random generators is
       part of the checkpoint. With the "image" data loader nothing is decoded to get back there.
-    * Mixed precision through `torch.autocast`, on a CPU too, in training and validation; gradients
-      are divided by the number of accumulated batches with a gradient scaler as without one.
+    * Mixed precision through `torch.autocast`, on a CPU too, in training and validation.
+    * Losses are means over images, whatever the sizes of the batches. An accumulated batch counts
+      in the gradient as many images as it has, with a gradient scaler as without one.
     * In distributed training gradients are exchanged once for each step of the optimizer, and every
       image of the validation data counts once, however unequal the ranks' shares.
     * A moving average is also one of the running statistics of batch normalisation.
@@ -148,6 +150,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
+        if isinstance(self._learning_rate_scheduler, ReduceOnPlateauLearningRateScheduler):
+            self._learning_rate_scheduler.check(
+                self._metric_tracker.tracked_metrics, self._validation_data_loader is not None
+            )
         if self.cuda_device.type == "cpu":
             reuse_freed_memory(KEPT_BYTES)
         self._amp_dtype = choose_amp_dtype(self.cuda_device, use_amp, amp_dtype)
@@ -174,7 +180,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             raise TrainingError(
                 f"the {self.cuda_device.type} has not enough memory for data_loader.batch_size "
                 f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
-                f" as much, for the same training ({str(error).splitlines()[0]})"
+                " as much, so that a step has as many images as before; batch normalisation and "
+                f"class weights will see the smaller batches ({str(error).splitlines()[0]})"
             ) from error
 
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
@@ -240,13 +247,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return metrics
 
     def _step(self, group: List[TensorDict]) -> List[Dict[str, torch.Tensor]]:
-        """One step of the optimizer, with the mean loss of some batches."""
+        """One step of the optimizer, with the mean loss over the images of some batches."""
         self.optimizer.zero_grad()
+        images = [count_images(batch) for batch in group]
         outputs = [
-            self._forward_backward(batch, len(group), last=index == len(group) - 1)
+            self._forward_backward(batch, images[index] / sum(images), index == len(group) - 1)
             for index, batch in enumerate(group)
         ]
-        self._losses.add(outputs)
+        self._losses.add(outputs, images)
         self._unchecked.append([each for batch in group for each in batch.get("metadata", [])])
         self._last_grad_norm = self.rescale_gradients()
         self.clip_gradient()
@@ -265,15 +273,18 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return outputs
 
     def _forward_backward(
-        self, batch: TensorDict, group_size: int, last: bool
+        self, batch: TensorDict, share: float, last: bool
     ) -> Dict[str, torch.Tensor]:
-        """One batch of a group that is accumulated. Gradients add up to those of the mean loss."""
+        """
+        One batch of a group that is accumulated, with its `share` of the images of the group. The
+        gradients add up to those of the mean loss over the images.
+        """
         wait = self._distributed and not last
         with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
             outputs = self.batch_outputs(batch, for_training=True)
             # Callbacks that do the backward pass themselves find the loss to use in the outputs.
-            if group_size > 1:
-                outputs["loss"] = outputs["loss"] / group_size
+            if share < 1:
+                outputs["loss"] = outputs["loss"] * share
             backward_called = False
             for callback in self._callbacks:
                 backward_called |= callback.on_backward(self, outputs, backward_called)
@@ -306,10 +317,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         bad = self._losses.first_bad
         if bad is None:
             return
-        first = self._losses.count - len(unchecked)
+        first = self._losses.steps - len(unchecked)
         metadata = unchecked[bad - first]
         images = [str(each["image"]) for each in metadata if isinstance(each, dict)]
-        step = self._batches_in_epoch_completed - self._losses.count + bad + 1
+        step = self._batches_in_epoch_completed - self._losses.steps + bad + 1
         where = "it is not saved, as there is no serialization_dir"
         if self._serialization_dir is not None and self._primary:
             where = os.path.join(self._serialization_dir, "not_finite.th")
@@ -366,7 +377,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         finally:
             self._moving_average.restore()
 
-    def _validation_loss(self, epoch: int) -> Tuple[float, Optional[float], int]:
+    def _validation_loss(self, epoch: int) -> Tuple[float, Optional[float], float]:
+        """
+        The sum of the losses of the validation images, no penalty, and the number of the images, or
+        the sum of their weights if there are class weights. With several ranks, of this rank.
+        """
         if self._validation_data_loader is None:
             raise ConfigurationError("validation needs validation_data_path in the config")
         logger.info("Validating")
@@ -381,7 +396,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             for number, group in enumerate(progress, start=1):
                 outputs = self.batch_outputs(group[0], for_training=False)
                 if "loss" in outputs:
-                    losses.add([outputs])
+                    losses.add([outputs], [count_images(group[0])])
                 metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
                 if progress.is_due():
                     progress.show(metrics)
@@ -399,7 +414,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if hasattr(self.model, "on_validation_end"):
                 self.model.on_validation_end()
             losses.read()
-            return losses.total, None, losses.count
+            return losses.total, None, losses.weight
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""

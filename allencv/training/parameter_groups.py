@@ -22,7 +22,8 @@ def split_parameter_groups(
       weight decay of 0.
     * With `layer_decay` the learning rate falls from the head to the input: that of a stage of the
       model is multiplied by `layer_decay ** (num_stages - 1 - stage)`, and the last stage, the
-      head, keeps it. From BEiT (Bao et al. 2021, https://arxiv.org/abs/2106.08254).
+      head, keeps it. From BEiT (Bao et al. 2021, https://arxiv.org/abs/2106.08254). The stages of a
+      timm network are timm's coarse layers; timm's own layer decay has one for each block.
 
     # Parameters
 

@@ -2,63 +2,91 @@ import math
 from typing import Any, Dict, List, Optional
 
 import torch
+from allennlp.data import TensorDict
 from allennlp.nn.util import dist_reduce_sum
+from allennlp.training.util import get_batch_size
+
+LOSS_WEIGHT = "loss_weight"
+"""The key of a model's outputs that says how much its loss counts, where that is not the images."""
 
 
 class RunningLosses:
     """
-    The losses of an epoch. They stay on their device until somebody reads them, so that no step
-    waits for one before it.
+    The losses of an epoch, as the mean over its images, whatever the sizes of its batches. A batch
+    counts as many images as it has, or what the model's outputs say under `weight_key`: with class
+    weights, the sum of the weights of its images.
+
+    The losses stay on their device until somebody reads them, so that no step waits for the step
+    before it.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, weight_key: str = LOSS_WEIGHT) -> None:
+        self._weight_key = weight_key
+        self.steps = 0
         self.total = 0.0
+        """The sum of loss times weight, as far as has been read."""
+        self.weight = 0.0
         self.first_bad: Optional[int] = None
         """The number of the first step whose loss is not finite, as far as has been read."""
         self.bad_value = 0.0
         self._reg_total: Optional[float] = None
         self._last: Dict[str, float] = {}
-        # Shape of each: () or (2,), the loss and the penalty in it
+        # Shape of each: (2,) or (3,), the loss, its weight, and the penalty in the loss
         self._unread: List[torch.Tensor] = []
 
-    def add(self, outputs: List[Dict[str, Any]]) -> None:
-        """Adds the batches of one step, whose losses are shares of the step's."""
-        losses = [each["loss"].detach() for each in outputs]
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    def add(self, outputs: List[Dict[str, Any]], images: List[int]) -> None:
+        """
+        Adds the batches of one step.
+
+        # Parameters
+
+        outputs : `List[Dict[str, Any]]`
+            The model's outputs for each batch. Their losses add up to the loss of the step.
+        images : `List[int]`
+            How many images each batch has.
+        """
+        loss = torch.stack([each["loss"].detach().float() for each in outputs]).sum()
+        weight = sum(each.get(self._weight_key, count) for each, count in zip(outputs, images))
+        values = [loss, weight if isinstance(weight, torch.Tensor) else loss.new_full((), weight)]
         if "reg_loss" in outputs[-1]:
-            loss = torch.stack([loss, outputs[-1]["reg_loss"].detach()])
-        self._unread.append(loss)
-        self.count += 1
+            values.append(outputs[-1]["reg_loss"].detach())
+        self._unread.append(torch.stack(values))
+        self.steps += 1
 
     def read(self) -> Dict[str, float]:
         """The mean loss so far, and the loss of the last step. Waits for the device."""
         if self._unread:
-            first = self.count - len(self._unread)
+            first = self.steps - len(self._unread)
             for number, values in enumerate(torch.stack(self._unread).tolist(), start=first):
-                loss, *penalty = values if isinstance(values, list) else [values]
-                self.total += loss
+                loss, weight, *penalty = values
+                self.total += loss * weight
+                self.weight += weight
                 self._last = {"batch_loss": loss}
                 for each in penalty:
-                    self._reg_total = each + (self._reg_total or 0.0)
+                    self._reg_total = each * weight + (self._reg_total or 0.0)
                     self._last["batch_reg_loss"] = each
                 if self.first_bad is None and not math.isfinite(loss):
                     self.first_bad, self.bad_value = number, loss
             self._unread = []
-        if self.count == 0:
+        if self.steps == 0:
             return {}
-        metrics = {**self._last, "loss": self.total / self.count}
-        if self._reg_total is not None:
-            metrics["reg_loss"] = self._reg_total / self.count
-        return metrics
+        return self._last | self._means(self.total, self._reg_total, self.weight)
 
     def read_all_ranks(self) -> Dict[str, float]:
         """The mean losses over all ranks, without those of the last step."""
         self.read()
-        count = dist_reduce_sum(self.count)
-        if count == 0:
+        if dist_reduce_sum(self.steps) == 0:
             return {}
-        metrics = {"loss": float(dist_reduce_sum(self.total) / count)}
-        if self._reg_total is not None:
-            metrics["reg_loss"] = float(dist_reduce_sum(self._reg_total) / count)
-        return metrics
+        reg_total = None if self._reg_total is None else dist_reduce_sum(self._reg_total)
+        return self._means(dist_reduce_sum(self.total), reg_total, dist_reduce_sum(self.weight))
+
+    @staticmethod
+    def _means(total: float, reg_total: Optional[float], weight: float) -> Dict[str, float]:
+        totals = {"loss": total} if reg_total is None else {"loss": total, "reg_loss": reg_total}
+        # Images whose classes all weigh 0 have no loss.
+        return {name: each / weight if weight else 0.0 for name, each in totals.items()}
+
+
+def count_images(batch: TensorDict) -> int:
+    """The images of a batch: the length of its first tensor. A batch without tensors counts 1."""
+    return next(filter(None, map(get_batch_size, batch.values())), 1)

@@ -1,18 +1,16 @@
 import logging
 import os
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
-import torch
 from allennlp.commands import train as train_command
 from allennlp.commands.train import TrainModel
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics
-from allennlp.data import DataLoader, TensorDict
-from allennlp.nn.util import dist_reduce_sum
-from allennlp.training.util import evaluate
+from allennlp.data import DataLoader
 
 from allencv.common.write_archive import archive_model
 from allencv.training.callbacks.write_predictions import WritePredictions
+from allencv.training.evaluation import evaluate
 from allencv.training.image_trainer import ImageTrainer
 
 logger = logging.getLogger(__name__)
@@ -66,7 +64,7 @@ class TrainImageModel(TrainModel):
         Whether to evaluate the model on the test images when training is over.
     batch_weight_key : `str`, optional (default = `""`)
         In that evaluation, the key of the model's output that says how much the loss of a batch
-        counts.
+        counts. By default a batch counts as many images as it has.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,16 +92,12 @@ class TrainImageModel(TrainModel):
         if self.evaluation_data_loader is None or not self.evaluate_on_test:
             return metrics
         logger.info("The model will be evaluated using the best epoch weights.")
-        batches = _Counted(self.evaluation_data_loader)
         test_metrics = evaluate(
             self.model,
-            batches,
+            self.evaluation_data_loader,
             cuda_device=self.trainer.cuda_device,
             batch_weight_key=self.batch_weight_key,
         )
-        if "loss" in test_metrics:
-            total = dist_reduce_sum(test_metrics["loss"] * batches.count)
-            test_metrics["loss"] = float(total / dist_reduce_sum(batches.count))
         for callback in getattr(self.trainer, "_callbacks", []):
             if isinstance(callback, WritePredictions):
                 callback.write("test", self.model, self.evaluation_data_loader)
@@ -151,22 +145,6 @@ def check_views(num_views: int, train: Optional[DataLoader]) -> None:
                 f"data_loader.{key} is {value}, but model.loss.num_views is {num_views}; expected "
                 f"{expected}, which keeps the views of an image together in one batch"
             )
-
-
-class _Counted:
-    """Counts the batches of a data loader, which not all know before."""
-
-    def __init__(self, data_loader: DataLoader) -> None:
-        self._data_loader = data_loader
-        self.count = 0
-
-    def __iter__(self) -> Iterator[TensorDict]:
-        for batch in self._data_loader:
-            self.count += 1
-            yield batch
-
-    def set_target_device(self, device: torch.device) -> None:
-        self._data_loader.set_target_device(device)
 
 
 def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:

@@ -86,15 +86,16 @@ def test_floats_are_taken_as_normalised(vocab: Vocabulary) -> None:
     assert torch.equal(model(model.normalize(image))["logits"], model(image)["logits"])
 
 
-def test_label_smoothing_and_class_weights_are_torchs(vocab: Vocabulary) -> None:
+def test_an_image_weighs_what_its_class_weighs_with_label_smoothing(vocab: Vocabulary) -> None:
     loss = CrossEntropyLoss(label_smoothing=0.1)
     model = linear_model(vocab, loss=loss, class_weights={"bee": 3.0, "cat": 0.5})
     label = torch.tensor([0, 1, 2, 1, 0])
     outputs = model(images(), label)
-    expected = F.cross_entropy(
-        outputs["logits"], label, torch.tensor([1.0, 3.0, 0.5]), label_smoothing=0.1
-    )
-    assert torch.equal(outputs["loss"], expected)
+    losses = F.cross_entropy(outputs["logits"], label, reduction="none", label_smoothing=0.1)
+    weights = torch.tensor([1.0, 3.0, 0.5, 3.0, 1.0])
+    assert torch.allclose(outputs["loss"], (weights * losses).sum() / 8.5)
+    assert outputs["loss_weight"] == 8.5
+    assert "loss_weight" not in linear_model(vocab)(images(), label)
 
 
 def test_soft_labels_give_the_soft_cross_entropy(vocab: Vocabulary) -> None:
@@ -147,9 +148,9 @@ def test_batch_transforms_in_turn_with_class_weights(vocab: Vocabulary) -> None:
     mixed, shares = CutMix()(*MixUp()(model.normalize(image), label, 4), 4)
     logits = linear_logits(model, mixed)
     assert torch.allclose(outputs["logits"], logits)
-    weights = torch.tensor([1.0, 3.0, 1.0, 1.0])
-    expected = -(weights * shares * logits.log_softmax(-1)).sum(-1).mean()
-    assert torch.allclose(outputs["loss"], expected)
+    weights = shares @ torch.tensor([1.0, 3.0, 1.0, 1.0])
+    losses = -(shares * logits.log_softmax(-1)).sum(-1)
+    assert torch.allclose(outputs["loss"], (weights * losses).sum() / weights.sum())
 
 
 def test_batch_transforms_are_for_training_with_labels_only(vocab: Vocabulary) -> None:

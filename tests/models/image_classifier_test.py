@@ -3,13 +3,15 @@
 import inspect
 from typing import Any, Dict, List, Optional, Type
 
+import numpy as np
 import pytest
 import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
 from allennlp.models import Model
-from allennlp.training.metrics import CategoricalAccuracy, Metric
+from allennlp.training.metrics import Average, CategoricalAccuracy, FBetaMeasure, Metric
+from sklearn.metrics import precision_recall_fscore_support
 from torch.nn import functional as F
 
 from allencv.data.transforms.batch_transforms import BatchTransform
@@ -17,6 +19,7 @@ from allencv.models import BasicImageClassifier, ImageClassifier, MultiLabelImag
 from allencv.models.views import VIEWS
 from allencv.modules.im2im_encoders import FeedForwardEncoder, SmallResnetEncoder
 from allencv.modules.im2vec_encoders import FlattenEncoder, PoolingEncoder
+from allencv.training.metrics import METRICS, PerClass, TopKAccuracy
 from tests.training.metrics.top_k_accuracy_test import NoHostSync
 
 LABELS = ["ant", "bee", "cat"]
@@ -139,6 +142,139 @@ def test_metrics_from_a_config(vocab: Vocabulary) -> None:
     expected = CategoricalAccuracy(top_k=2)
     expected(logits, given["label"])
     assert model.get_metrics()["top_2"] == expected.get_metric() > 0
+
+
+class Giving(Metric):
+    """A metric that always gives the same."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, predictions: Any, gold_labels: Any, mask: Optional[Any] = None) -> None:
+        pass
+
+    def get_metric(self, reset: bool = False) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, {"it": 1.0}),
+        (torch.tensor(0.5), {"it": 0.5}),
+        (np.float32(0.5), {"it": 0.5}),
+        ([0.1, 0.2, 0.3], {"it_ant": 0.1, "it_bee": 0.2, "it_cat": 0.3}),
+        ((1.0, 2.0), {"it_0": 1.0, "it_1": 2.0}),
+        (np.arange(3), {"it_ant": 0.0, "it_bee": 1.0, "it_cat": 2.0}),
+        (torch.arange(3), {"it_ant": 0.0, "it_bee": 1.0, "it_cat": 2.0}),
+        ({"a": 1, "b": torch.tensor(2)}, {"it_a": 1.0, "it_b": 2.0}),
+        (
+            {"f": [1, 2, 3], "all": {"mean": 2}},
+            {"it_f_ant": 1.0, "it_f_bee": 2.0, "it_f_cat": 3.0, "it_all_mean": 2.0},
+        ),
+        ([], {}),
+    ],
+    ids=str,
+)
+@every_kind
+def test_several_numbers_are_reported_as_several(
+    kind: Type[ImageClassifier], vocab: Vocabulary, value: Any, expected: Dict[str, float]
+) -> None:
+    model = convolutional(kind, vocab, metrics={"it": Giving(value)})
+    model(**batch(kind))
+    metrics = model.get_metrics(reset=True)
+    found = {name: number for name, number in metrics.items() if name.startswith("it")}
+    assert found == expected
+    assert all(type(number) is float for number in found.values())
+
+
+@pytest.mark.parametrize("value", ["good", None, torch.eye(3), [[1.0]], {"a": object()}], ids=str)
+def test_what_is_no_number_is_refused_by_name(vocab: Vocabulary, value: Any) -> None:
+    model = convolutional(BasicImageClassifier, vocab, metrics={"odd": Giving(value)})
+    model(**batch(BasicImageClassifier))
+    with pytest.raises(ConfigurationError) as error:
+        model.get_metrics()
+    assert str(error.value).startswith("model.metrics.odd (Giving) gives ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("average", [None, "macro"])
+def test_allennlps_fbeta_is_reported(vocab: Vocabulary, average: Optional[str]) -> None:
+    metric = FBetaMeasure(average=average)
+    model = convolutional(BasicImageClassifier, vocab, metrics={"f": metric})
+    assert model.get_metrics() == {"accuracy": 0.0}  # it refuses to be computed before
+    given = batch(BasicImageClassifier)
+    predicted = model(**given)["logits"].argmax(-1)
+    metrics = model.get_metrics(reset=True)
+    expected = precision_recall_fscore_support(
+        given["label"], predicted, labels=range(3), average=average, zero_division=0
+    )
+    for name, numbers in zip(("precision", "recall", "fscore"), expected):
+        if average is None:
+            for label, number in zip(LABELS, numbers):
+                assert metrics[f"f_{name}_{label}"] == pytest.approx(number)
+        else:
+            assert metrics[f"f_{name}"] == pytest.approx(numbers)
+    assert model.get_metrics(reset=True) == {"accuracy": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "message"),
+    [
+        (MultiLabelImageClassifier, FBetaMeasure(), "(FBetaMeasure) cannot be computed"),
+        (BasicImageClassifier, Average(), "(Average) cannot be computed for this model: TypeError"),
+        (MultiLabelImageClassifier, METRICS["CohenKappa"](), "got multilabel labels; expected mul"),
+        (BasicImageClassifier, TopKAccuracy(9), "top_k is 9; expected at most the number of cla"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_named(
+    kind: Type[ImageClassifier], metric: Metric, message: str, vocab: Vocabulary
+) -> None:
+    model = convolutional(kind, vocab, metrics={"mine": metric})
+    with pytest.raises(ConfigurationError) as error:
+        model(**batch(kind))
+    assert str(error.value).startswith("model.metrics.mine (")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_too_little_memory_is_no_mistake_of_a_metric(vocab: Vocabulary) -> None:
+    class Greedy(Giving):
+        def __call__(self, *args: Any, **kwargs: Any) -> None:
+            torch.empty(2**55)
+
+    model = convolutional(BasicImageClassifier, vocab, metrics={"greedy": Greedy(1)})
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        model(**batch(BasicImageClassifier))
+
+
+@every_kind
+def test_metrics_have_their_names_before_the_first_image(
+    kind: Type[ImageClassifier], vocab: Vocabulary
+) -> None:
+    wanted = {
+        "f1": METRICS["F1Score"](average="macro"),
+        "recall": METRICS["Recall"](average=None),
+        "each": PerClass(),
+        "it": Giving(2.0),
+    }
+    model = convolutional(kind, vocab, metrics=wanted)
+    before = model.get_metrics(reset=True)
+    assert np.isnan(before["f1"])
+    assert before["it"] == 2.0
+    model(**batch(kind))
+    after = model.get_metrics(reset=True)
+    assert {name for name in after if name.split("_")[0] in wanted} <= before.keys()
+    assert np.isnan(model.get_metrics()["recall_cat"])
+    model(**{name: each[:0] for name, each in batch(kind).items()})
+    assert np.isnan(model.get_metrics()["recall_cat"])
+
+
+def test_two_metrics_of_one_name_are_refused(vocab: Vocabulary) -> None:
+    metrics = {"f": Giving({"a_b": 1.0}), "f_a": Giving({"b": 2.0})}
+    model = convolutional(BasicImageClassifier, vocab, metrics=metrics)
+    with pytest.raises(ConfigurationError, match=r"model.metrics.f_a reports 'f_a_b', as another"):
+        model.get_metrics()
 
 
 @pytest.mark.parametrize(

@@ -189,8 +189,12 @@ def test_a_loader_of_allennlps_is_recovered_too(cats_and_dogs: Path, tmp_path: P
 
 
 def test_it_trains_as_allennlps_trainer_does(cats_and_dogs: Path, tmp_path: Path) -> None:
-    """Same arguments, same weights; without accumulation, where AllenNLP's is right as well."""
+    """
+    Same arguments, same weights; without accumulation and with batches of the same size, where
+    AllenNLP's is right as well.
+    """
     overrides = {
+        "validation_data_loader": {"type": "image", "batch_size": 5},
         "trainer__grad_norm": 0.5,
         "model__regularizer": {"regexes": [["weight", {"type": "l2", "alpha": 0.01}]]},
     }
@@ -252,6 +256,37 @@ def test_accumulated_gradients_are_those_of_the_mean_loss(
     trainer.train()
     # The gradient is the mean of x in a group of batches: 2.5 on average, in 4 / steps groups.
     assert model.weight.item() == pytest.approx(1.0 - 2.5 * 4 / steps)
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3, 1), (10,), (4, 6), (1, 2, 3, 4)])
+def test_accumulated_batches_count_by_their_images(tmp_path: Path, sizes: "List[int]") -> None:
+    model = Line()
+    numbers = torch.arange(10.0)
+    trainer = allencv.plugin.training.ImageTrainer(
+        model,
+        SgdOptimizer([("weight", model.weight)], lr=0.1),
+        Batches({"x": part} for part in numbers.split(list(sizes))),
+        num_epochs=1,
+        cuda_device=-1,
+        num_gradient_accumulation_steps=len(sizes),
+        serialization_dir=str(tmp_path),
+    )
+    metrics = trainer.train()
+    assert model.weight.item() == pytest.approx(1.0 - 0.1 * 4.5)
+    assert metrics["training_loss"] == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("sizes", [(10,), (3, 3, 3, 1), (1, 2, 3, 4)])
+def test_the_loss_of_an_epoch_does_not_depend_on_the_batches(sizes: "List[int]") -> None:
+    batches = Batches({"x": part} for part in torch.arange(10.0).split(list(sizes)))
+    trainer = build(num_epochs=1, optimizer={"type": "sgd", "lr": 0.0}, checkpointer=None)
+    trainer.data_loader.extend(batches)
+    trainer._validation_data_loader = batches
+    total, penalty, count = trainer._validation_loss(0)
+    assert (total, penalty, count) == (pytest.approx(45.0), None, 10)
+    metrics = trainer.train()
+    assert metrics["training_loss"] == pytest.approx(4.5)
+    assert metrics["validation_loss"] == pytest.approx(4.5)
 
 
 def test_allennlps_scaled_gradients_are_too_large(tmp_path: Path) -> None:

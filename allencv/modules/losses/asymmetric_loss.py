@@ -13,7 +13,8 @@ class AsymmetricLoss(ClassificationLoss):
     For images with several labels, most of which an image does not have: labels that are not there
     count less than those that are, and nothing once they are predicted well. Ridnik et al. 2021,
     "Asymmetric Loss For Multi-Label Classification", arXiv:2009.14119, equations 4 to 7. The sum
-    over labels, in the mean over images.
+    over labels, in the mean over images. `class_weights` multiply the terms of a label, and do not
+    move the probability at which these are smallest.
 
     Registered as a `ClassificationLoss` with name "asymmetric".
 

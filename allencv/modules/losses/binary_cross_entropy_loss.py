@@ -8,6 +8,7 @@ from allencv.modules.losses.classification_loss import (
     ClassificationLoss,
     as_shares,
     check_label_smoothing,
+    weighted_mean,
 )
 
 
@@ -19,6 +20,11 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
     itself, with 1 for the right one and 0 for the others: Wightman et al. 2021, "ResNet strikes
     back", arXiv:2110.00476, section 2. There the logits, and with them the step sizes, are other
     than those of "cross_entropy".
+
+    With one label an image, `class_weights` weigh the image by its class, or by the shares of its
+    classes before smoothing and thresholding. For images that look alike the loss is smallest where
+    the sigmoid of each class is the weighted mean of its targets. With several labels they multiply
+    the terms of a label, and the loss is smallest at the plain mean of its targets.
 
     Registered as a `ClassificationLoss` with name "binary_cross_entropy".
 
@@ -51,10 +57,14 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         num_labels = logits.shape[-1]
-        targets = as_shares(targets, num_labels)
+        shares = as_shares(targets, num_labels)
+        wanted = shares
         if self.label_smoothing:
             even = 0.5 if self.multi_label else 1 / num_labels
-            targets = targets * (1 - self.label_smoothing) + even * self.label_smoothing
+            wanted = wanted * (1 - self.label_smoothing) + even * self.label_smoothing
         if self.target_threshold is not None:
-            targets = (targets > self.target_threshold).float()
-        return F.binary_cross_entropy_with_logits(logits.float(), targets, class_weights)
+            wanted = (wanted > self.target_threshold).float()
+        if self.multi_label:
+            return F.binary_cross_entropy_with_logits(logits.float(), wanted, class_weights)
+        terms = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
+        return weighted_mean(terms.mean(-1), shares, class_weights)

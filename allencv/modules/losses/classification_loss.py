@@ -16,9 +16,19 @@ class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
 
     Targets are class indices `(batch,)`, or `(batch, num_labels)`: the shares of the classes, such
     as mixup makes them, or for each label whether an image has it (0 or 1, or a share between).
-    `class_weights`, `(num_labels,)`, are what the terms of each label weigh.
-
     The model that has the loss says with `for_task` which of the two its targets are.
+
+    `class_weights`, `(num_labels,)`, have two meanings, which follow from the targets:
+
+    * Where an image has one label, it weighs as much as its class, or as the mean of its classes by
+      their shares, before any label smoothing. The loss is the weighted mean over images: see
+      `weighted_mean`. Label smoothing changes what an image is trained towards, never its weight.
+      (torch's `cross_entropy` also gives the smoothed share of a class the weight of that class. A
+      rare class of a large weight then becomes the best answer for images of the others:
+      https://github.com/pytorch/pytorch/issues/104776.)
+    * Where an image may have several labels, each label is a question of its own. The terms of a
+      label are multiplied by its weight, whether the image has the label or not. The weight says
+      how much the label counts beside the others, and moves no label's best probability.
     """
 
     default_implementation = "cross_entropy"
@@ -64,6 +74,28 @@ def as_shares(targets: torch.Tensor, num_labels: int) -> torch.Tensor:
     if targets.dim() == 1:
         targets = F.one_hot(targets, num_labels)
     return targets.float()
+
+
+def image_weights(targets: torch.Tensor, class_weights: torch.Tensor) -> torch.Tensor:
+    """
+    What each image weighs, `(batch,)`: the weight of its class, or the mean of the weights by its
+    shares. `targets` are class indices `(batch,)` or shares `(batch, num_labels)`.
+    """
+    return class_weights[targets] if targets.dim() == 1 else targets.float() @ class_weights
+
+
+def weighted_mean(
+    losses: torch.Tensor, targets: torch.Tensor, class_weights: Optional[torch.Tensor]
+) -> torch.Tensor:
+    """
+    The mean of the losses of images with one label each, `(batch,)`, weighted by `image_weights`:
+    the sum of weight times loss, divided by the sum of the weights, as torch's `cross_entropy` does
+    it for class indices. It is 0 for a batch whose images all weigh 0.
+    """
+    if class_weights is None:
+        return losses.mean()
+    weights = image_weights(targets, class_weights)
+    return (weights * losses).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def check_label_smoothing(label_smoothing: float) -> None:

@@ -3,16 +3,24 @@ from typing import Optional
 import torch
 from torch.nn import functional as F
 
-from allencv.modules.losses.classification_loss import ClassificationLoss, check_label_smoothing
+from allencv.modules.losses.classification_loss import (
+    ClassificationLoss,
+    check_label_smoothing,
+    weighted_mean,
+)
 
 
 @ClassificationLoss.register("cross_entropy")
 class CrossEntropyLoss(ClassificationLoss):
     """
     torch's `cross_entropy`, the loss of a softmax. Targets are class indices `(batch,)`, or shares
-    of the classes `(batch, num_labels)`, which makes it the loss for soft targets too. With
-    indices the mean over the batch is weighted by `class_weights`; with shares these weigh the
-    terms, and the mean is over the images.
+    of the classes `(batch, num_labels)`, which makes it the loss for soft targets too.
+
+    With `class_weights` it is the sum over images of `weight * cross_entropy`, divided by the sum
+    of the weights. The weight of an image is that of its class, or the mean of the weights by its
+    shares. So for images that look alike the loss is smallest where a class has the probability
+    `(1 - label_smoothing) * prior + label_smoothing / num_labels`; `prior` is the weighted share of
+    the class among these images. Without label smoothing, indices give torch's own weighted loss.
 
     Registered as a `ClassificationLoss` with name "cross_entropy".
 
@@ -36,6 +44,7 @@ class CrossEntropyLoss(ClassificationLoss):
         targets: torch.Tensor,
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
-        return F.cross_entropy(
-            logits.float(), targets, class_weights, label_smoothing=self.label_smoothing
+        losses = F.cross_entropy(
+            logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing
         )
+        return weighted_mean(losses, targets, class_weights)

@@ -2,10 +2,14 @@ from typing import Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
-from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from allencv.modules.losses.classification_loss import ClassificationLoss, check_focusing
+from allencv.modules.losses.classification_loss import (
+    ClassificationLoss,
+    as_shares,
+    check_focusing,
+    weighted_mean,
+)
 
 
 @ClassificationLoss.register("focal")
@@ -17,6 +21,11 @@ class FocalLoss(ClassificationLoss):
 
     With several labels an image, torchvision's `sigmoid_focal_loss`, in the mean over images and
     labels. With one, the same factor for the softmax: with `gamma` 0 it is "cross_entropy".
+
+    With one label an image, `class_weights` weigh the image as in "cross_entropy". For images that
+    look alike the loss depends on the weighted shares of the classes alone. With a `gamma` of 0 it
+    is smallest at these; the larger `gamma`, the closer the best probabilities are to each other.
+    With several labels `class_weights` multiply the terms of a label, and move no best probability.
 
     Registered as a `ClassificationLoss` with name "focal".
 
@@ -61,7 +70,5 @@ class FocalLoss(ClassificationLoss):
             return (terms if class_weights is None else terms * class_weights).mean()
         log_probs = logits.float().log_softmax(-1)
         terms = -((1 - log_probs.exp()) ** self.gamma) * log_probs
-        if targets.dim() == 1:
-            return F.nll_loss(-terms, targets, class_weights)
-        weighted = terms if class_weights is None else terms * class_weights
-        return (targets * weighted).sum(-1).mean()
+        losses = (as_shares(targets, logits.shape[-1]) * terms).sum(-1)
+        return weighted_mean(losses, targets, class_weights)

@@ -5,7 +5,11 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from torch.nn import functional as F
 
-from allencv.modules.losses.classification_loss import ClassificationLoss, check_label_smoothing
+from allencv.modules.losses.classification_loss import (
+    ClassificationLoss,
+    check_label_smoothing,
+    weighted_mean,
+)
 
 
 def jensen_shannon_divergence(logits: torch.Tensor) -> torch.Tensor:
@@ -28,6 +32,9 @@ class JsdLoss(ClassificationLoss):
     the "image" data loader gives it with `repeats` of the same number. All views are random, so the
     cross entropy is the mean over all of them, where the paper has the one that is not augmented.
     In evaluation it is "cross_entropy".
+
+    `class_weights` weigh the image as in "cross_entropy", its penalty included. Views that are
+    predicted alike have no penalty, so the loss is smallest where "cross_entropy" is.
 
     Registered as a `ClassificationLoss` with name "jsd".
 
@@ -73,9 +80,11 @@ class JsdLoss(ClassificationLoss):
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         logits = logits.float()
-        loss = F.cross_entropy(logits, targets, class_weights, label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(
+            logits, targets, reduction="none", label_smoothing=self.label_smoothing
+        )
         if not self.training:
-            return loss
+            return weighted_mean(losses, targets, class_weights)
         if len(logits) % self.num_views:
             raise ConfigurationError(
                 f"model.loss.num_views is {self.num_views}, but a batch has {len(logits)} images; "
@@ -87,7 +96,8 @@ class JsdLoss(ClassificationLoss):
         if self._batches_to_check:  # not all, as reading the answer waits for the device
             self._batches_to_check -= 1
             self._check_views(targets)
-        return loss + self.alpha * jensen_shannon_divergence(views).mean()
+        divergences = jensen_shannon_divergence(views).repeat_interleave(self.num_views)
+        return weighted_mean(losses + self.alpha * divergences, targets, class_weights)
 
     def _check_views(self, targets: torch.Tensor) -> None:
         of_views = targets.unflatten(0, (-1, self.num_views))

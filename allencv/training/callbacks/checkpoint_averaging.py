@@ -9,10 +9,10 @@ from allennlp.nn.util import dist_reduce_sum
 from allennlp.training import util as training_util
 from allennlp.training.callbacks import TrainerCallback
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from allencv.common.checks import CheckedFromParams
 from allencv.training.checkpointer import load_state, save_state
+from allencv.training.running_losses import count_images
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
     Izmailov et al. 2018, arXiv:1803.05407), which costs nothing while training. It helps most after
     a learning rate that has stayed high to the end.
 
-    The checkpoints of the last epochs are averaged; batch normalisation, whose statistics belong to
-    none of the averaged weights, passes over the training images once more to estimate them. The
-    average is validated as each epoch is. Unless it is worse by the trainer's `validation_metric`
-    than the best epoch, it becomes the model of the run, with which `best.th` is written. Without
-    validation data it always does.
+    The checkpoints of the last epochs are averaged. The statistics of batch normalisation belong to
+    none of the averaged weights, so one more pass over the training images estimates them. Frozen
+    batch normalisation keeps its statistics. The average is validated as each epoch is. Unless it
+    is worse by the trainer's `validation_metric` than the best epoch, it becomes the model of the
+    run, with which `best.th` is written. Without validation data it always does.
 
     `metrics.json` tells what has happened: `averaged_epochs`, `averaged_weights_used`, and the
     average's metrics as `averaged_validation_...`; `best_validation_...` are still those of the
@@ -148,21 +148,39 @@ def average_states(states: List[State]) -> State:
 
 
 def _estimate_statistics(trainer: Any) -> None:
-    """Estimates the statistics of batch normalisation from the training images of one epoch."""
+    """
+    Estimates the statistics of batch normalisation from the training images of one epoch: the mean
+    of the batches' statistics, weighted by their images. Frozen statistics stay as they are, and
+    normalise the features that the others are estimated from.
+    """
     model = trainer.model
-    model.train()
-    # One that is frozen stays as it is: all checkpoints have the same statistics.
-    frozen = [
-        (module, {name: value.clone() for name, value in module.state_dict().items()})
+    model.train()  # what is frozen stays in evaluation mode
+    norms = [
+        module
         for module in model.modules()
-        if isinstance(module, _BatchNorm) and not module.training
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
     ]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
     is_cuda = trainer.cuda_device.type == "cuda"
-    with torch.random.fork_rng([trainer.cuda_device] if is_cuda else []):
+    seen = 0
+    with (
+        torch.random.fork_rng([trainer.cuda_device] if is_cuda else []),
+        torch.no_grad(),
+        torch.compiler.set_stance("force_eager"),  # it would compile for each value of momentum
+    ):
         torch.manual_seed(0)  # what is drawn is the same after an interruption
-        update_bn(_batches(trainer), _TakesBatch(trainer))
-    for module, state in frozen:
-        module.load_state_dict(state)
+        for batch in _batches(trainer):
+            images = count_images(batch)
+            seen += images
+            for norm in norms:
+                norm.momentum = images / seen
+            trainer.batch_outputs(batch, for_training=False)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
     model.get_metrics(reset=True)
     if trainer._distributed:
         for buffer in model.buffers():
@@ -173,18 +191,6 @@ def _batches(trainer: Any) -> Iterator[Any]:
     if hasattr(trainer.data_loader, "seek"):
         trainer.data_loader.seek(trainer._num_epochs)
     return iter(trainer.data_loader)
-
-
-class _TakesBatch(torch.nn.Module):
-    """A trainer's model, called as `update_bn` calls it: with a batch."""
-
-    def __init__(self, trainer: Any) -> None:
-        super().__init__()
-        self.model = trainer.model
-        self._outputs = trainer.batch_outputs
-
-    def forward(self, batch: Any) -> Any:
-        return self._outputs(batch, for_training=False)
 
 
 def _validate(trainer: Any, epoch: Optional[int]) -> Dict[str, float]:

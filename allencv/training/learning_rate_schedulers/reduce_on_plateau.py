@@ -1,7 +1,9 @@
+import math
 import warnings
-from typing import List, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
+from allennlp.common.checks import ConfigurationError
 from allennlp.training.learning_rate_schedulers.learning_rate_scheduler import (
     LearningRateScheduler,
     _PyTorchLearningRateSchedulerWithMetricsWrapper,
@@ -10,15 +12,24 @@ from allennlp.training.optimizers import Optimizer
 
 from allencv.common.checks import not_one_of
 
+PROGRESS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+"""What of the state of PyTorch's scheduler changes in training."""
+
 
 @LearningRateScheduler.register("reduce_on_plateau", exist_ok=True)
 class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetricsWrapper):
     """
-    Lowers the learning rate when the validation metric has stopped improving, with
+    Lowers the learning rate when the trainer's `validation_metric` has stopped improving, with
     [PyTorch's `ReduceLROnPlateau`](https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html).
 
-    Stands in for AllenNLP's class, which hands PyTorch the argument `verbose` that it no longer
-    takes (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`) and so cannot be built.
+    The sign of `validation_metric` says which direction is better: with "-loss" the rate falls when
+    the loss has stopped falling, with "+accuracy" when the accuracy has stopped rising.
+
+    Stands in for AllenNLP's class (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`),
+    which hands PyTorch the argument `verbose` that it no longer takes and so cannot be built. Also,
+    trainers give a scheduler a score that is better when it is higher, such as minus the loss.
+    AllenNLP's class takes the score for the loss, by its default mode "min", and then lowers the
+    rate while the loss falls.
 
     Registered as a `LearningRateScheduler` with name "reduce_on_plateau".
 
@@ -26,8 +37,10 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
 
     optimizer : `Optimizer`
         This argument does not get an entry in a configuration file.
-    mode : `str`, optional (default = `"min"`)
-        `"min"` when a lower metric is better, `"max"` when a higher one is.
+    mode : `str`, optional (default = `None`)
+        Not needed, as the sign of `validation_metric` decides. `"min"` says that a lower metric is
+        better, which has to agree with the sign; `"max"` agrees with either sign, as the score is
+        better when it is higher.
     factor : `float`, optional (default = `0.1`)
         The learning rate is multiplied by this; below 1.
     patience : `int`, optional (default = `10`)
@@ -35,7 +48,8 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
     verbose : `bool`, optional (default = `False`)
         Deprecated and without effect; kept so that existing configurations can be read.
     threshold_mode : `str`, optional (default = `"rel"`)
-        `"rel"` when `threshold` is a fraction of the best value, `"abs"` when it is a difference.
+        `"rel"` when `threshold` is a fraction of the best value, whatever its sign, `"abs"` when it
+        is a difference.
     threshold : `float`, optional (default = `1e-4`)
         The smallest change that counts as an improvement.
     cooldown : `int`, optional (default = `0`)
@@ -49,7 +63,7 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
     def __init__(
         self,
         optimizer: Optimizer,
-        mode: str = "min",
+        mode: Optional[str] = None,
         factor: float = 0.1,
         patience: int = 10,
         verbose: bool = False,
@@ -59,22 +73,58 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
         min_lr: Union[float, List[float]] = 0,
         eps: float = 1e-8,
     ) -> None:
-        if mode not in ("min", "max"):
+        if mode not in (None, "min", "max"):
             raise not_one_of("mode", mode, ("min", "max"))
         if threshold_mode not in ("rel", "abs"):
             raise not_one_of("threshold_mode", threshold_mode, ("rel", "abs"))
         if verbose:
             warnings.warn('"verbose" of "reduce_on_plateau" has no effect', DeprecationWarning)
+        self.mode = mode
+        self._threshold = threshold
+        self._is_relative = threshold_mode == "rel"
         super().__init__(
             torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer=optimizer,
-                mode=mode,  # type: ignore[arg-type]
+                mode="max",
                 factor=factor,
                 patience=patience,
-                threshold_mode=threshold_mode,  # type: ignore[arg-type]
+                threshold_mode="abs",
                 threshold=threshold,
                 cooldown=cooldown,
                 min_lr=min_lr,
                 eps=eps,
             )
         )
+
+    def check(self, tracked: List[Tuple[float, str]], has_validation: bool) -> None:
+        """
+        Called by the trainer when it is built, with the sign and the name of each of its metrics.
+
+        # Raises
+
+        `ConfigurationError` without validation data, or if `mode` is "min" and more is better of
+        all metrics.
+        """
+        if not has_validation:
+            raise ConfigurationError(
+                "trainer.learning_rate_scheduler is 'reduce_on_plateau', which follows a "
+                "validation metric; expected validation_data_path, or another scheduler"
+            )
+        if self.mode == "min" and all(sign > 0 for sign, _ in tracked):
+            names = ", ".join(f"+{name}" for _, name in tracked)
+            raise ConfigurationError(
+                "trainer.learning_rate_scheduler.mode is 'min', but more is better of "
+                f"trainer.validation_metric, {names}; expected no mode, as the sign decides"
+            )
+
+    def step(self, metric: Optional[float] = None) -> None:
+        """Called after each epoch with its score, which is better when it is higher."""
+        best = self.lr_scheduler.best
+        if self._is_relative and math.isfinite(best):
+            # PyTorch multiplies the best value, which for one below 0 makes it better, not worse.
+            self.lr_scheduler.threshold = self._threshold * abs(best)
+        super().step(metric)
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        # The config says what a plateau is and what follows, the checkpoint how far training is.
+        super().load_state_dict({name: state_dict[name] for name in PROGRESS})

@@ -1,3 +1,5 @@
+import math
+
 import torch
 from allennlp.training.metrics.metric import Metric
 
@@ -11,8 +13,8 @@ class BalancedAccuracy(TorchmetricsMetric):
     is on data with the same number of images for each class. For images with one label each.
 
     A class without any image has no share in the mean, as in scikit-learn's
-    `balanced_accuracy_score`. In torchmetrics' `Accuracy` with `average="macro"` it has one of 0 as
-    soon as it is predicted.
+    `balanced_accuracy_score`, and is named in a warning. The macro averages of `recall` and
+    `accuracy` are the same number.
 
     Registered as a `Metric` with name "balanced_accuracy".
     """
@@ -26,5 +28,7 @@ class BalancedAccuracy(TorchmetricsMetric):
     def _readable(self, result: torch.Tensor) -> float:
         # Shape: (num_classes,) each
         true_positives, _, _, _, support = result.double().unbind(-1)
-        seen = support > 0
-        return (true_positives[seen] / support[seen]).mean().item()
+        return self._mean_over_classes(true_positives / support, support > 0)
+
+    def undefined(self) -> float:
+        return math.nan

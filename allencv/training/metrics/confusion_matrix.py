@@ -57,6 +57,10 @@ class ConfusionMatrix(TorchmetricsMetric):
             self._reported.update(dict.fromkeys(value))
         return value
 
+    def undefined(self) -> Dict[str, float]:
+        """Nothing, as the names of the most frequent confusions are not known before."""
+        return {}
+
     def _readable(self, result: torch.Tensor) -> Dict[str, float]:
         self._matrix = result.cpu()
         confusions = self._matrix.clone().fill_diagonal_(0).flatten()

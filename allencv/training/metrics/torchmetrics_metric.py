@@ -1,5 +1,8 @@
 import inspect
+import logging
+import math
 import re
+import warnings
 from typing import Any, ClassVar, Dict, Iterable, List, Optional, Tuple, Type, Union
 
 import torch
@@ -21,10 +24,25 @@ from allencv.training.metrics.torchmetrics_arguments import (
     task_classes,
 )
 
+logger = logging.getLogger(__name__)
+
 _CURVES = frozenset(["ROC", "PrecisionRecallCurve"])  # no numbers; their areas have metrics
 _IN_A_FILE_OF_THEIR_OWN = frozenset(["ConfusionMatrix", "StatScores"])
+# Their macro average is the mean over the classes, here over those that have images.
+_MEANS_OVER_CLASSES = frozenset(
+    [
+        *("Accuracy", "AUROC", "AveragePrecision", "F1Score", "FBetaScore", "HammingDistance"),
+        *("JaccardIndex", "LogAUC", "NegativePredictiveValue", "Precision", "Recall"),
+        "Specificity",
+    ]
+)
+# Not defined for a class that all images have; the others of these have no value in torchmetrics.
+_NEED_OTHER_IMAGES = frozenset(["AUROC", "LogAUC", "Specificity"])
+_RANKINGS = frozenset(["AUROC", "LogAUC"])
 _MORE_THAN_ANY_TOP_K = 10**6
 _MOST_SCORES_HELD = 2**24  # 64 MiB
+# It is brought together and computed when `get_metric` says so.
+_AS_GET_METRIC_SAYS = {"sync_on_compute": False, "compute_with_cache": False}
 
 
 class TorchmetricsMetric(CheckedFromParams, Metric):
@@ -40,6 +58,11 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
     `average_precision` and whatever else takes `thresholds` keep all scores if they get none. With
     `thresholds` they keep counts, and take scores between two neighbouring thresholds for equal,
     which is too low a result for a network whose scores are close to 0 and 1.
+
+    A macro average is the mean over the classes that have images, in every metric; torchmetrics
+    counts a class without images as 0 in some. A warning says which classes are left out. A class
+    that all images have is left out of `auroc`, `log_auc` and `specificity`, too, which compare its
+    images with others. Without any class to count the average is NaN.
 
     # Parameters
 
@@ -84,6 +107,8 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
             key: as_torchmetrics_takes_it(key, value) for key, value in arguments.items()
         }
         self._labels: List[str] = []
+        self._left_out: List[str] = []
+        self._warned_of: List[str] = []
         self._check_arguments()
         self.reset()
 
@@ -103,6 +128,8 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
             labels, integers 0 and 1 of the shape of `predictions`.
         """
         predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
+        if len(predictions) == 0:
+            return
         several = gold_labels.shape == predictions.shape
         if several and gold_labels.is_floating_point():
             gold_labels, several = gold_labels.argmax(-1), False
@@ -144,22 +171,85 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
         value: Union[float, Dict[str, float]] = {}
         if self._metric is not None:
             self._count()
+            self._left_out = []
             value = self._readable(self._metric.compute())
+            if reset:
+                self._warn_of_left_out()
         if reset:
             self.reset()
         return value
 
+    def undefined(self) -> Union[float, Dict[str, float]]:
+        """What `get_metric` gives once images have been seen, with NaN for each number."""
+        if self._is_mean_over_classes():
+            return math.nan
+        num_classes = max(len(self._labels), 2)
+        for task in self._classes():
+            try:
+                metric = self._build(task, num_classes)
+            except ConfigurationError:
+                continue  # it is for the other task
+            scores = torch.full((2, num_classes), 1 / num_classes)
+            targets = torch.tensor([0, 1])
+            if task == "multilabel":
+                targets = torch.eye(num_classes, dtype=torch.long)[:2]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about classes that these two images lack
+                metric.update(scores, targets)
+                value = self._readable(metric.compute())
+            return dict.fromkeys(value, math.nan) if isinstance(value, dict) else math.nan
+        return {}
+
     def reset(self) -> None:
         self._task: Optional[Tuple[str, int]] = None
         self._metric: Optional[torchmetrics.Metric] = None
+        self._stat_scores: Optional[torchmetrics.Metric] = None
         self._hold([], [])
 
     def _readable(self, result: Any) -> Union[float, Dict[str, float]]:
         """What torchmetrics has computed, as numbers: of the images, or of each label."""
+        if self._stat_scores is not None:
+            # Shape: (num_classes, 5), of which 1 and 2 are the images of other classes
+            stat_scores = self._stat_scores.compute()
+            counts = stat_scores[:, 4] > 0
+            if self.torchmetrics_name in _NEED_OTHER_IMAGES:
+                counts &= stat_scores[:, 1:3].sum(-1) > 0
+            if self._is_mean_over_classes():
+                return self._mean_over_classes(result, counts)
+            result = result.masked_fill(~counts, math.nan)
         if isinstance(result, tuple):  # such as the recall at a precision, and its threshold
             values, thresholds = (self._by_label(part) for part in result)
             return values | {f"{label}_threshold": value for label, value in thresholds.items()}
         return self._by_label(result) if result.dim() > 0 else result.item()
+
+    def _average(self) -> Optional[str]:
+        """Over what torchmetrics is to average, if this metric has such an argument."""
+        if "average" not in self.signature.parameters:
+            return None
+        return self.arguments.get("average", self.signature.parameters["average"].default)
+
+    def _is_mean_over_classes(self) -> bool:
+        return self._average() == "macro" and self.torchmetrics_name in _MEANS_OVER_CLASSES
+
+    def _mean_over_classes(self, values: torch.Tensor, counts: torch.Tensor) -> float:
+        """The mean of the values `(num_classes,)` of the classes that count; NaN if none does."""
+        names = self._names(len(values))
+        self._left_out = [
+            name for name, is_counted in zip(names, counts.tolist()) if not is_counted
+        ]
+        return values[counts].double().mean().item()
+
+    def _warn_of_left_out(self) -> None:
+        if self._left_out and self._left_out != self._warned_of:
+            self._warned_of = self._left_out
+            _, total = self._task or ("", 0)
+            logger.warning(
+                "%s is the mean over %d of %d classes: no images to judge %s by",
+                self._name,
+                total - len(self._left_out),
+                total,
+                ", ".join(map(repr, self._left_out)),
+            )
 
     def _by_label(self, values: torch.Tensor) -> Dict[str, Any]:
         return dict(zip(self._names(len(values)), values.tolist()))
@@ -188,9 +278,10 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
             for key in parameters
         }
         arguments[NUMBER_OF_CLASSES[task]] = num_classes
+        if self._is_mean_over_classes():
+            arguments["average"] = None
         try:
-            # It is brought together and computed when `get_metric` says so.
-            return classes[task](**arguments, sync_on_compute=False, compute_with_cache=False)
+            return classes[task](**arguments, **_AS_GET_METRIC_SAYS)
         except Exception as error:  # whatever torchmetrics raises, its arguments are the reason
             raise ConfigurationError(
                 f"{self._name} cannot be made with {self.arguments} for {task} labels: "
@@ -217,7 +308,17 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
         # Counts that are made in inference mode could not be added to outside.
         with torch.inference_mode(False), device:
             self._metric = self._build(*task)
+            self._stat_scores = self._build_stat_scores(*task)
         self._task = task
+
+    def _build_stat_scores(self, task: str, num_classes: int) -> Optional[torchmetrics.Metric]:
+        """What counts the images of each class, where a class without images matters."""
+        is_one_each = self._average() in (None, "none") and self.torchmetrics_name in _RANKINGS
+        if not self._is_mean_over_classes() and not is_one_each:
+            return None
+        arguments = {NUMBER_OF_CLASSES[task]: num_classes, **_AS_GET_METRIC_SAYS}
+        ignored = self.arguments.get("ignore_index")
+        return task_classes("StatScores")[task](average=None, ignore_index=ignored, **arguments)
 
     def _hold(self, scores: List[torch.Tensor], targets: List[torch.Tensor]) -> None:
         self._scores, self._targets, self._scores_held = scores, targets, 0
@@ -225,7 +326,10 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
     def _count(self) -> None:
         if self._metric is not None and self._scores:
             with torch.inference_mode(False), torch.no_grad():
-                self._metric.update(torch.cat(self._scores), torch.cat(self._targets))
+                scores, targets = torch.cat(self._scores), torch.cat(self._targets)
+                self._metric.update(scores, targets)
+                if self._stat_scores is not None and len(targets):
+                    self._stat_scores.update(scores, targets)
             self._hold([], [])
 
     def _gather(self) -> None:
@@ -243,8 +347,9 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
             self._start(seen[0], int_to_device(gpu))
             self._hold_no_image(*seen[0])
         self._count()
-        if self._metric is not None:
-            self._metric.sync()
+        for metric in (self._metric, self._stat_scores):
+            if metric is not None:
+                metric.sync()
 
     def _hold_no_image(self, task: str, num_classes: int) -> None:
         """Scores of no image, as torchmetrics brings together only lists of the same shape."""

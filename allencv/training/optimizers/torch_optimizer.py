@@ -121,7 +121,8 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
         If false, norms, biases and what the network names in `no_weight_decay()` are not decayed.
     layer_decay : `float`, optional (default = `None`)
         The learning rate of a stage of the model is that of the next one, towards the head, times
-        this: above 0 and at most 1.
+        this: above 0 and at most 1. Most networks have fewer stages than timm's layer decay has
+        layers (a vision transformer has as many), so that the same value reaches less far.
 
     All others are the library's own. `split_parameter_groups` tells how the last two and
     `parameter_groups` go together. A `ConfigurationError` is raised for an argument that is unknown

@@ -7,8 +7,13 @@ import pytest
 import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from torch.nn import functional as F
 
-from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss
+from allencv.modules.losses import (
+    BinaryCrossEntropyLoss,
+    ClassificationLoss,
+    CrossEntropyLoss,
+)
 
 LOSSES: Dict[str, Dict[str, Any]] = {
     "asymmetric": {"gamma_positive": 1},
@@ -92,13 +97,113 @@ def test_a_step_down_the_gradient_makes_it_smaller(name: str, multi_label: bool)
 
 
 @every_loss
-def test_the_weight_of_a_label_multiplies_its_terms(name: str, multi_label: bool) -> None:
-    """For shares, where no loss divides by the weights."""
-    loss, wanted = build(name, multi_label).eval(), targets(multi_label, soft=True)
+@pytest.mark.parametrize("soft", [False, True])
+def test_equal_weights_change_nothing(name: str, multi_label: bool, soft: bool) -> None:
+    loss, wanted = build(name, multi_label), targets(multi_label, soft)
     logits, ones = some_logits().detach(), torch.ones(LABELS)
     assert torch.allclose(loss(logits, wanted, ones), loss(logits, wanted), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, multi_label in EVERY if multi_label])
+def test_with_several_labels_a_weight_multiplies_the_terms_of_its_label(name: str) -> None:
+    loss, wanted, logits = build(name, True), targets(True, soft=True), some_logits().detach()
     single = sum(loss(logits, wanted, row) for row in torch.eye(LABELS))
     assert torch.allclose(single, loss(logits, wanted), rtol=1e-5)
+
+
+# One label an image: what a loss with weights, smoothing and mixed labels teaches.
+
+SINGLE = [name for name, multi_label in EVERY if not multi_label]
+SMOOTHED = ["binary_cross_entropy", "cross_entropy", "jsd"]
+WEIGHTS = torch.tensor([0.5, 25.0, 3.0])
+INDICES = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
+MIXED = 0.7 * F.one_hot(INDICES, 3) + 0.3 * F.one_hot(INDICES.flip(0), 3)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", SMOOTHED)
+@pytest.mark.parametrize("wanted", [INDICES, MIXED], ids=["indices", "mixed"])
+def test_an_image_weighs_what_its_class_weighs(
+    name: str, smoothing: float, wanted: torch.Tensor
+) -> None:
+    """The weighted mean of the losses that the images have alone, where nothing is weighed."""
+    loss = build(name, label_smoothing=smoothing).eval()
+    torch.manual_seed(0)
+    logits = torch.randn(len(INDICES), 3)
+    alone = torch.stack([loss(logits[i : i + 1], wanted[i : i + 1]) for i in range(len(logits))])
+    weights = WEIGHTS[wanted] if wanted.dim() == 1 else (wanted * WEIGHTS).sum(-1)
+    expected = (weights * alone).sum() / weights.sum()
+    assert torch.allclose(loss(logits, wanted, WEIGHTS), expected)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_shares_of_one_class_are_its_index(name: str) -> None:
+    loss, logits, indices = build(name), some_logits().detach(), targets(False)
+    one_hot = F.one_hot(indices, LABELS).float()
+    weights = torch.rand(LABELS) + 0.1
+    assert torch.allclose(loss(logits, one_hot, weights), loss(logits, indices, weights))
+
+
+def best_probabilities(
+    loss: ClassificationLoss, wanted: torch.Tensor, weights: "torch.Tensor | None"
+) -> torch.Tensor:
+    """Where the loss of images that look alike is smallest: by LBFGS on the logits they share."""
+    logits = torch.zeros(3, dtype=torch.float32, requires_grad=True)
+    lbfgs = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        lbfgs.zero_grad()
+        value = loss(logits.expand(len(wanted), 3), wanted, weights)
+        value.backward()
+        return value
+
+    lbfgs.step(closure)
+    is_binary = isinstance(loss, BinaryCrossEntropyLoss)
+    return (logits.sigmoid() if is_binary else logits.softmax(-1)).detach()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", SMOOTHED)
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+@pytest.mark.parametrize("wanted", [INDICES, MIXED], ids=["indices", "mixed"])
+def test_the_loss_is_smallest_at_the_weighted_priors(
+    name: str, smoothing: float, weights: "torch.Tensor | None", wanted: torch.Tensor
+) -> None:
+    loss = build(name, label_smoothing=smoothing).eval()
+    shares = F.one_hot(wanted).float() if wanted.dim() == 1 else wanted
+    of_images = torch.ones(len(wanted)) if weights is None else shares @ weights
+    priors = of_images @ shares / of_images.sum()
+    expected = (1 - smoothing) * priors + smoothing / 3
+    torch.testing.assert_close(
+        best_probabilities(loss, wanted, weights), expected, atol=2e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_an_image_of_a_common_class_is_not_taught_to_be_the_rare_one(name: str) -> None:
+    """What label smoothing by the weights of all classes did."""
+    loss = build(name, label_smoothing=0.1).eval()
+    common = best_probabilities(loss, torch.zeros(4, dtype=torch.long), WEIGHTS)
+    torch.testing.assert_close(common, torch.tensor([0.9, 0, 0]) + 0.1 / 3, atol=2e-3, rtol=0)
+
+
+def test_weights_of_a_focal_loss_are_those_of_more_images() -> None:
+    loss = build("focal")
+    weights = torch.tensor([1.0, 4.0, 2.0])
+    repeated = INDICES.repeat_interleave(weights[INDICES].long())
+    expected = best_probabilities(loss, repeated, None)
+    torch.testing.assert_close(
+        best_probabilities(loss, INDICES, weights), expected, atol=2e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_batch_that_weighs_nothing_costs_nothing(name: str) -> None:
+    logits = some_logits()
+    loss = build(name)(logits, torch.zeros(BATCH, dtype=torch.long), torch.eye(LABELS)[1])
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
 
 
 @every_loss

@@ -7,13 +7,14 @@ from scipy.spatial.distance import jensenshannon
 from timm.loss import JsdCrossEntropy
 from torch.nn import functional as F
 
-from allencv.modules.losses import JsdLoss
+from allencv.modules.losses import CrossEntropyLoss, JsdLoss
 from allencv.modules.losses.jsd_loss import jensen_shannon_divergence
 
 VIEWS = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))  # images, views, labels
 LOGITS = VIEWS.flatten(0, 1)
 TARGETS = torch.tensor([0, 1, 3, 3])
 OF_VIEWS = TARGETS.repeat_interleave(3)
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 
 
 def test_two_views_by_scipy() -> None:
@@ -37,10 +38,17 @@ def test_the_consistency_is_timms() -> None:
 
 
 def test_in_evaluation_it_is_cross_entropy() -> None:
-    weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     loss = JsdLoss(label_smoothing=0.1).eval()
-    expected = F.cross_entropy(LOGITS[:5], OF_VIEWS[:5], weights, label_smoothing=0.1)
-    assert torch.equal(loss(LOGITS[:5], OF_VIEWS[:5], weights), expected)
+    expected = CrossEntropyLoss(label_smoothing=0.1)(LOGITS[:5], OF_VIEWS[:5], WEIGHTS)
+    assert torch.equal(loss(LOGITS[:5], OF_VIEWS[:5], WEIGHTS), expected)
+
+
+def test_the_penalty_of_an_image_weighs_what_the_image_weighs() -> None:
+    weights = WEIGHTS[TARGETS]
+    expected = (weights * jensen_shannon_divergence(VIEWS)).sum() / weights.sum()
+    loss = JsdLoss()(LOGITS, OF_VIEWS, WEIGHTS)
+    cross_entropy = F.cross_entropy(LOGITS, OF_VIEWS, WEIGHTS)
+    assert torch.allclose(loss - cross_entropy, 12 * expected, atol=1e-4)
 
 
 def test_a_batch_that_does_not_hold_whole_images_names_both_keys() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -6,11 +7,12 @@ import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, DatasetReader
-from allennlp.training.util import evaluate
+from allennlp.training import TrainerCallback
 from torch.optim.swa_utils import AveragedModel
 
 import allencv.plugin  # noqa: F401
-from allencv.training.callbacks.checkpoint_averaging import average_states
+from allencv.training import evaluate
+from allencv.training.callbacks.checkpoint_averaging import _estimate_statistics, average_states
 from tests.conftest import same_tensors
 from tests.experiments import experiment
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
@@ -123,6 +125,89 @@ def test_statistics_are_those_of_the_training_images(cats_and_dogs: Path, tmp_pa
     # Each batch's variance, without the means' from batch to batch, so only about the same.
     torch.testing.assert_close(norm.running_var, features.var((0, 2, 3)), rtol=0.2, atol=0)
     assert norm.momentum == 0.1
+
+
+class TwoNorms(torch.nn.Module):
+    """A frozen stage in front of one that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.trained = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+        self.frozen.running_mean.copy_(torch.tensor([5.0, -2.0, 0.0]))
+        self.frozen.running_var.copy_(torch.tensor([9.0, 4.0, 0.25]))
+
+    def train(self, mode: bool = True) -> "TwoNorms":
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.trained(self.frozen(image))
+
+    def get_metrics(self, reset: bool = False) -> Dict[str, float]:
+        return {}
+
+
+def estimate(model: TwoNorms, batches: List[torch.Tensor]) -> None:
+    trainer = SimpleNamespace(
+        model=model,
+        cuda_device=torch.device("cpu"),
+        data_loader=[{"image": batch} for batch in batches],
+        batch_outputs=lambda batch, for_training: model(**batch),
+        _distributed=False,
+    )
+    _estimate_statistics(trainer)
+
+
+def test_statistics_behind_a_frozen_stage_are_those_of_what_it_gives() -> None:
+    torch.manual_seed(0)
+    model, images = TwoNorms(), 3 * torch.randn(10, 3) + 4
+    frozen = {name: value.clone() for name, value in model.frozen.state_dict().items()}
+    given = (images - frozen["running_mean"]) / (frozen["running_var"] + 1e-5).sqrt()
+    batches = given.split(4)  # 4, 4 and 2 images
+    expected_var = sum(len(batch) * batch.var(0) for batch in batches) / 10
+    estimate(model, list(images.split(4)))
+    torch.testing.assert_close(model.trained.running_mean, given.mean(0))
+    torch.testing.assert_close(model.trained.running_var, expected_var)
+    assert same_tensors(model.frozen.state_dict(), frozen)
+    assert model.trained.momentum == 0.1
+
+
+def test_where_all_is_frozen_no_image_is_looked_at() -> None:
+    model = TwoNorms()
+    model.trained = torch.nn.BatchNorm1d(3, track_running_stats=False)
+    estimate(model, [torch.full((1,), float("nan"))])  # which no layer takes
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_the_average_of_a_partly_frozen_network_is_as_good_as_its_epochs(
+    cats_and_dogs: Path, tmp_path: Path, validates: bool
+) -> None:
+    """Frozen statistics that were not those of random weights were lost in the pass."""
+    config = averaging(
+        cats_and_dogs, trainer__optimizer={"type": "sgd", "lr": 1e-4}, trainer__use_amp=False
+    )
+    if not validates:
+        del config["validation_data_path"]
+    config["trainer"]["callbacks"] = [
+        *[{"type": "shift_statistics"}, {"type": "freeze", "stages": 1}],
+        *config["trainer"]["callbacks"],
+    ]
+    model = train(config, tmp_path)
+    last = weights(tmp_path, 4)
+    assert last["_im2im_encoder.bn1.running_mean"].min() > 4  # the frozen ones
+    for name, value in model.state_dict().items():
+        if name.endswith("bn1.running_mean"):
+            torch.testing.assert_close(value, last[name], rtol=0.2, atol=0.2)
+
+
+@TrainerCallback.register("shift_statistics")
+class ShiftStatistics(TrainerCallback):
+    """Gives the first normalisation statistics as of images that training has not seen."""
+
+    def on_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        trainer.model._im2im_encoder.bn1.running_mean.fill_(5.0)
+        trainer.model._im2im_encoder.bn1.running_var.fill_(9.0)
 
 
 def test_statistics_of_a_frozen_backbone_stay(cats_and_dogs: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from allennlp.training.metrics import Metric
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics import classification
 
+from allencv.models.multilabel_metrics import MultiLabelMetrics
 from allencv.training.metrics.torchmetrics_metric import METRICS, TorchmetricsMetric
 
 NUM_CLASSES = 5
@@ -499,3 +500,171 @@ def test_distributed_counts_come_together_at_reset_only(tmp_path, monkeypatch):
             assert as_list(running) == pytest.approx(as_list(mine), rel=1e-5, nan_ok=True)
             assert as_list(at_reset) == pytest.approx(as_list(together), rel=1e-5, nan_ok=True)
             assert after == {}
+
+
+# Classes without images.
+
+MACRO = [
+    *("accuracy", "auroc", "average_precision", "f1_score", "fbeta_score", "hamming_distance"),
+    *("jaccard_index", "log_auc", "negative_predictive_value", "precision", "recall"),
+    "specificity",
+]
+ABSENT = [1, 4]
+PRESENT = [index for index in range(NUM_CLASSES) if index not in ABSENT]
+
+
+def without_some_classes(task, count=200):
+    """Data of which no image has two of the classes; both of them are predicted at times."""
+    predictions, labels = DATA[task](count)
+    if task == "multilabel":
+        labels[:, ABSENT] = 0
+        predictions[::3, ABSENT] = 0.9
+        return predictions, labels
+    is_kept = ~torch.isin(labels, torch.tensor(ABSENT))
+    predictions[::3, ABSENT[0]] = 9.0
+    return predictions[is_kept], labels[is_kept]
+
+
+def test_every_metric_with_a_macro_average_is_tested():
+    with_average = {
+        name for name in REGISTERED if "average" in Metric.by_name(name).signature.parameters
+    }
+    assert with_average - set(MACRO) == {"eer"}  # whose macro average is that of the curves
+
+
+@pytest.mark.parametrize("task", DATA)
+@pytest.mark.parametrize("name", MACRO)
+def test_a_macro_average_is_torchmetrics_where_all_classes_have_images(name, task):
+    predictions, labels = DATA[task]()
+    theirs = getattr(classification, task.capitalize() + Metric.by_name(name).__name__)
+    arguments = {key: float(value) for key, value in REQUIRED.get(name, {}).items()}
+    arguments["num_classes" if task == "multiclass" else "num_labels"] = NUM_CLASSES
+    reference = theirs(average="macro", **arguments)
+    reference.update(predictions.softmax(-1) if task == "multiclass" else predictions, labels)
+    value = value_of(metric_of(name, average="macro"), batches_of(predictions, labels))
+    assert value == pytest.approx(reference.compute().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("task", DATA)
+@pytest.mark.parametrize("name", MACRO)
+def test_a_macro_average_is_the_mean_over_classes_with_images(name, task, caplog):
+    predictions, labels = without_some_classes(task)
+    each = value_of(metric_of(name, average=None), batches_of(predictions, labels))
+    expected = np.mean([each[str(index)] for index in PRESENT])
+    metric = metric_of(name, average="macro")
+    metric.set_labels(NAMES)
+    for _ in range(2):
+        value = value_of(metric, batches_of(predictions, labels, size=50))
+        assert value == pytest.approx(expected, abs=1e-6)
+    (record,) = [each for each in caplog.records if each.name.startswith("allencv")]
+    message = f"{name} is the mean over 3 of 5 classes: no images to judge 'bee', 'eel' by"
+    assert record.getMessage() == message
+
+
+def test_the_answer_is_the_same_whichever_metric_computes_it():
+    logits, labels = without_some_classes("multiclass")
+    predicted = logits.argmax(-1)
+    assert set(predicted.tolist()) - set(labels.tolist())
+    metrics = {
+        "recall": metric_of("recall", average="macro"),
+        "accuracy": metric_of("accuracy", average="macro"),
+        "balanced": metric_of("balanced_accuracy"),
+        "f1": metric_of("f1_score", average="macro"),
+        "per_class": metric_of("per_class"),
+    }
+    values = {key: value_of(metric, [(logits, labels)]) for key, metric in metrics.items()}
+    balanced = sklearn.metrics.balanced_accuracy_score(labels, predicted)
+    recalls = [values["per_class"][f"{index}_recall"] for index in PRESENT]
+    for each in (values["recall"], values["accuracy"], values["balanced"], np.mean(recalls)):
+        assert each == pytest.approx(balanced, abs=1e-6)
+    f1 = sklearn.metrics.f1_score(labels, predicted, labels=PRESENT, average="macro")
+    f1s = [values["per_class"][f"{index}_f1"] for index in PRESENT]
+    for each in (values["f1"], np.mean(f1s)):
+        assert each == pytest.approx(f1, abs=1e-6)
+
+
+def test_several_labels_agree_with_the_models_own_metric():
+    probs, labels = without_some_classes("multilabel")
+    ours = MultiLabelMetrics(NAMES)
+    ours(probs, labels, torch.full((NUM_CLASSES,), 0.5), keep=True)
+    expected = ours.get_metric(torch.full((NUM_CLASSES,), 0.5), reset=True)
+    for name, key in (("f1_score", "macro_f1"), ("average_precision", "mAP")):
+        value = value_of(metric_of(name, average="macro"), batches_of(probs, labels))
+        assert value == pytest.approx(expected[key], abs=1e-6)
+
+
+def test_a_label_that_every_image_has_is_not_judged_by_a_ranking():
+    probs, labels = several_labels()
+    labels[:, 2] = 1
+    others = [0, 1, 3, 4]
+    expected = sklearn.metrics.roc_auc_score(labels[:, others], probs[:, others])
+    assert value_of(metric_of("auroc"), [(probs, labels)]) == pytest.approx(expected, abs=1e-6)
+    each = value_of(metric_of("auroc", average=None), [(probs, labels)])
+    assert [np.isnan(each[str(index)]) for index in range(5)] == [index == 2 for index in range(5)]
+
+
+def test_where_no_class_can_be_judged_the_average_is_not_a_number():
+    logits, labels = one_label()
+    only = torch.zeros_like(labels)
+    assert np.isnan(value_of(metric_of("auroc"), [(logits, only)]))
+
+
+def test_an_average_of_counts_keeps_its_classes():
+    logits, labels = without_some_classes("multiclass")
+    metric = metric_of("recall", average="macro", ignore_index=0)
+    value = value_of(metric, [(logits, labels)])
+    kept = labels != 0
+    expected = sklearn.metrics.recall_score(
+        labels[kept], logits[kept].argmax(-1), labels=PRESENT[1:], average="macro"
+    )
+    assert value == pytest.approx(expected, abs=1e-6)
+
+
+# No images.
+
+ALL_NAMES = [*REGISTERED, "balanced_accuracy", "confusion_matrix", "per_class", "stat_scores"]
+SINGLE_ONLY = (*ONE_LABEL_ONLY, "balanced_accuracy", "confusion_matrix")
+EVERY_CASE = [
+    (name, task)
+    for task, excluded in (("multiclass", SEVERAL_LABELS_ONLY), ("multilabel", SINGLE_ONLY))
+    for name in ALL_NAMES
+    if name not in excluded
+]
+
+
+@pytest.mark.parametrize(("name", "task"), EVERY_CASE)
+def test_batches_without_images_count_nothing(name, task):
+    predictions, labels = DATA[task]()
+    metric = metric_of(name)
+    metric(predictions[:0], labels[:0])
+    assert metric.get_metric() == {}
+    assert metric.get_metric(reset=True) == {}
+    metric(predictions[:0], labels[:0])
+    expected = value_of(metric_of(name), [(predictions, labels)])
+    assert value_of(metric, [(predictions, labels)]) == pytest.approx(expected, nan_ok=True)
+
+
+AVERAGES = [
+    (name, task, {"average": average})
+    for name, task in EVERY_CASE
+    for average in (None, "macro")
+    if name in (*MACRO, "stat_scores")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "arguments"), [*((*case, {}) for case in EVERY_CASE), *AVERAGES]
+)
+def test_what_will_be_reported_is_known_before(name, task, arguments):
+    metric = metric_of(name, **arguments)
+    metric.set_labels(NAMES)
+    undefined = metric.undefined()
+    assert metric.get_metric() == {}
+    value = value_of(metric, [DATA[task]()])
+    if name == "confusion_matrix":
+        assert undefined == {}
+        return
+    assert type(undefined) is type(value)
+    assert np.isnan(as_list(undefined)).all()
+    if isinstance(value, dict):
+        assert undefined.keys() == value.keys()

@@ -1,0 +1,92 @@
+"""Metrics of any kind as named numbers, which is what a run reports."""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any, Dict, Iterator, List
+
+import numpy as np
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.metrics import Metric
+
+from allencv.training.acceleration import is_out_of_memory
+from allencv.training.metrics import TorchmetricsMetric
+
+
+def count_batch(
+    metrics: Dict[str, Metric], predictions: torch.Tensor, targets: torch.Tensor
+) -> None:
+    """
+    Gives a batch to each metric.
+
+    # Raises
+
+    `ConfigurationError` with the key of a metric that cannot be computed from it.
+    """
+    for key, metric in metrics.items():
+        with _named(key, metric):
+            metric(predictions, targets)
+
+
+def reported(
+    key: str, metric: Metric, labels: List[str], has_seen: bool, reset: bool
+) -> Dict[str, float]:
+    """
+    What a metric under `model.metrics.{key}` has computed, each number with its name: `key` for a
+    single number, `{key}_{name}` for those of a dictionary, and for those of a list or a tensor
+    `{key}_{label}` if there is one for each label, else `{key}_{index}`. Lists in a dictionary are
+    named by both.
+
+    Where `has_seen` is false, no image has been seen since the last reset. The numbers of
+    torchmetrics' metrics are then NaN. A metric that refuses to be computed is left out.
+
+    # Raises
+
+    `ConfigurationError` with the key of a metric that gives something else than numbers, or that
+    fails.
+    """
+    try:
+        with _named(key, metric):
+            value = metric.get_metric(reset)
+    except ConfigurationError:
+        if has_seen:
+            raise
+        return {}
+    if isinstance(metric, TorchmetricsMetric) and value == {} and not has_seen:
+        value = metric.undefined()
+    return _named_numbers(key, f"model.metrics.{key} ({type(metric).__name__})", value, labels)
+
+
+def _named_numbers(name: str, place: str, value: Any, labels: List[str]) -> Dict[str, float]:
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, Real):
+        return {name: float(value)}
+    if isinstance(value, dict):
+        found: Dict[str, float] = {}
+        for part, each in value.items():
+            found |= _named_numbers(f"{name}_{part}", place, each, labels)
+        return found
+    if isinstance(value, Sequence) and all(isinstance(each, Real) for each in value):
+        names = labels if len(value) == len(labels) else range(len(value))
+        return {f"{name}_{part}": float(each) for part, each in zip(names, value)}
+    raise ConfigurationError(
+        f"{place} gives {str(value)[:60]!r} of the type {type(value).__name__}; expected a number, "
+        "or a list, a tensor of one dimension, or a dictionary of numbers"
+    )
+
+
+@contextmanager
+def _named(key: str, metric: Metric) -> Iterator[None]:
+    """Lets whatever a metric raises say which metric it is."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split()) or "without a message"
+        raise ConfigurationError(
+            f"model.metrics.{key} ({type(metric).__name__}) cannot be computed for this model: "
+            f"{type(error).__name__}: {said}"
+        ) from error
