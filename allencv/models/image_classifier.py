@@ -1,5 +1,7 @@
+import copy
 import logging
-from typing import Any, Dict, Iterable, List, Optional, Type, Union
+import warnings
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
 
 import torch
 from allennlp.common import Params
@@ -236,6 +238,29 @@ class ImageClassifier(CheckedFromParams, Model):
         if self._distillation is not None:
             values |= self._distillation.get_metrics(reset)
         return values
+
+    def metric_names(self) -> List[str]:
+        """
+        List the metrics of validation before there are any, without "loss". A name that ends in "*"
+        stands for all names with this beginning: the images decide which of them there are.
+        """
+        twin = copy.copy(self)
+        reported: List[Set[str]] = []
+        for scores, gold in self._made_up_predictions():
+            twin._metrics = copy.deepcopy(self._metrics)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that there are few images
+                for metric in twin._metrics.values():
+                    metric(scores, gold)
+                reported.append(set(ImageClassifier.get_metrics(twin)))
+        always = set.intersection(*reported)
+        others = set.union(*reported) - always
+        keys = [key for key in self._metrics if any(name.startswith(f"{key}_") for name in others)]
+        return sorted({*always, *(f"{key}_*" for key in keys)})
+
+    def _made_up_predictions(self) -> List[Tuple[torch.Tensor, torch.Tensor]]:
+        """Return what the metrics take of a batch: once all right, and once all wrong."""
+        raise NotImplementedError
 
     def label_names(self) -> List[str]:
         """The names of the labels in the order of the logits; the number where one has no name."""

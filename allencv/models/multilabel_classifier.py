@@ -1,5 +1,5 @@
 import logging
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -134,6 +134,9 @@ class MultiLabelImageClassifier(ImageClassifier):
         metrics = self._label_metrics.get_metric(self._thresholds, reset)
         return metrics | super().get_metrics(reset)
 
+    def metric_names(self) -> List[str]:
+        return sorted([*MultiLabelMetrics.NAMES, *super().metric_names()])
+
     def get_label_metrics(self) -> Dict[str, Dict[str, float]]:
         """
         For each label its `support`, `precision`, `recall`, `f1`, `threshold`, and in evaluation
@@ -181,3 +184,7 @@ class MultiLabelImageClassifier(ImageClassifier):
         self._label_metrics(probs, gold, self._thresholds, keep=not self.training)
         for metric in self._metrics.values():
             metric(probs, gold.long())
+
+    def _made_up_predictions(self) -> List[Tuple[torch.Tensor, torch.Tensor]]:
+        gold = torch.ones(2, self._num_labels, dtype=torch.long)
+        return [(gold.float(), gold), (1 - gold.float(), gold)]

@@ -38,6 +38,7 @@ from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.progress import Progress
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import RunningLosses
+from allencv.training.trainer_checks import check_trainer_values, metric_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         run_confidence_checks: bool = False,
         **kwargs: Any,
     ) -> None:
+        has_validation = kwargs.get("validation_data_loader") is not None
+        names = metric_names_of(model) if has_validation else None
+        check_trainer_values({**kwargs, "log_interval": log_interval}, has_validation, names)
         callbacks = list(callbacks or [])
         if enable_default_callbacks and ConsoleLoggerCallback not in map(type, callbacks):
             # AllenNLP's default prints the pixels of the first batch.
@@ -463,6 +467,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         """
         arguments = {name: value for name, value in locals().items() if name != "cls"}
         arguments.pop("__class__", None)
+        check_trainer_values(arguments, validation_data_loader is not None)
         # For parameter groups that follow from the model: AllenNLP passes its parameters alone.
         arguments["optimizer"] = Lazy(optimizer.construct, model=model)
         if moving_average is not None:

@@ -305,3 +305,54 @@ def test_data_for_the_other_kind_is_answered_with_its_name(
     model = convolutional(kind, vocab)
     with pytest.raises(ConfigurationError, match=f"come with the field '{field}'; .*'{other}'"):
         model(image=images(), **{field: torch.zeros(6)})
+
+
+def metrics_for(kind: Type[ImageClassifier]) -> Dict[str, Metric]:
+    configs: Dict[str, Any] = {
+        "by_class": "per_class",
+        "f1": {"type": "f1_score", "average": "macro"},
+        "f1_of": {"type": "f1_score", "average": None},
+        "auroc": "auroc",
+        "calibration": "calibration_error",
+    }
+    if kind is BasicImageClassifier:
+        configs |= {"balanced": "balanced_accuracy", "top": {"type": "top_k_accuracy", "top_k": 2}}
+        configs["confusions"] = "confusion_matrix"
+    else:
+        del configs["calibration"]
+    return {
+        key: Metric.from_params(Params({"type": v} if isinstance(v, str) else v))
+        for key, v in configs.items()
+    }
+
+
+@every_kind
+def test_metrics_are_named_before_there_are_any(
+    kind: Type[ImageClassifier], vocab: Vocabulary
+) -> None:
+    model = convolutional(kind, vocab, metrics=metrics_for(kind)).eval()
+    names = model.metric_names()
+    model(**batch(kind))
+    reported = model.get_metrics(reset=True)
+    assert {name for name in names if not name.endswith("*")} == {
+        name for name in reported if not name.startswith("confusions_")
+    }
+    assert ("confusions_*" in names) == (kind is BasicImageClassifier)
+    # Asking counts nothing.
+    assert (
+        model.get_metrics() == convolutional(kind, vocab, metrics=metrics_for(kind)).get_metrics()
+    )
+
+
+@every_kind
+def test_a_metric_that_does_not_fit_is_found_before_training(
+    kind: Type[ImageClassifier], vocab: Vocabulary
+) -> None:
+    metric = (
+        {"type": "top_k_accuracy", "top_k": 9}
+        if kind is BasicImageClassifier
+        else {"type": "balanced_accuracy"}
+    )
+    model = convolutional(kind, vocab, metrics={"wrong": Metric.from_params(Params(metric))})
+    with pytest.raises(ConfigurationError):
+        model.metric_names()

@@ -155,7 +155,8 @@ def test_the_best_model_of_before_the_interruption_is_returned(
     config = experiment(
         cats_and_dogs,
         trainer__callbacks=["pull_plug"],
-        trainer__validation_metric="-accuracy",  # so that learning makes it worse
+        model__metrics={"hits": "top_k_accuracy"},
+        trainer__validation_metric="-hits",  # so that learning makes it worse
         trainer__optimizer={"type": "adamw", "lr": 0.003},
     )
     PullPlug.at = (1, 1)

@@ -86,7 +86,11 @@ def test_metrics_tell_what_has_happened(cats_and_dogs: Path, tmp_path: Path) -> 
 
 def test_an_average_that_is_worse_is_not_used(cats_and_dogs: Path, tmp_path: Path) -> None:
     # The loss falls from epoch to epoch, so that the first is the best by this metric.
-    config = averaging(cats_and_dogs, trainer__validation_metric="+loss")
+    config = averaging(
+        cats_and_dogs,
+        model__metrics={"surprise": "surprise"},
+        trainer__validation_metric="+surprise",
+    )
     model = train(config, tmp_path)
     metrics = metrics_of(tmp_path)
     assert metrics["averaged_validation_loss"] < metrics["best_validation_loss"]
@@ -152,7 +156,11 @@ def test_an_interrupted_run_ends_with_the_same_average(
 
 def test_a_run_that_stops_early_averages_what_there_is(cats_and_dogs: Path, tmp_path: Path) -> None:
     config = averaging(
-        cats_and_dogs, count=5, trainer__patience=1, trainer__validation_metric="+loss"
+        cats_and_dogs,
+        count=5,
+        model__metrics={"surprise": "surprise"},
+        trainer__patience=1,
+        trainer__validation_metric="+surprise",
     )
     train(config, tmp_path)
     assert metrics_of(tmp_path)["averaged_epochs"] == [0, 1]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import allencv.plugin  # noqa: F401
+import tests.training.surprise  # noqa: F401
 from tests.conftest import same_tensors
 from tests.experiments import experiment
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
@@ -20,7 +21,8 @@ def test_patience_counts_the_epochs_of_before_an_interruption(
         cats_and_dogs,
         trainer__num_epochs=10,
         trainer__patience=2,
-        trainer__validation_metric="+loss",  # which the first epoch has most of
+        model__metrics={"surprise": "surprise"},
+        trainer__validation_metric="+surprise",  # which the first epoch has most of
         trainer__optimizer={"type": "sgd", "lr": 0.05},
         trainer__callbacks=["power_cut"],
         trainer__checkpointer={"keep_most_recent_by_count": None},
