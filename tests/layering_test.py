@@ -30,7 +30,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "serving": {"runtime"},
     "data": {"common", "runtime"},
     "modules": {"common"},
-    "training": {"common"},
+    "training": {"common", "runtime"},
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
     "export": BELOW_PREDICTORS,

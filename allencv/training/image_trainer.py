@@ -333,10 +333,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return super().get_checkpoint_state()
 
     def _save_model_state(self, path: str) -> None:
-        # Not in place: the file may be a hard link to a checkpoint.
         module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
-        save_state(module.state_dict(), path + ".tmp")
-        os.replace(path + ".tmp", path)
+        save_state(module.state_dict(), path)
 
     def _maybe_restore_checkpoint(self) -> None:
         super()._maybe_restore_checkpoint()

@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 from typing import Any, Dict, Iterator, Optional
@@ -10,6 +11,7 @@ from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import evaluate
 
+from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.image_trainer import ImageTrainer
 
@@ -123,7 +125,9 @@ class TrainImageModel(TrainModel):
                 "To evaluate on the test set after training, pass the "
                 "'evaluate_on_test' flag, or use the 'allennlp evaluate' command."
             )
-        dump_metrics(os.path.join(self.serialization_dir, "metrics.json"), metrics, log=True)
+        dump_metrics(None, metrics, log=True)
+        path = os.path.join(self.serialization_dir, "metrics.json")
+        write_text(path, json.dumps(metrics, indent=2))
 
 
 def check_views(num_views: int, train: Optional[DataLoader]) -> None:
