@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+from contextlib import nullcontext
 from typing import Any, Dict, Iterator, Optional
 
 import torch
@@ -14,6 +15,7 @@ from allennlp.training.util import evaluate
 from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.image_trainer import ImageTrainer
+from allencv.training.run_folder import locked
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,11 @@ class TrainImageModel(TrainModel):
         check_views(getattr(self.model, "num_views", 1), train)
 
     def run(self) -> Dict[str, Any]:
+        is_primary = getattr(self.trainer, "_primary", True)
+        with locked(self.serialization_dir) if is_primary else nullcontext():
+            return self._run()
+
+    def _run(self) -> Dict[str, Any]:
         metrics = super().run()
         if self.evaluation_data_loader is None or not self.evaluate_on_test:
             return metrics
