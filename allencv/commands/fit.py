@@ -151,13 +151,13 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from allennlp.commands.train import train_model_from_file
     from allennlp.common.checks import ConfigurationError
 
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
     from allencv.fitting.options import FolderOptions, TableColumns
     from allencv.fitting.time_budget import seconds_of
     from allencv.runtime.whole_files import write_text
+    from allencv.training.train_from_file import train_from_file
 
     begun = time.perf_counter()
     logging.disable(logging.INFO)  # until training: what there is to say is printed
@@ -218,7 +218,7 @@ def _fit(args: argparse.Namespace) -> None:
     if args.write_config_only:
         return
     logging.disable(logging.NOTSET)
-    train_model_from_file(
+    train_from_file(
         str(config_file), args.output, include_package=["allencv.plugin", *args.include_package]
     )
     print("\n".join(result_lines(folder)))

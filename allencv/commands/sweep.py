@@ -57,8 +57,15 @@ class Sweep(Subcommand):
             default="",
             help="a json(net) structure used to override the experiment configuration",
         )
-        subparser.set_defaults(func=_sweep)
+        subparser.set_defaults(func=_sweep_alone)
         return subparser
+
+
+def _sweep_alone(args: argparse.Namespace) -> None:
+    from allencv.training.run_folder import locked
+
+    with locked(args.serialization_dir):
+        _sweep(args)
 
 
 def _sweep(args: argparse.Namespace) -> None:

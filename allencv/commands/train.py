@@ -6,7 +6,10 @@ from allennlp.commands.subcommand import Subcommand
 
 @Subcommand.register("train", exist_ok=True)
 class Train(train.Train):
-    """AllenNLP's `train`, whose processes know every part in distributed training too."""
+    """
+    AllenNLP's `train`, with a folder for one run at a time, and whose processes know every part in
+    distributed training too.
+    """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         subparser = super().add_subparser(parser)
@@ -15,6 +18,17 @@ class Train(train.Train):
 
 
 def _train(args: argparse.Namespace) -> None:
-    # They are new processes, which import what they are told to and nothing else.
-    args.include_package = ["allencv.plugin", *args.include_package]
-    train.train_model_from_args(args)
+    from allencv.training.train_from_file import train_from_file
+
+    train_from_file(
+        args.param_path,
+        args.serialization_dir,
+        args.overrides,
+        recover=args.recover,
+        force=args.force,
+        node_rank=args.node_rank,
+        # The processes of distributed training are new and import only what they are told to.
+        include_package=["allencv.plugin", *args.include_package],
+        dry_run=args.dry_run,
+        file_friendly_logging=args.file_friendly_logging,
+    )

@@ -109,6 +109,15 @@ class Distillation(FromParams):
         means = {name: mean.get(reset) for name, mean in self._means.items()}
         return {name: mean for name, mean in means.items() if mean is not None}
 
+    def state_dict(self) -> Dict[str, Any]:
+        """Return the sums of the losses since the last reset, for a checkpoint."""
+        return {name: vars(mean) for name, mean in self._means.items()}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        for name, mean in self._means.items():
+            vars(mean).update(state_dict[name])
+
     def _teach(self, student: "ImageClassifier", images: torch.Tensor) -> torch.Tensor:
         """The teacher's logits, in the order of the student's labels."""
         assert self._model is not None

@@ -1,5 +1,5 @@
 import logging
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import torch.distributed as dist
@@ -103,6 +103,15 @@ class MultiLabelMetrics:
     def reset(self) -> None:
         self._counts = None
         self._kept = []
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what has been counted since the last reset, for a checkpoint."""
+        return {"counts": self._counts, "kept": self._kept, "has_warned": self._has_warned}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._counts, self._kept = state_dict["counts"], state_dict["kept"]
+        self._has_warned = state_dict["has_warned"]
 
     def _all_counts(self) -> Optional[torch.Tensor]:
         counts = torch.zeros(3 * len(self._labels) + 2, dtype=torch.long)

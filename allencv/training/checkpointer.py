@@ -1,9 +1,11 @@
 import logging
 import os
 import pickle
+import re
 import time
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple, Union
 
 import torch
@@ -13,8 +15,14 @@ from allennlp.training.checkpointer import Checkpointer
 from allennlp.training.trainer import Trainer, TrainerCheckpoint
 
 from allencv.common.torch_files import has_valid_checksums
+from allencv.runtime.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
+
+LEFTOVER = re.compile(
+    r"\.allencv-[0-9a-f]{32}\.th|(model|training)_state_e\d+_b\d+(_w\d+)?\.th\.tmp"
+)
+"""What a run that was killed while it wrote leaves; the second form is that of AllenCV 0.1."""
 
 # (epochs completed, batches of the next epoch completed)
 PointInTime = Tuple[int, int]
@@ -25,11 +33,29 @@ class DamagedFileError(Exception):
 
 
 def save_state(state: Dict[str, Any], path: str) -> None:
-    """Writes `state` to `path` and returns when it is on the disk."""
-    with open(path, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    """
+    Write `state` to `path`, whole or not at all, and return when it is on the disk.
+
+    # Raises
+
+    `OSError` with `path` as its `filename`, if the disk is full or cannot be written to.
+    """
+    with whole_file(path) as temporary:
+        _write_state(state, temporary)
+
+
+def _write_state(state: Dict[str, Any], path: Path) -> None:
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+    except (RuntimeError, OSError) as error:
+        # When a write fails, torch closes its archive, and that error hides the first one.
+        cause: Optional[BaseException] = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
 
 
 def load_state(path: str) -> Dict[str, Any]:
@@ -65,7 +91,7 @@ class AtomicCheckpointer(Checkpointer):
     - removes `e0_b10` to `e0_b19` along with `e0_b1`;
     - finds nothing in a folder whose name holds a `[`, and starts over.
 
-    Here both files are written under temporary names, flushed to the disk and then renamed, the
+    Here both files are written beside their places, flushed to the disk and then moved, the
     model's first: where the training state exists, the pair is complete. When loading, incomplete
     and damaged pairs are passed over with a warning. File names are AllenNLP's.
 
@@ -98,6 +124,16 @@ class AtomicCheckpointer(Checkpointer):
         keep_most_recent_by_count: Optional[int] = 2,
         keep_most_recent_by_age: Optional[int] = None,
     ) -> None:
+        for key, value, least in (
+            ("save_every_num_seconds", save_every_num_seconds, 0),
+            ("save_every_num_batches", save_every_num_batches, 1),
+            ("keep_most_recent_by_count", keep_most_recent_by_count, 0),
+            ("keep_most_recent_by_age", keep_most_recent_by_age, 0),
+        ):
+            if value is not None and not value >= least:
+                raise ConfigurationError(
+                    f"trainer.checkpointer.{key} is {value}; expected {least} or more"
+                )
         super().__init__(
             serialization_dir,
             save_completed_epochs=save_completed_epochs,
@@ -109,7 +145,7 @@ class AtomicCheckpointer(Checkpointer):
         self._damaged: Set[PointInTime] = set()
         if self._is_primary and os.path.isdir(self._serialization_dir):
             for name in os.listdir(self._serialization_dir):
-                if name.endswith(".tmp") and self._parse_path(name.removesuffix(".tmp")):
+                if LEFTOVER.fullmatch(name):
                     os.remove(os.path.join(self._serialization_dir, name))
 
     def save_checkpoint(self, trainer: Trainer) -> None:
@@ -189,19 +225,13 @@ class AtomicCheckpointer(Checkpointer):
     def _write(self, point: PointInTime, checkpoint: TrainerCheckpoint) -> None:
         model_path = self._model_state_path(*point)
         training_path = self._training_state_path(*point)
-        try:
-            save_state(checkpoint.model_state, model_path + ".tmp")
-            save_state(checkpoint.trainer_state, training_path + ".tmp")
-        except BaseException:
-            for path in (model_path, training_path):
-                with suppress(FileNotFoundError):
-                    os.remove(path + ".tmp")
-            raise
-        # A damaged pair may be in the way: never leave a new model beside an old training state.
-        with suppress(FileNotFoundError):
-            os.remove(training_path)
-        os.replace(model_path + ".tmp", model_path)
-        os.replace(training_path + ".tmp", training_path)
+        # The model's file is moved to its place first.
+        with whole_file(training_path) as training, whole_file(model_path) as model:
+            _write_state(checkpoint.model_state, model)
+            _write_state(checkpoint.trainer_state, training)
+            # A damaged pair may be in the way. Never leave a new model beside an old state.
+            with suppress(FileNotFoundError):
+                os.remove(training_path)
         # The new names must be on the disk before the old checkpoints are removed from it.
         directory = os.open(self._serialization_dir, os.O_RDONLY)
         try:

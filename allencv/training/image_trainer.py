@@ -111,6 +111,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     if memory runs out. What is left of the model and its optimizer is then in `not_finite.th`.
     """
 
+    _num_epochs: int
+
     def __init__(
         self,
         model: Model,
@@ -184,6 +186,19 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 f"class weights will see the smaller batches ({str(error).splitlines()[0]})"
             ) from error
 
+    def _try_train(self) -> Tuple[Dict[str, Any], int]:
+        num_epochs = self._num_epochs
+        at_end_of_epoch = self._start_after_batches_in_epoch_completed == 0
+        if at_end_of_epoch and self._metric_tracker.should_stop_early():
+            # The run has ended before. AllenNLP would train one more epoch and then stop.
+            self._num_epochs = self._start_after_epochs_completed
+        try:
+            metrics, epoch = super()._try_train()
+        finally:
+            self._num_epochs = num_epochs
+        self._resumable.add_earlier(metrics)
+        return metrics, epoch
+
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
         autocast = torch.autocast(
             self.cuda_device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
@@ -203,11 +218,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._batches_in_epoch_completed = self._start_after_batches_in_epoch_completed
         steps_done = self._batches_in_epoch_completed
         batches = self._batches(epoch, steps_done * accumulated)
+        self._losses = losses = RunningLosses()
         self._resumable.restore()
 
         logger.info("Epoch %d/%d", epoch, self._num_epochs - 1)
         self._pytorch_model.train()
-        self._losses = losses = RunningLosses()
         groups = common_util.lazy_groups_of(batches, accumulated)
         progress = Progress(
             groups, self._steps_per_epoch(), steps_done, self._log_interval, self._primary
@@ -341,23 +356,30 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     def get_checkpoint_state(self) -> Optional[TrainerCheckpoint]:
         self._check_losses()  # never go on from a model that is lost
+        self._resumable.collect()
         return super().get_checkpoint_state()
 
     def _save_model_state(self, path: str) -> None:
-        # Not in place: the file may be a hard link to a checkpoint.
         module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
-        save_state(module.state_dict(), path + ".tmp")
-        os.replace(path + ".tmp", path)
+        save_state(module.state_dict(), path)
 
     def _maybe_restore_checkpoint(self) -> None:
         super()._maybe_restore_checkpoint()
-        if self._start_after_epochs_completed == 0:
+        self._resumable.apply_changed_config()
+        completed = self._start_after_epochs_completed
+        in_epoch = self._start_after_batches_in_epoch_completed > 0
+        if completed + in_epoch > self._num_epochs:
+            raise ConfigurationError(
+                f"trainer.num_epochs is {self._num_epochs}, but the run in "
+                f"{self._serialization_dir} has come to epoch {completed + in_epoch}; expected "
+                f"{completed + in_epoch} or more"
+            )
+        if completed == 0:
             return
         # AllenNLP makes best.th after the checkpoint of its epoch, which does not know of it yet. A
         # run that was cut off in between has lost the file, or has that of an earlier epoch.
         best = os.path.join(self._serialization_dir, "best.th")
-        at_end_of_epoch = self._start_after_batches_in_epoch_completed == 0
-        if at_end_of_epoch and self._primary and self._metric_tracker.is_best_so_far():
+        if not in_epoch and self._primary and self._metric_tracker.is_best_so_far():
             with self._averaged():
                 self._save_model_state(best)
         if self._distributed:

@@ -1,10 +1,11 @@
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
+
+from allencv.runtime.whole_files import whole_file
 
 FOLDER = "predictions"
 """Where in the folder of a run its predictions are."""
@@ -77,10 +78,8 @@ class Predictions:
             arrays[f"picture_{number}"] = np.frombuffer(picture.jpeg, np.uint8)
             if picture.heat is not None:
                 arrays[f"heat_{number}"] = picture.heat.astype(np.float16)
-        temporary = f"{path}.tmp"
-        with open(temporary, "wb") as file:
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Union[str, Path]) -> "Predictions":

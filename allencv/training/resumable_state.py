@@ -1,15 +1,34 @@
+import datetime
+import json
+import logging
+import os
 import random
-from typing import Any, Dict, Optional
+import time
+from typing import Any, Dict, List, Optional
 
 import numpy
 import torch
+import torch.distributed as dist
 from allennlp.training.callbacks import TrainerCallback
+
+from allencv.runtime.whole_files import write_text
+from allencv.training.configured_values import apply_changes, configured_values
+from allencv.training.metric_counts import restore_counts, save_counts
+
+logger = logging.getLogger(__name__)
+
+State = Dict[str, Any]
 
 
 class ResumableState(TrainerCallback):
     """
-    What a checkpoint of AllenNLP's leaves out: the random generators, the gradient scaler, and the
-    number of steps. It travels in the checkpoint as the state of a callback.
+    What a checkpoint of AllenNLP's leaves out. It travels in the checkpoint as the state of a
+    callback:
+
+    * of each rank the random generators, the gradient scaler, the number of steps, and what the
+      losses and metrics of the epoch have counted so far;
+    * the metrics of the epochs before, and the seconds that training has taken;
+    * what the config said of optimizer and schedulers, so that a changed config is noticed.
 
     # Parameters
 
@@ -21,9 +40,33 @@ class ResumableState(TrainerCallback):
     def __init__(self, serialization_dir: str, trainer: Any) -> None:
         super().__init__(serialization_dir)
         self.trainer = trainer
-        self._saved: Optional[Dict[str, Any]] = None
+        self._ranks: List[State] = []
+        self._saved: Optional[State] = None
+        self._configured = configured_values(trainer)
+        self._metrics: Dict[str, Any] = {}
+        self._earlier: Dict[str, Any] = {}  # the metrics of the epochs before this process
+        self._seconds_before = 0.0
+        self._started: Optional[float] = None
 
-    def state_dict(self) -> Dict[str, Any]:
+    def collect(self) -> None:
+        """Ask all ranks for their state, which one of them will save. All have to call this."""
+        state = self._state_of_rank()
+        self._ranks = [state]
+        if self.trainer._distributed:
+            self._ranks = [{}] * dist.get_world_size()
+            dist.all_gather_object(self._ranks, state)
+
+    def state_dict(self) -> State:
+        if not self._ranks:
+            self.collect()
+        return {
+            "ranks": self._ranks,
+            "metrics": self._metrics,
+            "seconds": self._seconds(),
+            "configured": self._configured,
+        }
+
+    def _state_of_rank(self) -> State:
         kind, keys, position, has_gauss, gauss = numpy.random.get_state()  # noqa: NPY002
         scaler = self.trainer._scaler
         return {
@@ -33,21 +76,86 @@ class ResumableState(TrainerCallback):
             "cuda": torch.cuda.get_rng_state_all(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "steps": self.trainer._total_batches_completed,
+            "losses": self.trainer._losses.state_dict(),
+            "counts": save_counts(self.trainer.model),
         }
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         self._saved = state_dict
+        self._metrics = self._earlier = state_dict.get("metrics", {})
+        self._seconds_before = state_dict.get("seconds", 0.0)
+
+    def apply_changed_config(self) -> None:
+        """Call this when the states of optimizer and schedulers have been loaded."""
+        if self._saved and "configured" in self._saved:
+            apply_changes(self.trainer, self._saved["configured"], self._configured)
 
     def restore(self) -> None:
         """Called at the moment that training goes on, after all that may have drawn before it."""
         saved, self._saved = self._saved, None
+        if self._started is None:
+            self._started = time.time()
         if not saved:
             return
-        random.setstate(saved["python"])
-        numpy.random.set_state(saved["numpy"])  # noqa: NPY002
-        torch.set_rng_state(saved["torch"])
-        if len(saved["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(saved["cuda"])
-        if self.trainer._scaler is not None and saved["scaler"] is not None:
-            self.trainer._scaler.load_state_dict(saved["scaler"])
-        self.trainer._total_batches_completed = saved["steps"]
+        # Before AllenCV saved a state of each rank, it saved that of the first alone.
+        ranks = saved.get("ranks") or [saved]
+        rank = dist.get_rank() if self.trainer._distributed else 0
+        state = ranks[rank] if rank < len(ranks) else ranks[0]
+        random.setstate(state["python"])
+        numpy.random.set_state(state["numpy"])  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        if self.trainer._scaler is not None and state["scaler"] is not None:
+            self.trainer._scaler.load_state_dict(state["scaler"])
+        self.trainer._total_batches_completed = state["steps"]
+        is_known = "losses" in state and len(ranks) == (self.trainer._world_size or 1)
+        self._restore_counts(state if is_known else {})
+
+    def _restore_counts(self, state: State) -> None:
+        in_epoch = self.trainer._batches_in_epoch_completed > 0
+        unknown = ["loss"]
+        if in_epoch and "losses" in state:
+            self.trainer._losses.load_state_dict(state["losses"])
+            unknown = []
+        counts = state.get("counts", {})
+        unknown += restore_counts(self.trainer.model, counts, self.trainer.cuda_device)
+        if in_epoch and unknown:
+            logger.warning(
+                "The checkpoint does not hold what was counted for %s: the training metrics of "
+                "epoch %d are those of the images after the interruption",
+                ", ".join(unknown),
+                self.trainer._epochs_completed,
+            )
+
+    def on_epoch(
+        self,
+        trainer: Any,
+        metrics: Dict[str, Any],
+        epoch: int,
+        is_primary: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Let the metrics of an epoch be those of a run that was never interrupted."""
+        if self._earlier or self._seconds_before:
+            self.add_earlier(metrics)
+            duration = datetime.timedelta(seconds=self._seconds())
+            metrics["training_duration"] = str(duration)
+            if is_primary and self.serialization_dir is not None:
+                path = os.path.join(self.serialization_dir, f"metrics_epoch_{epoch}.json")
+                write_text(path, json.dumps(metrics, indent=2))
+        self._metrics = dict(metrics)
+
+    def add_earlier(self, metrics: Dict[str, Any]) -> None:
+        """Add to `metrics` what only the epochs before this process have reported."""
+        for name, value in self._earlier.items():
+            if name not in metrics:
+                metrics[name] = value
+            elif name.startswith("peak_"):
+                metrics[name] = max(metrics[name], value)
+
+    def _seconds(self) -> float:
+        """How long training has taken, without the time between a checkpoint and a crash."""
+        if self._started is None:
+            return self._seconds_before
+        return self._seconds_before + time.time() - self._started

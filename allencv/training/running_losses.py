@@ -72,6 +72,15 @@ class RunningLosses:
             return {}
         return self._last | self._means(self.total, self._reg_total, self.weight)
 
+    def state_dict(self) -> Dict[str, Any]:
+        """Return the losses so far, for a checkpoint. Waits for the device."""
+        self.read()
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        vars(self).update(state_dict)
+
     def read_all_ranks(self) -> Dict[str, float]:
         """The mean losses over all ranks, without those of the last step."""
         self.read()

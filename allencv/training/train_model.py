@@ -1,5 +1,7 @@
+import json
 import logging
 import os
+from contextlib import nullcontext
 from typing import Any, Dict, Optional
 
 from allennlp.commands import train as train_command
@@ -9,9 +11,11 @@ from allennlp.common.util import dump_metrics
 from allennlp.data import DataLoader
 
 from allencv.common.write_archive import archive_model
+from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
 from allencv.training.image_trainer import ImageTrainer
+from allencv.training.run_folder import locked
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +92,11 @@ class TrainImageModel(TrainModel):
         check_views(getattr(self.model, "num_views", 1), train)
 
     def run(self) -> Dict[str, Any]:
+        is_primary = getattr(self.trainer, "_primary", True)
+        with locked(self.serialization_dir) if is_primary else nullcontext():
+            return self._run()
+
+    def _run(self) -> Dict[str, Any]:
         metrics = super().run()
         if self.evaluation_data_loader is None or not self.evaluate_on_test:
             return metrics
@@ -121,7 +130,9 @@ class TrainImageModel(TrainModel):
                 "To evaluate on the test set after training, pass the "
                 "'evaluate_on_test' flag, or use the 'allennlp evaluate' command."
             )
-        dump_metrics(os.path.join(self.serialization_dir, "metrics.json"), metrics, log=True)
+        dump_metrics(None, metrics, log=True)
+        path = os.path.join(self.serialization_dir, "metrics.json")
+        write_text(path, json.dumps(metrics, indent=2))
 
 
 def check_views(num_views: int, train: Optional[DataLoader]) -> None:

@@ -1,5 +1,7 @@
 import copy
+import errno
 import os
+import signal
 import time
 
 import numpy as np
@@ -12,8 +14,10 @@ from allennlp.training.checkpointer import Checkpointer
 from allennlp.training.trainer import TrainerCheckpoint
 
 from allencv.common.safe_globals import add_safe_globals
-from allencv.training.checkpointer import AtomicCheckpointer
+from allencv.training.checkpointer import AtomicCheckpointer, load_state, save_state
 from allencv.training.moving_average import ExponentialMovingAverage
+
+resource = pytest.importorskip("resource")  # whose limits Windows lacks
 
 add_safe_globals()
 
@@ -252,6 +256,65 @@ def test_damaged_and_incomplete_pairs_do_not_count_as_kept_and_are_removed_when_
     assert sorted(os.listdir(tmp_path)) == names((2, 10), (3, 0))
 
 
+@pytest.fixture
+def small_files():
+    """Lets no file grow beyond 100,000 bytes, which fails as a full disk does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it, unless a test runner differs
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_named_with_its_file(tmp_path, small_files):
+    path = tmp_path / "best.th"
+    path.write_bytes(b"of before")
+    for size in (30_000, 1_000_000):  # the end of a file, and the middle
+        for count in (1, 4):
+            with pytest.raises(OSError, match="File too large") as error:
+                save_state({str(i): torch.zeros(size // count) for i in range(count)}, str(path))
+            assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_bytes() == b"of before"
+    assert os.listdir(tmp_path) == ["best.th"]
+    save_state({"small": torch.zeros(3)}, str(path))
+    assert load_state(str(path))["small"].tolist() == [0, 0, 0]
+
+
+def test_the_file_of_a_pair_that_does_not_fit_is_named(tmp_path, small_files):
+    ours = save(tmp_path, (1, 0))
+    small, large = {"a": torch.zeros(3)}, {"a": torch.zeros(100_000)}
+    for name, states in (("model", (large, small)), ("training", (small, large))):
+        with pytest.raises(OSError, match="File too large") as error:
+            ours._write((2, 0), TrainerCheckpoint(*states))
+        assert error.value.filename == str(tmp_path / f"{name}_state_e2_b0.th")
+    assert sorted(os.listdir(tmp_path)) == names((1, 0))
+
+
+def test_another_error_of_torchs_is_left_as_it_is(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no storage")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="no storage"):
+        save_state({}, str(tmp_path / "best.th"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "least"),
+    [
+        ("save_every_num_batches", 0, 1),
+        ("save_every_num_seconds", -1.0, 0),
+        ("keep_most_recent_by_count", -1, 0),
+        ("keep_most_recent_by_age", float("nan"), 0),
+    ],
+)
+def test_values_out_of_range_are_refused(tmp_path, key, value, least):
+    message = f"trainer.checkpointer.{key} is {value}; expected {least} or more"
+    with pytest.raises(ConfigurationError, match=message):
+        AtomicCheckpointer(tmp_path, **{key: value})
+
+
 @pytest.mark.parametrize("room_for", [0, 1])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, room_for):
     ours = save(tmp_path, (1, 0))
@@ -277,15 +340,18 @@ def test_a_kill_between_the_steps_leaves_the_checkpoint_before(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, (2, 0), checkpointer=ours)
     assert loaded_point(AtomicCheckpointer(tmp_path)) == (1, 0)
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_leftovers_are_removed_at_the_start_and_nothing_else(tmp_path):
     (tmp_path / "model_state_e1_b0.th.tmp").write_bytes(b"half")
     (tmp_path / "training_state_e1_b5_w1.th.tmp").write_bytes(b"half")
-    (tmp_path / "notes.tmp").write_bytes(b"")
+    (tmp_path / ".allencv-0123456789abcdef0123456789abcdef.th").write_bytes(b"half")
+    kept = ["notes.tmp", ".allencv-notes.th", ".allencv-0123456789abcdef0123456789abcdef.html"]
+    for name in kept:
+        (tmp_path / name).write_bytes(b"")
     AtomicCheckpointer(tmp_path)
-    assert os.listdir(tmp_path) == ["notes.tmp"]
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
 
 
 def test_a_best_model_linked_to_a_checkpoint_survives_its_rewriting(tmp_path):

@@ -129,9 +129,7 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
             return
         path = os.path.join(self.serialization_dir, "best.th")
         if is_primary:
-            # Not in place: the file may be a hard link to a checkpoint.
-            save_state(trainer.model.state_dict(), path + ".tmp")
-            os.replace(path + ".tmp", path)
+            save_state(trainer.model.state_dict(), path)
         if trainer._distributed:
             dist.barrier()
         trainer._best_model_filename = path

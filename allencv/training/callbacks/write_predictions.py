@@ -7,6 +7,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.training.callbacks import TrainerCallback
 
 from allencv.common.checks import CheckedFromParams
+from allencv.runtime.whole_files import write_text
 from allencv.training.predicting import Forward, describe_run, write_predictions
 from allencv.training.predictions import FOLDER
 
@@ -55,7 +56,7 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
             folder = Path(self.serialization_dir) / FOLDER
             folder.mkdir(exist_ok=True)
             facts = describe_run(trainer.cuda_device, trainer.data_loader)
-            (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            write_text(folder / "run.json", json.dumps(facts, indent=2) + "\n")
 
     def on_end(
         self,

@@ -89,6 +89,7 @@ class OneCycle(Schedule):
                 momentum,
                 optimizer.defaults[momentum],
             )
+        self._is_stale = False
         self._cycle = OneCycleLR(
             optimizer,
             max_lr=self.base_values,
@@ -106,7 +107,8 @@ class OneCycle(Schedule):
     def set_update(self, update: int) -> None:
         # When the cycle is over, its last learning rate stays.
         update = min(update, self.num_updates - 1)
-        if update != self._cycle.last_epoch:
+        if update != self._cycle.last_epoch or self._is_stale:
+            self._is_stale = False
             self._cycle.last_epoch = update - 1
             self._cycle.step()
 
@@ -117,4 +119,5 @@ class OneCycle(Schedule):
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         state = dict(state_dict)
         self._cycle.load_state_dict(state.pop("_cycle"))
+        self._is_stale = self.by_epoch  # the cycle may have another length now
         super().load_state_dict(state)

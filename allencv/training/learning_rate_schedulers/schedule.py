@@ -1,5 +1,5 @@
 import logging
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from allennlp.common import Params
@@ -98,6 +98,11 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         when the schedule is over.
         """
         raise NotImplementedError
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if self.by_epoch:  # else it is set before the next step
+            self.set_update(min(self.last_epoch + 1, self.num_updates))
 
     def get_values(self) -> List[float]:
         return [group["lr"] for group in self.optimizer.param_groups]

@@ -1,5 +1,5 @@
 from itertools import islice
-from typing import Dict, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -60,6 +60,13 @@ class ConfusionMatrix(TorchmetricsMetric):
     def undefined(self) -> Dict[str, float]:
         """Nothing, as the names of the most frequent confusions are not known before."""
         return {}
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {**super().state_dict(), "reported": list(self._reported)}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._reported = dict.fromkeys(state_dict["reported"])
 
     def _readable(self, result: torch.Tensor) -> Dict[str, float]:
         self._matrix = result.cpu()

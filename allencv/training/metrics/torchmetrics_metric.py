@@ -14,6 +14,7 @@ from allennlp.training.metrics.metric import Metric
 from torchmetrics import classification
 
 from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.training.metric_counts import load_torchmetrics_counts, torchmetrics_counts
 from allencv.training.metrics.torchmetrics_arguments import (
     NUMBER_OF_CLASSES,
     as_torchmetrics_takes_it,
@@ -205,6 +206,28 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
         self._metric: Optional[torchmetrics.Metric] = None
         self._stat_scores: Optional[torchmetrics.Metric] = None
         self._hold([], [])
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what has been counted since the last reset, for a checkpoint."""
+        counts = None if self._metric is None else torchmetrics_counts(self._metric)
+        return {
+            "task": self._task,
+            "counts": counts,
+            "scores": list(self._scores),
+            "targets": list(self._targets),
+        }
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.reset()
+        scores, counts = state_dict["scores"], state_dict["counts"]
+        self._hold(scores, state_dict["targets"])
+        self._scores_held = sum(each.numel() for each in scores)
+        if state_dict["task"] is not None:
+            tensors = [each for each in (*scores, *counts.values()) if torch.is_tensor(each)]
+            self._start(state_dict["task"], tensors[0].device if tensors else torch.device("cpu"))
+        if self._metric is not None:
+            load_torchmetrics_counts(self._metric, counts)
 
     def _readable(self, result: Any) -> Union[float, Dict[str, float]]:
         """What torchmetrics has computed, as numbers: of the images, or of each label."""

@@ -1,0 +1,99 @@
+"""The config with which a run is recovered, compared with the one that it was trained with."""
+
+import json
+import re
+from typing import Any, Dict, Iterator, List, Tuple
+
+from allennlp.common.checks import ConfigurationError
+
+MISSING = object()
+Change = Tuple[str, Any, Any]
+"""A key in dotted form, its value of before, and its value now. `MISSING` stands for none."""
+
+MAY_CHANGE = re.compile(
+    r"trainer\.("
+    r"num_epochs|patience|grad_norm|grad_clipping|log_interval|run_confidence_checks"
+    r"|use_amp|amp_dtype|grad_scaling|channels_last|cuda_device|compile(\..*)?|checkpointer(\..*)?"
+    r"|(learning_rate_scheduler|momentum_scheduler|moving_average|callbacks\.\d+)\.(?!type$).*"
+    r")|(validation_)?data_loader\.num_workers"
+)
+"""What a checkpoint does not depend on, or what is set anew when it has been loaded."""
+OPTIMIZER = re.compile(
+    r"trainer\.optimizer\.(?!(type|parameter_groups|layer_decay|weight_decay_on_norm_and_bias)\b).*"
+)
+"""Keys of the optimizer that leave its parameter groups as they are."""
+OF_SCHEDULE = re.compile(r"trainer\.(num_epochs|optimizer\..*|learning_rate_scheduler\..*)")
+"""What AllenNLP's "combined" schedule keeps in a state that cannot be brought up to date."""
+
+
+def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> List[str]:
+    """
+    Compare the config of a run with the one to go on with, and return a line for each change.
+
+    # Raises
+
+    `ConfigurationError` with all keys and both values, if a change cannot be meant: the weights and
+    the place in the data that a checkpoint holds are those of the old config.
+    """
+    changes = list(find_changes(then, now))
+    scheduler = now.get("trainer", {}).get("learning_rate_scheduler")
+    is_combined = isinstance(scheduler, dict) and scheduler.get("type") == "combined"
+    refused = [
+        change
+        for change in changes
+        if not _may_change(change) or (is_combined and OF_SCHEDULE.fullmatch(change[0]))
+    ]
+    if refused:
+        raise ConfigurationError(
+            f"the run in {folder} cannot go on with another config: {_listed(refused)}; change "
+            "this back, or train in another folder"
+        )
+    return [_listed([change]) for change in changes]
+
+
+def find_changes(then: Any, now: Any, key: str = "") -> Iterator[Change]:
+    """Find the keys at which two configs differ, as deep as both have the same structure."""
+    if isinstance(then, dict) and isinstance(now, str):
+        now = {"type": now}  # which means the same
+    if isinstance(then, str) and isinstance(now, dict):
+        then = {"type": then}
+    prefix = f"{key}." if key else ""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in [*then, *(name for name in now if name not in then)]:
+            yield from find_changes(
+                then.get(name, MISSING), now.get(name, MISSING), f"{prefix}{name}"
+            )
+    elif _are_objects(then) and _are_objects(now) and len(then) == len(now):
+        for index, pair in enumerate(zip(then, now)):
+            yield from find_changes(*pair, f"{prefix}{index}")
+    elif then != now:
+        yield key, then, now
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(each, dict) for each in value)
+
+
+def _may_change(change: Change) -> bool:
+    key, then, now = change
+    if OPTIMIZER.fullmatch(key):
+        return _is_numeric(then) and _is_numeric(now)
+    return MAY_CHANGE.fullmatch(key) is not None
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value is a number or several, as rates are; not a switch, as `amsgrad` is."""
+    if isinstance(value, list):
+        return all(map(_is_numeric, value))
+    return value is MISSING or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _listed(changes: List[Change]) -> str:
+    return ", ".join(f"{key} is {_shown(now)} (was {_shown(then)})" for key, then, now in changes)
+
+
+def _shown(value: Any) -> str:
+    if value is MISSING:
+        return "unset"
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

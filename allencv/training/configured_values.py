@@ -1,0 +1,71 @@
+"""Values of optimizer and schedulers that a config has changed since a checkpoint was made."""
+
+import copy
+from typing import Any, Dict
+
+from allencv.training.metric_counts import PLAIN
+
+Values = Dict[str, Any]
+
+
+def configured_values(trainer: Any) -> Values:
+    """
+    Return what the config says of a trainer's optimizer and schedulers: the plain values that they
+    have before the first step.
+    """
+    schedulers = {}
+    for name in ("_learning_rate_scheduler", "_momentum_scheduler"):
+        scheduler = getattr(trainer, name)
+        schedulers[name] = {} if scheduler is None else _plain_part(scheduler.state_dict())
+    groups = [_plain_part(group) for group in trainer.optimizer.param_groups]
+    return {"groups": groups, "schedulers": schedulers}
+
+
+def apply_changes(trainer: Any, then: Values, now: Values) -> None:
+    """
+    Replace what was loaded from a checkpoint where the config differs from that of the checkpoint:
+    `then` and `now` are what `configured_values` returned for the two. Learning rates keep what a
+    schedule has made of them: they are multiplied by the ratio of the configured ones.
+    """
+    for group, before, after in zip(trainer.optimizer.param_groups, then["groups"], now["groups"]):
+        base = "initial_lr" if "initial_lr" in before and "initial_lr" in after else "lr"
+        for key in after:
+            if key != "lr" and after[key] != before.get(key):
+                group[key] = after[key]
+        if after.get(base) != before.get(base):
+            if group["lr"] == before["lr"] or not before[base]:
+                group["lr"] = after["lr"]
+            else:
+                group["lr"] *= after[base] / before[base]
+    for name, after in now["schedulers"].items():
+        scheduler, before = getattr(trainer, name), then["schedulers"][name]
+        if scheduler is not None and after != before:
+            scheduler.load_state_dict(_merged(scheduler.state_dict(), before, after))
+
+
+def _plain_part(values: Values) -> Values:
+    """Copy what is plain of `values`, which live on."""
+    return {
+        key: _plain_part(value) if isinstance(value, dict) else copy.deepcopy(value)
+        for key, value in values.items()
+        if key != "params" and (isinstance(value, dict) or _is_plain(value))
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return type(value) in PLAIN
+
+
+def _merged(state: Values, before: Values, after: Values) -> Values:
+    """Take from `after` what differs from `before`, and the rest from `state`."""
+    merged = dict(state)
+    for key, value in after.items():
+        if isinstance(value, dict) and isinstance(before.get(key), dict):
+            merged[key] = _merged(state[key], before[key], value)
+        elif value != before.get(key):
+            merged[key] = value
+    return merged

@@ -1,0 +1,116 @@
+"""The folder of a run: who may write to it, and what a run leaves there that never began."""
+
+import logging
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Optional, Set, Union
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.checkpointer import Checkpointer
+
+logger = logging.getLogger(__name__)
+
+LOCKED = "ALLENCV_LOCKED_FOLDER"
+"""The environment variable by which the ranks of a run know that its first process has the lock."""
+LEFTOVER = re.compile(
+    r"config\.json|meta\.json|out\.log|out_worker\d+\.log|vocabulary|log|predictions"
+    r"|metrics_epoch_\d+\.json|not_finite\.th|\.allencv-[0-9a-f]{32}\.\w+"
+)
+"""The names of what a run writes before its first checkpoint and its first `best.th`."""
+
+_held: Set[int] = set()  # the descriptors of locked folders
+
+
+@contextmanager
+def locked(folder: Union[str, os.PathLike]) -> Iterator[None]:
+    """
+    Keep other runs away from `folder`, which is created if it is missing. The lock is one of the
+    folder itself, which needs no file: it ends with this process, however that ends. A lock that
+    this process has, or the one that started it as a rank, is shared.
+
+    Where folders cannot be locked, as on Windows and on NFS, a warning says so.
+
+    # Raises
+
+    `ConfigurationError` if another run has the lock.
+    """
+    place = os.path.realpath(folder)
+    before = os.environ.get(LOCKED)
+    if before == place:
+        yield
+        return
+    os.makedirs(place, exist_ok=True)
+    descriptor = _lock(place)
+    os.environ[LOCKED] = place
+    try:
+        yield
+    finally:
+        os.environ.pop(LOCKED)
+        if before is not None:
+            os.environ[LOCKED] = before
+        if descriptor is not None:
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+
+def _lock(folder: str) -> Optional[int]:
+    try:
+        import fcntl
+    except ImportError:
+        logger.warning("Folders cannot be locked here. Let no other run write to %s", folder)
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise ConfigurationError(
+                f"another run is writing to {folder}; wait until it has ended, or choose another "
+                "folder with -s"
+            ) from None
+        logger.warning(
+            "%s cannot be locked (%s). Let no other run write to it", folder, error.strerror
+        )
+        return None
+    _held.add(descriptor)
+    return descriptor
+
+
+def _close_locks() -> None:
+    """A forked process must not keep the lock when its parent has ended."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_close_locks)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run in `folder` can be recovered. The training state is written last."""
+    return any(map(Checkpointer._parse_training_state_path, os.listdir(folder)))
+
+
+def is_unbegun(folder: Path) -> bool:
+    """Whether `folder` holds nothing but what a run writes before its first checkpoint."""
+    names = set(os.listdir(folder))
+    predictions = folder / "predictions"
+    return (
+        "config.json" in names
+        and all(map(LEFTOVER.fullmatch, names))
+        and not (predictions.is_dir() and set(os.listdir(predictions)) - {"run.json"})
+    )
+
+
+def clear(folder: Path) -> None:
+    """Delete all that is in `folder`, and not the folder, whose lock would be lost."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

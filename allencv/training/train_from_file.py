@@ -1,0 +1,143 @@
+import errno
+import json
+import logging
+import os
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Union
+
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.models import Model
+
+from allencv.runtime.whole_files import write_text
+from allencv.training.changed_config import check_changes
+from allencv.training.run_folder import clear, has_checkpoint, is_unbegun, locked
+
+logger = logging.getLogger(__name__)
+
+DISK_IS_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def train_from_file(
+    parameter_filename: Union[str, os.PathLike],
+    serialization_dir: Union[str, os.PathLike],
+    overrides: str = "",
+    recover: bool = False,
+    force: bool = False,
+    node_rank: int = 0,
+    **options: Any,
+) -> Optional[Model]:
+    """
+    Train as AllenNLP's `train_model_from_file` does, with the same arguments, but let one run alone
+    write to the folder:
+
+    * Another run there, in this process or another, is refused while this one lasts.
+    * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
+      before it does not keep the next from beginning.
+    * A run can be recovered with some other values of the trainer (see `changed_config`), which
+      are logged; `config.json` then has the new ones.
+
+    # Raises
+
+    `ConfigurationError` if the folder is in use, or holds what does not fit to the arguments;
+    `OSError` with a file or the folder as its `filename` if the disk is full.
+    """
+    params = Params.from_file(parameter_filename, overrides)
+    folder = Path(serialization_dir)
+    existed = folder.is_dir()
+    if recover and force:
+        raise ConfigurationError("--recover and --force are both given; expected one of them")
+    with locked(folder) if node_rank == 0 else nullcontext(), _full_disk_named(folder):
+        if node_rank == 0:
+            recover = _prepare(folder, params, recover, force)
+        try:
+            return train_model(
+                params,
+                serialization_dir,
+                recover=recover,
+                force=force and node_rank > 0,
+                node_rank=node_rank,
+                **options,
+            )
+        except BaseException:
+            with suppress(OSError):  # the other error matters
+                _remove_unbegun(folder, existed)
+            raise
+
+
+def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
+    """Make the folder ready for AllenNLP, and return whether AllenNLP is to recover."""
+    if force:
+        clear(folder)
+        return False
+    if is_unbegun(folder):
+        logger.warning("The run in %s has no checkpoint: it begins anew", folder)
+        clear(folder)
+        return False
+    if not any(folder.iterdir()):
+        if recover:
+            logger.warning("There is no run in %s to go on with: one begins", folder)
+        return False
+    if not recover:
+        raise ConfigurationError(
+            f"{folder} has files in it; expected a new folder, --recover to go on with the run in "
+            "it, or --force to delete it first"
+        )
+    _accept_config(folder, params)
+    return True
+
+
+def _accept_config(folder: Path, params: Params) -> None:
+    file = folder / "config.json"
+    if not file.exists():
+        raise ConfigurationError(
+            f"--recover is given, but {folder} has no config.json; expected the folder of a run"
+        )
+    now = json.loads(json.dumps(params.as_ordered_dict()))
+    lines: List[str] = []
+    if has_checkpoint(folder):
+        then = json.loads(file.read_text(encoding="utf-8"))
+        lines = check_changes(then, now, str(folder))
+    if lines:
+        with _also_to(folder / "out.log"):
+            logger.warning("The run goes on with another config: %s", ", ".join(lines))
+    write_text(file, json.dumps(now, indent=4))
+
+
+def _remove_unbegun(folder: Path, existed: bool) -> None:
+    # What a loss that is not finite has made of a model is to be looked at, and so are metrics.
+    is_of_use = any(folder.glob("not_finite.th")) or any(folder.glob("metrics_epoch_*.json"))
+    if folder.is_dir() and is_unbegun(folder) and not is_of_use:
+        clear(folder)
+    if folder.is_dir() and not existed and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+@contextmanager
+def _also_to(log: Path) -> Iterator[None]:
+    """Append what is logged meanwhile to the log of the run, which is not open yet."""
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(name)s - %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Let the error of a full disk name the folder, where AllenNLP's files name nothing."""
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False  # a log on a full disk would print a traceback for each line
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        logging.raiseExceptions = before

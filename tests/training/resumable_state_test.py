@@ -1,0 +1,177 @@
+"""The figures of a run that was interrupted, or that had ended, are those of one that was not."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+import torch
+from allennlp.training.metrics import Metric
+
+import allencv.plugin  # noqa: F401
+from tests.experiments import experiment
+from tests.models.multilabel_data import multilabel_experiment, write_tables
+from tests.training import surprise  # noqa: F401
+from tests.training.callbacks.interruption import metrics_of, train, train_interrupted
+
+METRICS = {
+    "by_class": "per_class",
+    "f1": {"type": "f1_score", "average": "macro"},
+    "auroc": "auroc",
+    "auroc_of_counts": {"type": "auroc", "thresholds": 20},
+    "calibration": "calibration_error",
+    "confusions": "confusion_matrix",
+    "allennlps": {"type": "fbeta", "average": "macro"},
+    "surprise": "surprise",
+    "by_kind": "seen_by_class",
+}
+CHECKPOINTS = {"trainer__checkpointer": {"save_every_num_batches": 1}}
+
+
+@Metric.register("seen_by_class")
+class SeenByClass(Metric):
+    """A user's metric, which knows nothing of checkpoints."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def __call__(self, predictions: torch.Tensor, gold_labels: torch.Tensor) -> None:
+        for label in gold_labels.tolist():
+            self._counts[label] += 1
+
+    def get_metric(self, reset: bool = False) -> Dict[str, float]:
+        counts = {str(label): float(count) for label, count in sorted(self._counts.items())}
+        if reset:
+            self.reset()
+        return counts
+
+    def reset(self) -> None:
+        self._counts: Dict[int, int] = defaultdict(int)
+
+
+@Metric.register("seen_in_a_file")
+class SeenInAFile(SeenByClass):
+    """One with something that no checkpoint can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file = Path("somewhere")
+
+
+def figures(folder: Path, name: str = "metrics.json") -> Dict[str, Any]:
+    """What a run has reported, without what the machine alone decides."""
+    metrics = json.loads((folder / name).read_text())
+    return {
+        key: value
+        for key, value in metrics.items()
+        if key != "training_duration" and not key.endswith("_memory_MB")
+    }
+
+
+def seconds(folder: Path, name: str = "metrics.json") -> float:
+    hours, minutes, rest = json.loads((folder / name).read_text())["training_duration"].split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+
+
+def assert_same_figures(first: Path, second: Path, epochs: int) -> None:
+    for name in ["metrics.json", *(f"metrics_epoch_{epoch}.json" for epoch in range(epochs))]:
+        assert figures(first, name) == figures(second, name), name
+
+
+@pytest.mark.parametrize("at", [(0, 3), (0, 6), (1, 2), (2, 5)])
+def test_training_metrics_of_an_interrupted_epoch_are_those_of_all_its_images(
+    cats_and_dogs: Path, tmp_path: Path, at: Tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(
+        cats_and_dogs, model__metrics=METRICS, trainer__callbacks=["power_cut"], **CHECKPOINTS
+    )
+    train(config, tmp_path / "straight")
+    train_interrupted(config, tmp_path / "interrupted", at, monkeypatch)
+    assert_same_figures(tmp_path / "straight", tmp_path / "interrupted", 3)
+    reported = figures(tmp_path / "straight")
+    assert len([key for key in reported if key.startswith("training_")]) > 20
+    before = seconds(tmp_path / "interrupted", "metrics_epoch_0.json")
+    assert before < seconds(tmp_path / "interrupted")
+
+
+def test_it_holds_for_several_labels_and_accumulated_losses(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = multilabel_experiment(
+        write_tables(cats_and_dogs, tmp_path),
+        model__regularizer={"regexes": [["weight", {"type": "l2", "alpha": 0.01}]]},
+        model__metrics={"f1": {"type": "f1_score", "average": "macro"}},
+        trainer__callbacks=["power_cut"],
+        trainer__num_gradient_accumulation_steps=2,
+        **CHECKPOINTS,
+    )
+    train(config, tmp_path / "straight")
+    train_interrupted(config, tmp_path / "interrupted", (1, 2), monkeypatch)
+    assert_same_figures(tmp_path / "straight", tmp_path / "interrupted", 3)
+    assert "training_reg_loss" in figures(tmp_path / "interrupted")
+
+
+def test_it_holds_for_a_teacher(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(experiment(cats_and_dogs, trainer__num_epochs=1), tmp_path / "teacher")
+    config = experiment(
+        cats_and_dogs,
+        model__distillation={"teacher": str(tmp_path / "teacher")},
+        trainer__num_epochs=1,
+        trainer__callbacks=["power_cut"],
+        **CHECKPOINTS,
+    )
+    train(config, tmp_path / "straight")
+    train_interrupted(config, tmp_path / "interrupted", (0, 4), monkeypatch)
+    assert_same_figures(tmp_path / "straight", tmp_path / "interrupted", 1)
+    assert "training_distillation_loss" in figures(tmp_path / "interrupted")
+
+
+def test_what_a_checkpoint_cannot_hold_is_said(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(
+        cats_and_dogs,
+        model__metrics={"seen": "seen_in_a_file"},
+        trainer__callbacks=["power_cut"],
+        trainer__num_epochs=1,
+        **CHECKPOINTS,
+    )
+    train_interrupted(config, tmp_path, (0, 5), monkeypatch)
+    log = (tmp_path / "out.log").read_text()
+    assert (
+        "does not hold what was counted for _metrics.seen: the training metrics of epoch 0" in log
+    )
+    seen = figures(tmp_path)
+    assert seen["training_seen_0"] + seen["training_seen_1"] == 2 * 4  # of 24
+
+
+def test_a_finished_run_is_left_as_it_is(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = experiment(cats_and_dogs, model__metrics=METRICS)
+    train(config, tmp_path)
+    before = metrics_of(tmp_path)
+    weights = (tmp_path / "best.th").read_bytes()
+    train(config, tmp_path, recover=True)
+    assert metrics_of(tmp_path) == before
+    assert (tmp_path / "best.th").read_bytes() == weights
+
+
+def test_a_run_that_ran_out_of_patience_is_not_trained_further(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    config = experiment(
+        cats_and_dogs,
+        model__metrics={"surprise": "surprise"},
+        trainer__num_epochs=10,
+        trainer__patience=2,
+        trainer__validation_metric="+surprise",  # which the first epoch has most of
+        trainer__optimizer={"type": "sgd", "lr": 0.05},
+    )
+    train(config, tmp_path)
+    before = metrics_of(tmp_path)
+    assert before["epoch"] == 2
+    train(config, tmp_path, recover=True)
+    assert metrics_of(tmp_path) == before
+    assert not (tmp_path / "metrics_epoch_3.json").exists()
