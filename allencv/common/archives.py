@@ -22,6 +22,8 @@ from allencv.common.unpack_archive import ArchiveError, unpack
 
 DOTTED_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
+LONGEST_KEY = 300
+"""Keys of megabytes, below each other, could fill the memory."""
 IF_TRUSTED = "; if you trust it, add --trust-archive (in Python trusted=True)"
 IF_MISSING = (
     "; add --include-package with the package that registers it (in Python import that package, or "
@@ -128,10 +130,10 @@ def _reason(error: Exception) -> str:
 
 def _check_included(names: List[str], patterns: Any) -> None:
     """Raise `ArchiveError` for a file that the config does not name in `include_in_archive`."""
-    expected = [pattern for pattern in patterns or [] if isinstance(pattern, str)]
+    expected = patterns if isinstance(patterns, list) else []
     for name in names:
         paths = [name, *map(str, PurePosixPath(name).parents)]
-        if not any(fnmatchcase(path, pattern) for path in paths for pattern in expected):
+        if not any(fnmatchcase(path, pattern) for path in paths for pattern in map(str, expected)):
             raise ArchiveError(f"it holds {name!r:.100}, which is no part of an archive")
 
 
@@ -159,13 +161,14 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
 
 
 def _items(config: Any) -> Iterator[Tuple[str, Any]]:
-    """Every value in a config with its dotted key, the containers too."""
+    """Every value in a config with its dotted key, or the end of it, the containers too."""
     rest = [("", config)]
     while rest:
         key, value = rest.pop()
         yield key, value
         if isinstance(value, dict):
-            rest += [(f"{key}.{name}" if key else name, item) for name, item in value.items()]
+            start = f"{key}." if key else ""
+            rest += [((start + name)[-LONGEST_KEY:], item) for name, item in value.items()]
         elif isinstance(value, list):
             rest += [(key, item) for item in value]
 

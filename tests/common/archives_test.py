@@ -217,6 +217,15 @@ def test_a_config_that_is_nested_too_deeply(archive: Path, tmp_path: Path, depth
     assert "\n" not in str(raised.value)
 
 
+def test_long_keys_do_not_fill_the_memory(archive: Path, tmp_path: Path) -> None:
+    """Each of the 10,000 values has a key of a megabyte."""
+    edit = put("k" * 2**20, {str(i): 0 for i in range(10_000)} | {"type": "mine"})
+    crafted = rewritten(archive, tmp_path / "m.tar.gz", edit)
+    with pytest.raises(ConfigurationError, match="kkk.type is 'mine'") as raised:
+        load_archive(crafted)
+    assert len(str(raised.value)) < 800
+
+
 def test_labels_that_do_not_fit_the_weights(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive.parent, tmp_path / "run")
     (tmp_path / "run" / "vocabulary" / "labels.txt").write_text("ant\nbee\ncat\n")

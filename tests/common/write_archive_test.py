@@ -60,7 +60,12 @@ def test_an_archive_of_allennlp_s_is_read(run_folder: Path) -> None:
     load_archive(path)
 
 
-def test_a_file_that_the_config_does_not_name_is_refused(run_folder: Path) -> None:
+@pytest.mark.parametrize("patterns", [None, 5, [5], ["other*"], {"notes.txt": 1}])
+def test_a_file_that_the_config_does_not_name_is_refused(
+    run_folder: Path, patterns: object
+) -> None:
+    config = json.loads((run_folder / "config.json").read_text())
+    (run_folder / "config.json").write_text(json.dumps({**config, "include_in_archive": patterns}))
     files = files_of(Path(archive_model(run_folder)))
     path = packed(run_folder / "more.tar.gz", {**files, "notes.txt": b"a note"})
     with pytest.raises(ConfigurationError, match="it holds 'notes.txt', which is no part of an"):
