@@ -145,7 +145,8 @@ class _Decoder:
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
-                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # gives images back to the system
+                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # gives large images back at once
+                    "MALLOC_TRIM_THRESHOLD_": str(2**25),
                 },
             )
             assert process.stdin is not None
