@@ -96,8 +96,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(decoders.start)
         yield
+        decoders.close()  # all clients have their answers
         app.state.has_finished = await asyncio.to_thread(batcher.close, CLOSE_SECONDS)
-        decoders.close()
 
     app = FastAPI(
         title=f"allencv: {classifier.name}",
@@ -137,6 +137,7 @@ def _add_predict(
         # The gate has received the whole body.
         body = (await request.receive())["body"]
         content_type = request.headers.get("content-type", "")
+        _check_encoding(request.headers.get("content-encoding", "identity"))
         uploads = await _uploads(content_type, body, decoders, limits)
         del body
         answers = batcher.submit([upload.file for upload in uploads.images])
@@ -199,6 +200,15 @@ async def _uploads(content_type: str, body: bytes, decoders: Decoders, limits: L
     if not uploads.images:
         raise bad_request(f"no image; expected files in the field '{FILE_FIELDS[0]}'")
     return uploads
+
+
+def _check_encoding(encoding: str) -> None:
+    if encoding.strip().lower() != "identity":
+        raise RequestError(
+            415,
+            "unsupported_media_type",
+            f"the body has the content encoding {encoding[:20]!r}; send it as it is",
+        )
 
 
 async def _outcomes(

@@ -20,7 +20,11 @@ from allencv.serving.errors import RequestError, too_much_work
 from allencv.serving.limits import Limits
 from allencv.serving.uploads import Upload, Uploads
 
-KILLED = (-signal.SIGPROF, -signal.SIGALRM, -signal.SIGKILL)
+KILLED = {
+    -number
+    for name, number in signal.Signals.__members__.items()  # Windows has none of these
+    if name in ("SIGPROF", "SIGALRM", "SIGKILL")
+}
 """Exit statuses: its time was over, by either clock, or the system had no memory left."""
 
 
@@ -190,6 +194,7 @@ class _Decoder:
             self._is_closed = True
             if self._process is not None:
                 self._process.kill()
+                self._process.wait()
 
     def _failure(self) -> RequestError:
         """What the end of the process means for the client. Starts the next one."""

@@ -286,6 +286,10 @@ BAD_REQUESTS = {
         *("POST", "/predict", {"content": b"x", "headers": {"Content-Type": 'a/b;"' + ";" * 2000}}),
         *(400, "bad_request"),
     ),
+    "compressed": (
+        *("POST", "/predict", {"content": b"\x1f\x8b", "headers": {"Content-Encoding": "gzip"}}),
+        *(415, "unsupported_media_type"),
+    ),
     "empty body": (
         *("POST", "/predict", {"content": b"", "headers": {"Content-Type": "image/png"}}),
         *(422, "empty_file"),

@@ -8,14 +8,18 @@ import contextlib
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
 from allencv.serving.connection import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED
 from allencv.serving.limits import Limits
+from tests.conftest import ROOT
 from tests.serving.conftest import Running, Serve, file_of, photo
 from tests.serving.decoders_test import FLOODS
 
@@ -271,6 +275,42 @@ def test_it_ends_whatever_its_workers_do(serve: Serve) -> None:
         for thread in threads:
             thread.join(10)
     assert answers == [503, 503]
+
+
+HANGING = """
+import argparse, sys, time
+from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.serving import command
+
+class Hanging(OnnxClassifier):
+    calls = 0
+
+    def probabilities(self, images):
+        Hanging.calls += 1
+        if Hanging.calls > 1:  # the first one is the server's own
+            time.sleep(1000)
+        return super().probabilities(images)
+
+parser = argparse.ArgumentParser()
+command.add_arguments(parser)
+args = parser.parse_args([sys.argv[1], "--port", "0", "--timeout", "1"])
+command.run(args, lambda args: Hanging(args.model))
+"""
+
+
+def test_it_ends_while_the_network_hangs(bundle: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, str(bundle)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        running = Running(process.stdout.readline().split()[-1], process)
+        status, content = ask(running, "POST", "/predict", form(file_of(photo("red"))))
+        assert (status, content["error"]["code"]) == (503, "no_answer_in_time")
+        assert running.stop() == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module", autouse=True)
