@@ -157,11 +157,10 @@ def run(
     with _listening(args.host, args.port) as listening:
         _warm_up(classifier)
         app = create_app(classifier, limits, root_path, cors_origins, args.access_log)
-        server = Server(app, limits)
         host = f"[{args.host}]" if ":" in args.host else args.host
         port = listening.getsockname()[1]
-        print(f"Serving {classifier.name} on http://{host}:{port}", flush=True)
-        server.run(sockets=[listening])
+        greeting = f"Serving {classifier.name} on http://{host}:{port}"
+        Server(app, limits, greeting).run(sockets=[listening])
     if not app.state.has_finished:
         # A worker computes still, and nobody waits for it. It cannot be ended alone.
         logging.shutdown()

@@ -141,6 +141,17 @@ def test_an_upgrade_is_ignored(server: Running, extra: bytes, chunked: bool, ste
     assert b'{"status":"ok"}' in answers
 
 
+@pytest.mark.parametrize(("size", "status"), [(1, 400), (2048, 200)])
+def test_small_chunks(server: Running, size: int, status: int) -> None:
+    """Each chunk costs the event loop a call. Those of a kilobyte and more are no trouble."""
+    body = form(file_of(photo("green", (400, 300)), "BMP"))
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    request = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    request += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    with raw(server, request) as connection:
+        assert answers_of(connection)[9:12] == str(status).encode()
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/labels", "/metrics", "/docs"])
 def test_head_has_no_body(server: Running, path: str) -> None:
     with raw(
