@@ -99,6 +99,8 @@ class Connection(HttpToolsProtocol):
             for name, value in self.headers
             if name not in (b"upgrade", b"connection", b"http2-settings")
         ]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            lines.append(b"connection: close")
         return b"\r\n".join([*lines, b"", b""])
 
     def send_400_response(self, msg: str) -> None:

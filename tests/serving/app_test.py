@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from allencv.runtime.classifier import TOP_K
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.serving.app import SMALL_BODY, create_app
+from allencv.serving.app import create_app
+from allencv.serving.bodies import SMALL_BODY
 from allencv.serving.limits import Limits
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
