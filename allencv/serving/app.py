@@ -19,6 +19,7 @@ from allencv import __version__
 from allencv.runtime.classifier import TOP_K, Classifier, readable
 from allencv.serving import schemas
 from allencv.serving.batching import Batcher
+from allencv.serving.bodies import read_body
 from allencv.serving.decoders import Decoders
 from allencv.serving.errors import RequestError
 from allencv.serving.gate import Gate
@@ -26,24 +27,13 @@ from allencv.serving.limits import Limits
 from allencv.serving.metrics import CountRequests, Metrics
 from allencv.serving.request_ids import ID_HEADER, NameRequests
 from allencv.serving.root_path import BelowRootPath
-from allencv.serving.uploads import (
-    FILE_FIELDS,
-    Upload,
-    Uploads,
-    bad_request,
-    from_json,
-    from_multipart,
-    header_options,
-)
+from allencv.serving.uploads import Uploads, bad_request
 
 GONE = 499
 """The status, seen in the metrics alone, of a request whose client did not wait for the answer."""
 
 MAX_TOP_K = 1000
 """The labels that an answer lists at most, for each image."""
-
-SMALL_BODY = 2**16
-"""The bytes of a body that is parsed in the event loop. A larger one would hold it up."""
 
 CLOSE_SECONDS = 2.0
 """How long the workers may go on with what nobody waits for any more, when the server ends."""
@@ -96,8 +86,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(decoders.start)
         yield
+        decoders.close()  # all clients have their answers
         app.state.has_finished = await asyncio.to_thread(batcher.close, CLOSE_SECONDS)
-        decoders.close()
 
     app = FastAPI(
         title=f"allencv: {classifier.name}",
@@ -136,8 +126,7 @@ def _add_predict(
         top_k = _top_k(request)
         # The gate has received the whole body.
         body = (await request.receive())["body"]
-        content_type = request.headers.get("content-type", "")
-        uploads = await _uploads(content_type, body, decoders, limits)
+        uploads = await read_body(request.headers, body, decoders, limits)
         del body
         answers = batcher.submit([upload.file for upload in uploads.images])
         outcomes = await _outcomes(answers, request, limits.answer_seconds)
@@ -170,35 +159,6 @@ def _add_predict(
     )(predict)
     # The path of clients that were written for other servers.
     app.post("/predictions/", include_in_schema=False)(predict)
-
-
-async def _uploads(content_type: str, body: bytes, decoders: Decoders, limits: Limits) -> Uploads:
-    """
-    The images of a request. Raises `RequestError`: 400 for what cannot be understood, 413 for too
-    many images, 415 for another content type.
-    """
-    kind, options = header_options(content_type, "Content-Type")
-    if kind.startswith("image/") or kind == "application/octet-stream":
-        return Uploads([Upload(body)])
-    if kind == "multipart/form-data":
-        if len(body) <= SMALL_BODY:
-            uploads = from_multipart(options, body, limits)
-        else:
-            uploads = await asyncio.to_thread(from_multipart, options, body, limits)
-    elif kind == "application/json":
-        if len(body) <= SMALL_BODY:
-            uploads = from_json(body, limits)
-        else:
-            uploads = await asyncio.to_thread(decoders.parse_json, body)
-    else:
-        raise RequestError(
-            415,
-            "unsupported_media_type",
-            "expected the content type multipart/form-data, application/json or that of an image",
-        )
-    if not uploads.images:
-        raise bad_request(f"no image; expected files in the field '{FILE_FIELDS[0]}'")
-    return uploads
 
 
 async def _outcomes(
@@ -287,8 +247,8 @@ def _add_information(
             raise RequestError(503, "shutting_down", "the server is shutting down")
         return schemas.Status(status="ready")
 
-    @app.get("/flashserve/alive", include_in_schema=False)
-    @app.get("/gridserve/alive", include_in_schema=False)
+    @app.api_route("/flashserve/alive", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.api_route("/gridserve/alive", methods=["GET", "HEAD"], include_in_schema=False)
     async def alive() -> schemas.Alive:
         return schemas.Alive()
 

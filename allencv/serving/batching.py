@@ -126,8 +126,9 @@ class Batcher:
                 share = math.ceil(len(self._waiting) / len(self._threads))
             started = time.perf_counter()
             count = self._classify(min(share, self._limits.max_batch))
-            seconds = (time.perf_counter() - started) / max(1, count)
-            self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
+            if count:  # another thread may have taken them all
+                seconds = (time.perf_counter() - started) / count
+                self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
 
     def _classify(self, most: int) -> int:
         """Classifies what waits, up to so many images; gives their number."""

@@ -1,6 +1,10 @@
-"""A client of `allencv serve`, of Python's standard library alone."""
+"""
+A client of `allencv serve`. It needs Python's standard library alone; pillow and numpy only for
+their own images and arrays.
+"""
 
 import http.client
+import io
 import json
 import os
 import time
@@ -9,11 +13,24 @@ import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
 
-Image = Union[str, os.PathLike, bytes]
-"""A path, or the bytes of an image file."""
+if TYPE_CHECKING:
+    import numpy as np
+    import PIL.Image
 
+Image = Union[str, os.PathLike, bytes, "PIL.Image.Image", "np.ndarray"]
+"""
+A path, the bytes of an image file, a PIL image, or a uint8 array `(height, width[, channels])`.
+"""
+
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+"""The modes of PIL images that PNG keeps as they are. The others are sent as TIFF."""
+
+CONVERTED = {"HSV": "RGB", "PA": "RGBA", "RGBa": "RGBA"}
+"""The modes that no file has, and what they become. The server would convert them as well."""
+
+PATH = (str, os.PathLike)
 
 ABOUT_THE_IMAGE = (413, 415, 422)
 """The statuses that refuse an image, and not the request."""
@@ -49,19 +66,25 @@ class Client:
     def predict(self, images: Iterable[Image], top_k: Optional[int] = None) -> List[Dict[str, Any]]:
         """
         An answer for each image, in their order: `label` (or `labels`) and `top_k`, or `error` for
-        one that the server refuses; and the `file` that was given.
+        one that the server refuses; and the `file`, for a path. PIL images and arrays are sent
+        without loss.
 
         # Raises
 
         `ServerError` if the server cannot be reached, fails, or stays too busy. `OSError` for a
-        file that cannot be read.
+        file that cannot be read. `TypeError` for anything else than images, and for a single path
+        that is not in a list.
         """
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise TypeError(
+                f"images is a single {type(images).__name__}; expected a list of images"
+            )
         query = "" if top_k is None else f"?top_k={top_k}"
         with ThreadPoolExecutor(self._connections) as threads:
             return list(threads.map(lambda image: self._predict_one(image, query), images))
 
     def _predict_one(self, image: Image, query: str) -> Dict[str, Any]:
-        file = image if isinstance(image, bytes) else Path(image).read_bytes()
+        file = _file_of(image)
         boundary = uuid.uuid4().hex.encode()
         body = (
             b"--%b\r\n"
@@ -76,7 +99,7 @@ class Client:
         answer = self._ask(request)
         answer = answer["predictions"][0] if "predictions" in answer else answer
         answer.pop("file", None)
-        return answer if isinstance(image, bytes) else {"file": os.fspath(image), **answer}
+        return {"file": os.fspath(image), **answer} if isinstance(image, PATH) else answer
 
     def _ask(self, request: urllib.request.Request) -> Dict[str, Any]:
         for retries_left in range(self._retries, -1, -1):
@@ -95,6 +118,44 @@ class Client:
                 reason = getattr(error, "reason", error)
                 raise ServerError(f"{request.full_url}: no answer ({reason})") from error
         raise AssertionError("unreachable")
+
+
+def _file_of(image: Image) -> bytes:
+    """The bytes of an image file that has the same pixels."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, PATH):
+        return Path(image).read_bytes()
+    try:
+        import PIL.Image
+    except ImportError:
+        raise TypeError(f"{type(image).__name__} needs pillow; expected a path or bytes") from None
+    if not isinstance(image, PIL.Image.Image):
+        image = _from_array(image)
+    if image.mode in CONVERTED:
+        image = image.convert(CONVERTED[image.mode])
+    data = io.BytesIO()
+    kind = "PNG" if image.mode in PNG_MODES else "TIFF"
+    image.save(data, kind, exif=image.getexif())
+    return data.getvalue()
+
+
+def _from_array(array: Any) -> "PIL.Image.Image":
+    import numpy as np
+
+    from allencv.runtime.errors import ImageError
+    from allencv.runtime.images import open_image
+
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"{type(array).__name__} is not an image; expected a path, bytes, a PIL image or an "
+            "array"
+        )
+    channels = array.shape[2] if array.ndim == 3 else 1
+    try:
+        return open_image(array, {1: "L", 4: "RGBA"}.get(channels, "RGB"))
+    except ImageError as error:
+        raise TypeError(str(error)) from None
 
 
 def _error_of(error: urllib.error.HTTPError) -> Dict[str, Any]:

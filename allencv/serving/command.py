@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import socket
-from typing import Callable
+from typing import Callable, List
 
 import numpy as np
 
@@ -149,20 +149,18 @@ def run(
     from allencv.serving.server import Server
 
     limits = _limits(args)
+    root_path, cors_origins = _root_path(args.root_path), _cors_origins(args.cors_origin)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for name in ("allencv.runtime", "allencv.access"):  # which engine "auto" chooses; the requests
         logging.getLogger(name).setLevel(logging.INFO)
     classifier = open_model(args)
     with _listening(args.host, args.port) as listening:
         _warm_up(classifier)
-        app = create_app(
-            classifier, limits, _root_path(args.root_path), args.cors_origin, args.access_log
-        )
-        server = Server(app, limits)
+        app = create_app(classifier, limits, root_path, cors_origins, args.access_log)
         host = f"[{args.host}]" if ":" in args.host else args.host
         port = listening.getsockname()[1]
-        print(f"Serving {classifier.name} on http://{host}:{port}", flush=True)
-        server.run(sockets=[listening])
+        greeting = f"Serving {classifier.name} on http://{host}:{port}"
+        Server(app, limits, greeting).run(sockets=[listening])
     if not app.state.has_finished:
         # A worker computes still, and nobody waits for it. It cannot be ended alone.
         logging.shutdown()
@@ -170,11 +168,21 @@ def run(
 
 
 def _root_path(text: str) -> str:
-    """With a slash before it and none after it."""
-    parts = [part for part in text.split("/") if part]
-    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", text) or {".", ".."} & set(parts):
+    """The path with a slash before it and none after it, or nothing."""
+    path = text.strip("/")
+    if not re.fullmatch(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*|", path, re.ASCII):
         raise InputError(f"--root-path is '{text}'; expected a path such as /pets")
-    return "".join(f"/{part}" for part in parts)
+    return f"/{path}" if path else ""
+
+
+def _cors_origins(origins: List[str]) -> List[str]:
+    for origin in origins:
+        if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+            raise InputError(
+                f"--cors-origin is '{origin}'; expected an origin such as https://example.com, "
+                "without a path, or *"
+            )
+    return origins
 
 
 def _limits(args: argparse.Namespace) -> Limits:

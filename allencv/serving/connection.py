@@ -14,8 +14,14 @@ MAX_HEADERS = 100
 
 MAX_URL_BYTES = 2**13
 
-MAX_MARK_BYTES = 2**20
-"""The bytes that a body may take on the wire beside its content: the marks of its chunks."""
+MAX_MARK_BYTES = 2**17
+"""
+The bytes that a body may take on the wire beside its content: the marks of its chunks. Each chunk
+costs a call; this is enough for chunks of 2 kB in the largest body.
+"""
+
+PIECE = 2**14
+"""The bytes that are parsed at a time. The limits are checked after each piece."""
 
 MAX_PIPELINED = 16
 """The requests that may wait on a connection for the answer to an earlier one."""
@@ -60,11 +66,14 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        self._head_bytes += len(data)
         try:
-            self._feed(data)
-            if self._head_bytes > self._max_bytes:
-                self._refuse(_head_too_large())
+            for start in range(0, len(data), PIECE):
+                piece = data[start : start + PIECE]
+                self._head_bytes += len(piece)
+                self._feed(piece)
+                if self._head_bytes > self._max_bytes:
+                    is_head = self._max_bytes == MAX_HEAD_BYTES
+                    self._refuse(_head_too_large() if is_head else _too_many_chunks())
         except (httptools.HttpParserError, RequestError):
             self.send_400_response("not a valid HTTP request")
 
@@ -90,6 +99,8 @@ class Connection(HttpToolsProtocol):
             for name, value in self.headers
             if name not in (b"upgrade", b"connection", b"http2-settings")
         ]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            lines.append(b"connection: close")
         return b"\r\n".join([*lines, b"", b""])
 
     def send_400_response(self, msg: str) -> None:
@@ -169,3 +180,7 @@ def _head_too_large() -> RequestError:
         "head_too_large",
         f"headers of more than {MAX_HEAD_BYTES // 1024} kB, or more than {MAX_HEADERS} of them",
     )
+
+
+def _too_many_chunks() -> RequestError:
+    return RequestError(400, "bad_request", "the chunks of the body are too small")

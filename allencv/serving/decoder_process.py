@@ -8,6 +8,7 @@ first frame is the setup, which is answered with READY.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -157,8 +158,13 @@ def _data_memory() -> int:
     """The bytes that count for the limit of memory."""
     if sys.platform != "linux":
         return 0
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return int(os.pread(_statm(), 200, 0).split()[5]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@functools.cache
+def _statm() -> int:
+    """The file is opened once, as it is read for every image."""
+    return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 if __name__ == "__main__":

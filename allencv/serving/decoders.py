@@ -20,7 +20,11 @@ from allencv.serving.errors import RequestError, too_much_work
 from allencv.serving.limits import Limits
 from allencv.serving.uploads import Upload, Uploads
 
-KILLED = (-signal.SIGPROF, -signal.SIGALRM, -signal.SIGKILL)
+KILLED = {
+    -number
+    for name, number in signal.Signals.__members__.items()  # Windows has none of these
+    if name in ("SIGPROF", "SIGALRM", "SIGKILL")
+}
 """Exit statuses: its time was over, by either clock, or the system had no memory left."""
 
 
@@ -145,7 +149,8 @@ class _Decoder:
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
-                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # gives images back to the system
+                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # gives large images back at once
+                    "MALLOC_TRIM_THRESHOLD_": str(2**25),
                 },
             )
             assert process.stdin is not None
@@ -189,6 +194,7 @@ class _Decoder:
             self._is_closed = True
             if self._process is not None:
                 self._process.kill()
+                self._process.wait()
 
     def _failure(self) -> RequestError:
         """What the end of the process means for the client. Starts the next one."""

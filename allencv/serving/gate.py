@@ -14,6 +14,9 @@ How long the rest of a refused body is thrown away before its connection is clos
 still sending when that happens may never see the answer.
 """
 
+LARGE_BODY = 2**20
+"""The bytes of a body that is put together in a thread, as that takes milliseconds."""
+
 
 class Gate:
     """
@@ -68,7 +71,9 @@ class Gate:
                     self._reserve(len(chunk), reserved)
                     chunks.append(chunk)
                     if not message.get("more_body", False):
-                        return [b"".join(chunks)]
+                        if reserved.bytes < LARGE_BODY:
+                            return [b"".join(chunks)]
+                        return [await asyncio.to_thread(b"".join, chunks)]
         except TimeoutError:
             raise RequestError(
                 408,

@@ -2,6 +2,9 @@ from dataclasses import dataclass, field, fields
 
 from allencv.runtime.cores import cores
 
+CONNECTION_BYTES = 400_000
+"""What a connection may hold beside a body: headers, what was read ahead, a piece of an answer."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -59,3 +62,14 @@ class Limits:
     def large_image_bytes(self) -> int:
         """The memory that decoding a large image may take. One is decoded at a time."""
         return self.small_image_bytes + 16 * self.max_pixels
+
+    @property
+    def memory_bytes(self) -> int:
+        """
+        The most memory that requests can take, beside what the server and its processes need when
+        nobody asks: bodies and the files taken out of them, what connections hold, and decoding.
+        """
+        bodies = 2 * self.max_pending_bytes
+        connections = self.max_connections * CONNECTION_BYTES
+        decoding = self.workers * self.small_image_bytes + 16 * self.max_pixels
+        return bodies + connections + decoding

@@ -1,10 +1,11 @@
 import asyncio
 import math
 import signal
+import socket
 import threading
 from functools import partial
 from types import FrameType
-from typing import Optional
+from typing import List, Optional
 
 import uvicorn
 from fastapi import FastAPI
@@ -32,16 +33,19 @@ class Server(uvicorn.Server):
     Runs an application until the process is told to end (SIGTERM or SIGINT), and then finishes what
     it has accepted. For a second it goes on as before, but `/readyz` says no, and each answer
     closes its connection: a client that is just sending its next request is answered, and not cut
-    off. A second signal cuts this short.
+    off. A second signal cuts this short. What has not been answered after `FINISH_SECONDS` is
+    answered with 503.
 
     # Parameters
 
     app : what `create_app` made.
-    limits : `body_seconds`, which the headers of a request may take too, and `answer_seconds`.
+    limits : `answer_seconds`, and what a `Connection` takes of them.
+    greeting : printed when the first request can be answered.
     """
 
-    def __init__(self, app: FastAPI, limits: Limits) -> None:
+    def __init__(self, app: FastAPI, limits: Limits, greeting: str) -> None:
         self._app = app
+        self._greeting = greeting
         config = uvicorn.Config(
             self._answer,
             interface="asgi3",
@@ -56,6 +60,10 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=min(math.ceil(limits.answer_seconds), FINISH_SECONDS),
         )
         super().__init__(config)
+
+    async def startup(self, sockets: Optional[List[socket.socket]] = None) -> None:
+        await super().startup(sockets)
+        print(self._greeting, flush=True)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False

@@ -14,7 +14,7 @@ from typing import Iterator, List
 
 import pytest
 
-from allencv.serving.limits import Limits
+from allencv.serving.limits import CONNECTION_BYTES, Limits
 from tests.conftest import ROOT, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -25,7 +25,7 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-SERVE, CURL = blocks("bash")
+SERVE, CURL, CURL_BODY = blocks("bash")
 (ANSWER,) = blocks("json")
 BASE64, CLIENT = blocks("python")
 INSTALL, DOCKER, PROCFILE = blocks("text")
@@ -85,6 +85,13 @@ def test_curl(url: str, folder: Path) -> None:
     assert given["predictions"][0]["label"] == printed["predictions"][0]["label"]
 
 
+def test_curl_of_a_body(url: str, folder: Path) -> None:
+    if not Path("/usr/bin/curl").exists():
+        pytest.skip("there is no curl")
+    given = json.loads(output(shlex.split(at(url, CURL_BODY)), folder))
+    assert given["predictions"][0]["label"] == "cat"
+
+
 def test_base64(url: str, folder: Path) -> None:
     assert output([sys.executable, "-c", at(url, BASE64)], folder) == "cat\n"
 
@@ -106,11 +113,24 @@ def test_the_limits_are_those_of_the_server() -> None:
         "bytes of all requests under way; then 429": f"{limits.max_pending_bytes // 2**20} MB",
         "pixels of a JPEG": f"{limits.max_pixels // 10**6} million",
         "pixels of another format": f"{limits.max_other_pixels // 10**6} million",
+        "seconds of CPU time to decode an image; then 422": f"{limits.decode_seconds:g}",
+        "clients that are connected; then 503": f"{limits.max_connections}",
         "seconds for a body to arrive, and for the answer": f"{limits.body_seconds:g}",
     }
     assert {key: table[key] for key in expected} == expected
     assert limits.body_seconds == limits.answer_seconds
     assert len(fields(Limits)) == len(expected) + 2  # the workers, and the second of two times
+
+
+def test_the_memory_is_that_of_the_limits() -> None:
+    limits = Limits(workers=2)
+    assert f"{2 * limits.max_pending_bytes / 1e6:.0f} MB for the bodies" in PAGE
+    assert f"{limits.max_connections * CONNECTION_BYTES / 1e6:.0f} MB" in PAGE
+    assert f"{limits.small_image_bytes / 1e6:.0f} MB for each process" in PAGE
+    assert f"{16 * limits.max_pixels / 1e6:.0f} MB. Of images larger" in PAGE
+    assert f"two workers these are {limits.memory_bytes / 1e9:.1f} GB" in PAGE
+    small = Limits(workers=1, max_pixels=12_000_000, max_body_bytes=2**23, max_connections=64)
+    assert f"bounds the sum to {small.memory_bytes / 1e9:.1f} GB" in PAGE
 
 
 def test_every_option_of_the_page_is_one() -> None:

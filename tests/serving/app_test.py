@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from allencv.runtime.classifier import TOP_K
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.serving.app import SMALL_BODY, create_app
+from allencv.serving.app import create_app
+from allencv.serving.bodies import SMALL_BODY
 from allencv.serving.limits import Limits
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
@@ -285,6 +286,10 @@ BAD_REQUESTS = {
     "long content type": (
         *("POST", "/predict", {"content": b"x", "headers": {"Content-Type": 'a/b;"' + ";" * 2000}}),
         *(400, "bad_request"),
+    ),
+    "compressed": (
+        *("POST", "/predict", {"content": b"\x1f\x8b", "headers": {"Content-Encoding": "gzip"}}),
+        *(415, "unsupported_media_type"),
     ),
     "empty body": (
         *("POST", "/predict", {"content": b"", "headers": {"Content-Type": "image/png"}}),

@@ -6,9 +6,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Iterator, List
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from allencv.serving.client import Client, ServerError
+from allencv.runtime.images import read_image
+from allencv.serving.client import Client, ServerError, _file_of
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS
 from tests.serving.conftest import COLORS, Running, file_of, photo
@@ -34,6 +37,62 @@ def test_predict(client: Client, tmp_path: Path) -> None:
     assert {len(each["top_k"]) for each in answers} == {1}
     (answer,) = client.predict([paths[0].read_bytes()])
     assert answer.keys() == {"label", "top_k"}
+
+
+def test_images_of_all_kinds(client: Client, tmp_path: Path) -> None:
+    image = photo("green")
+    image.save(tmp_path / "green.png")
+    path = tmp_path / "green.png"
+    given: List[Any] = [str(path), path, path.read_bytes(), image, np.asarray(image)]
+    answers = client.predict(given)
+    assert [answer["label"] for answer in answers] == ["green"] * 5
+    assert [answer.get("file") for answer in answers] == [str(path)] * 2 + [None] * 3
+    assert len({str(answer["top_k"]) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"),
+        *("LAB", "I", "F", "I;16"),
+    ],
+)
+def test_pil_images_are_sent_without_loss(mode: str) -> None:
+    rgb = photo("red")
+    if mode == "LAB":
+        image = Image.merge("LAB", rgb.split())
+    elif mode == "RGBa":
+        image = rgb.convert("RGBA").convert("RGBa")
+    elif mode == "PA":
+        image = rgb.convert("P").convert("PA")
+    elif mode == "I;16":
+        image = Image.fromarray((np.asarray(rgb.convert("L")).astype(np.uint16) << 8) + 7)
+    else:
+        image = rgb.convert(mode)
+    assert image.mode == mode
+    assert np.array_equal(read_image(_file_of(image)), read_image(image))
+
+
+def test_an_image_on_its_side_is_sent_so() -> None:
+    image = photo("red")
+    image.getexif()[0x0112] = 6
+    assert np.array_equal(read_image(_file_of(image)), read_image(image))
+    assert read_image(_file_of(image)).shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("photo.jpg", "images is a single str; expected a list of images"),
+        (b"photo", "images is a single bytes"),
+        ([np.zeros((3, 4, 5), np.uint8)], r"shape \(3, 4, 5\); expected uint8"),
+        ([np.zeros((3, 4))], "dtype float64"),
+        ([1], "int is not an image; expected a path, bytes, a PIL image or an array"),
+    ],
+)
+def test_what_is_no_image(images: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Client("http://127.0.0.1:9").predict(images)
 
 
 def test_a_bad_image_is_answered_with_its_error(client: Client, tmp_path: Path) -> None:

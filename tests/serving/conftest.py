@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator, NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -46,6 +47,16 @@ class Running(NamedTuple):
         """The bytes that the process has in memory."""
         fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def memory_of_all(self) -> int:
+        """The bytes that it and its processes have in memory, those they share counted once."""
+        processes = [psutil.Process(self.process.pid)]
+        processes += processes[0].children()
+        total = 0
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+        return total
 
     def stop(self) -> int:
         """Tells it to end, and waits for that; gives its exit status."""

@@ -293,6 +293,21 @@ def test_the_api_page(page: Any, server: Running) -> None:
     assert '"label": "red"' in text  # in the example of an answer
     assert "?top_k=" in text
     assert "429" in text
+    assert f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' {server.url}" in text
+    assert "the image itself" in text
+
+
+def test_below_a_root_path(serve: Serve, browser: Any) -> None:
+    """As a proxy shows it that passes the path on. The address without a slash leads there too."""
+    with serve("--root-path", "/pets") as running:
+        page = browser.new_page()
+        page.goto(f"{running.url}/pets")
+        page.set_input_files("#files", [upload("red")])
+        api.expect(page.locator("#status")).to_contain_text("red")
+        page.get_by_role("link", name="API").click()
+        api.expect(page.locator("#routes .route").last).to_be_visible()
+        assert f"{running.url}/pets/predict" in page.locator("main").inner_text()
+        page.close()
 
 
 def test_many_labels_are_shown_in_part(serve: Serve, browser: Any) -> None:

@@ -26,8 +26,8 @@ function route(method, path, operation) {
     rows.push([`?${parameter.name}=`, parameter.description || ""]);
   }
   for (const type of Object.keys(operation.requestBody?.content || {})) {
-    const fields = Object.keys(operation.requestBody.content[type].schema.properties);
-    rows.push([type, `takes ${fields.join(", ")}`]);
+    const fields = Object.keys(operation.requestBody.content[type].schema.properties || {});
+    rows.push([type, fields.length ? `takes ${fields.join(", ")}` : "the image itself"]);
   }
   for (const [status, response] of Object.entries(operation.responses)) {
     if (status !== "200" && method === "post") rows.push([status, response.description]);
@@ -40,6 +40,7 @@ async function show() {
   const server = location.href.replace(/docs\/?$/, "");
   const write = (id, text) => { document.getElementById(id).textContent = text; };
   write("form", `curl -F file=@photo.jpg ${server}predict`);
+  write("body", `curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' ${server}predict`);
   write("json", `curl --json '{"images": ["<base64>"]}' ${server}predict`);
   const { labels, multi_label } = await (await fetch("labels")).json();
   const label = labels[0];

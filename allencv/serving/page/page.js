@@ -8,14 +8,17 @@ const WORDS = {
   damaged_image: "The file is damaged or was cut short.",
   empty_file: "The file is empty.",
   odd_shape: "The image is too long and narrow.",
+  too_much_work: "The file takes too long to read. Save it as JPEG or PNG first.",
   too_many_pixels: "The image has too many pixels. Scale it down first.",
   body_too_large: "The file is too large. Scale the image down first.",
   too_slow: "Sending took too long.",
   overloaded: "The server is busy.",
+  too_many_connections: "The server is busy.",
   no_answer_in_time: "The server took too long to answer.",
   unreachable: "The server cannot be reached.",
 };
-const MAY_WORK_LATER = ["too_slow", "overloaded", "no_answer_in_time", "unreachable", "internal_error", "shutting_down"];
+const MAY_WORK_LATER = ["too_slow", "overloaded", "too_many_connections", "no_answer_in_time", "unreachable",
+  "internal_error", "shutting_down"];
 
 const byId = (id) => document.getElementById(id);
 const waiting = [];
