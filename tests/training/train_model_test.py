@@ -10,6 +10,8 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
+from allencv.data import ImageDataLoader
+from allencv.training import evaluate
 from tests.conftest import write_images
 from tests.experiments import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
@@ -19,13 +21,18 @@ def test_evaluate_on_test_writes_the_metrics_of_evaluate(
     cats_and_dogs: Path, tmp_path: Path
 ) -> None:
     config = experiment(
-        cats_and_dogs, test_data_path=str(cats_and_dogs / "test"), evaluate_on_test=True
+        cats_and_dogs,
+        test_data_path=str(cats_and_dogs / "test"),
+        evaluate_on_test=True,
+        validation_data_loader={"type": "image", "batch_size": 3},
     )
     model = train_model(Params(config), tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert 0 <= metrics["test_accuracy"] <= 1
-    assert metrics["test_loss"] > 0
-    assert model is not None
+    reader = load_archive(tmp_path / "model.tar.gz").validation_dataset_reader
+    loader = ImageDataLoader(reader, cats_and_dogs / "test", batch_size=8)
+    loader.index_with(model.vocab)
+    for name, value in evaluate(model, loader).items():
+        assert metrics[f"test_{name}"] == pytest.approx(value, rel=1e-5)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

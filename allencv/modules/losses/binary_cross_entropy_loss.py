@@ -59,12 +59,22 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         num_labels = logits.shape[-1]
         shares = as_shares(targets, num_labels)
         wanted = shares
+        absent = self.label_smoothing * (0.5 if self.multi_label else 1 / num_labels)
         if self.label_smoothing:
-            even = 0.5 if self.multi_label else 1 / num_labels
-            wanted = wanted * (1 - self.label_smoothing) + even * self.label_smoothing
+            wanted = wanted * (1 - self.label_smoothing) + absent
         if self.target_threshold is not None:
+            self._check_threshold(absent, 1 - self.label_smoothing + absent)
             wanted = (wanted > self.target_threshold).float()
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(logits.float(), wanted, class_weights)
         terms = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
         return weighted_mean(terms.mean(-1), shares, class_weights)
+
+    def _check_threshold(self, absent: float, present: float) -> None:
+        """Refuses a threshold that does not part the smoothed targets of a whole label."""
+        if not absent <= (self.target_threshold or 0) < present:
+            raise ConfigurationError(
+                f"model.loss.target_threshold is {self.target_threshold}, but label_smoothing "
+                f"{self.label_smoothing} makes targets {absent:.3g} and {present:.3g}; expected a "
+                "threshold between them, or no label_smoothing"
+            )

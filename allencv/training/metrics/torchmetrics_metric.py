@@ -37,8 +37,9 @@ _MEANS_OVER_CLASSES = frozenset(
         "Specificity",
     ]
 )
-# Not defined for a class that all images have; the others of these have no value in torchmetrics.
+# They compare the images of a class with the others, so that they need both.
 _NEED_OTHER_IMAGES = frozenset(["AUROC", "LogAUC", "Specificity"])
+# Where they are not defined for a class, torchmetrics gives 0 and not NaN.
 _RANKINGS = frozenset(["AUROC", "LogAUC"])
 _MORE_THAN_ANY_TOP_K = 10**6
 _MOST_SCORES_HELD = 2**24  # 64 MiB
@@ -60,10 +61,10 @@ class TorchmetricsMetric(CheckedFromParams, Metric):
     `thresholds` they keep counts, and take scores between two neighbouring thresholds for equal,
     which is too low a result for a network whose scores are close to 0 and 1.
 
-    A macro average is the mean over the classes that have images, in every metric; torchmetrics
-    counts a class without images as 0 in some. A warning says which classes are left out. A class
-    that all images have is left out of `auroc`, `log_auc` and `specificity`, too, which compare its
-    images with others. Without any class to count the average is NaN.
+    A macro average is the mean over the classes that have images, in every metric. torchmetrics
+    itself counts a class without images as 0 in some. `auroc`, `log_auc` and `specificity` compare
+    images of a class with others, and also leave out a class that all images have. A warning says
+    how many classes count and which are left out. If none counts, the average is NaN.
 
     # Parameters
 

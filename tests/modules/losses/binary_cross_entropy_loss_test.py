@@ -1,5 +1,6 @@
 import pytest
 import torch
+from allennlp.common.checks import ConfigurationError
 from timm.loss import BinaryCrossEntropy
 from torch.nn import functional as F
 
@@ -38,3 +39,20 @@ def test_by_hand() -> None:
     logits = torch.tensor([[0.0, 0.0], [torch.logit(torch.tensor(0.9)), 0.0]])
     expected = (0.693147 * 3 + 0.105361) / 4
     assert loss(logits, torch.tensor([[1, 0], [1, 0]])).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "threshold", "multi", "message"),
+    [
+        (0.6, 0.1, False, "targets 0.15 and 0.55; expected a threshold between them"),
+        (0.6, 0.6, False, "target_threshold is 0.6, but label_smoothing 0.6"),
+        (0.5, 0.2, True, "targets 0.25 and 0.75"),
+    ],
+)
+def test_smoothing_that_the_threshold_makes_the_same_for_all_labels_is_refused(
+    smoothing: float, threshold: float, multi: bool, message: str
+) -> None:
+    loss = BinaryCrossEntropyLoss(smoothing, threshold)
+    loss.for_task(multi)
+    with pytest.raises(ConfigurationError, match=message):
+        loss(LOGITS, MULTI if multi else INDICES)
