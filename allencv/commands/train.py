@@ -2,6 +2,7 @@ import argparse
 
 from allennlp.commands import train
 from allennlp.commands.subcommand import Subcommand
+from allennlp.common import Params
 
 
 @Subcommand.register("train", exist_ok=True)
@@ -15,6 +16,17 @@ class Train(train.Train):
 
 
 def _train(args: argparse.Namespace) -> None:
+    from allencv.models.from_archive import with_archived_model
+
     # They are new processes, which import what they are told to and nothing else.
-    args.include_package = ["allencv.plugin", *args.include_package]
-    train.train_model_from_args(args)
+    include_package = ["allencv.plugin", *args.include_package]
+    train.train_model(
+        with_archived_model(Params.from_file(args.param_path, args.overrides)),
+        args.serialization_dir,
+        recover=args.recover,
+        force=args.force,
+        node_rank=args.node_rank,
+        include_package=include_package,
+        dry_run=args.dry_run,
+        file_friendly_logging=args.file_friendly_logging,
+    )

@@ -1,5 +1,5 @@
 import logging
-from typing import Any, Dict, Iterable, List, Optional, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Type, Union
 
 import torch
 from allennlp.common import Params
@@ -16,6 +16,7 @@ from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
 from allencv.models.labels import count_labels, label_numbers
 from allencv.models.pixel_normalization import PixelNormalization
+from allencv.models.start_from import StartFrom
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
@@ -72,6 +73,9 @@ class ImageClassifier(CheckedFromParams, Model):
         time as the image.
     distillation : `Distillation`, optional (default = `None`)
         A trained model that teaches this one.
+    start_from : `StartFrom`, optional (default = `None`)
+        A trained model whose weights this one begins with. `{"type": "from_archive"}` as a model
+        takes the rest of the config from there too.
     initializer : `InitializerApplicator`, optional
         What the first weights are drawn from, by regular expressions for their names.
     regularizer : `RegularizerApplicator`, optional
@@ -104,11 +108,16 @@ class ImageClassifier(CheckedFromParams, Model):
         batch_transforms: Optional[List[BatchTransform]] = None,
         test_time_augmentation: Optional[List[str]] = None,
         distillation: Optional[Distillation] = None,
+        start_from: Optional[StartFrom] = None,
         initializer: Optional[InitializerApplicator] = None,
         regularizer: Optional[RegularizerApplicator] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocab, regularizer, **kwargs)
+        self.start_from = start_from
+        begins = start_from is not None and not pretrained_weights_skipped()
+        if start_from is not None and begins:
+            start_from.extend(vocab, label_namespace)
         self._label_namespace = label_namespace
         self._num_labels = count_labels(vocab, label_namespace, num_labels, self.multi_label)
         _check_neighbours(im2im_encoder, im2vec_encoder)
@@ -142,9 +151,16 @@ class ImageClassifier(CheckedFromParams, Model):
             distillation.load(self)
         if initializer is not None:
             initializer(self)
+        if start_from is not None and begins:
+            start_from.load(self)
         # The first weights whose order in memory tells channels-last from channels-first.
         kernels = (each for each in self.parameters() if each.dim() == 4)
         self._kernel = [each for each in kernels if min(each.shape[1], each[0, 0].numel()) > 1][:1]
+
+    @property
+    def label_namespace(self) -> str:
+        """The namespace of the vocabulary that holds the labels."""
+        return self._label_namespace
 
     @property
     def num_views(self) -> int:
@@ -294,6 +310,28 @@ class ImageClassifier(CheckedFromParams, Model):
             for row_indices, row_probs in zip(indices.tolist(), probs.tolist())
         ]
         return output_dict
+
+    @classmethod
+    def from_params(
+        cls,
+        params: Params,
+        constructor_to_call: Optional[Callable] = None,
+        constructor_to_inspect: Optional[Callable] = None,
+        **extras: Any,
+    ) -> Any:
+        extras |= {
+            "constructor_to_call": constructor_to_call,
+            "constructor_to_inspect": constructor_to_inspect,
+        }
+        start = params.get("start_from") if isinstance(params, Params) else None
+        if start is None or pretrained_weights_skipped():
+            return super().from_params(params, **extras)
+        start_from = StartFrom.from_params(start.duplicate())
+        start_from.extend(extras["vocab"], params.get("label_namespace", "labels"))
+        with without_pretrained_weights():  # the archive holds them all
+            model = super().from_params(params, **extras)
+        start_from.load(model)
+        return model
 
     @classmethod
     def _load(cls, config: Params, *args: Any, **kwargs: Any) -> Model:
