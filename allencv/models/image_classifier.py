@@ -174,7 +174,7 @@ class ImageClassifier(CheckedFromParams, Model):
     def _normalized(self, image: torch.Tensor) -> torch.Tensor:
         """
         What the encoders see of a batch of images: normalised, in training resized to what
-        `set_training_size` says, and in the memory format of the weights.
+        `set_training_size` says, and in the memory format and the precision of the weights.
         """
         is_channels_last = self.is_channels_last()
         # On a CPU bytes are the quicker to be put into channels-first order, floats into the other.
@@ -183,25 +183,46 @@ class ImageClassifier(CheckedFromParams, Model):
             images = self._resized(images, self._training_size)
         if is_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images
+        return images.to(self._classification_layer.weight.dtype)
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """The logits `(batch, num_labels)` of normalised images, looked at once."""
-        self._check_channels(images.shape[1])
+        self._check_images(images)
         features = images if self._im2im_encoder is None else self._im2im_encoder(images)
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._dropout(self._im2vec_encoder(features))
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 
-    def _check_channels(self, given: int) -> None:
+    def _check_images(self, images: torch.Tensor) -> None:
+        """
+        Raise `ConfigurationError`, with the shape, for what is no batch of images of the encoder's
+        channels, and for integers other than bytes, whose range is unknown.
+        """
         encoder = self._im2im_encoder or self._im2vec_encoder
-        if given != encoder.get_input_channels():
-            key = "im2im_encoder" if self._im2im_encoder else "im2vec_encoder"
+        channels, shape = encoder.get_input_channels(), tuple(images.shape)
+        if len(shape) != 4:
             raise ConfigurationError(
-                f"the images have {given} channels, but model.{key} ({type(encoder).__name__}) "
-                f"takes {encoder.get_input_channels()}: set the color_mode of dataset_reader and "
-                f"validation_dataset_reader, or the encoder's input channels"
+                f"the images have the shape {shape}; expected (batch, {channels}, height, width); "
+                "a single image needs image[None]"
+            )
+        if shape[1] != channels:
+            key = "im2im_encoder" if self._im2im_encoder else "im2vec_encoder"
+            remedy = (
+                "put the channels first, with image.permute(0, 3, 1, 2)"
+                if shape[3] == channels
+                else "set the color_mode of dataset_reader and validation_dataset_reader, or the "
+                "encoder's input channels"
+            )
+            raise ConfigurationError(
+                f"the images have {shape[1]} channels, but model.{key} ({type(encoder).__name__}) "
+                f"takes {channels}: {remedy}; their shape is {shape}, expected (batch, {channels}, "
+                "height, width)"
+            )
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ConfigurationError(
+                f"the images are {images.dtype}; expected torch.uint8 (0 to 255), or floating "
+                "point (normalised)"
             )
 
     def _classify(
@@ -211,6 +232,7 @@ class ImageClassifier(CheckedFromParams, Model):
         metadata: Optional[List[Dict[str, Any]]],
     ) -> Dict[str, Any]:
         """What `forward` does with a batch, whatever the targets are called."""
+        self._check_images(image)
         images = self._normalized(image)
         if self.training and targets is not None:
             for batch_transform in self._batch_transforms:
@@ -221,7 +243,8 @@ class ImageClassifier(CheckedFromParams, Model):
         probs = self._probabilities(logits)
         outputs: Dict[str, Any] = {"logits": logits, "probs": probs}
         if targets is not None:
-            loss = self._loss(logits, targets, self._class_weights)
+            weights = self._class_weights
+            loss = self._loss(logits, targets, None if weights is None else weights.float())
             if self._distillation is not None and self.training:
                 loss = self._distillation(self, images, logits, loss)
             outputs["loss"] = loss
