@@ -29,6 +29,25 @@ _COMMAND_LINE = """# The command line
 
 What `allencv COMMAND --help` says of AllenCV's own commands, and the usage of those that `allennlp`
 has too, of which `--help` says more. Written by `scripts/make_references.py`.
+
+## How a command ends
+
+| exit status | |
+|---|---|
+| 0 | done |
+| 1 | an error; the last line begins with `allencv:` and says what was wrong |
+| 2 | arguments that the command does not have |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM |
+| 141 | nobody reads the output any more, as after `| head` |
+
+With `ALLENNLP_DEBUG=1` in the environment an error comes with its place in the code.
+
+After Ctrl-C or SIGTERM a command ends within 5 seconds, whatever it is waiting for. `train`, `fit`
+and `sweep` have 60 seconds, in which AllenNLP makes an archive of the best epoch so far. `serve`
+first answers what it has accepted ([serving.md](serving.md)).
+
+A file that a command writes appears when it is whole. Until then, and after an error such as a full
+disk, an older file of that name is there as before.
 """
 
 

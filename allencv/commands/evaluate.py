@@ -10,7 +10,6 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError, check_for_gpu
 
 from allencv.commands.archive_argument import opens_archive
-from allencv.runtime.whole_files import whole_file
 
 
 @Subcommand.register("evaluate", exist_ok=True)
@@ -25,6 +24,8 @@ class Evaluate(evaluate.Evaluate):
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from allencv.runtime.whole_files import whole_file
+
     check_for_gpu(args.cuda_device)
     if args.batch_size is not None and args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")

@@ -9,7 +9,6 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
 from allencv.commands.archive_argument import opens_archive
-from allencv.runtime.whole_files import whole_file
 
 
 @Subcommand.register("predict", exist_ok=True)
@@ -21,6 +20,8 @@ class Predict(predict.Predict):
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from allencv.runtime.whole_files import whole_file
+
     if args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")
     if args.predictor_args.strip() and not isinstance(_parsed(args.predictor_args), dict):

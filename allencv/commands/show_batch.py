@@ -10,8 +10,6 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
-from allencv.runtime.whole_files import whole_file
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -80,6 +78,8 @@ class ShowBatch(Subcommand):
 
 def _show_batch(args: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
+
+    from allencv.runtime.whole_files import whole_file
 
     for key, value, least in (("count", args.count, 1), ("epoch", args.epoch, 0)):
         if value < least:

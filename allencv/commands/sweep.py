@@ -13,8 +13,6 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.runtime.whole_files import write_text
-
 SHOWN = ("best_validation_", "averaged_validation_", "test_")
 """The metrics of a run that are summed up: of its model, and not of the last epoch."""
 
@@ -69,7 +67,11 @@ def _sweep_alone(args: argparse.Namespace) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> None:
-    config = Params.from_file(args.param_path, args.overrides).as_dict(quiet=True)
+    from allencv.models.from_archive import with_archived_model
+    from allencv.runtime.whole_files import write_text
+
+    params = with_archived_model(Params.from_file(args.param_path, args.overrides))
+    config = params.as_dict(quiet=True)
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2
     if count < least:
@@ -197,6 +199,8 @@ def train(config: Config, folder: Path, include_packages: List[str]) -> Dict[str
     Trains as `allencv train` does, in a process of its own. The `metrics` of the run, or the
     `error` that ended it.
     """
+    from allencv.runtime.whole_files import write_text
+
     config_file = folder.with_suffix(".json")
     write_text(config_file, json.dumps(config, indent=2) + "\n")
     command = [sys.executable, "-m", "allencv", "train", str(config_file), "-s", str(folder)]

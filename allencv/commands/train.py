@@ -2,6 +2,7 @@ import argparse
 
 from allennlp.commands import train
 from allennlp.commands.subcommand import Subcommand
+from allennlp.common import Params
 
 
 @Subcommand.register("train", exist_ok=True)
@@ -18,12 +19,12 @@ class Train(train.Train):
 
 
 def _train(args: argparse.Namespace) -> None:
+    from allencv.models.from_archive import with_archived_model
     from allencv.training.train_from_file import train_from_file
 
     train_from_file(
-        args.param_path,
+        with_archived_model(Params.from_file(args.param_path, args.overrides)),
         args.serialization_dir,
-        args.overrides,
         recover=args.recover,
         force=args.force,
         node_rank=args.node_rank,

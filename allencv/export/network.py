@@ -1,9 +1,16 @@
+import io
+import re
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+import allencv
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.runtime import COLOR_MODES, Preprocessing
@@ -18,7 +25,7 @@ class Network(torch.nn.Module):
     # Parameters
 
     model : `ImageClassifier`
-        It is put into evaluation mode and into channels-first memory order.
+        It is put into evaluation mode, into float32 and into channels-first memory order.
     normalization : `PixelNormalization`, optional
         What the reader does; the model takes the floats for normalised.
     """
@@ -29,7 +36,7 @@ class Network(torch.nn.Module):
         super().__init__()
         self._model = model
         self._normalization = normalization
-        self.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+        self.eval().requires_grad_(False).float().to(memory_format=torch.contiguous_format)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         pixels = image.permute(0, 3, 1, 2).contiguous()
@@ -52,9 +59,10 @@ def exported(network: Network, preprocessing: Preprocessing) -> ExportedProgram:
     try:
         with torch.no_grad():
             network(images)  # says in its own words if the images do not fit
-            program = torch.export.export(
-                network, (images,), dynamic_shapes={"image": {0: Dim("batch")}}
-            )
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # graphs, if any
+                program = torch.export.export(
+                    network, (images,), dynamic_shapes={"image": {0: Dim("batch")}}
+                )
     except ConfigurationError:
         raise
     except Exception as error:  # as many kinds as there are ways to write a forward
@@ -65,9 +73,30 @@ def exported(network: Network, preprocessing: Preprocessing) -> ExportedProgram:
 
 
 def not_exportable(error: Exception) -> ConfigurationError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0][:300] if lines else ""
+    """What is wrong with the code of a network, and where; in one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(error, GuardOnDataDependentSymNode):
+        reason = (
+            "its code depends on the values of an image (in an 'if', a loop, int() or item()), "
+            "which a graph cannot; expected operations on tensors, such as torch.where"
+        )
+    elif text.startswith("Constraints violated (batch)"):
+        reason = (
+            "its code works for one number of images only; expected sizes that are read from the "
+            "images, such as reshape(len(images), -1)"
+        )
+    else:
+        reason = f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
     return ConfigurationError(
-        f"the network cannot be exported: {type(error).__name__}: {reason}; set ALLENNLP_DEBUG=1 "
-        "for the place in the code"
+        f"the network cannot be exported{_place(error)}: {reason}; set ALLENNLP_DEBUG=1 for the "
+        "whole error"
     )
+
+
+def _place(error: Exception) -> str:
+    """Where in the code of a part an error arose, if it was there and not in torch or in here."""
+    packages = tuple(str(Path(str(module.__file__)).parent) for module in (torch, allencv))
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if not frame.filename.startswith((*packages, "<"))]
+    return f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""

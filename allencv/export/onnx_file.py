@@ -1,4 +1,5 @@
 import logging
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
+from allennlp.common.checks import ConfigurationError
 from torch.export import ExportedProgram
 
 from allencv.export.network import not_exportable
@@ -46,7 +48,32 @@ def write_onnx(program: ExportedProgram, file: Path) -> None:
     except OSError:  # of the disk
         raise
     except Exception as error:  # torch has a class for each step of it
-        raise not_exportable(error) from error
+        raise _not_in_onnx(error, program) or not_exportable(error) from error
+
+
+def _not_in_onnx(error: Exception, program: ExportedProgram) -> Optional[ConfigurationError]:
+    """The error for an operation that ONNX has not, with the part of the model that uses it."""
+    cause: Optional[BaseException] = error
+    found = None
+    while cause is not None and found is None:
+        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(cause))
+        cause = cause.__cause__
+    if found is None:
+        return None
+    name = found[1].rpartition(".")[2].strip("_")
+    used = ""
+    for node in program.graph.nodes:
+        modules = node.meta.get("nn_module_stack")
+        if name in str(node.target) and modules:
+            path, kind = list(modules.values())[-1]
+            part = str(path).removeprefix("_model._")
+            used = f", which model.{part} ({str(kind).rpartition('.')[2]}) uses"
+            break
+    return ConfigurationError(
+        f"the network cannot be exported: ONNX has no operator for torch's '{found[1]}'{used}; "
+        "write that part with other operations, or take --format torch_export, which needs torch "
+        "to be run"
+    )
 
 
 def to_float16(file: Path) -> None:

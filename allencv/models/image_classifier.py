@@ -1,7 +1,7 @@
 import copy
 import logging
 import warnings
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
 
 import torch
 from allennlp.common import Params
@@ -19,6 +19,7 @@ from allencv.models.distillation import Distillation
 from allencv.models.labels import count_labels, label_numbers
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.models.reported_metrics import reported
+from allencv.models.start_from import StartFrom
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
@@ -77,6 +78,9 @@ class ImageClassifier(CheckedFromParams, Model):
         time as the image.
     distillation : `Distillation`, optional (default = `None`)
         A trained model that teaches this one.
+    start_from : `StartFrom`, optional (default = `None`)
+        A trained model whose weights this one begins with. `{"type": "from_archive"}` as a model
+        takes the rest of the config from there too.
     initializer : `InitializerApplicator`, optional
         What the first weights are drawn from, by regular expressions for their names.
     regularizer : `RegularizerApplicator`, optional
@@ -109,11 +113,16 @@ class ImageClassifier(CheckedFromParams, Model):
         batch_transforms: Optional[List[BatchTransform]] = None,
         test_time_augmentation: Optional[List[str]] = None,
         distillation: Optional[Distillation] = None,
+        start_from: Optional[StartFrom] = None,
         initializer: Optional[InitializerApplicator] = None,
         regularizer: Optional[RegularizerApplicator] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocab, regularizer, **kwargs)
+        self.start_from = start_from
+        begins = start_from is not None and not pretrained_weights_skipped()
+        if start_from is not None and begins:
+            start_from.extend(vocab, label_namespace)
         self._label_namespace = label_namespace
         self._num_labels = count_labels(vocab, label_namespace, num_labels, self.multi_label)
         _check_neighbours(im2im_encoder, im2vec_encoder)
@@ -148,9 +157,16 @@ class ImageClassifier(CheckedFromParams, Model):
             distillation.load(self)
         if initializer is not None:
             initializer(self)
+        if start_from is not None and begins:
+            start_from.load(self)
         # The first weights whose order in memory tells channels-last from channels-first.
         kernels = (each for each in self.parameters() if each.dim() == 4)
         self._kernel = [each for each in kernels if min(each.shape[1], each[0, 0].numel()) > 1][:1]
+
+    @property
+    def label_namespace(self) -> str:
+        """The namespace of the vocabulary that holds the labels."""
+        return self._label_namespace
 
     @property
     def num_views(self) -> int:
@@ -164,7 +180,7 @@ class ImageClassifier(CheckedFromParams, Model):
     def _normalized(self, image: torch.Tensor) -> torch.Tensor:
         """
         What the encoders see of a batch of images: normalised, in training resized to what
-        `set_training_size` says, and in the memory format of the weights.
+        `set_training_size` says, and in the memory format and the precision of the weights.
         """
         is_channels_last = self.is_channels_last()
         # On a CPU bytes are the quicker to be put into channels-first order, floats into the other.
@@ -173,25 +189,46 @@ class ImageClassifier(CheckedFromParams, Model):
             images = self._resized(images, self._training_size)
         if is_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images
+        return images.to(self._classification_layer.weight.dtype)
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """The logits `(batch, num_labels)` of normalised images, looked at once."""
-        self._check_channels(images.shape[1])
+        self._check_images(images)
         features = images if self._im2im_encoder is None else self._im2im_encoder(images)
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._dropout(self._im2vec_encoder(features))
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 
-    def _check_channels(self, given: int) -> None:
+    def _check_images(self, images: torch.Tensor) -> None:
+        """
+        Raise `ConfigurationError`, with the shape, for what is no batch of images of the encoder's
+        channels, and for integers other than bytes, whose range is unknown.
+        """
         encoder = self._im2im_encoder or self._im2vec_encoder
-        if given != encoder.get_input_channels():
-            key = "im2im_encoder" if self._im2im_encoder else "im2vec_encoder"
+        channels, shape = encoder.get_input_channels(), tuple(images.shape)
+        if len(shape) != 4:
             raise ConfigurationError(
-                f"the images have {given} channels, but model.{key} ({type(encoder).__name__}) "
-                f"takes {encoder.get_input_channels()}: set the color_mode of dataset_reader and "
-                f"validation_dataset_reader, or the encoder's input channels"
+                f"the images have the shape {shape}; expected (batch, {channels}, height, width); "
+                "a single image needs image[None]"
+            )
+        if shape[1] != channels:
+            key = "im2im_encoder" if self._im2im_encoder else "im2vec_encoder"
+            remedy = (
+                "put the channels first, with image.permute(0, 3, 1, 2)"
+                if shape[3] == channels
+                else "set the color_mode of dataset_reader and validation_dataset_reader, or the "
+                "encoder's input channels"
+            )
+            raise ConfigurationError(
+                f"the images have {shape[1]} channels, but model.{key} ({type(encoder).__name__}) "
+                f"takes {channels}: {remedy}; their shape is {shape}, expected (batch, {channels}, "
+                "height, width)"
+            )
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ConfigurationError(
+                f"the images are {images.dtype}; expected torch.uint8 (0 to 255), or floating "
+                "point (normalised)"
             )
 
     def _classify(
@@ -201,6 +238,7 @@ class ImageClassifier(CheckedFromParams, Model):
         metadata: Optional[List[Dict[str, Any]]],
     ) -> Dict[str, Any]:
         """What `forward` does with a batch, whatever the targets are called."""
+        self._check_images(image)
         images = self._normalized(image)
         if self.training and targets is not None:
             for batch_transform in self._batch_transforms:
@@ -211,9 +249,10 @@ class ImageClassifier(CheckedFromParams, Model):
         probs = self._probabilities(logits)
         outputs: Dict[str, Any] = {"logits": logits, "probs": probs}
         if targets is not None:
-            outputs["loss"] = self._loss(logits, targets, self._class_weights)
-            if self._class_weights is not None and not self.multi_label:
-                outputs[LOSS_WEIGHT] = image_weights(targets, self._class_weights).sum()
+            weights = None if self._class_weights is None else self._class_weights.float()
+            outputs["loss"] = self._loss(logits, targets, weights)
+            if weights is not None and not self.multi_label:
+                outputs[LOSS_WEIGHT] = image_weights(targets, weights).sum()
             if self._distillation is not None and self.training:
                 outputs["loss"] = self._distillation(self, images, outputs)
             self._count(logits, probs, targets)
@@ -331,6 +370,28 @@ class ImageClassifier(CheckedFromParams, Model):
             for row_indices, row_probs in zip(indices.tolist(), probs.tolist())
         ]
         return output_dict
+
+    @classmethod
+    def from_params(
+        cls,
+        params: Params,
+        constructor_to_call: Optional[Callable] = None,
+        constructor_to_inspect: Optional[Callable] = None,
+        **extras: Any,
+    ) -> Any:
+        extras |= {
+            "constructor_to_call": constructor_to_call,
+            "constructor_to_inspect": constructor_to_inspect,
+        }
+        start = params.get("start_from") if isinstance(params, Params) else None
+        if start is None or pretrained_weights_skipped():
+            return super().from_params(params, **extras)
+        start_from = StartFrom.from_params(start.duplicate())
+        start_from.extend(extras["vocab"], params.get("label_namespace", "labels"))
+        with without_pretrained_weights():  # the archive holds them all
+            model = super().from_params(params, **extras)
+        start_from.load(model)
+        return model
 
     @classmethod
     def _load(cls, config: Params, *args: Any, **kwargs: Any) -> Model:

@@ -1,4 +1,4 @@
-from typing import List, Optional
+from typing import Any, Callable, List, Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -41,10 +41,21 @@ class PixelNormalization(torch.nn.Module):
                 "expected one number or one for each channel, those of pixel_std above 0"
             )
         self._numbers = numbers
-        for name, values in numbers.items():
-            self.register_buffer(name, torch.tensor(values).float().view(-1, 1, 1), False)
+        self._set_buffers(torch.device("cpu"))
+
+    def _set_buffers(self, device: torch.device) -> None:
+        for name, values in self._numbers.items():
+            buffer = torch.tensor(values, dtype=torch.float32, device=device)
+            self.register_buffer(name, buffer.view(-1, 1, 1), False)
         self.register_buffer("scale", 1 / (255 * self.std), False)
         self.register_buffer("shift", -self.mean / self.std, False)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        """Stay in float32: a model in half precision is given images that are as exact as any."""
+        super()._apply(fn, recurse)
+        if self.mean.dtype != torch.float32:
+            self._set_buffers(self.mean.device)
+        return self
 
     def is_like(self, other: "PixelNormalization") -> bool:
         """Whether both normalise alike; reads nothing from a device."""

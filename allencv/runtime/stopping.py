@@ -1,6 +1,7 @@
 """A command that is told to stop, by Ctrl-C or SIGTERM, ends within a stated time."""
 
 import atexit
+import multiprocessing
 import os
 import signal
 import socket
@@ -37,7 +38,9 @@ def stop_within(seconds: float) -> None:
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
+        signal.signal(signal.SIGINT, _stop)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(after_in_child=_forget)
@@ -48,6 +51,11 @@ def stop_within(seconds: float) -> None:
 
 def leave(status: int) -> NoReturn:
     """End the process without waiting for threads that are still at work."""
+    if status == STATUSES[signal.SIGTERM]:  # Ctrl-C reaches other processes by itself
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                with suppress(OSError):
+                    os.kill(child.pid, signal.SIGINT)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -55,10 +63,10 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _terminate(number: int, frame: Any) -> None:
-    # Some programs send it twice, and the second must not interrupt what the first began.
+def _stop(number: int, frame: Any) -> None:
+    # Some programs send SIGTERM twice, or after Ctrl-C: it must not disturb what the first began.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _forget() -> None:

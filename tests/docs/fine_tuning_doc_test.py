@@ -27,7 +27,7 @@ def blocks(language: str) -> List[str]:
 
 
 CONFIG, *FRAGMENTS = blocks("jsonnet")
-TRAIN, SEEDS, FOLDS = blocks("bash")
+TRAIN, MORE, BIRDS, SEEDS, FOLDS = blocks("bash")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,24 @@ def test_training(folder: Path, run: Run) -> None:
     name = "layer1.0.conv1.weight"
     assert states[0][f"_im2im_encoder.{name}"].equal(pretrained[name])
     assert not states[1][f"_im2im_encoder.{name}"].equal(pretrained[name])
+
+
+def test_going_on(folder: Path, run: Run) -> None:
+    """The first model is here one of a single epoch."""
+    few = {"trainer.num_epochs": 1, "data_loader.batch_size": 4}
+    if not (folder / "runs/pets/model.tar.gz").exists():
+        run(*shlex.split(TRAIN), "-o", overrides(folder, **few), cwd=folder)
+    for seed, split in enumerate(("train", "val")):
+        write_images(folder / "birds" / split, {"owl": 3, "tit": 3, "wren": 2}, seed=seed)
+    for command, labels in ((MORE, {"cat", "dog"}), (BIRDS, {"owl", "tit", "wren"})):
+        *begin, given = shlex.split(command)
+        result = run(*begin, json.dumps({**json.loads(given), **few}), cwd=folder)
+        head = "kept" if command == MORE else "made anew"
+        assert f"the last layer is {head}, for the labels " in result.stdout
+        output = folder / begin[begin.index("-s") + 1]
+        assert set((output / "vocabulary/labels.txt").read_text().split()) == labels
+        config = json.loads((output / "config.json").read_text())
+        assert config["model"]["type"] == "basic_image_classifier"
 
 
 @pytest.mark.parametrize("text", FRAGMENTS)

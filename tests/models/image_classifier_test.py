@@ -378,6 +378,60 @@ def test_images_of_other_channels_are_refused(
         part = "im2im_encoder (SmallResnetEncoder)"
     assert f"the images have 1 channels, but model.{part} takes 3: set the" in str(error.value)
     assert "color_mode" in str(error.value)
+    assert "their shape is (6, 1, 16, 16), expected (batch, 3, height, width)" in str(error.value)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda image: image.permute(0, 2, 3, 1),
+            r"have 16 channels, .*\.permute\(0, 3, 1, 2\)",
+        ),
+        (lambda image: image.permute(0, 2, 3, 1), r"their shape is \(6, 16, 16, 3\), expected "),
+        (lambda image: image.permute(0, 2, 3, 1) / 255, r"put the channels first"),
+        (lambda image: image[0], r"have the shape \(3, 16, 16\); .* needs image\[None\]"),
+        (lambda image: image.flatten(1), r"have the shape \(6, 768\); expected \(batch, 3, "),
+        (lambda image: image.long(), r"are torch.int64; expected torch.uint8 \(0 to 255\), or "),
+        (lambda image: image > 9, r"are torch.bool; expected torch.uint8"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(
+    kind: Type[ImageClassifier], vocab: Vocabulary, wrong: Any, message: str
+) -> None:
+    given = batch(kind)
+    given["image"] = wrong(given["image"])
+    with pytest.raises(ConfigurationError, match=message):
+        convolutional(kind, vocab)(**given)
+
+
+@every_kind
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.half, 1e-2), (torch.double, 1e-5)])
+def test_a_model_in_another_precision(
+    kind: Type[ImageClassifier], vocab: Vocabulary, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Bytes and floats of any precision are given to the network in its own."""
+    label = vocab.get_token_from_index(0, "labels")
+    model = convolutional(kind, vocab, class_weights={label: 2.0}).eval()
+    given = batch(kind)
+    normalized = model.normalize(given["image"])
+    with torch.no_grad():
+        expected = model(**given)
+        model.to(dtype)
+        for image in (given["image"], normalized, normalized.double()):
+            found = model(**{**given, "image": image})
+            for key in ("probs", "loss"):
+                assert found[key].dtype == torch.float32
+                torch.testing.assert_close(found[key], expected[key], rtol=0, atol=tolerance)
+
+
+def test_normalization_keeps_its_precision(vocab: Vocabulary) -> None:
+    model = convolutional(BasicImageClassifier, vocab)
+    images = batch(BasicImageClassifier)["image"]
+    expected = model.normalize(images)
+    assert model.half().normalize(images).equal(expected)
+    assert model.float().normalize(images).equal(expected)
 
 
 def test_a_training_size_of_nothing_is_refused(vocab: Vocabulary) -> None:

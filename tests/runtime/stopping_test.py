@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from typing import Tuple
 
@@ -64,11 +63,26 @@ time.sleep(1)
 )
 
 
+CHILD = (
+    """
+import multiprocessing
+def work():
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        os._exit(0)
+multiprocessing.get_context("fork").Process(target=work).start()
+time.sleep(0.5)  # until it is there
+"""
+    + RAISES
+)
+
+
 def stopped(
-    code: str, number: signal.Signals, seconds: float = 60, times: int = 1
+    code: str, number: signal.Signals, seconds: float = 60, times: int = 1, begin: str = ""
 ) -> Tuple[int, str, str]:
     """The exit status of a process that was stopped, and what it wrote."""
-    program = textwrap.dedent(BEGIN.format(seconds=seconds) + code)
+    program = begin + BEGIN.format(seconds=seconds) + code
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -105,6 +119,19 @@ def test_what_does_not_end_is_ended(code: str, number: signal.Signals, status: i
 def test_a_second_sigterm_does_not_disturb_the_first() -> None:
     code = RAISES.replace("end(stop)", "time.sleep(0.5); end(stop)")
     assert stopped(code, signal.SIGTERM, times=5) == (143, "begun\nSIGTERM\n", "")
+    code = code.replace("time.sleep(0.5)", "os.kill(os.getpid(), 15); time.sleep(0.5)")
+    assert stopped(code, signal.SIGINT) == (130, "begun\nSIGINT\n", "")
+
+
+def test_child_processes_end_too() -> None:
+    """Python waits for them at its end, as for the processes of distributed training."""
+    assert stopped(CHILD, signal.SIGTERM) == (143, "begun\nSIGTERM\n", "")
+
+
+def test_in_the_background_ctrl_c_is_ignored_as_before() -> None:
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code = RAISES.replace("time.sleep(60)", "time.sleep(1); print('done')")
+    assert stopped(code, signal.SIGINT, begin=ignoring) == (0, "begun\ndone\n", "")
 
 
 def test_a_signal_to_a_forked_process_is_its_own() -> None:

@@ -1,0 +1,137 @@
+import logging
+from typing import TYPE_CHECKING, Dict, List, Optional
+
+import torch
+from allennlp.common import FromParams
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import Vocabulary
+
+from allencv.common.archives import load_archive
+from allencv.data.dataset_readers.messages import some
+
+if TYPE_CHECKING:
+    from allencv.models.image_classifier import ImageClassifier
+
+logger = logging.getLogger(__name__)
+
+HEAD = ("_classification_layer.weight", "_classification_layer.bias")
+OF_THE_DATA = ("_class_weights", "_thresholds")
+"""What training computes from its data before it begins, or anew in each epoch."""
+
+
+class StartFrom(FromParams):
+    """
+    The trained model whose weights a model begins with. It is read when training begins, and never
+    again: the new model's archive does not need it.
+
+    The last layer is kept label by label, whatever the order of the labels. A label of the trained
+    model without images is kept too.
+
+    # Parameters
+
+    archive_file : `str`, required
+        `model.tar.gz`, a URL of one, or the folder of a run.
+    new_head : `bool`, optional (default = `False`)
+        Whether to make the last layer anew, for other labels. Otherwise the trained model must know
+        every label of the data.
+    """
+
+    def __init__(self, archive_file: str, new_head: bool = False) -> None:
+        self.archive_file = archive_file
+        self.new_head = new_head
+        self._trained: Optional[ImageClassifier] = None
+
+    def extend(self, vocab: Vocabulary, namespace: str) -> None:
+        """
+        Add the labels of the trained model to a vocabulary, unless there is to be a new head.
+
+        # Raises
+
+        `ConfigurationError` if the vocabulary has labels that the trained model does not know.
+        """
+        if self.new_head:
+            return
+        trained = self.trained()
+        known = list(trained.vocab.get_token_to_index_vocabulary(trained.label_namespace))
+        given = list(vocab.get_token_to_index_vocabulary(namespace))
+        if unknown := [label for label in given if label not in known]:
+            raise ConfigurationError(
+                f"'{self.archive_file}' knows the labels {some(known)}, but the data have "
+                f"{some(given)}; expected no others than it knows ({some(unknown)}), or "
+                "model.new_head true, which keeps the encoder and makes a new last layer"
+            )
+        for label in known:
+            vocab.add_token_to_namespace(label, namespace)
+        if without := [label for label in known if label not in given]:
+            logger.info("Labels of %s without images: %s", self.archive_file, some(without))
+
+    def load(self, model: "ImageClassifier") -> None:
+        """
+        Give a model the weights of the trained one, and log what was kept and what is new.
+
+        # Raises
+
+        `ConfigurationError` if they do not fit.
+        """
+        trained, self._trained = self.trained(), None  # it need not stay in memory
+        source, target = trained.state_dict(), model.state_dict()
+        kept = {
+            name: value
+            for name, value in source.items()
+            if name in target and name not in (*HEAD, *OF_THE_DATA)
+        }
+        if not self.new_head:
+            row_of = {label: row for row, label in enumerate(trained.label_names())}
+            rows = [row_of[label] for label in model.label_names() if label in row_of]
+            kept |= {name: source[name][rows] for name in HEAD}
+        expected = target.keys() - set(OF_THE_DATA) - (set(HEAD) if self.new_head else set())
+        unfit = [
+            name
+            for name in target
+            if name in expected and (name not in kept or kept[name].shape != target[name].shape)
+        ]
+        if unfit:
+            raise ConfigurationError(
+                f"'{self.archive_file}' has no weights that fit {some(unfit)}; expected a model "
+                "that is configured as that of the archive (see its config.json)"
+            )
+        model.load_state_dict(kept, strict=False)
+        head = "made anew" if self.new_head else "kept"
+        logger.info(
+            "The encoder of %s is kept (%d tensors); the last layer is %s, for the labels %s",
+            self.archive_file,
+            len(kept.keys() - set(HEAD)),
+            head,
+            some(model.label_names()),
+        )
+
+    def trained(self) -> "ImageClassifier":
+        """The trained model, which is opened once."""
+        from allencv.models.image_classifier import ImageClassifier
+
+        if self._trained is None:
+            # What is drawn next does not depend on the archive.
+            with torch.random.fork_rng(devices=[]):
+                trained = load_archive(self.archive_file).model
+            if not isinstance(trained, ImageClassifier):
+                raise ConfigurationError(
+                    f"'{self.archive_file}' has a {type(trained).__name__}; expected an image "
+                    "classifier"
+                )
+            self._trained = trained
+        return self._trained
+
+
+def without_labels(config: Dict[str, object]) -> "tuple[Dict[str, object], List[str]]":
+    """The config of a model without the keys that speak of its labels, and these keys."""
+    of_labels = [
+        key
+        for key, value in config.items()
+        if key in ("num_labels", "distillation")
+        or (
+            key in ("class_weights", "thresholds")
+            and isinstance(value, dict)
+            and "type" not in value
+        )
+    ]
+    return {key: value for key, value in config.items() if key not in of_labels}, of_labels
