@@ -28,7 +28,9 @@ def preprocessing_of(reader: DatasetReader) -> Tuple[Preprocessing, Optional[Pix
     first, *others = reader.transforms
     if type(first) is not EvalTransform:
         raise _not_exported(f"has {_name(first)}")
-    preprocessing = replace(first.preprocessing, color_mode=reader.color_mode)
+    preprocessing = replace(
+        first.preprocessing, color_mode=reader.color_mode, value_range=reader.value_range
+    )
     normalization = None
     if others and type(others[0]) is Normalize:
         arguments = others.pop(0).arguments

@@ -8,11 +8,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from PIL import Image
 
-from allencv.runtime.images import FORMATS
+from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = {
-    suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
-}
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LISTS = (".txt",)
 JSON_LINES = (".jsonl", ".ndjson")

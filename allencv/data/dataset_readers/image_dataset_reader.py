@@ -22,6 +22,7 @@ from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform
 from allencv.data.transforms.image_transform import InTurn
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource
+from allencv.runtime.value_ranges import checked_range
 
 
 class Sample(NamedTuple):
@@ -59,6 +60,11 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         The vocabulary namespace of the labels.
     max_instances : `int`, optional (default = `None`)
         Read at most this many.
+    value_range : `List[float]`, optional (default = `None`)
+        `[black, white]`: which values become black and white in images of more than 8 bits a
+        channel, such as `[0, 4095]` for 12 bits and `[0, 1]` for floating point; values between
+        are mapped linearly, and others are clipped. Images of 8 bits stay as they are. By default
+        16-bit images keep their upper 8 bits, and floating point is taken as 0 to 255.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         label_namespace: str = "labels",
         max_instances: Optional[int] = None,
         serialization_dir: Optional[str] = None,
+        value_range: Optional[List[float]] = None,
     ) -> None:
         if color_mode not in COLOR_MODES:
             raise not_one_of("dataset_reader.color_mode", color_mode, COLOR_MODES)
@@ -75,6 +82,10 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             raise ConfigurationError(
                 f"dataset_reader.max_instances is {max_instances}; expected at least 1"
             )
+        try:
+            self.value_range = checked_range(value_range)
+        except ValueError as error:
+            raise ConfigurationError(f"dataset_reader.{error}") from None
         super().__init__(
             max_instances=max_instances,
             manual_distributed_sharding=True,
@@ -120,7 +131,12 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         when it is decoded.
         """
         is_url = isinstance(image, str) and "://" in image
-        field = ImageField(_download(image) if is_url else image, self._transform, self.color_mode)
+        field = ImageField(
+            _download(image) if is_url else image,
+            self._transform,
+            self.color_mode,
+            value_range=self.value_range,
+        )
         fields: Dict[str, Field] = {"image": field}
         if label is not None:
             fields["label"] = LabelField(label, self.label_namespace)
