@@ -19,6 +19,7 @@ from typing import (
 
 import numpy as np
 
+from allencv.common.label_text import shown, why_unwritable
 from allencv.data.examining import CheckedImage, Facts, Split
 from allencv.data.near_copies import near_groups
 from allencv.runtime.unidentified_files import NEEDS_AVIF, NEEDS_HEIF
@@ -55,6 +56,11 @@ KINDS = {
         "labels that training lacks",
         True,
         "They can never be predicted: add training images, or correct the labels.",
+    ),
+    "unwritable_label": Kind(
+        "labels that cannot be written",
+        True,
+        "Training would refuse them: rename their folders, or correct the table.",
     ),
     "empty_file": Kind("files of 0 bytes", True, "Fetch them again, or remove them."),
     "truncated": Kind("truncated files", True, "Fetch them again, or remove them."),
@@ -151,6 +157,11 @@ def _problems_of_labels(
             yield Problem("unknown_label", f"{label} ({labels[label]} in {name})", tuple(having))
         for label in sorted(set(train) - set(labels)) if labels else []:
             yield Problem("missing_label", f"{label} ({train[label]} in train, 0 in {name})")
+    for name, labels in counts.items():
+        for label, count in sorted(labels.items()):
+            reason = why_unwritable(label)
+            if reason is not None:
+                yield Problem("unwritable_label", f"'{shown(label)}' ({count} in {name}): {reason}")
     yield from _similar_labels(counts)
     for label, count in sorted(train.items()):
         if count < 2:
@@ -175,9 +186,7 @@ def _similar_labels(counts: Dict[str, Dict[str, int]]) -> Iterator[Problem]:
         described = []
         for label in sorted(labels):
             where = [f"{each[label]} in {name}" for name, each in counts.items() if label in each]
-            # What cannot be seen has to be spelt out.
-            is_plain = label.isascii() or unicodedata.is_normalized("NFC", label)
-            described.append(f"{repr(label) if is_plain else ascii(label)} ({', '.join(where)})")
+            described.append(f"'{shown(label)}' ({', '.join(where)})")
         yield Problem("similar_labels", ", ".join(described))
 
 

@@ -244,6 +244,15 @@ def test_labels_that_look_the_same(other: str, spelling: str) -> None:
     assert "unknown_label" in [problem.kind for problem in problems]
 
 
+def test_labels_that_cannot_be_written() -> None:
+    train = [*GOOD, Sample(pattern(5), "a\rb"), Sample(pattern(6), "caf\udce9")]
+    problems = [p for p in problems_of(train=train) if p.kind == "unwritable_label"]
+    assert found(problems) == [
+        ("unwritable_label", r"'a\rb' (1 in train): it has a line break", []),
+        ("unwritable_label", r"'caf\xe9' (1 in train): it is not UTF-8", []),
+    ]
+
+
 def test_several_labels() -> None:
     train = [Sample(pattern(i), labels=labels) for i, labels in enumerate(["ab", "b", "", "a"])]
     assert problems_of(train=train) == []

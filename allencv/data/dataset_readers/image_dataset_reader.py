@@ -1,3 +1,4 @@
+import os
 from typing import (
     Any,
     Callable,
@@ -18,6 +19,7 @@ from allennlp.data import DatasetReader, Field, Instance
 from allennlp.data.fields import LabelField, MetadataField, MultiLabelField
 
 from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.label_text import shown, why_unwritable
 from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform
 from allencv.data.transforms.image_transform import InTurn
@@ -86,6 +88,11 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             self.value_range = checked_range(value_range)
         except ValueError as error:
             raise ConfigurationError(f"dataset_reader.{error}") from None
+        if _is_no_file_name(label_namespace):
+            raise ConfigurationError(
+                f"dataset_reader.label_namespace is {label_namespace!r}; expected a name that a "
+                "file can have, such as 'labels'"
+            )
         super().__init__(
             max_instances=max_instances,
             manual_distributed_sharding=True,
@@ -128,8 +135,9 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         # Raises
 
         `ImageError` for a URL that cannot be downloaded. What else is wrong with an image is found
-        when it is decoded.
+        when it is decoded. `ConfigurationError` for a label that a vocabulary cannot write.
         """
+        _check_labels([*([] if label is None else [label]), *(labels or [])], image)
         is_url = isinstance(image, str) and "://" in image
         field = ImageField(
             _download(image) if is_url else image,
@@ -145,6 +153,23 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         name = image if is_url else field.name
         fields["metadata"] = MetadataField({"image": name, **(metadata or {})})
         return Instance(fields)
+
+
+def _is_no_file_name(namespace: str) -> bool:
+    """Whether a vocabulary could not write a namespace to a file, and find that file again."""
+    is_odd = any(character in namespace for character in "/\\*\0\r\n") or ".txt" in namespace
+    return is_odd or namespace.startswith(".") or namespace in ("", "non_padded_namespaces")
+
+
+def _check_labels(labels: Sequence[str], image: object) -> None:
+    for label in labels:
+        reason = why_unwritable(label) if isinstance(label, str) else None
+        if reason is not None:
+            name = shown(str(image)) if isinstance(image, (str, os.PathLike)) else "an image"
+            raise ConfigurationError(
+                f"the label '{shown(label)}' of {name} cannot be kept in a vocabulary: {reason}; "
+                "expected another name"
+            )
 
 
 def _download(url: Any) -> str:
