@@ -41,6 +41,8 @@ from allencv.training.running_losses import RunningLosses
 
 logger = logging.getLogger(__name__)
 
+NEEDS_SEVERAL = "Expected more than 1 value per channel when training"
+"""What torch says about a single image where batch normalisation is over 1 x 1 features."""
 KEPT_BYTES = 1 << 30
 """Enough for what a network computes in a step."""
 
@@ -171,6 +173,15 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 f"the {self.cuda_device.type} has not enough memory for data_loader.batch_size "
                 f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
                 f" as much, for the same training ({str(error).splitlines()[0]})"
+            ) from error
+        except ValueError as error:
+            if NEEDS_SEVERAL not in str(error):
+                raise
+            size = getattr(self.data_loader, "batch_size", "unknown")
+            raise TrainingError(
+                "a batch of a single image came to a layer of batch normalisation over 1 x 1 "
+                f"features, which needs two images or more (data_loader.batch_size is {size}): "
+                "expected a larger batch_size, larger images, or more of them"
             ) from error
 
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
@@ -400,7 +411,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""
         if hasattr(self.data_loader, "seek"):
-            self.data_loader.seek(epoch, start)
+            left_out = self._resumable.batches_left_out if start else 0
+            self.data_loader.batches_left_out = left_out
+            self.data_loader.seek(epoch, start + left_out)
             self.data_loader.another_epoch_follows = epoch + 1 < self._num_epochs
             batches = iter(self.data_loader)
         else:

@@ -33,10 +33,16 @@ class ResumableState(TrainerCallback):
             "cuda": torch.cuda.get_rng_state_all(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "steps": self.trainer._total_batches_completed,
+            "batches_left_out": getattr(self.trainer.data_loader, "batches_left_out", 0),
         }
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         self._saved = state_dict
+
+    @property
+    def batches_left_out(self) -> int:
+        """How many batches of the interrupted epoch the data loader had left out."""
+        return self._saved.get("batches_left_out", 0) if self._saved else 0
 
     def restore(self) -> None:
         """Called at the moment that training goes on, after all that may have drawn before it."""

@@ -11,6 +11,7 @@ from allennlp.data.fields import Field
 from PIL import Image
 
 from allencv.common.memory import reused_memory
+from allencv.data.transforms.image_transform import TransformError
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
 from allencv.runtime.value_ranges import ValueRange
@@ -101,7 +102,7 @@ class ImageField(Field[torch.Tensor]):
     value_range : `Tuple[float, float]`, optional (default = `None`)
         Which values of an image of more than 8 bits a channel become black and white.
 
-    An image that cannot be read raises `ImageError` with its path when it is decoded.
+    An image that cannot be read or transformed raises `ImageError` with its path.
     """
 
     __slots__ = ["batch", "color_mode", "padding_value", "source", "transform", "value_range"]
@@ -163,9 +164,11 @@ class ImageField(Field[torch.Tensor]):
             return image
         try:
             return transform(image)
-        except Exception as error:
-            error.add_note(f"This happened while transforming the image {self.name}.")
+        except (MemoryError, torch.OutOfMemoryError):
             raise
+        except Exception as error:  # as many kinds as there are transforms
+            kind = "" if isinstance(error, TransformError) else f"{type(error).__name__}: "
+            raise ImageError(f"{self.name}: {kind}{error}") from error
 
     def batch_tensors(self, tensor_list: List[torch.Tensor]) -> torch.Tensor:
         kinds = {(tensor.dtype, *tensor.shape[:-2]) for tensor in tensor_list}
