@@ -17,6 +17,15 @@ class LabelVocabulary(Vocabulary):
     name ends in "labels" or "tags", and a classifier then has two classes too many.
 
     Registered as a `Vocabulary` with the names "from_instances" (the default) and "extend".
+
+    # Parameters
+
+    directory : `str`, required for "extend"
+        The folder of the vocabulary to extend.
+    min_count, max_vocab_size, non_padded_namespaces, tokens_to_add, padding_token, oov_token
+        See AllenNLP's `Vocabulary`.
+    pretrained_files, only_include_pretrained_words, min_pretrained_embeddings
+        See AllenNLP's `Vocabulary`. They are for words.
     """
 
     @classmethod

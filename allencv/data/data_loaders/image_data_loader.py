@@ -12,6 +12,7 @@ from allennlp.nn import util as nn_util
 
 from allencv.common.checks import CheckedFromParams, not_one_of
 from allencv.common.label_text import shown
+from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import mix
@@ -162,6 +163,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
                 f"data_loader.batch_size is {batch_size}, of which the {len(self.images)} "
                 f"images of {data_path} do not fill one; with drop_last none would be left"
             )
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __len__(self) -> int:
         """The batches of an epoch. Raises `TypeError` if the reader streams: nobody knows."""

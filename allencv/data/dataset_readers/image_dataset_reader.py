@@ -20,6 +20,7 @@ from allennlp.data.fields import LabelField, MetadataField, MultiLabelField
 
 from allencv.common.checks import CheckedFromParams, not_one_of
 from allencv.common.label_text import shown, why_unwritable
+from allencv.common.short_repr import short_repr
 from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform
 from allencv.data.transforms.image_transform import InTurn
@@ -104,6 +105,9 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         self.label_namespace = label_namespace
         # The fields hold this and not the reader: they are copied, and sent to other processes.
         self._transform = InTurn(self.transforms) if self.transforms else None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
         """Lists what is at `file_path`, always in the same order, without decoding anything."""

@@ -4,6 +4,7 @@ import torch
 from allennlp.common import Registrable
 
 from allencv.common.checks import CheckedFromParams
+from allencv.common.short_repr import short_repr
 
 
 class Draft(NamedTuple):
@@ -33,6 +34,9 @@ class ImageTransform(CheckedFromParams, Registrable):
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def draft(self, height: int, width: int) -> Optional[Draft]:
         """
