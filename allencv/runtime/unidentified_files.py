@@ -3,7 +3,7 @@
 import io
 from typing import Optional
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
@@ -32,9 +32,9 @@ def describe_unidentified(data: bytes) -> str:
         size = min(int.from_bytes(data[:4], "big"), 256)
         brands = {data[8:12], *(data[start : start + 4] for start in range(16, size, 4))}
         if brands & AVIF_BRANDS:
-            return NEEDS_AVIF
+            return "a damaged AVIF image" if "AVIF" in Image.OPEN else NEEDS_AVIF
         if brands & HEIF_BRANDS:
-            return NEEDS_HEIF
+            return "a damaged HEIC photograph" if "HEIF" in Image.OPEN else NEEDS_HEIF
     if data.startswith(JPEG_XL):
         return "a JPEG XL image, which pillow does not read: convert it to PNG or JPEG"
     if data.startswith(TIFF):

@@ -5,6 +5,7 @@ from typing import List
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from allencv.runtime import ImageError, read_image
 from allencv.runtime.unidentified_files import describe_unidentified, register_heif
@@ -39,8 +40,21 @@ def box(*brands: bytes) -> bytes:
         (b"\0\0", "not an image in a format that pillow reads"),
     ],
 )
-def test_it_says_what_a_file_is(data: bytes, said: str) -> None:
+def test_it_says_what_a_file_is(data: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AVIF", "HEIF"):  # as without the packages for them
+        monkeypatch.delitem(Image.OPEN, name, raising=False)
     assert describe_unidentified(data).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("brand", "name", "said"),
+    [(b"heic", "HEIF", "a damaged HEIC photograph"), (b"avif", "AVIF", "a damaged AVIF image")],
+)
+def test_a_file_that_pillow_should_read_is_damaged(
+    brand: bytes, name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Image.OPEN, name, Image.OPEN["PNG"])
+    assert describe_unidentified(box(brand)) == said
 
 
 def test_the_error_names_the_file_and_says_it(tmp_path: Path) -> None:
