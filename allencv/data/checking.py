@@ -64,7 +64,7 @@ KINDS = {
     ),
     "empty_file": Kind("files of 0 bytes", True, "Fetch them again, or remove them."),
     "truncated": Kind("truncated files", True, "Fetch them again, or remove them."),
-    "unreadable": Kind("unreadable files", True, "Fetch them again, or remove them."),
+    "unreadable": Kind("unreadable files", True, "Fetch, convert or remove them."),
     "needs_package": Kind(
         "images that need another package",
         True,
@@ -116,8 +116,9 @@ KINDS = {
     "odd_mode": Kind(
         "odd colour modes",
         False,
-        "They become what color_mode says: transparency is laid over white, 16 bits keep the upper "
-        "8, CMYK is converted without its profile. See that they look right.",
+        "They become what color_mode says: transparency is laid over white, more than 8 bits are "
+        "mapped as value_range says, CMYK is converted without its profile. See that they look "
+        "right.",
     ),
     "tiny": Kind("tiny images", False, "There is little to see in them: find larger ones."),
     "huge": Kind("huge images", False, "They are slow to decode: scale the files down once."),

@@ -100,6 +100,9 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             manual_multiprocess_sharding=True,
             serialization_dir=serialization_dir,
         )
+        for field in (LabelField, MultiLabelField):
+            # They would warn of entries that `LabelVocabulary` does not make.
+            field._already_warned_namespaces.add(label_namespace)
         self.transforms = list(transforms or [])
         self.color_mode = color_mode
         self.label_namespace = label_namespace
