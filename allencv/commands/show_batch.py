@@ -264,7 +264,7 @@ def describe_label(shares: Sequence[float], names: Sequence[str]) -> str:
 def _decoded(field: Any, label: str) -> Picture:
     from allencv.data.fields.image_field import load_image
 
-    image = load_image(field.source, field.color_mode)
+    image = load_image(field.source, field.color_mode, value_range=field.value_range)
     return _picture(image if image.dtype == torch.uint8 else image * 255, label)
 
 

@@ -19,11 +19,18 @@ from typing import (
 
 import numpy as np
 
-from allencv.data.examining import CheckedImage, Split
+from allencv.common.label_text import shown, why_unwritable
+from allencv.data.examining import CheckedImage, Facts, Split
 from allencv.data.near_copies import near_groups
+from allencv.runtime.unidentified_files import NEEDS_AVIF, NEEDS_HEIF
 
 TINY, HUGE, EXTREME_SHAPE = 32, 40_000_000, 4
 """The shorter side in pixels, the number of pixels, and the ratio of the sides that are odd."""
+DARK, BLANK = 30, 8
+"""
+Of 255 grey levels, the one below which 99% of the pixels of a dark image are, and how few levels
+99% of the pixels of a blank one lie between.
+"""
 IMBALANCE = 10
 """The ratio of the largest class to the smallest from which on it is reported."""
 
@@ -50,9 +57,19 @@ KINDS = {
         True,
         "They can never be predicted: add training images, or correct the labels.",
     ),
+    "unwritable_label": Kind(
+        "labels that cannot be written",
+        True,
+        "Training would refuse them: rename their folders, or correct the table.",
+    ),
     "empty_file": Kind("files of 0 bytes", True, "Fetch them again, or remove them."),
     "truncated": Kind("truncated files", True, "Fetch them again, or remove them."),
-    "unreadable": Kind("unreadable files", True, "Fetch them again, or remove them."),
+    "unreadable": Kind("unreadable files", True, "Fetch, convert or remove them."),
+    "needs_package": Kind(
+        "images that need another package",
+        True,
+        "Install it, or convert the files to JPEG or PNG.",
+    ),
     "leakage": Kind(
         "exact copies in several splits",
         True,
@@ -85,11 +102,23 @@ KINDS = {
     "imbalance": Kind(
         "imbalanced classes", False, "Weigh the classes, or judge by a metric for each class."
     ),
+    "lost_range": Kind(
+        "images that lose their range",
+        False,
+        "Set value_range in dataset_reader and validation_dataset_reader to the values that are "
+        "black and white. Such images are not compared with others, unless their values are equal.",
+    ),
+    "constant": Kind(
+        "constant images, of one colour", False, "Nothing can be learned from them: remove them."
+    ),
+    "dark": Kind("dark images", False, "See that something is on them."),
+    "blank": Kind("nearly blank images", False, "See that something is on them."),
     "odd_mode": Kind(
         "odd colour modes",
         False,
-        "They become what color_mode says: transparency is laid over white, 16 bits keep the upper "
-        "8, CMYK is converted without its profile. See that they look right.",
+        "They become what color_mode says: transparency is laid over white, more than 8 bits are "
+        "mapped as value_range says, CMYK is converted without its profile. See that they look "
+        "right.",
     ),
     "tiny": Kind("tiny images", False, "There is little to see in them: find larger ones."),
     "huge": Kind("huge images", False, "They are slow to decode: scale the files down once."),
@@ -129,6 +158,11 @@ def _problems_of_labels(
             yield Problem("unknown_label", f"{label} ({labels[label]} in {name})", tuple(having))
         for label in sorted(set(train) - set(labels)) if labels else []:
             yield Problem("missing_label", f"{label} ({train[label]} in train, 0 in {name})")
+    for name, labels in counts.items():
+        for label, count in sorted(labels.items()):
+            reason = why_unwritable(label)
+            if reason is not None:
+                yield Problem("unwritable_label", f"'{shown(label)}' ({count} in {name}): {reason}")
     yield from _similar_labels(counts)
     for label, count in sorted(train.items()):
         if count < 2:
@@ -153,9 +187,7 @@ def _similar_labels(counts: Dict[str, Dict[str, int]]) -> Iterator[Problem]:
         described = []
         for label in sorted(labels):
             where = [f"{each[label]} in {name}" for name, each in counts.items() if label in each]
-            # What cannot be seen has to be spelt out.
-            is_plain = label.isascii() or unicodedata.is_normalized("NFC", label)
-            described.append(f"{repr(label) if is_plain else ascii(label)} ({', '.join(where)})")
+            described.append(f"'{shown(label)}' ({', '.join(where)})")
         yield Problem("similar_labels", ", ".join(described))
 
 
@@ -182,6 +214,8 @@ def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
         size = f"{facts.width} x {facts.height}"
         shorter, longer = sorted((facts.width, facts.height))
         checks = (
+            ("lost_range", facts.lost),
+            *_contrast(facts),
             ("odd_mode", _odd_mode(facts.mode, modes["RGB"] > len(readable) / 2)),
             ("tiny", size if shorter < min(TINY, usual / 2) else ""),
             ("huge", size if facts.width * facts.height > HUGE else ""),
@@ -192,7 +226,22 @@ def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
         yield from (Problem(kind, detail, (image,)) for kind, detail in checks if detail)
 
 
+def _contrast(facts: Facts) -> Iterator[Tuple[str, str]]:
+    """What is odd about the brightness of an image, unless it is only that its range is lost."""
+    if facts.lost:
+        return
+    most = f"99% of the pixels have grey levels from {facts.darkest} to {facts.brightest} of 255"
+    if facts.colour is not None:
+        yield "constant", f"every pixel is {facts.colour}"
+    elif facts.brightest <= DARK:
+        yield "dark", most
+    elif facts.brightest - facts.darkest <= BLANK:
+        yield "blank", most
+
+
 def _kind_of_error(reason: str) -> str:
+    if reason in (NEEDS_HEIF, NEEDS_AVIF):
+        return "needs_package"
     if "(0 bytes)" in reason:
         return "empty_file"
     signs = ("truncated", "end of file", "unrecognized data stream")
@@ -223,12 +272,14 @@ def _problems_of_copies(images: Sequence[CheckedImage]) -> Iterator[Problem]:
             yield Problem("contradiction", images=group)
         if not is_leak and not is_contradiction:
             yield Problem("duplicate", images=group)
+    # Values that have become equal by decoding say nothing about likeness.
+    comparable = [group for group in by_pixels if not group[0].facts.lost]
     near = near_groups(
-        [group[0].facts.difference_hash for group in by_pixels],
-        [group[0].facts.thumbnail for group in by_pixels],
+        [group[0].facts.difference_hash for group in comparable],
+        [group[0].facts.thumbnail for group in comparable],
     )
     for places in near:
-        together = tuple(image for place in places for image in by_pixels[place])
+        together = tuple(image for place in places for image in comparable[place])
         is_leak = _splits(together) > 1
         yield Problem("near_leakage" if is_leak else "near_duplicate", images=together)
 

@@ -9,6 +9,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from allencv.data.near_copies import difference_hash, thumbnail
 from allencv.data.samples import SampleList
 from allencv.runtime import ImageError
 from allencv.runtime.images import FORMATS, exif_orientation
-from allencv.runtime.regular_files import open_regular
+from allencv.runtime.value_ranges import ValueRange, is_deep_colour, what_is_lost
 
 
 class Split(NamedTuple):
@@ -42,7 +43,9 @@ class Split(NamedTuple):
         name = str(sample.image)
         if not is_path and not callable(sample.image):
             name = f"image {index} ({type(sample.image).__name__})"
-        return name, self.reader.text_to_instance(*sample)["image"].source
+        # Without its labels, which may be such that no instance can be made of them.
+        instance = self.reader.text_to_instance(sample.image, metadata=sample.metadata)
+        return name, instance["image"].source
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,18 @@ class Facts:
     mode: str = ""
     frames: int = 1
     orientation: int = 1
+    lost: str = ""
+    """What 8 bits a channel cannot hold of the image, in words."""
+    darkest: int = 0
+    brightest: int = 255
+    """The grey levels of 0 to 255 that 99% of the pixels lie between."""
+    colour: Optional[Tuple[int, ...]] = None
+    """The colour of an image that has only one."""
     pixels: bytes = b""
-    """A hash of the decoded pixels, upright and in the reader's colour mode."""
+    """
+    A hash of the decoded pixels, upright and in the reader's colour mode; of an image that loses
+    its range, of what was decoded.
+    """
     difference_hash: int = 0
     thumbnail: bytes = b""
 
@@ -104,7 +117,7 @@ def examine_all(splits: Iterable[Split], num_threads: int) -> Iterator[CheckedIm
         names = None if labels is None else tuple(sorted(labels))
         try:
             name, source = split.source(index)
-            facts = examine(source, split.reader.color_mode)
+            facts = examine(source, split.reader.color_mode, split.reader.value_range)
         except ImageError as error:  # a URL that cannot be downloaded
             name, facts = str(sample.image), Facts(error=str(error))
         return CheckedImage(split.name, index, name, names, facts)
@@ -116,32 +129,37 @@ def examine_all(splits: Iterable[Split], num_threads: int) -> Iterator[CheckedIm
             yield from executor.map(examined, portion)
 
 
-def examine(source: Source, color_mode: str = "RGB") -> Facts:
+def examine(
+    source: Source, color_mode: str = "RGB", value_range: Optional[ValueRange] = None
+) -> Facts:
     """Decodes an image as training would, and looks at its file's header."""
     try:
         if callable(source):
             source = source()
-        if isinstance(source, (str, os.PathLike)):
-            with open_regular(source) as file:
-                source = file.read()
         # Shape: (height, width, channels)
-        pixels = as_bytes(load_image(source, color_mode))
-    except OSError as error:
-        return Facts(error=error.strerror or str(error))
+        pixels = as_bytes(load_image(source, color_mode, value_range=value_range))
     except ImageError as error:
-        reason = str(error)  # of bytes it begins with "image of 100 bytes: "
-        return Facts(error=reason.partition(": ")[2] if isinstance(source, bytes) else reason)
+        reason = str(error)  # it begins with the path, or "image of 100 bytes"
+        name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+        is_named = isinstance(source, bytes) or (name and reason.startswith(f"{name}: "))
+        return Facts(error=reason[len(name) :].partition(": ")[2] if is_named else reason)
     height, width, channels = pixels.shape
-    mode, frames, orientation = _header(source)
+    header = _header(source, value_range)
     grey = Image.fromarray(pixels if channels in (3, 4) else pixels[:, :, 0]).convert("L")
     digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
-    digest.update(pixels.data)
+    digest.update(header.values.data if header.lost else pixels.data)
+    darkest, brightest = _levels_of_most(grey)
+    colours = pixels.reshape(-1, channels)
     return Facts(
         width=width,
         height=height,
-        mode=mode,
-        frames=frames,
-        orientation=orientation,
+        mode=header.mode,
+        frames=header.frames,
+        orientation=header.orientation,
+        lost=header.lost,
+        darkest=darkest,
+        brightest=brightest,
+        colour=tuple(colours[0].tolist()) if (colours == colours[0]).all() else None,
         pixels=digest.digest(),
         difference_hash=difference_hash(grey),
         thumbnail=thumbnail(grey),
@@ -155,17 +173,42 @@ def as_bytes(decoded: torch.Tensor) -> np.ndarray:
     return decoded.permute(1, 2, 0).contiguous().numpy()
 
 
-def _header(source: Any) -> Tuple[str, int, int]:
-    """The colour mode, the number of frames and the EXIF orientation of an image that is whole."""
+class _Header(NamedTuple):
+    """What a file says about its image, and the values that `lost` is about."""
+
+    mode: str = ""
+    frames: int = 1
+    orientation: int = 1
+    lost: str = ""
+    values: np.ndarray = np.empty(0)
+
+
+def _header(source: Any, value_range: Optional[ValueRange]) -> _Header:
+    """What there is to know of an image that could be decoded."""
     try:
+        if isinstance(source, (str, os.PathLike)):
+            source = Path(source).read_bytes()
         image = (
             Image.open(io.BytesIO(source), formats=FORMATS) if isinstance(source, bytes) else source
         )
         if not isinstance(image, Image.Image):
-            return "", 1, 1
+            return _Header()
         mode = f"{image.mode}, transparent" if image.has_transparency_data else image.mode
         # The second picture of an MPO file is a preview or a depth map, and no frame.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        return mode, frames, exif_orientation(image.getexif)
+        orientation = exif_orientation(image.getexif)
+        deep_colour = is_deep_colour(image)
+        lost = what_is_lost(image, deep_colour, value_range) or ""
+        # Pillow has only the upper half of deep colours; the whole file tells them apart.
+        is_file = deep_colour and isinstance(source, bytes)
+        values = np.frombuffer(source, np.uint8) if is_file else np.asarray(image)
+        return _Header(mode, frames, orientation, lost, values if lost else np.empty(0))
     except Exception:  # the pixels are there; the rest of the file is damaged
-        return "", 1, 1
+        return _Header()
+
+
+def _levels_of_most(grey: Image.Image) -> Tuple[int, int]:
+    """The grey levels that 99% of the pixels of an image lie between."""
+    shares = np.cumsum(grey.histogram()) / (grey.width * grey.height)
+    darkest, brightest = np.searchsorted(shares, (0.005, 0.995))
+    return int(darkest), int(brightest)

@@ -1,11 +1,12 @@
 from dataclasses import replace
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 
 from allencv.data.dataset_readers import ImageDatasetReader
-from allencv.data.transforms import EvalTransform, ImageTransform, Normalize
+from allencv.data.transforms import EvalTransform, Normalize
+from allencv.data.transforms.image_transform import registered_name
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.runtime import Preprocessing
 
@@ -27,21 +28,17 @@ def preprocessing_of(reader: DatasetReader) -> Tuple[Preprocessing, Optional[Pix
         raise _not_exported("is empty")
     first, *others = reader.transforms
     if type(first) is not EvalTransform:
-        raise _not_exported(f"has {_name(first)}")
-    preprocessing = replace(first.preprocessing, color_mode=reader.color_mode)
+        raise _not_exported(f"has {registered_name(first)!r}")
+    preprocessing = replace(
+        first.preprocessing, color_mode=reader.color_mode, value_range=reader.value_range
+    )
     normalization = None
     if others and type(others[0]) is Normalize:
         arguments = others.pop(0).arguments
         normalization = PixelNormalization(arguments["mean"], arguments["std"])
     if others:
-        raise _not_exported(f"has {_name(others[0])}")
+        raise _not_exported(f"has {registered_name(others[0])!r}")
     return preprocessing, normalization
-
-
-def _name(transform: Any) -> str:
-    names = ImageTransform.list_available()
-    registered = [name for name in names if ImageTransform.by_name(name) is type(transform)]
-    return repr(registered[0] if registered else type(transform).__name__)
 
 
 def _not_exported(found: str) -> ConfigurationError:

@@ -5,6 +5,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
 
 from allencv.common.checks import not_one_of
+from allencv.modules.pretrained_weights import pretrained_weights_skipped
 
 
 def count_labels(
@@ -17,6 +18,7 @@ def count_labels(
 
     `ConfigurationError` if that is too few: an image has one of two labels at least, or any of one.
     """
+    _check_not_padded(vocab, namespace)
     known = vocab.get_vocab_size(namespace)
     least = 1 if multi_label else 2
     if num_labels is None and known < least:
@@ -32,6 +34,22 @@ def count_labels(
             f"vocabulary has {known} in the namespace '{namespace}'"
         )
     return num_labels or known
+
+
+def _check_not_padded(vocab: Vocabulary, namespace: str) -> None:
+    """Raises if entries for padding and unknown words would count as labels."""
+    tokens = vocab.get_token_to_index_vocabulary(namespace)
+    reserved = [token for token in (vocab._padding_token, vocab._oov_token) if token in tokens]
+    # An archive from before this check has weights for them.
+    if not reserved or pretrained_weights_skipped():
+        return
+    labels = ", ".join(token for token in tokens if token not in reserved) or "no labels"
+    raise ConfigurationError(
+        f"model.label_namespace is '{namespace}', where the vocabulary has {labels}, and "
+        f"{' and '.join(reserved)}, which would count as labels; expected the label_namespace of "
+        f"dataset_reader (in Python: LabelVocabulary.from_instances, or "
+        f'non_padded_namespaces=["{namespace}"])'
+    )
 
 
 def label_numbers(

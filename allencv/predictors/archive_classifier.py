@@ -66,7 +66,11 @@ class ArchiveClassifier:
         transforms = reader.transforms
         self.preprocessing = None
         if [type(transform) for transform in transforms] == [EvalTransform]:
-            self.preprocessing = replace(transforms[0].preprocessing, color_mode=reader.color_mode)
+            self.preprocessing = replace(
+                transforms[0].preprocessing,
+                color_mode=reader.color_mode,
+                value_range=reader.value_range,
+            )
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         """The pixels `(height, width, channels)` of one image. Raises `ImageError`."""

@@ -132,7 +132,9 @@ def _figure(image: CheckedImage, splits: Dict[str, Split], detail: str = "") -> 
 def thumbnail_uri(split: Split, index: int) -> str:
     """A small JPEG of an image as `data:` URI."""
     # Shape: (height, width, channels)
-    pixels = as_bytes(load_image(split.source(index)[1], "RGB"))
+    pixels = as_bytes(
+        load_image(split.source(index)[1], "RGB", value_range=split.reader.value_range)
+    )
     picture = Image.fromarray(pixels if pixels.shape[2] in (3, 4) else pixels[:, :, 0])
     picture = picture.convert("RGB")
     picture.thumbnail((SIDE, SIDE))

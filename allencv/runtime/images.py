@@ -1,12 +1,27 @@
 import io
 import os
-from typing import Callable, Union
+from typing import Callable, Optional, Union
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from allencv.runtime.errors import ImageError
 from allencv.runtime.regular_files import open_regular
+from allencv.runtime.unidentified_files import (
+    NEEDS_BY_SUFFIX,
+    describe_unidentified,
+    register_heif,
+)
+from allencv.runtime.value_ranges import (
+    ValueRange,
+    check_range_applies,
+    is_deep_colour,
+    is_deep_grey,
+    to_8_bits,
+    warn_of_loss,
+    what_is_lost,
+    with_signed_bytes,
+)
 
 ImageSource = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
 """A path, the bytes of a file, a PIL image, or a uint8 array `(height, width[, channels])`."""
@@ -30,25 +45,37 @@ UPRIGHT = {
 """What turns an image upright, by the value of its EXIF orientation (1 is upright)."""
 
 Image.init()
+register_heif()
 # EPS hands the file to Ghostscript; the others are stubs that need a program of the user's.
 FORMATS = sorted(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 """The file formats that are opened, told by content and not by the file's suffix."""
 
+READ_SUFFIXES = {
+    suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
+}
+IMAGE_SUFFIXES = READ_SUFFIXES | set(NEEDS_BY_SUFFIX)
+"""What the names of images end in, in lower case, those included that need another package."""
 
-def read_image(source: ImageSource, color_mode: str = "RGB") -> np.ndarray:
+
+def read_image(
+    source: ImageSource, color_mode: str = "RGB", value_range: Optional[ValueRange] = None
+) -> np.ndarray:
     """
     Reads one image into a `uint8` array of shape `(height, width, channels)`. See `open_image`.
     """
-    image = open_image(source, color_mode)
+    image = open_image(source, color_mode, value_range)
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def open_image(source: ImageSource, color_mode: str = "RGB") -> Image.Image:
+def open_image(
+    source: ImageSource, color_mode: str = "RGB", value_range: Optional[ValueRange] = None
+) -> Image.Image:
     """
     Reads one image, decoded, as pillow has it.
 
     The first frame of an animated file is taken, and the EXIF orientation is applied. What becomes
-    of other colour modes is said in `to_color_mode`.
+    of other colour modes is said in `to_color_mode`. The first image of each kind that loses values
+    there causes a `ValueRangeWarning`.
 
     # Raises
 
@@ -67,11 +94,17 @@ def open_image(source: ImageSource, color_mode: str = "RGB") -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+        deep_colour = is_deep_colour(image)
+        check_range_applies(deep_colour, value_range)
         turn = UPRIGHT.get(exif_orientation(image.getexif))
+        image = with_signed_bytes(image, value_range)
+        lost = what_is_lost(image, deep_colour, value_range)
+        if lost is not None:
+            warn_of_loss(_name(source), lost)
         image = image if turn is None else image.transpose(turn)
-        return to_color_mode(image, color_mode)
+        return to_color_mode(image, color_mode, value_range)
     except UnidentifiedImageError:
-        raise ImageError(f"{_name(source)}: not an image in a format that pillow reads") from None
+        raise ImageError(f"{_name(source)}: {describe_unidentified(data)}") from None
     except Image.DecompressionBombError:
         raise ImageError(
             f"{_name(source)}: more than {MAX_PIXELS:,} pixels; scale the file down"
@@ -92,14 +125,19 @@ def exif_orientation(read_exif: Callable[[], Image.Exif]) -> int:
         return 1
 
 
-def to_color_mode(image: Image.Image, color_mode: str) -> Image.Image:
+def to_color_mode(
+    image: Image.Image, color_mode: str, value_range: Optional[ValueRange] = None
+) -> Image.Image:
     """
     Converts an image of any pillow mode to "L", "RGB" or "RGBA", 8 bits a channel.
 
     * Transparency (`RGBA`, `LA`, `PA`, a transparent palette entry or colour key) is laid over
       white, unless "RGBA" is asked for.
-    * 16-bit grey keeps its upper 8 bits. 32-bit integer grey is taken as 16-bit, clipped.
-    * Floating point grey is taken as 0 to 255, clipped and rounded.
+    * Grey of more than 8 bits (16-bit, signed or 32-bit integers, floating point) is mapped from
+      `value_range` to 0 to 255, rounded and clipped. `value_range` is `(black, white)`.
+    * Without a `value_range`, 16-bit grey keeps its upper 8 bits; signed and 32-bit integers are
+      taken as 16-bit, clipped; floating point is taken as 0 to 255, rounded and clipped.
+    * 16-bit colour keeps its upper 8 bits, as pillow reads them.
     * `CMYK`, `YCbCr`, `LAB` and `HSV` are converted by pillow, without colour profiles.
     * "L" is the ITU-R 601 luma; grey becomes RGB by repetition.
     """
@@ -108,10 +146,8 @@ def to_color_mode(image: Image.Image, color_mode: str) -> Image.Image:
     if image.mode == color_mode:
         image.load()
         return image
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8))
+    if is_deep_grey(image):
+        image = to_8_bits(image, value_range)
     elif image.mode in ("LAB", "HSV") and color_mode != "RGB":
         image = image.convert("RGB")
     if color_mode != "RGBA" and (image.has_transparency_data or image.mode in ("RGBa", "La")):
@@ -122,6 +158,11 @@ def to_color_mode(image: Image.Image, color_mode: str) -> Image.Image:
 
 def _from_array(array: np.ndarray) -> Image.Image:
     channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim == 3 and channels > 4 and array.shape[0] in (1, 3, 4):
+        raise ImageError(
+            f"shape {array.shape}, which looks like (channels, height, width); expected "
+            "(height, width, channels): array.transpose(1, 2, 0) makes it so"
+        )
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(
             f"dtype {array.dtype} and shape {array.shape}; expected uint8 and "

@@ -114,19 +114,21 @@ class Manifest:
                 "the bundle was made by another version of allencv"
             )
         _check_items(file, "", content, CHECKS)
-        _check_items(file, "preprocessing.", content["preprocessing"], PREPROCESSING_CHECKS)
+        # Bundles made before there was a value range have none.
+        preprocessing = {"value_range": None, **content["preprocessing"]}
+        _check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
         if content["parity"] is not None:
             _check_items(file, "parity.", content["parity"], PARITY_CHECKS)
         checksum = content["checksum"]
         if _sha256(_with_checksum(data, checksum, NO_CHECKSUM)) != checksum:
             raise BundleError(f"{file}: it was changed after the export (its checksum differs)")
         try:
-            preprocessing = Preprocessing(**content["preprocessing"])
+            prepared = Preprocessing(**preprocessing)
         except ValueError as error:
             raise BundleError(f"{file}: preprocessing.{error}") from None
         parity = content["parity"] and Parity(**content["parity"])
         others = {key: content[key] for key in CHECKS if key in cls.__dataclass_fields__}
-        manifest = cls(**{**others, "preprocessing": preprocessing, "parity": parity})
+        manifest = cls(**{**others, "preprocessing": prepared, "parity": parity})
         manifest._check_thresholds(file)
         if manifest.model_file not in manifest.files:
             raise BundleError(f"{file}: files has no {manifest.model_file}")
@@ -233,7 +235,11 @@ PREPROCESSING_CHECKS: Dict[str, Check] = {
         int: (_is_count, "a number of pixels"),
         float: (_is_share, "a number in (0, 1]"),
         str: (_is_text, "a name"),
-    }[field.type]  # type: ignore[index]
+        Optional[Tuple[float, float]]: (
+            lambda value: value is None or isinstance(value, list),
+            "null, or a list of two numbers",
+        ),
+    }[field.type]
     for field in fields(Preprocessing)
 }
 PARITY_CHECKS: Dict[str, Check] = {

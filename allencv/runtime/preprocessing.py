@@ -1,10 +1,11 @@
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 from PIL import Image
 
 from allencv.runtime.images import COLOR_MODES, ImageSource, open_image
+from allencv.runtime.value_ranges import checked_range
 
 FITS = ("crop", "stretch", "pad")
 LARGEST_SIDE = 8192
@@ -34,6 +35,8 @@ class Preprocessing:
     crop_ratio : the share of the resized image's side that "crop" keeps, in (0, 1].
     interpolation : "nearest", "bilinear", "bicubic" or "lanczos", as pillow does them.
     color_mode : "RGB", "L" or "RGBA".
+    value_range : which values of images of more than 8 bits a channel become black and white;
+        `None` for what `to_color_mode` says.
 
     # Raises
 
@@ -46,6 +49,7 @@ class Preprocessing:
     crop_ratio: float = 0.875
     interpolation: str = "bilinear"
     color_mode: str = "RGB"
+    value_range: Optional[Tuple[float, float]] = None
 
     def __post_init__(self) -> None:
         for key in ("height", "width"):
@@ -69,10 +73,11 @@ class Preprocessing:
                 raise ValueError(
                     f"{key} is {getattr(self, key)!r}; expected one of {list(choices)}"
                 )
+        object.__setattr__(self, "value_range", checked_range(self.value_range))
 
     def __call__(self, source: ImageSource) -> np.ndarray:
         """Reads, resizes and crops one image. Raises `ImageError` if it cannot be read."""
-        return self._fit(open_image(source, self.color_mode))
+        return self._fit(open_image(source, self.color_mode, self.value_range))
 
     def fit_array(self, array: np.ndarray) -> np.ndarray:
         """Resizes and crops a decoded `uint8` array `(height, width, channels)`."""

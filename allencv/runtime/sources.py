@@ -8,12 +8,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from PIL import Image
 
-from allencv.runtime.images import FORMATS
+from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES
 from allencv.runtime.regular_files import check_regular
 
-IMAGE_SUFFIXES = {
-    suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
-}
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LISTS = (".txt",)
 JSON_LINES = (".jsonl", ".ndjson")

@@ -43,6 +43,8 @@ from allencv.training.trainer_checks import check_trainer_values, metric_names_o
 
 logger = logging.getLogger(__name__)
 
+NEEDS_SEVERAL = "Expected more than 1 value per channel when training"
+"""What torch says about a single image where batch normalisation is over 1 x 1 features."""
 KEPT_BYTES = 1 << 30
 """Enough for what a network computes in a step."""
 
@@ -184,6 +186,15 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
                 " as much, so that a step has as many images as before; batch normalisation and "
                 f"class weights will see the smaller batches ({str(error).splitlines()[0]})"
+            ) from error
+        except ValueError as error:
+            if NEEDS_SEVERAL not in str(error):
+                raise
+            size = getattr(self.data_loader, "batch_size", "unknown")
+            raise TrainingError(
+                "a batch of a single image came to a layer of batch normalisation over 1 x 1 "
+                f"features, which needs two images or more (data_loader.batch_size is {size}): "
+                "expected a larger batch_size, larger images, or more of them"
             ) from error
 
     def _try_train(self) -> Tuple[Dict[str, Any], int]:
@@ -441,7 +452,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""
         if hasattr(self.data_loader, "seek"):
-            self.data_loader.seek(epoch, start)
+            left_out = self._resumable.batches_left_out if start else 0
+            self.data_loader.batches_left_out = left_out
+            self.data_loader.seek(epoch, start + left_out)
             self.data_loader.another_epoch_follows = epoch + 1 < self._num_epochs
             batches = iter(self.data_loader)
         else:

@@ -78,6 +78,7 @@ class ResumableState(TrainerCallback):
             "steps": self.trainer._total_batches_completed,
             "losses": self.trainer._losses.state_dict(),
             "counts": save_counts(self.trainer.model),
+            "batches_left_out": getattr(self.trainer.data_loader, "batches_left_out", 0),
         }
 
     def load_state_dict(self, state_dict: State) -> None:
@@ -89,6 +90,11 @@ class ResumableState(TrainerCallback):
         """Call this when the states of optimizer and schedulers have been loaded."""
         if self._saved and "configured" in self._saved:
             apply_changes(self.trainer, self._saved["configured"], self._configured)
+
+    @property
+    def batches_left_out(self) -> int:
+        """How many batches of the interrupted epoch the data loader had left out."""
+        return self._saved.get("batches_left_out", 0) if self._saved else 0
 
     def restore(self) -> None:
         """Called at the moment that training goes on, after all that may have drawn before it."""

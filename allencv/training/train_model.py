@@ -10,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics
 from allennlp.data import DataLoader
 
+from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
 from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
@@ -174,10 +175,11 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
         return
     unseen = sorted(found - trained)
     if found and unseen:
+        hints = "".join(same_looking(label, trained) for label in unseen)
         raise ConfigurationError(
             f"{len(unseen)} labels of {split}_data_path ({other.data_path}) are not in "
-            f"train_data_path ({train.data_path}): {', '.join(unseen)}; training knows "
-            f"{', '.join(sorted(trained))}"
+            f"train_data_path ({train.data_path}): {', '.join(map(shown, unseen))}; training knows "
+            f"{', '.join(map(shown, sorted(trained)))}{hints}"
         )
     missing = sorted(trained - found)
     if found and missing:

@@ -11,6 +11,7 @@ from allencv.data import checking
 from allencv.data.checking import KINDS, Problem, find_problems, imbalance
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.examining import examine_all, read_splits
+from allencv.runtime import images
 
 
 @DatasetReader.register("test_given")
@@ -81,7 +82,7 @@ JPEG = in_a_file(pattern(50), "JPEG")
         (in_a_file(pattern(50).convert("RGBA")), "odd_mode", "RGBA, transparent"),
         (in_a_file(pattern(50).convert("L")), "odd_mode", "grey among colour"),
         (in_a_file(pattern(50, (40, 20))), "tiny", "40 x 20"),
-        (in_a_file(Image.new("RGB", (8000, 5001)), "JPEG"), "huge", "8000 x 5001"),
+        (in_a_file(pattern(50, (8000, 5001)), "JPEG"), "huge", "8000 x 5001"),
         (in_a_file(pattern(50, (400, 64))), "extreme_shape", "400 x 64"),
         (in_a_file(pattern(50, (64, 90)), "JPEG", exif=exif(6)), "rotated", "orientation 6"),
     ],
@@ -163,7 +164,58 @@ def test_near_copies(near: Any) -> None:
 
 def test_images_of_one_colour_are_like_no_other() -> None:
     flat = [Sample(Image.new("RGB", (64, 64), colour), "a") for colour in ("red", "blue", "white")]
-    assert problems_of(train=[*GOOD, *flat]) == []
+    assert found(problems_of(train=[*GOOD, *flat])) == [
+        ("constant", "every pixel is (255, 0, 0)", [("train", 4)]),
+        ("constant", "every pixel is (0, 0, 255)", [("train", 5)]),
+        ("constant", "every pixel is (255, 255, 255)", [("train", 6)]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "kind"), [(0, 31, "dark"), (120, 126, "blank"), (249, 256, "blank")]
+)
+def test_images_on_which_there_is_nothing_to_see(lowest: int, highest: int, kind: str) -> None:
+    levels = np.random.default_rng(0).integers(lowest, highest, (64, 64, 1), np.uint8)
+    pixels = np.repeat(levels, 3, axis=2)
+    pixels[:4, :4] = 200  # a light of 0.4% of the pixels
+    (problem,) = problems_of(train=[*GOOD, Sample(Image.fromarray(pixels), "a")])
+    assert (problem.kind, [image.index for image in problem.images]) == (kind, [4])
+    assert f"{lowest} to {highest - 1} of 255" in problem.detail
+
+
+def test_a_bright_spot_of_one_in_fifty_pixels_is_something_to_see() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:10, :10] = 200
+    assert problems_of(train=[*GOOD, Sample(Image.fromarray(pixels), "a")]) == []
+
+
+def floats(seed: int) -> Image.Image:
+    values = np.random.default_rng(seed).random((64, 64), np.float32) * 0.4
+    return Image.fromarray(values)
+
+
+def test_images_that_decoding_flattens_are_no_copies() -> None:
+    train = [Sample(floats(seed), "ab"[seed % 2]) for seed in range(4)]
+    problems = [problem for problem in problems_of(train=train) if problem.kind != "odd_mode"]
+    assert [(problem.kind, len(problem.images)) for problem in problems] == [("lost_range", 1)] * 4
+    again = problems_of(train=[*train, Sample(floats(0), "a")])
+    assert ("duplicate", "", [("train", 0), ("train", 4)]) in found(again)
+
+
+def test_a_value_range_that_keeps_all_is_no_problem() -> None:
+    Given.data = {"train": [Sample(floats(seed), "ab"[seed % 2]) for seed in range(4)]}
+    reader = {"type": "test_given", "value_range": [0, 0.4]}
+    splits = read_splits(Params({"dataset_reader": reader, "train_data_path": "train"}))
+    assert {p.kind for p in find_problems(splits, list(examine_all(splits, 2)))} == {"odd_mode"}
+
+
+def test_heic_is_told_from_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
+    monkeypatch.setattr(images, "FORMATS", ["JPEG", "PNG"])  # as without the package for it
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    (problem,) = problems_of(train=[*GOOD, Sample(heic, "a")])
+    assert problem.kind == "needs_package"
+    assert problem.detail.endswith("pip install pillow-heif")
 
 
 def test_labels() -> None:
@@ -191,6 +243,15 @@ def test_labels_that_look_the_same(other: str, spelling: str) -> None:
         [f"'{first}' (2 in train)", f"{spelling} (1 in validation)"]
     )
     assert "unknown_label" in [problem.kind for problem in problems]
+
+
+def test_labels_that_cannot_be_written() -> None:
+    train = [*GOOD, Sample(pattern(5), "a\rb"), Sample(pattern(6), "caf\udce9")]
+    problems = [p for p in problems_of(train=train) if p.kind == "unwritable_label"]
+    assert found(problems) == [
+        ("unwritable_label", r"'a\rb' (1 in train): it has a line break", []),
+        ("unwritable_label", r"'caf\xe9' (1 in train): it is not UTF-8", []),
+    ]
 
 
 def test_several_labels() -> None:

@@ -12,6 +12,7 @@ from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import Archive
+from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
@@ -203,7 +204,14 @@ def test_a_model_of_several_labels_that_looks_twice(
         {"type": "normalize", "mean": [0.4], "std": [0.3]},
     ]
     for reader in ("dataset_reader", "validation_dataset_reader"):
-        config[reader] |= {"color_mode": "L", "transforms": deepcopy(transforms)}
+        config[reader] |= {
+            "color_mode": "L",
+            "value_range": [0, 4095],
+            "transforms": deepcopy(transforms),
+        }
+    depths = np.random.default_rng(0).integers(0, 4096, (50, 60), np.uint16)
+    Image.fromarray(depths).save(tmp_path / "depths.tif")
+    photos = [*photos, str(tmp_path / "depths.tif")]
     archive_file = trained(config, tmp_path / "run")
     manifest = export_bundle(load_archive(archive_file), tmp_path / "bundle")
     assert sorted(manifest.labels) == LABELS
@@ -211,7 +219,7 @@ def test_a_model_of_several_labels_that_looks_twice(
     assert manifest.thresholds is not None
     thresholds = dict(zip(manifest.labels, manifest.thresholds))
     assert thresholds == pytest.approx({"Cat": 0.4, "Dog": 0.3, "even": 0.5, "small": 0.05})
-    expected = Preprocessing(24, 40, "pad", 0.875, "bicubic", "L")
+    expected = Preprocessing(24, 40, "pad", 0.875, "bicubic", "L", (0, 4095))
     assert manifest.preprocessing == expected
     answers = answers_of(OnnxClassifier(tmp_path / "bundle"), photos)
     assert any(answer["labels"] for answer in answers)

@@ -1,10 +1,12 @@
 from pathlib import Path
 from typing import Any, List
 
+import numpy as np
 import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.data.dataset_readers import SequenceTaggingDatasetReader
+from PIL import Image
 
 from allencv.data.transforms import ImageTransform
 from allencv.export import export_bundle
@@ -21,6 +23,17 @@ def test_it_is_that_of_the_reader() -> None:
     preprocessing, normalization = preprocessing_of(reader_of([dict(EVAL)], color_mode="RGBA"))
     assert preprocessing == Preprocessing(24, 40, "pad", 0.875, "bicubic", "RGBA")
     assert normalization is None
+
+
+def test_the_value_range_is_that_of_the_reader() -> None:
+    reader = reader_of([dict(EVAL)], value_range=[0, 4095])
+    preprocessing, _ = preprocessing_of(reader)
+    assert preprocessing.value_range == (0, 4095)
+    depths = np.random.default_rng(0).integers(0, 4096, (50, 60), np.uint16)
+    field = reader.text_to_instance(Image.fromarray(depths))["image"]
+    pixels = preprocessing(Image.fromarray(depths))
+    assert field.as_tensor({}).permute(1, 2, 0).numpy().tolist() == pixels.tolist()
+    assert len(np.unique(pixels)) > 50
 
 
 def test_the_reader_s_normalization_goes_into_the_network() -> None:

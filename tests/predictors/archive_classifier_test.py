@@ -140,12 +140,15 @@ def test_a_size_that_the_network_does_not_take_is_an_error_of_the_image(
 def test_other_colours(cats_and_dogs: Path, images: List[str], tmp_path: Path) -> None:
     config = experiment(cats_and_dogs, trainer__num_epochs=1)
     for reader in ("dataset_reader", "validation_dataset_reader"):
-        config[reader]["color_mode"] = "L"
+        config[reader] |= {"color_mode": "L", "value_range": [0, 1]}
     config["model"] |= {"pixel_mean": [0.5], "pixel_std": [0.25]}
     config["model"]["im2im_encoder"]["input_channels"] = 1
     archive = trained(config, tmp_path / "run")
-    assert ArchiveClassifier(archive).preprocessing == Preprocessing(32, 32, color_mode="L")
-    check_that_it_answers_as_the_predictor(archive, images[:2])
+    expected = Preprocessing(32, 32, color_mode="L", value_range=(0, 1))
+    assert ArchiveClassifier(archive).preprocessing == expected
+    values = np.random.default_rng(0).random((40, 50), np.float32)
+    Image.fromarray(values).save(tmp_path / "floats.tif")
+    check_that_it_answers_as_the_predictor(archive, [*images[:2], str(tmp_path / "floats.tif")])
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:97"])

@@ -178,6 +178,11 @@ def test_an_array_of_another_type_or_shape_is_refused() -> None:
             read_image(array)
 
 
+def test_an_array_with_the_channels_first_is_told_apart() -> None:
+    with pytest.raises(ImageError, match=r"shape \(3, 20, 30\), .* array.transpose\(1, 2, 0\)"):
+        read_image(PIXELS.transpose(2, 0, 1))
+
+
 def test_an_unknown_colour_mode_is_named() -> None:
     with pytest.raises(ValueError, match="color_mode 'BGR' is not one of"):
         to_color_mode(Image.fromarray(PIXELS), "BGR")

@@ -12,7 +12,7 @@ def manifest(**others: Any) -> Manifest:
         "task": "multi_label",
         "labels": ["Katze", "犬", "\udcff"],  # the last is half a name of a folder
         "thresholds": [0.5, 0.25, 1 / 3],
-        "preprocessing": Preprocessing(24, 32, "pad", 0.9, "bicubic", "L"),
+        "preprocessing": Preprocessing(24, 32, "pad", 0.9, "bicubic", "L", (0, 4095)),
         "format": "onnx",
         "precision": "int8",
         "files": {"model.onnx": "0123456789abcdef" * 4, "README.md": "f" * 64},
@@ -57,6 +57,12 @@ def test_any_changed_byte_is_noticed() -> None:
             Manifest.from_bytes(other)
 
 
+def test_a_manifest_from_before_there_were_value_ranges_is_read() -> None:
+    preprocessing = {key: value for key, value in PREPROCESSING.items() if key != "value_range"}
+    read = Manifest.from_bytes(changed(preprocessing=preprocessing))
+    assert read.preprocessing == Preprocessing(24, 32, "pad", 0.9, "bicubic", "L")
+
+
 def test_a_manifest_made_anew_is_read() -> None:
     """So that what follows is refused for its values, and not for its checksum."""
     assert Manifest.from_bytes(changed()) == manifest()
@@ -66,6 +72,7 @@ PREPROCESSING = {
     "height": 24,
     "width": 32,
     "fit": "pad",
+    "value_range": [0, 4095],
     "crop_ratio": 0.9,
     "interpolation": "bicubic",
     "color_mode": "L",
@@ -121,6 +128,8 @@ HASH = "0" * 64
         ({"preprocessing": {**PREPROCESSING, "fit": "zoom"}}, "preprocessing.fit is 'zoom'"),
         ({"preprocessing": {**PREPROCESSING, "fit": None}}, "preprocessing.fit is None"),
         ({"preprocessing": {**PREPROCESSING, "crop_ratio": "1"}}, "crop_ratio is '1'"),
+        ({"preprocessing": {**PREPROCESSING, "value_range": "0"}}, "value_range is '0'; expected"),
+        ({"preprocessing": {**PREPROCESSING, "value_range": [1]}}, "value_range is .1.; expected"),
         ({"preprocessing": {**PREPROCESSING, "crop_ratio": 0}}, "preprocessing.crop_ratio is 0"),
         ({"parity": 1}, "parity is 1; expected null or a JSON object"),
         ({"parity": {**PARITY, "agreement": 2}}, "parity.agreement is 2; expected a number in"),

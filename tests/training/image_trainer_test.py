@@ -111,6 +111,32 @@ def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
         assert metrics[0]["validation_loss"] == metrics[1]["validation_loss"]
 
 
+def test_batches_that_were_left_out_do_not_shift_a_recovered_run(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cats_and_dogs, tmp_path / "data")
+    for number in range(6):
+        (tmp_path / "data" / "train" / "Cat" / f"{number:03d}.jpg").write_text("this is a text")
+    config = experiment(
+        tmp_path / "data",
+        data_loader__batch_size=1,
+        data_loader__on_error="skip",
+        validation_data_loader={"type": "image", "batch_size": 4},
+        trainer__checkpointer={"save_every_num_batches": 4},
+        trainer__callbacks=["pull_plug"],
+        trainer__num_epochs=2,
+    )
+    PullPlug.at = (-1, -1)
+    uninterrupted = train(config, tmp_path / "uninterrupted")
+    PullPlug.at = (1, 14)
+    with pytest.raises(PulledPlug):
+        train(config, tmp_path / "interrupted")
+    assert (tmp_path / "interrupted" / "training_state_e1_b12.th").exists()
+    PullPlug.at = (-1, -1)
+    recovered = train(config, tmp_path / "interrupted", recover=True)
+    assert same_tensors(recovered, uninterrupted)
+
+
 def test_nothing_is_decoded_to_get_back_to_a_finished_epoch(
     cats_and_dogs: Path, tmp_path: Path, decoded: List[str]
 ) -> None:
@@ -407,6 +433,18 @@ def test_too_little_memory_names_the_keys(cats_and_dogs: Path, tmp_path: Path) -
         r"trainer.num_gradient_accumulation_steps \(now 1\)",
     ):
         train(experiment(cats_and_dogs, trainer__callbacks=["greedy"]), tmp_path)
+
+
+def test_a_single_image_is_too_few_for_batch_normalisation_of_1_x_1(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    config = experiment(
+        cats_and_dogs,
+        dataset_reader__transforms=[{"type": "eval", "size": 2}],
+        data_loader__batch_size=1,
+    )
+    with pytest.raises(TrainingError, match=r"needs two images .*data_loader.batch_size is 1\)"):
+        train(config, tmp_path)
 
 
 # No step waits for the device.

@@ -1,7 +1,7 @@
 import itertools
 import logging
 import os
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,8 @@ from allennlp.data import DataLoader, DatasetReader, Instance, TensorDict, Vocab
 from allennlp.nn import util as nn_util
 
 from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.label_text import shown
+from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import mix
@@ -27,6 +29,8 @@ from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
 
@@ -42,6 +46,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     training was interrupted. In distributed training each rank takes its share of the same order:
     when shuffling, all ranks get the same number of images (some are used twice to fill up); else
     every image is used exactly once.
+
+    A last batch of a single image is joined to the batch before it, unless `drop_last` leaves it
+    out or `batch_size` is 1: batch normalisation cannot train on one image where its features are
+    1 x 1 pixels.
 
     A reader whose `streaming` is true is read along, shard by shard, instead of listed first: then
     there is no `len()` of the loader, and the order depends on `shuffle_buffer`.
@@ -61,7 +69,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     data_path : `Any`, required
         What the reader is to read. (In a config: `train_data_path` and its like.)
     batch_size : `int`, optional (default = `32`)
-        How many images a batch has.
+        How many images a batch has; the last one of an epoch may have fewer, or one more.
     shuffle : `bool`, optional (default = `False`)
         Whether to take the images in random order, another one in each epoch.
     class_weighting : `ClassWeighting`, optional (default = `None`)
@@ -86,8 +94,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         waiting, besides that the shards are in random order. They cost the memory of their files,
         unless these are in tar files on this machine.
     on_error : `str`, optional (default = `"raise"`)
-        What to do about an image that cannot be read: "raise" stops with its path; "skip" leaves it
-        out of its batch, logs it, and counts it in `images_skipped`.
+        What to do about an image that cannot be read or transformed: "raise" stops with its path;
+        "skip" leaves it out of its batch, logs it, and counts it in `images_skipped`. A batch of
+        which no image is left is left out, and when shuffling also one of which a single image is
+        left. In distributed training the batch before it is used again in its place, as all ranks
+        need as many.
     seed : `int`, optional (default = `None`)
         `None` takes torch's seed, which is the config's `pytorch_seed`.
     """
@@ -137,6 +148,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.images_skipped = 0
         self._device: Optional[torch.device] = None
         self._place = (0, 0)  # the epoch and the batch that the next iteration begins with
+        self.batches_left_out = 0
+        """
+        Of the epoch so far, how many batches had too few images that could be read. To go on in the
+        middle of an epoch, set it to what it was.
+        """
         self.another_epoch_follows = False
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Collated]]] = None
         self._workers: Optional[Workers] = None
@@ -148,12 +164,16 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
                 f"images of {data_path} do not fill one; with drop_last none would be left"
             )
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def __len__(self) -> int:
         """The batches of an epoch. Raises `TypeError` if the reader streams: nobody knows."""
         if not isinstance(self.images, ListedImages):
             raise TypeError(f"how many images {self.data_path} holds is not known when streaming")
-        size = len(self.images)
-        return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
+        whole, rest = divmod(len(self.images), self.batch_size)
+        is_joined = rest == 1 and whole > 0
+        return whole if self.drop_last or rest == 0 or is_joined else whole + 1
 
     def __iter__(self) -> Iterator[TensorDict]:
         if not self._is_indexed:
@@ -162,9 +182,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             )
         place, prefetched = self._place, self._prefetched
         self._place, self._prefetched = (place[0] + 1, 0), None
+        is_whole = place[1] == 0
+        self.batches_left_out = 0 if is_whole else self.batches_left_out
         if prefetched is not None and prefetched[0] == place:
-            return self._delivered(prefetched[1])
-        return self._delivered(self._begin(place))
+            return self._delivered(prefetched[1], is_whole)
+        return self._delivered(self._begin(place), is_whole)
 
     def prefetch(self) -> None:
         """
@@ -177,7 +199,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             self._prefetched = (self._place, self._begin(self._place))
 
     def seek(self, epoch: int, batch: int = 0) -> None:
-        """Makes the next iteration the given epoch, from the given batch on. Decodes nothing."""
+        """
+        Makes the next iteration the given epoch, from the given batch on, where those count that
+        were left out. Decodes nothing.
+        """
         self._place = (epoch, batch)
 
     def iter_instances(self) -> Iterator[Instance]:
@@ -221,10 +246,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _jobs(self, epoch: int, start: int) -> Iterator[Job]:
         """What there is to do for the batches of this rank in an epoch, from batch `start` on."""
         images = self.images.epoch(epoch, start * self.batch_size)
-        while batch := list(itertools.islice(images, self.batch_size)):
-            if len(batch) == self.batch_size or not self.drop_last:
-                # What is drawn for an image hangs on its place, as one image may have several.
-                yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+        for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
+            # What is drawn for an image hangs on its place, as one image may have several.
+            yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
         if self.another_epoch_follows and isinstance(self.images, ListedImages):
             self.prefetch()
 
@@ -253,27 +277,68 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         finally:
             jobs.stop()
 
-    def _delivered(self, batches: Iterator[Collated]) -> Iterator[TensorDict]:
+    def _delivered(self, batches: Iterator[Collated], is_whole: bool) -> Iterator[TensorDict]:
+        """The batches of an epoch, or of its rest unless it `is_whole`."""
+        keeps_pace = self.shuffle and util.is_distributed()
+        last: Optional[TensorDict] = None
+        reason = ""
         for collated in batches:
             batch = self._checked(collated)
+            if batch is None and keeps_pace:
+                batch = last
+            if batch is None:
+                self.batches_left_out += 1
+                reason = reason or collated.errors[0]
+                if keeps_pace:
+                    break
+                continue
+            last = batch if keeps_pace else {}
             yield batch if self._device is None else _to_device(batch, self._device)
+        if last is None and reason and is_whole:
+            part = "the first batch" if keeps_pace else "any batch"
+            raise ImageError(
+                f"too few images of {part} of {self.data_path} can be read; the first: {reason}"
+            )
 
-    def _checked(self, collated: Collated) -> TensorDict:
-        """The batch, after what could not be read has been dealt with as `on_error` says."""
+    def _checked(self, collated: Collated) -> Optional[TensorDict]:
+        """
+        The batch, after what could not be read has been dealt with as `on_error` says; or `None` if
+        too little is left of it.
+        """
         if collated.errors and self.on_error == "raise":
             raise ImageError(
                 f'{collated.errors[0]} (in {self.data_path}; "on_error": "skip" in the data '
-                "loader leaves unreadable images out)"
-            )
-        if not collated.batch:
-            raise ImageError(
-                f"no image of a batch of {self.data_path} can be read; the first: "
-                f"{collated.errors[0]}"
+                "loader leaves such images out)"
             )
         for error in collated.errors:
-            logger.warning("Left out, as it cannot be read: %s", error)
+            logger.warning("Left out: %s", shown(error))
         self.images_skipped += len(collated.errors)
-        return collated.batch
+        is_alone = collated.size == 1 < self.batch_size and self.shuffle
+        if collated.errors and is_alone:
+            metadata = collated.batch.get("metadata", ["one image"])
+            logger.warning("Left out for this time, as it is alone in its batch: %s", metadata[0])
+            self.images_skipped += 1
+        return None if collated.errors and (is_alone or not collated.size) else collated.batch
+
+
+def in_batches(
+    items: Iterator[T], size: int, drop_last: bool, is_first: bool = True
+) -> Iterator[List[T]]:
+    """
+    Divides items into batches. A last batch of one item is joined to the batch before it, of which
+    it is the end if the items do not begin with the first.
+    """
+    batch = list(itertools.islice(items, size))
+    joins = size > 1 and not drop_last
+    if joins and len(batch) == 1 and not is_first:
+        return
+    while batch:
+        following = list(itertools.islice(items, 2)) if joins else []
+        if len(following) == 1:
+            batch, following = batch + following, []
+        if len(batch) >= size or not drop_last:
+            yield batch
+        batch = following + list(itertools.islice(items, size - len(following)))
 
 
 def _default_workers() -> int:

@@ -8,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Field, Instance, Vocabulary
 from allennlp.data.fields import LabelField, MultiLabelField
 
+from allencv.common.label_text import same_looking, shown
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.dataset_readers import ImageDatasetReader
@@ -50,9 +51,9 @@ class ListedImages:
         self._seed = seed
         self._rank, self._world_size = rank, world_size
         size = len(self.instances)
-        counts = [f"{label} {count}" for label, count in sorted(self.labels().items())]
-        shown = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
-        logger.info("%d images in %s: %s", size, data_path, shown or "unlabelled")
+        counts = [f"{shown(label)} {count}" for label, count in sorted(self.labels().items())]
+        listed = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
+        logger.info("%d images in %s: %s", size, shown(str(data_path)), listed or "unlabelled")
         self._weights = self._image_weights(class_weighting)
 
     def __len__(self) -> int:
@@ -118,10 +119,13 @@ def index_instance(instance: Instance, vocab: Vocabulary) -> None:
     """
     Indexes an instance. Raises `ConfigurationError` for a label that the vocabulary does not know.
     """
+    unknown = _unknown_label(instance, vocab)
+    if unknown is not None:
+        raise ConfigurationError(unknown)
     try:
         instance.index_fields(vocab)
     except KeyError as error:
-        raise ConfigurationError(_unknown_label(instance, vocab) or str(error)) from None
+        raise ConfigurationError(str(error)) from None
 
 
 def field_labels(field: Optional[Field]) -> Sequence[str]:
@@ -147,15 +151,16 @@ def _read_all(reader: DatasetReader, data_path: Any) -> Sequence[Instance]:
 
 def _unknown_label(instance: Instance, vocab: Vocabulary) -> Optional[str]:
     """What there is to say if the vocabulary does not know a label of an instance."""
-    images = [field.name for field in instance.values() if isinstance(field, ImageField)]
     for field in instance.values():
         namespace = getattr(field, "_label_namespace", "")
         known = vocab.get_token_to_index_vocabulary(namespace)
         for label in field_labels(field):
-            if label not in known:
+            if label not in known and isinstance(label, str):
+                images = [each.name for each in instance.values() if isinstance(each, ImageField)]
+                names = ", ".join(map(shown, sorted(known))) or "nothing"
                 return (
-                    f"label '{label}' of {', '.join(images)} is not in the vocabulary, whose "
-                    f"namespace '{namespace}' holds {', '.join(sorted(known)) or 'nothing'}; "
-                    "train on images of it, or take it out"
+                    f"label '{shown(label)}' of {shown(', '.join(images))} is not in the "
+                    f"vocabulary, whose namespace '{namespace}' holds {names}; train on images of "
+                    f"it, or take it out{same_looking(label, known)}"
                 )
     return None

@@ -46,9 +46,12 @@ Loaded = Union[Instance, str]
 
 
 class Collated(NamedTuple):
-    """A batch, empty if it has no image; and why some of its images are not in it."""
+    """
+    A batch, empty if it has no image; how many images it has; and why others are not in it.
+    """
 
     batch: TensorDict
+    size: int
     errors: List[str]
 
 
@@ -76,7 +79,8 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
     """Makes a batch of what could be loaded, as AllenNLP does."""
     instances = [each for each in loaded if isinstance(each, Instance)]
     errors = [each for each in loaded if isinstance(each, str)]
-    return Collated(Batch(instances).as_tensor_dict() if instances else {}, errors)
+    batch = Batch(instances).as_tensor_dict() if instances else {}
+    return Collated(batch, len(instances), errors)
 
 
 class NoWorkers:

@@ -85,6 +85,7 @@ class ConcatReader(ImageDatasetReader):
             max_instances,
             serialization_dir,
         )
+        self.value_range = first.value_range
 
     def read_samples(self, file_path: Any) -> Iterator[Sample]:
         # All paths are looked at before anything is read.

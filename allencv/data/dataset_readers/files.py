@@ -8,15 +8,10 @@ import os
 from typing import Callable, Dict, Tuple
 
 from allennlp.common.checks import ConfigurationError
-from PIL import Image
 
 from allencv.data import remote
 from allencv.data.dataset_readers.messages import KEYS
-from allencv.runtime.images import FORMATS
-
-IMAGE_SUFFIXES = {
-    suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
-}
+from allencv.runtime.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 DECOMPRESS: Dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.decompress,

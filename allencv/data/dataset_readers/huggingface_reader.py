@@ -64,7 +64,7 @@ class HuggingFaceReader(ImageDatasetReader):
         null or -1 have none.
     streaming : `bool`, optional (default = `False`)
         Whether to read row by row, from where the data are, without a copy of all on this machine.
-    transforms, color_mode, label_namespace, max_instances
+    transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises

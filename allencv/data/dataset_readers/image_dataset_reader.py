@@ -1,3 +1,4 @@
+import os
 from typing import (
     Any,
     Callable,
@@ -18,10 +19,13 @@ from allennlp.data import DatasetReader, Field, Instance
 from allennlp.data.fields import LabelField, MetadataField, MultiLabelField
 
 from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.label_text import shown, why_unwritable
+from allencv.common.short_repr import short_repr
 from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform
 from allencv.data.transforms.image_transform import InTurn
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource
+from allencv.runtime.value_ranges import checked_range
 
 
 class Sample(NamedTuple):
@@ -59,6 +63,11 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         The vocabulary namespace of the labels.
     max_instances : `int`, optional (default = `None`)
         Read at most this many.
+    value_range : `List[float]`, optional (default = `None`)
+        `[black, white]`: which values become black and white in images of more than 8 bits a
+        channel, such as `[0, 4095]` for 12 bits and `[0, 1]` for floating point; values between
+        are mapped linearly, and others are clipped. Images of 8 bits stay as they are. By default
+        16-bit images keep their upper 8 bits, and floating point is taken as 0 to 255.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         label_namespace: str = "labels",
         max_instances: Optional[int] = None,
         serialization_dir: Optional[str] = None,
+        value_range: Optional[List[float]] = None,
     ) -> None:
         if color_mode not in COLOR_MODES:
             raise not_one_of("dataset_reader.color_mode", color_mode, COLOR_MODES)
@@ -75,17 +85,32 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             raise ConfigurationError(
                 f"dataset_reader.max_instances is {max_instances}; expected at least 1"
             )
+        try:
+            self.value_range = checked_range(value_range)
+        except ValueError as error:
+            raise ConfigurationError(f"dataset_reader.{error}") from None
+        if _is_no_file_name(label_namespace):
+            raise ConfigurationError(
+                f"dataset_reader.label_namespace is {label_namespace!r}; expected a name that a "
+                "file can have, such as 'labels'"
+            )
         super().__init__(
             max_instances=max_instances,
             manual_distributed_sharding=True,
             manual_multiprocess_sharding=True,
             serialization_dir=serialization_dir,
         )
+        for field in (LabelField, MultiLabelField):
+            # They would warn of entries that `LabelVocabulary` does not make.
+            field._already_warned_namespaces.add(label_namespace)
         self.transforms = list(transforms or [])
         self.color_mode = color_mode
         self.label_namespace = label_namespace
         # The fields hold this and not the reader: they are copied, and sent to other processes.
         self._transform = InTurn(self.transforms) if self.transforms else None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
         """Lists what is at `file_path`, always in the same order, without decoding anything."""
@@ -117,10 +142,16 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         # Raises
 
         `ImageError` for a URL that cannot be downloaded. What else is wrong with an image is found
-        when it is decoded.
+        when it is decoded. `ConfigurationError` for a label that a vocabulary cannot write.
         """
+        _check_labels([*([] if label is None else [label]), *(labels or [])], image)
         is_url = isinstance(image, str) and "://" in image
-        field = ImageField(_download(image) if is_url else image, self._transform, self.color_mode)
+        field = ImageField(
+            _download(image) if is_url else image,
+            self._transform,
+            self.color_mode,
+            value_range=self.value_range,
+        )
         fields: Dict[str, Field] = {"image": field}
         if label is not None:
             fields["label"] = LabelField(label, self.label_namespace)
@@ -129,6 +160,23 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         name = image if is_url else field.name
         fields["metadata"] = MetadataField({"image": name, **(metadata or {})})
         return Instance(fields)
+
+
+def _is_no_file_name(namespace: str) -> bool:
+    """Whether a vocabulary could not write a namespace to a file, and find that file again."""
+    is_odd = any(character in namespace for character in "/\\*\0\r\n") or ".txt" in namespace
+    return is_odd or namespace.startswith(".") or namespace in ("", "non_padded_namespaces")
+
+
+def _check_labels(labels: Sequence[str], image: object) -> None:
+    for label in labels:
+        reason = why_unwritable(label) if isinstance(label, str) else None
+        if reason is not None:
+            name = shown(str(image)) if isinstance(image, (str, os.PathLike)) else "an image"
+            raise ConfigurationError(
+                f"the label '{shown(label)}' of {name} cannot be kept in a vocabulary: {reason}; "
+                "expected another name"
+            )
 
 
 def _download(url: Any) -> str:

@@ -4,7 +4,7 @@ import re
 from difflib import get_close_matches
 from fnmatch import translate
 from pathlib import Path
-from typing import Any, Iterable, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 import fsspec
 from allennlp.common.checks import ConfigurationError
@@ -12,12 +12,12 @@ from allennlp.data import DatasetReader
 from PIL import Image
 
 from allencv.data import remote
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS, some
 from allencv.data.dataset_readers.splits import ImageSplit
-from allencv.runtime.images import FORMATS
+from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES, READ_SUFFIXES
 from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
+from allencv.runtime.unidentified_files import NEEDS_BY_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class ImageFolderReader(ImageDatasetReader):
         Patterns of which it must match none.
     split : `ImageSplit`, optional (default = `None`)
         The part of the images to read.
-    transforms, color_mode, label_namespace, max_instances
+    transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises
@@ -115,6 +115,7 @@ class ImageFolderReader(ImageDatasetReader):
             no_images += sorted(set(wanted) - set(images))
             empty += [] if images or len(wanted) < len(found.files) else [folder]
             left_out += len(found.files) - len(wanted)
+        _warn_of_unread(root, samples)
         for what, paths in {
             "files beside the class folders": self._wanted(at_root.files, root),
             "folders of other programs": junk,
@@ -200,6 +201,19 @@ def _found_labels(pattern: "re.Pattern[str]", names: Iterable[str], root: str) -
             "(exclude leaves images out)"
         )
     return [match[1] for match in matches.values() if match is not None]
+
+
+def _warn_of_unread(root: str, samples: List[Sample]) -> None:
+    """Warns of images that take a package to be read, before the first of them is decoded."""
+    unread: Dict[str, List[str]] = {}
+    for sample in samples:
+        suffix = os.path.splitext(str(sample.image))[1].lower()
+        if suffix in NEEDS_BY_SUFFIX and suffix not in READ_SUFFIXES:
+            name = remote.relative(str(sample.image), root)
+            unread.setdefault(NEEDS_BY_SUFFIX[suffix], []).append(name)
+    for reason, names in unread.items():
+        message = "%s: images that cannot be read (%d): %s. Each is %s"
+        logger.warning(message, root, len(names), some(names), reason)
 
 
 def _root(path: str) -> str:

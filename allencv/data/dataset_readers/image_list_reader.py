@@ -41,8 +41,10 @@ class ImageListReader(ListingReader):
         their ids, which are 0, 1, 2, ...; without a class map they have these numbers for names.
     labelled : `bool`, optional (default = `True`)
         If not, each line is the path of an image.
-    image_root, encoding, check_files, split, transforms, color_mode, label_namespace, max_instances
+    image_root, encoding, check_files, split
         See `ListingReader`; the encoding is that of the class map too.
+    transforms, color_mode, value_range, label_namespace, max_instances
+        See `ImageDatasetReader`.
 
     # Raises
 

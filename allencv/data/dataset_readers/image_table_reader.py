@@ -71,8 +71,10 @@ class ImageTableReader(ListingReader):
         "csv", "tsv", "jsonl" or "parquet"; by default as the suffix of the table says.
     delimiter : `str`, optional (default = `None`)
         What stands between the cells: a comma in CSV and a tab in TSV by default.
-    image_root, encoding, check_files, split, transforms, color_mode, label_namespace, max_instances
+    image_root, encoding, check_files, split
         See `ListingReader`.
+    transforms, color_mode, value_range, label_namespace, max_instances
+        See `ImageDatasetReader`.
 
     # Raises
 

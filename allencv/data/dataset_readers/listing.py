@@ -113,7 +113,7 @@ class ListingReader(ImageDatasetReader):
         found when it is to be decoded.
     split : `ImageSplit`, optional (default = `None`)
         The part of the images to read.
-    transforms, color_mode, label_namespace, max_instances
+    transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
     """
 

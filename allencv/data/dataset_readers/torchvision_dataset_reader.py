@@ -100,7 +100,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
         Arguments of the data set, such as `{"split": "train"}`.
     download : `bool`, optional (default = `False`)
         Whether to download what is not there. Some data sets have to be fetched by hand.
-    transforms, color_mode, label_namespace, max_instances
+    transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises

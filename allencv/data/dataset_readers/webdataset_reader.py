@@ -9,11 +9,11 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Instance
 
 from allencv.common.checks import not_one_of
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS, cut, some
 from allencv.data.dataset_readers.shards import ShardFile, find_shards, read_groups
 from allencv.data.dataset_readers.sharing import consumer
+from allencv.runtime.images import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class WebDatasetReader(ImageDatasetReader):
         Whether a data loader is to read along instead of listing all images first. A list, which
         can be shuffled as a whole, costs no memory for the images of plain tar files on this
         machine.
-    transforms, color_mode, label_namespace, max_instances
+    transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises

@@ -11,9 +11,11 @@ from allennlp.data.fields import Field
 from PIL import Image
 
 from allencv.common.memory import reused_memory
+from allencv.data.transforms.image_transform import TransformError
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
 from allencv.runtime.regular_files import open_regular
+from allencv.runtime.value_ranges import ValueRange
 
 JPEG_START = b"\xff\xd8\xff"
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
@@ -98,11 +100,13 @@ class ImageField(Field[torch.Tensor]):
         "RGB", "L" (one channel) or "RGBA".
     padding_value : `float`, optional (default = `0`)
         What fills the rest of a batch of unequal images: 0 to 255 for `uint8` images.
+    value_range : `Tuple[float, float]`, optional (default = `None`)
+        Which values of an image of more than 8 bits a channel become black and white.
 
-    An image that cannot be read raises `ImageError` with its path when it is decoded.
+    An image that cannot be read or transformed raises `ImageError` with its path.
     """
 
-    __slots__ = ["batch", "color_mode", "padding_value", "source", "transform"]
+    __slots__ = ["batch", "color_mode", "padding_value", "source", "transform", "value_range"]
 
     def __init__(
         self,
@@ -110,11 +114,13 @@ class ImageField(Field[torch.Tensor]):
         transform: Optional[Transform] = None,
         color_mode: str = "RGB",
         padding_value: float = 0,
+        value_range: Optional[ValueRange] = None,
     ) -> None:
         self.source = source
         self.transform = transform
         self.color_mode = color_mode
         self.padding_value = padding_value
+        self.value_range = value_range
         self.batch: Optional[ImageBatch] = None
 
     @property
@@ -152,14 +158,18 @@ class ImageField(Field[torch.Tensor]):
             return draft.shrink
 
         drafts = hasattr(self.transform, "draft")
-        image = load_image(self.source, self.color_mode, shrink if drafts else None)
+        image = load_image(
+            self.source, self.color_mode, shrink if drafts else None, self.value_range
+        )
         if transform is None:
             return image
         try:
             return transform(image)
-        except Exception as error:
-            error.add_note(f"This happened while transforming the image {self.name}.")
+        except (MemoryError, torch.OutOfMemoryError):
             raise
+        except Exception as error:  # as many kinds as there are transforms
+            kind = "" if isinstance(error, TransformError) else f"{type(error).__name__}: "
+            raise ImageError(f"{self.name}: {kind}{error}") from error
 
     def batch_tensors(self, tensor_list: List[torch.Tensor]) -> torch.Tensor:
         kinds = {(tensor.dtype, *tensor.shape[:-2]) for tensor in tensor_list}
@@ -202,7 +212,10 @@ def _is_channels_last(image: torch.Tensor) -> bool:
 
 
 def load_image(
-    source: Source, color_mode: str = "RGB", shrink: Optional[Callable[[int, int], int]] = None
+    source: Source,
+    color_mode: str = "RGB",
+    shrink: Optional[Callable[[int, int], int]] = None,
+    value_range: Optional[ValueRange] = None,
 ) -> torch.Tensor:
     """
     Decodes a source into a `uint8` tensor `(channels, height, width)`. A tensor is returned as it
@@ -219,6 +232,8 @@ def load_image(
     shrink : `Callable[[int, int], int]`, optional (default = `None`)
         Called with height and width before a JPEG file is decoded, if it is called at all; returns
         what part of them is enough: 1 for the whole, 2 for a half, 4 or 8.
+    value_range : `Tuple[float, float]`, optional (default = `None`)
+        See `allencv.runtime.to_color_mode`.
 
     # Raises
 
@@ -226,7 +241,7 @@ def load_image(
     """
     if callable(source) and not isinstance(source, torch.Tensor):
         try:
-            return load_image(source(), color_mode, shrink)
+            return load_image(source(), color_mode, shrink, value_range)
         except ImageError as error:
             raise ImageError(f"{source}: {error}") from None
     if isinstance(source, torch.Tensor):
@@ -236,10 +251,16 @@ def load_image(
                 f"image tensor: {source.dtype} and shape {tuple(source.shape)}; expected uint8 or "
                 "floating point and (channels, height, width)"
             )
+        channels = COLOR_MODES[color_mode]
+        if source.shape[0] != channels and source.shape[2] == channels:
+            raise ImageError(
+                f"image tensor: shape {tuple(source.shape)}, which looks like (height, width, "
+                "channels); expected (channels, height, width): tensor.permute(2, 0, 1) makes it so"
+            )
         return source
     pixels = _decode_jpeg(source, color_mode, shrink)
     if pixels is None:
-        pixels = read_image(source, color_mode)
+        pixels = read_image(source, color_mode, value_range)
         # pillow lends its own memory, read-only; torch wants writable memory
         pixels = pixels if pixels.flags.writeable else pixels.copy()
     # Shape: (channels, height, width), with the strides of (height, width, channels)

@@ -49,6 +49,16 @@ class EvalTransform(ImageTransform):
         except ValueError as error:
             raise ConfigurationError(f"transform 'eval': {error}") from None
 
+    def __repr__(self) -> str:
+        prepared = self.preprocessing
+        usual = Preprocessing(prepared.height, prepared.width)
+        others = [
+            f", {key}={getattr(prepared, key)!r}"
+            for key in ("fit", "crop_ratio", "interpolation")
+            if getattr(prepared, key) != getattr(usual, key)
+        ]
+        return f"EvalTransform(size=[{prepared.height}, {prepared.width}]{''.join(others)})"
+
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         pixels = self.preprocessing.fit_array(image.permute(1, 2, 0).numpy())
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)

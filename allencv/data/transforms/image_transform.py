@@ -5,6 +5,7 @@ import torch
 from allennlp.common import Registrable
 
 from allencv.common.checks import CheckedFromParams
+from allencv.common.short_repr import short_repr
 
 
 class Draft(NamedTuple):
@@ -36,6 +37,9 @@ class ImageTransform(CheckedFromParams, Registrable):
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def draft(self, height: int, width: int) -> Optional[Draft]:
         """
         Draws for an image of this size that is not decoded yet, if a smaller one would do; `None`
@@ -44,19 +48,56 @@ class ImageTransform(CheckedFromParams, Registrable):
         return None
 
 
-class InTurn(ImageTransform):
-    """Transforms one after the other. What JSON has a list for."""
+class TransformError(ValueError):
+    """A transform cannot be applied to an image. The message says which one and why."""
 
-    def __init__(self, transforms: List[ImageTransform]) -> None:
+
+def registered_name(transform: object) -> str:
+    """The name of a transform in a config, or that of its class."""
+    names = ImageTransform.list_available()
+    registered = [name for name in names if ImageTransform.by_name(name) is type(transform)]
+    return registered[0] if registered else type(transform).__name__
+
+
+class InTurn(ImageTransform):
+    """
+    Applies transforms one after the other. What JSON has a list for.
+
+    # Parameters
+
+    transforms : `List[ImageTransform]`, required
+    named : `List[ImageTransform]`, optional (default = `transforms`)
+        What the transforms are called in errors.
+
+    # Raises
+
+    `TransformError` when called, for anything but a shortage of memory.
+    """
+
+    def __init__(
+        self, transforms: List[ImageTransform], named: Optional[List[ImageTransform]] = None
+    ) -> None:
         self.transforms = transforms
+        self.named = transforms if named is None else named
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        for transform in self.transforms:
-            image = transform(image)
+        for place, transform in enumerate(self.transforms):
+            try:
+                image = transform(image)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # as many kinds as there are transforms
+                name, shape = registered_name(self.named[place]), " x ".join(map(str, image.shape))
+                reason = str(error).partition("\n")[0]
+                raise TransformError(
+                    f"{name} (dataset_reader.transforms.{place}) cannot be applied to an image of "
+                    f"{shape} (channels, height, width): {type(error).__name__}: {reason}"
+                ) from error
         return image
 
     def draft(self, height: int, width: int) -> Optional[Draft]:
         draft = self.transforms[0].draft(height, width) if self.transforms else None
         if draft is None:
             return None
-        return Draft(draft.shrink, InTurn([draft.apply, *self.transforms[1:]]))  # type: ignore[list-item]
+        transforms = [draft.apply, *self.transforms[1:]]
+        return Draft(draft.shrink, InTurn(transforms, self.named))  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from PIL import Image
 
 from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader
+from allencv.data.data_loaders.image_data_loader import in_batches
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField, image_field
 from allencv.data.transforms import ImageTransform, RandomResizedCrop
@@ -92,10 +93,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
     sources: List[Any] = []
     load_image = image_field.load_image
 
-    def counting_load_image(source: Any, color_mode: str, shrink: Any) -> torch.Tensor:
+    def counting_load_image(source: Any, *arguments: Any) -> torch.Tensor:
         if not isinstance(source, torch.Tensor):
             sources.append(source)
-        return load_image(source, color_mode, shrink)
+        return load_image(source, *arguments)
 
     monkeypatch.setattr(image_field, "load_image", counting_load_image)
     return sources
@@ -278,8 +279,8 @@ def test_on_error_skip_leaves_out_and_counts(
 ) -> None:
     loader = make_loader(folder_with_text, batch_size=3, on_error="skip", **workers)
     batches = list(loader)
-    assert [numbers(batch) for batch in batches] == [[0, 1, 2], [5], [6, 7, 8], [9]]
-    assert [len(batch["label"]) for batch in batches] == [3, 1, 3, 1]
+    assert [numbers(batch) for batch in batches] == [[0, 1, 2], [5], [6, 7, 8, 9]]
+    assert [len(batch["label"]) for batch in batches] == [3, 1, 4]
     for batch in batches:
         names = [Path(metadata["image"]).name for metadata in batch["metadata"]]
         assert names == [f"{number}.png" for number in numbers(batch)]
@@ -289,12 +290,93 @@ def test_on_error_skip_leaves_out_and_counts(
 
 
 @some_workers
-def test_a_batch_without_a_readable_image_is_an_error(
+def test_a_batch_without_a_readable_image_is_left_out(
     folder_with_text: Path, workers: Dict[str, Any]
 ) -> None:
     loader = make_loader(folder_with_text, batch_size=1, on_error="skip", **workers)
-    with pytest.raises(ImageError, match=r"no image of a batch of .* can be read.*/cat/3.png"):
+    assert epoch(loader) == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert (loader.images_skipped, loader.batches_left_out) == (2, 2)
+    loader.seek(1, 5)  # as after 0, 1, 2, and 3 and 4, which were left out
+    assert epoch(loader) == [5, 6, 7, 8, 9]
+    assert epoch(loader) == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert loader.batches_left_out == 2
+
+
+def test_a_batch_of_which_one_image_is_left_is_left_out_when_shuffling(
+    folder_with_text: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = make_loader(folder_with_text, batch_size=2, shuffle=True, on_error="skip")
+    for _ in range(5):
+        loader.images_skipped = 0
+        sizes = [len(batch["label"]) for batch in loader]
+        # 3 and 4 are in one batch, or each in a batch with another image.
+        assert (sizes, loader.images_skipped) in (([2] * 4, 2), ([2] * 3, 4))
+        assert len(sizes) + loader.batches_left_out == len(loader)
+    assert any("it is alone in its batch" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_data_set_of_which_nothing_can_be_read_is_an_error(tmp_path: Path, shuffle: bool) -> None:
+    (tmp_path / "cat").mkdir()
+    for number in range(5):
+        (tmp_path / "cat" / f"{number}.png").write_text("this is a text")
+    loader = make_loader(tmp_path, batch_size=2, shuffle=shuffle, on_error="skip")
+    with pytest.raises(ImageError, match=r"too few images of any batch of .*/cat/"):
         list(loader)
+
+
+def test_a_rank_keeps_pace_with_the_others(
+    folder_with_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_rank(monkeypatch, 0, 1)
+    for seed in range(12):
+        arguments = {"batch_size": 1, "shuffle": True, "seed": seed, "on_error": "skip"}
+        loader = make_loader(folder_with_text, **arguments)
+        if next(loader.images.epoch(0, 0))[0] in (3, 4):  # there is no batch before it
+            with pytest.raises(ImageError, match="too few images of the first batch of"):
+                list(loader)
+            continue
+        order = epoch(loader)
+        assert (len(order), loader.batches_left_out) == (len(loader), 0)
+        assert set(order) == {0, 1, 2, 5, 6, 7, 8, 9}
+
+
+# The last batch.
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(22, [23]), (11, [11, 12]), (21, [21, 2]), (2, [2] * 10 + [3]), (1, [1] * 23), (30, [23])],
+)
+def test_a_last_image_is_joined_to_the_batch_before(
+    folder: Path, shuffle: bool, batch_size: int, sizes: List[int]
+) -> None:
+    loader = make_loader(folder, batch_size=batch_size, shuffle=shuffle, seed=3)
+    batches = [numbers(batch) for batch in loader]
+    assert [len(batch) for batch in batches] == sizes
+    assert len(loader) == len(sizes)
+    assert sorted(itertools.chain(*batches)) == list(range(SIZE))
+    for start in range(len(sizes) + 1):
+        loader.seek(0, start)
+        assert [numbers(batch) for batch in loader] == batches[start:]
+
+
+def test_a_single_image_is_a_batch() -> None:
+    assert list(in_batches(iter([7]), 4, drop_last=False)) == [[7]]
+    assert list(in_batches(iter([]), 4, drop_last=False)) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_of_any_number_of_items(size: int, drop_last: bool) -> None:
+    for count in range(13):
+        batches = list(in_batches(iter(range(count)), size, drop_last))
+        items = list(itertools.chain(*batches))
+        assert items == list(range(count - count % size if drop_last else count))
+        assert all(len(batch) == size for batch in batches[:-1])
+        alone = size > 1 and count > 1 and [1] in [list(map(len, batches[-1:]))]
+        assert not alone
 
 
 class Broken(ImageTransform):
@@ -311,11 +393,20 @@ class Broken(ImageTransform):
 @some_workers
 def test_an_error_in_a_transform_names_the_image(folder: Path, workers: Dict[str, Any]) -> None:
     loader = make_loader(folder, [Broken(5, IndexError("mine"))], **workers)
-    with pytest.raises(IndexError, match="mine") as error:
+    with pytest.raises(ImageError) as error:
         list(loader)
-    # torch puts the notes of a worker process into the message
-    notes = "\n".join([str(error.value), *getattr(error.value, "__notes__", [])])
-    assert f"This happened while transforming the image {folder}/fox/5.png." in notes
+    assert str(error.value).startswith(
+        f"{folder}/fox/5.png: Broken (dataset_reader.transforms.0) cannot be applied to an image "
+        "of 3 x 12 x 10 (channels, height, width): IndexError: mine (in "
+    )
+
+
+@some_workers
+def test_an_image_that_cannot_be_transformed_is_skipped(
+    folder: Path, workers: Dict[str, Any]
+) -> None:
+    loader = make_loader(folder, [Broken(5, IndexError())], on_error="skip", **workers)
+    assert sorted(epoch(loader)) == [number for number in range(SIZE) if number != 5]
 
 
 def test_a_thread_that_exits_hangs_nobody(folder: Path) -> None:
@@ -525,14 +616,14 @@ def same(first: Any, second: Any) -> bool:
 
 @some_workers
 def test_every_field_is_batched_as_allennlp_does(workers: Dict[str, Any]) -> None:
-    loader = ImageDataLoader(PlainReader(), "", batch_size=3, **workers)
+    loader = ImageDataLoader(PlainReader(), "", batch_size=4, **workers)
     instances = list(loader.iter_instances())
     loader.index_with(Vocabulary.from_instances(instances))
     assert loader.labels() == {"cat": 4, "dog": 2}
     batches = list(loader)
-    assert len(batches) == 3
+    assert len(batches) == 2
     for number, batch in enumerate(batches):
-        assert same(batch, Batch(instances[3 * number : 3 * number + 3]).as_tensor_dict())
+        assert same(batch, Batch(instances[4 * number : 4 * number + 4]).as_tensor_dict())
 
 
 @pytest.mark.parametrize("reader_class", [PlainReader, ShardingReader])

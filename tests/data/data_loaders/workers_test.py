@@ -95,11 +95,12 @@ def test_collate() -> None:
     fields = {"image": ImageField(np.zeros((2, 2, 3), np.uint8)), "label": LabelField("cat")}
     instance = Instance(fields)
     instance.index_fields(Vocabulary.from_instances([instance]))
-    batch, errors = collate([load(instance, 0), "a.jpg: bad", load(instance, 0)])
+    batch, size, errors = collate([load(instance, 0), "a.jpg: bad", load(instance, 0)])
+    assert size == 2
     assert batch["image"].shape == (2, 3, 2, 2)
     assert batch["label"].tolist() == [0, 0]
     assert errors == ["a.jpg: bad"]
-    assert collate(["a.jpg: bad"]) == ({}, ["a.jpg: bad"])
+    assert collate(["a.jpg: bad"]) == ({}, 0, ["a.jpg: bad"])
 
 
 # Batches, in order.
@@ -268,11 +269,11 @@ def test_each_thread_computes_alone_and_all_others_as_before() -> None:
 @pytest.mark.parametrize("make", [ThreadWorkers, ProcessWorkers])
 def test_workers_that_the_garbage_collector_finds_end_at_once(make: Any) -> None:
     def fail(image: torch.Tensor) -> torch.Tensor:
-        raise IndexError("mine")
+        raise MemoryError("mine")
 
     before = {*threading.enumerate(), *multiprocessing.active_children()}
     workers = make(instances(fail), 2, PREFETCH)
-    with pytest.raises(IndexError):  # the error and its traceback refer to each other
+    with pytest.raises(MemoryError):  # the error and its traceback refer to each other
         list(workers(jobs()))
     started = {*threading.enumerate(), *multiprocessing.active_children()} - before
     assert started

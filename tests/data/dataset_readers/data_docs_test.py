@@ -39,6 +39,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "pets" / "train", {"cat": 4, "dog": 4}, size=4)
     write_images(tmp_path / "pets" / "unlabelled", {"a": 2}, size=4)
+    write_images(tmp_path / "scans" / "train", {"cat": 1, "dog": 1}, size=4)
     shutil.copy("pets/train/cat/000.jpg", "pets/train/cat/000_mask.jpg")
     (table,) = [text for text in blocks("text") if text.startswith("Id,")]
     write_images(tmp_path, {"breeds": 1}, size=4)
@@ -87,6 +88,7 @@ def test_the_configs_read_what_the_page_says(data: Path) -> None:
         [(flowers[1],)],
         ["cat"] * 4 + ["dog"] * 3,
         ["cat"] * 3 + ["dog"] * 3,
+        ["cat", "dog"],
         flowers + ["cat"] * 5 + ["dog"] * 4,
         [None],
     ]

@@ -219,3 +219,30 @@ class CaptionReader(ColourReader):
 def test_token_indexers_are_applied() -> None:
     (red,) = CaptionReader().read("red")
     assert list(red["caption"].token_indexers) == ["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (
+            "caf\udce9",
+            r"the label 'caf\xe9' of pets/caf\xe9/1.jpg cannot be kept",
+        ),
+        ("a\rb", "it has a line break"),
+        (" ", "the label ' ' of"),
+        ("@@UNKNOWN@@", "AllenNLP uses @@UNKNOWN@@ for something else"),
+    ],
+)
+def test_a_label_that_a_vocabulary_cannot_write_is_refused(label: str, said: str) -> None:
+    reader = ImageDatasetReader()
+    for labels in ({"label": label}, {"labels": ["cat", label]}):
+        with pytest.raises(ConfigurationError) as error:
+            reader.text_to_instance(f"pets/{label}/1.jpg", **labels)
+        assert said in str(error.value)
+        assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("namespace", ["", "a/b", "*labels", ".labels", "labels.txt", "a\nb"])
+def test_a_namespace_that_cannot_be_a_file_is_refused(namespace: str) -> None:
+    with pytest.raises(ConfigurationError, match="dataset_reader.label_namespace is .*; expected"):
+        ImageDatasetReader(label_namespace=namespace)

@@ -12,7 +12,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
 
-from allencv.data.dataset_readers import ImageFolderReader, ImageSplit
+from allencv.data.dataset_readers import ImageFolderReader, ImageSplit, image_folder_reader
 from allencv.runtime import ImageError
 
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"]
@@ -428,3 +428,15 @@ def test_what_is_no_path(path: object) -> None:
 def test_patterns_are_a_list(patterns: object) -> None:
     with pytest.raises(ConfigurationError, match=r"include is .*; expected a list of patterns"):
         ImageFolderReader(include=patterns)
+
+
+def test_images_that_take_a_package_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder_reader, "READ_SUFFIXES", {".jpg"})
+    make(tmp_path, "cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/IMG_1.HEIC")
+    assert len(ImageFolderReader().read_samples(tmp_path)) == 4
+    assert caplog.messages == [
+        f"{tmp_path}: images that cannot be read (1): dog/IMG_1.HEIC. Each is a HEIC photograph, "
+        "which needs a package: pip install pillow-heif"
+    ]

@@ -86,6 +86,19 @@ def test_a_tensor_of_another_type_or_shape_is_refused(tensor: torch.Tensor) -> N
         ImageField(tensor).as_tensor({})
 
 
+def test_a_tensor_with_the_channels_last_is_told_apart() -> None:
+    with pytest.raises(ImageError, match=r"shape \(20, 30, 3\), .* tensor.permute\(2, 0, 1\)"):
+        ImageField(torch.zeros(20, 30, 3)).as_tensor({})
+
+
+def test_the_value_range_is_applied() -> None:
+    levels = np.linspace(0, 1, 30, dtype=np.float32)
+    image = Image.fromarray(np.tile(levels, (20, 1)))
+    tensor = ImageField(image, color_mode="L", value_range=(0, 1)).as_tensor({})
+    assert same_pixels(tensor, read_image(image, "L", (0, 1)))
+    assert tensor[0, 0].tolist() == np.rint(levels * 255).tolist()
+
+
 @pytest.mark.parametrize(("color_mode", "channels"), [("RGB", 3), ("L", 1), ("RGBA", 4)])
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_the_color_mode_decides_the_channels(color_mode: str, channels: int, format: str) -> None:
@@ -145,9 +158,10 @@ def test_an_error_in_a_transform_names_the_image(tmp_path: Path) -> None:
     def fail(image: torch.Tensor) -> torch.Tensor:
         raise KeyError("mean")
 
-    with pytest.raises(KeyError, match="mean") as error:
+    with pytest.raises(ImageError) as error:
         ImageField(path, fail).as_tensor({})
-    assert error.value.__notes__ == [f"This happened while transforming the image {path}."]
+    assert str(error.value) == f"{path}: KeyError: 'mean'"
+    assert isinstance(error.value.__cause__, KeyError)
 
 
 # The fast way of JPEG files gives the same pixels.

@@ -7,7 +7,8 @@ import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.transforms import ImageTransform, random_source
+from allencv.data.transforms import ImageTransform, RandomCrop, random_source
+from allencv.data.transforms.image_transform import Draft, InTurn, TransformError
 
 HEIGHT, WIDTH = 24, 32
 SEEDS = range(12)
@@ -167,3 +168,33 @@ def test_an_unknown_key_of_a_users_transform() -> None:
 def test_the_base_does_nothing() -> None:
     with pytest.raises(NotImplementedError):
         ImageTransform()(torch.zeros(3, 2, 2))
+
+
+class Refusing(ImageTransform):
+    def draft(self, height: int, width: int) -> Draft:
+        return Draft(1, self)
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("never\nand for this reason")
+
+
+@pytest.mark.parametrize(
+    ("transforms", "said"),
+    [
+        (
+            [build("random_horizontal_flip"), RandomCrop(HEIGHT + 1)],
+            "random_crop (dataset_reader.transforms.1) cannot be applied to an image of "
+            f"3 x {HEIGHT} x {WIDTH} (channels, height, width): ValueError: Required crop size",
+        ),
+        ([Refusing()], "Refusing (dataset_reader.transforms.0) cannot be applied to an image of "),
+    ],
+)
+def test_the_transform_that_fails_is_named(transforms: List[ImageTransform], said: str) -> None:
+    with pytest.raises(TransformError) as error:
+        InTurn(transforms)(make_image())
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+    draft = InTurn([Refusing(), *transforms]).draft(HEIGHT, WIDTH)
+    assert draft is not None
+    with pytest.raises(TransformError, match=r"^Refusing \(dataset_reader.transforms.0\)"):
+        draft.apply(make_image())

@@ -1,0 +1,44 @@
+"""What a label may be, and how it is shown where two labels would look the same."""
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Iterable, Optional
+
+RESERVED = ("@@UNKNOWN@@", "@@PADDING@@", "@@NEWLINE@@")
+"""What AllenNLP's vocabulary writes for something else."""
+
+
+@lru_cache(maxsize=1 << 16)
+def why_unwritable(label: str) -> Optional[str]:
+    """Why a vocabulary cannot write a label and read it again, or `None` if it can."""
+    if not label.strip():
+        return "it is empty"
+    if "\n" in label or "\r" in label:
+        return "it has a line break"
+    for word in RESERVED:
+        if word in label:
+            return f"AllenNLP uses {word} for something else"
+    try:
+        label.encode("utf-8")
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    return None
+
+
+def shown(text: str) -> str:
+    """A text as it is, or with escapes for what could not be printed or told apart."""
+    if text.isprintable() and unicodedata.is_normalized("NFC", text):
+        return text
+    escaped = text.encode("unicode_escape").decode()
+    # Python keeps a byte that is not UTF-8 as one of these characters.
+    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", escaped)
+
+
+def same_looking(label: str, known: Iterable[str]) -> str:
+    """A hint to put behind a message, if `label` looks the same as a known one."""
+    plain = unicodedata.normalize("NFC", label)
+    for other in known:
+        if other != label and unicodedata.normalize("NFC", other) == plain:
+            return f" ('{shown(label)}' and '{shown(other)}' look the same: rename one)"
+    return ""

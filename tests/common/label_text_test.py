@@ -1,0 +1,48 @@
+import os
+from pathlib import Path
+
+import pytest
+from allennlp.data import Vocabulary
+
+from allencv.common.label_text import same_looking, shown, why_unwritable
+
+LABELS = ["cat", " cat ", "two words", "café", "cafe\u0301", "犬", "a\tb", "a\x0bb", "\u2028x", "0"]
+UNWRITABLE = ["", "  ", "\t", "a\nb", "a\r", "a\rb", "a\r\nb", "caf\udce9", "\ud83d"]
+UNWRITABLE += ["@@UNKNOWN@@", "@@PADDING@@", "a@@NEWLINE@@b"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_label_that_is_allowed_comes_back_from_a_vocabulary(label: str, tmp_path: Path) -> None:
+    assert why_unwritable(label) is None
+    vocab = Vocabulary(counter={"labels": {"first": 3, label: 2, "last": 1}})
+    vocab.save_to_files(str(tmp_path))
+    read = Vocabulary.from_files(str(tmp_path)).get_token_to_index_vocabulary("labels")
+    assert list(read) == ["first", label, "last"]
+
+
+@pytest.mark.parametrize("label", UNWRITABLE)
+def test_the_others_are_refused(label: str) -> None:
+    assert why_unwritable(label) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("café au lait", "café au lait"),
+        ("cafe\u0301", r"cafe\u0301"),
+        (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+        ("\ud83d", r"\ud83d"),
+        ("a\rb", r"a\rb"),
+        ("a\u00a0b", r"a\xa0b"),
+    ],
+)
+def test_what_cannot_be_seen_is_spelt_out(text: str, expected: str) -> None:
+    assert shown(text) == expected
+    assert shown(text).encode("utf-8")
+
+
+def test_labels_that_look_the_same_are_told_apart() -> None:
+    assert same_looking("cafe\u0301", ["dog", "café"]) == (
+        r" ('cafe\u0301' and 'café' look the same: rename one)"
+    )
+    assert same_looking("cat", ["dog", "Cat", "cat"]) == ""
