@@ -39,7 +39,7 @@ def train_from_file(
     Train as AllenNLP's `train_model_from_file` does, with the same arguments, but let one run alone
     write to the folder:
 
-    * Another run there, in this process or another, is refused while this one lasts.
+    * Another run there is refused while this one lasts.
     * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
       before it does not keep the next from beginning.
     * A run can be recovered with some other values of the trainer (see `changed_config`), which

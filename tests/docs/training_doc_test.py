@@ -45,4 +45,4 @@ def test_what_may_change_in_a_recovered_run() -> None:
     for key in changed:
         name = key.removeprefix("trainer.")
         assert MAY_CHANGE.fullmatch(f"trainer.{deeper[name]}" if name in deeper else key), key
-    assert len(changed) == 18
+    assert len(changed) == 19
