@@ -156,14 +156,15 @@ def _fit(args: argparse.Namespace) -> None:
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
     from allencv.fitting.options import FolderOptions, TableColumns
     from allencv.fitting.time_budget import seconds_of
-    from allencv.runtime.whole_files import write_text
+    from allencv.training.run_folder import is_unbegun, locked
     from allencv.training.train_from_file import train_from_file
 
     begun = time.perf_counter()
     logging.disable(logging.INFO)  # until training: what there is to say is printed
     folder = Path(args.output)
     config_file = folder.with_name(folder.name + ".jsonnet")
-    if not args.write_config_only and folder.exists() and any(folder.iterdir()):
+    is_used = folder.exists() and any(folder.iterdir()) and not is_unbegun(folder)
+    if is_used and not args.write_config_only:
         raise ConfigurationError(
             f"--output is {args.output!r}, which has files; expected a new folder, or 'allencv "
             f"train {config_file} -s {args.output} --recover' to resume an interrupted run"
@@ -212,16 +213,25 @@ def _fit(args: argparse.Namespace) -> None:
     config = as_config(found, facts, choices) | seeds
     written_by = f"Written by: allencv {shlex.join(sys.argv[1:])}"
     header = f"{written_by}\n\n  allencv train {config_file} -s {args.output}"
-    config_file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(config_file, as_jsonnet(config, facts, choices, header))
-    print(f"Config: {config_file}", flush=True)
+    text = as_jsonnet(config, facts, choices, header)
     if args.write_config_only:
+        _write_config(config_file, text)
         return
-    logging.disable(logging.NOTSET)
-    train_from_file(
-        str(config_file), args.output, include_package=["allencv.plugin", *args.include_package]
-    )
+    with locked(folder):  # first: the config that is there may be that of a run which is training
+        _write_config(config_file, text)
+        logging.disable(logging.NOTSET)
+        train_from_file(
+            str(config_file), args.output, include_package=["allencv.plugin", *args.include_package]
+        )
     print("\n".join(result_lines(folder)))
+
+
+def _write_config(file: Path, text: str) -> None:
+    from allencv.runtime.whole_files import write_text
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
+    print(f"Config: {file}", flush=True)
 
 
 def found_lines(data: str, found: "FoundData", facts: "DataFacts") -> "list[str]":

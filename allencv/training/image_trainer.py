@@ -58,8 +58,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     * No step waits for the device: losses and metrics stay there, and are read once each
       `log_interval`, at the end of an epoch, and when a callback looks at them.
     * A run that was interrupted goes on where the last checkpoint was made and ends with the same
-      weights, to the bit on a CPU, as if it had not been: the state of the random generators is
-      part of the checkpoint. With the "image" data loader nothing is decoded to get back there.
+      weights, to the bit on a CPU, and the same metrics, as if it had not been: the random
+      generators and what the metrics have counted are part of the checkpoint. With the "image" data
+      loader nothing is decoded to get back there.
     * Mixed precision through `torch.autocast`, on a CPU too, in training and validation.
     * Losses are means over images, whatever the sizes of the batches. An accumulated batch counts
       in the gradient as many images as it has, with a gradient scaler as without one.

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, Optional, Set, Union
 
@@ -27,9 +27,10 @@ _held: Set[int] = set()  # the descriptors of locked folders
 @contextmanager
 def locked(folder: Union[str, os.PathLike]) -> Iterator[None]:
     """
-    Keep other runs away from `folder`, which is created if it is missing. The lock is one of the
-    folder itself, which needs no file: it ends with this process, however that ends. A lock that
-    this process has, or the one that started it as a rank, is shared.
+    Keep other runs away from `folder`. It is created if it is missing, and removed again if it is
+    still empty at the end. The lock is one of the folder itself and needs no file. It ends with
+    this process, however that ends. A lock that this process has, or the one that started it as a
+    rank, is shared.
 
     Where folders cannot be locked, as on Windows and on NFS, a warning says so.
 
@@ -42,12 +43,16 @@ def locked(folder: Union[str, os.PathLike]) -> Iterator[None]:
     if before == place:
         yield
         return
+    is_new = not os.path.isdir(place)
     os.makedirs(place, exist_ok=True)
     descriptor = _lock(place)
     os.environ[LOCKED] = place
     try:
         yield
     finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(place)
         os.environ.pop(LOCKED)
         if before is not None:
             os.environ[LOCKED] = before
@@ -97,14 +102,17 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def is_unbegun(folder: Path) -> bool:
+    """Whether `folder` is that of a run which has ended before it wrote a checkpoint."""
+    # AllenNLP writes these two first. A config alone may be the user's own.
+    return {"config.json", "meta.json"} <= set(os.listdir(folder)) and has_only_leftovers(folder)
+
+
+def has_only_leftovers(folder: Path) -> bool:
     """Whether `folder` holds nothing but what a run writes before its first checkpoint."""
-    names = set(os.listdir(folder))
     predictions = folder / "predictions"
-    return (
-        "config.json" in names
-        and all(map(LEFTOVER.fullmatch, names))
-        and not (predictions.is_dir() and set(os.listdir(predictions)) - {"run.json"})
-    )
+    if predictions.is_dir() and set(os.listdir(predictions)) - {"run.json"}:
+        return False
+    return all(map(LEFTOVER.fullmatch, os.listdir(folder)))
 
 
 def clear(folder: Path) -> None:

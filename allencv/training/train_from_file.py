@@ -4,7 +4,7 @@ import logging
 import os
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Union
+from typing import Any, Iterator, Optional, Union
 
 from allennlp.commands.train import train_model
 from allennlp.common import Params
@@ -13,7 +13,13 @@ from allennlp.models import Model
 
 from allencv.runtime.whole_files import write_text
 from allencv.training.changed_config import check_changes
-from allencv.training.run_folder import clear, has_checkpoint, is_unbegun, locked
+from allencv.training.run_folder import (
+    clear,
+    has_checkpoint,
+    has_only_leftovers,
+    is_unbegun,
+    locked,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +39,7 @@ def train_from_file(
     Train as AllenNLP's `train_model_from_file` does, with the same arguments, but let one run alone
     write to the folder:
 
-    * Another run there, in this process or another, is refused while this one lasts.
+    * Another run there is refused while this one lasts.
     * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
       before it does not keep the next from beginning.
     * A run can be recovered with some other values of the trainer (see `changed_config`), which
@@ -46,7 +52,6 @@ def train_from_file(
     """
     params = Params.from_file(parameter_filename, overrides)
     folder = Path(serialization_dir)
-    existed = folder.is_dir()
     if recover and force:
         raise ConfigurationError("--recover and --force are both given; expected one of them")
     with locked(folder) if node_rank == 0 else nullcontext(), _full_disk_named(folder):
@@ -62,8 +67,9 @@ def train_from_file(
                 **options,
             )
         except BaseException:
-            with suppress(OSError):  # the other error matters
-                _remove_unbegun(folder, existed)
+            if node_rank == 0:
+                with suppress(OSError):  # the other error matters
+                    _remove_leftovers(folder)
             raise
 
 
@@ -85,34 +91,35 @@ def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
             f"{folder} has files in it; expected a new folder, --recover to go on with the run in "
             "it, or --force to delete it first"
         )
+    if not has_checkpoint(folder):
+        raise ConfigurationError(
+            f"--recover is given, but {folder} has no checkpoint of a run; expected one, or "
+            "--force to delete what is there and begin anew"
+        )
     _accept_config(folder, params)
     return True
 
 
 def _accept_config(folder: Path, params: Params) -> None:
+    """Let the run go on with `params`, if their differences from its `config.json` allow it."""
     file = folder / "config.json"
     if not file.exists():
-        raise ConfigurationError(
-            f"--recover is given, but {folder} has no config.json; expected the folder of a run"
-        )
+        return  # AllenNLP refuses this
+    then = json.loads(file.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(params.as_ordered_dict()))
-    lines: List[str] = []
-    if has_checkpoint(folder):
-        then = json.loads(file.read_text(encoding="utf-8"))
-        lines = check_changes(then, now, str(folder))
+    lines = check_changes(then, now, str(folder))
     if lines:
         with _also_to(folder / "out.log"):
             logger.warning("The run goes on with another config: %s", ", ".join(lines))
-    write_text(file, json.dumps(now, indent=4))
+        write_text(file, json.dumps(now, indent=4))
 
 
-def _remove_unbegun(folder: Path, existed: bool) -> None:
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what a run has left that wrote no checkpoint, unless it is of use."""
     # What a loss that is not finite has made of a model is to be looked at, and so are metrics.
     is_of_use = any(folder.glob("not_finite.th")) or any(folder.glob("metrics_epoch_*.json"))
-    if folder.is_dir() and is_unbegun(folder) and not is_of_use:
+    if has_only_leftovers(folder) and not is_of_use:
         clear(folder)
-    if folder.is_dir() and not existed and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 @contextmanager

@@ -4,10 +4,11 @@ import os
 from contextlib import nullcontext
 from typing import Any, Dict, Optional
 
+import torch.distributed as dist
 from allennlp.commands import train as train_command
 from allennlp.commands.train import TrainModel
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import dump_metrics
+from allennlp.common.util import dump_metrics, is_distributed
 from allennlp.data import DataLoader
 
 from allencv.common.label_text import same_looking, shown
@@ -33,6 +34,7 @@ class TrainImageModel(TrainModel):
       `TrainModel.finish`). Here every rank evaluates its share.
     * Labels that the training data lacks end the run at once, with their names, and not as
       images that can never be right.
+    * A second run in the same folder is refused while the first one trains.
     * A model that tunes thresholds is refused where nobody would call it to do so, and one whose
       loss compares views of an image where batches would not hold them.
 
@@ -93,8 +95,8 @@ class TrainImageModel(TrainModel):
         check_views(getattr(self.model, "num_views", 1), train)
 
     def run(self) -> Dict[str, Any]:
-        is_primary = getattr(self.trainer, "_primary", True)
-        with locked(self.serialization_dir) if is_primary else nullcontext():
+        is_first = not is_distributed() or dist.get_rank() == 0
+        with locked(self.serialization_dir) if is_first else nullcontext():
             return self._run()
 
     def _run(self) -> Dict[str, Any]:

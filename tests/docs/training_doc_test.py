@@ -9,6 +9,7 @@ from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
 from allencv.training import ImageTrainer
+from allencv.training.changed_config import MAY_CHANGE
 from tests.conftest import ROOT
 from tests.experiments import experiment
 
@@ -28,6 +29,20 @@ def test_the_trainer(cats_and_dogs: Path, tmp_path: Path) -> None:
 
 def test_every_key_is_one_of_the_trainers() -> None:
     rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
-    keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
-    assert len(keys) == 8
+    keys = {key for row in rows for key in re.findall(r"`(?:trainer\.)?(\w+)`", row)}
+    assert len(keys) == 18
     assert keys <= set(inspect.signature(ImageTrainer.from_partial_objects).parameters)
+
+
+def test_what_may_change_in_a_recovered_run() -> None:
+    section = PAGE.partition("You may change these keys")[2].partition("Every other change")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    keys = {key for cell in cells for key in re.findall(r"`([\w.]+)`", cell)}
+    changed = {key if "." in key else f"trainer.{key}" for key in keys}
+    deeper = {"callbacks": "callbacks.0.count"}
+    for part in ("learning_rate_scheduler", "momentum_scheduler", "moving_average"):
+        deeper[part] = f"{part}.decay"
+    for key in changed:
+        name = key.removeprefix("trainer.")
+        assert MAY_CHANGE.fullmatch(f"trainer.{deeper[name]}" if name in deeper else key), key
+    assert len(changed) == 19

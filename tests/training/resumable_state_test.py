@@ -3,13 +3,17 @@
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 import torch
+import torch.distributed as dist
 from allennlp.training.metrics import Metric
 
 import allencv.plugin  # noqa: F401
+from allencv.training.metrics import TopKAccuracy
+from allencv.training.resumable_state import ResumableState
+from allencv.training.running_losses import RunningLosses
 from tests.experiments import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 from tests.training import surprise  # noqa: F401
@@ -175,3 +179,67 @@ def test_a_run_that_ran_out_of_patience_is_not_trained_further(
     train(config, tmp_path, recover=True)
     assert metrics_of(tmp_path) == before
     assert not (tmp_path / "metrics_epoch_3.json").exists()
+
+
+class OneOfTwo:
+    """As much of a trainer as the state needs: one rank of two, which has made some steps."""
+
+    def __init__(self, loss: float) -> None:
+        self.model = torch.nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.cuda_device = torch.device("cpu")
+        self._distributed, self._world_size = True, 2
+        self._learning_rate_scheduler = self._momentum_scheduler = self._scaler = None
+        self._epochs_completed, self._batches_in_epoch_completed = 0, 1
+        self._total_batches_completed = 1
+        self._losses = RunningLosses()
+        self._losses.add([{"loss": torch.tensor(loss)}])
+        self.model.metric = TopKAccuracy()
+        self.model.metric(torch.eye(2), torch.tensor([0, int(loss)]))
+
+
+def test_each_rank_goes_on_from_its_own_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    states = [ResumableState(str(tmp_path), OneOfTwo(loss)) for loss in (1.0, 3.0)]
+    of_ranks = [state._state_of_rank() for state in states]
+
+    def gather(into: List[Any], state: Any) -> None:
+        into[:] = of_ranks
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    states[0].collect()
+    torch.save(states[0].state_dict(), tmp_path / "state.th")  # the first one saves for both
+    for rank, loss in enumerate((1.0, 3.0)):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        trainer = OneOfTwo(100.0)
+        trainer.model.metric.reset()
+        state = ResumableState(str(tmp_path), trainer)
+        state.load_state_dict(torch.load(tmp_path / "state.th", weights_only=True))
+        state.restore()
+        assert trainer._losses.read()["loss"] == loss
+        assert trainer.model.metric.get_metric() == (1.0 if loss == 1.0 else 0.5)
+    assert not caplog.text
+    # Another number of processes shares the images out in another way.
+    trainer = OneOfTwo(100.0)
+    trainer._world_size = 3
+    state = ResumableState(str(tmp_path), trainer)
+    state.load_state_dict(torch.load(tmp_path / "state.th", weights_only=True))
+    state.restore()
+    assert "does not hold what was counted for loss, metric: the training metrics" in caplog.text
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = OneOfTwo(1.0)
+    trainer._distributed, trainer._world_size = False, 1
+    saved = ResumableState(str(tmp_path), trainer)._state_of_rank()
+    del saved["losses"], saved["counts"]
+    state = ResumableState(str(tmp_path), trainer)
+    state.load_state_dict({**saved, "steps": 7})
+    state.apply_changed_config()
+    state.restore()
+    assert trainer._total_batches_completed == 7
+    assert "does not hold what was counted for loss, metric" in caplog.text

@@ -61,6 +61,9 @@ def test_the_lock_needs_no_file_and_ends_with_the_block(tmp_path: Path) -> None:
     with locked(folder):
         assert list(folder.iterdir()) == []
         assert not can_lock(folder)
+    assert not folder.exists()
+    with locked(folder):
+        (folder / "out.log").write_text("of use")
     assert can_lock(folder)
     with pytest.raises(ValueError, match="of the run"), locked(folder):
         raise ValueError("of the run")
@@ -137,17 +140,27 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
     ("names", "unbegun"),
     [
         ([], False),
-        (["config.json"], True),
+        (["config.json"], False),  # maybe the user's own
+        (["config.json", "meta.json"], True),
         (["config.json", "meta.json", "out.log", "vocabulary/labels.txt", "log/train/a"], True),
-        (["config.json", "predictions/run.json", "not_finite.th", "out_worker1.log"], True),
-        (["config.json", f".allencv-{'0' * 32}.th"], True),
+        (
+            [
+                "config.json",
+                "meta.json",
+                "predictions/run.json",
+                "not_finite.th",
+                "out_worker1.log",
+            ],
+            True,
+        ),
+        (["config.json", "meta.json", f".allencv-{'0' * 32}.th"], True),
         (["out.log", "vocabulary/labels.txt"], False),  # not of a run
-        (["config.json", "training_state_e0_b3.th"], False),
-        (["config.json", "metrics_epoch_0.json"], True),
-        (["config.json", "metrics_epoch_0.json", "best.th"], False),
-        (["config.json", "model.tar.gz"], False),
-        (["config.json", "predictions/validation.npz"], False),
-        (["config.json", "notes.txt"], False),
+        (["config.json", "meta.json", "training_state_e0_b3.th"], False),
+        (["config.json", "meta.json", "metrics_epoch_0.json"], True),
+        (["config.json", "meta.json", "metrics_epoch_0.json", "best.th"], False),
+        (["config.json", "meta.json", "model.tar.gz"], False),
+        (["config.json", "meta.json", "predictions/validation.npz"], False),
+        (["config.json", "meta.json", "notes.txt"], False),
     ],
     ids=str,
 )

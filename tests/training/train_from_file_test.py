@@ -3,6 +3,7 @@
 import json
 import logging
 import resource
+import shutil
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -120,17 +121,19 @@ def test_a_run_that_was_killed_before_a_checkpoint_begins_anew(run: Run) -> None
         (run.folder / "vocabulary").mkdir(parents=True)
         (run.folder / "vocabulary" / "labels.txt").write_text("Bird\nCat")
         (run.folder / "config.json").write_text('{"model": "another"}')
-        (run.folder / "out.log").write_text("killed")
+        for name in ("out.log", "meta.json"):
+            (run.folder / name).write_text("killed")
         assert run.train(**how) is not None
         assert "Bird" not in (run.folder / "vocabulary" / "labels.txt").read_text()
-        run.train(force=True)
-        for path in run.folder.glob("*.*"):
-            path.unlink()
-        for name in ("vocabulary", "predictions"):
-            for path in (run.folder / name).iterdir():
-                path.unlink()
-            (run.folder / name).rmdir()
-        run.folder.rmdir()
+        shutil.rmtree(run.folder)
+
+
+def test_a_config_in_the_folder_is_kept(run: Run) -> None:
+    run.file.write_text(json.dumps(experiment(run.data, **run.overrides)))
+    for how in ({}, {"recover": True}):
+        with pytest.raises(ConfigurationError, match=f"{run.file.parent} has"):
+            train_from_file(run.file, run.file.parent, **how)
+    assert [path.name for path in run.file.parent.iterdir()] == ["config.json"]
 
 
 def test_files_that_are_there_are_kept(run: Run) -> None:
@@ -140,9 +143,7 @@ def test_files_that_are_there_are_kept(run: Run) -> None:
         ConfigurationError, match=r"run has files in it; expected a new folder, --r"
     ):
         run.train()
-    with pytest.raises(
-        ConfigurationError, match="has no config.json; expected the folder of a run"
-    ):
+    with pytest.raises(ConfigurationError, match="has no checkpoint of a run; expected"):
         run.train(recover=True)
     with pytest.raises(ConfigurationError, match="--recover and --force are both given"):
         run.train(recover=True, force=True)
