@@ -151,13 +151,14 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
+    from allennlp.common import Params
     from allennlp.common.checks import ConfigurationError
 
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
     from allencv.fitting.options import FolderOptions, TableColumns
     from allencv.fitting.time_budget import seconds_of
     from allencv.training.run_folder import is_unbegun, locked
-    from allencv.training.train_from_file import train_from_file
+    from allencv.training.train_in_folder import train_in_folder
 
     begun = time.perf_counter()
     logging.disable(logging.INFO)  # until training: what there is to say is printed
@@ -220,8 +221,10 @@ def _fit(args: argparse.Namespace) -> None:
     with locked(folder):  # first: the config that is there may be that of a run which is training
         _write_config(config_file, text)
         logging.disable(logging.NOTSET)
-        train_from_file(
-            str(config_file), args.output, include_package=["allencv.plugin", *args.include_package]
+        train_in_folder(
+            Params.from_file(str(config_file)),
+            args.output,
+            include_package=["allencv.plugin", *args.include_package],
         )
     print("\n".join(result_lines(folder)))
 

@@ -20,9 +20,9 @@ class Train(train.Train):
 
 def _train(args: argparse.Namespace) -> None:
     from allencv.models.from_archive import with_archived_model
-    from allencv.training.train_from_file import train_from_file
+    from allencv.training.train_in_folder import train_in_folder
 
-    train_from_file(
+    train_in_folder(
         with_archived_model(Params.from_file(args.param_path, args.overrides)),
         args.serialization_dir,
         recover=args.recover,

@@ -9,13 +9,14 @@ from typing import Any, Dict, Optional
 
 import pytest
 import torch
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
 from allennlp.training import TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.training import TrainingError
-from allencv.training.train_from_file import train_from_file
+from allencv.training.train_in_folder import train_in_folder
 from tests.conftest import same_tensors
 from tests.experiments import experiment
 from tests.training.run_folder_test import held_by_another_process
@@ -43,8 +44,7 @@ class Run:
         self, recover: bool = False, force: bool = False, **overrides: Any
     ) -> Optional[Model]:
         config = experiment(self.data, **{**self.overrides, **overrides})
-        self.file.write_text(json.dumps(config))
-        return train_from_file(self.file, self.folder, recover=recover, force=force)
+        return train_in_folder(Params(config), self.folder, recover=recover, force=force)
 
     def read(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
@@ -132,7 +132,7 @@ def test_a_config_in_the_folder_is_kept(run: Run) -> None:
     run.file.write_text(json.dumps(experiment(run.data, **run.overrides)))
     for how in ({}, {"recover": True}):
         with pytest.raises(ConfigurationError, match=f"{run.file.parent} has"):
-            train_from_file(run.file, run.file.parent, **how)
+            train_in_folder(Params.from_file(run.file), run.file.parent, **how)
     assert [path.name for path in run.file.parent.iterdir()] == ["config.json"]
 
 
@@ -264,11 +264,11 @@ def test_a_full_disk_ends_in_a_line_that_names_a_place(
     run: Run, most: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    run.file.write_text(json.dumps(experiment(run.data, **run.overrides)))
+    params = Params(experiment(run.data, **run.overrides))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large") as error:
-            train_from_file(run.file, run.folder)
+            train_in_folder(params, run.folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         logging.getLogger().handlers.clear()

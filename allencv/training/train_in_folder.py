@@ -26,18 +26,17 @@ logger = logging.getLogger(__name__)
 DISK_IS_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def train_from_file(
-    parameter_filename: Union[str, os.PathLike],
+def train_in_folder(
+    params: Params,
     serialization_dir: Union[str, os.PathLike],
-    overrides: str = "",
     recover: bool = False,
     force: bool = False,
     node_rank: int = 0,
     **options: Any,
 ) -> Optional[Model]:
     """
-    Train as AllenNLP's `train_model_from_file` does, with the same arguments, but let one run alone
-    write to the folder:
+    Train as AllenNLP's `train_model` does, with the same arguments, but let one run alone write to
+    the folder:
 
     * Another run there is refused while this one lasts.
     * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
@@ -50,7 +49,6 @@ def train_from_file(
     `ConfigurationError` if the folder is in use, or holds what does not fit to the arguments;
     `OSError` with a file or the folder as its `filename` if the disk is full.
     """
-    params = Params.from_file(parameter_filename, overrides)
     folder = Path(serialization_dir)
     if recover and force:
         raise ConfigurationError("--recover and --force are both given; expected one of them")
