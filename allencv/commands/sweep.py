@@ -60,7 +60,9 @@ class Sweep(Subcommand):
 
 
 def _sweep(args: argparse.Namespace) -> None:
-    config = Params.from_file(args.param_path, args.overrides).as_dict(quiet=True)
+    from allencv.catalogue import read_config
+
+    config = read_config(args.param_path, args.overrides).as_dict(quiet=True)
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2
     if count < least:

@@ -6,7 +6,10 @@ from allennlp.commands.subcommand import Subcommand
 
 @Subcommand.register("train", exist_ok=True)
 class Train(train.Train):
-    """AllenNLP's `train`, whose processes know every part in distributed training too."""
+    """
+    AllenNLP's `train`, which finds all mistakes of the config before it reads any data, and whose
+    processes know every part in distributed training too.
+    """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         subparser = super().add_subparser(parser)
@@ -15,6 +18,17 @@ class Train(train.Train):
 
 
 def _train(args: argparse.Namespace) -> None:
-    # They are new processes, which import what they are told to and nothing else.
-    args.include_package = ["allencv.plugin", *args.include_package]
-    train.train_model_from_args(args)
+    from allencv.catalogue import read_config
+
+    params = read_config(args.param_path, args.overrides)
+    train.train_model(
+        params,
+        args.serialization_dir,
+        recover=args.recover,
+        force=args.force,
+        node_rank=args.node_rank,
+        # The processes of distributed training are new ones, which import what they are told to.
+        include_package=["allencv.plugin", *args.include_package],
+        dry_run=args.dry_run,
+        file_friendly_logging=args.file_friendly_logging,
+    )

@@ -1,5 +1,5 @@
 from abc import abstractmethod
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, ClassVar, List, NamedTuple, Optional
 
 import torch
 from allennlp.common import Registrable
@@ -32,6 +32,9 @@ class ImageTransform(CheckedFromParams, Registrable):
     same image.
     """
 
+    is_random: ClassVar[Optional[bool]] = None
+    """Whether it draws random numbers; `None` if not known. What it holds does not count."""
+
     @abstractmethod
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -46,6 +49,8 @@ class ImageTransform(CheckedFromParams, Registrable):
 
 class InTurn(ImageTransform):
     """Transforms one after the other. What JSON has a list for."""
+
+    is_random = False
 
     def __init__(self, transforms: List[ImageTransform]) -> None:
         self.transforms = transforms
