@@ -137,6 +137,7 @@ def _run_allennlp(name: str) -> None:
     import allencv.commands
     import allencv.plugin  # noqa: F401
     from allencv.common.console import console_to_follow
+    from allencv.common.included_packages import import_included_packages
     from allencv.runtime.errors import ImageError
     from allencv.runtime.manifest import BundleError
     from allencv.runtime.sources import InputError
@@ -144,7 +145,7 @@ def _run_allennlp(name: str) -> None:
 
     install_sigterm_handler()
     try:
-        _include_packages(sys.argv[2:])
+        import_included_packages(sys.argv[2:])
         with console_to_follow():
             run(prog="allencv")
     except (
@@ -162,7 +163,7 @@ def _run_allennlp(name: str) -> None:
             raise
         message = str(error).splitlines()[0] if jsonnet else str(error)
         logging.getLogger(__name__).info("Ended by: %s", message)  # for the log of the run
-        sys.exit("\n".join(f"allencv: {line}" for line in message.splitlines()))
+        sys.exit(f"allencv: {message}")
     except ValueError as error:
         found = re.fullmatch(r"overrides dict contains unused keys: (.*)", str(error))
         if found is None:
@@ -171,43 +172,6 @@ def _run_allennlp(name: str) -> None:
             f"allencv: the overrides have {found[1]}; expected a key that the config has, or for a "
             'new object all of it: {"distributed": {"cuda_devices": [0, 1]}}'
         )
-
-
-def _include_packages(arguments: "list[str]") -> None:
-    """
-    Imports the packages of `--include-package`, as the command will do after it has read the other
-    arguments.
-
-    # Raises
-
-    `ConfigurationError` if there is no such module, or one that it imports is missing.
-    """
-    from allennlp.common.checks import ConfigurationError
-    from allennlp.common.util import import_module_and_submodules
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--include-package", action="append", default=[])
-    try:
-        names = parser.parse_known_args(arguments)[0].include_package
-    except argparse.ArgumentError:  # it has no value, which the command itself will say
-        return
-    for name in names:
-        place = f"--include-package is '{name}'"
-        try:
-            import_module_and_submodules(name)
-        except SyntaxError as error:
-            reason = f"{error.filename}:{error.lineno}: {error.msg}"
-            raise ConfigurationError(f"{place}, which Python cannot read: {reason}") from error
-        except (ModuleNotFoundError, TypeError, ValueError) as error:
-            missing = getattr(error, "name", None)
-            if missing is not None and not f"{name}.".startswith(f"{missing}."):
-                raise ConfigurationError(f"{place}, which imports {missing}; install it") from error
-            if missing is None and name[:1] not in ("", "."):
-                raise  # out of the user's code
-            raise ConfigurationError(
-                f"{place}; expected a module in this folder or on Python's path, with dots and "
-                "without .py"
-            ) from error
 
 
 if __name__ == "__main__":

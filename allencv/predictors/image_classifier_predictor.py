@@ -1,7 +1,7 @@
 import base64
 import binascii
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union, cast
 
 import numpy as np
 from allennlp.common import plugins
@@ -100,17 +100,18 @@ class ImageClassifierPredictor(Predictor):
         overrides: Union[str, Dict[str, Any]] = "",
         trusted: bool = False,
         **kwargs: Any,
-    ) -> Predictor:
+    ) -> "ImageClassifierPredictor":
         """
         AllenNLP's `Predictor.from_path`, which runs no code from the archive unless it is `trusted`
         (see `allencv.common.archives`).
         """
         if import_plugins:
             plugins.import_plugins()
-        return Predictor.from_archive(
+        predictor = Predictor.from_archive(
             load_archive(archive_path, cuda_device, overrides, trusted=trusted),
             predictor_name,
             dataset_reader_to_load=dataset_reader_to_load,
             frozen=frozen,
             extra_args=kwargs,
         )
+        return cast(ImageClassifierPredictor, predictor)  # unless predictor_name is another's
