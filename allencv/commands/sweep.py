@@ -60,8 +60,12 @@ class Sweep(Subcommand):
 
 
 def _sweep(args: argparse.Namespace) -> None:
+    from allennlp.common.util import import_module_and_submodules
+
     from allencv.catalogue import read_config
 
+    for package in args.include_package:  # whose parts the config may name
+        import_module_and_submodules(package)
     config = read_config(args.param_path, args.overrides).as_dict(quiet=True)
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2
