@@ -15,6 +15,8 @@ setup(
     license="MIT",
     packages=find_packages(include=["allencv", "allencv.*"]),
     package_data={"allencv": ["py.typed", "reporting/templates/*", "serving/page/*"]},
+    # An editable installation that mypy understands: a path, and no import hook.
+    options={"editable_wheel": {"mode": "compat"}},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "allennlp==2.10.1",

@@ -197,9 +197,11 @@ def _run_allennlp(name: str) -> None:
     import allencv.commands
     import allencv.plugin  # noqa: F401
     from allencv.common.console import console_to_follow
+    from allencv.common.included_packages import import_included_packages
     from allencv.training import TrainingError
 
     try:
+        import_included_packages(sys.argv[2:])
         with console_to_follow():
             run(prog="allencv")
     except (ConfigurationError, TrainingError) as error:

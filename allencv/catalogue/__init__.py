@@ -6,7 +6,7 @@ mistakes in one.
 
 from allencv.catalogue import markdown, text
 from allencv.catalogue.checking import find_mistakes
-from allencv.catalogue.config_files import check_file
+from allencv.catalogue.config_files import DATA_KEYS, READER_KEYS, check_file, read_config
 from allencv.catalogue.config_page import config_page
 from allencv.catalogue.examples import snippet
 from allencv.catalogue.experiment import experiment, places, registries_that_matter
@@ -17,6 +17,8 @@ from allencv.catalogue.programs import part_as_json, registry_as_json
 from allencv.catalogue.schema import experiment_schema
 
 __all__ = [
+    "DATA_KEYS",
+    "READER_KEYS",
     "Argument",
     "Mistake",
     "Part",
@@ -33,6 +35,7 @@ __all__ = [
     "part_named",
     "parts_of",
     "places",
+    "read_config",
     "registries",
     "registries_that_matter",
     "registry_as_json",

@@ -3,16 +3,19 @@
 import copy
 import logging
 from contextlib import contextmanager
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, Optional
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional
 
 import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Vocabulary
+from allennlp.models import Model
 from allennlp.training.metrics import Metric
 
 from allencv.catalogue.parts import Part
 from allencv.data.class_weightings import ClassWeighting
+from allencv.data.data_loaders import ImageDataLoader
+from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.transforms import BatchTransform, ImageTransform
 from allencv.models import BasicImageClassifier, MultiLabelImageClassifier
 from allencv.modules.im2im_encoders import Im2ImEncoder
@@ -20,6 +23,7 @@ from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.modules.losses import ClassificationLoss
 from allencv.modules.pretrained_weights import without_pretrained_weights
 from allencv.training.optimizers import TorchOptimizer
+from allencv.training.trainer_checks import metric_names_of
 
 SMALL = (ImageTransform, BatchTransform, ClassificationLoss, ClassWeighting, Metric, DatasetReader)
 NETWORKS = (Im2ImEncoder, Im2VecEncoder)
@@ -31,13 +35,25 @@ WITHOUT_LABELS = frozenset(
     ]
 )
 """What is built of a model: what it says to the rest hangs on the labels, which the data tell."""
+KNOWN = ("allencv.", "allennlp.nn.", "allennlp.modules.feedforward", "allennlp.training.metrics.")
+"""The modules whose classes read no data and download nothing when they are built."""
+_ASK_THE_DATA = frozenset(["class_weighting", "drop_last"])
 _ASK_THE_MODEL = frozenset(["layer_decay", "weight_decay_on_norm_and_bias"])
+
+
+class _OneImage(ImageDatasetReader):
+    """In place of the reader of a config, whose data is not touched."""
+
+    def read_samples(self, file_path: Any) -> Iterable[Sample]:
+        return [Sample("image.png", "label")]
 
 
 def keys_to_build(part: Part) -> Optional[FrozenSet[str]]:
     """The keys with which a part is built to see whether it is refused; `None` if it is not."""
     if issubclass(part.cls, MODELS):
         return WITHOUT_LABELS
+    if issubclass(part.cls, ImageDataLoader):
+        return frozenset(part.arguments) - _ASK_THE_DATA | {"type"}
     if issubclass(part.cls, TorchOptimizer):
         return frozenset(part.arguments) - _ASK_THE_MODEL | {"type"}
     if issubclass(part.cls, (*NETWORKS, *SMALL)):
@@ -59,6 +75,8 @@ def refusal(
     if issubclass(part.cls, MODELS):
         config = {**config, "num_labels": 2}
         extras["vocab"] = Vocabulary.empty()
+    if issubclass(part.cls, ImageDataLoader):
+        extras.update(reader=_OneImage(), data_path=None)
     if issubclass(part.cls, TorchOptimizer):
         extras["model_parameters"] = [("weight", torch.nn.Parameter(torch.zeros(2, 2)))]
     # A network takes no memory and no time on the device "meta". But what is refused there may be
@@ -76,8 +94,41 @@ def refusal(
     return first if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {first}"
 
 
+def metric_names(model: Dict[str, Any], classes: Iterable[type]) -> Optional[List[str]]:
+    """
+    Returns what a model of ours will report of validation images, as its `metric_names` has it;
+    `None` if that cannot be known. A name that changes with the labels, which the data tell, ends
+    in "*". `classes` are those of the metrics that the config names.
+    """
+    if model.get("distillation") is not None or not all(map(_is_known, classes)):
+        return None
+    top_k = model.get("top_k") or 1
+    found = [_metric_names(model, top_k + 1, "a"), _metric_names(model, top_k + 2, "b")]
+    first, second = (set(names or []) for names in found)
+    if not (first and second):
+        return None
+    keys = model.get("metrics") or {}
+    changing = [key for key in keys if any(name.startswith(key) for name in first ^ second)]
+    return sorted((first & second) | {f"{key}*" for key in changing})
+
+
+def _metric_names(model: Dict[str, Any], num_labels: int, label: str) -> Optional[List[str]]:
+    """The names if there were labels of this name with a number."""
+    vocab = Vocabulary(non_padded_namespaces=["labels"])
+    for number in range(num_labels):
+        vocab.add_token_to_namespace(f"{label}{number}", "labels")
+    config: Dict[str, Any] = {"im2vec_encoder": {"type": "pooling", "input_channels": 3}}
+    config |= {key: model[key] for key in ("type", "metrics", "top_k") if key in model}
+    try:
+        with _quiet():
+            built = Model.from_params(Params(copy.deepcopy(config)), vocab=vocab)
+            return metric_names_of(built)
+    except Exception:  # a metric that asks for the number of labels, or the like
+        return None
+
+
 def _is_known(cls: type) -> bool:
-    return cls.__module__.startswith(("allencv.", "allennlp.nn.", "allennlp.modules.feedforward"))
+    return cls.__module__.startswith(KNOWN)
 
 
 @contextmanager

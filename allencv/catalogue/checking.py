@@ -41,6 +41,7 @@ from allencv.catalogue.parts import (
     part_named,
     registered,
 )
+from allencv.catalogue.whole_config import random_validation, trainer_mistakes
 from allencv.common.arguments import holds_dict
 from allencv.common.checks import CheckedFromParams, missing_methods
 
@@ -54,10 +55,16 @@ class Found:
 
 
 def find_mistakes(config: Any) -> List[Mistake]:
-    """All mistakes of what a config evaluates to."""
+    """All mistakes of what a config evaluates to, and what to warn of."""
     if not isinstance(config, dict):
         return [wrong_type((), config, "an object with keys such as dataset_reader and model")]
-    return _check_arguments(config, experiment(), ()).mistakes
+    found = _check_arguments(config, experiment(), ())
+    wrong = {mistake.path[0] for mistake in found.mistakes if mistake.path}
+    if not wrong & {"trainer", "model"}:
+        found.mistakes += trainer_mistakes(config, found.classes)
+    if not wrong & {"dataset_reader", "validation_dataset_reader"}:
+        found.mistakes += random_validation(config, found.classes)
+    return found.mistakes
 
 
 def _check(value: Any, form: Form, path: Path) -> Found:

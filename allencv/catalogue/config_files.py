@@ -1,16 +1,25 @@
 import json
+import logging
 import os
 import re
 from pathlib import Path as File
-from typing import Any, Dict, List, Optional
+from typing import Any, Collection, Dict, List, Optional, Tuple
 
 import _jsonnet  # type: ignore[import-untyped]
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
 from allennlp.common.params import _environment_variables, parse_overrides, with_overrides
 
 from allencv.catalogue.checking import find_mistakes
 from allencv.catalogue.lines import find_fields, line_of
 from allencv.catalogue.mistakes import Mistake
+
+logger = logging.getLogger(__name__)
+
+READER_KEYS = ("dataset_reader", "validation_dataset_reader")
+DATA_KEYS = (*READER_KEYS, "data_loader", "validation_data_loader", "vocabulary")
+"""The keys of a config that matter to the commands that only read its data."""
 
 _VARIABLE = re.compile(r"std\.extVar\(\s*[\"'](\w+)[\"']\s*\)")
 _UNKNOWN_VARIABLE = "undefined external variable"
@@ -18,22 +27,52 @@ _UNKNOWN_VARIABLE = "undefined external variable"
 
 def check_file(file: str, overrides: str = "") -> List[Mistake]:
     """
-    All mistakes of a config file, with their lines where these can be told. Environment variables
-    are the external variables of jsonnet, as in training.
+    Finds all mistakes of a config file, with their lines where these can be told. Environment
+    variables are the external variables of jsonnet, as in training.
 
     # Raises
 
-    `ConfigurationError` if there is no such file, or `overrides` cannot be read.
+    `ConfigurationError` if the file or `overrides` cannot be read.
     """
-    if not File(file).is_file():
-        raise ConfigurationError(
-            f"CONFIG is '{file}'; expected the path of an experiment config file"
-        )
-    source = File(file).read_text(encoding="utf-8")
+    return _read(file, overrides)[1]
+
+
+def read_config(file: str, overrides: str = "", keys: Optional[Collection[str]] = None) -> Params:
+    """
+    Reads a config file for a command, and checks it first. A warning is logged. If `keys` are
+    given, mistakes under other keys of the config, and keys that it lacks, do not matter.
+
+    # Raises
+
+    `ConfigurationError` with all mistakes, a line for each, if there are any.
+    """
+    config, mistakes = _read(file, overrides)
+    if keys is not None:
+        mistakes = [each for each in mistakes if _concerns(each, keys)]
+    for mistake in mistakes:
+        if mistake.is_warning:
+            logger.warning(mistake.text(file).replace("warning: ", ""))
+    errors = [mistake.text(file) for mistake in mistakes if not mistake.is_warning]
+    if errors:
+        raise ConfigurationError("\n".join(errors))
+    return Params(config)
+
+
+def _concerns(mistake: Mistake, keys: Collection[str]) -> bool:
+    if not mistake.path:
+        return True
+    is_top = len(mistake.path) == 1 and mistake.kind == "missing key"
+    return mistake.path[0] in keys and not is_top
+
+
+def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
+    """What a config file evaluates to, and what is wrong with it. The file is read once."""
+    source = _source(file)
     try:
-        config = json.loads(_jsonnet.evaluate_file(file, ext_vars=_environment_variables()))
+        text = _jsonnet.evaluate_snippet(file, source, ext_vars=_environment_variables())
     except RuntimeError as error:
-        return _jsonnet_mistakes(str(error), file, source)
+        return None, _jsonnet_mistakes(str(error), file, source)
+    config = json.loads(text)
     changed = _overrides(overrides)
     if changed:
         try:
@@ -45,7 +84,30 @@ def check_file(file: str, overrides: str = "") -> List[Mistake]:
     for mistake in mistakes:
         if not any(_is_below(mistake.key, key) for key in changed):
             mistake.line = line_of(mistake.path, config, fields)
-    return sorted(mistakes, key=lambda mistake: mistake.line or 0)
+    return config, sorted(mistakes, key=lambda mistake: mistake.line or 0)
+
+
+def _source(file: str) -> str:
+    """The text of a config file; as in AllenNLP, it may be a URL or a file in an archive."""
+    expected = "expected the path of an experiment config file"
+    try:
+        source = File(cached_path(file)).read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and this is a folder") from None
+    except FileNotFoundError:
+        raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and there is none") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigurationError(
+            f"CONFIG is '{file}'; {expected}, and this cannot be read: {reason}"
+        ) from None
+    except UnicodeDecodeError:
+        source = "\0"
+    if "\0" in source:
+        raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and this is no text in UTF-8")
+    if not source.strip():
+        raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and this is empty")
+    return source
 
 
 def _overrides(overrides: str) -> Dict[str, Any]:

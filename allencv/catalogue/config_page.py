@@ -57,8 +57,24 @@ pets.jsonnet:23: trainer.optimizer.type is "adamww"; expected one of adamw, rada
 pets.jsonnet: 2 mistakes
 ```
 
-Its exit status is 1 then. It knows what the constructors of the parts know. What hangs on the data,
-such as a label without an image, is found by `allencv check-data`.
+Its exit status is 1 then. `allencv train`, `find-lr` and `sweep` do this first, and end with the
+same lines before they read any data. The commands that only read data, such as `check-data`, check
+the keys of the data. What depends on the data itself, such as a label without an image, is found by
+`allencv check-data`.
+
+A line that begins with `warning:` is no mistake, and training goes on. There is one for random
+transforms that change the images of validation, so that metrics vary from epoch to epoch.
+
+## Annotations of your own parts
+
+A part of your own gets what the annotations of its constructor say, if its class derives from one
+of AllenCV's: `Act | None`, `list[Act]`, `Sequence[Act]`, `tuple[Act, ...]`, `dict[str, Act]`,
+`Lazy[Act]`, `Literal`, `Enum`, `Path` and `Annotated` work, and so does
+`from __future__ import annotations`. Names must be imported, and not under `if TYPE_CHECKING`.
+
+A class with a base of its own (`class Act(Registrable)`) is built by AllenNLP alone, which
+understands `Act`, `Optional[Act]`, `List[Act]`, `Dict[str, Act]` and `Lazy[Act]`. With other forms
+it hands over a dict. `check-config` names such an argument.
 
 For an editor, `allencv components --format json > experiment.schema.json` writes a JSON Schema of
 whole configs, with all parts that are registered (your own with `--include-package my_package`). In

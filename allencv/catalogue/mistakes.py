@@ -14,12 +14,12 @@ NEAR = 3
 
 @dataclass
 class Mistake:
-    """Something that training would not take."""
+    """Something that training would not take, or that is hardly meant."""
 
     kind: str
     """
     "jsonnet", "unknown type", "unknown key", "missing key", "wrong type", "annotation", "lacks a
-    method" or "refused".
+    method", "refused" or "random validation".
     """
     path: Path
     message: str
@@ -27,10 +27,17 @@ class Mistake:
     """What could stand there, if it is one of some names: the nearest first."""
     nearest: Optional[str] = None
     line: Optional[int] = None
+    is_warning: bool = False
+    """Whether training goes on all the same."""
 
     @property
     def key(self) -> str:
         return ".".join(map(str, self.path))
+
+    def text(self, file: str) -> str:
+        """Returns the message with the place in the file that it is about."""
+        line = "" if self.line is None else f":{self.line}"
+        return f"{file}{line}: {'warning: ' if self.is_warning else ''}{self.message}"
 
 
 def unknown_key(key: str, part: Part, path: Path) -> Mistake:

@@ -3,10 +3,12 @@ AllenNLP's commands as `allencv` offers them: with every part registered, and wi
 as data. Importing this package replaces AllenNLP's own commands of the same names.
 """
 
+from allencv.commands.build_vocab import BuildVocab
 from allencv.commands.check_config import CheckConfig
 from allencv.commands.check_data import CheckData
 from allencv.commands.classify import Classify
 from allencv.commands.components import Components
+from allencv.commands.count_instances import CountInstances
 from allencv.commands.diff import Diff
 from allencv.commands.evaluate import Evaluate
 from allencv.commands.explain import Explain
@@ -22,10 +24,12 @@ from allencv.commands.sweep import Sweep
 from allencv.commands.train import Train
 
 __all__ = [
+    "BuildVocab",
     "CheckConfig",
     "CheckData",
     "Classify",
     "Components",
+    "CountInstances",
     "Diff",
     "Evaluate",
     "Explain",

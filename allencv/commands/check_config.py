@@ -12,7 +12,7 @@ class CheckConfig(Subcommand):
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         description = """Find all mistakes of an experiment config at once, without touching its
         data: names of parts, keys, types of values, and values that a part refuses. The exit status
-        is 1 if there are any."""
+        is 1 if there are any. Training does this first."""
         subparser = parser.add_parser(
             self.name,
             description=description,
@@ -42,6 +42,7 @@ def _check_config(args: argparse.Namespace) -> None:
     from allencv.catalogue import check_file
 
     mistakes = check_file(args.param_path, args.overrides)
+    errors = sum(not mistake.is_warning for mistake in mistakes)
     if args.format == "json":
         found = [
             {
@@ -57,9 +58,8 @@ def _check_config(args: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         for mistake in mistakes:
-            line = f":{mistake.line}" if mistake.line else ""
-            print(f"{args.param_path}{line}: {mistake.message}")
-        number = {0: "no mistakes", 1: "1 mistake"}.get(len(mistakes), f"{len(mistakes)} mistakes")
+            print(mistake.text(args.param_path))
+        number = {0: "no mistakes", 1: "1 mistake"}.get(errors, f"{errors} mistakes")
         print(f"{args.param_path}: {number}")
-    if mistakes:
+    if errors:
         sys.exit(1)

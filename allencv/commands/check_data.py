@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common import Params, Tqdm
+from allennlp.common import Tqdm
 from allennlp.common.checks import ConfigurationError
 
 
@@ -42,6 +42,7 @@ class CheckData(Subcommand):
 
 
 def _check_data(args: argparse.Namespace) -> None:
+    from allencv.catalogue import READER_KEYS, read_config
     from allencv.data.checking import KINDS, find_problems
     from allencv.data.examining import examine_all, read_splits
     from allencv.reporting import data_page, data_report
@@ -53,7 +54,7 @@ def _check_data(args: argparse.Namespace) -> None:
         html_file = html_file or os.path.join(args.output, "data.html")
     _make_folders(json_file, html_file)
     start = time.perf_counter()
-    splits = read_splits(Params.from_file(args.param_path, args.overrides))
+    splits = read_splits(read_config(args.param_path, args.overrides, READER_KEYS))
     images = list(
         Tqdm.tqdm(
             examine_all(splits, min(16, os.cpu_count() or 1)),

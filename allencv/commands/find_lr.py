@@ -3,7 +3,6 @@ from pathlib import Path
 
 from allennlp.commands import find_learning_rate
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common import Params
 from allennlp.common import logging as common_logging
 
 
@@ -24,11 +23,12 @@ class FindLearningRate(find_learning_rate.FindLearningRate):
 def _find_learning_rate(args: argparse.Namespace) -> None:
     from allennlp.training.util import create_serialization_dir
 
+    from allencv.catalogue import read_config
     from allencv.runtime.whole_files import whole_file
     from allencv.training.learning_rate_search import learning_rates_and_losses, suggest
 
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
-    params = Params.from_file(args.param_path, args.overrides)
+    params = read_config(args.param_path, args.overrides)
     create_serialization_dir(params, args.serialization_dir, recover=False, force=args.force)
     rates, losses = learning_rates_and_losses(
         params,

@@ -79,6 +79,7 @@ class ShowBatch(Subcommand):
 def _show_batch(args: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
+    from allencv.catalogue import DATA_KEYS, read_config
     from allencv.runtime.whole_files import whole_file
 
     for key, value, least in (("count", args.count, 1), ("epoch", args.epoch, 0)):
@@ -89,7 +90,7 @@ def _show_batch(args: argparse.Namespace) -> None:
         raise ConfigurationError(
             f"--output is '{args.output}'; expected a name that ends in one of {', '.join(kinds)}"
         )
-    params = Params.from_file(args.param_path, args.overrides)
+    params = read_config(args.param_path, args.overrides, DATA_KEYS)
     shown = shown_images(params, args.split, args.count, args.epoch)
     title = f"{Path(args.param_path).name}: {args.split} data, epoch {args.epoch}"
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)

@@ -67,10 +67,15 @@ def _sweep_alone(args: argparse.Namespace) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> None:
+    from allennlp.common.util import import_module_and_submodules
+
+    from allencv.catalogue import read_config
     from allencv.models.from_archive import with_archived_model
     from allencv.runtime.whole_files import write_text
 
-    params = with_archived_model(Params.from_file(args.param_path, args.overrides))
+    for package in args.include_package:  # whose parts the config may name
+        import_module_and_submodules(package)
+    params = with_archived_model(read_config(args.param_path, args.overrides))
     config = params.as_dict(quiet=True)
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2

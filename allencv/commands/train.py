@@ -2,14 +2,13 @@ import argparse
 
 from allennlp.commands import train
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common import Params
 
 
 @Subcommand.register("train", exist_ok=True)
 class Train(train.Train):
     """
-    AllenNLP's `train`, with a folder for one run at a time, and whose processes know every part in
-    distributed training too.
+    AllenNLP's `train`. It finds all mistakes of the config before it reads any data, and lets one
+    run alone write to a folder. Its processes know every part in distributed training too.
     """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -19,11 +18,12 @@ class Train(train.Train):
 
 
 def _train(args: argparse.Namespace) -> None:
+    from allencv.catalogue import read_config
     from allencv.models.from_archive import with_archived_model
     from allencv.training.train_in_folder import train_in_folder
 
     train_in_folder(
-        with_archived_model(Params.from_file(args.param_path, args.overrides)),
+        with_archived_model(read_config(args.param_path, args.overrides)),
         args.serialization_dir,
         recover=args.recover,
         force=args.force,

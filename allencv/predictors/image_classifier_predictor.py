@@ -3,7 +3,7 @@ import binascii
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union, overload
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union, cast, overload
 
 import numpy as np
 import torch
@@ -146,17 +146,18 @@ class ImageClassifierPredictor(Predictor):
         overrides: Union[str, Dict[str, Any]] = "",
         trusted: bool = False,
         **kwargs: Any,
-    ) -> Predictor:
+    ) -> "ImageClassifierPredictor":
         """
         AllenNLP's `Predictor.from_path`, which runs no code from the archive unless it is `trusted`
         (see `allencv.common.archives`).
         """
         if import_plugins:
             plugins.import_plugins()
-        return Predictor.from_archive(
+        predictor = Predictor.from_archive(
             load_archive(archive_path, cuda_device, overrides, trusted=trusted),
             predictor_name,
             dataset_reader_to_load=dataset_reader_to_load,
             frozen=frozen,
             extra_args=kwargs,
         )
+        return cast(ImageClassifierPredictor, predictor)  # unless predictor_name is another's

@@ -260,6 +260,50 @@ def test_the_config_is_left_as_it_is() -> None:
             None,
         ),
         (
+            changed(data_loader__batch_size=-1),
+            *("refused", "data_loader.batch_size"),
+            "data_loader.batch_size is -1; expected at least 1",
+            None,
+        ),
+        (
+            changed(validation_data_loader={"type": "image", "repeats": 2}),
+            *("refused", "validation_data_loader.repeats"),
+            'validation_data_loader: data_loader.repeats is 2; expected "shuffle": true',
+            None,
+        ),
+        (
+            changed(trainer__num_epochs=0),
+            *("refused", "trainer.num_epochs"),
+            "trainer.num_epochs is 0; expected 1 or more",
+            None,
+        ),
+        (
+            changed(("validation_data_path",), trainer__patience=2),
+            *("refused", "trainer.patience"),
+            "trainer.patience is 2, but the config has no validation_data_path; expected ",
+            None,
+        ),
+        (
+            changed(trainer__validation_metric="+acuracy"),
+            *("refused", "trainer.validation_metric"),
+            "trainer.validation_metric is '+acuracy', but the model reports no 'acuracy'; expected "
+            "one of accuracy, loss",
+            None,
+        ),
+        (
+            changed(trainer__validation_metric=["-loss", "-accuracy"]),
+            *("refused", "trainer.validation_metric"),
+            "trainer.validation_metric is '-accuracy', but higher is better; expected '+accuracy'",
+            None,
+        ),
+        (
+            changed(model__metrics={"each": "per_class"}, trainer__validation_metric="+eac_Cat"),
+            *("refused", "trainer.validation_metric"),
+            "trainer.validation_metric is '+eac_Cat', but the model reports no 'eac_Cat'; expected "
+            "one of accuracy, each*, loss",
+            None,
+        ),
+        (
             changed(model__dropout=1.5),
             *("refused", "model.dropout"),
             "model.dropout is 1.5; expected a number in [0, 1)",
@@ -301,6 +345,17 @@ def test_not_an_object(config: Any) -> None:
 @pytest.mark.parametrize(
     "config",
     [
+        changed(trainer__validation_metric="+top_5_accuracy", model__top_k=5),
+        changed(trainer__validation_metric="+each_Cat", model__metrics={"each": "per_class"}),
+        changed(
+            trainer__validation_metric="+area",
+            model__metrics={"area": {"type": "auroc", "thresholds": 10}},
+        ),
+        changed(("validation_data_path",), trainer__validation_metric="+acuracy"),
+        changed(
+            trainer={"type": "gradient_descent", "num_epochs": 0, "optimizer": "adam"},
+        ),
+        changed(data_loader__drop_last=True, data_loader__class_weighting="balanced"),
         changed(model__loss="focal"),
         changed(model__loss=None),
         changed(trainer__learning_rate_scheduler={"type": "warmup_cosine", "num_epochs": 2}),
@@ -312,7 +367,11 @@ def test_not_an_object(config: Any) -> None:
         changed(trainer__checkpointer={"keep_most_recent_by_count": 1}),
         changed(model__class_weights={"cat": 2}),
         changed(model__class_weights={"type": "balanced"}),
-        changed(model__thresholds=0.5, model__type="multilabel_image_classifier"),
+        changed(
+            model__thresholds=0.5,
+            model__type="multilabel_image_classifier",
+            trainer__validation_metric="+macro_f1",
+        ),
         changed(model__initializer={"regexes": [["weight", "normal"], ["b", {"type": "zero"}]]}),
         changed(vocabulary={"type": "from_files", "directory": "vocabulary"}),
         changed(distributed={"cuda_devices": [0, 1]}, evaluate_on_test=True, random_seed=1),
@@ -549,3 +608,40 @@ def test_a_class_that_lacks_methods() -> None:
     assert "get_output_channels" in second.message
     with pytest.raises(ConfigurationError, match="lacks the method forward"):
         Im2ImEncoder.from_params(Params({"type": "test_halfway"}))
+
+
+def test_random_transforms_in_validation_are_a_warning() -> None:
+    message = (
+        "{}dataset_reader transforms the images of validation at random ({}); expected a "
+        "validation_dataset_reader with transforms such as 'eval'"
+    )
+    borrowed = only(changed(("validation_dataset_reader",)))
+    assert (borrowed.kind, borrowed.is_warning) == ("random validation", True)
+    assert borrowed.key == "dataset_reader.transforms.0"
+    assert borrowed.message == message.format(
+        "there is no validation_dataset_reader, and ",
+        "random_resized_crop, random_horizontal_flip",
+    )
+    inner = {"type": "compose", "transforms": [{"type": "eval", "size": 8}, "random_invert"]}
+    own = only(changed(validation_dataset_reader__transforms__0=inner))
+    assert own.key == "validation_dataset_reader.transforms.0.transforms.1"
+    assert own.message == message.format("validation_", "random_invert")
+    for name, more in (("train_light", {"size": 8}), ("cutout", {}), ("rand_augment", {})):
+        config = changed(validation_dataset_reader__transforms__0={"type": name, **more})
+        assert name in only(config).message
+    concat = {"type": "concat", "readers": {"a": CONFIG["dataset_reader"]}}
+    config = changed(("validation_dataset_reader",), dataset_reader=concat)
+    assert only(config).key == "dataset_reader.readers.a.transforms.0"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        changed(("validation_dataset_reader", "validation_data_path")),
+        changed(validation_dataset_reader__transforms=[{"type": "test_paint"}]),
+        changed(validation_dataset_reader__transforms=[{"type": "compose", "transforms": ["rgb"]}]),
+        changed(validation_dataset_reader__transforms=[]),
+    ],
+)
+def test_what_does_not_change_validation_at_random(config: Any) -> None:
+    assert find_mistakes(config) == []

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -7,7 +9,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.catalogue import Mistake, check_file
+from allencv.catalogue import READER_KEYS, Mistake, check_file, read_config
 from tests.experiments import experiment
 from tests.recipes import CONFIGS, external_variables
 
@@ -108,7 +110,79 @@ def test_overrides_that_do_not_fit(overrides: str, tmp_path: Path) -> None:
         check_file(config, overrides)
 
 
-def test_no_such_file(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.jsonnet", tmp_path):
-        with pytest.raises(ConfigurationError, match=f"CONFIG is '{path}'; expected the path of"):
-            check_file(str(path))
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "this is empty"),
+        (b" \n", "this is empty"),
+        (bytes(range(256)), "this is no text in UTF-8"),
+        (b"{}\0", "this is no text in UTF-8"),
+        (None, "there is none"),
+    ],
+)
+def test_no_config(content: Optional[bytes], reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.jsonnet"
+    if content is not None:
+        file.write_bytes(content)
+    for read in (check_file, read_config):
+        with pytest.raises(ConfigurationError) as error:
+            read(str(file))
+        expected = "expected the path of an experiment config file"
+        assert str(error.value) == f"CONFIG is '{file}'; {expected}, and {reason}"
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"CONFIG is '{tmp_path}'; .* this is a folder"):
+        read_config(str(tmp_path))
+
+
+def test_a_config_that_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = experiment(tmp_path)
+    config = written(tmp_path, json.dumps(content))
+    assert read_config(config).as_dict() == content
+    assert caplog.messages == []
+    changed = read_config(config, '{"trainer.num_epochs": 7}')
+    assert changed["trainer"]["num_epochs"] == 7
+    read_config(config, '{"validation_dataset_reader": null}')
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{config}:1: there is no validation_dataset_reader, and ")
+
+
+def test_a_config_from_a_pipe(tmp_path: Path) -> None:
+    """It can be read once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = json.dumps(experiment(tmp_path))
+    with ThreadPoolExecutor() as executor:
+        executor.submit(pipe.write_text, content)
+        assert read_config(str(pipe)).as_dict() == json.loads(content)
+
+
+def test_imports_are_found_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "other.libsonnet").write_text(json.dumps(experiment(tmp_path)))
+    config = written(tmp_path, '(import "other.libsonnet") + { random_seed: 3 }')
+    assert read_config(config)["random_seed"] == 3
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = json.dumps(experiment(tmp_path), indent=2).replace("batch_size", "batch_sise")
+    config = written(tmp_path, text.replace('"num_epochs": 3', '"num_epochs": "3"'))
+    first, second = (
+        1 + next(number for number, line in enumerate(text.splitlines()) if key in line)
+        for key in ("batch_sise", "num_epochs")
+    )
+    with pytest.raises(ConfigurationError) as error:
+        read_config(config)
+    told = str(error.value).splitlines()
+    assert [line.partition(" is ")[0] for line in told] == [
+        f"{config}:{first}: data_loader.batch_sise",
+        f"{config}:{second}: trainer.num_epochs",
+    ]
+
+
+def test_only_some_keys_matter(tmp_path: Path) -> None:
+    content = {"dataset_reader": {"type": "image_folder"}, "trainer": 3, "unknown": 1}
+    config = written(tmp_path, json.dumps(content))
+    assert read_config(config, keys=READER_KEYS).as_dict() == content
+    with pytest.raises(ConfigurationError, match="dataset_reader.colour is no key of "):
+        read_config(config, '{"dataset_reader.colour": "L"}', READER_KEYS)

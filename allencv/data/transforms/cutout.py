@@ -32,6 +32,8 @@ class Cutout(ImageTransform):
         pixels for `uint8`, and 0 for floats, as in the paper, which hides after normalising.
     """
 
+    is_random = True
+
     def __init__(
         self,
         num_holes: int = 1,

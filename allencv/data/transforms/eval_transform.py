@@ -31,6 +31,8 @@ class EvalTransform(ImageTransform):
         "nearest", "bilinear", "bicubic" or "lanczos".
     """
 
+    is_random = False
+
     def __init__(
         self,
         size: Union[int, List[int]],

@@ -59,6 +59,8 @@ class GridMask(ImageTransform):
         pixels for `uint8`, and 0 for floats, as in the paper, which hides after normalising.
     """
 
+    is_random = True
+
     def __init__(
         self,
         d_min: int = 96,

@@ -34,6 +34,8 @@ class HideAndSeek(ImageTransform):
         layer then gives on average what it gives when nothing is hidden.
     """
 
+    is_random = True
+
     def __init__(
         self,
         grid_sizes: Optional[List[int]] = None,

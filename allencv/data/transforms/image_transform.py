@@ -1,5 +1,5 @@
 from abc import abstractmethod
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, ClassVar, List, NamedTuple, Optional
 
 import torch
 from allennlp.common import Registrable
@@ -32,6 +32,9 @@ class ImageTransform(CheckedFromParams, Registrable):
     or `numpy`: the caller decides the generator with `random_source`, and the same seed gives the
     same image.
     """
+
+    is_random: ClassVar[Optional[bool]] = None
+    """Whether it draws random numbers; `None` if not known. What it holds does not count."""
 
     @abstractmethod
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -73,6 +76,8 @@ class InTurn(ImageTransform):
 
     `TransformError` when called, for anything but a shortage of memory.
     """
+
+    is_random = False
 
     def __init__(
         self, transforms: List[ImageTransform], named: Optional[List[ImageTransform]] = None

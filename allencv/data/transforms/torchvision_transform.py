@@ -66,6 +66,15 @@ https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.{name
 """
 
 
+def _draws(torchvision_class: Type[v2.Transform]) -> bool:
+    """Whether a transform draws random numbers: its parameters, or whether and in which order."""
+    return (
+        torchvision_class.make_params is not v2.Transform.make_params
+        or torchvision_class.forward not in (v2.Transform.forward, v2.Compose.forward)
+        or torchvision_class is v2.GaussianNoise
+    )
+
+
 def _interpolation_names(torchvision_class: type) -> List[str]:
     if torchvision_class is v2.ElasticTransform:
         return [*_WARPING, "bicubic"]
@@ -107,6 +116,7 @@ class TorchvisionTransform(ImageTransform):
         if "torchvision_class" not in cls.__dict__:
             return  # a user's subclass of one of ours
         cls.signature = _signature(cls.torchvision_class)
+        cls.is_random = _draws(cls.torchvision_class)
         cls.__doc__ = cls.__doc__ or _documentation(cls.torchvision_class)
         if "__init__" in cls.__dict__:
             return

@@ -34,6 +34,8 @@ class TrainLight(InTurn):
         Decode large JPEG files at a fraction of their size; see `random_resized_crop`.
     """
 
+    is_random = True
+
     def __init__(
         self,
         size: Union[int, List[int]],

@@ -49,6 +49,8 @@ class TrainStrong(TrainLight):
         Decode large JPEG files at a fraction of their size; see `random_resized_crop`.
     """
 
+    is_random = True
+
     def __init__(
         self,
         size: Union[int, List[int]],

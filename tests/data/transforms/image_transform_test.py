@@ -9,6 +9,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.transforms import ImageTransform, RandomCrop, random_source
 from allencv.data.transforms.image_transform import Draft, InTurn, TransformError
+from allencv.data.transforms.torchvision_transform import TRANSFORMS
 
 HEIGHT, WIDTH = 24, 32
 SEEDS = range(12)
@@ -100,6 +101,25 @@ def are_equal(first: List[torch.Tensor], second: List[torch.Tensor]) -> bool:
 
 def test_every_config_is_of_a_registered_name() -> None:
     assert set(PARAMS) == set(REGISTERED)
+
+
+@pytest.mark.parametrize("name", sorted({*DETERMINISTIC, *RANDOM} - {"compose"}))
+def test_a_transform_says_whether_it_is_random(name: str) -> None:
+    cls = ImageTransform.by_name(name)
+    assert isinstance(cls, type)
+    assert issubclass(cls, ImageTransform)
+    assert cls.is_random == (name in RANDOM)
+
+
+def test_what_holds_transforms_is_not_random_itself() -> None:
+    assert not TRANSFORMS["Compose"].is_random
+
+
+def test_a_transform_of_a_user_need_not_say() -> None:
+    class Mine(ImageTransform):
+        pass
+
+    assert Mine.is_random is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
