@@ -5,15 +5,19 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from allennlp.commands.subcommand import Subcommand
+
+if TYPE_CHECKING:
+    from allencv.fitting import DataFacts, FoundData
 
 DESCRIPTION = """\
 Look at images with labels, choose sensible defaults, write them as a config, and train it.
 
 DATA is one of
-  a folder with train/ and val/, each with a folder of images for each class
+  a folder with train/ and val/ (and test/), each with a folder of images for each class,
+    or with a table, such as train/metadata.csv
   a folder with a folder of images for each class, of which a fifth is held out
   a table (CSV, TSV, JSON lines, Parquet), or a folder with one: a path and a label,
     several labels, or a column of 0 and 1 for each
@@ -21,15 +25,23 @@ DATA is one of
   the name of a data set in torchvision.datasets, such as CIFAR10, which is downloaded"""
 
 EPILOG = """\
-What was found and what was chosen is printed with reasons, and written to OUTPUT.jsonnet, an
-ordinary config: change it and go on with 'allencv train OUTPUT.jsonnet -s another_run'.
+The command prints what it found, with the option that overrides each guess, and what it chose, with
+reasons. It writes the choices to OUTPUT.jsonnet, an ordinary config: change it and train it with
+'allencv train OUTPUT.jsonnet -s another_run'. If the data can be understood in two ways that make a
+difference, the command ends and says which option decides.
 
 examples:
   allencv fit photos/ -o runs/first
   allencv fit metadata.csv -o runs/posters --image-root posters/ --time 10m
+  allencv fit train.csv -o runs/birds --validation val.csv --label-column species
+  allencv fit breeds/ -o runs/breeds --label-pattern '([^/]+)_[0-9]+\\.jpg$'
   allencv fit CIFAR10 -o runs/cifar --epochs 20
   allencv fit photos/ -o runs/vit --backbone vit_small_patch16_224 --lr auto
   allencv fit photos/ -o runs/first --write-config-only"""
+
+
+SHOWN = 10
+"""How many images that cannot be read are named."""
 
 
 @Subcommand.register("fit")
@@ -49,9 +61,9 @@ class Fit(Subcommand):
             *("-o", "--output"),
             required=True,
             type=str,
-            help="the folder for the finished model and all about its training",
+            help="the folder for the trained model and everything about its training",
         )
-        choices = subparser.add_argument_group("choices, each otherwise made by the data")
+        choices = subparser.add_argument_group("choices, each otherwise made from the data")
         choices.add_argument(
             "--backbone",
             type=str,
@@ -76,18 +88,7 @@ class Fit(Subcommand):
             help="the learning rate, or 'auto' to search it by training for some steps",
         )
         choices.add_argument("--seed", type=int, default=0, help="of training (default = 0)")
-        data = subparser.add_argument_group("where the data is not plain to see")
-        data.add_argument("--image-column", type=str, help="of a table: the column of the paths")
-        data.add_argument("--label-column", type=str, help="of a table: the column of the labels")
-        data.add_argument(
-            "--image-root", type=str, help="of a table: the folder that paths are relative to"
-        )
-        data.add_argument(
-            "--root",
-            type=str,
-            default="data",
-            help="where data sets of torchvision are, or are downloaded to (default = data)",
-        )
+        _add_data_arguments(subparser)
         subparser.add_argument(
             "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and end"
         )
@@ -95,13 +96,68 @@ class Fit(Subcommand):
         return subparser
 
 
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("what the data is, each otherwise inferred and printed")
+    data.add_argument(
+        "--task",
+        choices=["single", "multi"],
+        help="whether an image has one label, or any number of labels",
+    )
+    data.add_argument("--validation", type=str, help="validation data: a path like DATA")
+    data.add_argument("--test", type=str, help="test data, evaluated at the end: a path like DATA")
+    data.add_argument(
+        "--on-error",
+        choices=["skip", "fail"],
+        default="skip",
+        help="leave out images that cannot be read, and name them; or end (default = skip)",
+    )
+    data.add_argument(
+        "--root",
+        type=str,
+        default="data",
+        help="where data sets of torchvision are, or are downloaded to (default = data)",
+    )
+    folder = parser.add_argument_group("for folders")
+    folder.add_argument(
+        "--layout",
+        choices=["splits", "classes"],
+        help="whether the folders in DATA are splits (train, val, test), or classes",
+    )
+    folder.add_argument(
+        "--recursive",
+        action="store_true",
+        default=None,
+        help="read the images in folders inside the class folders too",
+    )
+    folder.add_argument(
+        "--label-pattern",
+        type=str,
+        help="a regular expression with one group, which finds the label in the path of an image",
+    )
+    table = parser.add_argument_group("for tables and lists")
+    table.add_argument("--image-column", type=str, help="the column of the paths")
+    table.add_argument("--image-root", type=str, help="the folder that paths are relative to")
+    table.add_argument("--label-column", type=str, help="the column of the labels")
+    table.add_argument(
+        "--label-delimiter", type=str, help="what is between the labels of an image, such as '|'"
+    )
+    table.add_argument(
+        "--split-column",
+        type=str,
+        help="the column with train, val and test; 'none' to use no such column",
+    )
+    table.add_argument("--delimiter", type=str, help="what is between the cells, such as ';'")
+    table.add_argument("--encoding", type=str, help="of the text (default = utf-8)")
+
+
 def _fit(args: argparse.Namespace) -> None:
     from allennlp.commands.train import train_model_from_file
     from allennlp.common.checks import ConfigurationError
 
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
-    from allencv.fitting.table_columns import TableColumns
+    from allencv.fitting.options import FolderOptions, TableColumns
     from allencv.fitting.time_budget import seconds_of
+    from allencv.runtime.whole_files import write_text
 
     begun = time.perf_counter()
     logging.disable(logging.INFO)  # until training: what there is to say is printed
@@ -110,7 +166,7 @@ def _fit(args: argparse.Namespace) -> None:
     if not args.write_config_only and folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(
             f"--output is {args.output!r}, which has files; expected a new folder, or 'allencv "
-            f"train {config_file} -s {args.output} --recover' to go on with a run that was cut off"
+            f"train {config_file} -s {args.output} --recover' to resume an interrupted run"
         )
     for key in ("epochs", "batch_size"):
         if (value := getattr(args, key)) is not None and value < 1:
@@ -122,12 +178,24 @@ def _fit(args: argparse.Namespace) -> None:
     budget = None if args.time is None else seconds_of(args.time)
     learning_rate = _learning_rate(args.lr)
 
-    columns = TableColumns(args.image_column, args.label_column, args.image_root)
-    found = find_data(args.data, columns, args.root)
+    columns = TableColumns(**{key: getattr(args, key) for key in TableColumns.__annotations__})
+    folders = FolderOptions(**{key: getattr(args, key) for key in FolderOptions.__annotations__})
+    found = find_data(args.data, columns, args.root, folders)
     facts = examine_data(found)
     print("\n".join(found_lines(args.data, found, facts)), flush=True)
+    if facts.unreadable and args.on_error == "fail":
+        raise ConfigurationError(
+            f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); expected "
+            "them repaired or removed, or --on-error skip to leave them out"
+        )
     options = Options(
-        args.backbone, args.weights, args.image_size, args.epochs, learning_rate, args.batch_size
+        args.backbone,
+        args.weights,
+        args.image_size,
+        args.epochs,
+        learning_rate,
+        args.batch_size,
+        skips_unreadable=args.on_error == "skip",
     )
     choices = choose(facts, options)
     config = as_config(found, facts, choices)
@@ -145,7 +213,7 @@ def _fit(args: argparse.Namespace) -> None:
     written_by = f"Written by: allencv {shlex.join(sys.argv[1:])}"
     header = f"{written_by}\n\n  allencv train {config_file} -s {args.output}"
     config_file.parent.mkdir(parents=True, exist_ok=True)
-    config_file.write_text(as_jsonnet(config, facts, choices, header), encoding="utf-8")
+    write_text(config_file, as_jsonnet(config, facts, choices, header))
     print(f"Config: {config_file}", flush=True)
     if args.write_config_only:
         return
@@ -156,18 +224,23 @@ def _fit(args: argparse.Namespace) -> None:
     print("\n".join(result_lines(folder)))
 
 
-def found_lines(data: str, found: Any, facts: Any) -> "list[str]":
+def found_lines(data: str, found: "FoundData", facts: "DataFacts") -> "list[str]":
     """What the data is, for people."""
     counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
     shown = ", ".join(f"{label} {count}" for label, count in counts[:8])
     shown += ", ..." if len(counts) > 8 else ""
-    parts = f"{facts.num_train} to train on, {facts.num_validation} for validation"
+    parts = f"{facts.num_train} for training, {facts.num_validation} for validation"
     parts += f", {facts.num_test} for the test" if facts.num_test else ""
     lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
     lines += [f"  images: {parts}", f"  {len(counts)} labels: {shown}"]
+    lines += [f"  warning: {warning}" for warning in facts.warnings]
     if facts.unreadable:
-        some = f"{len(facts.unreadable)} of the images that were looked at cannot be read"
-        lines.append(f"  warning: {some}, the first: {facts.unreadable[0]}")
+        count = len(facts.unreadable)
+        lines.append(
+            f"  warning: images that cannot be read and are left out ({count}; --on-error):"
+        )
+        lines += [f"    {each}" for each in facts.unreadable[:SHOWN]]
+        lines += [f"    and {count - SHOWN} more"] if count > SHOWN else []
     return lines
 
 
@@ -231,8 +304,8 @@ def result_lines(folder: Path) -> "list[str]":
     shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
     archive = folder / "model.tar.gz"
     return [
-        f"Done in {metrics['training_duration'].partition('.')[0]}. Epoch {metrics['best_epoch']} "
-        f"of 0 to {metrics['epoch']} was the best, on the validation images: {shown}",
+        f"Done in {metrics['training_duration'].partition('.')[0]}. Best epoch: "
+        f"{metrics['best_epoch'] + 1} of {metrics['epoch'] + 1}. On the validation images: {shown}",
         f"  allencv report {folder} -o report.html",
         f"  allencv classify {archive} photos/ -o predictions.csv",
         f"  allencv export {archive} bundle/",

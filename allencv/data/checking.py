@@ -159,6 +159,11 @@ def _similar_labels(counts: Dict[str, Dict[str, int]]) -> Iterator[Problem]:
         yield Problem("similar_labels", ", ".join(described))
 
 
+def similar_labels(labels: Dict[str, int], split: str = "train") -> List[str]:
+    """For each group of labels that look the same, the labels with their numbers of images."""
+    return [problem.detail for problem in _similar_labels({split: labels})]
+
+
 def imbalance(counts: Dict[str, int]) -> float:
     """The ratio of the largest class to the smallest; 1 without classes."""
     return max(counts.values()) / min(counts.values()) if counts else 1

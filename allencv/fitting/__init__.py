@@ -3,13 +3,17 @@
 from allencv.fitting.choices import Choices, Options, choose
 from allencv.fitting.config_file import as_config, as_jsonnet
 from allencv.fitting.data_facts import DataFacts, examine_data
-from allencv.fitting.found_data import FoundData, find_data
+from allencv.fitting.data_parts import FoundData
+from allencv.fitting.found_data import find_data
+from allencv.fitting.options import FolderOptions, TableColumns
 
 __all__ = [
     "Choices",
     "DataFacts",
+    "FolderOptions",
     "FoundData",
     "Options",
+    "TableColumns",
     "as_config",
     "as_jsonnet",
     "choose",

@@ -49,7 +49,7 @@ def choose_backbone(
     if weights not in (None, RANDOM):
         raise ConfigurationError(f"--weights is {weights!r}; expected --backbone, which they fit")
     if not has_much_to_see:
-        return _small(f"images of {facts.width} x {facts.height} pixels, learnt from scratch")
+        return _small(f"images of {facts.width} x {facts.height} pixels, learned from scratch")
     if weights == RANDOM:
         return _small("without pretrained weights, as asked for")
     name = "resnet50" if on_gpu and facts.num_train >= MANY_IMAGES else "resnet18"
@@ -57,11 +57,11 @@ def choose_backbone(
         torchvision_state_dict(name, "DEFAULT")
     except ConfigurationError as error:
         reason = str(error).partition(" (")[2].partition(")")[0].partition(":")[0]
-        return _small(f"the weights of {name} cannot be had here ({reason}); see --weights")
+        return _small(f"the weights of {name} are not available here ({reason}); see --weights")
     return _built(
         name,
         {"type": "pretrained_resnet", "resnet_model": name, "weights": "DEFAULT"},
-        "has learned to see on ImageNet",
+        "pretrained on ImageNet",
     )
 
 

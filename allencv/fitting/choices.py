@@ -12,9 +12,9 @@ from allencv.fitting.data_facts import DataFacts
 SMALL_IMAGE = 64
 """Up to this size in pixels a small network learns from scratch what there is to see."""
 IMBALANCED = 3
-IMAGES_SEEN = {"fine-tuning": 20_000, "from scratch": 150_000}
+IMAGES_SEEN = {"fine-tuning": 20_000, "training from scratch": 150_000}
 """About how many images a training of the usual length goes through."""
-EPOCHS = {"fine-tuning": (5, 30), "from scratch": (10, 100)}
+EPOCHS = {"fine-tuning": (5, 30), "training from scratch": (10, 100)}
 """The fewest and the most of them."""
 
 
@@ -28,6 +28,8 @@ class Options:
     epochs: Optional[int] = None
     learning_rate: Optional[float] = None
     batch_size: Optional[int] = None
+    skips_unreadable: bool = True
+    """Whether training leaves out images that cannot be read."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Choices:
     epochs: int
     learning_rate: float
     class_weights: bool
+    skips_unreadable: bool
     reasons: Dict[str, Tuple[str, str]] = field(default_factory=dict)
     """For each choice in words what was chosen, and why."""
 
@@ -78,12 +81,14 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         if size > SMALL_IMAGE:
             encoder["widths"] = [32, 64, 128, 256]
     if gray:
-        reasons["colour mode"] = ("grey", "so are all images that were looked at")
+        reasons["colour mode"] = ("grey", "all images that were looked at are grey")
+    weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
     if facts.is_multi_label:
         what = f"{len(facts.counts)} labels, any number an image"
         reasons["task"] = (what, "binary cross entropy, judged by mean average precision")
     else:
-        reasons["task"] = (f"one of {len(facts.counts)} classes", "cross entropy, label smoothing")
+        smoothing = "" if weigh else ", label smoothing"
+        reasons["task"] = (f"one of {len(facts.counts)} classes", f"cross entropy{smoothing}")
 
     batch_size = options.batch_size or _batch_size(facts, size, on_gpu)
     where = "GPU" if on_gpu else "CPU"
@@ -91,15 +96,14 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         str(batch_size),
         "as asked for" if options.batch_size else f"for a {where} and {facts.num_train} images",
     )
-    kind = "fine-tuning" if backbone.is_pretrained else "from scratch"
+    kind = "fine-tuning" if backbone.is_pretrained else "training from scratch"
     least, most = EPOCHS[kind]
     epochs = options.epochs or min(max(IMAGES_SEEN[kind] // facts.num_train, least), most)
-    why = "as asked for" if options.epochs else f"usual for {kind} with so many images"
+    why = "as asked for" if options.epochs else f"typical for {kind} at this dataset size"
     reasons["epochs"] = (str(epochs), why)
     learning_rate = options.learning_rate or (1e-3 if backbone.is_pretrained else 3e-3)
-    why = "as asked for" if options.learning_rate else f"usual for AdamW and {kind}"
+    why = "as asked for" if options.learning_rate else f"typical for AdamW and {kind}"
     reasons["learning rate"] = (f"{learning_rate:g}", why)
-    weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
     if weigh:
         what = f"the largest class has {facts.imbalance:.1f} times the images of the smallest"
         reasons["class weights"] = ("by effective number", what)
@@ -117,6 +121,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         epochs=epochs,
         learning_rate=learning_rate,
         class_weights=weigh,
+        skips_unreadable=options.skips_unreadable,
         reasons=reasons,
     )
 

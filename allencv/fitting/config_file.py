@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 from allencv.fitting.choices import Choices
 from allencv.fitting.data_facts import DataFacts, data_config
-from allencv.fitting.found_data import FoundData
+from allencv.fitting.data_parts import FoundData
 
 RESERVED = re.compile(
     "assert|else|error|false|for|function|if|import|importstr|importbin|in|local|null|self|super|"
@@ -32,10 +32,20 @@ def as_config(found: FoundData, facts: DataFacts, choices: Choices) -> Dict[str,
         if choices.color_mode != "RGB":
             data[key]["color_mode"] = choices.color_mode
         data[key]["transforms"] = [transform]
+    on_error = {"on_error": "skip"} if choices.skips_unreadable else {}
     config = {
         **data,
-        "data_loader": {"type": "image", "batch_size": choices.batch_size, "shuffle": True},
-        "validation_data_loader": {"type": "image", "batch_size": 2 * choices.batch_size},
+        "data_loader": {
+            "type": "image",
+            "batch_size": choices.batch_size,
+            "shuffle": True,
+            **on_error,
+        },
+        "validation_data_loader": {
+            "type": "image",
+            "batch_size": 2 * choices.batch_size,
+            **on_error,
+        },
         "model": _model(facts, choices),
         "trainer": _trainer(facts, choices),
     }
@@ -61,7 +71,8 @@ def _model(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     }
     if facts.is_multi_label:
         model |= {"type": "multilabel_image_classifier", "thresholds": "tune"}
-    else:
+    elif not choices.class_weights:
+        # Smoothing gives each image a share of the rare classes, which weights would multiply.
         model["loss"] = {"type": "cross_entropy", "label_smoothing": 0.1}
     if choices.class_weights:
         model["class_weights"] = {"type": "effective_number", "beta": 0.999}

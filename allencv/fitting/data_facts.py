@@ -1,17 +1,24 @@
 """What is to be known of data before a config can be written for it."""
 
-from dataclasses import dataclass
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.examining import Split, examine, read_splits
-from allencv.fitting.found_data import FoundData
+from allencv.data.checking import similar_labels
+from allencv.data.dataset_readers.messages import some
+from allencv.data.examining import Facts, Split, examine, read_splits
+from allencv.fitting.data_parts import FoundData
+from allencv.fitting.options import named_as_options
 
 LOOKED_AT = 200
-"""How many training images are decoded, evenly over the data."""
+"""How many images of each split are decoded, evenly over the data."""
 
 
 @dataclass
@@ -27,7 +34,8 @@ class DataFacts:
     width: int
     is_gray: bool
     unreadable: List[str]
-    """What is wrong with images among those that were looked at."""
+    """The images that cannot be read, as far as was looked, each with its path and the reason."""
+    warnings: List[str] = field(default_factory=list)
 
     @property
     def imbalance(self) -> float:
@@ -48,22 +56,23 @@ def data_config(found: FoundData) -> Dict[str, Any]:
         "train_data_path": found.train_path,
         "validation_data_path": found.validation_path,
     }
-    # A split would be taken of the test images too, with the reader of the validation data.
-    if found.test_path is not None and found.split is None:
+    if found.test_path is not None:
         paths["test_data_path"] = found.test_path
     return readers | paths
 
 
+@named_as_options()
 def examine_data(found: FoundData) -> DataFacts:
     """
-    Lists the data, and decodes some of the training images.
+    List the data, see whether all files are there, and decode some images of each split.
 
     # Raises
 
-    `ConfigurationError` for what the readers refuse, data without labels or with a single one, and
-    if none of the images that were looked at can be read.
+    `ConfigurationError` for what the readers refuse, data without labels or with a single one,
+    labels that training lacks, and a split of which no image that was looked at can be read.
     """
-    splits = {split.name: split for split in read_splits(Params(data_config(found)))}
+    with _logged_warnings() as warnings:
+        splits = {split.name: split for split in read_splits(Params(data_config(found)))}
     train = splits["train"]
     counts = train.samples.labels()
     is_multi_label = any(
@@ -74,14 +83,24 @@ def examine_data(found: FoundData) -> DataFacts:
             f"{found.train_path!r} has images of {', '.join(counts) or 'no label'}; expected two "
             "classes or more"
         )
-    step = max(1, len(train.samples) // LOOKED_AT)
-    facts = [_examined(train, index) for index in range(0, len(train.samples), step)]
-    readable = [each for each in facts if each.error is None]
-    unreadable = [each.error for each in facts if each.error is not None]
-    if not readable:
-        raise ConfigurationError(
-            f"none of {len(facts)} images of {found.train_path!r} can be read: {unreadable[0]}"
-        )
+    warnings += [f"labels that look the same: {group}" for group in similar_labels(counts)]
+    for split in splits.values():
+        missing = _compared(counts, split)
+        if missing and found.split is None:  # the reader that holds images out names them itself
+            warnings.append(f"labels without an image in the {split.name} data: {some(missing)}")
+    unreadable: Dict[str, str] = {}
+    readable: List[Facts] = []
+    for split in splits.values():
+        facts = _examined(split)
+        errors = {name: each.error for name, each in facts.items() if each.error is not None}
+        if len(errors) == len(facts):
+            name, error = next(iter(errors.items()))
+            raise ConfigurationError(
+                f"none of {len(facts)} images of the {split.name} data can be read; the first: "
+                f"{name}: {error}"
+            )
+        unreadable |= errors | _missing(split)
+        readable += [each for each in facts.values() if each.error is None]
     return DataFacts(
         counts=counts,
         num_train=len(train.samples),
@@ -91,9 +110,64 @@ def examine_data(found: FoundData) -> DataFacts:
         height=int(median(each.height for each in readable)),
         width=int(median(each.width for each in readable)),
         is_gray=all(each.mode in ("L", "1", "I;16", "LA") for each in readable),
-        unreadable=unreadable,
+        unreadable=[f"{name}: {error}" for name, error in unreadable.items()],
+        warnings=warnings,
     )
 
 
-def _examined(split: Split, index: int) -> Any:
-    return examine(split.source(index)[1])
+@contextmanager
+def _logged_warnings() -> Iterator[List[str]]:
+    """What the readers warn of, each once, in place of log lines."""
+    handler = _Collector(logging.WARNING)
+    logger = logging.getLogger("allencv")
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+class _Collector(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self.messages:
+            self.messages.append(message)
+
+
+def _compared(counts: Dict[str, int], split: Split) -> List[str]:
+    """The labels of the training data that another split lacks. The reverse is an error."""
+    others = split.samples.labels()
+    unknown = sorted(others.keys() - counts.keys())
+    if unknown:
+        raise ConfigurationError(
+            f"the {split.name} data ({split.path}) have labels that the training data lack: "
+            f"{some(unknown)}; expected labels among {some(sorted(counts))}"
+        )
+    return sorted(counts.keys() - others.keys())
+
+
+def _examined(split: Split) -> Dict[str, Facts]:
+    """Some images of a split by their names, decoded."""
+    step = max(1, len(split.samples) // LOOKED_AT)
+    sources = dict(map(split.source, range(0, len(split.samples), step)))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as executor:
+        return dict(zip(sources, executor.map(examine, sources.values())))
+
+
+def _missing(split: Split) -> Dict[str, str]:
+    """All files of a split that are not there or empty: it costs little to know."""
+    found = {}
+    for sample in split.samples:
+        if isinstance(sample.image, str) and "://" not in sample.image:
+            try:
+                if os.stat(sample.image).st_size == 0:
+                    found[sample.image] = "the file is empty (0 bytes)"
+            except OSError as error:
+                found[sample.image] = error.strerror or str(error)
+    return found

@@ -1,53 +1,144 @@
-"""Finds out how data lies: which reader reads it, and which parts it has."""
+"""Finds out how data lie: which reader reads them, and which parts they have."""
 
 import inspect
 import os
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Dict, List, Optional
+from dataclasses import replace
+from typing import Any, Dict, Optional, Sequence
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, suffixes
+from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, read_text, suffixes
 from allencv.data.dataset_readers.tables import FORMATS
-from allencv.fitting.table_columns import TableColumns, find_columns
+from allencv.fitting.data_parts import FoundData, hold_out, in_parts, in_table
+from allencv.fitting.folder_layout import find_in_folder
+from allencv.fitting.options import (
+    MULTI,
+    NO_COLUMN,
+    SINGLE,
+    FolderOptions,
+    TableColumns,
+    named_as_options,
+)
 
-TRAIN = ("train", "training")
-VALIDATION = ("val", "valid", "validation", "dev")
-TEST = ("test", "testing")
 LISTS = (".txt",)
 
-HOLD_OUT = {"fraction": 0.2, "by": "stratified"}
+FOR_FOLDERS = ("layout", "recursive", "label_pattern", "validation", "test", "task")
+USED: Dict[str, Sequence[str]] = {
+    "image_folder": FOR_FOLDERS,
+    "image_table": (*TableColumns.__annotations__, "layout", "validation", "test"),
+    "image_list": ("image_root", "task", "delimiter", "encoding", "validation", "test"),
+    "torchvision_dataset": ("task",),
+}
+"""The options that mean something, by the type of the reader."""
 
 
-@dataclass
-class FoundData:
-    """Data as a config names it, and what was inferred about it."""
-
-    reader: Dict[str, Any]
-    """Type and arguments of the reader, without transforms."""
-    train_path: Any
-    validation_path: Any
-    test_path: Any = None
-    split: Optional[Dict[str, Any]] = None
-    """How validation images are held out, where they have no place of their own."""
-    notes: List[str] = field(default_factory=list)
-
-
-def find_data(data: str, columns: TableColumns, root: str = "data") -> FoundData:
+@named_as_options()
+def find_data(
+    data: str,
+    columns: TableColumns,
+    root: str = "data",
+    folders: Optional[FolderOptions] = None,
+) -> FoundData:
     """
     What `data` is: a folder with `train` and `val`, or with a folder for each class, or with a
     table; a table (CSV, TSV, JSON lines, Parquet) or a list (.txt); or the name of a data set of
     torchvision, which is then in `root` or downloaded there.
 
+    What the user says, in `columns` and `folders`, goes before what names say, and that before what
+    is inferred from the cells of tables. `notes` of the answer have each guess, with the option
+    that says otherwise.
+
     # Raises
 
     `ConfigurationError` if it is none of these, or which of several cannot be told.
     """
+    folders = folders or FolderOptions()
     if os.path.isdir(data):
-        return _in_folder(data, columns)
-    if os.path.isfile(data):
-        return _in_file(data, columns)
+        found = find_in_folder(data, columns, folders)
+    elif os.path.isfile(data):
+        found = _in_file(data, columns, folders)
+    else:
+        found = _named(data, root)
+    _check_options(found.reader["type"], vars(columns) | vars(folders))
+    return found
+
+
+def _check_options(reader_type: str, options: Dict[str, Any]) -> None:
+    """Nothing that the user says is ignored."""
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is not None and name not in USED[reader_type]:
+            raise ConfigurationError(
+                f"{option} is {value!r}, which means nothing for DATA, as it is read by "
+                f"{reader_type}; expected it left out"
+            )
+    if options["task"] == MULTI and reader_type in ("image_folder", "torchvision_dataset"):
+        raise ConfigurationError(
+            f"--task is multi; DATA has one label an image, as it is read by {reader_type}"
+        )
+    if options["task"] == SINGLE and options["label_delimiter"] is not None:
+        raise ConfigurationError(
+            f"--label-delimiter is {options['label_delimiter']!r} and --task is single; expected "
+            "one of them"
+        )
+
+
+def _in_file(file: str, columns: TableColumns, folders: FolderOptions) -> FoundData:
+    if suffixes(file)[0] in LISTS:
+        reader, note = _list_reader(file, columns)
+        return in_parts(FoundData(reader, file, file, notes=[note]), None, None, folders)
+    if suffixes(file)[0] not in FORMATS:
+        raise ConfigurationError(
+            f"DATA is the file {file!r}; expected a table ({', '.join(FORMATS)}) or a list "
+            f"({', '.join(LISTS)})"
+        )
+    if (folders.validation or folders.test) and columns.split_column is None:
+        columns = replace(columns, split_column=NO_COLUMN)
+    found = in_table(file, columns)
+    if not isinstance(found.train_path, dict):
+        return in_parts(found, None, None, folders)
+    if folders.validation or folders.test:
+        raise ConfigurationError(
+            f"--split-column is {columns.split_column!r} and there are --validation or --test; "
+            "expected the former or the latter"
+        )
+    if found.validation_path == found.train_path:
+        found.split = hold_out(found.train_path)
+        found.notes.append("validation: a fifth of the training rows, held out")
+    return found
+
+
+def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str]":
+    """The delimiter is the one behind the suffix of the first image."""
+    lines = read_text(file, columns.encoding or "utf-8").splitlines()
+    first = next((line.strip() for line in lines if line.strip()), "")
+    reader: Dict[str, Any] = {"type": "image_list"}
+    for key in ("image_root", "encoding"):
+        if (value := getattr(columns, key)) is not None:
+            reader[key] = value
+    names = {"\t": "a tab", " ": "a space", ",": "a comma"}
+    for delimiter in names if columns.delimiter is None else [columns.delimiter]:
+        path, found, label = first.rpartition(delimiter)
+        if found and label and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
+            between = f"with {names.get(delimiter, repr(delimiter))} between them (--delimiter)"
+            has_flags = delimiter == "\t" and set(label.split(",")) <= {"0", "1"} and "," in label
+            if columns.task == MULTI and not has_flags:
+                raise ConfigurationError(
+                    f"--task is multi; {file} has the label {label!r}; expected a 0 or 1 for each "
+                    "label after a tab, such as '0,1,0', or a table"
+                )
+            if has_flags and columns.task != SINGLE:
+                note = f"lines of a path and a 0 or 1 for each label, {between}"
+                return reader | {"multi_label": True}, f"{note}; any number an image (--task)"
+            note = f"lines of a path and a label, {between}; one an image (--task)"
+            return reader | {"delimiter": delimiter}, note
+    raise ConfigurationError(
+        f"{file}: the first line is {first[:80]!r}; expected 'path label', with a space, a tab or "
+        "a comma between them (--delimiter)"
+    )
+
+
+def _named(data: str, root: str) -> FoundData:
     from torchvision import datasets
 
     names = {
@@ -58,75 +149,6 @@ def find_data(data: str, columns: TableColumns, root: str = "data") -> FoundData
     raise ConfigurationError(
         f"DATA is {data!r}; expected a folder, a table or a list that is there, or the name of a "
         "data set in torchvision.datasets, such as CIFAR10"
-    )
-
-
-def _in_folder(folder: str, columns: TableColumns) -> FoundData:
-    entries = sorted(Path(folder).iterdir())
-    by_name = {entry.name.lower(): str(entry) for entry in entries if entry.is_dir()}
-    train, validation, test = (
-        next((by_name[name] for name in names if name in by_name), None)
-        for names in (TRAIN, VALIDATION, TEST)
-    )
-    if train is not None:
-        return _of_parts(train, validation, test)
-    tables = [entry for entry in entries if suffixes(entry.name)[0] in FORMATS]
-    if len(tables) == 1:
-        found = _in_file(str(tables[0]), columns)
-        found.notes.insert(0, f"{tables[0].name} in the folder is the table")
-        return found
-    if len(tables) > 1:
-        names = ", ".join(table.name for table in tables)
-        raise ConfigurationError(f"{folder} has several tables ({names}); expected DATA to be one")
-    if not by_name:
-        raise ConfigurationError(
-            f"{folder} has no folders and no table; expected a folder of images for each class, "
-            "folders train and val with these, or a table"
-        )
-    reader = {"type": "image_folder"}
-    note = "a folder for each class; a fifth of each is held out for validation"
-    return FoundData(reader, folder, folder, split=dict(HOLD_OUT), notes=[note])
-
-
-def _of_parts(train: str, validation: Optional[str], test: Optional[str]) -> FoundData:
-    reader: Dict[str, Any] = {"type": "image_folder"}
-    # A test set without labels is nothing to evaluate on.
-    if test is not None and not any(entry.is_dir() for entry in Path(test).iterdir()):
-        test = None
-    if validation is None:
-        note = f"a fifth of each class in {train} is held out for validation"
-        return FoundData(reader, train, train, test, dict(HOLD_OUT), [note])
-    return FoundData(reader, train, validation, test, notes=[f"{train} and {validation}"])
-
-
-def _in_file(file: str, columns: TableColumns) -> FoundData:
-    if suffixes(file)[0] in LISTS:
-        reader, note = _list_reader(file)
-    elif suffixes(file)[0] in FORMATS:
-        reader, note = find_columns(file, columns)
-    else:
-        raise ConfigurationError(
-            f"DATA is the file {file!r}; expected a table ({', '.join(FORMATS)}) or a list "
-            f"({', '.join(LISTS)})"
-        )
-    notes = [note, "a fifth of the images is held out for validation"]
-    return FoundData(reader, file, file, split=dict(HOLD_OUT), notes=notes)
-
-
-def _list_reader(file: str) -> "tuple[Dict[str, Any], str]":
-    """The delimiter is the one behind the suffix of the first image."""
-    with open(file, encoding="utf-8", errors="replace") as lines:
-        first = next((line.strip() for line in lines if line.strip()), "")
-    for delimiter, name in (("\t", "a tab"), (" ", "a space"), (",", "a comma")):
-        path, found, label = first.rpartition(delimiter)
-        if found and label and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
-            reader: Dict[str, Any] = {"type": "image_list", "delimiter": delimiter}
-            if delimiter == "\t" and set(label.split(",")) <= {"0", "1"} and "," in label:
-                reader = {"type": "image_list", "multi_label": True}
-            return reader, f"lines of a path and a label, with {name} between them"
-    raise ConfigurationError(
-        f"{file}: the first line is {first[:80]!r}; expected 'path label', with a space, a tab or "
-        "a comma between them"
     )
 
 
@@ -147,7 +169,7 @@ def _of_torchvision(name: str, root: str) -> FoundData:
             "its arguments); expected a config of your own, with the reader torchvision_dataset"
         )
     train, validation = ({"root": root, key: part} for part in parts)
-    note = f"torchvision's {name}; validated on its part {key}={validation[key]}"
+    note = f"torchvision's {name}; validation: its part {key}={validation[key]}"
     return FoundData(reader, train, validation, notes=[note])
 
 

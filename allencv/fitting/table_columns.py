@@ -1,131 +1,204 @@
-"""Finds out which columns of a table are the images and which are labels."""
+"""Finds out which columns of a table are the images, the labels and the splits."""
 
 import os
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Dict, List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, suffixes
-from allencv.data.dataset_readers.tables import (
-    DELIMITERS,
-    FORMATS,
-    Table,
-    read_csv,
-    read_json_lines,
-    read_parquet,
-)
+from allencv.data.dataset_readers.cells import is_empty
+from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
+from allencv.data.dataset_readers.messages import some
+from allencv.data.dataset_readers.tables import Table, open_table
+from allencv.fitting.label_columns import find_labels
+from allencv.fitting.options import TableColumns
+from allencv.fitting.split_column import find_splits
+from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
 
-ROWS = 200
-"""How many rows are looked at."""
-IMAGE_FOLDERS = ("", "images", "image", "img", "imgs", "train", "posters", "photos")
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "species", "tags", "genre")
-DELIMITERS_OF_LABELS = ("|", ";", ",", " ")
-NO_PART_OF_A_LABEL = ("|", ";")
-BINARY = {"0", "1", "0.0", "1.0", "True", "False", "true", "false"}
+__all__ = ["FoundTable", "TableColumns", "find_columns"]
+
+LOOKED_AT = 50
+"""How many of the paths in a column are looked for, evenly over its rows."""
+IMAGE_NAMES = (
+    *("image", "images", "img", "image_path", "img_path", "image_file", "image_name", "photo"),
+    *("path", "file", "file_name", "filename", "filepath", "file_path", "image_id", "id"),
+)
+IMAGE_FOLDERS = ("images", "image", "img", "imgs", "train", "photos")
+SUFFIXES = ("", ".jpg", ".jpeg", ".png", ".webp")
+DELIMITERS = ",;\t|"
+
+Cells = Dict[str, List[str]]
+"""The text of each column's cells, in the order of the rows."""
 
 
 @dataclass
-class TableColumns:
-    """What the user says about a table; what is `None` is found out."""
+class FoundTable:
+    reader: Dict[str, Any]
+    """Type and arguments of the reader."""
+    splits: Dict[str, str] = field(default_factory=dict)
+    """The split column's words for "train", "validation" and "test", as far as they are there."""
+    notes: List[str] = field(default_factory=list)
+    """What was found, with the options that say otherwise."""
 
-    image_column: Optional[str] = None
-    label_column: Optional[str] = None
-    image_root: Optional[str] = None
+
+class Place(NamedTuple):
+    """Where the images of a column are."""
+
+    column: str
+    suffix: str
+    root: Optional[str]
+    """A folder, or `None` for that of the table."""
+
+    def arguments(self) -> Dict[str, Any]:
+        arguments: Dict[str, Any] = {"image_column": self.column}
+        if self.suffix:
+            arguments = {"image_pattern": f"{{{self.column}}}{self.suffix}"}
+        return arguments if self.root is None else {**arguments, "image_root": self.root}
 
 
-def find_columns(file: str, given: TableColumns) -> Tuple[Dict[str, Any], str]:
+def find_columns(file: str, given: TableColumns) -> FoundTable:
     """
-    The reader for a table, and in words what was found. Paths of images are relative to the table,
-    or to a folder beside it, which is tried.
+    The reader for a table. Paths of images are relative to the table, or to a folder beside it,
+    which is tried. What the user says comes first, then the names of the columns, then their cells.
 
     # Raises
 
-    `ConfigurationError` if no column has images that are there, or the labels are not plain to see.
+    `ConfigurationError` if no column has images that are there, or if the labels or the task can be
+    understood in several ways.
     """
-    table = _open(file)
-    rows = [[str(cell) for cell in cells] for _, cells in islice(table.rows(table.columns), ROWS)]
-    if not rows:
+    table = _open(file, given)
+    cells = _cells(table)
+    if not next(iter(cells.values())):
         raise ConfigurationError(f"{file} has no row; expected one for each image")
-    cells = {name: [row[i] for row in rows] for i, name in enumerate(table.columns)}
-    for key, name in (
-        ("--image-column", given.image_column),
-        ("--label-column", given.label_column),
-    ):
-        if name is not None and name not in cells:
-            raise ConfigurationError(f"{key} is {name!r}; {file} has {', '.join(cells)}")
+    for key in ("image_column", "label_column", "split_column"):
+        name = getattr(given, key)
+        if name is not None and name not in cells and (key, name) != ("split_column", "none"):
+            option = f"--{key.replace('_', '-')}"
+            raise ConfigurationError(f"{option} is {name!r}; {file} has {', '.join(cells)}")
 
-    image_column, pattern, root = _find_images(file, cells, given)
     reader: Dict[str, Any] = {"type": "image_table"}
-    reader |= {"image_column": image_column} if pattern is None else {"image_pattern": pattern}
-    if root is not None:
-        reader["image_root"] = root
-    others = {name: of_name for name, of_name in cells.items() if name != image_column}
-    labels, note = _find_labels(file, others, given.label_column)
-    where = f" in {root}" if root is not None else ""
-    return reader | labels, f"images: {pattern or f'column {image_column}'}{where}; {note}"
+    if given.encoding is not None:
+        reader["encoding"] = given.encoding
+    notes = []
+    if table.delimiter is not None and table.delimiter != _usual_delimiter(file):
+        reader["delimiter"] = table.delimiter
+        notes.append(f"cells: {table.delimiter!r} between them (--delimiter)")
+    places = _find_images(file, cells, given)
+    place = places[0]
+    reader |= place.arguments()
+    where = f" in {place.root}" if place.root is not None else ""
+    also = f"; also in {some([p.column for p in places[1:]])}" if places[1:] else ""
+    shown = f"{{{place.column}}}{place.suffix}" if place.suffix else f"column {place.column}"
+    notes.append(f"images: {shown}{where} (--image-column, --image-root){also}")
+
+    splits = find_splits(file, _without(cells, place.column, given.label_column), given)
+    split_column = None if splits is None else splits.column
+    labels = find_labels(file, _without(cells, place.column, split_column), given)
+    reader |= labels.arguments
+    notes.append(labels.note)
+    if splits is not None:
+        reader["split_column"] = splits.column
+        notes.append(splits.note)
+    unused = list(filter(None, _without(cells, place.column, split_column, *labels.columns)))
+    if unused:
+        notes.append(f"columns that are not used: {some(unused)}")
+    return FoundTable(reader, splits.values if splits else {}, notes)
 
 
-def _open(file: str) -> Table:
-    format = FORMATS[suffixes(file)[0]]
-    if format == "parquet":
-        return read_parquet(file)
-    if format == "jsonl":
-        return read_json_lines(file, "utf-8")
-    return read_csv(file, DELIMITERS[format], "utf-8")
+def _without(cells: Cells, *columns: Optional[str]) -> Cells:
+    return {name: of_name for name, of_name in cells.items() if name not in columns}
 
 
-def _find_images(
-    file: str, cells: Dict[str, List[str]], given: TableColumns
-) -> Tuple[str, Optional[str], Optional[str]]:
-    """The column, the pattern if its cells are not yet paths, and the root if it is another."""
+def _usual_delimiter(file: str) -> str:
+    return "\t" if ".tsv" in file.lower() else ","
+
+
+def _open(file: str, given: TableColumns) -> Table:
+    """With the delimiter that its header has, if it has but one column with the usual one."""
+    encoding = given.encoding or "utf-8"
+    table = open_table(file, None, given.delimiter, encoding)
+    if given.delimiter is None and table.delimiter is not None and len(table.columns) == 1:
+        other = next((each for each in DELIMITERS if each in table.columns[0]), None)
+        if other is not None:
+            table = open_table(file, None, other, encoding)
+    return table
+
+
+def _cells(table: Table) -> Cells:
+    """Equal texts are one object, as there may be millions; what is empty is ""."""
+    texts: Dict[str, str] = {}
+    columns: List[List[str]] = [[] for _ in table.columns]
+    for _, row in table.rows(table.columns):
+        for column, cell in zip(columns, row):
+            text = "" if is_empty(cell) else str(cell)
+            column.append(texts.setdefault(text, text))
+    return dict(zip(table.columns, columns))
+
+
+def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
+    """Where the images are, the likeliest column first."""
     beside = os.path.dirname(file)
-    roots = [os.path.join(beside, name) for name in IMAGE_FOLDERS]
-    if given.image_root is not None:
-        roots = [given.image_root]
+    roots: List[Optional[str]] = [given.image_root]
+    if given.image_root is None:
+        roots += _folders_beside(beside)
+    _check_header(file, cells, [root or beside for root in roots])
     names = [given.image_column] if given.image_column is not None else list(cells)
+    names.sort(key=lambda name: name.lower() not in IMAGE_NAMES)
+    places = [_place(name, cells[name], beside, roots) for name in names]
+    found = [place for place in places if place is not None]
+    if found:
+        return found
     for name in names:
-        for root in roots:
-            for suffix in ("", ".jpg", ".jpeg", ".png", ".webp"):
-                paths = [os.path.join(root, cell + suffix) for cell in cells[name][:20]]
-                has_suffix = os.path.splitext(paths[0])[1].lower() in IMAGE_SUFFIXES
-                if has_suffix and sum(map(os.path.isfile, paths)) * 2 > len(paths):
-                    pattern = f"{{{name}}}{suffix}" if suffix else None
-                    return name, pattern, None if root in (beside, beside + "/") else root
+        backslashes = next((cell for cell in cells[name] if "\\" in cell), None)
+        if backslashes and _place(
+            name, [cell.replace("\\", "/") for cell in cells[name]], beside, roots
+        ):
+            raise ConfigurationError(
+                f"{file}: the paths in column {name} have backslashes between folders, such as "
+                f"'{backslashes}'; expected '/': replace each backslash in the table"
+            )
+    where = " or ".join(root or beside or "." for root in roots[:3])
     raise ConfigurationError(
-        f"{file}: no column of {', '.join(names)} has paths of images that are there, in "
-        f"{' or '.join(sorted({os.path.dirname(root + '/') or '.' for root in roots})[:3])}; "
+        f"{file}: no column of {', '.join(names)} has paths of images that are there, in {where}; "
         "expected --image-column and --image-root"
     )
 
 
-def _find_labels(
-    file: str, cells: Dict[str, List[str]], given: Optional[str]
-) -> Tuple[Dict[str, Any], str]:
-    if given is None:
-        binary = [name for name, of_name in cells.items() if set(of_name) <= BINARY]
-        if len(binary) > 1:
-            ignored = sorted(cells.keys() - set(binary))
-            reader: Dict[str, Any] = {"label_columns": "*"}
-            if ignored:
-                reader["ignore_columns"] = ignored
-            return reader, f"labels: the {len(binary)} columns of 0 and 1"
-        named = [name for name in cells if name.lower() in LABEL_NAMES]
-        candidates = named or list(cells)
-        if len(candidates) != 1:
+def _folders_beside(folder: str) -> List[str]:
+    """The folders beside a table, those with usual names first."""
+    with os.scandir(folder or ".") as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.is_dir()
+            and entry.name[0] != "."
+            and entry.name.lower() not in FOLDERS_OF_OTHER_PROGRAMS
+        )
+    names.sort(key=lambda name: name.lower() not in IMAGE_FOLDERS)
+    return [os.path.join(folder, name) for name in names[:20]]
+
+
+def _check_header(file: str, cells: Cells, roots: List[str]) -> None:
+    """A table without a header would lose its first row."""
+    for name in filter(None, cells):
+        has_suffix = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        files = (os.path.join(root, name + suffix) for root in roots for suffix in SUFFIXES)
+        if has_suffix or any(map(os.path.isfile, files)):
             raise ConfigurationError(
-                f"{file}: the labels may be in any of {', '.join(cells) or 'no column'}; expected "
-                "--label-column"
+                f"{file}: the first line has the image '{name}'; expected a header, such as "
+                "'image,label': add a line with the names of the columns"
             )
-        given = candidates[0]
-    for delimiter in DELIMITERS_OF_LABELS:
-        parts = [cell.split(delimiter) for cell in cells[given]]
-        several = sum(len(part) > 1 for part in parts)
-        # Labels recur; the words of one that has several do so less.
-        distinct = len({part.strip() for each in parts for part in each})
-        is_plain = delimiter in NO_PART_OF_A_LABEL or distinct < len(set(cells[given]))
-        if several * 10 > len(parts) and is_plain:
-            reader = {"labels_column": given, "labels_delimiter": delimiter}
-            return reader, f"labels: several in column {given}, with {delimiter!r} between them"
-    return {"label_column": given}, f"label: column {given}"
+
+
+def _place(name: str, cells: List[str], beside: str, roots: List[Optional[str]]) -> Optional[Place]:
+    looked_at = [cell for cell in cells[:: max(1, len(cells) // LOOKED_AT)] if cell]
+    for root in roots:
+        for suffix in SUFFIXES:
+            paths = [os.path.join(root or beside, cell + suffix) for cell in looked_at]
+            is_there = [
+                os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and os.path.isfile(path)
+                for path in paths
+            ]
+            if sum(is_there) * 2 > len(paths):
+                return Place(name, suffix, root)
+    return None

@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
-ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
+_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
 """What 0 and 1 look like as text, pandas' ways among them."""
 
 
@@ -92,11 +92,16 @@ def _lacks_commas(text: str) -> bool:
     return any(pair == (tokenize.STRING, tokenize.STRING) for pair in pairwise(kinds))
 
 
+def to_flag(cell: Any) -> Optional[bool]:
+    """Whether a cell is 1, or `None` if it is neither 0 nor 1."""
+    return _FLAGS.get(str(cell).strip().title())
+
+
 def chosen(labels: Sequence[str], flags: Sequence[Any]) -> Tuple[str, ...]:
     """The labels whose flag is 1, where each is 0 or 1."""
     found = []
     for place, (label, flag) in enumerate(zip(labels, flags)):
-        is_chosen = ONE_HOT.get(str(flag).strip())
+        is_chosen = to_flag(flag)
         if is_chosen is None:
             raise WrongCell(place, "0 or 1")
         if is_chosen:

@@ -107,7 +107,7 @@ class ImageFolderReader(ImageDatasetReader):
         for folder in at_root.folders:
             found = _files(folder, self.recursive)
             wanted = self._wanted(found.files, root)
-            images = [file for file in wanted if _is_image(file)]
+            images = [file for file in wanted if is_image(file)]
             label = os.path.basename(folder) if has_classes else None
             samples += [Sample(remote.image_source(image), label) for image in images]
             unread += found.folders
@@ -262,7 +262,7 @@ def _is_in(folder: str, other: str) -> bool:
     return Path(folder).resolve().is_relative_to(Path(other).resolve())
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
     if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
         return True
     try:

@@ -1,0 +1,74 @@
+"""Data as a config names them, and their parts for training, validation and test."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+from allennlp.common.checks import ConfigurationError
+
+from allencv.data.dataset_readers.messages import some
+from allencv.fitting.options import FolderOptions, TableColumns
+from allencv.fitting.table_columns import find_columns
+
+HOLD_OUT = {"fraction": 0.2, "by": "stratified"}
+
+
+@dataclass
+class FoundData:
+    """Data as a config names them, and what was inferred about them."""
+
+    reader: Dict[str, Any]
+    """Type and arguments of the reader, without transforms."""
+    train_path: Any
+    validation_path: Any
+    test_path: Any = None
+    split: Optional[Dict[str, Any]] = None
+    """How validation images are held out, where they have no place of their own."""
+    notes: List[str] = field(default_factory=list)
+
+
+def in_parts(
+    found: FoundData, validation: Optional[str], test: Optional[str], options: FolderOptions
+) -> FoundData:
+    """
+    The data with their parts for validation and test: those that the user gives, or else those that
+    were found. Without validation data, a fifth of the training data is held out.
+    """
+    for key, path in (("validation", options.validation), ("test", options.test)):
+        if path is not None and os.path.isdir(path) != os.path.isdir(str(found.train_path)):
+            raise ConfigurationError(
+                f"--{key} is {path!r}; expected a path to data of the same kind as "
+                f"{found.train_path}"
+            )
+    found.validation_path = options.validation or validation or found.train_path
+    found.test_path = options.test or test
+    found.notes.append(f"training: {found.train_path}")
+    if found.validation_path == found.train_path:
+        found.split = hold_out(found.train_path)
+        found.notes.append("validation: a fifth of these images, held out (--validation)")
+    else:
+        found.notes.append(f"validation: {found.validation_path}")
+    if found.test_path is not None:
+        found.notes.append(f"test: {found.test_path}, evaluated at the end")
+    return found
+
+
+def hold_out(data_path: Any) -> Dict[str, Any]:
+    return {**HOLD_OUT, "of": data_path}
+
+
+def note_unused(found: FoundData, names: List[str]) -> None:
+    if names:
+        found.notes.append(f"not used: {some(names)}")
+
+
+def in_table(file: str, columns: TableColumns) -> FoundData:
+    """The data in a table, all for training, or in the splits that one of its columns has."""
+    table = find_columns(file, columns)
+    found = FoundData(table.reader, file, file, notes=table.notes)
+    if table.splits:
+        paths = {part: {"path": file, "split": value} for part, value in table.splits.items()}
+        found.train_path = paths["train"]
+        found.validation_path = paths.get("validation", found.train_path)
+        found.test_path = paths.get("test")
+    return found

@@ -1,0 +1,295 @@
+"""Finds out what the folders in a folder are: splits, classes, or the images of a table."""
+
+import os
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+
+from allennlp.common.checks import ConfigurationError
+
+from allencv.data.dataset_readers.files import suffixes
+from allencv.data.dataset_readers.image_folder_reader import is_image
+from allencv.data.dataset_readers.messages import some
+from allencv.data.dataset_readers.tables import FORMATS
+from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused
+from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
+from allencv.fitting.split_column import part_of
+from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
+
+DEPTH = 6
+"""How far down images are looked for: links may make a circle."""
+INNER = "([^/]+)/[^/]+$"
+"""The label pattern of the folder that an image is in."""
+
+
+class Folder:
+    """What is in a folder, without what is hidden or of other programs."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with os.scandir(path) as entries:
+            found = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != ".")
+        self.folders = {
+            name: os.path.join(path, name)
+            for name, is_folder in found
+            if is_folder and name.lower() not in FOLDERS_OF_OTHER_PROGRAMS
+        }
+        self._files = [os.path.join(path, name) for name, is_folder in found if not is_folder]
+        self.tables = [file for file in self._files if suffixes(file)[0] in FORMATS]
+
+    def has_images(self) -> bool:
+        return any(is_image(file) for file in self._files if file not in self.tables)
+
+    def below(self) -> Iterator["Folder"]:
+        return map(Folder, self.folders.values())
+
+    def has_images_below(self, depth: int = DEPTH) -> bool:
+        """In itself, or in a folder below it."""
+        return self.has_images() or (
+            depth > 0 and any(folder.has_images_below(depth - 1) for folder in self.below())
+        )
+
+    def classes(self) -> Dict[str, "Folder"]:
+        """The folders in it that hold images, in themselves or below."""
+        folders = {name: Folder(path) for name, path in self.folders.items()}
+        return {name: folder for name, folder in folders.items() if folder.has_images_below()}
+
+
+def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> FoundData:
+    """
+    The data in a folder.
+
+    # Raises
+
+    `ConfigurationError` if there are none, or if the folders can be understood in several ways.
+    """
+    folder = _innermost(path)
+    notes = [] if folder.path == path else [f"the data are in {folder.path}"]
+    parts = _parts(folder)
+    if options.layout == SPLITS and "train" not in parts:
+        raise ConfigurationError(
+            f"--layout is splits; {folder.path} has no folder train, but "
+            f"{some(list(folder.folders))}"
+        )
+    if options.layout is None and "train" in parts and not _is_split(parts["train"], options):
+        parts = {}  # a class of that name, or the images of a table
+    if options.layout != CLASSES and "train" in parts:
+        found = _in_splits(folder, parts, columns, options)
+    elif options.label_pattern is not None:
+        found = in_parts(_of_classes(folder, options), None, None, options)
+    else:
+        found = _in_table_or_classes(folder, columns, options)
+    found.notes[:0] = notes
+    return found
+
+
+def _innermost(path: str) -> Folder:
+    """A folder whose only content is one folder, which has no images itself, is looked into."""
+    folder = Folder(path)
+    while len(folder.folders) == 1 and not folder.tables and not folder.has_images():
+        (inner,) = folder.below()
+        if inner.has_images():
+            break
+        folder = inner
+    return folder
+
+
+def _parts(folder: Folder) -> Dict[str, Folder]:
+    """The folders called train, val and test, or as such."""
+    found: Dict[str, str] = {}
+    for name, path in folder.folders.items():
+        found.setdefault(part_of(name) or "", path)
+    return {part: _innermost(path) for part, path in found.items() if part}
+
+
+def _is_split(train: Folder, options: FolderOptions) -> bool:
+    """Whether a folder has classes or a table, as a class has not."""
+    has_labels = options.label_pattern is not None and train.has_images()
+    return bool(has_labels or train.tables or train.classes())
+
+
+def _in_splits(
+    folder: Folder, parts: Dict[str, Folder], columns: TableColumns, options: FolderOptions
+) -> FoundData:
+    train = parts.pop("train")
+    paths = {part: each.path for part, each in parts.items()}
+    named = {name for name in folder.folders if part_of(name)}
+    others = [name for name in folder.classes() if name not in named]
+    classes = set(train.classes())
+    has_common = "validation" in parts and classes & set(parts["validation"].classes())
+    if others and not has_common and options.layout is None:
+        raise ConfigurationError(
+            f"{folder.path} can be read in two ways: the folders {some(sorted(named))} are splits, "
+            f"and {some(others)} not used: --layout splits; or all of them are classes: --layout "
+            "classes"
+        )
+    if train.tables and not (classes and not _has_images_in_table(train, columns)):
+        return _in_tables_of_splits(train, parts, columns, options)
+    found = _of_classes(train, options)
+    for part, each in parts.items():
+        of_part = set(each.classes())
+        if options.label_pattern is None and not classes & of_part:
+            why = f"its folders ({some(sorted(of_part))})" if of_part else "it has no folders that"
+            why += " are not classes of the training data" if of_part else " are classes"
+            found.notes.append(f"{each.path} is not used: {why}")
+            del paths[part]
+    found = in_parts(found, paths.get("validation"), paths.get("test"), options)
+    found.notes.append("the folders are splits (--layout)")
+    note_unused(found, [*others, *map(os.path.basename, folder.tables)])
+    return found
+
+
+def _in_tables_of_splits(
+    train: Folder, parts: Dict[str, Folder], columns: TableColumns, options: FolderOptions
+) -> FoundData:
+    """A table in each, as Hugging Face has them: train/metadata.csv."""
+    if len(train.classes()) > 1:
+        raise _table_or_folders(train, train.tables[0])
+    if len(train.tables) > 1:
+        raise _several(train)
+    paths: Dict[str, Optional[str]] = {}
+    found = in_table(train.tables[0], columns)
+    for part, each in parts.items():
+        same = os.path.join(each.path, os.path.basename(train.tables[0]))
+        if same in each.tables:
+            paths[part] = same
+        else:
+            name = os.path.basename(same)
+            found.notes.append(f"{each.path} is not used: it has no {name}")
+    return in_parts(found, paths.get("validation"), paths.get("test"), options)
+
+
+def _in_table_or_classes(
+    folder: Folder, columns: TableColumns, options: FolderOptions
+) -> FoundData:
+    by_part = {part_of(os.path.basename(table).split(".")[0]): table for table in folder.tables}
+    table = by_part.get("train") or (folder.tables[0] if len(folder.tables) == 1 else None)
+    if options.layout == CLASSES or not folder.tables:
+        return in_parts(_of_classes(folder, options), None, None, options)
+    class_folders = [name for name in folder.classes() if not part_of(name)]
+    if table is None and len(class_folders) < 2:
+        raise _several(folder)
+    if len(class_folders) > 1:
+        if any(_is_of_images(each, columns) for each in folder.tables):
+            raise _table_or_folders(folder, table or folder.tables[0])
+        return in_parts(_of_classes(folder, options), None, None, options)
+    found = in_table(str(table), columns)
+    found.notes.insert(0, f"{os.path.basename(str(table))} in the folder is the table")
+    others = {part: path for part, path in by_part.items() if part and path != table}
+    if "test" in others and not _has_columns_of(others["test"], found, columns):
+        others.pop("test")  # without labels: nothing to evaluate on
+    found = in_parts(found, others.get("validation"), others.get("test"), options)
+    used = {table, *others.values()}
+    note_unused(found, [os.path.basename(each) for each in folder.tables if each not in used])
+    return found
+
+
+def _is_of_images(table: str, columns: TableColumns) -> bool:
+    try:
+        in_table(table, columns)
+    except ConfigurationError as error:
+        return "has paths of images" not in error.message
+    return True
+
+
+def _has_images_in_table(folder: Folder, columns: TableColumns) -> bool:
+    return any(_is_of_images(table, columns) for table in folder.tables)
+
+
+def _has_columns_of(table: str, found: FoundData, columns: TableColumns) -> bool:
+    try:
+        return in_table(table, columns).reader == found.reader
+    except ConfigurationError:
+        return False
+
+
+def _several(folder: Folder) -> ConfigurationError:
+    names = some([os.path.basename(table) for table in folder.tables])
+    return ConfigurationError(
+        f"{folder.path} has several tables ({names}); expected DATA to be one of them (and "
+        "--validation and --test others)"
+    )
+
+
+def _table_or_folders(folder: Folder, table: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{folder.path} can be read in two ways: the labels are in the table: give {table} as "
+        f"DATA; or they are the names of the folders, {some(list(folder.classes()))}: --layout "
+        "classes"
+    )
+
+
+def _of_classes(folder: Folder, options: FolderOptions) -> FoundData:
+    """A folder with classes, all for training."""
+    reader: Dict[str, Any] = {"type": "image_folder"}
+    if options.label_pattern is not None:
+        reader["label_pattern"] = options.label_pattern
+        note = "labels: in the paths of the images, by --label-pattern"
+        return FoundData(reader, folder.path, folder.path, notes=[note])
+    given = _given_inside(folder, options)
+    classes = {name: each for name, each in folder.classes().items() if name not in given}
+    if not classes:
+        raise _no_classes(folder)
+    _check_names(folder, classes, options)
+    reader |= _recursive(folder, classes, options)
+    names = [f"{name}/" for name in classes]
+    notes = [f"labels: the folders in {folder.path}: {some(names)} (--layout)"]
+    if reader.get("recursive") and options.recursive is None:
+        notes.append("the images are in folders inside the class folders (--recursive)")
+    if given:
+        reader["exclude"] = [f"{name}/*" for name in given]
+    return FoundData(reader, folder.path, folder.path, notes=notes)
+
+
+def _given_inside(folder: Folder, options: FolderOptions) -> List[str]:
+    """The folders in it that the user gives as validation and test data."""
+    given = {os.path.realpath(path) for path in (options.validation, options.test) if path}
+    return [name for name, path in folder.folders.items() if os.path.realpath(path) in given]
+
+
+def _no_classes(folder: Folder) -> ConfigurationError:
+    if folder.has_images():
+        return ConfigurationError(
+            f"{folder.path} has images, but no class folders and no table; expected a folder for "
+            "each class, a table with the labels, or --label-pattern for labels in the names of "
+            "the files"
+        )
+    return ConfigurationError(
+        f"{folder.path} has no folders with images and no table; expected a folder of images for "
+        "each class, folders train and val with these, or a table"
+    )
+
+
+def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOptions) -> None:
+    """Test images without labels must not become a class of their own."""
+    parts = {name: part_of(name) for name in classes}
+    doubtful = [
+        name
+        for name, part in parts.items()
+        if part == "test" or (part == "validation" and not classes[name].has_images())
+    ]
+    if doubtful and options.layout is None:
+        name = doubtful[0]
+        raise ConfigurationError(
+            f"{folder.path} can be read in two ways: {name}/ is a class, as {some(list(classes))} "
+            f"are: --layout classes; or it is no class: --{parts[name]} "
+            f"{os.path.join(folder.path, name)}, or move it elsewhere"
+        )
+
+
+def _recursive(
+    folder: Folder, classes: Dict[str, Folder], options: FolderOptions
+) -> Dict[str, Any]:
+    if options.recursive is not None:
+        return {"recursive": True} if options.recursive else {}
+    nested = [name for name, each in classes.items() if not each.has_images()]
+    if not nested:
+        return {}
+    inner: List[Tuple[str, ...]] = [tuple(classes[name].classes()) for name in nested]
+    names: Set[str] = {name for of_class in inner for name in of_class}
+    has_common = len(names) > 1 and len(names) < sum(map(len, inner))
+    if len(nested) < len(classes) or has_common:
+        raise ConfigurationError(
+            f"{folder.path} can be read in two ways: the labels are the outer folders, "
+            f"{some(list(classes))}: --recursive; or the folders inside of them, "
+            f"{some(sorted(names))}: --label-pattern '{INNER}'"
+        )
+    return {"recursive": True}

@@ -1,0 +1,167 @@
+"""Decides where the labels of a table are, and whether an image has one or several."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Set
+
+from allennlp.common.checks import ConfigurationError
+
+from allencv.data.dataset_readers.cells import as_list, to_flag
+from allencv.data.dataset_readers.messages import cut, some
+from allencv.fitting.options import MULTI, SINGLE, TableColumns
+
+ONE_LABEL = ("label", "class", "category", "target", "species", "class_name", "label_name")
+SEVERAL_LABELS = ("labels", "classes", "categories", "tags", "genres", "tag", "genre")
+"""Names of columns. The latter say that an image has any number of labels."""
+DELIMITERS = ("|", ";", ",", " ")
+FEW = 0.1
+"""The share of rows with several labels that may as well be mistakes."""
+
+
+@dataclass
+class FoundLabels:
+    arguments: Dict[str, Any]
+    """Those of the reader."""
+    columns: Sequence[str]
+    note: str
+
+
+def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> FoundLabels:
+    """
+    The labels in one of the columns, or in several of 0 and 1. What the user says comes first, then
+    the names of the columns, then their cells.
+
+    # Raises
+
+    `ConfigurationError` if there are several ways to understand the columns.
+    """
+    if given.label_column is not None:
+        return _in_column(file, given.label_column, cells[given.label_column], given)
+    named = [name for name in cells if name.lower() in ONE_LABEL + SEVERAL_LABELS]
+    flags = [name for name in cells if all(to_flag(cell) is not None for cell in set(cells[name]))]
+    asks_for_flags = given.task == MULTI and given.label_delimiter is None
+    if len(named) == 1 and not (asks_for_flags and set(named) < set(flags)):
+        return _in_column(file, named[0], cells[named[0]], given)
+    if len(flags) > 1 and (asks_for_flags or not named):
+        return _in_flags(file, {name: cells[name] for name in flags}, cells, given)
+    # The numbers of the rows have no name, or one of pandas'.
+    candidates = named or [name for name in cells if name and not name.startswith("Unnamed: ")]
+    if len(candidates) != 1:
+        shown = [f"{name} ({cut(cells[name][0])}, ...)" for name in candidates]
+        raise ConfigurationError(
+            f"{file}: the labels may be in any of {some(shown) if shown else 'no column'}; "
+            "expected --label-column"
+        )
+    return _in_column(file, candidates[0], cells[candidates[0]], given)
+
+
+def _in_flags(
+    file: str, flags: Dict[str, List[str]], cells: Dict[str, List[str]], given: TableColumns
+) -> FoundLabels:
+    rows = list(zip(*(map(to_flag, of_name) for of_name in flags.values())))
+    wrong = next((number for number, row in enumerate(rows, 1) if row.count(True) != 1), None)
+    if given.task == SINGLE and wrong is not None:
+        raise ConfigurationError(
+            f"--task is single; row {wrong} of {file} has {rows[wrong - 1].count(True)} of the "
+            f"labels {some(list(flags))}; expected one in each row, or --label-column"
+        )
+    arguments: Dict[str, Any] = {"label_columns": "*"}
+    ignored = sorted(cells.keys() - flags.keys())
+    if ignored:
+        arguments["ignore_columns"] = ignored
+    where = f"the {len(flags)} columns of 0 and 1: {some(list(flags))} (--label-column)"
+    if given.task == MULTI or wrong is not None:
+        return FoundLabels(arguments, list(flags), f"labels: {where}; any number an image (--task)")
+    arguments["one_hot"] = True
+    note = f"label: {where}; one an image, as each row has exactly one 1 (--task)"
+    return FoundLabels(arguments, list(flags), note)
+
+
+def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> FoundLabels:
+    counts = Counter(cell.strip() for cell in cells if cell.strip())
+    if not counts:
+        raise ConfigurationError(f"{file}: column {name} is empty; expected --label-column")
+    single = FoundLabels(
+        {"label_column": name},
+        [name],
+        f"label: column {name}, {len(counts)} classes (--label-column); one an image (--task)",
+    )
+    if given.task == SINGLE:
+        return single
+    if any(as_list(cell) is not None or re.fullmatch(r"\[[^][]*\]", cell) for cell in counts):
+        note = f"labels: column {name}, lists of labels (--label-column); any number an image"
+        return FoundLabels({"labels_column": name}, [name], note)
+    if given.label_delimiter is not None:
+        return _several(name, given.label_delimiter)
+    if given.task == MULTI:
+        having = Counter({each: sum(each in cell for cell in counts) for each in DELIMITERS})
+        ((delimiter, _),) = having.most_common(1)
+        return _several(name, delimiter)
+    is_named = name.lower() in SEVERAL_LABELS
+    for delimiter in DELIMITERS:
+        reading = _Reading(counts, delimiter)
+        if not reading.several:
+            continue
+        if is_named and delimiter != " ":
+            return _several(name, delimiter)
+        has_words = delimiter == " " and not is_named
+        if not reading.is_combined or (has_words and not reading.is_varied):
+            continue  # labels of several words
+        is_clear = reading.is_varied and reading.share >= FEW and delimiter != " "
+        if is_clear:
+            return _several(name, delimiter)
+        if reading.is_varied or delimiter != " ":
+            raise ConfigurationError(
+                f"{file}: column {name} can be read in two ways: one label an image "
+                f"({len(counts)} classes, such as {cut(reading.several[0])}): --task single; or "
+                f"several labels an image ({len(reading.labels)} labels, such as "
+                f"{cut(sorted(reading.labels)[0])}): --task multi --label-delimiter {delimiter!r}"
+            )
+    _check_classes(file, name, counts)
+    return single
+
+
+def _several(name: str, delimiter: str) -> FoundLabels:
+    arguments = {"labels_column": name, "labels_delimiter": delimiter}
+    note = f"labels: column {name}, {delimiter!r} between them (--label-column, --label-delimiter)"
+    return FoundLabels(arguments, [name], f"{note}; any number an image (--task)")
+
+
+class _Reading:
+    """The cells of a column as several labels with a delimiter between them."""
+
+    def __init__(self, counts: "Counter[str]", delimiter: str) -> None:
+        parts: Dict[str, Set[str]] = {
+            cell: {part.strip() for part in cell.split(delimiter)} - {""} for cell in counts
+        }
+        self.several = [cell for cell in counts if len(parts[cell]) > 1]
+        self.share = sum(counts[cell] for cell in self.several) / counts.total()
+        cells_with = Counter(part for each in parts.values() for part in each)
+        self.labels = set(cells_with)
+        recurring = [cell for cell in self.several if all(cells_with[p] > 1 for p in parts[cell])]
+        # Labels recur in other combinations; the words of one label do so less.
+        self.is_combined = len(recurring) * 2 > len(self.several)
+        self.is_varied = len({len(each) for each in parts.values()}) > 1
+
+
+def _check_classes(file: str, name: str, counts: "Counter[str]") -> None:
+    """Numbers to predict are no classes, nor are names that each image has for itself."""
+    numbers = [_number(label) for label in counts]
+    is_measured = None not in numbers and any(n is not None and n != int(n) for n in numbers)
+    in_all = counts.total()
+    if (is_measured and len(counts) * 2 > in_all) or (len(counts) == in_all > 2):
+        what = "numbers" if is_measured else "labels"
+        raise ConfigurationError(
+            f"{file}: column {name} has {len(counts)} different {what} in {in_all} rows, such as "
+            f"{some(list(counts)[:3])}; expected a column of classes (--label-column), each with "
+            "several images: AllenCV classifies, and does not predict numbers"
+        )
+
+
+def _number(text: str) -> Optional[float]:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None
