@@ -30,7 +30,7 @@ class DataFacts:
     num_test: int
     is_multi_label: bool
     height: int
-    """The median height in pixels of the images that were looked at; so the `width`."""
+    """The median height in pixels of the training images that were decoded; so the `width`."""
     width: int
     is_gray: bool
     unreadable: List[str]
@@ -89,7 +89,6 @@ def examine_data(found: FoundData) -> DataFacts:
         if missing and found.split is None:  # the reader that holds images out names them itself
             warnings.append(f"labels without an image in the {split.name} data: {some(missing)}")
     unreadable: Dict[str, str] = {}
-    readable: List[Facts] = []
     for split in splits.values():
         facts = _examined(split)
         errors = {name: each.error for name, each in facts.items() if each.error is not None}
@@ -100,7 +99,8 @@ def examine_data(found: FoundData) -> DataFacts:
                 f"{name}: {error}"
             )
         unreadable |= errors | _missing(split)
-        readable += [each for each in facts.values() if each.error is None]
+        if split is train:
+            readable = [each for each in facts.values() if each.error is None]
     return DataFacts(
         counts=counts,
         num_train=len(train.samples),

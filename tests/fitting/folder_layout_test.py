@@ -125,6 +125,13 @@ def test_a_folder_too_high(tmp_path: Path) -> None:
     assert found.notes[0] == f"the data are in {tmp_path}/x/y"
 
 
+def test_a_folder_of_images_among_others(tmp_path: Path) -> None:
+    make(tmp_path, "images/a", "images/b")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").touch()
+    assert paths(find(tmp_path), tmp_path) == ["images", "images", ""]
+
+
 def test_class_folders_with_one_folder_inside(tmp_path: Path) -> None:
     """As ImageNet's small versions have them; their validation images have no class folders."""
     make(tmp_path, "train/n01/images", "train/n02/images", "val/images")
@@ -177,7 +184,7 @@ def test_links_that_make_a_circle(tmp_path: Path) -> None:
 
 def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    assert error_of(tmp_path).startswith("a/b has no folders with images and no table; expected")
+    assert error_of(tmp_path).startswith("DATA has no folders with images and no table; expected")
 
 
 def rows(count: int, header: str = "file_name,label") -> str:

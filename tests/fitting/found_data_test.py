@@ -58,8 +58,11 @@ def test_a_table_with_a_column_of_splits(table: Path) -> None:
     assert found.test_path == {"path": str(table), "split": "test"}
     other = find(table, validation="val.csv")  # what the user says goes before the column
     assert (other.train_path, other.validation_path) == (str(table), "val.csv")
-    with pytest.raises(ConfigurationError, match="--split-column is 'split' and there are --valid"):
+    with pytest.raises(ConfigurationError, match="column split says the splits: without val.csv"):
         find(table, validation="val.csv", split_column="split")
+    in_folder = find(table.parent)
+    assert (in_folder.train_path, in_folder.split) == (train, found.split)
+    assert in_folder.test_path == found.test_path
 
 
 @pytest.mark.parametrize(

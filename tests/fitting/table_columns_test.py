@@ -120,12 +120,25 @@ def test_a_table_without_a_header_would_lose_a_row(folder: Path) -> None:
 
 
 def test_paths_of_windows(folder: Path) -> None:
-    with pytest.raises(ConfigurationError) as error:
-        table(folder, PLAIN.replace("/", "\\"))
-    assert error.value.message.endswith(
-        "table.csv: the paths in column image have backslashes between folders, such as "
-        "'images\\000.png'; expected '/': replace each backslash in the table"
-    )
+    for before, after, shown in (
+        ("/", "\\", "images\\000.png"),
+        ("images/", "C:\\pets\\", "C:\\pets\\000.png"),
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            table(folder, PLAIN.replace(before, after))
+        assert error.value.message.endswith(
+            f"table.csv: the paths in column image have backslashes between folders, such as "
+            f"'{shown}'; expected '/', and paths relative to the table or to --image-root: replace "
+            "them in the table"
+        )
+
+
+def test_a_tab_may_be_typed_as_in_a_shell(folder: Path) -> None:
+    reader = table(folder, PLAIN.replace(",", "\t"), delimiter=r"\t").reader
+    assert reader == {**READER, "delimiter": "\t"}
+    for delimiter in ("", ";;"):
+        with pytest.raises(ConfigurationError, match=f"--delimiter is '{delimiter}'; expected one"):
+            table(folder, PLAIN, delimiter=delimiter)
 
 
 @pytest.mark.parametrize(
