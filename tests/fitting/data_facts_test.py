@@ -6,7 +6,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.fitting import DataFacts, FoundData, examine_data
-from allencv.fitting.data_facts import data_config
+from allencv.fitting.data_facts import data_config, found_lines
 from allencv.fitting.data_parts import hold_out
 from tests.conftest import write_images
 
@@ -115,3 +115,21 @@ def test_the_config_of_the_data() -> None:
     assert config["dataset_reader"]["split"] == {"part": "train", **split}
     assert config["validation_dataset_reader"]["split"] == {"part": "validation", **split}
     assert config["test_data_path"] == "b"
+
+
+def test_the_images_that_cannot_be_read_are_shown_up_to_ten() -> None:
+    unreadable = [f"{number}.jpg: truncated" for number in range(12)]
+    found = FoundData({"type": "image_folder"}, "a", "b", notes=["training: a"])
+    facts = DataFacts({"x": 1, "y": 2}, 3, 2, 0, False, 4, 4, False, unreadable)
+    shown = found_lines("a", found, facts)
+    assert shown[:4] == [
+        "Found in a:",
+        "  training: a",
+        "  images: 3 for training, 2 for validation",
+        "  2 labels: y 2, x 1",
+    ]
+    assert shown[4:6] == [
+        "  warning: images that cannot be read and are left out (12; --on-error):",
+        "    0.jpg: truncated",
+    ]
+    assert shown[-2:] == ["    9.jpg: truncated", "    and 2 more"]
