@@ -5,12 +5,9 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from allennlp.commands.subcommand import Subcommand
-
-if TYPE_CHECKING:
-    from allencv.fitting import DataFacts, FoundData
 
 DESCRIPTION = """\
 Look at images with labels, choose sensible defaults, write them as a config, and train it.
@@ -38,10 +35,6 @@ examples:
   allencv fit CIFAR10 -o runs/cifar --epochs 20
   allencv fit photos/ -o runs/vit --backbone vit_small_patch16_224 --lr auto
   allencv fit photos/ -o runs/first --write-config-only"""
-
-
-SHOWN = 10
-"""How many images that cannot be read are named."""
 
 
 @Subcommand.register("fit")
@@ -155,6 +148,7 @@ def _fit(args: argparse.Namespace) -> None:
     from allennlp.common.checks import ConfigurationError
 
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
+    from allencv.fitting.data_facts import found_lines
     from allencv.fitting.options import FolderOptions, TableColumns
     from allencv.fitting.time_budget import seconds_of
     from allencv.training.run_folder import is_unbegun, locked
@@ -187,8 +181,8 @@ def _fit(args: argparse.Namespace) -> None:
     print("\n".join(found_lines(args.data, found, facts)), flush=True)
     if facts.unreadable and args.on_error == "fail":
         raise ConfigurationError(
-            f"--on-error is fail, and {len(facts.unreadable)} images cannot be read; expected them "
-            "mended or removed, or --on-error skip to leave them out"
+            f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); expected "
+            "them repaired or removed, or --on-error skip to leave them out"
         )
     options = Options(
         args.backbone,
@@ -235,26 +229,6 @@ def _write_config(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
     print(f"Config: {file}", flush=True)
-
-
-def found_lines(data: str, found: "FoundData", facts: "DataFacts") -> "list[str]":
-    """What the data is, for people."""
-    counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{label} {count}" for label, count in counts[:8])
-    shown += ", ..." if len(counts) > 8 else ""
-    parts = f"{facts.num_train} for training, {facts.num_validation} for validation"
-    parts += f", {facts.num_test} for the test" if facts.num_test else ""
-    lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
-    lines += [f"  images: {parts}", f"  {len(counts)} labels: {shown}"]
-    lines += [f"  warning: {warning}" for warning in facts.warnings]
-    if facts.unreadable:
-        count = len(facts.unreadable)
-        lines.append(
-            f"  warning: images that cannot be read and are left out ({count}; --on-error):"
-        )
-        lines += [f"    {each}" for each in facts.unreadable[:SHOWN]]
-        lines += [f"    and {count - SHOWN} more"] if count > SHOWN else []
-    return lines
 
 
 def _learning_rate(text: Optional[str]) -> Optional[float]:

@@ -26,7 +26,7 @@ def validation_images(archive: Archive, most: int) -> List[Any]:
 
     `ConfigurationError` if the data are not there.
     """
-    path = archive.config.get("validation_data_path", None)
+    path = archive.config.as_dict(quiet=True).get("validation_data_path")
     reader = archive.validation_dataset_reader
     assert isinstance(reader, ImageDatasetReader)
     if path is None:

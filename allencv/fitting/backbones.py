@@ -57,7 +57,7 @@ def choose_backbone(
         torchvision_state_dict(name, "DEFAULT")
     except ConfigurationError as error:
         reason = str(error).partition(" (")[2].partition(")")[0].partition(":")[0]
-        return _small(f"the weights of {name} cannot be had here ({reason}); see --weights")
+        return _small(f"the weights of {name} are not available here ({reason}); see --weights")
     return _built(
         name,
         {"type": "pretrained_resnet", "resnet_model": name, "weights": "DEFAULT"},

@@ -12,9 +12,9 @@ from allencv.fitting.data_facts import DataFacts
 SMALL_IMAGE = 64
 """Up to this size in pixels a small network learns from scratch what there is to see."""
 IMBALANCED = 3
-IMAGES_SEEN = {"fine-tuning": 20_000, "from scratch": 150_000}
+IMAGES_SEEN = {"fine-tuning": 20_000, "training from scratch": 150_000}
 """About how many images a training of the usual length goes through."""
-EPOCHS = {"fine-tuning": (5, 30), "from scratch": (10, 100)}
+EPOCHS = {"fine-tuning": (5, 30), "training from scratch": (10, 100)}
 """The fewest and the most of them."""
 
 
@@ -96,7 +96,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         str(batch_size),
         "as asked for" if options.batch_size else f"for a {where} and {facts.num_train} images",
     )
-    kind = "fine-tuning" if backbone.is_pretrained else "from scratch"
+    kind = "fine-tuning" if backbone.is_pretrained else "training from scratch"
     least, most = EPOCHS[kind]
     epochs = options.epochs or min(max(IMAGES_SEEN[kind] // facts.num_train, least), most)
     why = "as asked for" if options.epochs else f"typical for {kind} at this dataset size"

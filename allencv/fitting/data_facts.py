@@ -19,6 +19,8 @@ from allencv.fitting.options import named_as_options
 
 LOOKED_AT = 200
 """How many images of each split are decoded, evenly over the data."""
+SHOWN = 10
+"""How many images that cannot be read are named."""
 
 
 @dataclass
@@ -30,7 +32,7 @@ class DataFacts:
     num_test: int
     is_multi_label: bool
     height: int
-    """The median height in pixels of the images that were looked at; so the `width`."""
+    """The median height in pixels of the training images that were decoded; so the `width`."""
     width: int
     is_gray: bool
     unreadable: List[str]
@@ -89,7 +91,6 @@ def examine_data(found: FoundData) -> DataFacts:
         if missing and found.split is None:  # the reader that holds images out names them itself
             warnings.append(f"labels without an image in the {split.name} data: {some(missing)}")
     unreadable: Dict[str, str] = {}
-    readable: List[Facts] = []
     for split in splits.values():
         facts = _examined(split)
         errors = {name: each.error for name, each in facts.items() if each.error is not None}
@@ -100,7 +101,8 @@ def examine_data(found: FoundData) -> DataFacts:
                 f"{name}: {error}"
             )
         unreadable |= errors | _missing(split)
-        readable += [each for each in facts.values() if each.error is None]
+        if split is train:
+            readable = [each for each in facts.values() if each.error is None]
     return DataFacts(
         counts=counts,
         num_train=len(train.samples),
@@ -171,3 +173,23 @@ def _missing(split: Split) -> Dict[str, str]:
             except OSError as error:
                 found[sample.image] = error.strerror or str(error)
     return found
+
+
+def found_lines(data: str, found: FoundData, facts: DataFacts) -> List[str]:
+    """What the data are, for people."""
+    counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{label} {count}" for label, count in counts[:8])
+    shown += ", ..." if len(counts) > 8 else ""
+    parts = f"{facts.num_train} for training, {facts.num_validation} for validation"
+    parts += f", {facts.num_test} for the test" if facts.num_test else ""
+    lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
+    lines += [f"  images: {parts}", f"  {len(counts)} labels: {shown}"]
+    lines += [f"  warning: {warning}" for warning in facts.warnings]
+    if facts.unreadable:
+        count = len(facts.unreadable)
+        lines.append(
+            f"  warning: images that cannot be read and are left out ({count}; --on-error):"
+        )
+        lines += [f"    {each}" for each in facts.unreadable[:SHOWN]]
+        lines += [f"    and {count - SHOWN} more"] if count > SHOWN else []
+    return lines

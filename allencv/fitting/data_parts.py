@@ -1,13 +1,13 @@
 """Data as a config names them, and their parts for training, validation and test."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.messages import some
-from allencv.fitting.options import FolderOptions, TableColumns
+from allencv.fitting.options import NO_COLUMN, FolderOptions, TableColumns
 from allencv.fitting.table_columns import find_columns
 
 HOLD_OUT = {"fraction": 0.2, "by": "stratified"}
@@ -34,22 +34,31 @@ def in_parts(
     The data with their parts for validation and test: those that the user gives, or else those that
     were found. Without validation data, a fifth of the training data is held out.
     """
-    for key, path in (("validation", options.validation), ("test", options.test)):
-        if path is not None and os.path.isdir(path) != os.path.isdir(str(found.train_path)):
+    validation, test = options.validation or validation, options.test or test
+    if isinstance(found.train_path, dict):
+        if validation or test:
+            raise ConfigurationError(
+                f"{found.train_path['path']} can be read in two ways: its column "
+                f"{found.reader['split_column']} says the splits: without {validation or test}; or "
+                "the files do: --split-column none"
+            )
+        return found
+    for key, path in (("validation", validation), ("test", test)):
+        if path is not None and os.path.isdir(path) != os.path.isdir(found.train_path):
             raise ConfigurationError(
                 f"--{key} is {path!r}; expected a path to data of the same kind as "
                 f"{found.train_path}"
             )
-    found.validation_path = options.validation or validation or found.train_path
-    found.test_path = options.test or test
     found.notes.append(f"training: {found.train_path}")
-    if found.validation_path == found.train_path:
+    if validation is not None:
+        found.validation_path, found.split = validation, None
+        found.notes.append(f"validation: {validation}")
+    else:
         found.split = hold_out(found.train_path)
         found.notes.append("validation: a fifth of these images, held out (--validation)")
-    else:
-        found.notes.append(f"validation: {found.validation_path}")
-    if found.test_path is not None:
-        found.notes.append(f"test: {found.test_path}, evaluated at the end")
+    if test is not None:
+        found.test_path = test
+        found.notes.append(f"test: {test}, evaluated at the end")
     return found
 
 
@@ -62,13 +71,18 @@ def note_unused(found: FoundData, names: List[str]) -> None:
         found.notes.append(f"not used: {some(names)}")
 
 
-def in_table(file: str, columns: TableColumns) -> FoundData:
+def in_table(file: str, columns: TableColumns, options: FolderOptions) -> FoundData:
     """The data in a table, all for training, or in the splits that one of its columns has."""
+    if (options.validation or options.test) and columns.split_column is None:
+        columns = replace(columns, split_column=NO_COLUMN)
     table = find_columns(file, columns)
     found = FoundData(table.reader, file, file, notes=table.notes)
-    if table.splits:
-        paths = {part: {"path": file, "split": value} for part, value in table.splits.items()}
-        found.train_path = paths["train"]
-        found.validation_path = paths.get("validation", found.train_path)
-        found.test_path = paths.get("test")
+    if not table.splits:
+        return found
+    paths = {part: {"path": file, "split": value} for part, value in table.splits.items()}
+    found.train_path, found.test_path = paths["train"], paths.get("test")
+    found.validation_path = paths.get("validation", found.train_path)
+    if "validation" not in paths:
+        found.split = hold_out(found.train_path)
+        found.notes.append("validation: a fifth of the training rows, held out")
     return found

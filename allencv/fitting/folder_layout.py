@@ -1,7 +1,7 @@
 """Finds out what the folders in a folder are: splits, classes, or the images of a table."""
 
 import os
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
@@ -12,6 +12,7 @@ from allencv.data.dataset_readers.tables import FORMATS
 from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused
 from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
 from allencv.fitting.split_column import part_of
+from allencv.fitting.table_columns import find_columns
 from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
 
 DEPTH = 6
@@ -38,13 +39,11 @@ class Folder:
     def has_images(self) -> bool:
         return any(is_image(file) for file in self._files if file not in self.tables)
 
-    def below(self) -> Iterator["Folder"]:
-        return map(Folder, self.folders.values())
-
     def has_images_below(self, depth: int = DEPTH) -> bool:
         """In itself, or in a folder below it."""
         return self.has_images() or (
-            depth > 0 and any(folder.has_images_below(depth - 1) for folder in self.below())
+            depth > 0
+            and any(Folder(path).has_images_below(depth - 1) for path in self.folders.values())
         )
 
     def classes(self) -> Dict[str, "Folder"]:
@@ -82,13 +81,13 @@ def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> 
 
 
 def _innermost(path: str) -> Folder:
-    """A folder whose only content is one folder, which has no images itself, is looked into."""
+    """Where only one folder in it holds images, and none directly, that folder is looked into."""
     folder = Folder(path)
-    while len(folder.folders) == 1 and not folder.tables and not folder.has_images():
-        (inner,) = folder.below()
-        if inner.has_images():
+    while not folder.tables and not folder.has_images():
+        inner = list(folder.classes().values())
+        if len(inner) != 1 or inner[0].has_images():
             break
-        folder = inner
+        (folder,) = inner
     return folder
 
 
@@ -146,7 +145,7 @@ def _in_tables_of_splits(
     if len(train.tables) > 1:
         raise _several(train)
     paths: Dict[str, Optional[str]] = {}
-    found = in_table(train.tables[0], columns)
+    found = in_table(train.tables[0], columns, options)
     for part, each in parts.items():
         same = os.path.join(each.path, os.path.basename(train.tables[0]))
         if same in each.tables:
@@ -171,7 +170,7 @@ def _in_table_or_classes(
         if any(_is_of_images(each, columns) for each in folder.tables):
             raise _table_or_folders(folder, table or folder.tables[0])
         return in_parts(_of_classes(folder, options), None, None, options)
-    found = in_table(str(table), columns)
+    found = in_table(str(table), columns, options)
     found.notes.insert(0, f"{os.path.basename(str(table))} in the folder is the table")
     others = {part: path for part, path in by_part.items() if part and path != table}
     if "test" in others and not _has_columns_of(others["test"], found, columns):
@@ -184,7 +183,7 @@ def _in_table_or_classes(
 
 def _is_of_images(table: str, columns: TableColumns) -> bool:
     try:
-        in_table(table, columns)
+        find_columns(table, columns)
     except ConfigurationError as error:
         return "has paths of images" not in error.message
     return True
@@ -196,7 +195,7 @@ def _has_images_in_table(folder: Folder, columns: TableColumns) -> bool:
 
 def _has_columns_of(table: str, found: FoundData, columns: TableColumns) -> bool:
     try:
-        return in_table(table, columns).reader == found.reader
+        return find_columns(table, columns).reader == found.reader
     except ConfigurationError:
         return False
 

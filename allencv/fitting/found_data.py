@@ -2,18 +2,16 @@
 
 import inspect
 import os
-from dataclasses import replace
 from typing import Any, Dict, Optional, Sequence
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, read_text, suffixes
 from allencv.data.dataset_readers.tables import FORMATS
-from allencv.fitting.data_parts import FoundData, hold_out, in_parts, in_table
+from allencv.fitting.data_parts import FoundData, in_parts, in_table
 from allencv.fitting.folder_layout import find_in_folder
 from allencv.fitting.options import (
     MULTI,
-    NO_COLUMN,
     SINGLE,
     FolderOptions,
     TableColumns,
@@ -92,20 +90,7 @@ def _in_file(file: str, columns: TableColumns, folders: FolderOptions) -> FoundD
             f"DATA is the file {file!r}; expected a table ({', '.join(FORMATS)}) or a list "
             f"({', '.join(LISTS)})"
         )
-    if (folders.validation or folders.test) and columns.split_column is None:
-        columns = replace(columns, split_column=NO_COLUMN)
-    found = in_table(file, columns)
-    if not isinstance(found.train_path, dict):
-        return in_parts(found, None, None, folders)
-    if folders.validation or folders.test:
-        raise ConfigurationError(
-            f"--split-column is {columns.split_column!r} and there are --validation or --test; "
-            "expected the former or the latter"
-        )
-    if found.validation_path == found.train_path:
-        found.split = hold_out(found.train_path)
-        found.notes.append("validation: a fifth of the training rows, held out")
-    return found
+    return in_parts(in_table(file, columns, folders), None, None, folders)
 
 
 def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str]":

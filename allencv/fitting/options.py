@@ -32,6 +32,11 @@ class TableColumns:
     delimiter: Optional[str] = None
     encoding: Optional[str] = None
 
+    def __post_init__(self) -> None:
+        """Let a tab be typed as a shell has it."""
+        self.delimiter = "\t" if self.delimiter == r"\t" else self.delimiter
+        self.label_delimiter = "\t" if self.label_delimiter == r"\t" else self.label_delimiter
+
 
 @dataclass
 class FolderOptions:

@@ -115,6 +115,10 @@ def _usual_delimiter(file: str) -> str:
 
 def _open(file: str, given: TableColumns) -> Table:
     """With the delimiter that its header has, if it has but one column with the usual one."""
+    if given.delimiter is not None and len(given.delimiter) != 1:
+        raise ConfigurationError(
+            f"--delimiter is {given.delimiter!r}; expected one character, such as ';'"
+        )
     encoding = given.encoding or "utf-8"
     table = open_table(file, None, given.delimiter, encoding)
     if given.delimiter is None and table.delimiter is not None and len(table.columns) == 1:
@@ -149,13 +153,12 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
     if found:
         return found
     for name in names:
-        backslashes = next((cell for cell in cells[name] if "\\" in cell), None)
-        if backslashes and _place(
-            name, [cell.replace("\\", "/") for cell in cells[name]], beside, roots
-        ):
+        windows = next((cell for cell in cells[name] if "\\" in cell and _is_image(cell)), None)
+        if windows is not None:
             raise ConfigurationError(
                 f"{file}: the paths in column {name} have backslashes between folders, such as "
-                f"'{backslashes}'; expected '/': replace each backslash in the table"
+                f"'{windows}'; expected '/', and paths relative to the table or to --image-root: "
+                "replace them in the table"
             )
     where = " or ".join(root or beside or "." for root in roots[:3])
     raise ConfigurationError(
@@ -181,13 +184,16 @@ def _folders_beside(folder: str) -> List[str]:
 def _check_header(file: str, cells: Cells, roots: List[str]) -> None:
     """A table without a header would lose its first row."""
     for name in filter(None, cells):
-        has_suffix = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
         files = (os.path.join(root, name + suffix) for root in roots for suffix in SUFFIXES)
-        if has_suffix or any(map(os.path.isfile, files)):
+        if _is_image(name) or any(map(os.path.isfile, files)):
             raise ConfigurationError(
                 f"{file}: the first line has the image '{name}'; expected a header, such as "
                 "'image,label': add a line with the names of the columns"
             )
+
+
+def _is_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def _place(name: str, cells: List[str], beside: str, roots: List[Optional[str]]) -> Optional[Place]:
@@ -195,10 +201,6 @@ def _place(name: str, cells: List[str], beside: str, roots: List[Optional[str]])
     for root in roots:
         for suffix in SUFFIXES:
             paths = [os.path.join(root or beside, cell + suffix) for cell in looked_at]
-            is_there = [
-                os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and os.path.isfile(path)
-                for path in paths
-            ]
-            if sum(is_there) * 2 > len(paths):
+            if sum(_is_image(path) and os.path.isfile(path) for path in paths) * 2 > len(paths):
                 return Place(name, suffix, root)
     return None

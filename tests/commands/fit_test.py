@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from allennlp.common import Params
 
-from allencv.fitting.table_columns import ROWS
 from tests.conftest import Run, write_images
 
 
@@ -25,7 +24,8 @@ def fitted(photos: Path, run: Run) -> str:
 
 
 def test_it_says_what_it_found_and_chose(fitted: str) -> None:
-    assert "  images: 24 to train on, 6 for validation" in fitted
+    assert "  labels: the folders in photos: cat/, dog/ (--layout)" in fitted
+    assert "  images: 24 for training, 6 for validation" in fitted
     assert re.search(r"^  2 labels: cat 12, dog 12$", fitted, re.MULTILINE)
     assert re.search(r"^  image size +32 x 32 +as asked for$", fitted, re.MULTILINE)
     assert re.search(r"^  learning rate +\S+ +where the loss fell fastest", fitted, re.MULTILINE)
@@ -38,7 +38,7 @@ def test_it_learns_and_leaves_an_archive(fitted: str, photos: Path) -> None:
     assert metrics["best_validation_accuracy"] == 1  # they differ in colour
     assert (folder / "model.tar.gz").exists()
     assert re.search(
-        r"^Done in 0:\d\d:\d\d. Epoch \d+ of 0 to \d+ was the best, .*: accuracy 1.000",
+        r"^Done in 0:\d\d:\d\d. Best epoch: \d+ of \d+. On the validation images: accuracy 1.000",
         fitted,
         re.M,
     )
@@ -64,20 +64,40 @@ def test_a_run_is_not_overwritten(fitted: str, photos: Path, run: Run) -> None:
 def test_the_config_only(tmp_path: Path, run: Run) -> None:
     write_images(tmp_path, {"images": 20}, size=32)
     rows = [f"{i:03d}.jpg,{'a|b' if i % 3 else 'b'}" for i in range(20)]
-    assert len(rows) < ROWS
     (tmp_path / "table.csv").write_text("\n".join(["file,tags", *rows]))
     command = ("allencv", "fit", "table.csv", "-o", "run", "--write-config-only", "--epochs", 3)
     result = run(*command, "--backbone", "small_resnet", cwd=tmp_path)
-    assert "labels: several in column tags, with '|' between them" in result.stdout
+    assert "labels: column tags, '|' between them (--label-column" in result.stdout
     assert result.stdout.endswith("Config: run.jsonnet\n")
     config = Params.from_file(tmp_path / "run.jsonnet").as_dict()
     assert config["trainer"]["num_epochs"] == 3
     assert not (tmp_path / "run").exists()
 
 
+def test_one_image_that_cannot_be_read(tmp_path: Path, run: Run) -> None:
+    write_images(tmp_path / "photos", {"cat": 10, "dog": 10}, size=32)
+    damaged = tmp_path / "photos" / "cat" / "003.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:600])
+    command = ("allencv", "fit", "photos", "-o", "run", "--weights", "none", "--image-size", 16)
+    result = run(*command, "--on-error", "fail", cwd=tmp_path, fails=True)
+    assert result.stderr.splitlines()[-1] == (
+        "allencv: --on-error is fail, and images cannot be read (1); expected them repaired or "
+        "removed, or --on-error skip to leave them out"
+    )
+    assert not (tmp_path / "run.jsonnet").exists()
+    result = run(*command, "--epochs", 1, cwd=tmp_path)
+    found = "  warning: images that cannot be read and are left out (1; --on-error):\n"
+    assert f"{found}    photos/cat/003.jpg: " in result.stdout
+    assert (tmp_path / "run" / "model.tar.gz").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ("--task", "multi"),
+            "--task is multi; DATA has one label an image, as it is read by image_folder",
+        ),
         (("--epochs", "0"), "--epochs is 0; expected 1 or more"),
         (("--epochs", "2", "--time", "1m"), "--epochs is 2 and --time is 1m; expected one of them"),
         (("--lr", "fast"), "--lr is 'fast'; expected a number above 0, or 'auto'"),

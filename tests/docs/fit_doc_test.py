@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from allennlp.common.checks import ConfigurationError
 
+from allencv.fitting import TableColumns, find_data
 from tests.conftest import ROOT, write_images
 
 PAGE = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
@@ -18,7 +20,7 @@ def blocks(language: str) -> List[str]:
 
 
 FIT, TRAIN, WRITE, QUICK = blocks("bash")
-CHOSEN, DONE = blocks("text")
+CHOSEN, DONE, TWO_WAYS = blocks("text")
 
 
 def test_every_language_is_tested() -> None:
@@ -51,7 +53,7 @@ def allencv(command: str, folder: Path) -> str:
 
 def lines(text: str) -> List[str]:
     """Without what differs from one machine to the next."""
-    numbers = r"\d+:\d\d:\d\d|\d+ of 0 to \d+|[\d.]+(?=,|$)"
+    numbers = r"\d+:\d\d:\d\d|\d+ of \d+|[\d.]+(?=,|$)"
     return [re.sub(numbers, "N", line) for line in text.splitlines()]
 
 
@@ -67,8 +69,21 @@ def test_the_first_command_and_what_it_says(folder: Path) -> None:
 
 def test_a_table(folder: Path) -> None:
     output = allencv(WRITE, folder)
-    assert "{Id}.jpg in posters; labels: the 2 columns of 0 and 1" in output
+    assert "  images: {Id}.jpg in posters (--image-column, --image-root)\n" in output
+    assert "  labels: the 2 columns of 0 and 1: Action, Drama (--label-column); any" in output
     assert (folder / "runs" / "posters.jsonnet").exists()
+
+
+def test_data_that_can_be_understood_in_two_ways(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "posters")
+    labels = ["cat|dog", *["cat", "dog"] * 5]
+    rows = [f"{i:03d}.jpg,{label}" for i, label in enumerate(labels)]
+    Path("labels.csv").write_text("\n".join(["image,label", *rows]))
+    with pytest.raises(ConfigurationError) as error:
+        find_data("labels.csv", TableColumns())
+    assert f"allencv: {error.value.message}\n" == TWO_WAYS
 
 
 def test_a_budget(folder: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
+from allencv.data.dataset_readers import ImageTableReader
 from allencv.export.sample_images import evenly, given_images, validation_images
 from allencv.runtime.sources import InputError
 from tests.conftest import write_images
@@ -42,6 +43,15 @@ def test_validation_data_of_the_config(tmp_path: Path) -> None:
     assert len(validation_images(archive, 10)) == 6
     names = [Path(each).parent.name for each in validation_images(archive, 4)]
     assert names == ["ant", "ant", "bee", "bee"]
+    rows = [f"{label}/000.jpg,{label},{part}" for label in ("ant", "bee") for part in ("a", "b")]
+    (root / "t.csv").write_text("\n".join(["file,label,part", rows[0], rows[3]]))
+    columns = {"image_column": "file", "label_column": "label", "split_column": "part"}
+    split = {"path": str(root / "t.csv"), "split": "b"}
+    table = archive._replace(
+        config=Params({"validation_data_path": split}),
+        validation_dataset_reader=ImageTableReader(**columns),
+    )
+    assert validation_images(table, 10) == [str(root / "bee" / "000.jpg")]
     for folder in ("nowhere", "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         moved = archive._replace(config=Params({"validation_data_path": str(tmp_path / folder)}))

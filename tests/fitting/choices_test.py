@@ -22,6 +22,7 @@ def facts(**changed: Any) -> DataFacts:
         "width": 400,
         "is_gray": False,
         "unreadable": [],
+        "warnings": [],
     }
     return DataFacts(**{**arguments, **changed})
 
@@ -62,7 +63,7 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
     chosen = choose(facts(), Options())
     assert chosen.encoder["type"] == "small_resnet"
-    assert "the weights of resnet18 cannot be had here" in chosen.reasons["backbone"][1]
+    assert "the weights of resnet18 are not available here" in chosen.reasons["backbone"][1]
 
 
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
@@ -104,6 +105,11 @@ def test_classes_are_weighed_if_they_differ() -> None:
     assert not without_weights(counts={"a": 60, "b": 20}).class_weights
     assert without_weights(counts={"a": 61, "b": 20}).class_weights
     assert not without_weights(counts={"a": 90, "b": 2}, is_multi_label=True).class_weights
+
+
+def test_labels_are_not_smoothed_where_classes_are_weighed() -> None:
+    assert without_weights().reasons["task"][1] == "cross entropy, label smoothing"
+    assert without_weights(counts={"a": 90, "b": 2}).reasons["task"][1] == "cross entropy"
 
 
 def test_what_was_asked_for() -> None:

@@ -6,8 +6,15 @@ import pytest
 from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
-from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
-from allencv.fitting.table_columns import TableColumns
+from allencv.fitting import (
+    Options,
+    TableColumns,
+    as_config,
+    as_jsonnet,
+    choose,
+    examine_data,
+    find_data,
+)
 from tests.conftest import write_images
 
 
@@ -54,6 +61,17 @@ def test_unequal_classes(tmp_path: Path) -> None:
     assert "// the largest class has 5.3 times the images of the smallest" in text
     config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
     assert config["trainer"]["validation_metric"] == "+balanced_accuracy"
+    # Smoothing gives each image a share of the rare class, which weights would multiply.
+    assert "class_weights" in config["model"]
+    assert "loss" not in config["model"]
+
+
+def test_images_that_cannot_be_read(cats_and_dogs: Path, tmp_path: Path) -> None:
+    for skips in (True, False):
+        written(cats_and_dogs, tmp_path / "config.jsonnet", skips_unreadable=skips)
+        config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
+        for key in ("data_loader", "validation_data_loader"):
+            assert config[key].get("on_error") == ("skip" if skips else None)
 
 
 @pytest.mark.parametrize("backbone", ["small_resnet", "mobilenet_v3_small", "resnet18"])

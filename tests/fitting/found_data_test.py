@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,59 +9,83 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.fitting import find_data
-from allencv.fitting.found_data import HOLD_OUT
-from allencv.fitting.table_columns import TableColumns
+from allencv.fitting import FolderOptions, FoundData, TableColumns, find_data
+from allencv.fitting.data_parts import hold_out
 from tests.conftest import write_images
 
 
-def find(data: Any, **columns: str) -> Any:
-    return find_data(str(data), TableColumns(**columns), root="elsewhere")
+def find(data: Any, **options: Any) -> FoundData:
+    folders = {key: options.pop(key) for key in FolderOptions.__annotations__ if key in options}
+    return find_data(str(data), TableColumns(**options), "elsewhere", FolderOptions(**folders))
 
 
-def test_a_folder_with_parts(cats_and_dogs: Path) -> None:
-    found = find(cats_and_dogs)
-    assert found.reader == {"type": "image_folder"}
-    assert (found.train_path, found.validation_path, found.test_path) == tuple(
-        str(cats_and_dogs / part) for part in ("train", "val", "test")
-    )
+TABLE = "file,label\n" + "".join(f"{i:03d}.jpg,{'ab'[i % 2]}\n" for i in range(4))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    write_images(tmp_path, {"images": 4}, size=4)
+    (tmp_path / "list.csv").write_text(TABLE)
+    return tmp_path / "list.csv"
+
+
+def test_a_table(table: Path) -> None:
+    found = find(table)
+    assert found.reader["image_root"] == str(table.parent / "images")
+    assert found.train_path == found.validation_path == str(table)
+    assert found.split == hold_out(str(table))
+
+
+def test_validation_and_test_data_that_the_user_names(table: Path) -> None:
+    for name in ("val.csv", "test.csv"):
+        shutil.copy(table, table.parent / name)
+    found = find(table, validation="val.csv", test="test.csv")
+    assert (found.validation_path, found.test_path) == ("val.csv", "test.csv")
     assert found.split is None
+    found = find(table, test="test.csv")
+    assert found.split == hold_out(str(table))
+    with pytest.raises(ConfigurationError, match="--validation is '.*images'; expected a path to"):
+        find(table, validation=str(table.parent / "images"))
 
 
-@pytest.mark.parametrize(("train", "validation"), [("training", "Validation"), ("TRAIN", "dev")])
-def test_parts_may_have_other_names(train: str, validation: str, tmp_path: Path) -> None:
-    for part in (train, validation):
-        write_images(tmp_path / part, {"a": 1, "b": 1})
-    found = find(tmp_path)
-    assert found.train_path == str(tmp_path / train)
-    assert found.validation_path == str(tmp_path / validation)
+def test_a_table_with_a_column_of_splits(table: Path) -> None:
+    rows = [f"{i:03d}.jpg,{'ab'[i % 2]},{'test' if i > 2 else 'train'}" for i in range(4)]
+    table.write_text("\n".join(["file,label,split", *rows]))
+    found = find(table)
+    train = {"path": str(table), "split": "train"}
+    assert found.train_path == found.validation_path == train
+    assert found.split == hold_out(train)
+    assert found.test_path == {"path": str(table), "split": "test"}
+    other = find(table, validation="val.csv")  # what the user says goes before the column
+    assert (other.train_path, other.validation_path) == (str(table), "val.csv")
+    with pytest.raises(ConfigurationError, match="column split says the splits: without val.csv"):
+        find(table, validation="val.csv", split_column="split")
+    in_folder = find(table.parent)
+    assert (in_folder.train_path, in_folder.split) == (train, found.split)
+    assert in_folder.test_path == found.test_path
 
 
-def test_a_folder_for_each_class(tmp_path: Path) -> None:
-    write_images(tmp_path, {"a": 1, "b": 1})
-    found = find(tmp_path)
-    assert found.train_path == found.validation_path == str(tmp_path)
-    assert found.split == HOLD_OUT
-
-
-def test_without_validation_images_some_are_held_out(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", {"a": 1, "b": 1})
-    write_images(tmp_path / "test", {"": 2})  # without labels: nothing to evaluate on
-    found = find(tmp_path)
-    assert found.train_path == found.validation_path == str(tmp_path / "train")
-    assert found.split == HOLD_OUT
-    assert found.test_path is None
-
-
-def test_a_folder_with_a_table(tmp_path: Path) -> None:
-    write_images(tmp_path, {"images": 3})
-    (tmp_path / "list.csv").write_text("file,label\n000.jpg,a\n001.jpg,b\n002.jpg,a\n")
-    found = find(tmp_path)
-    assert found.train_path == str(tmp_path / "list.csv")
-    assert found.reader["image_root"] == str(tmp_path / "images")
-    shutil.copy(tmp_path / "list.csv", tmp_path / "second.csv")
-    with pytest.raises(ConfigurationError, match="several tables .list.csv, second.csv."):
-        find(tmp_path)
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ("images", {"label_column": "x"}, "--label-column is 'x', which means nothing for DATA"),
+        ("list.csv", {"recursive": True}, "--recursive is True, which means nothing for DATA"),
+        ("cifar10", {"encoding": "utf-16"}, "--encoding is 'utf-16', which means nothing for DATA"),
+        ("cifar10", {"task": "multi"}, "--task is multi; DATA has one label an image"),
+        (
+            "list.csv",
+            {"task": "single", "label_delimiter": "|"},
+            "--label-delimiter is '|' and --task is single; expected one of them",
+        ),
+    ],
+)
+def test_options_that_are_not_for_the_data(
+    data: str, options: Any, message: str, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(table.parent)
+    write_images(Path("images"), {"a": 1, "b": 1}, size=4)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        find(data, **options)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +100,23 @@ def test_a_folder_with_a_table(tmp_path: Path) -> None:
 def test_a_list(line: str, reader: Any, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"\n{line}\n")
     assert find(tmp_path / "list.txt").reader == reader
+    (tmp_path / "list.txt").write_text(f"\n{line}\n", encoding="utf-16")
+    assert find(tmp_path / "list.txt").reader == reader
+
+
+def test_what_the_user_says_of_a_list(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("000.jpg\t0,1,1\n")
+    flags = find(tmp_path / "list.txt", task="single").reader
+    assert flags == {"type": "image_list", "delimiter": "\t"}
+    (tmp_path / "list.txt").write_text("000.jpg;é\n", encoding="cp1252")
+    given = {"delimiter": ";", "encoding": "cp1252", "image_root": "images"}
+    assert find(tmp_path / "list.txt", **given).reader == {"type": "image_list", **given}
+    with pytest.raises(
+        ConfigurationError, match="list.txt, line 1: .* is not utf-8 .*; --encoding"
+    ):
+        find(tmp_path / "list.txt", delimiter=";")
+    with pytest.raises(ConfigurationError, match="--task is multi; .* has the label 'é'"):
+        find(tmp_path / "list.txt", **given, task="multi")
 
 
 def test_a_data_set_of_torchvision_with_train(tmp_path: Path) -> None:
@@ -104,7 +146,7 @@ def test_a_data_set_of_torchvision_with_split(
     [
         ("nothing", "DATA is 'nothing'; expected a folder, a table or a list that is there"),
         ("FakeData", "torchvision's FakeData has no part for validation"),
-        ("empty", "empty has no folders and no table"),
+        ("empty", "empty has no folders with images and no table"),
         ("words.doc", "DATA is the file 'words.doc'; expected a table .*[.]csv.* or a list"),
         ("words.txt", "the first line is 'one two three'; expected 'path label'"),
     ],

@@ -9,6 +9,7 @@ from allennlp.data import DatasetReader, Field, Instance, Vocabulary
 from allennlp.data.fields import LabelField, MultiLabelField
 
 from allencv.common.label_text import same_looking, shown
+from allencv.data.checking import similar_labels
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.dataset_readers import ImageDatasetReader
@@ -54,6 +55,8 @@ class ListedImages:
         counts = [f"{shown(label)} {count}" for label, count in sorted(self.labels().items())]
         listed = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
         logger.info("%d images in %s: %s", size, shown(str(data_path)), listed or "unlabelled")
+        for group in similar_labels(self.labels()) if shuffle else []:  # once, of what is learned
+            logger.warning("%s: labels that look the same: %s", data_path, group)
         self._weights = self._image_weights(class_weighting)
 
     def __len__(self) -> int:

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allennlp.common.checks import ConfigurationError
+
+import allencv.plugin  # noqa: F401
+from allencv.fitting import DataFacts, FoundData, examine_data
+from allencv.fitting.data_facts import data_config, found_lines
+from allencv.fitting.data_parts import hold_out
+from tests.conftest import write_images
+
+
+def facts(train: Path, validation: Any = None, test: Any = None) -> DataFacts:
+    paths = [str(path) if path else None for path in (train, validation or train, test)]
+    split = None if validation else hold_out(str(train))
+    return examine_data(FoundData({"type": "image_folder"}, *paths, split))
+
+
+def test_counts_and_sizes(cats_and_dogs: Path) -> None:
+    found = facts(*(cats_and_dogs / part for part in ("train", "val", "test")))
+    assert (found.num_train, found.num_validation, found.num_test) == (24, 10, 8)
+    assert found.counts == {"Cat": 12, "Dog": 12}
+    assert found.imbalance == 1
+    assert 40 <= found.height < 80
+    assert (found.is_gray, found.unreadable, found.warnings) == (False, [], [])
+
+
+def test_test_images_are_read_whole_where_others_are_held_out(cats_and_dogs: Path) -> None:
+    found = facts(cats_and_dogs / "train", test=cats_and_dogs / "test")
+    assert (found.num_train, found.num_validation, found.num_test) == (20, 4, 8)
+
+
+def test_images_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write_images(tmp_path / part, {"cat": 4, "dog": 4})
+    cut, text = tmp_path / "train" / "cat" / "001.jpg", tmp_path / "val" / "dog" / "002.jpg"
+    cut.write_bytes(cut.read_bytes()[:500])
+    text.write_bytes(b"")
+    found = facts(tmp_path / "train", tmp_path / "val")
+    assert [each.partition(": ")[0] for each in found.unreadable] == [str(cut), str(text)]
+    assert found.unreadable[1].endswith(": the file is empty (0 bytes)")
+    assert (found.num_train, found.num_validation) == (8, 8)
+
+
+def test_all_files_are_seen_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first image is decoded."""
+    monkeypatch.setattr("allencv.fitting.data_facts.LOOKED_AT", 1)
+    write_images(tmp_path, {"a": 2, "b": 2}, size=4)
+    rows = [f"{label}/{i:03d}.jpg,{label}" for label in "ab" for i in range(3)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label", *rows]))
+    (tmp_path / "b" / "001.jpg").write_bytes(b"")
+    reader = {"type": "image_table", "image_column": "file", "label_column": "label"}
+    found = examine_data(FoundData(reader, *[str(tmp_path / "t.csv")] * 2))
+    assert sorted(each.removeprefix(f"{tmp_path}/") for each in found.unreadable) == [
+        "a/002.jpg: No such file or directory",
+        "b/001.jpg: the file is empty (0 bytes)",
+        "b/002.jpg: No such file or directory",
+    ]
+
+
+def test_a_split_of_which_nothing_can_be_read(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 2, "dog": 2})
+    write_images(tmp_path / "val", {"cat": 1, "dog": 1})
+    for path in (tmp_path / "val").rglob("*.jpg"):
+        path.write_bytes(b"text")
+    with pytest.raises(ConfigurationError, match="none of 2 images of the validation data can be"):
+        facts(tmp_path / "train", tmp_path / "val")
+
+
+def test_what_is_odd_about_labels(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"Cat": 2, "cat": 2, "dog": 2})
+    write_images(tmp_path / "val", {"cat": 2, "dog": 2})
+    found = facts(tmp_path / "train", tmp_path / "val")
+    assert found.warnings == [
+        "labels that look the same: 'Cat' (2 in train), 'cat' (2 in train)",
+        "labels without an image in the validation data: Cat",
+    ]
+    with pytest.raises(ConfigurationError) as error:
+        facts(tmp_path / "val", tmp_path / "train")
+    assert "have labels that the training data lack: Cat; expected labels among cat, dog" in str(
+        error.value
+    )
+    (tmp_path / "one").mkdir()
+    (tmp_path / "val" / "dog").rename(tmp_path / "one" / "dog")
+    with pytest.raises(ConfigurationError, match="one' has images of dog; expected two classes"):
+        facts(tmp_path / "one")
+
+
+def test_what_the_readers_warn_of_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_images(tmp_path, {"a": 5, "b": 5})
+    (tmp_path / "notes.txt").touch()
+    found = facts(tmp_path)
+    assert found.warnings == [
+        f"{tmp_path}: files beside the class folders are not used (1): notes.txt"
+    ]
+    assert not caplog.records
+
+
+def test_a_data_set_of_torchvision(tmp_path: Path) -> None:
+    """Its paths are dictionaries."""
+    root = write_images(tmp_path / "food-101" / "images", {"pho": 2, "waffles": 2}, size=4)
+    (root.parent / "meta").mkdir()
+    for part in ("train", "test"):
+        listed = '{"waffles": ["waffles/000", "waffles/001"], "pho": ["pho/000", "pho/001"]}'
+        (root.parent / "meta" / f"{part}.json").write_text(listed)
+    reader = {"type": "torchvision_dataset", "dataset": "Food101"}
+    splits = [{"root": str(tmp_path), "split": split} for split in ("train", "test")]
+    assert examine_data(FoundData(reader, *splits)).counts == {"pho": 2, "waffles": 2}
+
+
+def test_the_config_of_the_data() -> None:
+    split = hold_out("a")
+    config = data_config(FoundData({"type": "image_folder"}, "a", "a", "b", split))
+    assert config["dataset_reader"]["split"] == {"part": "train", **split}
+    assert config["validation_dataset_reader"]["split"] == {"part": "validation", **split}
+    assert config["test_data_path"] == "b"
+
+
+def test_the_images_that_cannot_be_read_are_shown_up_to_ten() -> None:
+    unreadable = [f"{number}.jpg: truncated" for number in range(12)]
+    found = FoundData({"type": "image_folder"}, "a", "b", notes=["training: a"])
+    facts = DataFacts({"x": 1, "y": 2}, 3, 2, 0, False, 4, 4, False, unreadable)
+    shown = found_lines("a", found, facts)
+    assert shown[:4] == [
+        "Found in a:",
+        "  training: a",
+        "  images: 3 for training, 2 for validation",
+        "  2 labels: y 2, x 1",
+    ]
+    assert shown[4:6] == [
+        "  warning: images that cannot be read and are left out (12; --on-error):",
+        "    0.jpg: truncated",
+    ]
+    assert shown[-2:] == ["    9.jpg: truncated", "    and 2 more"]
