@@ -24,7 +24,7 @@ from tests.training.run_folder_test import held_by_another_process
 RATES: Dict[int, float] = {}
 
 
-@TrainerCallback.register("see_rates")
+@TrainerCallback.register("keep_rates")
 class SeeRates(TrainerCallback):
     """Keeps the learning rate of each step."""
 
@@ -182,7 +182,7 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer(
     config = {
         "trainer__optimizer": {"type": "sgd", "lr": 0.02, "momentum": 0.9},
         "trainer__learning_rate_scheduler": schedule,
-        "trainer__callbacks": ["see_rates"],
+        "trainer__callbacks": ["keep_rates"],
     }
     run.train(trainer__num_epochs=4, **config)
     expected = dict(RATES)
@@ -217,7 +217,7 @@ def test_a_changed_learning_rate_is_scheduled_as_the_old_one(
             "trainer__num_epochs": 3,
             "trainer__optimizer": {"type": "sgd", "lr": rate},
             "trainer__learning_rate_scheduler": schedule,
-            "trainer__callbacks": ["see_rates", "power_cut"],
+            "trainer__callbacks": ["keep_rates", "power_cut"],
         }
 
     from tests.training.callbacks import interruption
