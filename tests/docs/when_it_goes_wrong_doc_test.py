@@ -14,7 +14,7 @@ MESSAGES = re.findall(r"```text\n(.*)\n```", PAGE)
 FROM_THE_SYSTEM = ["No space left on device"]
 """What the operating system says, after the path."""
 FEWEST_WORDS = 5
-"""How many words of a message must be fixed in one string of the code, so that it is surely this."""
+"""How many words of a message must be fixed in one string of the code, so that it is this one."""
 
 
 def _fixed_texts(node: ast.AST) -> Iterator[str]:
