@@ -142,6 +142,8 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
             raise ConfigurationError(f"{self.name}: {error}") from None
         bound.apply_defaults()
         arguments = dict(bound.arguments)
+        if type(arguments["lr"]) is int:  # jsonnet writes 1e30 as one, which torch cannot hold
+            arguments["lr"] = float(arguments["lr"])
         own = {
             parameter.name: arguments.pop(parameter.name, parameter.default)
             for parameter in _OWN_PARAMETERS

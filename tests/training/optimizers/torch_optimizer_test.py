@@ -261,3 +261,11 @@ def test_bad_input_in_python() -> None:
 def test_a_value_of_the_wrong_type(value: Any) -> None:
     with pytest.raises(TypeError, match="Expected lr to be numeric"):
         build("lamb", network(), lr=value)
+
+
+def test_a_learning_rate_that_jsonnet_writes_as_a_huge_integer() -> None:
+    model = network()
+    optimizer = build("sgd", model, lr=10**30)
+    model(torch.rand(2, 3, 6, 6)).sum().backward()
+    optimizer.step()
+    assert optimizer.param_groups[0]["lr"] == 1e30
