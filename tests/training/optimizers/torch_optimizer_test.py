@@ -259,7 +259,7 @@ def test_bad_input_in_python() -> None:
 
 @pytest.mark.parametrize("value", ["0.1", [0.1]])
 def test_a_value_of_the_wrong_type(value: Any) -> None:
-    with pytest.raises(TypeError, match="Expected lr to be numeric"):
+    with pytest.raises(ConfigurationError, match="lr is .*0.1.*; expected float"):
         build("lamb", network(), lr=value)
 
 
