@@ -1,9 +1,10 @@
 from functools import cache
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.commands.train import TrainModel
 from allennlp.common import FromParams
+from allennlp.evaluation import Evaluator
 from allennlp.nn.parallel import DdpAccelerator
 
 from allencv.catalogue.forms import classes_in
@@ -62,8 +63,8 @@ class BesideTrainModel(FromParams):
         Training on several GPUs or machines.
     include_in_archive : `List[str]`, optional (default = `None`)
         Files of the run's folder, as patterns (`*.csv`), that go into `model.tar.gz` too.
-    evaluation : `Dict[str, Any]`, optional (default = `None`)
-        What `evaluate` takes: an `evaluator`.
+    evaluation : `Evaluator`, optional (default = `None`)
+        What the command `evaluate` runs.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class BesideTrainModel(FromParams):
         pytorch_seed: Optional[int] = 133,
         distributed: Optional[Distributed] = None,
         include_in_archive: Optional[List[str]] = None,
-        evaluation: Optional[Dict[str, Any]] = None,
+        evaluation: Optional[Evaluator] = None,
     ) -> None: ...
 
 

@@ -75,12 +75,12 @@ def _sweep(args: argparse.Namespace) -> None:
 
     for package in args.include_package:  # whose parts the config may name
         import_module_and_submodules(package)
-    params = with_archived_model(read_config(args.param_path, args.overrides))
-    config = params.as_dict(quiet=True)
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2
     if count < least:
         raise ConfigurationError(f"--{kind}s is {count}; expected at least {least}")
+    params = with_archived_model(read_config(args.param_path, args.overrides))
+    config = params.as_dict(quiet=True)
     folder = Path(args.serialization_dir)
     if kind == "seed":
         configs = [with_seed(config, seed) for seed in range(count)]

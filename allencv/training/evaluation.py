@@ -66,6 +66,15 @@ class ImageEvaluator(SimpleEvaluator):
     batches' losses.
 
     Registered as an `Evaluator` with name "simple".
+
+    # Parameters
+
+    batch_serializer : `Serializer`, optional (default = `SimpleSerializer`)
+        Turns the predictions for a batch into lines for the output file.
+    cuda_device : `Union[int, torch.device]`, optional (default = `-1`)
+        The GPU to evaluate on; -1 is the CPU.
+    postprocessor_fn_name : `str`, optional (default = `"make_output_human_readable"`)
+        The method of the model that makes its outputs readable.
     """
 
     def __call__(

@@ -94,7 +94,7 @@ class ResumableState(TrainerCallback):
     @property
     def batches_left_out(self) -> int:
         """How many batches of the interrupted epoch the data loader had left out."""
-        return self._saved.get("batches_left_out", 0) if self._saved else 0
+        return self._of_this_rank(self._saved).get("batches_left_out", 0) if self._saved else 0
 
     def restore(self) -> None:
         """Called at the moment that training goes on, after all that may have drawn before it."""
@@ -103,10 +103,7 @@ class ResumableState(TrainerCallback):
             self._started = time.time()
         if not saved:
             return
-        # Before AllenCV saved a state of each rank, it saved that of the first alone.
-        ranks = saved.get("ranks") or [saved]
-        rank = dist.get_rank() if self.trainer._distributed else 0
-        state = ranks[rank] if rank < len(ranks) else ranks[0]
+        state = self._of_this_rank(saved)
         random.setstate(state["python"])
         numpy.random.set_state(state["numpy"])  # noqa: NPY002
         torch.set_rng_state(state["torch"])
@@ -115,8 +112,15 @@ class ResumableState(TrainerCallback):
         if self.trainer._scaler is not None and state["scaler"] is not None:
             self.trainer._scaler.load_state_dict(state["scaler"])
         self.trainer._total_batches_completed = state["steps"]
-        is_known = "losses" in state and len(ranks) == (self.trainer._world_size or 1)
+        saved_ranks = len(saved.get("ranks") or [saved])
+        is_known = "losses" in state and saved_ranks == (self.trainer._world_size or 1)
         self._restore_counts(state if is_known else {})
+
+    def _of_this_rank(self, saved: State) -> State:
+        # Before AllenCV saved a state of each rank, it saved that of the first alone.
+        ranks = saved.get("ranks") or [saved]
+        rank = dist.get_rank() if self.trainer._distributed else 0
+        return ranks[rank] if rank < len(ranks) else ranks[0]
 
     def _restore_counts(self, state: State) -> None:
         in_epoch = self.trainer._batches_in_epoch_completed > 0

@@ -176,7 +176,8 @@ def test_the_access_log(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     ):
         client.get("/labels", headers={"X-Request-ID": "one"})
         client.get("/a%0Ab", headers={"X-Request-ID": "two"})
-    first, second = (record.getMessage() for record in caplog.records)
+    records = [each for each in caplog.records if each.name == "allencv.access"]
+    first, second = (record.getMessage() for record in records)
     assert re.fullmatch(r"testclient GET /labels 200 \d+\.\d{3} s one", first)
     assert re.fullmatch(r"testclient GET /a%0Ab 404 \d+\.\d{3} s two", second)
 

@@ -85,7 +85,7 @@ def test_an_image_on_its_side_is_sent_so() -> None:
     [
         ("photo.jpg", "images is a single str; expected a list of images"),
         (b"photo", "images is a single bytes"),
-        ([np.zeros((3, 4, 5), np.uint8)], r"shape \(3, 4, 5\); expected uint8"),
+        ([np.zeros((3, 4, 5), np.uint8)], r"shape \(3, 4, 5\), which looks like \(channels"),
         ([np.zeros((3, 4))], "dtype float64"),
         ([1], "int is not an image; expected a path, bytes, a PIL image or an array"),
     ],
