@@ -8,6 +8,7 @@ from allennlp.nn.util import dist_reduce_sum
 from torch.nn import functional as F
 
 from allencv.common.archives import load_archive
+from allencv.training.metric_counts import KeepsCounts
 from allencv.training.running_losses import LOSS_WEIGHT
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Distillation(FromParams):
+class Distillation(FromParams, KeepsCounts):
     """
     Teaches a model, the student, what a trained one, the teacher, predicts, and not the labels of
     the data alone: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network",

@@ -7,10 +7,12 @@ from allennlp.common.util import is_distributed
 from allennlp.nn.util import dist_reduce_sum
 from sklearn.metrics import average_precision_score
 
+from allencv.training.metric_counts import KeepsCounts
+
 logger = logging.getLogger(__name__)
 
 
-class MultiLabelMetrics:
+class MultiLabelMetrics(KeepsCounts):
     """
     How well any number of labels an image is predicted. Of the labels that are predicted where
     their probability is above a threshold:

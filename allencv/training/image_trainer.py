@@ -183,7 +183,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             size = getattr(self.data_loader, "batch_size", "unknown")
             steps = self._num_gradient_accumulation_steps
             raise TrainingError(
-                f"the {self.cuda_device.type} has not enough memory for data_loader.batch_size "
+                f"not enough {self.cuda_device.type} memory for data_loader.batch_size "
                 f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
                 " as much, so that a step has as many images as before; batch normalisation and "
                 f"class weights will see the smaller batches ({str(error).splitlines()[0]})"
@@ -348,9 +348,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         metadata = unchecked[bad - first]
         images = [str(each["image"]) for each in metadata if isinstance(each, dict)]
         step = self._batches_in_epoch_completed - self._losses.steps + bad + 1
-        where = "it is not saved, as there is no serialization_dir"
+        saved = "the model is not saved, as there is no serialization_dir"
         if self._serialization_dir is not None and self._primary:
-            where = os.path.join(self._serialization_dir, "not_finite.th")
+            file = os.path.join(self._serialization_dir, "not_finite.th")
+            saved = f"the model is saved in {file}"
             state = {
                 "epoch": self._epochs_completed,
                 "step": step,
@@ -358,12 +359,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            save_state(state, where)
+            save_state(state, file)
         named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if images[3:] else "")
         raise TrainingError(
             f"the loss is {self._losses.bad_value} at step {step} of epoch {self._epochs_completed}"
             f" ({named or 'unnamed images'}): try a lower trainer.optimizer.lr, trainer.grad_norm "
-            f"1.0, or trainer.use_amp false; what the model has become is in {where}"
+            f"1.0, or trainer.use_amp false; {saved}"
         )
 
     def get_checkpoint_state(self) -> Optional[TrainerCheckpoint]:

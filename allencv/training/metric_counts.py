@@ -1,6 +1,6 @@
 """What the metrics of a model have counted, as values that a checkpoint can hold."""
 
-from typing import Any, Dict, Iterator, List, Optional, Protocol, Tuple, runtime_checkable
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 import torchmetrics
@@ -13,13 +13,17 @@ ON_DEVICE = "a tensor on the device"
 PLAIN = (type(None), bool, int, float, str)
 
 
-@runtime_checkable
-class KeepsCounts(Protocol):
-    """A metric, or what else counts for a model, that says what its counts are."""
+class KeepsCounts:
+    """
+    A base of metrics, and of what else counts for a model, that say what their counts are. Many
+    other attributes of a network have methods of these names: its layers, the classes of these.
+    """
 
-    def state_dict(self) -> Counts: ...
+    def state_dict(self) -> Counts:
+        raise NotImplementedError
 
-    def load_state_dict(self, state_dict: Counts) -> None: ...
+    def load_state_dict(self, state_dict: Counts) -> None:
+        raise NotImplementedError
 
 
 class NotPlainError(Exception):
@@ -31,8 +35,8 @@ def save_counts(model: Model) -> Dict[str, Optional[Counts]]:
     Return what each metric of `model` has counted since its last reset, by the metric's place.
 
     A metric is a module, an attribute of a module, or a member of a list or dictionary that is one.
-    Its counts are its `state_dict()`, or without this method all its attributes. `None` stands for
-    a metric with an attribute that a checkpoint cannot hold.
+    Its counts are those that a `KeepsCounts` says, or else all its attributes. `None` stands for a
+    metric with an attribute that a checkpoint cannot hold.
     """
     return {place: _counts_of(metric) for place, metric in _metrics_in(model)}
 
@@ -90,9 +94,8 @@ def _metrics_in(model: Model) -> Iterator[Tuple[str, Any]]:
             elif isinstance(value, (list, tuple)):
                 members = {f"{place}.{index}": each for index, each in enumerate(value)}
             for key, each in members.items():
-                if isinstance(each, (Metric, KeepsCounts)) and not isinstance(
-                    each, torch.nn.Module
-                ):
+                is_module = isinstance(each, torch.nn.Module)
+                if isinstance(each, (Metric, KeepsCounts)) and not is_module:
                     yield key, each
 
 

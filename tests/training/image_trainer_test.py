@@ -429,7 +429,7 @@ def test_too_little_memory_names_the_keys(cats_and_dogs: Path, tmp_path: Path) -
     TrainerCallback.register("greedy", exist_ok=True)(Greedy)
     with pytest.raises(
         TrainingError,
-        match=r"cpu has not enough memory for data_loader.batch_size 4: lower it, and raise "
+        match=r"not enough cpu memory for data_loader.batch_size 4: lower it, and raise "
         r"trainer.num_gradient_accumulation_steps \(now 1\)",
     ):
         train(experiment(cats_and_dogs, trainer__callbacks=["greedy"]), tmp_path)

@@ -14,7 +14,11 @@ from allennlp.training.metrics.metric import Metric
 from torchmetrics import classification
 
 from allencv.common.checks import CheckedFromParams, not_one_of
-from allencv.training.metric_counts import load_torchmetrics_counts, torchmetrics_counts
+from allencv.training.metric_counts import (
+    KeepsCounts,
+    load_torchmetrics_counts,
+    torchmetrics_counts,
+)
 from allencv.training.metrics.torchmetrics_arguments import (
     NUMBER_OF_CLASSES,
     as_torchmetrics_takes_it,
@@ -47,7 +51,7 @@ _MOST_SCORES_HELD = 2**24  # 64 MiB
 _AS_GET_METRIC_SAYS = {"sync_on_compute": False, "compute_with_cache": False}
 
 
-class TorchmetricsMetric(CheckedFromParams, Metric):
+class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
     """
     A classification metric of `torchmetrics`. Each has a subclass of this, with its name in Python
     and the same in snake case in a config: `CalibrationError` is registered as a `Metric` with name
