@@ -193,7 +193,8 @@ class OneOfTwo:
         self._epochs_completed, self._batches_in_epoch_completed = 0, 1
         self._total_batches_completed = 1
         self._losses = RunningLosses()
-        self._losses.add([{"loss": torch.tensor(loss)}])
+        self._losses.add([{"loss": torch.tensor(loss)}], images=[2])
+        self.data_loader: List[Any] = []  # one that leaves nothing out
         self.model.metric = TopKAccuracy()
         self.model.metric(torch.eye(2), torch.tensor([0, int(loss)]))
 
