@@ -134,7 +134,8 @@ def test_other_errors_of_torch_are_none_of_the_users() -> None:
 
 
 def test_allennlps_own_commands_say_what_they_were_given(run: Run, tmp_path: Path) -> None:
-    result = run("allencv", "build-vocab", "none.json", "out", cwd=tmp_path, fails=True)
+    (tmp_path / "c.json").write_text("{}")
+    result = run("allencv", "build-vocab", "c.json", "out", cwd=tmp_path, fails=True)
     last = result.stderr.splitlines()[-1]
     assert last == "allencv: param 'output_path' should end with '.tar.gz'"
     assert "Traceback" not in result.stderr
