@@ -9,13 +9,8 @@ from allennlp.common.checks import ConfigurationError
 from allencv.data.dataset_readers.cells import to_flag
 from allencv.data.dataset_readers.messages import some
 from allencv.fitting.options import NO_COLUMN, TableColumns
+from allencv.fitting.split_names import part_of
 
-PARTS = {
-    "train": ("train", "training", "trn"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""What folders, files and rows of each part are called, in lower case."""
 NAMES = ("split", "splits", "subset", "set", "partition", "phase", "usage", "dataset", "data_set")
 FLAGS = {
     "is_valid": ("train", "validation"),
@@ -24,11 +19,6 @@ FLAGS = {
     "is_test": ("train", "test"),
 }
 """Columns of 0 and 1, with the parts that 0 and 1 stand for."""
-
-
-def part_of(name: str) -> Optional[str]:
-    """ "train", "validation" or "test" if a name says one of them."""
-    return next((part for part, names in PARTS.items() if name.strip().lower() in names), None)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 
 from allencv.fitting.options import TableColumns
-from allencv.fitting.split_column import find_splits, part_of
+from allencv.fitting.split_column import find_splits
 
 
 def splits(name: str, *cells: str, given: Optional[str] = None) -> Any:
@@ -12,13 +12,6 @@ def splits(name: str, *cells: str, given: Optional[str] = None) -> Any:
     columns = {"label": ["a"] * len(cells), name: list(cells)}
     found = find_splits("t.csv", columns, TableColumns(split_column=given))
     return None if found is None else found.values
-
-
-def test_names_of_parts() -> None:
-    words = ("Train", "VAL", "dev", "Testing", "trainer", "")
-    assert [part_of(word) for word in words] == [
-        *("train", "validation", "validation", "test", None, None),
-    ]
 
 
 @pytest.mark.parametrize(
