@@ -50,9 +50,13 @@ def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> 
     candidates = named or [name for name in cells if name and not name.startswith("Unnamed: ")]
     if len(candidates) != 1:
         shown = [f"{name} ({cut(cells[name][0])}, ...)" for name in candidates]
+        if not shown:
+            raise ConfigurationError(
+                f"{file} has no column for the labels beside those of the images and the splits; "
+                "expected one, or other columns with --image-column and --split-column"
+            )
         raise ConfigurationError(
-            f"{file}: the labels may be in any of {some(shown) if shown else 'no column'}; "
-            "expected --label-column"
+            f"{file}: the labels may be in any of {some(shown)}; expected --label-column"
         )
     return _in_column(file, candidates[0], cells[candidates[0]], given)
 

@@ -127,7 +127,7 @@ def test_the_only_column_is_that_of_the_labels() -> None:
     [
         ({"one": ["a"], "two": ["b"]}, "any of one ..a., ..... two ..b., ....; expected --label-c"),
         ({"label": ["a"], "class": ["1"]}, "the labels may be in any of label .*class"),
-        ({}, "in any of no column; expected --label-column"),
+        ({}, "t.csv has no column for the labels beside those of the images and the splits"),
         ({"label": ["", " "]}, "column label is empty; expected --label-column"),
     ],
 )
