@@ -56,7 +56,7 @@ class Fit(Subcommand):
             type=str,
             help="the folder for the trained model and everything about its training",
         )
-        choices = subparser.add_argument_group("choices, each otherwise made from the data")
+        choices = subparser.add_argument_group("choices (by default made from the data)")
         choices.add_argument(
             "--backbone",
             type=str,
@@ -90,7 +90,7 @@ class Fit(Subcommand):
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    data = parser.add_argument_group("what the data is, each otherwise inferred and printed")
+    data = parser.add_argument_group("how to read the data (by default inferred and printed)")
     data.add_argument(
         "--task",
         choices=["single", "multi"],
@@ -156,7 +156,13 @@ def _fit(args: argparse.Namespace) -> None:
 
     begun = time.perf_counter()
     logging.disable(logging.INFO)  # until training: what there is to say is printed
+    if not args.output.strip():
+        raise ConfigurationError("--output is empty; expected the path of a folder")
     folder = Path(args.output)
+    if folder.name in ("", ".."):  # the config goes beside the folder, under its name
+        folder = folder.resolve()
+    if not folder.name:
+        raise ConfigurationError(f"--output is {args.output!r}; expected a folder with a name")
     config_file = folder.with_name(folder.name + ".jsonnet")
     is_used = folder.exists() and any(folder.iterdir()) and not is_unbegun(folder)
     if is_used and not args.write_config_only:
@@ -164,9 +170,10 @@ def _fit(args: argparse.Namespace) -> None:
             f"--output is {args.output!r}, which has files; expected a new folder, or 'allencv "
             f"train {config_file} -s {args.output} --recover' to resume an interrupted run"
         )
-    for key in ("epochs", "batch_size"):
-        if (value := getattr(args, key)) is not None and value < 1:
-            raise ConfigurationError(f"--{key.replace('_', '-')} is {value}; expected 1 or more")
+    for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", 8)):
+        if (value := getattr(args, key)) is not None and value < least:
+            option = f"--{key.replace('_', '-')}"
+            raise ConfigurationError(f"{option} is {value}; expected {least} or more")
     if args.epochs is not None and args.time is not None:
         raise ConfigurationError(
             f"--epochs is {args.epochs} and --time is {args.time}; expected one of them"
@@ -181,8 +188,8 @@ def _fit(args: argparse.Namespace) -> None:
     print("\n".join(found_lines(args.data, found, facts)), flush=True)
     if facts.unreadable and args.on_error == "fail":
         raise ConfigurationError(
-            f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); expected "
-            "them repaired or removed, or --on-error skip to leave them out"
+            f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
+            "or remove them, or leave them out with --on-error skip"
         )
     options = Options(
         args.backbone,

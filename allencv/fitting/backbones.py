@@ -80,7 +80,7 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
             {"weights": weights} if weights and not is_random else {"pretrained": not is_random}
         )
     else:
-        known = ["small_resnet", *torchvision.models.list_models(), *timm.list_models()]
+        known = {"small_resnet", *torchvision.models.list_models(), *timm.list_models()}
         nearest = ", ".join(get_close_matches(name, known, n=3)) or "resnet18"
         raise ConfigurationError(
             f"--backbone is {name!r}; expected small_resnet, or a name of torchvision.models or of "

@@ -45,6 +45,10 @@ def in_parts(
         return found
     for key, path in (("validation", validation), ("test", test)):
         if path is not None and os.path.isdir(path) != os.path.isdir(found.train_path):
+            if not os.path.exists(path):
+                raise ConfigurationError(
+                    f"--{key} is {path!r}, which is not there; expected a folder, as DATA is one"
+                )
             raise ConfigurationError(
                 f"--{key} is {path!r}; expected a path to data of the same kind as "
                 f"{found.train_path}"

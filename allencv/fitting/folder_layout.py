@@ -11,7 +11,7 @@ from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.tables import FORMATS
 from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused
 from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
-from allencv.fitting.split_column import part_of
+from allencv.fitting.split_names import part_in, part_of
 from allencv.fitting.table_columns import find_columns
 from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
 
@@ -62,17 +62,18 @@ def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> 
     """
     folder = _innermost(path)
     notes = [] if folder.path == path else [f"the data are in {folder.path}"]
-    parts = _parts(folder)
+    parts = _parts(folder, options)
     if options.layout == SPLITS and "train" not in parts:
         raise ConfigurationError(
             f"--layout is splits; {folder.path} has no folder train, but "
             f"{some(list(folder.folders))}"
         )
-    if options.layout is None and "train" in parts and not _is_split(parts["train"], options):
+    if options.layout is None and "train" in parts and not _is_split(parts["train"][0], options):
         parts = {}  # a class of that name, or the images of a table
     if options.layout != CLASSES and "train" in parts:
         found = _in_splits(folder, parts, columns, options)
     elif options.label_pattern is not None:
+        _check_splits(folder, folder.classes(), options)
         found = in_parts(_of_classes(folder, options), None, None, options)
     else:
         found = _in_table_or_classes(folder, columns, options)
@@ -91,26 +92,68 @@ def _innermost(path: str) -> Folder:
     return folder
 
 
-def _parts(folder: Folder) -> Dict[str, Folder]:
-    """The folders called train, val and test, or as such."""
-    found: Dict[str, str] = {}
-    for name, path in folder.folders.items():
-        found.setdefault(part_of(name) or "", path)
-    return {part: _innermost(path) for part, path in found.items() if part}
+def _parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:
+    """
+    The folders called train, val and test, or as such. If the user says that there are splits, a
+    word of the name is enough.
+    """
+    found = _by_part([(name, path) for name, path in folder.folders.items()])
+    if options.layout == SPLITS:
+        by_word: Dict[str, List[str]] = {}
+        for name, path in folder.folders.items():
+            if (part := part_in(name)) and part not in found:
+                by_word.setdefault(part, []).append(path)
+        found |= by_word
+    return found
 
 
-def _is_split(train: Folder, options: FolderOptions) -> bool:
+def _by_part(named: List[Tuple[str, str]]) -> Dict[str, List[str]]:
+    """The paths of each part, by the names that go with them."""
+    found: Dict[str, List[str]] = {}
+    for name, path in named:
+        if part := part_of(name):
+            found.setdefault(part, []).append(path)
+    return found
+
+
+def _one_of_each(
+    folder: Folder, parts: Dict[str, List[str]], options: FolderOptions
+) -> Dict[str, str]:
+    """
+    The one path of each part. Where there are several, the user must say which.
+
+    # Raises
+
+    `ConfigurationError` if a part has several paths, and the user gives none.
+    """
+    given = {"validation": options.validation, "test": options.test}
+    several = {part: paths for part, paths in parts.items() if len(paths) > 1}
+    for part, paths in several.items():
+        if given.get(part) is None:
+            names = " or ".join(os.path.basename(path) for path in paths)
+            advice = f"choose one with --{part}" if part in given else "move the others elsewhere"
+            raise ConfigurationError(
+                f"{folder.path} can be read in several ways: the {part} data may be {names}: "
+                f"{advice}"
+            )
+    return {part: path for part, (path, *_) in parts.items() if part not in several}
+
+
+def _is_split(path: str, options: FolderOptions) -> bool:
     """Whether a folder has classes or a table, as a class has not."""
+    train = _innermost(path)
     has_labels = options.label_pattern is not None and train.has_images()
     return bool(has_labels or train.tables or train.classes())
 
 
 def _in_splits(
-    folder: Folder, parts: Dict[str, Folder], columns: TableColumns, options: FolderOptions
+    folder: Folder, found_parts: Dict[str, List[str]], columns: TableColumns, options: FolderOptions
 ) -> FoundData:
+    named = {os.path.basename(path) for paths in found_parts.values() for path in paths}
+    chosen = _one_of_each(folder, found_parts, options)
+    parts = {part: _innermost(path) for part, path in chosen.items()}
     train = parts.pop("train")
     paths = {part: each.path for part, each in parts.items()}
-    named = {name for name in folder.folders if part_of(name)}
     others = [name for name in folder.classes() if name not in named]
     classes = set(train.classes())
     has_common = "validation" in parts and classes & set(parts["validation"].classes())
@@ -132,7 +175,9 @@ def _in_splits(
             del paths[part]
     found = in_parts(found, paths.get("validation"), paths.get("test"), options)
     found.notes.append("the folders are splits (--layout)")
-    note_unused(found, [*others, *map(os.path.basename, folder.tables)])
+    split_names = {os.path.basename(path) for path in chosen.values()}
+    left = sorted(named - split_names - set(_given_inside(folder, options)))
+    note_unused(found, [*others, *left, *map(os.path.basename, folder.tables)])
     return found
 
 
@@ -159,8 +204,9 @@ def _in_tables_of_splits(
 def _in_table_or_classes(
     folder: Folder, columns: TableColumns, options: FolderOptions
 ) -> FoundData:
-    by_part = {part_of(os.path.basename(table).split(".")[0]): table for table in folder.tables}
-    table = by_part.get("train") or (folder.tables[0] if len(folder.tables) == 1 else None)
+    by_part = _by_part([(os.path.basename(file).split(".")[0], file) for file in folder.tables])
+    table = by_part["train"][0] if "train" in by_part else None
+    table = folder.tables[0] if len(folder.tables) == 1 else table
     if options.layout == CLASSES or not folder.tables:
         return in_parts(_of_classes(folder, options), None, None, options)
     class_folders = [name for name in folder.classes() if not part_of(name)]
@@ -172,11 +218,12 @@ def _in_table_or_classes(
         return in_parts(_of_classes(folder, options), None, None, options)
     found = in_table(str(table), columns, options)
     found.notes.insert(0, f"{os.path.basename(str(table))} in the folder is the table")
-    others = {part: path for part, path in by_part.items() if part and path != table}
+    chosen = _one_of_each(folder, by_part, options)
+    others = {part: path for part, path in chosen.items() if path != table}
     if "test" in others and not _has_columns_of(others["test"], found, columns):
         others.pop("test")  # without labels: nothing to evaluate on
     found = in_parts(found, others.get("validation"), others.get("test"), options)
-    used = {table, *others.values()}
+    used = [table, *others.values(), found.validation_path, found.test_path]
     note_unused(found, [os.path.basename(each) for each in folder.tables if each not in used])
     return found
 
@@ -259,7 +306,8 @@ def _no_classes(folder: Folder) -> ConfigurationError:
 
 def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOptions) -> None:
     """Test images without labels must not become a class of their own."""
-    parts = {name: part_of(name) for name in classes}
+    _check_splits(folder, classes, options)
+    parts = {name: part_in(name) for name in classes}
     doubtful = [
         name
         for name, part in parts.items()
@@ -274,6 +322,25 @@ def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOpti
         )
 
 
+def _check_splits(folder: Folder, classes: Dict[str, Folder], options: FolderOptions) -> None:
+    """Splits must not become classes: seg_train and seg_test; or train and val without classes."""
+    parts = {name: part for name in classes if (part := part_in(name))}
+    training = [name for name, part in parts.items() if part == "train"]
+    if options.layout is not None or not training:
+        return
+    has_classes = _is_split(folder.folders[training[0]], options)
+    if len(parts) == len(classes) or (has_classes and set(parts.values()) != {"train"}):
+        are_splits = f"the folders {some(list(parts))} are splits"
+        way = "--layout splits"
+        if not has_classes:
+            are_splits += ", with the labels in the names of the files"
+            way += " --label-pattern"
+        raise ConfigurationError(
+            f"{folder.path} can be read in two ways: {are_splits}: {way}; or the folders "
+            f"{some(list(classes))} are classes: --layout classes"
+        )
+
+
 def _recursive(
     folder: Folder, classes: Dict[str, Folder], options: FolderOptions
 ) -> Dict[str, Any]:
@@ -282,7 +349,7 @@ def _recursive(
     nested = [name for name, each in classes.items() if not each.has_images()]
     if not nested:
         return {}
-    inner: List[Tuple[str, ...]] = [tuple(classes[name].classes()) for name in nested]
+    inner = [tuple(_innermost(classes[name].path).classes()) for name in nested]
     names: Set[str] = {name for of_class in inner for name in of_class}
     has_common = len(names) > 1 and len(names) < sum(map(len, inner))
     if len(nested) < len(classes) or has_common:

@@ -15,6 +15,7 @@ ONE_LABEL = ("label", "class", "category", "target", "species", "class_name", "l
 SEVERAL_LABELS = ("labels", "classes", "categories", "tags", "genres", "tag", "genre")
 """Names of columns. The latter say that an image has any number of labels."""
 DELIMITERS = ("|", ";", ",", " ")
+NOT_IN_WORDS = ("|", ";")
 FEW = 0.1
 """The share of rows with several labels that may as well be mistakes."""
 
@@ -49,9 +50,13 @@ def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> 
     candidates = named or [name for name in cells if name and not name.startswith("Unnamed: ")]
     if len(candidates) != 1:
         shown = [f"{name} ({cut(cells[name][0])}, ...)" for name in candidates]
+        if not shown:
+            raise ConfigurationError(
+                f"{file} has no column for the labels beside those of the images and the splits; "
+                "expected one, or other columns with --image-column and --split-column"
+            )
         raise ConfigurationError(
-            f"{file}: the labels may be in any of {some(shown) if shown else 'no column'}; "
-            "expected --label-column"
+            f"{file}: the labels may be in any of {some(shown)}; expected --label-column"
         )
     return _in_column(file, candidates[0], cells[candidates[0]], given)
 
@@ -105,13 +110,11 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
             continue
         if is_named and delimiter != " ":
             return _several(name, delimiter)
-        has_words = delimiter == " " and not is_named
-        if not reading.is_combined or (has_words and not reading.is_varied):
-            continue  # labels of several words
-        is_clear = reading.is_varied and reading.share >= FEW and delimiter != " "
-        if is_clear:
+        is_combined = reading.is_combined and (reading.is_varied or delimiter != " ")
+        if is_combined and reading.is_varied and reading.share >= FEW and delimiter != " ":
             return _several(name, delimiter)
-        if reading.is_varied or delimiter != " ":
+        # Words have commas and spaces between them too.
+        if is_combined or delimiter in NOT_IN_WORDS or (is_named and reading.recurs):
             raise ConfigurationError(
                 f"{file}: column {name} can be read in two ways: one label an image "
                 f"({len(counts)} classes, such as {cut(reading.several[0])}): --task single; or "
@@ -139,6 +142,7 @@ class _Reading:
         self.share = sum(counts[cell] for cell in self.several) / counts.total()
         cells_with = Counter(part for each in parts.values() for part in each)
         self.labels = set(cells_with)
+        self.recurs = any(cells_with[p] > 1 for cell in self.several for p in parts[cell])
         recurring = [cell for cell in self.several if all(cells_with[p] > 1 for p in parts[cell])]
         # Labels recur in other combinations; the words of one label do so less.
         self.is_combined = len(recurring) * 2 > len(self.several)

@@ -1,5 +1,6 @@
 """Finds the column of a table that says which rows are for training, validation and test."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Dict, List, Optional
@@ -8,27 +9,22 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.cells import to_flag
 from allencv.data.dataset_readers.messages import some
+from allencv.fitting.label_columns import ONE_LABEL, SEVERAL_LABELS
 from allencv.fitting.options import NO_COLUMN, TableColumns
+from allencv.fitting.split_names import part_in, part_of
 
-PARTS = {
-    "train": ("train", "training", "trn"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""What folders, files and rows of each part are called, in lower case."""
-NAMES = ("split", "splits", "subset", "set", "partition", "phase", "usage", "dataset", "data_set")
+NAMES = (
+    *("split", "splits", "subset", "set", "partition", "phase", "usage", "dataset", "data_set"),
+    *("data_split", "train_test", "train_val", "train_val_test"),
+)
 FLAGS = {
-    "is_valid": ("train", "validation"),
-    "is_val": ("train", "validation"),
-    "is_validation": ("train", "validation"),
-    "is_test": ("train", "test"),
+    "validation": ("train", "validation"),
+    "test": ("train", "test"),
+    "train": ("test", "train"),
 }
-"""Columns of 0 and 1, with the parts that 0 and 1 stand for."""
-
-
-def part_of(name: str) -> Optional[str]:
-    """ "train", "validation" or "test" if a name says one of them."""
-    return next((part for part, names in PARTS.items() if name.strip().lower() in names), None)
+"""What 0 and 1 stand for, by the part that the column's name says: is_valid, is_training_img."""
+FLAG_NAME = re.compile("(is|in|for).*|train", re.IGNORECASE)
+"""The names of columns that are such flags without the user saying so."""
 
 
 @dataclass
@@ -43,35 +39,78 @@ def find_splits(
     file: str, cells: Dict[str, List[str]], given: TableColumns
 ) -> Optional[FoundSplits]:
     """
-    The column that the user names, or one whose name and cells speak of splits; `None` if there is
-    none.
+    The column that the user names, or one whose name and cells speak of splits, or whose cells are
+    all words for splits; `None` if there is none.
 
     # Raises
 
-    `ConfigurationError` if the column has other words besides, or no rows to train on.
+    `ConfigurationError` if the column has other words besides, or no rows to train on; or if
+    there are several such columns.
     """
     if given.split_column == NO_COLUMN:
         return None
-    names = [name for name in cells if name.lower() in (*NAMES, *FLAGS)]
-    for name in names if given.split_column is None else [given.split_column]:
-        counts = Counter(cell.strip() for cell in cells[name])
-        flags = FLAGS.get(name.lower())
-        values: Dict[str, List[str]] = {}
-        others = []
-        for value in counts:
-            flag = to_flag(value)
-            part = flags[flag] if flags and flag is not None else part_of(value)
-            values.setdefault(part, []).append(value) if part else others.append(value)
-        if not values and given.split_column is None:
-            continue  # it speaks of something else
-        repeated = [value for of_part in values.values() if len(of_part) > 1 for value in of_part]
-        if others or repeated or "train" not in values:
-            raise ConfigurationError(
-                f"{file}: column {name} has the values {some(sorted(map(repr, counts)))}; expected "
-                "one word for each split: train, val, test (--split-column names another column, "
-                "or 'none' to divide the rows by chance)"
-            )
-        shown = ", ".join(f"{value} {counts[value]}" for (value,) in values.values())
-        note = f"splits: column {name}, {shown} (--split-column)"
-        return FoundSplits(name, {part: value for part, (value,) in values.items()}, note)
+    if given.split_column is not None:
+        return _in_column(file, given.split_column, cells[given.split_column])
+    names = [name for name in cells if _speaks_of_splits(name, cells[name])]
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"{file}: the splits may be in any of the columns {some(names)}; choose one with "
+            "--split-column, or ignore them with --split-column none"
+        )
+    for name in names:
+        _check_no_label(file, name, cells, given)
+        return _in_column(file, name, cells[name])
     return None
+
+
+def _speaks_of_splits(name: str, cells: List[str]) -> bool:
+    """Whether its name and some cells speak of splits, or all cells do and nothing else."""
+    words = {cell.strip() for cell in cells}
+    if (
+        FLAG_NAME.fullmatch(name)
+        and part_in(name)
+        and all(to_flag(word) is not None for word in words)
+    ):
+        return True
+    parts = {part_of(word) for word in words}
+    if re.sub("[^a-z]+", "_", name.lower()) in NAMES:
+        return parts != {None}
+    is_label = name.lower() in ONE_LABEL + SEVERAL_LABELS
+    return not is_label and "train" in parts and None not in parts and len(parts) > 1
+
+
+def _check_no_label(file: str, name: str, cells: Dict[str, List[str]], given: TableColumns) -> None:
+    """A column train of 0 and 1 may say that a train is in the image."""
+    if part_in(name) != "train" or given.label_column is not None:
+        return
+    flags = [each for each in cells if all(to_flag(cell) is not None for cell in set(cells[each]))]
+    has_label = any(each.lower() in ONE_LABEL + SEVERAL_LABELS for each in cells)
+    if name in flags and len(flags) > 1 and not has_label:
+        raise ConfigurationError(
+            f"{file}: column {name} can be read in two ways: it says the splits: --split-column "
+            f"{name}; or it is a label, as {some([each for each in flags if each != name])} may "
+            "be: --split-column none"
+        )
+
+
+def _in_column(file: str, name: str, cells: List[str]) -> FoundSplits:
+    counts = Counter(cell.strip() for cell in cells)
+    flags = FLAGS.get(part_in(name) or "")
+    values: Dict[str, List[str]] = {}
+    others = []
+    for value in counts:
+        flag = to_flag(value)
+        part = flags[flag] if flags and flag is not None else part_of(value)
+        values.setdefault(part, []).append(value) if part else others.append(value)
+    if others or "train" not in values or any(len(of_part) > 1 for of_part in values.values()):
+        raise ConfigurationError(
+            f"{file}: column {name} has the values {some(sorted(map(repr, counts)))}; expected "
+            "one word for each split: train, val, test; choose another column with "
+            "--split-column, or ignore it with --split-column none"
+        )
+    found = {part: value for part, (value,) in values.items()}
+    shown = ", ".join(
+        f"{value} {counts[value]}" if part_of(value) else f"{part} {counts[value]} ({value})"
+        for part, value in found.items()
+    )
+    return FoundSplits(name, found, f"splits: column {name}, {shown} (--split-column)")

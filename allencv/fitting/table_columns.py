@@ -10,6 +10,7 @@ from allencv.data.dataset_readers.cells import is_empty
 from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
 from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.tables import Table, open_table
+from allencv.data.remote import is_remote
 from allencv.fitting.label_columns import find_labels
 from allencv.fitting.options import TableColumns
 from allencv.fitting.split_column import find_splits
@@ -146,6 +147,8 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
     if given.image_root is None:
         roots += _folders_beside(beside)
     _check_header(file, cells, [root or beside for root in roots])
+    if given.image_column is not None and _are_urls(cells[given.image_column]):
+        return [Place(given.image_column, "", given.image_root)]
     names = [given.image_column] if given.image_column is not None else list(cells)
     names.sort(key=lambda name: name.lower() not in IMAGE_NAMES)
     places = [_place(name, cells[name], beside, roots) for name in names]
@@ -159,6 +162,12 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
                 f"{file}: the paths in column {name} have backslashes between folders, such as "
                 f"'{windows}'; expected '/', and paths relative to the table or to --image-root: "
                 "replace them in the table"
+            )
+    for name in names:
+        if _are_urls(cells[name]):
+            raise ConfigurationError(
+                f"{file}: column {name} has URLs, such as {next(filter(None, cells[name]))!r}; "
+                f"--image-column {name} takes the images from there"
             )
     where = " or ".join(root or beside or "." for root in roots[:3])
     raise ConfigurationError(
@@ -194,6 +203,11 @@ def _check_header(file: str, cells: Cells, roots: List[str]) -> None:
 
 def _is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def _are_urls(cells: List[str]) -> bool:
+    filled = list(filter(None, cells))
+    return bool(filled) and all(map(is_remote, filled))
 
 
 def _place(name: str, cells: List[str], beside: str, roots: List[Optional[str]]) -> Optional[Place]:

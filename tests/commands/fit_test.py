@@ -1,10 +1,14 @@
+import argparse
 import json
+import logging
 import re
 from pathlib import Path
 
 import pytest
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.fit import Fit
 from tests.conftest import Run, write_images
 
 
@@ -81,8 +85,8 @@ def test_one_image_that_cannot_be_read(tmp_path: Path, run: Run) -> None:
     command = ("allencv", "fit", "photos", "-o", "run", "--weights", "none", "--image-size", 16)
     result = run(*command, "--on-error", "fail", cwd=tmp_path, fails=True)
     assert result.stderr.splitlines()[-1] == (
-        "allencv: --on-error is fail, and images cannot be read (1); expected them repaired or "
-        "removed, or --on-error skip to leave them out"
+        "allencv: --on-error is fail, and images cannot be read (1); repair or remove them, "
+        "or leave them out with --on-error skip"
     )
     assert not (tmp_path / "run.jsonnet").exists()
     result = run(*command, "--epochs", 1, cwd=tmp_path)
@@ -109,3 +113,36 @@ def test_wrong_arguments(
 ) -> None:
     result = run("allencv", "fit", photos, "-o", "wrong", *arguments, fails=True)
     assert result.stderr.splitlines()[-1] == f"allencv: {message}"
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (" ", "--output is empty; expected the path of a folder"),
+        ("/", "--output is '/'; expected a folder with a name"),
+        (".", "--output is '.', which has files; expected a new folder"),
+        ("cat/..", "--output is 'cat/..', which has files; expected a new folder"),
+    ],
+)
+def test_a_folder_without_a_name(
+    output: str, message: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        fit(*("cat", "-o", output))
+
+
+def test_an_image_size_is_refused_before_images_are_read(photos: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--image-size is 0; expected 8 or more"):
+        fit("not there", "-o", "wrong", "--image-size", "0")
+
+
+def fit(*arguments: str) -> None:
+    """Run the command in this process."""
+    parser = argparse.ArgumentParser()
+    Fit().add_subparser(parser.add_subparsers())
+    args = parser.parse_args(["fit", *arguments])
+    try:
+        args.func(args)
+    finally:
+        logging.disable(logging.NOTSET)

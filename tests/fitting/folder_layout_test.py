@@ -76,6 +76,67 @@ def test_classes_that_are_called_like_splits(tmp_path: Path) -> None:
     assert (found.reader, paths(found, tmp_path)[0]) == (FOLDER, ".")
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "others"),
+    [
+        ("seg_train/seg_train", "seg_test/seg_test", ("seg_pred/seg_pred",)),
+        ("training_set/training_set", "test_set/test_set", ()),
+        ("train_data", "TestData", ()),
+        ("train2017", "test2017", ("bus", "car")),
+    ],
+)
+def test_names_with_a_word_of_splits(train: str, test: str, others: Any, tmp_path: Path) -> None:
+    make(tmp_path, *(f"{part}/{label}" for part in (train, test) for label in ("a", "b")), *others)
+    message = error_of(tmp_path)
+    splits = sorted(path.partition("/")[0] for path in (train, test))
+    assert message.startswith(
+        f"DATA can be read in two ways: the folders {', '.join(splits)} are splits: --layout "
+        "splits; or the folders "
+    )
+    assert message.endswith(" are classes: --layout classes")
+    assert error_of(tmp_path, label_pattern="(.)") == message
+    assert paths(find(tmp_path, layout="splits"), tmp_path) == [train, train, test]
+    found = find(tmp_path, layout="classes", recursive=True)
+    assert found.reader == {**FOLDER, "recursive": True}
+
+
+@pytest.mark.parametrize(
+    "folders", [("train", "val"), ("test1", "train"), ("img_test", "img_train")]
+)
+def test_splits_of_images_without_folders(folders: Any, tmp_path: Path) -> None:
+    make(tmp_path, *folders)
+    names = ", ".join(folders)
+    assert error_of(tmp_path) == (
+        f"DATA can be read in two ways: the folders {names} are splits, with the labels in the "
+        "names of the files: --layout splits --label-pattern; or the folders "
+        f"{names} are classes: --layout classes"
+    )
+    found = find(tmp_path, layout="splits", label_pattern="(.)")
+    other, train = sorted(folders, key=lambda name: "train" in name)
+    assert paths(found, tmp_path) == (
+        [train, other, ""] if other == "val" else [train, train, other]
+    )
+    assert find(tmp_path, layout="classes").reader == FOLDER
+
+
+def test_a_class_whose_name_has_a_word_of_splits(tmp_path: Path) -> None:
+    make(tmp_path, "bus_station", "train_station")
+    assert paths(find(tmp_path), tmp_path)[0] == "."
+
+
+def test_several_folders_for_one_split(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{part}/{label}" for part in ("train", "val", "valid") for label in "ab"))
+    assert error_of(tmp_path) == (
+        "DATA can be read in several ways: the validation data may be val or valid: choose one "
+        "with --validation"
+    )
+    found = find(tmp_path, validation=str(tmp_path / "valid"))
+    assert paths(found, tmp_path) == ["train", "valid", ""]
+    assert "not used: val" in found.notes
+    make(tmp_path, "training/a")
+    assert "the train data may be train or training: move the others" in error_of(tmp_path)
+
+
 def test_splits_beside_what_may_be_classes(tmp_path: Path) -> None:
     make(tmp_path, "bus", "train/day", "train/night", "test/day", "test/night")
     assert error_of(tmp_path) == (
@@ -142,7 +203,12 @@ def test_class_folders_with_one_folder_inside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folders", [("2019/cat", "2019/dog", "2020/cat", "2020/dog"), ("2019/cat", "2020")]
+    "folders",
+    [
+        ("2019/cat", "2019/dog", "2020/cat", "2020/dog"),
+        ("2019/cat", "2020"),
+        ("2019/x/cat", "2019/x/dog", "2020/y/cat", "2020/y/dog"),
+    ],
 )
 def test_two_levels_of_folders(folders: Any, tmp_path: Path) -> None:
     make(tmp_path, *folders)
@@ -226,6 +292,19 @@ def test_tables_that_are_called_like_splits(tmp_path: Path) -> None:
     found = find(tmp_path)
     assert paths(found, tmp_path) == ["train.csv", "val.csv", ""]
     assert "not used: sample_submission.csv, test.csv" in found.notes
+
+
+def test_several_tables_for_one_split(tmp_path: Path) -> None:
+    make(tmp_path, "images", count=4)
+    for name in ("train", "val", "valid"):
+        (tmp_path / f"{name}.csv").write_text(rows(4))
+    assert error_of(tmp_path) == (
+        "DATA can be read in several ways: the validation data may be val.csv or valid.csv: choose "
+        "one with --validation"
+    )
+    found = find(tmp_path, validation=str(tmp_path / "val.csv"))
+    assert paths(found, tmp_path) == ["train.csv", "val.csv", ""]
+    assert "not used: valid.csv" in found.notes
 
 
 def test_a_table_beside_class_folders(tmp_path: Path) -> None:

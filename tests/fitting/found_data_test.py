@@ -46,6 +46,9 @@ def test_validation_and_test_data_that_the_user_names(table: Path) -> None:
     assert found.split == hold_out(str(table))
     with pytest.raises(ConfigurationError, match="--validation is '.*images'; expected a path to"):
         find(table, validation=str(table.parent / "images"))
+    (table.parent / "images" / "a").mkdir()
+    with pytest.raises(ConfigurationError, match="--validation is 'nope', which is not there"):
+        find(table.parent / "images", validation="nope", label_pattern="(.)")
 
 
 def test_a_table_with_a_column_of_splits(table: Path) -> None:

@@ -29,7 +29,6 @@ def in_column(name: str, *cells: str, **given: Optional[str]) -> Any:
         ["tench, Tinca tinca", "goldfish, Carassius auratus"],
         ["New York, NY", "Boston, MA", "Albany, NY"],
         ["Paris, France", "Lyon, France", "Paris, Texas", "Houston, Texas"],
-        ["Black|White", "Grey"],
         ["1", "2", "3"],
         ["0.5", "1.0"],
     ],
@@ -58,7 +57,12 @@ def test_several_labels(name: str, cells: List[str], delimiter: str) -> None:
         ("label", ["cat", "dog"] * 10 + ["cat|dog"], "|"),  # mistakes in few rows, or labels
         ("label", ["cat", "dog"] * 10 + ["cat,dog"], ","),
         ("label", ["red,large", "red,small", "blue,large", "blue,small"], ","),
+        ("label", ["a|b", "c", "d", "e|f"], "|"),
+        ("label", ["Black;White", "Grey"], ";"),
+        ("Finding Labels", ["Cardiomegaly|Emphysema", "Effusion", "No Finding"], "|"),
         ("label", ["a b", "a", "b", "b c", "c"], " "),
+        ("tags", ["clear primary", "cloudy", "haze primary"], " "),
+        ("labels", ["clear primary", "clear water"], " "),
         ("tags", ["haze primary", "primary", "haze", "clear primary water", "clear water"], " "),
     ],
 )
@@ -70,6 +74,10 @@ def test_both_readings_are_told(name: str, cells: List[str], delimiter: str) -> 
     assert in_column(name, *cells, task="single") is None
     assert in_column(name, *cells, task="multi") == delimiter
     assert in_column(name, *cells, label_delimiter=delimiter) == delimiter
+
+
+def test_words_that_do_not_recur_are_one_label() -> None:
+    assert in_column("labels", "polar bear", "red fox", "dog") is None
 
 
 def test_lists() -> None:
@@ -119,7 +127,7 @@ def test_the_only_column_is_that_of_the_labels() -> None:
     [
         ({"one": ["a"], "two": ["b"]}, "any of one ..a., ..... two ..b., ....; expected --label-c"),
         ({"label": ["a"], "class": ["1"]}, "the labels may be in any of label .*class"),
-        ({}, "in any of no column; expected --label-column"),
+        ({}, "t.csv has no column for the labels beside those of the images and the splits"),
         ({"label": ["", " "]}, "column label is empty; expected --label-column"),
     ],
 )
