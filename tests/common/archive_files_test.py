@@ -206,6 +206,18 @@ def test_weights_from_before_pytorch_1_6_are_read(tmp_path: Path, files: Dict[st
     assert same_tensors(loaded.state_dict(), state)
 
 
+def test_complex_weights_are_refused(tmp_path: Path, files: Dict[str, bytes]) -> None:
+    state = torch.load(io.BytesIO(files["weights.th"]))
+    state["_classification_layer.bias"] = state["_classification_layer.bias"] * 1j
+    members = {**files, "weights.th": saved(state)}
+    del members["checksums.json"]
+    expected = (
+        "cannot be loaded: the weights of _classification_layer.bias are torch.complex64; exp"
+    )
+    with pytest.raises(ConfigurationError, match=expected):
+        load_archive(packed(tmp_path / "m.tar.gz", members))
+
+
 def test_weights_at_another_place(tmp_path: Path, run_folder: Path) -> None:
     shutil.copytree(run_folder, tmp_path / "run")
     weights = (tmp_path / "run" / "best.th").rename(tmp_path / "other.th")
