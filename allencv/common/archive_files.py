@@ -1,16 +1,20 @@
 """The files of a model archive, or of the folder of a run: whether they are there and unchanged."""
 
 import json
+import os
+import reprlib
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
+from allennlp.data.vocabulary import NAMESPACE_PADDING_FILE
 from allennlp.models.archival import CONFIG_NAME, META_NAME, get_weights_path
 
 from allencv.common.torch_files import has_valid_checksums
 from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME, ArchiveError
 from allencv.runtime.bundle import sha256_of
+from allencv.runtime.regular_files import check_regular
 
 
 def check_files(folder: Path, weights: Path) -> None:
@@ -26,14 +30,22 @@ def check_files(folder: Path, weights: Path) -> None:
         raise ArchiveError(f"it has no {CONFIG_NAME}")
     if not (folder / "vocabulary").is_dir():
         raise ArchiveError("it has no folder 'vocabulary'")
+    vocabulary = [folder / "vocabulary" / NAMESPACE_PADDING_FILE, *vocabulary_files(folder)]
+    optional = [
+        folder / name for name in (META_NAME, CHECKSUMS_NAME) if os.path.lexists(folder / name)
+    ]
+    for file in [*vocabulary, *optional]:
+        _check_file(file, file.relative_to(folder).as_posix())
     if not weights.is_file():
         expected = f"{WEIGHTS_NAME}, or best.th in the folder of a run"
         if weights != Path(get_weights_path(folder)):
             expected = f"them at '{weights}'"
         raise ArchiveError(f"it has no weights; expected {expected}")
-    if (folder / CHECKSUMS_NAME).is_file():
+    if folder / CHECKSUMS_NAME in optional:
         read = [folder / CONFIG_NAME, folder / META_NAME, weights, *vocabulary_files(folder)]
         _check_checksums(folder, [file for file in read if file.is_relative_to(folder)])
+    if folder / META_NAME in optional:
+        _check_meta(read_json(folder / META_NAME))
     _check_weights(weights)
 
 
@@ -53,8 +65,30 @@ def read_json(file: Path) -> Dict[str, Any]:
     except RecursionError:
         raise ArchiveError(f"{file.name} is nested too deeply") from None
     if not isinstance(content, dict):
-        raise ArchiveError(f"{file.name} holds {content!r:.80}; expected a JSON object")
+        raise ArchiveError(f"{file.name} holds {reprlib.repr(content)}; expected a JSON object")
     return content
+
+
+def _check_file(file: Path, name: str) -> None:
+    """Refuse what AllenNLP would wait for, as for a pipe, or could not read."""
+    try:
+        check_regular(file)
+    except FileNotFoundError:
+        kind = "a broken link" if file.is_symlink() else "missing"
+        raise ArchiveError(f"{name!r:.100} is {kind}; expected a file") from None
+    except OSError as error:
+        raise ArchiveError(f"{name!r:.100} is {error.strerror}") from None
+    if file.is_dir():
+        raise ArchiveError(f"{name!r:.100} is a folder; expected a file")
+
+
+def _check_meta(meta: Dict[str, Any]) -> None:
+    version = meta.get("version")
+    if len(meta) != 1 or not isinstance(version, str) or version.count(".") < 2:
+        raise ArchiveError(
+            f"{META_NAME} holds {reprlib.repr(meta)}; expected AllenNLP's version only, as in "
+            '{"version": "2.10.1"}'
+        )
 
 
 def _check_checksums(folder: Path, read: List[Path]) -> None:
@@ -89,3 +123,8 @@ def _check_weights(file: Path) -> None:
         raise ArchiveError(
             f"{file.name} holds a {type(state).__name__}; expected names and tensors"
         )
+    for name in state:
+        if not isinstance(name, str):
+            raise ArchiveError(
+                f"{file.name} has {reprlib.repr(name)} for a name of a tensor; expected a text"
+            )

@@ -1,5 +1,6 @@
 import gzip
 import re
+import reprlib
 import tarfile
 import tempfile
 import traceback
@@ -14,6 +15,7 @@ from allennlp.common import Registrable
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.common.util import SigTermReceived
+from allennlp.data.vocabulary import NAMESPACE_PADDING_FILE
 from allennlp.models.archival import CONFIG_NAME, Archive, get_weights_path
 from allennlp.models.archival import load_archive as load_opened_archive
 
@@ -122,6 +124,11 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()] or [""]
     if isinstance(error, ConfigurationError):
         return " ".join(lines)
+    if lines[0] == "OOV token not found!":
+        return (
+            "a file of its vocabulary has no out-of-vocabulary token, and "
+            f"vocabulary/{NAMESPACE_PADDING_FILE} does not list its namespace"
+        )
     if re.match(r"Error(\(s\) in)? loading state.dict", lines[0]):
         differences = [line for line in lines[1:] if line and not line.endswith(": []")]
         return f"its weights do not fit its config and vocabulary: {' '.join(differences[:1]):.300}"
@@ -139,16 +146,25 @@ def _check_included(names: List[str], patterns: Any) -> None:
 
 def _check_config(config: Dict[str, Any], trusted: bool) -> None:
     """
-    Raise `ArchiveError` for a config without the two parts that are loaded, and, unless the archive
-    is `trusted`, for one that names anything but registered parts.
+    Raise `ArchiveError` for a config without the parts that are loaded or with something else in
+    their place, and, unless the archive is `trusted`, for one that names anything but registered
+    parts.
     """
-    if not isinstance(config.get("dataset_reader"), dict) or "model" not in config:
-        raise ArchiveError(f"{CONFIG_NAME} has no model, or no dataset_reader")
-    if trusted:
-        return
+    for part in ("model", "dataset_reader"):
+        if part not in config:
+            raise ArchiveError(f"{CONFIG_NAME} has no {part}")
+    for part in ("model", "dataset_reader", "validation_dataset_reader", "vocabulary"):
+        # AllenNLP takes a bare string for the type of these two.
+        kinds = (dict, str) if part in ("model", "validation_dataset_reader") else dict
+        if part in config and not isinstance(config[part], kinds):
+            raise ArchiveError(f"{part} is {reprlib.repr(config[part])}; expected a JSON object")
     registered = {name for names in Registrable._registry.values() for name in names}
     for key, value in _items(config):
         last = key.split(".")[-1]
+        if last == "type" and not isinstance(value, str):
+            raise ArchiveError(f"{key} is {reprlib.repr(value)}; expected the name of a part")
+        if trusted:
+            continue
         if last in ("_pretrained", "trust_remote_code") or value == "from_archive":
             raise ArchiveError(f"{key} leads to other code or archives{IF_TRUSTED}")
         if not isinstance(value, str) or key in DATA_KEYS:

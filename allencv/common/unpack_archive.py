@@ -1,5 +1,6 @@
 """Unpacking a model archive that may come from anybody."""
 
+import errno
 import gzip
 import re
 import tarfile
@@ -23,6 +24,8 @@ OTHER_FILES = re.compile(rf"(?!vocabulary(/|$)){PART}(/{PART})*")
 LARGEST_TEXT = 2**24
 """16 MiB, for each file of text: the labels of ImageNet-21k take half a megabyte."""
 MOST_FILES = 1000
+LONGEST_NAME = 1000
+"""Of a member with its folders. A system takes some 4000 bytes, the folder above included."""
 MOST_GROWTH, ALWAYS_ALLOWED = 50, 2**25
 """
 An archive may unpack to 50 times its own size, or to 32 MiB. Trained weights hardly shrink when
@@ -72,15 +75,26 @@ def unpack(archive: Path, folder: Path) -> List[str]:
                 raise ArchiveError(f"it holds more than {MOST_FILES} files")
             if member.isdir():
                 continue
-            target = folder / member.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(target, "xb") as file:
+            with _new_file(folder, member.name) as file:
                 stream.copy(member.size, file)
             stream.read(-member.size % tarfile.BLOCKSIZE)
             if not OWN_FILES.fullmatch(member.name):
                 others.append(member.name)
         stream.read_to_end()
     return others
+
+
+def _new_file(folder: Path, name: str) -> BinaryIO:
+    target = folder / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return open(target, "xb")
+    except (FileExistsError, NotADirectoryError):
+        raise ArchiveError(f"it holds {name!r:.100}, but a file cannot be a folder too") from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ArchiveError(f"it holds {name!r:.100}, a name that is too long") from None
 
 
 class _Stream:
@@ -165,6 +179,11 @@ def _extended_header(stream: _Stream, size: int) -> Dict[str, str]:
 def _check_member(member: tarfile.TarInfo) -> None:
     """Raise `ArchiveError` unless an archive has such a member."""
     name = f"{member.name!r:.100}"
+    if len(member.name) > LONGEST_NAME:
+        raise ArchiveError(
+            f"it holds {name}, a name of {len(member.name):,} characters; expected at most "
+            f"{LONGEST_NAME}"
+        )
     if member.isdir():
         if member.name not in ("", ".", "vocabulary") and not OTHER_FILES.fullmatch(member.name):
             raise ArchiveError(f"it holds the folder {name}, which is no part of an archive")

@@ -1,7 +1,7 @@
 import copy
 import logging
 import warnings
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type, Union
 
 import torch
 from allennlp.common import Params
@@ -162,6 +162,20 @@ class ImageClassifier(CheckedFromParams, Model):
         # The first weights whose order in memory tells channels-last from channels-first.
         kernels = (each for each in self.parameters() if each.dim() == 4)
         self._kernel = [each for each in kernels if min(each.shape[1], each[0, 0].numel()) > 1][:1]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+        """
+        Load weights as AllenNLP does. Raise `ConfigurationError` for complex weights of a real
+        network, of which torch would drop the imaginary part.
+        """
+        own = self.state_dict()
+        for name in set(own).intersection(state_dict):
+            given, expected = state_dict[name], own[name]
+            if isinstance(given, torch.Tensor) and given.is_complex() and not expected.is_complex():
+                raise ConfigurationError(
+                    f"the weights of {name} are {given.dtype}; expected {expected.dtype}"
+                )
+        return super().load_state_dict(state_dict, strict)
 
     @property
     def label_namespace(self) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Union
 
 from allencv.runtime.manifest import BundleError, Manifest
+from allencv.runtime.regular_files import check_regular
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 2**24
@@ -12,7 +13,8 @@ LARGEST_MANIFEST = 2**24
 
 def is_bundle(path: Union[str, os.PathLike]) -> bool:
     """Whether `path` is a folder with a manifest, good or not."""
-    return os.path.isfile(os.path.join(path, MANIFEST))
+    manifest = os.path.join(path, MANIFEST)
+    return os.path.exists(manifest) and not os.path.isdir(manifest)
 
 
 def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
@@ -27,9 +29,7 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
     if not is_bundle(path):
         raise BundleError(f"no bundle at '{os.fspath(path)}'; expected a folder with {MANIFEST}")
     file = Path(path) / MANIFEST
-    if (size := file.stat().st_size) > LARGEST_MANIFEST:
-        raise BundleError(f"{file}: it has {size:,} bytes; expected at most {LARGEST_MANIFEST:,}")
-    manifest = Manifest.from_bytes(file.read_bytes(), str(file))
+    manifest = Manifest.from_bytes(_read_manifest(file), str(file))
     for name, expected in manifest.files.items():
         file = Path(path) / name
         if not file.is_file():
@@ -37,6 +37,18 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
         if sha256_of(file) != expected:
             raise BundleError(f"{file}: it was changed after the export (its checksum differs)")
     return manifest
+
+
+def _read_manifest(file: Path) -> bytes:
+    try:
+        check_regular(file)
+        if (size := file.stat().st_size) > LARGEST_MANIFEST:
+            raise BundleError(
+                f"{file}: it has {size:,} bytes; expected at most {LARGEST_MANIFEST:,}"
+            )
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror}") from error
 
 
 def sha256_of(file: Path) -> str:

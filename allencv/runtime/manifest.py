@@ -175,6 +175,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_label(value: Any) -> bool:
+    return _is_text(value) and value != ""
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
@@ -207,7 +211,10 @@ def _one_of(*choices: str) -> Check:
 CHECKS: Dict[str, Check] = {
     "manifest_version": (lambda value: type(value) is int, str(VERSION)),
     "task": _one_of(*TASKS),
-    "labels": (lambda value: _is_list(value, _is_text), "a list of names"),
+    "labels": (
+        lambda value: _is_list(value, _is_label) and len(set(value)) == len(value),
+        "a list of names, none of them empty or there twice",
+    ),
     "thresholds": (
         lambda value: value is None or _is_list(value, _is_threshold),
         "null, or a list of numbers in [0, 1)",

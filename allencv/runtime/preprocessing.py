@@ -9,7 +9,10 @@ from allencv.runtime.value_ranges import checked_range
 
 FITS = ("crop", "stretch", "pad")
 LARGEST_SIDE = 8192
-"""The most pixels along a side of an image for a network: 200 MB as RGB, and 800 MB as floats."""
+"""
+The most pixels along a side of an image for a network, before and after it is cropped: 200 MB as
+RGB, and 800 MB as floats.
+"""
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -59,10 +62,10 @@ class Preprocessing:
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(f"crop_ratio is {self.crop_ratio!r}; expected a number in (0, 1]")
         resized = max(self.height, self.width) / self.crop_ratio
-        if self.fit == "crop" and resized > 2 * LARGEST_SIDE:
+        if self.fit == "crop" and resized > LARGEST_SIDE:
             raise ValueError(
                 f"crop_ratio is {self.crop_ratio!r}, which resizes an image to {resized:,.0f} "
-                f"pixels before it is cropped; expected at most {2 * LARGEST_SIDE}"
+                f"pixels before it is cropped; expected at most {LARGEST_SIDE}"
             )
         for key, choices in (
             ("fit", FITS),

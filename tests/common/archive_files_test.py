@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -107,6 +108,24 @@ ODD = {
     "no bytes": ({"weights.th": b""}, "weights.th is no file of weights"),
     "a text": ({"weights.th": b"weights"}, "weights.th is no file of weights"),
     "a list": ({"weights.th": saved([])}, "weights.th holds a list; expected names and tensors"),
+    "numbers for names": (
+        {"weights.th": saved({3: torch.zeros(1)})},
+        "weights.th has 3 for a name of a tensor; expected a text",
+    ),
+    "no list of namespaces": (
+        {"vocabulary/non_padded_namespaces.txt": None},
+        "'vocabulary/non_padded_namespaces.txt' is missing; expected a file",
+    ),
+    "no object as meta": ({"meta.json": b"[]"}, r"meta.json holds \[\]; expected a JSON object"),
+    "a number as version": (
+        {"meta.json": b'{"version": 5}'},
+        "meta.json holds {'version': 5}; expected AllenNLP's version",
+    ),
+    "half a version": ({"meta.json": b'{"version": "2"}'}, "meta.json holds {'version': '2'}; exp"),
+    "more than a version": (
+        {"meta.json": b'{"version": "2.10.1", "x": 1}'},
+        "meta.json holds .*; expected AllenNLP's version only",
+    ),
     "a zip": ({"weights.th": b"PK\x05\x06" + bytes(18)}, "weights.th is no file of weights"),
     "a cut zip": ({"weights.th": saved({})[:-30]}, "weights.th is no file of weights"),
 }
@@ -124,6 +143,59 @@ def test_what_is_missing_or_odd_is_named(
     assert "\n" not in str(raised.value)
 
 
+def as_pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def as_broken_link(file: Path) -> None:
+    file.symlink_to("nowhere")
+
+
+IRREGULAR = [
+    (as_pipe, "a named pipe, not a regular file"),
+    (as_broken_link, "a broken link; expected a file"),
+    (Path.mkdir, "a folder; expected a file"),
+]
+READ_NAMES = ["vocabulary/tags.txt", "vocabulary/labels.txt", "meta.json", "checksums.json"]
+READ_NAMES += ["vocabulary/non_padded_namespaces.txt"]
+
+
+@pytest.mark.parametrize("name", READ_NAMES)
+@pytest.mark.parametrize(("make", "kind"), IRREGULAR)
+def test_what_is_no_regular_file_in_a_run_is_named(
+    tmp_path: Path, run_folder: Path, name: str, make: Callable[[Path], None], kind: str
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run", ignore=lambda _, names: {Path(name).name})
+    make(tmp_path / "run" / name)
+    with pytest.raises(ConfigurationError, match=f"run' is not opened: '{name}' is {kind}"):
+        load_archive(tmp_path / "run")
+
+
+def test_a_link_to_a_regular_file_is_read(tmp_path: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    labels = tmp_path / "run" / "vocabulary" / "labels.txt"
+    labels.rename(tmp_path / "labels.txt")
+    labels.symlink_to(tmp_path / "labels.txt")
+    load_archive(tmp_path / "run")
+
+
+def test_a_namespace_that_is_not_listed_is_explained(tmp_path: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "vocabulary" / "non_padded_namespaces.txt").write_text("*tags\n")
+    expected = "a file of its vocabulary has no out-of-vocabulary token, and vocabulary/non_padded"
+    with pytest.raises(ConfigurationError, match=f"cannot be loaded: {expected}"):
+        load_archive(tmp_path / "run")
+
+
+def test_missing_labels_are_named(tmp_path: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "vocabulary" / "labels.txt").unlink()
+    with pytest.raises(
+        ConfigurationError, match="run' cannot be loaded: .* 0 in the namespace 'labels'"
+    ):
+        load_archive(tmp_path / "run")
+
+
 def test_weights_from_before_pytorch_1_6_are_read(tmp_path: Path, files: Dict[str, bytes]) -> None:
     state = torch.load(io.BytesIO(files["weights.th"]))
     buffer = io.BytesIO()
@@ -132,6 +204,18 @@ def test_weights_from_before_pytorch_1_6_are_read(tmp_path: Path, files: Dict[st
     del members["checksums.json"]
     loaded = load_archive(packed(tmp_path / "m.tar.gz", members)).model
     assert same_tensors(loaded.state_dict(), state)
+
+
+def test_complex_weights_are_refused(tmp_path: Path, files: Dict[str, bytes]) -> None:
+    state = torch.load(io.BytesIO(files["weights.th"]))
+    state["_classification_layer.bias"] = state["_classification_layer.bias"] * 1j
+    members = {**files, "weights.th": saved(state)}
+    del members["checksums.json"]
+    expected = (
+        "cannot be loaded: the weights of _classification_layer.bias are torch.complex64; exp"
+    )
+    with pytest.raises(ConfigurationError, match=expected):
+        load_archive(packed(tmp_path / "m.tar.gz", members))
 
 
 def test_weights_at_another_place(tmp_path: Path, run_folder: Path) -> None:

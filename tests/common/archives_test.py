@@ -176,8 +176,15 @@ def test_the_option_that_helps_is_named(
 
 LARGE = [{"type": "eval", "size": 200_000}]
 ODD_CONFIGS: List[Tuple[str, Any, str]] = [
-    ("model", None, "model.* is None|NoneType"),
-    ("dataset_reader", 5, "is not opened: config.json has no model, or no dataset_reader"),
+    ("model", None, "is not opened: model is None; expected a JSON object"),
+    ("model", 3, "is not opened: model is 3; expected a JSON object"),
+    ("model", [1], r"is not opened: model is \[1\]; expected a JSON object"),
+    ("dataset_reader", 5, "is not opened: dataset_reader is 5; expected a JSON object"),
+    ("validation_dataset_reader", None, "is not opened: validation_dataset_reader is None; exp"),
+    ("vocabulary", None, "is not opened: vocabulary is None; expected a JSON object"),
+    ("vocabulary", 5, "is not opened: vocabulary is 5; expected a JSON object"),
+    ("model.type", 3, "is not opened: model.type is 3; expected the name of a part"),
+    ("model.im2vec_encoder.type", None, "im2vec_encoder.type is None; expected the name of a part"),
     ("model.im2vec_encoder", {}, r"cannot be loaded: .*model.im2vec_encoder"),
     ("model.dropout", 2, "cannot be loaded: model.dropout is 2; expected"),
     ("model.colour", "red", "cannot be loaded: .*'colour'"),
@@ -204,6 +211,13 @@ def test_a_config_that_cannot_be_built_is_refused_in_a_line(
         load_archive(crafted, trusted=trusted)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 800
+
+
+@pytest.mark.parametrize("part", ["model", "dataset_reader"])
+def test_a_config_without_a_part_is_refused(archive: Path, tmp_path: Path, part: str) -> None:
+    crafted = rewritten(archive, tmp_path / "m.tar.gz", lambda config: config.pop(part))
+    with pytest.raises(ConfigurationError, match=f"is not opened: config.json has no {part}"):
+        load_archive(crafted)
 
 
 @pytest.mark.parametrize("depth", [300, 900, 5000, 100_000])

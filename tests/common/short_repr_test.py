@@ -43,3 +43,4 @@ def test_a_loader_shows_what_it_loads(tmp_path: Path) -> None:
 def test_eval_shows_what_is_not_default() -> None:
     transform = EvalTransform(size=[24, 40], fit="pad", interpolation="bicubic")
     assert repr(transform) == "EvalTransform(size=[24, 40], fit='pad', interpolation='bicubic')"
+    assert repr(EvalTransform(8192, "pad")) == "EvalTransform(size=[8192, 8192], fit='pad')"

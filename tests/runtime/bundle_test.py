@@ -42,6 +42,14 @@ def test_a_manifest_of_gigabytes_is_not_read(bundle: Path) -> None:
         open_bundle(bundle)
 
 
+def test_a_pipe_is_not_waited_for(bundle: Path) -> None:
+    (bundle / MANIFEST).unlink()
+    os.mkfifo(bundle / MANIFEST)
+    assert is_bundle(bundle)
+    with pytest.raises(BundleError, match="manifest.json: a named pipe, not a regular file"):
+        open_bundle(bundle)
+
+
 def test_a_missing_file_is_named(bundle: Path) -> None:
     (bundle / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model.onnx: it is missing; manifest.json lists it"):

@@ -101,6 +101,8 @@ HASH = "0" * 64
         ({"labels": []}, r"labels is \[\]; expected a list of names"),
         ({"labels": ["a", 1, "c"]}, "expected a list of names"),
         ({"labels": {"a": 1}}, "expected a list of names"),
+        ({"labels": ["a", "b", "a"]}, "labels is .*; expected a list of names, none of them empty"),
+        ({"labels": ["a", "", "c"]}, "labels is .*; expected a list of names, none of them empty"),
         ({"thresholds": None}, "thresholds is None; expected 3 numbers, one for each label"),
         ({"thresholds": [0.5]}, "expected 3 numbers, one for each label"),
         ({"task": "single_label"}, "expected null"),

@@ -67,7 +67,11 @@ def test_crop_of_a_rectangle_fills_it() -> None:
         ({"height": 8, "width": 200_000}, "width is 200000; expected 1 to 8192 pixels"),
         (
             {"height": 8, "width": 200, "crop_ratio": 0.001},
-            "crop_ratio is 0.001, which resizes an image to 200,000 pixels .* at most 16384",
+            "crop_ratio is 0.001, which resizes an image to 200,000 pixels .* at most 8192",
+        ),
+        (
+            {"height": 16, "width": 16, "crop_ratio": 0.001},
+            "crop_ratio is 0.001, which resizes an image to 16,000 pixels .* at most 8192",
         ),
         ({"height": 8, "width": 8, "fit": "zoom"}, "fit is 'zoom'; expected one of"),
         ({"height": 8, "width": 8, "crop_ratio": 1.5}, r"crop_ratio is 1.5; expected"),
@@ -81,5 +85,6 @@ def test_a_wrong_argument_is_named(arguments: dict, message: str) -> None:
 
 
 def test_the_largest_image_is_allowed() -> None:
-    assert Preprocessing(8192, 8192).width == 8192
+    assert Preprocessing(8192, 8192, crop_ratio=1.0).width == 8192
+    assert Preprocessing(8, 8, crop_ratio=8 / 8192).width == 8
     assert Preprocessing(8, 200, "pad", crop_ratio=0.001).width == 200  # which does not crop

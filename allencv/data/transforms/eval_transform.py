@@ -53,11 +53,10 @@ class EvalTransform(ImageTransform):
 
     def __repr__(self) -> str:
         prepared = self.preprocessing
-        usual = Preprocessing(prepared.height, prepared.width)
         others = [
             f", {key}={getattr(prepared, key)!r}"
             for key in ("fit", "crop_ratio", "interpolation")
-            if getattr(prepared, key) != getattr(usual, key)
+            if getattr(prepared, key) != getattr(Preprocessing, key)
         ]
         return f"EvalTransform(size=[{prepared.height}, {prepared.width}]{''.join(others)})"
 
