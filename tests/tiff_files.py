@@ -1,15 +1,20 @@
 """TIFF files of any number of bands and any type, which pillow itself does not write."""
 
 import struct
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 
 SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 
 
-def tiff(pixels: np.ndarray) -> bytes:
-    """An uncompressed TIFF file of pixels `(height, width, bands)`."""
+def tiff(pixels: np.ndarray, photometric: Optional[int] = None) -> bytes:
+    """
+    An uncompressed TIFF file of pixels `(height, width, bands)`: grey or RGB, unless `photometric`
+    says otherwise.
+    """
+    if photometric is None:
+        photometric = 2 if pixels.shape[2] >= 3 else 1
     height, width, bands = pixels.shape
     data = np.ascontiguousarray(pixels).tobytes()
     extra = b""
@@ -29,7 +34,7 @@ def tiff(pixels: np.ndarray) -> bytes:
     entry(257, height)
     entry(258, *[8 * pixels.dtype.itemsize] * bands)
     entry(259, 1)
-    entry(262, 2 if bands >= 3 else 1)
+    entry(262, photometric)
     entry(273, 8)
     entry(277, bands)
     entry(278, height)

@@ -16,11 +16,9 @@ from allencv.runtime.value_ranges import (
     ValueRange,
     check_range_applies,
     is_deep_colour,
-    is_deep_grey,
     to_8_bits,
     warn_of_loss,
     what_is_lost,
-    with_signed_bytes,
 )
 
 ImageSource = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
@@ -96,11 +94,12 @@ def open_image(
                 raise Image.DecompressionBombError
         deep_colour = is_deep_colour(image)
         check_range_applies(deep_colour, value_range)
+        image.load()  # pillow turns TIFF files upright here, and clears their orientation
         turn = UPRIGHT.get(exif_orientation(image.getexif))
-        image = with_signed_bytes(image, value_range)
         lost = what_is_lost(image, deep_colour, value_range)
         if lost is not None:
             warn_of_loss(_name(source), lost)
+        image = to_8_bits(image, value_range)
         image = image if turn is None else image.transpose(turn)
         return to_color_mode(image, color_mode, value_range)
     except UnidentifiedImageError:
@@ -143,12 +142,11 @@ def to_color_mode(
     """
     if color_mode not in COLOR_MODES:
         raise ValueError(f"color_mode '{color_mode}' is not one of {list(COLOR_MODES)}")
+    image = to_8_bits(image, value_range)
     if image.mode == color_mode:
         image.load()
         return image
-    if is_deep_grey(image):
-        image = to_8_bits(image, value_range)
-    elif image.mode in ("LAB", "HSV") and color_mode != "RGB":
+    if image.mode in ("LAB", "HSV") and color_mode != "RGB":
         image = image.convert("RGB")
     if color_mode != "RGBA" and (image.has_transparency_data or image.mode in ("RGBa", "La")):
         image = image.convert("RGBA")

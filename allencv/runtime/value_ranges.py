@@ -1,6 +1,7 @@
 """How images of more than 8 bits a channel become 8 bits, and what that loses of them."""
 
 import math
+import reprlib
 import warnings
 from typing import Any, Dict, Optional, Set, Tuple
 
@@ -18,7 +19,12 @@ USUAL_RANGES: Dict[str, ValueRange] = {"I": (0, 65535), "F": (0, 255)}
 FEW = 0.25
 """An image that takes up no more than this share of the assumed range probably has another."""
 
-SAMPLE_FORMAT_TAG, SIGNED = 339, 2
+BITS_TAG, PHOTOMETRIC_TAG, SAMPLE_FORMAT_TAG = 258, 262, 339
+MIN_IS_WHITE = 0
+UNSIGNED, SIGNED = 1, 2
+
+COLOUR_CHANNELS = {"LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}
+"""Pillow's modes of several channels that a file of 16 bits may have, and how many are colours."""
 
 _warned: Set[str] = set()
 
@@ -32,13 +38,23 @@ def checked_range(value: Any) -> Optional[ValueRange]:
     if value is None:
         return None
     numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
-    is_range = len(numbers) == 2 and all(
-        isinstance(each, (int, float)) and not isinstance(each, bool) and math.isfinite(each)
-        for each in numbers
+    is_pair = len(numbers) == 2 and all(
+        isinstance(each, (int, float)) and not isinstance(each, bool) for each in numbers
     )
-    if not is_range or numbers[0] >= numbers[1]:
-        raise ValueError(f"value_range is {value!r}; expected two numbers, [black, white]")
+    if not is_pair or not _can_be_mapped(*numbers):
+        raise ValueError(
+            f"value_range is {reprlib.repr(value)}; expected two numbers, [black, white]"
+        )
     return numbers[0], numbers[1]
+
+
+def _can_be_mapped(low: float, high: float) -> bool:
+    """Whether floats can map `low` to 0 and `high` to 255."""
+    try:
+        width = float(high) - float(low)
+    except OverflowError:  # an integer larger than any float
+        return False
+    return 0 < width < math.inf and 255 / width < math.inf
 
 
 def is_deep_grey(image: Image.Image) -> bool:
@@ -52,35 +68,56 @@ def is_deep_colour(image: Image.Image) -> bool:
     not decoded yet can tell.
     """
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in tiles)
+    return image.mode in COLOUR_CHANNELS and any(";16" in str(tile[3]) for tile in tiles)
 
 
-def with_signed_bytes(image: Image.Image, value_range: Optional[ValueRange]) -> Image.Image:
+def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
+    """The first value of a tag, or the default if the image is no TIFF file."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return default
+    value = image.tag_v2.get(tag, default)
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _is_signed_bytes(image: Image.Image) -> bool:
+    return image.mode == "L" and _tiff_tag(image, SAMPLE_FORMAT_TAG, UNSIGNED) == SIGNED
+
+
+def _stored_values(image: Image.Image) -> np.ndarray:
     """
-    Corrects a TIFF file of signed bytes, which pillow reads as unsigned ones: without a
-    `value_range` -128 becomes black and 127 white. Returns any other image as it is.
+    Returns the values of the one channel as the file has them. Pillow reads the signed bytes
+    of a TIFF file as unsigned, and unsigned 32-bit integers as signed.
     """
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "L":
-        return image
-    if SIGNED not in image.tag_v2.get(SAMPLE_FORMAT_TAG, ()):
-        return image
-    values = np.asarray(image).view(np.int8).astype(np.int32)
-    return Image.fromarray((values + 128).astype(np.uint8) if value_range is None else values)
+    values = np.asarray(image)
+    if _is_signed_bytes(image):
+        return values.view(np.int8)
+    is_unsigned = _tiff_tag(image, SAMPLE_FORMAT_TAG, UNSIGNED) == UNSIGNED
+    if image.mode == "I" and is_unsigned and _tiff_tag(image, BITS_TAG, 0) == 32:
+        return values.view(np.uint32)
+    return values
 
 
 def to_8_bits(image: Image.Image, value_range: Optional[ValueRange]) -> Image.Image:
     """
-    An image of one deep channel as "L". With a `value_range` its values are mapped linearly, the
-    first to 0 and the second to 255. Without one, integers keep the upper 8 of 16 bits, and floats
-    are rounded. Values outside of the range are clipped. NaN becomes black.
+    Converts an image of one deep channel, or of signed bytes, to "L". Returns any other image as it
+    is. With a `value_range` the values are mapped linearly, the first to 0 and the second to 255.
+    Without one, integers keep the upper 8 of 16 bits, signed bytes are mapped from -128 to 127, and
+    floats are rounded. Values outside of the range are clipped. NaN becomes black. A TIFF file that
+    says that its least value is white is inverted after that.
     """
-    values = np.asarray(image)
+    if not (is_deep_grey(image) or _is_signed_bytes(image)):
+        return image
+    values = levels = _stored_values(image)
     if value_range is not None:
-        low, high = value_range
-        values = (values.astype(np.float64) - low) * (255 / (high - low))
+        low, high = map(float, value_range)
+        levels = (values.astype(np.float64) - low) * (255 / (high - low))
+    elif image.mode == "L":
+        levels = values.astype(np.int16) + 128
     elif image.mode != "F":
-        return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
-    rounded = np.rint(np.nan_to_num(values, nan=0, posinf=255, neginf=0))
+        levels = np.clip(values, 0, 65535) >> 8
+    if image.mode != "L" and _tiff_tag(image, PHOTOMETRIC_TAG, MIN_IS_WHITE + 1) == MIN_IS_WHITE:
+        levels = 255 - levels
+    rounded = np.rint(np.nan_to_num(levels, nan=0, posinf=255, neginf=0))
     return Image.fromarray(np.clip(rounded, 0, 255).astype(np.uint8))
 
 
@@ -92,7 +129,7 @@ def what_is_lost(
     loses only values that are not numbers.
     """
     if deep_colour:
-        colours = np.asarray(image)[..., :3]
+        colours = np.asarray(image)[..., : COLOUR_CHANNELS[image.mode]]
         span = int(colours.max()) - int(colours.min())
         if span > FEW * 255:
             return None
@@ -102,7 +139,7 @@ def what_is_lost(
         )
     if not is_deep_grey(image):
         return None
-    values = np.asarray(image)
+    values = _stored_values(image)
     kind = "floating point" if image.mode == "F" else "more than 8 bits"
     if np.isnan(values).any():
         return f"{kind}, with values that are not numbers (NaN), which become black"

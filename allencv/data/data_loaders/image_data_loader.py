@@ -1,7 +1,20 @@
 import itertools
 import logging
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
+from collections import deque
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 import torch
 import torch.distributed as dist
@@ -24,12 +37,17 @@ from allencv.data.data_loaders.workers import (
     ProcessWorkers,
     ThreadWorkers,
     Workers,
+    collate,
+    load,
 )
 from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Made = Tuple[Job, Collated]
+"""What there was to do for a batch, and what became of it."""
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
@@ -96,9 +114,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     on_error : `str`, optional (default = `"raise"`)
         What to do about an image that cannot be read or transformed: "raise" stops with its path;
         "skip" leaves it out of its batch, logs it, and counts it in `images_skipped`. A batch of
-        which no image is left is left out, and when shuffling also one of which a single image is
-        left. In distributed training the batch before it is used again in its place, as all ranks
-        need as many.
+        which no image is left is left out. When shuffling, a single image that is left of a batch
+        joins the next batch; if there is none, it is left out too, logged and counted, unless it is
+        the only image of the epoch. In distributed training such a single image is left out, and
+        the batch before (or after) is used again, as all ranks need the same number of batches. An
+        epoch of which no image can be read is an error.
     seed : `int`, optional (default = `None`)
         `None` takes torch's seed, which is the config's `pytorch_seed`.
     """
@@ -154,7 +174,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         middle of an epoch, set it to what it was.
         """
         self.another_epoch_follows = False
-        self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Collated]]] = None
+        self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
         self.images = self._find_images(class_weighting, shuffle_buffer)
         self._is_indexed = False
@@ -252,7 +272,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         if self.another_epoch_follows and isinstance(self.images, ListedImages):
             self.prefetch()
 
-    def _begin(self, place: Tuple[int, int]) -> Iterator[Collated]:
+    def _begin(self, place: Tuple[int, int]) -> Iterator[Made]:
         if self._workers is None:
             instances = self.images.instances
             self._workers = (
@@ -261,50 +281,87 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
                 else NoWorkers(instances)
             )
         if isinstance(self.images, ListedImages):
-            return self._workers(self._jobs(*place))
+            return _with_jobs(self._workers, self._jobs(*place))
         return self._stream(place, self._workers, self.images)
 
     def _stream(
         self, place: Tuple[int, int], workers: Workers, images: StreamedImages
-    ) -> Iterator[Collated]:
+    ) -> Iterator[Made]:
         """The batches of an epoch of which nobody knows how many there are."""
         jobs = ReadAhead(self._jobs(*place), self.prefetch_batches)
         try:
-            for number, collated in enumerate(workers(jobs), start=place[1]):
+            for number, made in enumerate(_with_jobs(workers, jobs), start=place[1]):
                 if images.is_endless and images.is_over(number * self.batch_size):
                     break
-                yield collated
+                yield made
         finally:
             jobs.stop()
 
-    def _delivered(self, batches: Iterator[Collated], is_whole: bool) -> Iterator[TensorDict]:
+    def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """The batches of an epoch, or of its rest unless it `is_whole`."""
         keeps_pace = self.shuffle and util.is_distributed()
-        last: Optional[TensorDict] = None
-        reason = ""
-        for collated in batches:
-            batch = self._checked(collated)
-            if batch is None and keeps_pace:
-                batch = last
-            if batch is None:
-                self.batches_left_out += 1
-                reason = reason or collated.errors[0]
-                if keeps_pace:
-                    break
-                continue
-            last = batch if keeps_pace else {}
+        usable = self._as_many(batches) if keeps_pace else self._usable(batches, is_whole)
+        for batch in usable:
             yield batch if self._device is None else _to_device(batch, self._device)
-        if last is None and reason and is_whole:
-            part = "the first batch" if keeps_pace else "any batch"
-            raise ImageError(
-                f"too few images of {part} of {self.data_path} can be read; the first: {reason}"
-            )
 
-    def _checked(self, collated: Collated) -> Optional[TensorDict]:
+    def _usable(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """
-        The batch, after what could not be read has been dealt with as `on_error` says; or `None` if
-        too little is left of it.
+        Leaves out the batches without an image. When shuffling, an image that is left alone joins
+        the next batch, before anything else is delivered: recovery finds the same batches.
         """
+        alone: Optional[Made] = None
+        reason, is_empty = "", is_whole
+        for job, collated in batches:
+            self._report(collated)
+            reason = reason or next(iter(collated.errors), "")
+            if alone is not None and collated.places:
+                job = alone[0] + [job[place] for place in collated.places]
+                instances = self.images.instances
+                collated = collate([load(instances[key], seed) for key, seed in job])
+                self._report(collated)
+                alone = None
+            if self._is_alone(collated):
+                alone = [job[collated.places[0]]], collated
+            elif collated.places:
+                is_empty = False
+                yield collated.batch
+                continue
+            self.batches_left_out += 1
+        if alone is not None and is_empty:
+            self.batches_left_out -= 1
+            yield alone[1].batch
+        elif alone is not None:
+            self._leave_out(alone[1])
+        elif is_empty and reason:
+            raise self._nothing_can_be_read(reason)
+
+    def _as_many(self, batches: Iterator[Made]) -> Iterator[TensorDict]:
+        """
+        Gives as many batches as there are, as other ranks wait for them: in the place of one that
+        cannot be used the batch before, or at the beginning the batch after.
+        """
+        last: Optional[TensorDict] = None
+        alone: Optional[Collated] = None
+        reason, missing = "", 0
+        for _, collated in batches:
+            self._report(collated)
+            reason = reason or next(iter(collated.errors), "")
+            if self._is_alone(collated):
+                self._leave_out(collated)
+                alone = collated
+            elif collated.places:
+                last = collated.batch
+            missing += 1
+            if last is not None:
+                yield from itertools.repeat(last, missing)
+                missing = 0
+        if missing and alone is None:
+            raise self._nothing_can_be_read(reason)
+        if alone is not None:
+            yield from itertools.repeat(alone.batch, missing)
+
+    def _report(self, collated: Collated) -> None:
+        """Raises or logs and counts what could not be read, as `on_error` says."""
         if collated.errors and self.on_error == "raise":
             raise ImageError(
                 f'{collated.errors[0]} (in {self.data_path}; "on_error": "skip" in the data '
@@ -313,12 +370,33 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for error in collated.errors:
             logger.warning("Left out: %s", shown(error))
         self.images_skipped += len(collated.errors)
-        is_alone = collated.size == 1 < self.batch_size and self.shuffle
-        if collated.errors and is_alone:
-            metadata = collated.batch.get("metadata", ["one image"])
-            logger.warning("Left out for this time, as it is alone in its batch: %s", metadata[0])
-            self.images_skipped += 1
-        return None if collated.errors and (is_alone or not collated.size) else collated.batch
+
+    def _is_alone(self, collated: Collated) -> bool:
+        """Whether a single image is left of a batch to train on."""
+        is_single = len(collated.places) == 1 < self.batch_size
+        return is_single and self.shuffle and bool(collated.errors)
+
+    def _leave_out(self, alone: Collated) -> None:
+        """Logs and counts a good image that is left alone in its batch."""
+        metadata = alone.batch.get("metadata", ["one image"])
+        logger.warning("Left out for this time, as it is alone in its batch: %s", metadata[0])
+        self.images_skipped += 1
+
+    def _nothing_can_be_read(self, reason: str) -> ImageError:
+        return ImageError(f"no image of {self.data_path} can be read; the first: {reason}")
+
+
+def _with_jobs(workers: Workers, jobs: Iterable[Job]) -> Iterator[Made]:
+    """The batches that workers make, each with its job."""
+    begun: Deque[Job] = deque()
+
+    def noted() -> Iterator[Job]:
+        for job in jobs:
+            begun.append(job)
+            yield job
+
+    # The workers are called now, not when the first batch is asked for: threads begin at once.
+    return ((begun.popleft(), collated) for collated in workers(noted()))
 
 
 def in_batches(

@@ -47,11 +47,12 @@ Loaded = Union[Instance, str]
 
 class Collated(NamedTuple):
     """
-    A batch, empty if it has no image; how many images it has; and why others are not in it.
+    A batch, empty if it has no image; the places in its job of the images that it has; and why
+    others are not in it.
     """
 
     batch: TensorDict
-    size: int
+    places: List[int]
     errors: List[str]
 
 
@@ -77,10 +78,11 @@ def _decoded(field: Field) -> Field:
 
 def collate(loaded: Sequence[Loaded]) -> Collated:
     """Makes a batch of what could be loaded, as AllenNLP does."""
+    places = [place for place, each in enumerate(loaded) if isinstance(each, Instance)]
     instances = [each for each in loaded if isinstance(each, Instance)]
     errors = [each for each in loaded if isinstance(each, str)]
     batch = Batch(instances).as_tensor_dict() if instances else {}
-    return Collated(batch, len(instances), errors)
+    return Collated(batch, places, errors)
 
 
 class NoWorkers:

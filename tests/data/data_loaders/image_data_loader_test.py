@@ -302,43 +302,78 @@ def test_a_batch_without_a_readable_image_is_left_out(
     assert loader.batches_left_out == 2
 
 
-def test_a_batch_of_which_one_image_is_left_is_left_out_when_shuffling(
-    folder_with_text: Path, caplog: pytest.LogCaptureFixture
+def folder_of(root: Path, good: int, bad: int) -> Path:
+    """Good images with the numbers from 0 on, and files that cannot be read."""
+    (root / "cat").mkdir()
+    for number in range(good):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(root / "cat" / f"{number}.png")
+    for number in range(bad):
+        (root / "cat" / f"bad{number}.png").write_text("this is a text")
+    return root
+
+
+@pytest.mark.parametrize("workers", [WORKERS[0], WORKERS[2]])
+@pytest.mark.parametrize(
+    ("good", "bad", "batch_size"), [(2, 2, 2), (6, 40, 2), (6, 40, 5), (8, 2, 2)]
+)
+def test_an_image_that_is_left_alone_joins_the_next_batch_when_shuffling(
+    tmp_path: Path, workers: Dict[str, Any], good: int, bad: int, batch_size: int
 ) -> None:
-    loader = make_loader(folder_with_text, batch_size=2, shuffle=True, on_error="skip")
-    for _ in range(5):
+    folder = folder_of(tmp_path, good, bad)
+    arguments = {"batch_size": batch_size, "shuffle": True, "seed": 3, "on_error": "skip"}
+    loader = make_loader(folder, **arguments, **workers)
+    for number in range(8):
         loader.images_skipped = 0
-        sizes = [len(batch["label"]) for batch in loader]
-        # 3 and 4 are in one batch, or each in a batch with another image.
-        assert (sizes, loader.images_skipped) in (([2] * 4, 2), ([2] * 3, 4))
-        assert len(sizes) + loader.batches_left_out == len(loader)
-    assert any("it is alone in its batch" in message for message in caplog.messages)
+        batches, left_out = [], []
+        for batch in loader:
+            batches.append(numbers(batch))
+            left_out.append(loader.batches_left_out)
+        images = sorted(itertools.chain(*batches))
+        assert min(map(len, batches)) >= 2
+        # At most one image is left out, which nothing follows.
+        assert len(set(images)) == len(images) >= good - 1
+        assert loader.images_skipped == bad + good - len(images)
+        assert len(batches) + loader.batches_left_out == len(loader)
+        for done in range(1, len(batches)):  # as recovery goes on
+            again = make_loader(folder, **arguments, **workers)
+            again.batches_left_out = left_out[done - 1]
+            again.seek(number, done + left_out[done - 1])
+            assert [numbers(batch) for batch in again] == batches[done:]
+
+
+def test_the_only_image_of_an_epoch_is_used(tmp_path: Path) -> None:
+    loader = make_loader(folder_of(tmp_path, 1, 5), batch_size=2, shuffle=True, on_error="skip")
+    assert [epoch(loader) for _ in range(5)] == [[0]] * 5
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_data_set_of_which_nothing_can_be_read_is_an_error(tmp_path: Path, shuffle: bool) -> None:
-    (tmp_path / "cat").mkdir()
-    for number in range(5):
-        (tmp_path / "cat" / f"{number}.png").write_text("this is a text")
-    loader = make_loader(tmp_path, batch_size=2, shuffle=shuffle, on_error="skip")
-    with pytest.raises(ImageError, match=r"too few images of any batch of .*/cat/"):
+    loader = make_loader(folder_of(tmp_path, 0, 5), batch_size=2, shuffle=shuffle, on_error="skip")
+    with pytest.raises(ImageError, match=r"no image of .* can be read; the first: .*/cat/"):
         list(loader)
 
 
+@pytest.mark.parametrize(("good", "bad", "batch_size"), [(8, 2, 1), (6, 10, 2), (1, 3, 2)])
 def test_a_rank_keeps_pace_with_the_others(
-    folder_with_text: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int, bad: int, batch_size: int
 ) -> None:
+    folder = folder_of(tmp_path, good, bad)
     as_rank(monkeypatch, 0, 1)
     for seed in range(12):
-        arguments = {"batch_size": 1, "shuffle": True, "seed": seed, "on_error": "skip"}
-        loader = make_loader(folder_with_text, **arguments)
-        if next(loader.images.epoch(0, 0))[0] in (3, 4):  # there is no batch before it
-            with pytest.raises(ImageError, match="too few images of the first batch of"):
-                list(loader)
-            continue
-        order = epoch(loader)
-        assert (len(order), loader.batches_left_out) == (len(loader), 0)
-        assert set(order) == {0, 1, 2, 5, 6, 7, 8, 9}
+        arguments = {"batch_size": batch_size, "shuffle": True, "seed": seed, "on_error": "skip"}
+        loader = make_loader(folder, **arguments)
+        batches = [numbers(batch) for batch in loader]
+        assert (len(batches), loader.batches_left_out) == (len(loader), 0)
+        assert set(itertools.chain(*batches)) <= set(range(good))
+
+
+def test_a_rank_that_can_read_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_rank(monkeypatch, 0, 1)
+    loader = make_loader(folder_of(tmp_path, 0, 3), batch_size=2, shuffle=True, on_error="skip")
+    with pytest.raises(ImageError, match="no image of .* can be read"):
+        list(loader)
 
 
 # The last batch.

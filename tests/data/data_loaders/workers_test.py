@@ -95,12 +95,12 @@ def test_collate() -> None:
     fields = {"image": ImageField(np.zeros((2, 2, 3), np.uint8)), "label": LabelField("cat")}
     instance = Instance(fields)
     instance.index_fields(Vocabulary.from_instances([instance]))
-    batch, size, errors = collate([load(instance, 0), "a.jpg: bad", load(instance, 0)])
-    assert size == 2
+    batch, places, errors = collate([load(instance, 0), "a.jpg: bad", load(instance, 0)])
+    assert places == [0, 2]
     assert batch["image"].shape == (2, 3, 2, 2)
     assert batch["label"].tolist() == [0, 0]
     assert errors == ["a.jpg: bad"]
-    assert collate(["a.jpg: bad"]) == ({}, 0, ["a.jpg: bad"])
+    assert collate(["a.jpg: bad"]) == ({}, [], ["a.jpg: bad"])
 
 
 # Batches, in order.
