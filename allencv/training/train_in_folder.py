@@ -4,14 +4,15 @@ import logging
 import os
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Iterator, Optional, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
+from allennlp.training.checkpointer import Checkpointer
 
-from allencv.runtime.whole_files import write_text
+from allencv.runtime.whole_files import whole_file, write_text
 from allencv.training.changed_config import check_changes
 from allencv.training.run_folder import (
     clear,
@@ -43,6 +44,8 @@ def train_in_folder(
       before it does not keep the next from beginning.
     * A run can be recovered with some other values of the trainer (see `changed_config`), which
       are logged; `config.json` then has the new ones.
+    * A recovery that fails before it has written a checkpoint leaves the run's own files as they
+      were. One that is refused leaves the log as it was, too.
 
     # Raises
 
@@ -52,8 +55,13 @@ def train_in_folder(
     folder = Path(serialization_dir)
     if recover and force:
         raise ConfigurationError("--recover and --force are both given; expected one of them")
-    with locked(folder) if node_rank == 0 else nullcontext(), _full_disk_named(folder):
-        if node_rank == 0:
+    is_first = node_rank == 0
+    with (
+        locked(folder) if is_first else nullcontext(),
+        _full_disk_named(folder),
+        _given_back(folder) if is_first else nullcontext(),
+    ):
+        if is_first:
             recover = _prepare(folder, params, recover, force)
         try:
             return train_model(
@@ -65,7 +73,7 @@ def train_in_folder(
                 **options,
             )
         except BaseException:
-            if node_rank == 0:
+            if is_first:
                 with suppress(OSError):  # the other error matters
                     _remove_leftovers(folder)
             raise
@@ -118,6 +126,34 @@ def _remove_leftovers(folder: Path) -> None:
     is_of_use = any(folder.glob("not_finite.th")) or any(folder.glob("metrics_epoch_*.json"))
     if has_only_leftovers(folder) and not is_of_use:
         clear(folder)
+
+
+@contextmanager
+def _given_back(folder: Path) -> Iterator[None]:
+    """Give a run with checkpoints its files back, if an error comes before another checkpoint."""
+    checkpoints = _checkpoints(folder)
+    log = folder / "out.log"
+    size = log.stat().st_size if log.exists() else None
+    files = [folder / "config.json", folder / "meta.json", *folder.glob("vocabulary/*")]
+    before = {path: path.read_bytes() for path in files if checkpoints and path.is_file()}
+    try:
+        yield
+    except BaseException as error:
+        if checkpoints and _checkpoints(folder) == checkpoints:
+            with suppress(OSError):  # the other error matters
+                for path, content in before.items():
+                    if path.read_bytes() != content:
+                        with whole_file(path) as temporary:
+                            temporary.write_bytes(content)
+                if size is not None and isinstance(error, ConfigurationError):
+                    os.truncate(log, size)
+        raise
+
+
+def _checkpoints(folder: Path) -> Dict[str, int]:
+    """The training states in a folder, and when each was written."""
+    files = filter(Checkpointer._parse_training_state_path, os.listdir(folder))
+    return {name: os.stat(folder / name).st_mtime_ns for name in files}
 
 
 @contextmanager

@@ -2,14 +2,18 @@ import json
 import logging
 import os
 from contextlib import nullcontext
+from functools import wraps
+from pathlib import Path
 from typing import Any, Dict, Optional
 
 import torch.distributed as dist
 from allennlp.commands import train as train_command
 from allennlp.commands.train import TrainModel
+from allennlp.common import Lazy
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics, is_distributed
-from allennlp.data import DataLoader
+from allennlp.data import DataLoader, Vocabulary
+from allennlp.models import Model
 
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
@@ -17,7 +21,8 @@ from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
 from allencv.training.image_trainer import ImageTrainer
-from allencv.training.run_folder import locked
+from allencv.training.labels_of_run import labels_of_run
+from allencv.training.run_folder import has_checkpoint, locked
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,8 @@ class TrainImageModel(TrainModel):
       `TrainModel.finish`). Here every rank evaluates its share.
     * Labels that the training data lacks end the run at once, with their names, and not as
       images that can never be right.
+    * A run that is recovered keeps its labels and their order, whatever images were added. AllenNLP
+      sorts the labels anew by how many images have each, and so gives weights to other labels.
     * A second run in the same folder is refused while the first one trains.
     * A model that tunes thresholds is refused where nobody would call it to do so, and one whose
       loss compares views of an image where batches would not hold them.
@@ -93,6 +100,26 @@ class TrainImageModel(TrainModel):
         if getattr(self.model, "tunes_thresholds", False):
             self._check_tuning(loaders["validation"])
         check_views(getattr(self.model, "num_views", 1), train)
+
+    @classmethod
+    @wraps(getattr(TrainModel.from_partial_objects, "__func__"), assigned=())  # noqa: B009 - for mypy
+    def from_partial_objects(
+        cls,
+        serialization_dir: str,
+        model: Lazy[Model],
+        vocabulary: Lazy[Vocabulary] = Lazy(Vocabulary),
+        **others: Any,
+    ) -> TrainModel:
+        """Build what a config describes, with the labels of the run if it is recovered."""
+        folder = Path(serialization_dir)
+        if has_checkpoint(folder):
+            may_lack = "start_from" in model._params  # whose labels need no images
+            vocabulary = Lazy(
+                labels_of_run, folder=folder, vocabulary=vocabulary, may_lack=may_lack
+            )
+        return super().from_partial_objects(
+            serialization_dir=serialization_dir, model=model, vocabulary=vocabulary, **others
+        )
 
     def run(self) -> Dict[str, Any]:
         is_first = not is_distributed() or dist.get_rank() == 0

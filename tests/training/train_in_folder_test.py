@@ -251,6 +251,43 @@ def test_what_cannot_change_is_refused_and_what_can_is_taken(run: Run) -> None:
         run.train(recover=True, trainer__optimizer={"type": "adamw", "lr": 0.1})
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"trainer__num_epochs": 1},
+        {"trainer__cuda_device": 1000},
+        {"trainer__num_epochs": 3, "trainer__callbacks": [{"type": "keep_rates", "wrong": 1}]},
+    ],
+    ids=str,
+)
+def test_a_refused_recovery_leaves_every_file_as_it_was(run: Run, refused: Dict[str, Any]) -> None:
+    def files() -> Dict[str, bytes]:
+        found = run.folder.rglob("*")
+        return {str(path): path.read_bytes() for path in found if path.is_file()}
+
+    callbacks = {"trainer__callbacks": [{"type": "keep_rates"}], "trainer__num_epochs": 2}
+    run.train(**callbacks)
+    before = files()
+    with pytest.raises(ConfigurationError):
+        run.train(recover=True, **{**callbacks, **refused})
+    assert files() == before
+
+
+def test_a_config_counts_once_there_is_a_checkpoint_of_it(run: Run) -> None:
+    from tests.training.callbacks import interruption
+
+    cut = {"trainer__callbacks": ["power_cut"]}
+    run.train(trainer__num_epochs=1, **cut)
+    for at, expected in (((1, 3), 1), ((2, 3), 4)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(interruption.CutPower, "at", at)
+            with pytest.raises(interruption.PowerCut):
+                run.train(recover=True, trainer__num_epochs=4, **cut)
+        assert run.read("config.json")["trainer"]["num_epochs"] == expected
+        log = (run.folder / "out.log").read_text()
+        assert "trainer.num_epochs is 4 (was 1)" in log  # what was tried is kept
+
+
 def test_a_run_that_lost_patience_goes_on_with_more_of_it(run: Run) -> None:
     rate = {"trainer__optimizer": {"type": "sgd", "lr": 0.0}, "trainer__num_epochs": 4}
     run.train(trainer__patience=1, **rate)
