@@ -8,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 from allencv.catalogue.building import keys_to_build, refusal
 from allencv.catalogue.experiment import experiment
 from allencv.catalogue.forms import (
+    Anything,
     Choice,
     DictOf,
     Form,
@@ -42,8 +43,9 @@ from allencv.catalogue.parts import (
     registered,
 )
 from allencv.catalogue.whole_config import random_validation, trainer_mistakes
-from allencv.common.arguments import holds_dict
+from allencv.common.arguments import holds_dict, is_not_built, not_built
 from allencv.common.checks import CheckedFromParams, missing_methods
+from allencv.common.records import named_values
 
 
 @dataclass
@@ -77,13 +79,23 @@ def _check(value: Any, form: Form, path: Path) -> Found:
     if isinstance(form, DictOf):
         if not isinstance(value, dict):
             return Found([wrong_type(path, value, describe_form(form))])
-        return _all(_check(each, form.value, (*path, key)) for key, each in value.items())
-    if isinstance(form, Choice) and value not in form.values:
+        keys = [_check_key(key, form.key, (*path, key)) for key in value]
+        return _all([*keys, *(_check(value[key], form.value, (*path, key)) for key in value)])
+    if isinstance(form, Choice) and not form.takes(value):
         names = [str(each) for each in form.values]
         return Found([not_one_of("wrong type", path, value, names)])
     if isinstance(form, Plain) and not _is_plain(value, form.type):
         return Found([wrong_type(path, value, describe_form(form))])
+    if isinstance(form, Anything) and is_not_built(form.annotation, value):
+        return Found([Mistake("annotation", path, not_built(name_of(path), form.annotation))])
     return Found([])
+
+
+def _check_key(key: str, form: Form, path: Path) -> Found:
+    """Checks the key of a dict, which is a string in a config, even if it stands for a number."""
+    if form == Plain(int) and key.removeprefix("-").isdecimal():
+        return Found([])
+    return _check(key, form, path)
 
 
 def _is_plain(value: Any, kind: type) -> bool:
@@ -128,6 +140,8 @@ def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
 
 
 def _is_likely(value: Any, form: Form) -> bool:
+    if isinstance(form, Anything):  # which refuses only what is not built
+        return True
     if isinstance(value, dict):
         return isinstance(form, Object) or (isinstance(form, DictOf) and "type" not in value)
     if isinstance(value, list):
@@ -137,6 +151,7 @@ def _is_likely(value: Any, form: Form) -> bool:
 
 def _check_object(value: Any, cls: type, path: Path) -> Found:
     config = {"type": value} if isinstance(value, str) and registered(cls) else value
+    config = named_values(cls, config)
     if not isinstance(config, dict):
         return Found([wrong_type(path, value, cls.__name__)])
     if "_pretrained" in config:

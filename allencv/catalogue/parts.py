@@ -28,6 +28,7 @@ from allencv.common.annotations import (
     takes_other_keys,
 )
 from allencv.common.checks import CheckedFromParams
+from allencv.common.records import is_record
 
 REQUIRED = inspect.Parameter.empty
 
@@ -194,7 +195,7 @@ def _is_ours(module: str) -> bool:
 
 def _misread(cls: type, parameter: inspect.Parameter, written: Any) -> Optional[str]:
     if not is_unresolved(parameter.annotation):
-        if issubclass(cls, CheckedFromParams) or allennlp_builds(written):
+        if issubclass(cls, CheckedFromParams) or is_record(cls) or allennlp_builds(written):
             return None
         if not any(classes_in(form_of(parameter.annotation))):
             return None

@@ -1,7 +1,6 @@
 import inspect
 import os
 import re
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
@@ -11,15 +10,7 @@ from allennlp.common.from_params import pop_and_construct_arg, remove_optional
 
 from allencv.common.annotations import parameters_of, takes_other_keys
 from allencv.common.arguments import build_argument
-
-
-def not_one_of(key: str, value: Any, choices: Iterable[str]) -> ConfigurationError:
-    """The error for a `value` under a config `key` that is none of `choices`, nearest first."""
-    names = sorted(choices)
-    nearest = get_close_matches(str(value), names, n=3)
-    ordered = nearest + [name for name in names if name not in nearest]
-    expected = f"one of {', '.join(ordered)}" if names else "nothing"
-    return ConfigurationError(f"{key} is {value!r}; expected {expected}")
+from allencv.common.arguments import not_one_of as not_one_of
 
 
 def missing_method(cls: type, method: str) -> ConfigurationError:
