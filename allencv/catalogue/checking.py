@@ -42,9 +42,9 @@ from allencv.catalogue.parts import (
     part_named,
     registered,
 )
-from allencv.catalogue.whole_config import random_validation, trainer_mistakes
+from allencv.catalogue.whole_config import random_validation, trainer_mistakes, untested
 from allencv.common.arguments import holds_dict, is_not_built, not_built
-from allencv.common.checks import CheckedFromParams, missing_methods
+from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
 from allencv.common.records import named_values
 
 
@@ -66,6 +66,7 @@ def find_mistakes(config: Any) -> List[Mistake]:
         found.mistakes += trainer_mistakes(config, found.classes)
     if not wrong & {"dataset_reader", "validation_dataset_reader"}:
         found.mistakes += random_validation(config, found.classes)
+    found.mistakes += untested(config)
     return found.mistakes
 
 
@@ -163,10 +164,13 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
         return Found([], [(path, part.cls)])
     result = _check_arguments(config, part, path)
     result.classes.append((path, part.cls))
-    if issubclass(part.cls, CheckedFromParams) and (errors := [*missing_methods(part.cls)]):
-        texts = [f"{name_of(path)}: {error}" for error in errors]
-        result.mistakes += [Mistake("lacks a method", path, text) for text in texts]
-        return result
+    if issubclass(part.cls, CheckedFromParams):
+        faults = [("lacks a method", each) for each in missing_methods(part.cls)]
+        faults += [("by position", each) for each in positional_only(part.cls, part.constructor)]
+        texts = [(kind, f"{name_of(path)}: {error}") for kind, error in faults]
+        result.mistakes += [Mistake(kind, path, text) for kind, text in texts]
+        if faults:
+            return result
     keys = keys_to_build(part)
     if keys is None or any(mistake.path[len(path)] in keys for mistake in result.mistakes):
         return result

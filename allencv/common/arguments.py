@@ -72,9 +72,14 @@ def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]
     return construct_arg(str(annotation), key, value, annotation, inspect.Parameter.empty, **extras)
 
 
-def not_one_of(key: str, value: Any, choices: Iterable[str]) -> ConfigurationError:
-    """The error for a `value` under a config `key` that is none of `choices`, nearest first."""
-    names = sorted(choices)
+def not_one_of(
+    key: str, value: Any, choices: Iterable[str], in_order: bool = False
+) -> ConfigurationError:
+    """
+    The error for a `value` under a config `key` that is none of `choices`, nearest first. The
+    others follow by the alphabet, or `in_order` as they come.
+    """
+    names = list(choices) if in_order else sorted(choices)
     nearest = get_close_matches(str(value), names, n=3)
     ordered = nearest + [name for name in names if name not in nearest]
     expected = f"one of {', '.join(ordered)}" if names else "nothing"
@@ -170,7 +175,7 @@ def _build_record(key: str, cls: type, value: Any, extras: Dict[str, Any]) -> An
     fields = fields_of(cls)
     for name in value:
         if name not in fields:
-            raise not_one_of(f"a key of {key}", name, fields)
+            raise not_one_of(f"a key of {key}", name, fields, in_order=True)
     for name, field in fields.items():
         if field.default is inspect.Parameter.empty and name not in value:
             raise ConfigurationError(f"{key} lacks {name}; expected {_in_words(field.annotation)}")

@@ -34,6 +34,16 @@ def missing_methods(cls: type) -> Iterator[ConfigurationError]:
             yield missing_method(cls, name)
 
 
+def positional_only(cls: type, constructor: Callable) -> Iterator[ConfigurationError]:
+    """Returns an error for each parameter of a constructor that a config cannot name."""
+    for name, parameter in parameters_of(cls, constructor).items():
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            yield ConfigurationError(
+                f"the constructor of {cls.__name__} takes {name} by position only; expected no '/' "
+                "behind it, as a config gives arguments by name"
+            )
+
+
 class CheckedFromParams(FromParams):
     """
     A base of parts that are built as the annotations of their constructors say, `Part | None` and
@@ -64,6 +74,8 @@ class CheckedFromParams(FromParams):
         for error in missing_methods(cls):
             raise error
         constructor: Callable = constructor_to_inspect or cls.__init__
+        for error in positional_only(cls, constructor):
+            raise error
         given = _given_arguments(cls, constructor, params, place, extras)
         return super().from_params(
             params,
@@ -81,7 +93,8 @@ def _given_arguments(
     others = [key for key in params.params if key not in parameters]
     if others and not takes_other_keys(cls, constructor):
         known = [name for name in parameters if name not in extras]
-        raise not_one_of(f"a key of {place or cls.__name__}", others[0], known)
+        whole = place.rstrip(".") or cls.__name__
+        raise not_one_of(f"a key of {whole}", others[0], known, in_order=True)
     given: Dict[str, Any] = {key: params.pop(key, keep_as_dict=True) for key in others}
     for name, parameter in parameters.items():  # in this order, in which they draw random numbers
         value = params.params.get(name)

@@ -643,6 +643,34 @@ def test_what_the_check_refuses_is_not_built(key: str, value: Any, place: str, s
         ImageTransform.from_params(Params(config))
 
 
+@ImageTransform.register("test_by_position")
+class ByPosition(ImageTransform):
+    def __init__(self, size: int, /) -> None: ...
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def test_a_parameter_that_has_no_name() -> None:
+    config = {"type": "test_by_position", "size": 3}
+    mistake = only(with_transform(config))
+    assert mistake.message == (
+        "dataset_reader.transforms.1: the constructor of ByPosition takes size by position only; "
+        "expected no '/' behind it, as a config gives arguments by name"
+    )
+    with pytest.raises(ConfigurationError, match="^the constructor of ByPosition takes size by"):
+        ImageTransform.from_params(Params(config))
+
+
+def test_a_test_without_data_is_a_warning() -> None:
+    mistake = only(
+        changed(("test_data_path",) if "test_data_path" in CONFIG else (), evaluate_on_test=True)
+    )
+    assert (mistake.key, mistake.is_warning) == ("evaluate_on_test", True)
+    assert find_mistakes(changed(evaluate_on_test=True, test_data_path="data")) == []
+    assert find_mistakes(changed(evaluate_on_test=False)) == []
+
+
 class Halfway(Im2ImEncoder):
     def __init__(self) -> None:
         super().__init__()
