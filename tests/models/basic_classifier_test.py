@@ -253,7 +253,7 @@ def test_the_state_holds_parameters_alone(vocab: Vocabulary) -> None:
         ({"class_weights": {"bee": -1.0}}, "model.class_weights.bee is -1.0; expected"),
         (
             {"class_weights": dict.fromkeys(("bee", "ant", "cat"), 0.0)},
-            "model.class_weights is 0 for bee, ant, cat; expected one above 0",
+            "model.class_weights is 0 for ant, bee, cat; expected one above 0",
         ),
     ],
 )
