@@ -8,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 from allencv.catalogue.building import keys_to_build, refusal
 from allencv.catalogue.experiment import experiment
 from allencv.catalogue.forms import (
+    Anything,
     Choice,
     DictOf,
     Form,
@@ -41,9 +42,10 @@ from allencv.catalogue.parts import (
     part_named,
     registered,
 )
-from allencv.catalogue.whole_config import random_validation, trainer_mistakes
-from allencv.common.arguments import holds_dict
-from allencv.common.checks import CheckedFromParams, missing_methods
+from allencv.catalogue.whole_config import random_validation, trainer_mistakes, untested
+from allencv.common.arguments import holds_dict, is_not_built, not_built
+from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
+from allencv.common.records import named_values
 
 
 @dataclass
@@ -64,6 +66,7 @@ def find_mistakes(config: Any) -> List[Mistake]:
         found.mistakes += trainer_mistakes(config, found.classes)
     if not wrong & {"dataset_reader", "validation_dataset_reader"}:
         found.mistakes += random_validation(config, found.classes)
+    found.mistakes += untested(config)
     return found.mistakes
 
 
@@ -77,13 +80,23 @@ def _check(value: Any, form: Form, path: Path) -> Found:
     if isinstance(form, DictOf):
         if not isinstance(value, dict):
             return Found([wrong_type(path, value, describe_form(form))])
-        return _all(_check(each, form.value, (*path, key)) for key, each in value.items())
-    if isinstance(form, Choice) and value not in form.values:
+        keys = [_check_key(key, form.key, (*path, key)) for key in value]
+        return _all([*keys, *(_check(value[key], form.value, (*path, key)) for key in value)])
+    if isinstance(form, Choice) and not form.takes(value):
         names = [str(each) for each in form.values]
         return Found([not_one_of("wrong type", path, value, names)])
     if isinstance(form, Plain) and not _is_plain(value, form.type):
         return Found([wrong_type(path, value, describe_form(form))])
+    if isinstance(form, Anything) and is_not_built(form.annotation, value):
+        return Found([Mistake("annotation", path, not_built(name_of(path), form.annotation))])
     return Found([])
+
+
+def _check_key(key: str, form: Form, path: Path) -> Found:
+    """Checks the key of a dict, which is a string in a config, even if it stands for a number."""
+    if form == Plain(int) and key.removeprefix("-").isdecimal():
+        return Found([])
+    return _check(key, form, path)
 
 
 def _is_plain(value: Any, kind: type) -> bool:
@@ -128,6 +141,8 @@ def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
 
 
 def _is_likely(value: Any, form: Form) -> bool:
+    if isinstance(form, Anything):  # which refuses only what is not built
+        return True
     if isinstance(value, dict):
         return isinstance(form, Object) or (isinstance(form, DictOf) and "type" not in value)
     if isinstance(value, list):
@@ -137,6 +152,7 @@ def _is_likely(value: Any, form: Form) -> bool:
 
 def _check_object(value: Any, cls: type, path: Path) -> Found:
     config = {"type": value} if isinstance(value, str) and registered(cls) else value
+    config = named_values(cls, config)
     if not isinstance(config, dict):
         return Found([wrong_type(path, value, cls.__name__)])
     if "_pretrained" in config:
@@ -148,10 +164,13 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
         return Found([], [(path, part.cls)])
     result = _check_arguments(config, part, path)
     result.classes.append((path, part.cls))
-    if issubclass(part.cls, CheckedFromParams) and (errors := [*missing_methods(part.cls)]):
-        texts = [f"{name_of(path)}: {error}" for error in errors]
-        result.mistakes += [Mistake("lacks a method", path, text) for text in texts]
-        return result
+    if issubclass(part.cls, CheckedFromParams):
+        faults = [("lacks a method", each) for each in missing_methods(part.cls)]
+        faults += [("by position", each) for each in positional_only(part.cls, part.constructor)]
+        texts = [(kind, f"{name_of(path)}: {error}") for kind, error in faults]
+        result.mistakes += [Mistake(kind, path, text) for kind, text in texts]
+        if faults:
+            return result
     keys = keys_to_build(part)
     if keys is None or any(mistake.path[len(path)] in keys for mistake in result.mistakes):
         return result

@@ -63,7 +63,8 @@ the keys of the data. What depends on the data itself, such as a label without a
 `allencv check-data`.
 
 A line that begins with `warning:` is no mistake, and training goes on. There is one for random
-transforms that change the images of validation, so that metrics vary from epoch to epoch.
+transforms that change the images of validation, so that metrics vary from epoch to epoch, and one
+for `evaluate_on_test` without a `test_data_path`.
 
 ## Annotations of your own parts
 

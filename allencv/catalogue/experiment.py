@@ -83,7 +83,9 @@ def experiment() -> Part:
     """What a config for `train` says at its top level."""
     part = part_named(TrainModel, str(default_name(TrainModel)))
     arguments = {**part.arguments, **describe(BesideTrainModel).arguments}
-    return Part(TrainModel, part.name, part.cls, arguments, False, part.documentation)
+    return Part(
+        TrainModel, part.name, part.cls, arguments, part.constructor, False, part.documentation
+    )
 
 
 def places() -> Dict[type, Tuple[str, ...]]:

@@ -1,15 +1,17 @@
 """What a config may say for an argument, read from its annotation."""
 
+import collections.abc
 import enum
 import inspect
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Iterator, Literal, Tuple, Union, get_args, get_origin
 
 from allennlp.common import Lazy
 
 from allencv.common.annotations import UNIONS, unwrapped
 from allencv.common.arguments import DICTS, LISTS, enum_choices
+from allencv.common.records import is_record
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Choice:
     """One of some values."""
 
     values: Tuple[Any, ...]
+    names: Tuple[str, ...] = ()
+    """What else stands for one of them: the names of an enum's members."""
+
+    def takes(self, value: Any) -> bool:
+        """Returns whether a value is one of them. `true` is not 1."""
+        return any(
+            type(value) is type(each) and value == each for each in (*self.values, *self.names)
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class TupleOf:
 @dataclass(frozen=True)
 class DictOf:
     value: "Form"
+    key: "Form" = Plain(str)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class Anything:
     """What is passed on as it is. `name` is that of the class that code would hand over."""
 
     name: str = "any"
+    annotation: Any = field(default=Any, compare=False)
 
 
 Form = Union[Plain, Choice, Object, ListOf, TupleOf, DictOf, UnionOf, Anything]
@@ -81,17 +93,21 @@ def form_of(annotation: Any) -> Form:
     if origin is tuple and members and Ellipsis not in members:
         return TupleOf(tuple(form_of(member) for member in members))
     if origin in DICTS:
-        return DictOf(form_of(members[1]) if members else Anything())
+        return DictOf(form_of(members[1]), form_of(members[0])) if members else DictOf(Anything())
     if origin in LISTS:
         return ListOf(form_of(members[0]) if members else Anything())
     if inspect.isclass(annotation) and hasattr(annotation, "from_params"):
         return Object(annotation)
+    if is_record(origin):
+        return Object(origin)
     if inspect.isclass(annotation) and issubclass(annotation, pathlib.PurePath):
         return Plain(str)
     if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
-        return Choice(tuple(enum_choices(annotation)))
+        return Choice(tuple(enum_choices(annotation)), tuple(annotation.__members__))
     is_named = inspect.isclass(annotation) and annotation not in (Any, inspect.Parameter.empty)
-    return Anything(annotation.__name__ if is_named else "any")
+    if origin in (collections.abc.Callable, type):
+        return Anything("function" if origin is not type else "class", annotation)
+    return Anything(annotation.__name__ if is_named else "any", annotation)
 
 
 def _union(members: Tuple[Form, ...]) -> Form:

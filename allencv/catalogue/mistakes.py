@@ -19,7 +19,7 @@ class Mistake:
     kind: str
     """
     "jsonnet", "unknown type", "unknown key", "missing key", "wrong type", "annotation", "lacks a
-    method", "refused" or "random validation".
+    method", "by position", "refused", "random validation" or "no test data".
     """
     path: Path
     message: str

@@ -1,7 +1,7 @@
 import inspect
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple, Union
 
 from allennlp.commands.train import TrainModel
 from allennlp.common import Lazy, Registrable
@@ -28,6 +28,7 @@ from allencv.common.annotations import (
     takes_other_keys,
 )
 from allencv.common.checks import CheckedFromParams
+from allencv.common.records import is_record
 
 REQUIRED = inspect.Parameter.empty
 
@@ -89,6 +90,7 @@ class Part:
     name: Optional[str]
     cls: type
     arguments: Dict[str, Argument]
+    constructor: Callable
     takes_others: bool
     """Whether keys that are no arguments are passed on to code that may know them."""
     documentation: Documentation
@@ -181,7 +183,8 @@ def describe(
             misread=_misread(cls, parameter, written[parameter.name].annotation),
             supplies_more=holds_lazy(parameter.annotation) and not _is_ours(owner.__module__),
         )
-    return Part(registry, name, cls, arguments, takes_other_keys(cls, constructor), documentation)
+    takes_others = takes_other_keys(cls, constructor)
+    return Part(registry, name, cls, arguments, constructor, takes_others, documentation)
 
 
 def _init(cls: type) -> Any:
@@ -194,7 +197,7 @@ def _is_ours(module: str) -> bool:
 
 def _misread(cls: type, parameter: inspect.Parameter, written: Any) -> Optional[str]:
     if not is_unresolved(parameter.annotation):
-        if issubclass(cls, CheckedFromParams) or allennlp_builds(written):
+        if issubclass(cls, CheckedFromParams) or is_record(cls) or allennlp_builds(written):
             return None
         if not any(classes_in(form_of(parameter.annotation))):
             return None

@@ -115,7 +115,7 @@ class _Schemas:
         if isinstance(form, Plain):
             return {"type": _TYPES[form.type]}
         if isinstance(form, Choice):
-            return {"enum": list(form.values)}
+            return {"enum": list(dict.fromkeys((*form.values, *form.names)))}
         if isinstance(form, Object):
             return {"$ref": f"#/$defs/{self.define(form.cls)}"}
         if isinstance(form, ListOf):

@@ -47,6 +47,18 @@ def random_validation(config: Dict[str, Any], classes: Classes) -> Iterator[Mist
     yield Mistake("random validation", drawing[0], text, is_warning=True)
 
 
+def untested(config: Dict[str, Any]) -> Iterator[Mistake]:
+    """Warns of a test after training that has no data."""
+    if config.get("evaluate_on_test") is True and config.get("test_data_path") is None:
+        text = "evaluate_on_test is true, but there is no test_data_path, so that nothing is tested"
+        yield Mistake(
+            "no test data",
+            ("evaluate_on_test",),
+            f"{text}; expected a test_data_path",
+            is_warning=True,
+        )
+
+
 def _type_at(path: Path, config: Any) -> str:
     for key in path:
         config = config[key]

@@ -15,6 +15,8 @@ from allennlp.common import FromParams
 from allennlp.common.from_params import can_construct_from_params, infer_constructor_params
 from allennlp.common.lazy import Lazy
 
+from allencv.common.records import fields_of, is_record
+
 UNIONS = (Union, types.UnionType)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -24,8 +26,10 @@ def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Paramet
     Returns the parameters of a constructor by name, without `self`, `*args` and `**kwargs`. If it
     takes `**kwargs`, the parameters of the class above are among them. Annotations that are strings
     (`from __future__ import annotations` makes all of them strings) are looked up; one that cannot
-    be found stays as it is.
+    be found stays as it is. The parameters of a dataclass or another record are its fields.
     """
+    if is_record(cls):
+        return fields_of(cls)
     return {
         name: parameter.replace(
             annotation=_looked_up(parameter.annotation, owner_of(name, cls, constructor))
@@ -36,6 +40,8 @@ def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Paramet
 
 def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect.Parameter]:
     """Returns what `parameters_of` does, with the annotations that AllenNLP reads."""
+    if is_record(cls):
+        return fields_of(cls)
     if constructor is object.__init__:
         return {}
     if issubclass(cls, FromParams):
@@ -64,7 +70,7 @@ def takes_other_keys(cls: type, constructor: Callable) -> bool:
     only hands its `**kwargs` to `super().__init__`, and any of AllenNLP's, takes what the class
     above takes.
     """
-    if constructor is object.__init__:
+    if constructor is object.__init__ or is_record(cls):
         return False
     for function in _constructors(cls, constructor):
         if function is object.__init__:
@@ -116,6 +122,7 @@ def allennlp_builds(annotation: Any) -> bool:
         origin is Lazy
         or annotation in (str, int, float, bool)
         or hasattr(annotation, "from_params")
+        or typing.is_typeddict(annotation)
     ):
         return True
     if origin in (dict, typing.get_origin(typing.Mapping)):

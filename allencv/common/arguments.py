@@ -5,13 +5,15 @@ import enum
 import inspect
 import pathlib
 from copy import deepcopy
-from typing import Any, Callable, Dict, List, Literal, get_args, get_origin
+from difflib import get_close_matches
+from typing import Any, Callable, Dict, Iterable, List, Literal, get_args, get_origin
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.from_params import construct_arg
 
 from allencv.common.annotations import UNIONS, is_unresolved, unwrapped
+from allencv.common.records import fields_of, is_record, named_values
 
 LISTS: Dict[Any, Callable] = {
     **dict.fromkeys((list, collections.abc.Iterable, collections.abc.Sequence), list),
@@ -61,15 +63,58 @@ def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]
         return annotation(_build_plain(key, str, value))
     if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
         return _build_enum(key, annotation, value)
+    if is_record(origin):
+        return _build_record(key, origin, named_values(origin, value), extras)
+    if is_not_built(annotation, value):
+        raise ConfigurationError(not_built(key, annotation))
     if origin is None or not (hasattr(annotation, "from_params") or get_origin(annotation)):
         return _as_plain(value)
     return construct_arg(str(annotation), key, value, annotation, inspect.Parameter.empty, **extras)
 
 
+def not_one_of(
+    key: str, value: Any, choices: Iterable[str], in_order: bool = False
+) -> ConfigurationError:
+    """
+    The error for a `value` under a config `key` that is none of `choices`, nearest first. The
+    others follow by the alphabet, or `in_order` as they come.
+    """
+    names = list(choices) if in_order else sorted(choices)
+    nearest = get_close_matches(str(value), names, n=3)
+    ordered = nearest + [name for name in names if name not in nearest]
+    expected = f"one of {', '.join(ordered)}" if names else "nothing"
+    return ConfigurationError(f"{key} is {value!r}; expected {expected}")
+
+
 def misfit(key: str, value: Any, annotation: Any) -> ConfigurationError:
     """Returns the error for a value that is not what its annotation says."""
-    expected = inspect.formatannotation(annotation).replace("typing.", "")
-    return ConfigurationError(f"{key} is {_as_plain(value)!r}; expected {expected}")
+    return ConfigurationError(f"{key} is {_as_plain(value)!r}; expected {_in_words(annotation)}")
+
+
+def is_not_built(annotation: Any, value: Any) -> bool:
+    """
+    Returns whether a config's value cannot be made into what an annotation says: a function or a
+    class of any value, and an object of a class that is neither a part nor a record.
+    """
+    annotation = unwrapped(annotation)
+    if value is None:
+        return False
+    if (get_origin(annotation) or annotation) in (collections.abc.Callable, type):
+        return True
+    if not inspect.isclass(annotation) or hasattr(annotation, "from_params"):
+        return False
+    if annotation in (*dict.__mro__, Any, Params, inspect.Parameter.empty):
+        return False
+    return isinstance(value, (dict, Params)) and not issubclass(annotation, collections.abc.Mapping)
+
+
+def not_built(key: str, annotation: Any) -> str:
+    """Returns the message for a value that `is_not_built`."""
+    return (
+        f"{key} is not built: nothing in a config stands for its annotation "
+        f"'{_in_words(annotation)}'; expected the annotation of a registered class, of a dataclass "
+        "or of a plain value"
+    )
 
 
 def unresolved(key: str, annotation: Any) -> str:
@@ -109,11 +154,38 @@ def _is_likely(annotation: Any, value: Any) -> bool:
     """Whether a value of this kind was meant for a member of a union, so that its error tells."""
     annotation = unwrapped(annotation)
     origin = get_origin(annotation) or annotation
+    if is_not_built(annotation, value):
+        return True
     if isinstance(value, list):
         return origin in LISTS
-    is_part = hasattr(annotation, "from_params") or get_origin(annotation) is not None
+    is_part = (
+        hasattr(annotation, "from_params")
+        or get_origin(annotation) is not None
+        or is_record(annotation)
+    )
     return isinstance(value, Params) and (
         (origin in DICTS and "type" not in value) or (is_part and origin not in (*DICTS, *LISTS))
+    )
+
+
+def _build_record(key: str, cls: type, value: Any, extras: Dict[str, Any]) -> Any:
+    """A dataclass, a named tuple or a typed dict from its fields."""
+    if not isinstance(value, collections.abc.Mapping):
+        raise misfit(key, value, cls)
+    fields = fields_of(cls)
+    for name in value:
+        if name not in fields:
+            raise not_one_of(f"a key of {key}", name, fields, in_order=True)
+    for name, field in fields.items():
+        if field.default is inspect.Parameter.empty and name not in value:
+            raise ConfigurationError(f"{key} lacks {name}; expected {_in_words(field.annotation)}")
+    return cls(
+        **{
+            name: None
+            if each is None and fields[name].default is None
+            else build_argument(f"{key}.{name}", fields[name].annotation, each, extras)
+            for name, each in value.items()
+        }
     )
 
 
@@ -165,7 +237,8 @@ def _build_enum(key: str, kind: "type[enum.Enum]", value: Any) -> enum.Enum:
 def enum_choices(kind: "type[enum.Enum]") -> List[Any]:
     """Returns what a config says for the members of an enum: their values, or else their names."""
     return [
-        member.value if isinstance(member.value, (str, int)) else member.name for member in kind
+        member.value if isinstance(member.value, (str, int, float)) else member.name
+        for member in kind
     ]
 
 
@@ -174,6 +247,10 @@ def holds_dict(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(holds_dict, value))
     return isinstance(value, (dict, Params))
+
+
+def _in_words(annotation: Any) -> str:
+    return inspect.formatannotation(annotation).replace("typing.", "")
 
 
 def _as_plain(value: Any) -> Any:

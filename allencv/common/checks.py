@@ -1,7 +1,6 @@
 import inspect
 import os
 import re
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
@@ -11,15 +10,7 @@ from allennlp.common.from_params import pop_and_construct_arg, remove_optional
 
 from allencv.common.annotations import parameters_of, takes_other_keys
 from allencv.common.arguments import build_argument
-
-
-def not_one_of(key: str, value: Any, choices: Iterable[str]) -> ConfigurationError:
-    """The error for a `value` under a config `key` that is none of `choices`, nearest first."""
-    names = sorted(choices)
-    nearest = get_close_matches(str(value), names, n=3)
-    ordered = nearest + [name for name in names if name not in nearest]
-    expected = f"one of {', '.join(ordered)}" if names else "nothing"
-    return ConfigurationError(f"{key} is {value!r}; expected {expected}")
+from allencv.common.arguments import not_one_of as not_one_of
 
 
 def missing_method(cls: type, method: str) -> ConfigurationError:
@@ -41,6 +32,16 @@ def missing_methods(cls: type) -> Iterator[ConfigurationError]:
     for name in dir(cls):
         if getattr(inspect.getattr_static(cls, name, None), "__isabstractmethod__", False):
             yield missing_method(cls, name)
+
+
+def positional_only(cls: type, constructor: Callable) -> Iterator[ConfigurationError]:
+    """Returns an error for each parameter of a constructor that a config cannot name."""
+    for name, parameter in parameters_of(cls, constructor).items():
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            yield ConfigurationError(
+                f"the constructor of {cls.__name__} takes {name} by position only; expected no '/' "
+                "behind it, as a config gives arguments by name"
+            )
 
 
 class CheckedFromParams(FromParams):
@@ -73,6 +74,8 @@ class CheckedFromParams(FromParams):
         for error in missing_methods(cls):
             raise error
         constructor: Callable = constructor_to_inspect or cls.__init__
+        for error in positional_only(cls, constructor):
+            raise error
         given = _given_arguments(cls, constructor, params, place, extras)
         return super().from_params(
             params,
@@ -90,7 +93,8 @@ def _given_arguments(
     others = [key for key in params.params if key not in parameters]
     if others and not takes_other_keys(cls, constructor):
         known = [name for name in parameters if name not in extras]
-        raise not_one_of(f"a key of {place or cls.__name__}", others[0], known)
+        whole = place.rstrip(".") or cls.__name__
+        raise not_one_of(f"a key of {whole}", others[0], known, in_order=True)
     given: Dict[str, Any] = {key: params.pop(key, keep_as_dict=True) for key in others}
     for name, parameter in parameters.items():  # in this order, in which they draw random numbers
         value = params.params.get(name)

@@ -23,6 +23,7 @@ from allencv.models.start_from import StartFrom
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
+from allencv.modules.input_check import check_output
 from allencv.modules.losses import ClassificationLoss, CrossEntropyLoss, image_weights
 from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
@@ -208,9 +209,14 @@ class ImageClassifier(CheckedFromParams, Model):
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """The logits `(batch, num_labels)` of normalised images, looked at once."""
         self._check_images(images)
-        features = images if self._im2im_encoder is None else self._im2im_encoder(images)
+        features = images
+        if self._im2im_encoder is not None:
+            features = self._im2im_encoder(images)
+            check_output("im2im_encoder", self._im2im_encoder, features)
         # Shape: (batch, im2vec_encoder.get_output_dim())
-        vector = self._dropout(self._im2vec_encoder(features))
+        vector = self._im2vec_encoder(features)
+        check_output("im2vec_encoder", self._im2vec_encoder, vector)
+        vector = self._dropout(vector)
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 
@@ -445,6 +451,11 @@ class ImageClassifier(CheckedFromParams, Model):
                 raise ConfigurationError(
                     f"model.class_weights.{label} is {weight}; expected a number of at least 0"
                 )
+        labels = self.label_names()
+        if class_weights and not any(class_weights.get(label, 1.0) for label in labels):
+            raise ConfigurationError(
+                f"model.class_weights is 0 for {', '.join(labels)}; expected one above 0"
+            )
         return self._per_label("class_weights", class_weights, 1.0)
 
     def _per_label(self, key: str, values: Dict[str, float], default: float) -> torch.Tensor:

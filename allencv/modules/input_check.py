@@ -1,5 +1,6 @@
 from typing import Any, Tuple
 
+import torch
 from allennlp.common.checks import ConfigurationError
 
 
@@ -16,4 +17,13 @@ def check_input_channels(encoder: Any, inputs: Tuple[Any, ...]) -> None:
         raise ConfigurationError(
             f"{type(encoder).__name__} expects images of shape (batch, {channels}, height, width), "
             f"got {shape}: change its input_channels or the part before it"
+        )
+
+
+def check_output(key: str, encoder: Any, output: Any) -> None:
+    """Raises `ConfigurationError` if the encoder under a `key` of `model` gave no tensor."""
+    if not isinstance(output, torch.Tensor):
+        raise ConfigurationError(
+            f"model.{key}: forward of {type(encoder).__name__} returned {type(output).__name__}; "
+            "expected a tensor"
         )

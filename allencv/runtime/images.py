@@ -92,6 +92,8 @@ def open_image(
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+        if 0 in image.size:
+            raise ImageError(f"{image.width} x {image.height} pixels; expected at least 1 x 1")
         deep_colour = is_deep_colour(image)
         check_range_applies(deep_colour, value_range)
         image.load()  # pillow turns TIFF files upright here, and clears their orientation

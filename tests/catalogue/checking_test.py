@@ -19,7 +19,7 @@ from allencv.catalogue import Mistake, find_mistakes
 from allencv.data.transforms import ImageTransform
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
-from tests.common import user_parts  # noqa: F401
+from tests.common.user_parts import Corner, Draw, Ink, Round, Speed
 from tests.experiments import experiment
 
 CONFIG = experiment(Path("no-such-folder"))
@@ -374,7 +374,7 @@ def test_not_an_object(config: Any) -> None:
         ),
         changed(model__initializer={"regexes": [["weight", "normal"], ["b", {"type": "zero"}]]}),
         changed(vocabulary={"type": "from_files", "directory": "vocabulary"}),
-        changed(distributed={"cuda_devices": [0, 1]}, evaluate_on_test=True, random_seed=1),
+        changed(distributed={"cuda_devices": [0, 1]}, evaluate_on_test=False, random_seed=1),
         changed(model__im2im_encoder={"_pretrained": {"archive_file": "a", "module_path": "b"}}),
         changed(model__loss={"type": "allencv.modules.losses.FocalLoss", "gamma": 2}),
         changed(dataset_reader__transforms__1={"type": "random_crop", "size": [8, 8]}),
@@ -585,6 +585,90 @@ def test_a_mistake_in_a_part_of_a_user(
     mistake, *_ = find_mistakes(with_transform(config))
     assert (mistake.kind, mistake.key) == (kind, f"dataset_reader.transforms.1.{key}")
     assert message in mistake.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("ink", {"amount": 1, "shades": [1, 0.5]}, Ink(1, [1, 0.5])),
+        ("ink", {"amount": 1, "under": {"amount": 2}}, Ink(1, under=Ink(2))),
+        ("ink", {"amount": 1, "brush": {"type": "round", "width": 3}}, Ink(1, brush=Round(3))),
+        ("inks", [{"amount": 1}], [Ink(1)]),
+        ("corner", {"x": 1}, Corner(1)),
+        ("corner", [1, "a"], Corner(1, "a")),
+        ("frame", {"width": 3}, {"width": 3}),
+        ("speed", "SLOW", Speed.SLOW),
+        ("speed", "s", Speed.SLOW),
+        ("speed", 0.5, Speed.HALF),
+        ("sides", {"left": 1}, {"left": 1}),
+        ("numbers", {"-1": 2}, {-1: 2}),
+        ("choice", 1, 1),
+        ("function", None, None),
+    ],
+)
+def test_what_the_check_takes_is_built(key: str, value: Any, expected: Any) -> None:
+    config = {"type": "test_draw", key: value}
+    assert [mistake.message for mistake in find_mistakes(with_transform(config))] == []
+    built = ImageTransform.from_params(Params(config))
+    assert isinstance(built, Draw)
+    assert built.given[key] == expected
+    assert type(built.given[key]) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place", "says"),
+    [
+        ("ink", {"shades": []}, "ink.amount", "ink lacks amount; expected int"),
+        ("ink", {"amount": "a"}, "ink.amount", "; expected int"),
+        ("ink", {"amount": 1, "amuont": 2}, "ink.amuont", "; expected one of amount, "),
+        ("ink", {"amount": 1, "under": {"amount": "a"}}, "ink.under.amount", "; expected int"),
+        ("inks", [{"amount": 1}, 3], "inks.1", "inks.1 is 3; expected "),
+        ("corner", {"x": "a"}, "corner.x", "; expected int"),
+        ("frame", {"widht": 3}, "frame.widht", "; expected one of width"),
+        ("function", "os.getcwd", "function", "function is not built: nothing in a config"),
+        ("kind", "Ink", "kind", "kind is not built: nothing in a config"),
+        ("untold", {"a": 1}, "untold", "untold is not built: nothing in a config"),
+        ("speed", "fast", "speed", "; expected"),
+        ("sides", {"top": 1}, "sides.top", "sides.top is"),
+        ("numbers", {"one": 1}, "numbers.one", "numbers.one is"),
+        ("choice", True, "choice", "; expected"),
+    ],
+)
+def test_what_the_check_refuses_is_not_built(key: str, value: Any, place: str, says: str) -> None:
+    config = {"type": "test_draw", key: value}
+    mistake = only(with_transform(config))
+    assert mistake.key == f"dataset_reader.transforms.1.{place}"
+    assert says in mistake.message
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        ImageTransform.from_params(Params(config))
+
+
+@ImageTransform.register("test_by_position")
+class ByPosition(ImageTransform):
+    def __init__(self, size: int, /) -> None: ...
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def test_a_parameter_that_has_no_name() -> None:
+    config = {"type": "test_by_position", "size": 3}
+    mistake = only(with_transform(config))
+    assert mistake.message == (
+        "dataset_reader.transforms.1: the constructor of ByPosition takes size by position only; "
+        "expected no '/' behind it, as a config gives arguments by name"
+    )
+    with pytest.raises(ConfigurationError, match="^the constructor of ByPosition takes size by"):
+        ImageTransform.from_params(Params(config))
+
+
+def test_a_test_without_data_is_a_warning() -> None:
+    mistake = only(
+        changed(("test_data_path",) if "test_data_path" in CONFIG else (), evaluate_on_test=True)
+    )
+    assert (mistake.key, mistake.is_warning) == ("evaluate_on_test", True)
+    assert find_mistakes(changed(evaluate_on_test=True, test_data_path="data")) == []
+    assert find_mistakes(changed(evaluate_on_test=False)) == []
 
 
 class Halfway(Im2ImEncoder):

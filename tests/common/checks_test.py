@@ -8,6 +8,8 @@ from allennlp.data import Vocabulary
 from allennlp.models import Model
 
 import allencv.plugin  # noqa: F401
+from allencv.catalogue.mistakes import unknown_key
+from allencv.catalogue.parts import part_named
 from allencv.common.checks import CheckedFromParams
 
 
@@ -50,8 +52,19 @@ def test_the_known_keys_are_those_of_a_config() -> None:
     with pytest.raises(ConfigurationError, match=r"is 'losss'; expected one of loss, ") as error:
         Model.from_params(Params(config), vocab=Vocabulary.empty())
     offered = str(error.value).rpartition("expected one of ")[2].split(", ")
+    mistake = unknown_key("losss", part_named(Model, "basic_image_classifier"), ("model",))
+    assert offered == mistake.choices, "in the order of check-config"
     assert {"im2im_encoder", "im2vec_encoder", "loss"} <= set(offered)
     assert not {"self", "kwargs", "vocab"} & set(offered)
+
+
+def test_the_place_of_an_unknown_key() -> None:
+    with pytest.raises(ConfigurationError, match="^a key of model is 'siz'; expected one of size"):
+        HandsOnly.from_params(Params({"siz": 1}, history="model."))
+
+
+class HandsOnly(CheckedFromParams):
+    def __init__(self, size: int = 1, name: str = "") -> None: ...
 
 
 def test_a_class_that_is_built_without_a_registered_name() -> None:

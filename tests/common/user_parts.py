@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, List, Literal, Mapping, NamedTuple, Type, TypedDict
 
 from allennlp.common import Registrable
 
@@ -34,6 +36,55 @@ class Paint(ImageTransform):
     def __init__(self, brush: Brush | None = None, spare: list[Brush | None] | None = None) -> None:
         self.brush = brush
         self.spare = spare
+
+    def __call__(self, image: Any) -> Any:
+        return image
+
+
+@dataclass
+class Ink:
+    amount: int
+    shades: list[float] = field(default_factory=list)
+    under: Ink | None = None
+    brush: Brush | None = None
+
+
+class Corner(NamedTuple):
+    x: int
+    name: str | None = None
+
+
+class Frame(TypedDict, total=False):
+    width: int
+
+
+class Speed(enum.Enum):
+    SLOW = "s"
+    HALF = 0.5
+
+
+class Untold:
+    """A class of which a config says nothing."""
+
+
+@ImageTransform.register("test_draw")
+class Draw(ImageTransform):
+    def __init__(
+        self,
+        ink: Ink | None = None,
+        inks: List[Ink] | None = None,
+        corner: Corner | None = None,
+        frame: Frame | None = None,
+        function: Callable[[int], int] | None = None,
+        kind: Type[Ink] | None = None,
+        speed: Speed | None = None,
+        sides: Mapping[Literal["left"], int] | None = None,
+        numbers: dict[int, float] | None = None,
+        choice: Literal[1, 2, None] = None,
+        untold: Untold | None = None,
+    ) -> None:
+        given = dict(locals())
+        self.given = {name: each for name, each in given.items() if name not in ("self",)}
 
     def __call__(self, image: Any) -> Any:
         return image

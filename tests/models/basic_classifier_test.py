@@ -251,6 +251,10 @@ def test_the_state_holds_parameters_alone(vocab: Vocabulary) -> None:
         ({"num_labels": 2}, "model.num_labels is 2; expected at least 3"),
         ({"class_weights": {"be": 1.0}}, "class_weights is 'be'; expected one of bee, ant, cat"),
         ({"class_weights": {"bee": -1.0}}, "model.class_weights.bee is -1.0; expected"),
+        (
+            {"class_weights": dict.fromkeys(("bee", "ant", "cat"), 0.0)},
+            "model.class_weights is 0 for ant, bee, cat; expected one above 0",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named(

@@ -7,6 +7,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.modules.im2im_encoders import SmallResnetEncoder
 from allencv.modules.im2vec_encoders import PoolingEncoder
+from allencv.modules.input_check import check_output
 
 
 @pytest.mark.parametrize("encoder", [SmallResnetEncoder(), PoolingEncoder(3)])
@@ -38,3 +39,13 @@ def test_encoder_with_the_check_can_be_exported_with_a_free_batch_size():
     exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},)).module()
     more_images = torch.randn(5, 3, 32, 32)
     torch.testing.assert_close(exported(more_images), model(more_images))
+
+
+@pytest.mark.parametrize("output", [None, (torch.zeros(1, 3),)])
+def test_an_output_that_is_no_tensor(output):
+    with pytest.raises(ConfigurationError) as error:
+        check_output("im2vec_encoder", PoolingEncoder(3), output)
+    assert str(error.value) == (
+        "model.im2vec_encoder: forward of PoolingEncoder returned "
+        f"{type(output).__name__}; expected a tensor"
+    )

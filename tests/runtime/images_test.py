@@ -141,6 +141,14 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("shape", [(0, 0, 3), (0, 5, 3), (5, 0), (0, 0, 1)])
+def test_an_image_without_pixels_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"^image array: "):
+        read_image(np.zeros(shape, np.uint8))
+    with pytest.raises(ImageError, match="^image: 0 x 5 pixels; expected at least 1 x 1"):
+        read_image(Image.new("RGB", (0, 5)))
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
 def test_a_truncated_file_is_refused(tmp_path: Path, format: str) -> None:
     data = encoded(Image.fromarray(np.tile(PIXELS, (20, 20, 1))), format)

@@ -218,6 +218,8 @@ def _warn_of_unread(root: str, samples: List[Sample]) -> None:
 
 def _root(path: str) -> str:
     """The folder at a path or a URL, as its files are named. Raises if there is none."""
+    if not path:
+        raise ConfigurationError(f"'' ({KEYS}) is empty; expected a folder")
     if not remote.is_remote(path):
         if not os.path.isdir(path):
             raise ConfigurationError(_no_folder(Path(path)))

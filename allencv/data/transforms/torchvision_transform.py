@@ -179,6 +179,9 @@ class TorchvisionTransform(ImageTransform):
                 raise ConfigurationError(
                     f"{path} is {value!r}; expected at most {LARGEST_SIDE} pixels"
                 )
+            smallest = min((each for each in numbers if isinstance(each, int)), default=1)
+            if key != "padding" and smallest < 1:  # negative padding crops
+                raise ConfigurationError(f"{path} is {value!r}; expected at least 1 pixel")
         # torchvision takes "64" for a sequence, of "6" and "4".
         if isinstance(value, str) and key not in ("padding_mode", "value"):
             raise ConfigurationError(f"{path} is {value!r}; expected a number or a list")

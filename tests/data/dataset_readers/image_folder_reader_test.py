@@ -299,6 +299,8 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     make(tmp_path, "data.zip")
     with pytest.raises(ConfigurationError, match=r"data.zip'.* is a file; expected a folder"):
         read(tmp_path / "data.zip")
+    with pytest.raises(ConfigurationError, match=r"^'' \(.* is empty; expected a folder"):
+        read("")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

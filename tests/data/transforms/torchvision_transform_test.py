@@ -225,6 +225,11 @@ def test_a_users_subclass() -> None:
             {"type": "linear_transformation", "transformation_matrix": "a", "mean_vector": [1]},
             "linear_transformation .*'a'.*TypeError",
         ),
+        ({"type": "resize", "size": -3}, "resize.size is -3; expected at least 1 pixel"),
+        (
+            {"type": "random_crop", "size": [8, 0]},
+            r"random_crop.size is \[8, 0\]; expected at least",
+        ),
     ],
 )
 def test_a_wrong_config(params, message) -> None:
