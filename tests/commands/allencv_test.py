@@ -55,6 +55,7 @@ def crafted(finished: Path, tmp_path: Path) -> "tuple[Path, Path]":
     touch = {"type": "subprocess.Popen", "args": ["touch", str(mark)]}
     config["validation_dataset_reader"] = touch
     (content / "config.json").write_text(json.dumps(config))
+    (content / "checksums.json").unlink()  # an attacker would write others
     return Path(shutil.make_archive(str(tmp_path / "model"), "gztar", content)), mark
 
 
