@@ -121,7 +121,8 @@ def _unreadable(overrides: str, error: Exception) -> ConfigurationError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ConfigurationError(
         f"--overrides is '{overrides}', which does not fit ({reason}); expected an object in "
-        'jsonnet with keys of the config, such as {"trainer.num_epochs": 10}'
+        'jsonnet with keys of the config, such as {"trainer.num_epochs": 10}, or with all of a new '
+        'key: {"distributed": {"cuda_devices": [0, 1]}}'
     )
 
 

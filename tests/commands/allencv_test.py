@@ -94,7 +94,7 @@ def test_an_override_of_what_the_config_lacks(clone: Clone, run: Run, tmp_path: 
         fails=True,
     )
     last = result.stderr.splitlines()[-1]
-    assert last.startswith(
-        "allencv: the overrides have ['distributed.cuda_devices']; expected a key"
-    )
+    assert last.startswith("allencv: --overrides is ")
+    assert "unused keys: ['distributed.cuda_devices']" in last
+    assert last.endswith('or with all of a new key: {"distributed": {"cuda_devices": [0, 1]}}')
     assert "Traceback" not in result.stderr
