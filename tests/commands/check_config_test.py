@@ -121,6 +121,8 @@ def test_as_a_command(config: Path, tmp_path: Path, run: Run) -> None:
         "class Mine(ClassificationLoss):\n"
         "    def __init__(self, power: float) -> None:\n"
         "        super().__init__()\n"
+        "    def forward(self, logits, targets, class_weights=None):\n"
+        "        return logits.sum()\n"
     )
     overrides = '{"model.loss": {"type": "mine", "powr": 2}}'
     ended = run(
