@@ -110,7 +110,7 @@ def test_the_limits_are_those_of_the_server() -> None:
         "images that a thread classifies at once": f"{limits.max_batch}",
         "images of a request": f"{limits.max_files}",
         "bytes of a request": f"{limits.max_body_bytes // 2**20} MB",
-        "bytes of all requests under way; then 429": f"{limits.max_pending_bytes // 2**20} MB",
+        "bytes of all open requests; then 429": f"{limits.max_pending_bytes // 2**20} MB",
         "pixels of a JPEG": f"{limits.max_pixels // 10**6} million",
         "pixels of another format": f"{limits.max_other_pixels // 10**6} million",
         "seconds of CPU time to decode an image; then 422": f"{limits.decode_seconds:g}",
