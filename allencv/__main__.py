@@ -67,7 +67,7 @@ QUIET |= {"serve", "show-batch"}
 """The commands that print what there is to say, so that AllenNLP need not log what it builds."""
 OF_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments AllenNLP checks alone; it raises `ValueError` with a message."""
-WITH_BUNDLES = {"classify": "allencv.runtime.classify", "serve": "allencv.serving.command"}
+WITH_BUNDLES = {"classify": "allencv.classify.command", "serve": "allencv.serving.command"}
 """The commands that know bundles, and the module of each: a description, arguments and `run`."""
 
 
@@ -138,9 +138,7 @@ def message_of(error: Exception) -> Optional[str]:
     The line that ends a command, for an error that says all there is to know: where in the code it
     was found helps nobody. `None` for an error in the code.
     """
-    from allencv.runtime.errors import ImageError
-    from allencv.runtime.manifest import BundleError
-    from allencv.runtime.sources import InputError
+    from allencv.runtime.errors import BundleError, ImageError, InputError
 
     if isinstance(error, (BundleError, ImageError, InputError)):
         return str(error)
@@ -178,7 +176,7 @@ def _run_allennlp(name: str) -> None:
     """Runs a command of AllenNLP or of `allencv.commands`, which reads the command line itself."""
     if name in QUIET:
         os.environ.setdefault("ALLENNLP_LOG_LEVEL", "WARNING")
-    from allencv.runtime.sources import InputError
+    from allencv.runtime.errors import InputError
 
     try:
         import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command

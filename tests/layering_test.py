@@ -15,10 +15,10 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "allencv"
 
-BELOW_MODELS = {"modules", "training", "data", "common", "runtime"}
-BELOW_PREDICTORS = {"models", "serving", *BELOW_MODELS}
+BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime"}
+BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
-    *("predictors", "export", "reporting", "catalogue", "fitting"),
+    *("predictors", "export", "experiments", "reporting", "catalogue", "fitting"),
     *BELOW_PREDICTORS,
 }
 
@@ -27,16 +27,19 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "__init__": set(),
     "runtime": set(),
     "common": {"runtime"},
+    "predictions": {"runtime"},
+    "classify": {"runtime"},
     "serving": {"runtime"},
     "data": {"common", "runtime"},
     "modules": {"common"},
-    "training": {"common", "runtime"},
+    "training": {"common", "predictions", "runtime"},
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
     "export": BELOW_PREDICTORS,
+    "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
     "catalogue": BELOW_PREDICTORS,
-    "fitting": BELOW_PREDICTORS,
+    "fitting": {"experiments", *BELOW_PREDICTORS},
     "commands": BELOW_COMMANDS,
     "plugin": BELOW_COMMANDS,
     "__main__": {"commands", "plugin", *BELOW_COMMANDS},
@@ -99,9 +102,13 @@ def test_commands_import_what_they_need_when_they_run(file: Path) -> None:
 
 
 # The modules that must be quick to import, or small to install, and one that each does import.
-SLIM = {"allencv": "sys", "allencv.__main__": "allencv", "allencv.runtime": "PIL"}
-if (PACKAGE / "serving" / "app.py").exists():
-    SLIM["allencv.serving.app"] = "fastapi"
+SLIM = {
+    "allencv": "sys",
+    "allencv.__main__": "allencv",
+    "allencv.runtime": "PIL",
+    "allencv.classify.command": "PIL",
+    "allencv.serving.app": "fastapi",
+}
 
 
 @pytest.mark.parametrize("module", SLIM)

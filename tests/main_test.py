@@ -11,10 +11,8 @@ import pytest
 from allencv import __main__ as command
 from allencv.runtime import stopping
 from allencv.runtime.bundle import open_bundle
-from allencv.runtime.errors import ImageError
+from allencv.runtime.errors import BundleError, ImageError, InputError
 from allencv.runtime.images import read_image
-from allencv.runtime.manifest import BundleError
-from allencv.runtime.sources import InputError
 from allencv.runtime.stopping import Terminated
 from allencv.runtime.whole_files import write_text
 from tests.conftest import Run

@@ -5,15 +5,15 @@ mistakes in one.
 """
 
 from allencv.catalogue import markdown, text
-from allencv.catalogue.checking import find_mistakes
+from allencv.catalogue.as_json import part_as_json, registry_as_json
 from allencv.catalogue.config_files import DATA_KEYS, READER_KEYS, check_file, read_config
 from allencv.catalogue.config_page import config_page
 from allencv.catalogue.examples import snippet
 from allencv.catalogue.experiment import experiment, places, registries_that_matter
+from allencv.catalogue.find_mistakes import find_mistakes
 from allencv.catalogue.finding import find_part, find_registry
 from allencv.catalogue.mistakes import Mistake
 from allencv.catalogue.parts import Argument, Part, describe, part_named, parts_of, registries
-from allencv.catalogue.programs import part_as_json, registry_as_json
 from allencv.catalogue.schema import experiment_schema
 
 __all__ = [

@@ -11,8 +11,8 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.common.params import _environment_variables, parse_overrides, with_overrides
 
-from allencv.catalogue.checking import find_mistakes
-from allencv.catalogue.lines import find_fields, line_of
+from allencv.catalogue.find_mistakes import find_mistakes
+from allencv.catalogue.key_lines import find_fields, line_of
 from allencv.catalogue.mistakes import Mistake
 
 logger = logging.getLogger(__name__)

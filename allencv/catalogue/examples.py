@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Any, Dict, List, Tuple
 
-from allencv.catalogue.forms import (
+from allencv.catalogue.argument_types import (
     NULL,
     Anything,
     Choice,

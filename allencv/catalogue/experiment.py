@@ -7,7 +7,7 @@ from allennlp.common import FromParams
 from allennlp.evaluation import Evaluator
 from allennlp.nn.parallel import DdpAccelerator
 
-from allencv.catalogue.forms import classes_in
+from allencv.catalogue.argument_types import classes_in
 from allencv.catalogue.parts import (
     Part,
     default_name,

@@ -16,8 +16,8 @@ from allennlp.training.moving_average import MovingAverage
 from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
 
+from allencv.catalogue.argument_types import NULL, Form, UnionOf, classes_in, form_of, is_nullable
 from allencv.catalogue.docstrings import Documentation, read_docstring
-from allencv.catalogue.forms import NULL, Form, UnionOf, classes_in, form_of, is_nullable
 from allencv.common.annotations import (
     allennlp_builds,
     holds_lazy,

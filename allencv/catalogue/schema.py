@@ -3,8 +3,7 @@
 import math
 from typing import Any, Dict, List
 
-from allencv.catalogue.experiment import experiment
-from allencv.catalogue.forms import (
+from allencv.catalogue.argument_types import (
     Choice,
     DictOf,
     Form,
@@ -14,6 +13,7 @@ from allencv.catalogue.forms import (
     TupleOf,
     UnionOf,
 )
+from allencv.catalogue.experiment import experiment
 from allencv.catalogue.parts import (
     REQUIRED,
     Argument,

@@ -4,6 +4,7 @@ import json
 import textwrap
 from typing import Dict, Iterable, List, Tuple
 
+from allencv.catalogue.argument_types import describe_form, without_null
 from allencv.catalogue.examples import snippet
 from allencv.catalogue.experiment import (
     classes_without_parts,
@@ -11,7 +12,6 @@ from allencv.catalogue.experiment import (
     registries_that_matter,
 )
 from allencv.catalogue.finding import snake_case
-from allencv.catalogue.forms import describe_form, without_null
 from allencv.catalogue.parts import (
     REQUIRED,
     Argument,

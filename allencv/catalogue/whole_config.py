@@ -2,9 +2,9 @@
 
 from typing import Any, Dict, Iterator, List, Tuple
 
-from allencv.catalogue.building import MODELS, metric_names
 from allencv.catalogue.mistakes import Mistake
 from allencv.catalogue.parts import Path
+from allencv.catalogue.trial_build import MODELS, metric_names
 from allencv.data.transforms import ImageTransform
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.trainer_checks import wrong_trainer_values

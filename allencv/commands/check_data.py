@@ -43,9 +43,9 @@ class CheckData(Subcommand):
 
 def _check_data(args: argparse.Namespace) -> None:
     from allencv.catalogue import READER_KEYS, read_config
-    from allencv.data.checking import KINDS, find_problems
-    from allencv.data.examining import examine_all, read_splits
-    from allencv.reporting import data_page, data_report
+    from allencv.data.inspection import examine_all, read_splits
+    from allencv.data.problems import KINDS, find_problems
+    from allencv.reporting import data_html, data_text
     from allencv.runtime.whole_files import write_text
 
     json_file, html_file = args.json, args.html
@@ -64,14 +64,14 @@ def _check_data(args: argparse.Namespace) -> None:
     )
     problems = find_problems(splits, images)
     seconds = time.perf_counter() - start
-    print(data_report.as_text(splits, problems))
-    found = data_report.number_of(problems)
+    print(data_text.as_text(splits, problems))
+    found = data_text.number_of(problems)
     print(f"{len(images)} images checked in {seconds:.1f} s: {found}")
     if json_file:
-        content = data_report.as_json(splits, problems)
+        content = data_text.as_json(splits, problems)
         write_text(json_file, json.dumps(content, indent=2) + "\n")
     if html_file:
-        page = data_page.as_html(Path(args.param_path).name, splits, problems)
+        page = data_html.as_html(Path(args.param_path).name, splits, problems)
         write_text(html_file, page, errors="replace")
     written = [file for file in (json_file, html_file) if file]
     if written:

@@ -9,7 +9,7 @@ class Classify(Subcommand):
     """Classifies many images with an archive, or with a bundle."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        from allencv.runtime.classify import DESCRIPTION, add_arguments
+        from allencv.classify.command import DESCRIPTION, add_arguments
 
         subparser = parser.add_parser(self.name, description=DESCRIPTION, help=DESCRIPTION)
         add_arguments(subparser)
@@ -18,8 +18,8 @@ class Classify(Subcommand):
 
 
 def _classify(args: argparse.Namespace) -> None:
+    from allencv.classify.command import open_bundle_model, run
     from allencv.runtime.bundle import is_bundle
-    from allencv.runtime.classify import open_bundle_model, run
 
     run(args, open_bundle_model if is_bundle(args.model) else _open_archive)
 

@@ -41,7 +41,7 @@ def _explain(args: argparse.Namespace) -> None:
 
     from allencv.common.archives import load_archive
     from allencv.common.checks import not_one_of
-    from allencv.reporting.explaining import explain
+    from allencv.reporting.explain import explain
     from allencv.runtime.whole_files import whole_file
 
     output = Path(args.output)

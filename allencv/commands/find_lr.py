@@ -24,8 +24,8 @@ def _find_learning_rate(args: argparse.Namespace) -> None:
     from allennlp.training.util import create_serialization_dir
 
     from allencv.catalogue import read_config
+    from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
     from allencv.runtime.whole_files import whole_file
-    from allencv.training.learning_rate_search import learning_rates_and_losses, suggest
 
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
     params = read_config(args.param_path, args.overrides)

@@ -147,10 +147,10 @@ def _fit(args: argparse.Namespace) -> None:
     from allennlp.common import Params
     from allennlp.common.checks import ConfigurationError
 
+    from allencv.experiments.epoch_time import seconds_of
     from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
     from allencv.fitting.data_facts import found_lines
     from allencv.fitting.options import FolderOptions, TableColumns
-    from allencv.fitting.time_budget import seconds_of
     from allencv.training.run_folder import is_unbegun, locked
     from allencv.training.train_in_folder import train_in_folder
 
@@ -257,7 +257,7 @@ def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
 
     from allennlp.common import Params
 
-    from allencv.training.learning_rate_search import learning_rates_and_losses, suggest
+    from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 
     with tempfile.TemporaryDirectory() as folder:
         rates, losses = learning_rates_and_losses(
@@ -267,7 +267,7 @@ def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
 
 
 def _epochs_in(seconds: float, asked: str, config: Dict[str, Any]) -> Tuple[int, str]:
-    from allencv.fitting.time_budget import RESERVE, seconds_per_epoch
+    from allencv.experiments.epoch_time import RESERVE, seconds_per_epoch
 
     started = time.perf_counter()
     per_epoch = seconds_per_epoch(_copy(config))

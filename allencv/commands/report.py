@@ -60,9 +60,9 @@ class Report(Subcommand):
 
 
 def _report(args: argparse.Namespace) -> None:
-    from allencv.reporting.evaluating import evaluate_run
+    from allencv.reporting.evaluate_run import evaluate_run
     from allencv.reporting.run_folder import read_run
-    from allencv.reporting.run_page import as_html
+    from allencv.reporting.run_html import as_html
     from allencv.runtime.whole_files import write_text
 
     output = Path(args.output or Path(args.run) / "report.html")

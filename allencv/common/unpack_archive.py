@@ -11,6 +11,8 @@ from allennlp.common.meta import META_NAME
 from allennlp.models.archival import _WEIGHTS_NAME as WEIGHTS_NAME
 from allennlp.models.archival import CONFIG_NAME
 
+from allencv.runtime.errors import AllenCVError
+
 CHECKSUMS_NAME = "checksums.json"
 """The SHA-256 of every other file of the archive, by name. AllenNLP's archives do not have it."""
 PART = r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]{1,255}"
@@ -45,8 +47,8 @@ KINDS = {
 CHUNK = 2**16
 
 
-class ArchiveError(ValueError):
-    """An archive that is not opened. The message says why, but not which archive it is."""
+class ArchiveError(AllenCVError, ValueError):
+    """An archive cannot be opened. The message says why, but not which archive it is."""
 
 
 def unpack(archive: Path, folder: Path) -> List[str]:

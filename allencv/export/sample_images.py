@@ -5,7 +5,7 @@ from allennlp.models.archival import Archive
 
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.runtime import ImageError
-from allencv.runtime.sources import list_images
+from allencv.runtime.image_files import list_images
 
 T = TypeVar("T")
 

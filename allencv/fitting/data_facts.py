@@ -11,9 +11,9 @@ from typing import Any, Dict, Iterator, List
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.checking import similar_labels
 from allencv.data.dataset_readers.messages import some
-from allencv.data.examining import Facts, Split, examine, read_splits
+from allencv.data.inspection import Facts, Split, examine, read_splits
+from allencv.data.problems import similar_labels
 from allencv.fitting.data_parts import FoundData
 from allencv.fitting.options import named_as_options
 

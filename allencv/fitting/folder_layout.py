@@ -13,7 +13,7 @@ from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unuse
 from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
 from allencv.fitting.split_names import part_in, part_of
 from allencv.fitting.table_columns import find_columns
-from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
+from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
 
 DEPTH = 6
 """How far down images are looked for: links may make a circle."""

@@ -14,7 +14,7 @@ from allencv.data.remote import is_remote
 from allencv.fitting.label_columns import find_labels
 from allencv.fitting.options import TableColumns
 from allencv.fitting.split_column import find_splits
-from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
+from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
 
 __all__ = ["FoundTable", "TableColumns", "find_columns"]
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Union
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.training.predictions import FOLDER, Predictions
+from allencv.predictions.predictions_file import FOLDER, Predictions
 
 SPLITS = ("test", "validation")
 """The splits of which there may be predictions; the one that tells more comes first."""

@@ -10,7 +10,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from allencv.training.predictions import Predictions
+from allencv.predictions.predictions_file import Predictions
 
 RESAMPLES, LEAST_RESAMPLES, WORK = 1000, 100, 2e8
 """How many bootstrap samples; fewer where all together would have more numbers than `WORK`."""

@@ -7,6 +7,13 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
+from allencv.predictions.predictions_file import (
+    Predictions,
+    Shown,
+    confident_mistakes,
+    likely_label_errors,
+    unsure_hits,
+)
 from allencv.reporting.charts import count_chart, reliability_chart
 from allencv.reporting.overlays import data_uri, open_jpeg, overlaid
 from allencv.reporting.scores import (
@@ -15,13 +22,6 @@ from allencv.reporting.scores import (
     calibration_error,
     confusions,
     label_rows,
-)
-from allencv.training.predictions import (
-    Predictions,
-    Shown,
-    confident_mistakes,
-    likely_label_errors,
-    unsure_hits,
 )
 
 MOST_LABELS, MOST_IN_MATRIX, MOST_CONFUSED, MOST_LISTED = 60, 20, 20, 200

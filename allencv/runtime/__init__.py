@@ -14,9 +14,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from allencv.runtime.bundle import is_bundle, open_bundle
 from allencv.runtime.classifier import Classifier, readable
-from allencv.runtime.errors import ImageError
+from allencv.runtime.errors import BundleError, ImageError
 from allencv.runtime.images import COLOR_MODES, ImageSource, read_image, to_color_mode
-from allencv.runtime.manifest import BundleError, Manifest
+from allencv.runtime.manifest import Manifest
 from allencv.runtime.onnx_classifier import OnnxClassifier
 from allencv.runtime.preprocessing import Preprocessing
 

@@ -3,7 +3,8 @@ import os
 from pathlib import Path
 from typing import Union
 
-from allencv.runtime.manifest import BundleError, Manifest
+from allencv.runtime.errors import BundleError
+from allencv.runtime.manifest import Manifest
 from allencv.runtime.regular_files import check_regular
 
 MANIFEST = "manifest.json"

@@ -9,8 +9,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from allencv.runtime.classifier import compare
-from allencv.runtime.cores import cores
-from allencv.runtime.manifest import TOLERANCES, BundleError, Manifest
+from allencv.runtime.cpu_count import cores
+from allencv.runtime.errors import BundleError
+from allencv.runtime.manifest import TOLERANCES, Manifest
 
 logger = logging.getLogger(__name__)
 

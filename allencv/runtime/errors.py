@@ -1,2 +1,17 @@
-class ImageError(ValueError):
-    """An image that cannot be read. The message says which one, and why, in one line."""
+class AllenCVError(Exception):
+    """
+    Base class of AllenCV's errors that a user can act on. The message is one line: the value, and
+    what was expected. Mistakes in a config raise AllenNLP's `ConfigurationError`.
+    """
+
+
+class ImageError(AllenCVError, ValueError):
+    """An image cannot be read. The message says which one and why."""
+
+
+class InputError(AllenCVError, ValueError):
+    """A command cannot use an argument."""
+
+
+class BundleError(AllenCVError, ValueError):
+    """A bundle cannot be opened. The message says which file and why."""

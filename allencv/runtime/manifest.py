@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
+from allencv.runtime.errors import BundleError
 from allencv.runtime.preprocessing import Preprocessing
 
 VERSION = 1
@@ -21,10 +22,6 @@ NO_CHECKSUM = "0" * 64
 
 Check = Tuple[Callable[[Any], bool], str]
 """Whether a value is good, and what is expected in words."""
-
-
-class BundleError(ValueError):
-    """A bundle that is not opened. The message says which file, and why, in one line."""
 
 
 @dataclass(frozen=True)

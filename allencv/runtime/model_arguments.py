@@ -3,8 +3,8 @@
 import argparse
 
 from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES
+from allencv.runtime.errors import InputError
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.runtime.sources import InputError
 
 
 def add_model_arguments(group: argparse._ArgumentGroup) -> None:

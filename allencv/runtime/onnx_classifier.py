@@ -6,8 +6,8 @@ import numpy as np
 
 from allencv.runtime.bundle import open_bundle
 from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES, fastest, open_engine
+from allencv.runtime.errors import BundleError
 from allencv.runtime.images import ImageSource
-from allencv.runtime.manifest import BundleError
 from allencv.runtime.onnx_external_data import has_external_data
 
 

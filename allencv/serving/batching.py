@@ -8,8 +8,8 @@ from typing import Callable, Deque, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from allencv.classify.answers import NOT_FINITE
 from allencv.runtime import ImageError
-from allencv.runtime.answering import NOT_FINITE
 from allencv.runtime.classifier import Classifier
 from allencv.serving.errors import RequestError, overloaded
 from allencv.serving.limits import Limits

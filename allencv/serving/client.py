@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
 
+from allencv.runtime.errors import AllenCVError
+
 if TYPE_CHECKING:
     import numpy as np
     import PIL.Image
@@ -36,7 +38,7 @@ ABOUT_THE_IMAGE = (413, 415, 422)
 """The statuses that refuse an image, and not the request."""
 
 
-class ServerError(RuntimeError):
+class ServerError(AllenCVError, RuntimeError):
     """The server cannot be reached, does not answer, or refuses a request as a whole."""
 
 

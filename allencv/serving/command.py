@@ -10,8 +10,8 @@ from typing import Callable, List
 import numpy as np
 
 from allencv.runtime.classifier import Classifier
+from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
-from allencv.runtime.sources import InputError
 from allencv.serving.limits import Limits
 
 DESCRIPTION = "Answer over HTTP with an archive or a bundle, and show a page to try it."

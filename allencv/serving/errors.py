@@ -4,8 +4,10 @@ from typing import Dict, Optional
 
 from starlette.responses import JSONResponse
 
+from allencv.runtime.errors import AllenCVError
 
-class RequestError(Exception):
+
+class RequestError(AllenCVError):
     """
     A request, or an image of one, that is not answered as asked. The client is told as
     `{"error": {"code": ..., "message": ...}}`.

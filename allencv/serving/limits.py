@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field, fields
 
-from allencv.runtime.cores import cores
+from allencv.runtime.cpu_count import cores
 
 CONNECTION_BYTES = 400_000
 """What a connection may hold beside a body: headers, what was read ahead, a piece of an answer."""

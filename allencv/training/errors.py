@@ -1,2 +1,5 @@
-class TrainingError(ValueError):
-    """Training that cannot go on. The message says why, and what to try, in one line."""
+from allencv.runtime.errors import AllenCVError
+
+
+class TrainingError(AllenCVError, ValueError):
+    """Training cannot go on. The message says why and what to try."""

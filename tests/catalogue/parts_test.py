@@ -21,7 +21,7 @@ from allencv.catalogue import (
     places,
     registries_that_matter,
 )
-from allencv.catalogue.forms import describe_form
+from allencv.catalogue.argument_types import describe_form
 from allencv.catalogue.parts import REQUIRED, Part
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.data.transforms import ImageTransform

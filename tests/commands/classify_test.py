@@ -15,7 +15,7 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.classify import Classify
 from allencv.predictors import ImageClassifierPredictor
-from allencv.runtime.sources import InputError
+from allencv.runtime.errors import InputError
 from tests.conftest import Run, full_disk
 from tests.experiments import experiment
 

@@ -13,7 +13,7 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.export import Export
 from allencv.runtime import open_bundle
-from allencv.runtime.sources import InputError
+from allencv.runtime.errors import InputError
 from tests.conftest import Run
 from tests.experiments import experiment
 

@@ -10,7 +10,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.report import Report
-from allencv.training.predictions import Predictions
+from allencv.predictions.predictions_file import Predictions
 from tests.conftest import full_disk
 from tests.experiments import experiment
 

@@ -15,8 +15,7 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.serve import Serve
 from allencv.predictors import ImageClassifierPredictor
-from allencv.runtime.manifest import BundleError
-from allencv.runtime.sources import InputError
+from allencv.runtime.errors import BundleError, InputError
 from allencv.serving.client import Client
 from tests.conftest import ROOT, Run
 from tests.experiments import experiment

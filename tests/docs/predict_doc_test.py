@@ -14,7 +14,7 @@ from allennlp.commands.train import train_model
 from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
-from allencv.runtime.prediction_files import columns
+from allencv.classify.output_files import columns
 from tests.conftest import ROOT, Run, write_images
 from tests.experiments import experiment
 from tests.runtime.tiny_bundle import write_bundle

@@ -7,7 +7,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers import ImageTableReader
 from allencv.export.sample_images import evenly, given_images, validation_images
-from allencv.runtime.sources import InputError
+from allencv.runtime.errors import InputError
 from tests.conftest import write_images
 from tests.export.archives import archive_of, small_resnet
 

@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
+from allencv.predictions.predictions_file import Predictions
 from allencv.reporting.scores import (
     RESAMPLES,
     calibration,
@@ -25,7 +26,6 @@ from allencv.reporting.scores import (
     label_rows,
     summary_scores,
 )
-from allencv.training.predictions import Predictions
 
 
 def single(labels: int = 12, images: int = 200, seed: int = 0) -> Predictions:

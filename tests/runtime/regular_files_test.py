@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from allencv.data.examining import examine
 from allencv.data.fields.image_field import load_image
+from allencv.data.inspection import examine
 from allencv.runtime.errors import ImageError
 from allencv.runtime.images import read_image
 from allencv.runtime.regular_files import open_regular

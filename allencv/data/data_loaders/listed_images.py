@@ -9,11 +9,11 @@ from allennlp.data import DatasetReader, Field, Instance, Vocabulary
 from allennlp.data.fields import LabelField, MultiLabelField
 
 from allencv.common.label_text import same_looking, shown
-from allencv.data.checking import similar_labels
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.fields import ImageField
+from allencv.data.problems import similar_labels
 from allencv.data.samples import Instances, SampleList
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from allencv.data import remote
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS, some
 from allencv.data.dataset_readers.splits import ImageSplit
+from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
 from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES, READ_SUFFIXES
-from allencv.runtime.sources import FOLDERS_OF_OTHER_PROGRAMS
 from allencv.runtime.unidentified_files import NEEDS_BY_SUFFIX
 
 logger = logging.getLogger(__name__)

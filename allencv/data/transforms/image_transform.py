@@ -6,6 +6,7 @@ from allennlp.common import Registrable
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.short_repr import short_repr
+from allencv.runtime.errors import AllenCVError
 
 
 class Draft(NamedTuple):
@@ -51,7 +52,7 @@ class ImageTransform(CheckedFromParams, Registrable):
         return None
 
 
-class TransformError(ValueError):
+class TransformError(AllenCVError, ValueError):
     """A transform cannot be applied to an image. The message says which one and why."""
 
 

@@ -1,17 +1,24 @@
 import json
 import logging
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+import torch
+import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import is_distributed
 from allennlp.training.callbacks import TrainerCallback
 
 from allencv.common.checks import CheckedFromParams
+from allencv.predictions.predict import Forward, save_predictions
+from allencv.predictions.predictions_file import FOLDER
 from allencv.runtime.whole_files import write_text
-from allencv.training.predicting import Forward, describe_run, write_predictions
-from allencv.training.predictions import FOLDER
 
 logger = logging.getLogger(__name__)
+
+PACKAGES = ("allencv", "allennlp", "torch", "torchvision", "timm", "numpy")
 
 
 @TrainerCallback.register("write_predictions")
@@ -24,8 +31,8 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
       each label there are to learn from.
     * `predictions/validation.npz`, when training ends: for each validation image its path, what is
       true and the probabilities of the best weights (4 bytes for each image and label), and the
-      pictures of some images with the maps of Grad-CAM over them (see
-      `allencv.training.predictions`). The network sees the validation images once more for that.
+      pictures of some images with the maps of Grad-CAM over them (see `allencv.predictions`). The
+      network sees the validation images once more for that.
 
     Should this fail, that is logged as a warning: it is no reason to lose a trained model.
     In a list of callbacks it has to stand behind one that changes the weights when training ends,
@@ -77,12 +84,49 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
 
     def write(self, split: str, model: Any, loader: Any, forward: Optional[Forward] = None) -> None:
         """
-        Writes the predictions of a model for a split (see `write_predictions`). Other models than
+        Writes the predictions of a model for a split (see `save_predictions`). Other models than
         ours, which do not say what their labels are, are left alone.
         """
         if self.serialization_dir is None or not hasattr(model, "label_names"):
             return
         try:
-            write_predictions(self.serialization_dir, split, model, loader, self.pictures, forward)
+            save_predictions(self.serialization_dir, split, model, loader, self.pictures, forward)
         except Exception:
             logger.warning("The %s predictions could not be written", split, exc_info=True)
+
+
+def describe_run(device: torch.device, loader: Any) -> Dict[str, Any]:
+    """What cannot be read from the other files of a run."""
+    name = platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": f"{device.type} ({name})",
+        "processes": dist.get_world_size() if is_distributed() else 1,
+        "threads": torch.get_num_threads(),
+        "train": {"images": _count_images(loader), "labels": _labels(loader)},
+    }
+
+
+def _versions() -> Dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _count_images(loader: Any) -> Optional[int]:
+    """All images of a data loader, those of other ranks too; `None` if it does not know."""
+    instances = getattr(getattr(loader, "images", None), "instances", None)
+    try:
+        return len(instances)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _labels(loader: Any) -> Dict[str, int]:
+    return loader.labels() if hasattr(loader, "labels") else {}

@@ -13,10 +13,10 @@ from allennlp.models import Model, load_archive
 from allennlp.training.callbacks import TrainerCallback
 
 import allencv.plugin  # noqa: F401
+from allencv.predictions.predict import as_pillow, predict, take_pictures
+from allencv.predictions.predictions_file import Predictions, pictured
 from allencv.predictors import ImageClassifierPredictor
 from allencv.training.callbacks.write_predictions import WritePredictions
-from allencv.training.predicting import as_pillow, predict, take_pictures
-from allencv.training.predictions import Predictions, pictured
 from tests.experiments import experiment
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 

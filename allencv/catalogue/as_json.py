@@ -1,0 +1,36 @@
+"""The catalogue for programs."""
+
+from typing import Any, Dict, List
+
+from allencv.catalogue.argument_types import describe_form
+from allencv.catalogue.examples import snippet
+from allencv.catalogue.parts import REQUIRED, Part, describe, parts_of, registered
+
+
+def part_as_json(part: Part) -> Dict[str, Any]:
+    """A part for programs."""
+    return {
+        "registry": part.registry and part.registry.__name__,
+        "name": part.name,
+        "class": part.path,
+        "summary": part.documentation.summary,
+        "description": part.documentation.body,
+        "arguments": [
+            {
+                "name": each.name,
+                "type": describe_form(each.form),
+                "required": each.is_required,
+                **({} if each.default is REQUIRED else {"default": each.default}),
+                "description": each.description,
+            }
+            for each in part.in_config.values()
+        ],
+        "supplied": [each.name for each in part.arguments.values() if each.supplied],
+        "example": snippet(part),
+    }
+
+
+def registry_as_json(registry: type) -> List[Dict[str, Any]]:
+    """All parts of a registry for programs; the class itself if it has none."""
+    parts = parts_of(registry) if registered(registry) else [describe(registry)]
+    return [part_as_json(part) for part in parts]

@@ -1,0 +1,236 @@
+"""The mistakes of an experiment's config, found without touching its data."""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+from allennlp.common.checks import ConfigurationError
+
+from allencv.catalogue.argument_types import (
+    Anything,
+    Choice,
+    DictOf,
+    Form,
+    ListOf,
+    Object,
+    Plain,
+    TupleOf,
+    UnionOf,
+    classes_in,
+    describe_form,
+    is_nullable,
+)
+from allencv.catalogue.experiment import experiment
+from allencv.catalogue.mistakes import (
+    Mistake,
+    misread,
+    missing_key,
+    name_of,
+    not_one_of,
+    refused,
+    some,
+    unknown_key,
+    wrong_type,
+)
+from allencv.catalogue.parts import (
+    Argument,
+    Part,
+    Path,
+    default_name,
+    describe,
+    names_of,
+    part_named,
+    registered,
+)
+from allencv.catalogue.trial_build import keys_to_build, refusal
+from allencv.catalogue.whole_config import random_validation, trainer_mistakes, untested
+from allencv.common.arguments import holds_dict, is_not_built, not_built
+from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
+from allencv.common.records import named_values
+
+
+@dataclass
+class Found:
+    """The mistakes in a value of the config, and the classes that it names, each with its place."""
+
+    mistakes: List[Mistake]
+    classes: List[Tuple[Path, type]] = field(default_factory=list)
+
+
+def find_mistakes(config: Any) -> List[Mistake]:
+    """All mistakes of what a config evaluates to, and what to warn of."""
+    if not isinstance(config, dict):
+        return [wrong_type((), config, "an object with keys such as dataset_reader and model")]
+    found = _check_arguments(config, experiment(), ())
+    wrong = {mistake.path[0] for mistake in found.mistakes if mistake.path}
+    if not wrong & {"trainer", "model"}:
+        found.mistakes += trainer_mistakes(config, found.classes)
+    if not wrong & {"dataset_reader", "validation_dataset_reader"}:
+        found.mistakes += random_validation(config, found.classes)
+    found.mistakes += untested(config)
+    return found.mistakes
+
+
+def _check(value: Any, form: Form, path: Path) -> Found:
+    if isinstance(form, UnionOf):
+        return _check_union(value, form, path)
+    if isinstance(form, Object):
+        return _check_object(value, form.cls, path)
+    if isinstance(form, (ListOf, TupleOf)):
+        return _check_list(value, form, path)
+    if isinstance(form, DictOf):
+        if not isinstance(value, dict):
+            return Found([wrong_type(path, value, describe_form(form))])
+        keys = [_check_key(key, form.key, (*path, key)) for key in value]
+        return _all([*keys, *(_check(value[key], form.value, (*path, key)) for key in value)])
+    if isinstance(form, Choice) and not form.takes(value):
+        names = [str(each) for each in form.values]
+        return Found([not_one_of("wrong type", path, value, names)])
+    if isinstance(form, Plain) and not _is_plain(value, form.type):
+        return Found([wrong_type(path, value, describe_form(form))])
+    if isinstance(form, Anything) and is_not_built(form.annotation, value):
+        return Found([Mistake("annotation", path, not_built(name_of(path), form.annotation))])
+    return Found([])
+
+
+def _check_key(key: str, form: Form, path: Path) -> Found:
+    """Checks the key of a dict, which is a string in a config, even if it stands for a number."""
+    if form == Plain(int) and key.removeprefix("-").isdecimal():
+        return Found([])
+    return _check(key, form, path)
+
+
+def _is_plain(value: Any, kind: type) -> bool:
+    """As AllenNLP has it: 1 is true, and a float may be written without a point."""
+    if kind is int or kind is bool:
+        return type(value) in (int, bool)
+    if kind is float:
+        return type(value) in (int, float)
+    return isinstance(value, kind)
+
+
+def _all(results: Iterable[Found]) -> Found:
+    whole = Found([])
+    for result in results:
+        whole.mistakes += result.mistakes
+        whole.classes += result.classes
+    return whole
+
+
+def _check_list(value: Any, form: Form, path: Path) -> Found:
+    if not isinstance(value, list):
+        return Found([wrong_type(path, value, describe_form(form))])
+    if isinstance(form, ListOf):
+        return _all(_check(each, form.item, (*path, index)) for index, each in enumerate(value))
+    assert isinstance(form, TupleOf)
+    if len(value) != len(form.items):
+        return Found([wrong_type(path, value, describe_form(form))])
+    pairs = enumerate(zip(value, form.items))
+    return _all(_check(each, item, (*path, index)) for index, (each, item) in pairs)
+
+
+def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
+    """The first member that takes the value; if none does, what the only likely one says."""
+    results = [(member, _check(value, member, path)) for member in form.members]
+    for _, result in results:
+        if not result.mistakes:
+            return result
+    likely = [result for member, result in results if _is_likely(value, member)]
+    if len(likely) == 1:
+        return likely[0]
+    return Found([wrong_type(path, value, describe_form(form))])
+
+
+def _is_likely(value: Any, form: Form) -> bool:
+    if isinstance(form, Anything):  # which refuses only what is not built
+        return True
+    if isinstance(value, dict):
+        return isinstance(form, Object) or (isinstance(form, DictOf) and "type" not in value)
+    if isinstance(value, list):
+        return isinstance(form, (ListOf, TupleOf))
+    return isinstance(value, str) and isinstance(form, Object) and bool(registered(form.cls))
+
+
+def _check_object(value: Any, cls: type, path: Path) -> Found:
+    config = {"type": value} if isinstance(value, str) and registered(cls) else value
+    config = named_values(cls, config)
+    if not isinstance(config, dict):
+        return Found([wrong_type(path, value, cls.__name__)])
+    if "_pretrained" in config:
+        return Found([], [(path, object)])  # of any class, in an archive, which is not opened
+    part, mistake = _part_of(config, cls, path)
+    if part is None:
+        return Found([mistake] if mistake else [])
+    if part.reads_config_itself:
+        return Found([], [(path, part.cls)])
+    result = _check_arguments(config, part, path)
+    result.classes.append((path, part.cls))
+    if issubclass(part.cls, CheckedFromParams):
+        faults = [("lacks a method", each) for each in missing_methods(part.cls)]
+        faults += [("by position", each) for each in positional_only(part.cls, part.constructor)]
+        texts = [(kind, f"{name_of(path)}: {error}") for kind, error in faults]
+        result.mistakes += [Mistake(kind, path, text) for kind, text in texts]
+        if faults:
+            return result
+    keys = keys_to_build(part)
+    if keys is None or any(mistake.path[len(path)] in keys for mistake in result.mistakes):
+        return result
+    classes = [each for place, each in result.classes if {*place[len(path) :][:1]} <= set(keys)]
+    reason = refusal(cls, part, {key: config[key] for key in keys if key in config}, classes)
+    if reason is not None:
+        result.mistakes.append(refused(reason, config, path))
+    return result
+
+
+def _part_of(config: Dict[str, Any], cls: type, path: Path) -> Tuple[Optional[Part], Any]:
+    """What a config's "type" names, or the mistake that it is."""
+    names = registered(cls)
+    if not names:
+        return describe(cls), None
+    name = config.get("type", default_name(cls))
+    if name is None:
+        return None, missing_key(path, "type", some(names_of(cls)), names_of(cls))
+    if isinstance(name, str) and name in names:
+        return part_named(cls, name), None
+    if isinstance(name, str) and "." in name:
+        try:  # the path of a class, which AllenNLP imports too
+            found, _ = cls.resolve_class_name(name)  # type: ignore[attr-defined]
+        except ConfigurationError as error:
+            return None, Mistake("unknown type", (*path, "type"), f"{name_of(path)}.type: {error}")
+        if isinstance(found, type):
+            return describe(found, cls, name), None
+    return None, not_one_of("unknown type", (*path, "type"), name, names_of(cls))
+
+
+def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
+    """Checks an object of a config by what its part takes."""
+    type_keys = {"type"} if part.registry is not None else set()
+    result = Found([])
+    for key, value in config.items():
+        argument = part.arguments.get(key)
+        if argument is not None:
+            result = _all([result, _check_argument(value, argument, part, (*path, key))])
+        elif key not in type_keys and not part.takes_others:
+            result.mistakes.append(unknown_key(key, part, path))
+    for argument in part.in_config.values():
+        if argument.is_required and argument.name not in config:
+            expected = describe_form(argument.form)
+            result.mistakes.append(missing_key(path, argument.name, expected))
+    return result
+
+
+def _check_argument(value: Any, argument: Argument, part: Part, path: Path) -> Found:
+    if value is None and (is_nullable(argument.form) or argument.default is None):
+        return Found([])
+    result = _check(value, argument.form, path)
+    if argument.supplies_more:  # what the constructor adds may be what is missing here
+        result.mistakes = [each for each in result.mistakes if not _may_be_supplied(each)]
+    is_part = result.classes or (holds_dict(value) and not any(classes_in(argument.form)))
+    if argument.misread is not None and is_part:
+        result.mistakes.append(misread(path, argument.misread, part))
+    return result
+
+
+def _may_be_supplied(mistake: Mistake) -> bool:
+    return mistake.kind == "refused" or (
+        mistake.kind == "missing key" and mistake.path[-1] != "type"
+    )

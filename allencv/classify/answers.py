@@ -1,0 +1,177 @@
+"""Many images to answers: threads decode while the network computes."""
+
+from collections import defaultdict, deque
+from concurrent.futures import Future
+from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
+from typing import (
+    Deque,
+    Dict,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+import numpy as np
+
+from allencv.classify.output_files import Record
+from allencv.classify.partial_output import STAMP, file_stamp
+from allencv.runtime.classifier import Classifier, readable
+from allencv.runtime.errors import ImageError, InputError
+from allencv.runtime.image_files import ListedImage
+
+READING_SECONDS = 120.0
+"""How long to wait for an image, which a drive that no longer answers never gives."""
+NOT_FINITE = "the network's probabilities for it are not finite numbers"
+
+
+class Decoded(NamedTuple):
+    """An image with the stamp of its file, and its pixels or what is wrong with it."""
+
+    image: ListedImage
+    stamp: Optional[List[int]]
+    pixels: Union[np.ndarray, str]
+
+
+class Job(NamedTuple):
+    """An image that a thread is to decode, and what comes of it."""
+
+    image: ListedImage
+    decoded: "Future[Decoded]"
+
+
+Jobs = SimpleQueue[Optional[Job]]
+"""What the threads work on. `None` ends one of them."""
+
+
+def answers(
+    classifier: Classifier,
+    images: Iterable[ListedImage],
+    batch_size: int,
+    workers: int,
+    top_k: int,
+    probabilities: bool,
+) -> Iterator[List[Record]]:
+    """
+    The answers for `images`, `batch_size` at a time and in their order. One that cannot be
+    classified has an `error` in place of labels. At most three batches are in memory.
+
+    # Parameters
+
+    workers : the number of threads that decode.
+    top_k : how many labels to list for each image.
+    probabilities : whether to give the probabilities of all labels.
+    """
+    decoded = _decoded(classifier, images, workers, ahead=2 * batch_size)
+    try:
+        while batch := list(islice(decoded, batch_size)):
+            yield [
+                _record(classifier, each, outcome, top_k, probabilities)
+                for each, outcome in zip(batch, _outcomes(classifier, batch))
+            ]
+    finally:
+        decoded.close()
+
+
+def _decoded(
+    classifier: Classifier, images: Iterable[ListedImage], workers: int, ahead: int
+) -> Generator[Decoded, None, None]:
+    jobs: Jobs = SimpleQueue()
+    # Daemons, so that the process can end while one of them waits for a file.
+    threads = [Thread(target=_work, args=(classifier, jobs), daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    waiting: Deque[Job] = deque()
+    num_late = 0
+    try:
+        for job in _in_order(images, jobs, waiting, ahead):
+            try:
+                decoded = job.decoded.result(READING_SECONDS)
+            except TimeoutError:
+                reason = f"{job.image.file}: not read within {READING_SECONDS:g} seconds"
+                num_late += 1
+                if num_late == workers:
+                    raise InputError(f"{reason}; expected files on a drive that answers") from None
+                decoded = Decoded(job.image, None, reason)
+            yield decoded
+    finally:
+        for job in waiting:
+            job.decoded.cancel()
+        for _ in threads:
+            jobs.put(None)
+
+
+def _in_order(
+    images: Iterable[ListedImage], jobs: Jobs, waiting: Deque[Job], ahead: int
+) -> Iterator[Job]:
+    """Gives the threads their jobs, and keeps in `waiting` those that are ahead of what is due."""
+    for image in images:
+        job = Job(image, Future())
+        jobs.put(job)
+        waiting.append(job)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _work(classifier: Classifier, jobs: Jobs) -> None:
+    for job in iter(jobs.get, None):
+        if job.decoded.set_running_or_notify_cancel():
+            job.decoded.set_result(_decode(classifier, job.image))
+
+
+def _decode(classifier: Classifier, image: ListedImage) -> Decoded:
+    stamp = file_stamp(image.file)
+    try:
+        return Decoded(image, stamp, classifier.preprocess(image.file))
+    except ImageError as error:
+        return Decoded(image, stamp, str(error))
+    except Exception as error:  # of a transform, or for want of memory: the others go on
+        return Decoded(image, stamp, f"{image.file}: {type(error).__name__}: {error}")
+
+
+def _outcomes(classifier: Classifier, batch: Sequence[Decoded]) -> List[Union[np.ndarray, str]]:
+    """
+    The probabilities of each image, or what is wrong with it. Those of one size are computed
+    together, so that none is padded to the size of another.
+    """
+    outcomes = [each.pixels for each in batch]
+    by_shape: Dict[Tuple[int, ...], List[int]] = defaultdict(list)
+    for index, pixels in enumerate(outcomes):
+        if not isinstance(pixels, str):
+            by_shape[pixels.shape].append(index)
+    for indices in by_shape.values():
+        try:
+            rows = classifier.probabilities(np.stack([outcomes[index] for index in indices]))
+        except ImageError as error:
+            for index in indices:
+                outcomes[index] = f"{batch[index].image.file}: {error}"
+        else:
+            for index, row in zip(indices, rows):
+                file = batch[index].image.file
+                outcomes[index] = row if np.isfinite(row).all() else f"{file}: {NOT_FINITE}"
+    return outcomes
+
+
+def _record(
+    classifier: Classifier,
+    decoded: Decoded,
+    outcome: Union[np.ndarray, str],
+    top_k: int,
+    probabilities: bool,
+) -> Record:
+    record: Record = {"path": decoded.image.name, STAMP: decoded.stamp}
+    if isinstance(outcome, str):
+        return {**record, "error": outcome}
+    record |= readable(classifier, outcome, top_k)
+    if probabilities:
+        record["probabilities"] = dict(zip(classifier.labels, outcome.tolist()))
+    return record

@@ -1,0 +1,297 @@
+"""
+What may be wrong with the images and the labels of a data set, judged by what has been found out
+about its images (`allencv.data.inspection`) before any time goes into training.
+"""
+
+import unicodedata
+from collections import Counter, defaultdict
+from typing import (
+    Callable,
+    Dict,
+    Hashable,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    Tuple,
+)
+
+import numpy as np
+
+from allencv.common.label_text import shown, why_unwritable
+from allencv.data.inspection import CheckedImage, Facts, Split
+from allencv.data.near_copies import near_groups
+from allencv.runtime.unidentified_files import NEEDS_AVIF, NEEDS_HEIF
+
+TINY, HUGE, EXTREME_SHAPE = 32, 40_000_000, 4
+"""The shorter side in pixels, the number of pixels, and the ratio of the sides that are odd."""
+DARK, BLANK = 30, 8
+"""
+Of 255 grey levels, the one below which 99% of the pixels of a dark image are, and how few levels
+99% of the pixels of a blank one lie between.
+"""
+IMBALANCE = 10
+"""The ratio of the largest class to the smallest from which on it is reported."""
+
+
+class Problem(NamedTuple):
+    """Something of a `kind` (see `KINDS`): with one image, with a group of them, or with none."""
+
+    kind: str
+    detail: str = ""
+    images: Tuple[CheckedImage, ...] = ()
+
+
+class Kind(NamedTuple):
+    title: str
+    is_fatal: bool
+    advice: str
+
+
+KINDS = {
+    "empty_split": Kind("splits without images", True, "Check its path and the reader's patterns."),
+    "one_class": Kind("fewer than two classes", True, "Check the path and the labels."),
+    "unknown_label": Kind(
+        "labels that training lacks",
+        True,
+        "They can never be predicted: add training images, or correct the labels.",
+    ),
+    "unwritable_label": Kind(
+        "labels that cannot be written",
+        True,
+        "Training would refuse them: rename their folders, or correct the table.",
+    ),
+    "empty_file": Kind("files of 0 bytes", True, "Fetch them again, or remove them."),
+    "truncated": Kind("truncated files", True, "Fetch them again, or remove them."),
+    "unreadable": Kind("unreadable files", True, "Fetch, convert or remove them."),
+    "needs_package": Kind(
+        "images that need another package",
+        True,
+        "Install it, or convert the files to JPEG or PNG.",
+    ),
+    "leakage": Kind(
+        "exact copies in several splits",
+        True,
+        "The scores will be too good: leave each image in one split.",
+    ),
+    "contradiction": Kind(
+        "exact copies with different labels", True, "Keep the copies with the true label."
+    ),
+    "near_leakage": Kind(
+        "near copies in several splits", False, "Look at them; keep such images in one split."
+    ),
+    "duplicate": Kind(
+        "exact copies within a split", False, "They count several times: keep one of each."
+    ),
+    "near_duplicate": Kind(
+        "near copies within a split", False, "Look at them, above all where the labels differ."
+    ),
+    "missing_label": Kind(
+        "labels of training that another split lacks", False, "Its scores say nothing about them."
+    ),
+    "similar_labels": Kind(
+        "labels that look the same",
+        False,
+        "They differ in case, spaces or the form of a letter alone: if they mean the same, rename "
+        "one.",
+    ),
+    "few_images": Kind(
+        "classes of fewer than 2 training images", False, "Add images, or leave the class out."
+    ),
+    "imbalance": Kind(
+        "imbalanced classes", False, "Weigh the classes, or judge by a metric for each class."
+    ),
+    "lost_range": Kind(
+        "images that lose their range",
+        False,
+        "Set value_range in dataset_reader and validation_dataset_reader to the values that are "
+        "black and white. Such images are not compared with others, unless their values are equal.",
+    ),
+    "constant": Kind(
+        "constant images, of one colour", False, "Nothing can be learned from them: remove them."
+    ),
+    "dark": Kind("dark images", False, "See that something is on them."),
+    "blank": Kind("nearly blank images", False, "See that something is on them."),
+    "odd_mode": Kind(
+        "odd colour modes",
+        False,
+        "They become what color_mode says: transparency is laid over white, more than 8 bits are "
+        "mapped as value_range says, CMYK is converted without its profile. See that they look "
+        "right.",
+    ),
+    "tiny": Kind("tiny images", False, "There is little to see in them: find larger ones."),
+    "huge": Kind("huge images", False, "They are slow to decode: scale the files down once."),
+    "extreme_shape": Kind(
+        "extreme shapes", False, "A square crop shows little of them: cut them, or leave them out."
+    ),
+    "animated": Kind("files with several frames", False, "Only the first frame is used."),
+    "rotated": Kind(
+        "images turned by EXIF", False, "AllenCV turns them upright; other programs may not."
+    ),
+}
+"""The kinds of problems, the gravest first. After a fatal one, training would fail or mislead."""
+
+
+def find_problems(splits: Sequence[Split], images: Sequence[CheckedImage]) -> List[Problem]:
+    """All that is to be said about the data, the gravest kind first."""
+    problems = [
+        *_problems_of_labels({split.name: split.samples.labels() for split in splits}, images),
+        *(Problem("empty_split", split.name) for split in splits if not len(split.samples)),
+        *_problems_of_images(images),
+        *_problems_of_copies([image for image in images if image.facts.error is None]),
+    ]
+    order = list(KINDS)
+    return sorted(problems, key=lambda problem: order.index(problem.kind))
+
+
+def _problems_of_labels(
+    counts: Dict[str, Dict[str, int]], images: Sequence[CheckedImage]
+) -> Iterator[Problem]:
+    train = counts["train"]
+    has_several = any(image.labels and len(image.labels) > 1 for image in images)
+    if len(train) < 2 and not has_several and any(image.split == "train" for image in images):
+        yield Problem("one_class", f"train has {', '.join(train) or 'no labels'}")
+    for name, labels in counts.items():
+        for label in sorted(set(labels) - set(train)):
+            having = (i for i in images if i.split == name and label in (i.labels or ()))
+            yield Problem("unknown_label", f"{label} ({labels[label]} in {name})", tuple(having))
+        for label in sorted(set(train) - set(labels)) if labels else []:
+            yield Problem("missing_label", f"{label} ({train[label]} in train, 0 in {name})")
+    for name, labels in counts.items():
+        for label, count in sorted(labels.items()):
+            reason = why_unwritable(label)
+            if reason is not None:
+                yield Problem("unwritable_label", f"'{shown(label)}' ({count} in {name}): {reason}")
+    yield from _similar_labels(counts)
+    for label, count in sorted(train.items()):
+        if count < 2:
+            yield Problem("few_images", f"{label} ({count} in train)")
+    if train and imbalance(train) > IMBALANCE:
+        smallest, largest = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
+        yield Problem(
+            "imbalance",
+            f"{imbalance(train):.3g} times as many {largest} ({train[largest]}) as {smallest} "
+            f"({train[smallest]}) in train",
+        )
+
+
+def _similar_labels(counts: Dict[str, Dict[str, int]]) -> Iterator[Problem]:
+    spellings = defaultdict(set)
+    for label in (label for labels in counts.values() for label in labels):
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        spellings["".join(plain.split())].add(label)
+    for labels in spellings.values():
+        if len(labels) < 2:
+            continue
+        described = []
+        for label in sorted(labels):
+            where = [f"{each[label]} in {name}" for name, each in counts.items() if label in each]
+            described.append(f"'{shown(label)}' ({', '.join(where)})")
+        yield Problem("similar_labels", ", ".join(described))
+
+
+def similar_labels(labels: Dict[str, int], split: str = "train") -> List[str]:
+    """For each group of labels that look the same, the labels with their numbers of images."""
+    return [problem.detail for problem in _similar_labels({split: labels})]
+
+
+def imbalance(counts: Dict[str, int]) -> float:
+    """The ratio of the largest class to the smallest; 1 without classes."""
+    return max(counts.values()) / min(counts.values()) if counts else 1
+
+
+def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
+    readable = [image.facts for image in images if image.facts.error is None]
+    modes = Counter(facts.mode for facts in readable)
+    # Of a data set of small images, only the much smaller are odd.
+    usual = np.median([min(facts.width, facts.height) for facts in readable] or [0])
+    for image in images:
+        facts = image.facts
+        if facts.error is not None:
+            yield Problem(_kind_of_error(facts.error), facts.error, (image,))
+            continue
+        size = f"{facts.width} x {facts.height}"
+        shorter, longer = sorted((facts.width, facts.height))
+        checks = (
+            ("lost_range", facts.lost),
+            *_contrast(facts),
+            ("odd_mode", _odd_mode(facts.mode, modes["RGB"] > len(readable) / 2)),
+            ("tiny", size if shorter < min(TINY, usual / 2) else ""),
+            ("huge", size if facts.width * facts.height > HUGE else ""),
+            ("extreme_shape", size if longer > EXTREME_SHAPE * shorter else ""),
+            ("animated", f"{facts.frames} frames" if facts.frames > 1 else ""),
+            ("rotated", f"orientation {facts.orientation}" if facts.orientation != 1 else ""),
+        )
+        yield from (Problem(kind, detail, (image,)) for kind, detail in checks if detail)
+
+
+def _contrast(facts: Facts) -> Iterator[Tuple[str, str]]:
+    """What is odd about the brightness of an image, unless it is only that its range is lost."""
+    if facts.lost:
+        return
+    most = f"99% of the pixels have grey levels from {facts.darkest} to {facts.brightest} of 255"
+    if facts.colour is not None:
+        yield "constant", f"every pixel is {facts.colour}"
+    elif facts.brightest <= DARK:
+        yield "dark", most
+    elif facts.brightest - facts.darkest <= BLANK:
+        yield "blank", most
+
+
+def _kind_of_error(reason: str) -> str:
+    if reason in (NEEDS_HEIF, NEEDS_AVIF):
+        return "needs_package"
+    if "(0 bytes)" in reason:
+        return "empty_file"
+    signs = ("truncated", "end of file", "unrecognized data stream")
+    return "truncated" if any(sign in reason.lower() for sign in signs) else "unreadable"
+
+
+def _odd_mode(mode: str, is_among_colour: bool) -> str:
+    """What is odd about a colour mode, "" if nothing is."""
+    if mode.startswith(("I", "F")):
+        return f"more than 8 bits a channel ({mode})"
+    if mode.startswith("P"):
+        return f"palette ({mode})"
+    if mode == "L" and is_among_colour:
+        return "grey among colour"
+    return "" if mode in ("RGB", "L", "") else mode
+
+
+def _problems_of_copies(images: Sequence[CheckedImage]) -> Iterator[Problem]:
+    by_pixels = list(_groups(images, lambda image: image.facts.pixels))
+    for group in by_pixels:
+        if len(group) < 2:
+            continue
+        labels = {image.labels for image in group} - {None}
+        is_leak, is_contradiction = _splits(group) > 1, len(labels) > 1
+        if is_leak:
+            yield Problem("leakage", images=group)
+        if is_contradiction:
+            yield Problem("contradiction", images=group)
+        if not is_leak and not is_contradiction:
+            yield Problem("duplicate", images=group)
+    # Values that have become equal by decoding say nothing about likeness.
+    comparable = [group for group in by_pixels if not group[0].facts.lost]
+    near = near_groups(
+        [group[0].facts.difference_hash for group in comparable],
+        [group[0].facts.thumbnail for group in comparable],
+    )
+    for places in near:
+        together = tuple(image for place in places for image in comparable[place])
+        is_leak = _splits(together) > 1
+        yield Problem("near_leakage" if is_leak else "near_duplicate", images=together)
+
+
+def _splits(images: Iterable[CheckedImage]) -> int:
+    return len({image.split for image in images})
+
+
+def _groups(
+    images: Iterable[CheckedImage], key: Callable[[CheckedImage], Hashable]
+) -> Iterator[Tuple[CheckedImage, ...]]:
+    groups = defaultdict(list)
+    for image in images:
+        groups[key(image)].append(image)
+    return map(tuple, groups.values())

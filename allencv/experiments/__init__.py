@@ -1,0 +1,1 @@
+"""One config, run several times: other seeds, folds, learning rates, the time of an epoch."""

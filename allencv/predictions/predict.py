@@ -1,0 +1,172 @@
+"""What a trained model says about the images of a split, with pictures and maps of some of them."""
+
+import io
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from allennlp.common.util import is_distributed
+from allennlp.nn.util import move_to_device
+from PIL import Image
+
+from allencv.predictions.grad_cam import grad_cam
+from allencv.predictions.predictions_file import FOLDER, Picture, Predictions, Shown, pictured
+
+SIDE, QUALITY = 224, 85
+"""The most pixels of a picture's side, and the quality of its JPEG file."""
+
+Forward = Callable[[Dict[str, Any]], Dict[str, torch.Tensor]]
+
+
+def save_predictions(
+    run: Union[str, Path],
+    split: str,
+    model: Any,
+    loader: Any,
+    pictures: int,
+    forward: Optional[Forward] = None,
+) -> Optional[Path]:
+    """
+    Writes `predictions/{split}.npz` into the folder of a run, and returns its path; `None` if the
+    images have no labels, and on all ranks but the first in distributed training, each of which
+    must call this with its share of the images.
+
+    # Parameters
+
+    model : `Any`
+        An image classifier, as `allencv.models` has them.
+    pictures : `int`
+        How many pictures of each kind (see `allencv.predictions.predictions_file.pictured`).
+    forward : `Callable`, optional
+        Gives the model's outputs for a batch. By default the model is called.
+    """
+    predictions = predict(model, loader, forward)
+    if predictions is None or (is_distributed() and dist.get_rank() != 0):
+        return None
+    path = Path(run) / FOLDER / f"{split}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        chosen = pictured(predictions, pictures)
+        predictions.pictures = take_pictures(model, loader, predictions, chosen)
+    finally:
+        predictions.save(path)  # of use without pictures, too
+    return path
+
+
+@torch.no_grad()
+def predict(
+    model: Any,
+    loader: Iterable[Dict[str, Any]],
+    forward: Optional[Forward] = None,
+) -> Optional[Predictions]:
+    """
+    What a classifier says about all images of a data loader, on all ranks in distributed training,
+    each of which must call this. `None` if the images have no labels.
+
+    An image that comes several times counts once. The metrics of the model are reset. Of labels
+    that are soft, the largest counts.
+    """
+    was_training = model.training
+    model.eval()
+    rows: List[Tuple[List[str], np.ndarray, np.ndarray]] = []
+    device = next(model.parameters()).device
+    for each in loader:
+        batch = move_to_device(each, device)
+        target = batch.get("labels" if model.multi_label else "label")
+        if target is None:
+            break
+        outputs = model(**batch) if forward is None else forward(batch)
+        if target.dim() == 2:
+            target = target > 0.5 if model.multi_label else target.argmax(1)
+        names = [str(one.get("image", "")) for one in batch.get("metadata") or []]
+        rows.append(
+            (
+                names or [""] * len(target),
+                outputs["probs"].float().cpu().numpy(),
+                target.cpu().numpy(),
+            )
+        )
+    model.get_metrics(reset=True)
+    model.train(was_training)
+    if is_distributed():
+        of_ranks: List[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(of_ranks, rows)
+        rows = [row for of_rank in of_ranks for row in of_rank]
+    if not rows:
+        return None
+    names = [name for row in rows for name in row[0]]
+    probs, targets = (np.concatenate([row[index] for row in rows]) for index in (1, 2))
+    # When shuffling, ranks fill up their shares with images that others have too.
+    keys = {
+        (name or number, targets[number].tobytes()): number for number, name in enumerate(names)
+    }
+    order = sorted(keys.values(), key=names.__getitem__)
+    thresholds = None
+    if model.multi_label:
+        thresholds = np.array(list(model.get_thresholds().values()), dtype=np.float32)
+    return Predictions(
+        model.label_names(),
+        [names[index] for index in order],
+        probs[order],
+        targets[order],
+        thresholds,
+    )
+
+
+def take_pictures(
+    model: Any, loader: Any, predictions: Predictions, chosen: List[Shown]
+) -> Dict[Shown, Picture]:
+    """Pictures of the chosen images, as the network sees them, with maps of the chosen labels."""
+    wanted: Dict[str, List[Shown]] = {}
+    for shown in chosen:
+        wanted.setdefault(predictions.names[shown[0]], []).append(shown)
+    found = {}
+    for instance in loader.iter_instances():
+        if not wanted:
+            break
+        name = str(instance["metadata"].metadata.get("image", ""))
+        for image, label in wanted.pop(name, []):
+            found[image, label] = picture(model, instance["image"].as_tensor({}), label)
+    # In the order in which they were chosen.
+    return {shown: found[shown] for shown in chosen if shown in found}
+
+
+def picture(model: Any, image: torch.Tensor, label: int) -> Picture:
+    """An image `(channels, height, width)` as the network gets it, with the map of a label."""
+    file = io.BytesIO()
+    shown = as_pillow(image)
+    shown.thumbnail((SIDE, SIDE))
+    shown.save(file, "JPEG", quality=QUALITY)
+    heat = heat_map(model, image, label)
+    return Picture(file.getvalue(), heat)
+
+
+def heat_map(model: Any, image: torch.Tensor, label: int) -> Optional[np.ndarray]:
+    """
+    Grad-CAM of a label `(height, width)` in an image `(channels, height, width)`; `None` if the
+    model has no encoder with a feature image.
+    """
+    encoder = getattr(model, "_im2im_encoder", None)
+    if encoder is None:
+        return None
+    was_training = model.training
+    model.eval()
+    batch = image.unsqueeze(0).to(next(model.parameters()).device)
+    size = (image.shape[1], image.shape[2])
+    with torch.compiler.set_stance("force_eager"):  # hooks have no effect on compiled code
+        maps = grad_cam(lambda: model(image=batch)["logits"][:, label], encoder, size)
+    model.train(was_training)
+    return None if maps is None else maps[0].float().cpu().numpy()
+
+
+def as_pillow(image: torch.Tensor) -> Image.Image:
+    """A picture in red, green and blue. Floats are stretched to what can be seen."""
+    pixels = image.detach().float()
+    if image.is_floating_point():
+        lowest, highest = pixels.min(), pixels.max()
+        pixels = (pixels - lowest) / (highest - lowest).clamp(min=1e-6) * 255
+    # Shape: (height, width, channels)
+    array = pixels.round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array[:, :, :3] if array.shape[2] > 2 else array[:, :, 0]).convert("RGB")

@@ -1,0 +1,89 @@
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.models import Archive
+from PIL import Image, ImageDraw, ImageFont
+
+from allencv.common.checks import not_one_of
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.models.image_classifier import ImageClassifier
+from allencv.predictions.predict import as_pillow, heat_map
+from allencv.reporting.overlays import color_bar, overlaid
+from allencv.runtime import ImageSource
+
+LEAST_SIDE = 320
+"""Pixels of the shorter side of a picture, at least, so that there is room for the legend."""
+MARGIN, LINE = 12, 20
+
+
+@dataclass
+class Explanation:
+    """A label, how probable it is, and the picture that shows where the network saw it."""
+
+    label: str
+    probability: float
+    picture: Image.Image
+
+
+def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -> Explanation:
+    """
+    Draws an image as the network sees it, and over it a map of where the network saw `label` (see
+    `allencv.predictions.grad_cam`). The default label is the most probable one.
+
+    # Raises
+
+    `ConfigurationError` if there is no such label, if the archive holds no image classifier, or
+    if its encoder has no feature image; `ImageError` if the image cannot be read.
+    """
+    model, reader = archive.model, archive.validation_dataset_reader
+    if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
+        raise ConfigurationError(
+            f"the archive has a {type(model).__name__} and a {type(reader).__name__}; expected an "
+            "image classifier and a reader of images"
+        )
+    names = model.label_names()
+    if label is not None and label not in names:
+        raise not_one_of("--label", label, names)
+    # Shape: (channels, height, width)
+    pixels: torch.Tensor = reader.text_to_instance(image)["image"].as_tensor({})
+    model.eval()
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        probs = model(image=pixels.unsqueeze(0).to(device))["probs"][0]
+    index = int(probs.argmax()) if label is None else names.index(label)
+    heat = heat_map(model, pixels, index)
+    if heat is None:
+        raise ConfigurationError(
+            "the model's encoder gives no feature image of more than one pixel, in which a label "
+            "could have a place"
+        )
+    picture = as_pillow(pixels)
+    factor = -(-LEAST_SIDE // min(picture.size))
+    picture = picture.resize(
+        (factor * picture.width, factor * picture.height), Image.Resampling.BICUBIC
+    )
+    found = Explanation(names[index], float(probs[index]), overlaid(picture, heat))
+    found.picture = _with_legend(picture, found)
+    return found
+
+
+def _with_legend(picture: Image.Image, found: Explanation) -> Image.Image:
+    """The image, beside it the map over it, and below what they are."""
+    width = 2 * picture.width + 3 * MARGIN
+    height = picture.height + 2 * LINE + 3 * MARGIN
+    page = Image.new("RGB", (width, height), "white")
+    page.paste(picture, (MARGIN, MARGIN))
+    page.paste(found.picture, (picture.width + 2 * MARGIN, MARGIN))
+    draw = ImageDraw.Draw(page)
+    large, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    top = picture.height + 2 * MARGIN
+    draw.text((MARGIN, top), f"{found.label}, {found.probability:.1%}", "black", large)
+    left = picture.width + 2 * MARGIN
+    draw.text((left, top), "where the network saw it (Grad-CAM)", "#444", small)
+    draw.text((left, top + LINE), "little", "#444", small)
+    bar = color_bar()
+    page.paste(bar, (left + 40, top + LINE + 5))
+    draw.text((left + 48 + bar.width, top + LINE), "much", "#444", small)
+    return page

@@ -1,0 +1,217 @@
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from allencv.classify.command import add_arguments, run
+from allencv.runtime.errors import InputError
+from tests.conftest import full_disk, write_images
+from tests.runtime.tiny_bundle import LABELS, sigmoid_of, softmax_of, write_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "colours")
+
+
+@pytest.fixture(scope="module")
+def multi_label_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "colours"
+    return write_bundle(folder, ["r|d", "green", "blue"], [0.9, 0.9, 0.9])
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory has `photos/a/000.jpg` and so on, of which `photos/b` is empty."""
+    write_images(tmp_path / "photos", {"a": 2, "c": 2, "d": 2})
+    (tmp_path / "photos" / "b.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def classify(*arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def lines_of(path: str) -> List[Dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+IN_ORDER = [
+    "photos/b.jpg",
+    *(f"photos/{folder}/{number:03d}.jpg" for folder in "acd" for number in range(2)),
+]
+
+
+def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
+    (photos / "notes.txt").write_text("of the day")
+    classify(bundle, "photos", "photos/a/000.jpg", "-o", "new/folder/out.jsonl", "--top-k", 9)
+    records = lines_of("new/folder/out.jsonl")
+    assert [record["path"] for record in records] == IN_ORDER
+    assert records[0].keys() == {"path", "error"}
+    for record in records[1:]:
+        expected = softmax_of(Path(record["path"]))
+        assert record.keys() == {"path", "label", "top_k"}
+        assert record["label"] == LABELS[int(expected.argmax())]
+        top_k = {entry["label"]: entry["probability"] for entry in record["top_k"]}
+        assert [top_k[label] for label in LABELS] == pytest.approx(expected)
+    assert os.listdir("new/folder") == ["out.jsonl"]
+    assert capsys.readouterr().out.splitlines() == [
+        "files left out, as they are no images: 1 (photos/notes.txt ...)",
+        "images named again, and classified once: 1",
+        "new/folder/out.jsonl: 7 images, 1 of them with an error",
+    ]
+
+
+def test_an_output_can_be_read_again(bundle: Path, photos: Path) -> None:
+    classify(bundle, "photos", "-o", "out.csv")
+    assert len(Path("out.csv").read_text().splitlines()) == 8
+    classify(bundle, "out.csv", "-o", "again.parquet")
+    classify(bundle, "again.parquet", "-o", "again.csv")
+    assert Path("again.csv").read_text() == Path("out.csv").read_text()
+
+
+def test_the_engine_that_was_chosen_is_told(
+    bundle: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    classify(bundle, "photos", "-o", "out.jsonl", "--engine", "auto")
+    assert "The engine is " in caplog.text
+    assert len(lines_of("out.jsonl")) == 7
+
+
+def test_it_fails_for_a_bad_image_where_asked(bundle: Path, photos: Path) -> None:
+    with pytest.raises(SystemExit, match=r"allencv: out.csv: 7 images, 1 of them with an error"):
+        classify(bundle, "photos", "-o", "out.csv", "--fail-on-error")
+    assert len(Path("out.csv").read_text().splitlines()) == 8
+    assert not Path("out.csv.part").exists()
+    classify(bundle, "photos/a", "-o", "out.csv", "--fail-on-error")
+
+
+@pytest.mark.parametrize("given", ["none", "one", "some"])
+def test_thresholds(multi_label_bundle: Path, photos: Path, given: str) -> None:
+    Path("thresholds.json").write_text('{"blue": 0.999, "green": 0.5}')
+    options, thresholds = {
+        "none": ([], [0.9, 0.9, 0.9]),
+        "one": (["--threshold", "0.95"], [0.95, 0.95, 0.95]),
+        "some": (["--thresholds", "thresholds.json"], [0.9, 0.5, 0.999]),
+    }[given]
+    classify(multi_label_bundle, "photos", "-o", "out.jsonl", *options)
+    for record in lines_of("out.jsonl")[1:]:
+        assert record.keys() == {"path", "labels", "top_k"}
+        probabilities = sigmoid_of(Path(record["path"]))
+        order = np.argsort(-probabilities)
+        labels = ["r|d", "green", "blue"]
+        above = [labels[i] for i in order if probabilities[i] > thresholds[i]]
+        assert record["labels"] == above
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "-o", "out.csv"], r"'nowhere' gives no image"),
+        (["photos/a", "-o", "out.txt"], r"--output is 'out.txt'; expected a file whose name ends"),
+        (["photos/a", "-o", "folder.csv"], r"--output is 'folder.csv'; expected a file"),
+        (["list.csv", "-o", "./list.csv"], r"--output is './list.csv', which is to be read"),
+        (["photos/a", "-o", "out.csv", "--top-k", "0"], r"--top-k is 0; expected at least 1"),
+        (["photos/a", "-o", "out.csv", "--workers", "0"], r"--workers is 0; expected at least 1"),
+        (["photos/a", "-o", "out.csv", "--batch-size", "-1"], r"--batch-size is -1; expected"),
+        (["photos/a", "-o", "out.csv", "--threshold", "0.5"], r"gives each image one label"),
+        (["photos/a", "-o", "out.csv", "--device", "cpu"], r"is a bundle; --device and"),
+        (["photos/a", "-o", "photos/b.jpg/out.csv"], r"'photos/b.jpg/out.csv' cannot be written"),
+    ],
+)
+def test_bad_arguments(bundle: Path, photos: Path, arguments: List[str], message: str) -> None:
+    Path("folder.csv").mkdir()
+    Path("list.csv").write_text("path\nphotos/a/000.jpg\n")
+    with pytest.raises(InputError, match=message):
+        classify(bundle, *arguments)
+    assert not list(Path().glob("out*"))
+
+
+def test_a_label_with_the_delimiter_of_csv_is_refused(
+    multi_label_bundle: Path, photos: Path
+) -> None:
+    with pytest.raises(InputError, match=r"the model has the label 'r|d', but '|' stands between"):
+        classify(multi_label_bundle, "photos", "-o", "out.csv")
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(InputError, match=r"'out.parquet': Parquet needs pyarrow"):
+        classify(bundle, "photos", "-o", "out.parquet")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_an_interrupted_run_goes_on(
+    bundle: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """Its images are so large that it is still at work when it is stopped, or killed."""
+    names = [f"{index:02d}.jpg" for index in range(40)]
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(pixels).save(images / names[0])
+    for name in names[1:]:
+        (images / name).symlink_to(names[0])
+    output, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    command = [sys.executable, "-m", "allencv", "classify", str(bundle), str(images)]
+    command += ["-o", str(output), "--batch-size", "1", "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    said = f"\nallencv: the same command goes on from {part}\nallencv: stopped by {number.name}\n"
+    assert errors == ("" if number == signal.SIGKILL else said)
+    assert not output.exists()
+    lines = [line for line in part.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert 4 <= len(lines) < 41
+    # What is done is not done again: it stays as it is, even if it is wrong.
+    part.write_text("".join(lines).replace('"label": "', '"label": "first '))
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"{output}: 40 images, 0 of them with an error\n"
+    assert not result.stderr
+    records = lines_of(str(output))
+    assert [record["path"] for record in records] == [str(images / name) for name in names]
+    done = [record["label"].startswith("first ") for record in records]
+    assert done == [True] * (len(lines) - 1) + [False] * (41 - len(lines))
+    assert not part.exists()
+
+
+def test_another_model_or_other_options_are_refused(
+    bundle: Path, multi_label_bundle: Path, photos: Path
+) -> None:
+    """A run is interrupted where it writes its output."""
+    with full_disk(), pytest.raises(InputError, match=r"'out.jsonl' cannot be written: No space"):
+        classify(bundle, "photos", "-o", "out.jsonl")
+    for arguments, reason in (
+        ((bundle, "photos", "--top-k", 1), "has --top-k 3, not 1"),
+        ((bundle, "photos", "--probabilities"), "has --probabilities False, not True"),
+        ((multi_label_bundle, "photos"), "has another model and has thresholds None, not "),
+    ):
+        with pytest.raises(InputError, match=reason):
+            classify(*arguments, "-o", "out.jsonl")
+    # Images may come and go; a bad one is tried again.
+    write_images(photos.parent, {"photos": 1})
+    os.replace("photos/000.jpg", "photos/b.jpg")
+    classify(bundle, "photos/b.jpg", "photos/d", "-o", "out.jsonl", "--fail-on-error")
+    assert [record["path"] for record in lines_of("out.jsonl")] == IN_ORDER[:1] + IN_ORDER[5:]
