@@ -23,37 +23,36 @@ import numpy as np
 
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import STAMP, file_stamp
-from allencv.runtime.classifier import Classifier, readable
+from allencv.runtime.classifier import NOT_FINITE, Classifier, readable
 from allencv.runtime.errors import ImageError, InputError
-from allencv.runtime.image_files import ListedImage
+from allencv.runtime.image_files import ImageFile
 
 READING_SECONDS = 120.0
 """How long to wait for an image, which a drive that no longer answers never gives."""
-NOT_FINITE = "the network's probabilities for it are not finite numbers"
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image with the stamp of its file, and its pixels or what is wrong with it."""
 
-    image: ListedImage
+    image: ImageFile
     stamp: Optional[List[int]]
     pixels: Union[np.ndarray, str]
 
 
-class Job(NamedTuple):
+class DecodingJob(NamedTuple):
     """An image that a thread is to decode, and what comes of it."""
 
-    image: ListedImage
-    decoded: "Future[Decoded]"
+    image: ImageFile
+    decoded: "Future[DecodedImage]"
 
 
-Jobs = SimpleQueue[Optional[Job]]
+DecodingJobs = SimpleQueue[Optional[DecodingJob]]
 """What the threads work on. `None` ends one of them."""
 
 
 def answers(
     classifier: Classifier,
-    images: Iterable[ListedImage],
+    images: Iterable[ImageFile],
     batch_size: int,
     workers: int,
     top_k: int,
@@ -81,14 +80,14 @@ def answers(
 
 
 def _decoded(
-    classifier: Classifier, images: Iterable[ListedImage], workers: int, ahead: int
-) -> Generator[Decoded, None, None]:
-    jobs: Jobs = SimpleQueue()
+    classifier: Classifier, images: Iterable[ImageFile], workers: int, ahead: int
+) -> Generator[DecodedImage, None, None]:
+    jobs: DecodingJobs = SimpleQueue()
     # Daemons, so that the process can end while one of them waits for a file.
     threads = [Thread(target=_work, args=(classifier, jobs), daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    waiting: Deque[Job] = deque()
+    waiting: Deque[DecodingJob] = deque()
     num_late = 0
     try:
         for job in _in_order(images, jobs, waiting, ahead):
@@ -99,7 +98,7 @@ def _decoded(
                 num_late += 1
                 if num_late == workers:
                     raise InputError(f"{reason}; expected files on a drive that answers") from None
-                decoded = Decoded(job.image, None, reason)
+                decoded = DecodedImage(job.image, None, reason)
             yield decoded
     finally:
         for job in waiting:
@@ -109,11 +108,11 @@ def _decoded(
 
 
 def _in_order(
-    images: Iterable[ListedImage], jobs: Jobs, waiting: Deque[Job], ahead: int
-) -> Iterator[Job]:
+    images: Iterable[ImageFile], jobs: DecodingJobs, waiting: Deque[DecodingJob], ahead: int
+) -> Iterator[DecodingJob]:
     """Gives the threads their jobs, and keeps in `waiting` those that are ahead of what is due."""
     for image in images:
-        job = Job(image, Future())
+        job = DecodingJob(image, Future())
         jobs.put(job)
         waiting.append(job)
         if len(waiting) > ahead:
@@ -122,23 +121,25 @@ def _in_order(
         yield waiting.popleft()
 
 
-def _work(classifier: Classifier, jobs: Jobs) -> None:
+def _work(classifier: Classifier, jobs: DecodingJobs) -> None:
     for job in iter(jobs.get, None):
         if job.decoded.set_running_or_notify_cancel():
             job.decoded.set_result(_decode(classifier, job.image))
 
 
-def _decode(classifier: Classifier, image: ListedImage) -> Decoded:
+def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
     stamp = file_stamp(image.file)
     try:
-        return Decoded(image, stamp, classifier.preprocess(image.file))
+        return DecodedImage(image, stamp, classifier.preprocess(image.file))
     except ImageError as error:
-        return Decoded(image, stamp, str(error))
+        return DecodedImage(image, stamp, str(error))
     except Exception as error:  # of a transform, or for want of memory: the others go on
-        return Decoded(image, stamp, f"{image.file}: {type(error).__name__}: {error}")
+        return DecodedImage(image, stamp, f"{image.file}: {type(error).__name__}: {error}")
 
 
-def _outcomes(classifier: Classifier, batch: Sequence[Decoded]) -> List[Union[np.ndarray, str]]:
+def _outcomes(
+    classifier: Classifier, batch: Sequence[DecodedImage]
+) -> List[Union[np.ndarray, str]]:
     """
     The probabilities of each image, or what is wrong with it. Those of one size are computed
     together, so that none is padded to the size of another.
@@ -163,7 +164,7 @@ def _outcomes(classifier: Classifier, batch: Sequence[Decoded]) -> List[Union[np
 
 def _record(
     classifier: Classifier,
-    decoded: Decoded,
+    decoded: DecodedImage,
     outcome: Union[np.ndarray, str],
     top_k: int,
     probabilities: bool,

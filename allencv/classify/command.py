@@ -19,7 +19,7 @@ from allencv.classify.output_files import (
     write_answers,
 )
 from allencv.classify.partial_output import UnfinishedRun, interruptible
-from allencv.classify.progress import Progress
+from allencv.classify.progress import ProgressBar
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import TOP_K, Classifier
 from allencv.runtime.cpu_count import cores
@@ -176,7 +176,7 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
         unfinished = UnfinishedRun(f"{args.output}.part", header, args.restart)
         with interruptible(unfinished):
             left = [image for image in listed.images if not unfinished.has(image)]
-            progress = Progress(len(listed.images), len(listed.images) - len(left))
+            progress = ProgressBar(len(listed.images), len(listed.images) - len(left))
             for records in answers(
                 classifier, left, batch_size, args.workers, top_k, args.probabilities
             ):

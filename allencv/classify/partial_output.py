@@ -6,7 +6,7 @@ from typing import IO, Any, Dict, Iterable, Iterator
 
 from allencv.classify.output_files import Record, to_line
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import ListedImage
+from allencv.runtime.image_files import ImageFile
 
 STAMP = "stamp"
 """The key of a record that tells whether the file of its image has changed since."""
@@ -47,7 +47,7 @@ class UnfinishedRun:
             self._file.close()
             raise
 
-    def has(self, image: ListedImage) -> bool:
+    def has(self, image: ImageFile) -> bool:
         """Whether the image has been classified, as its file is now."""
         stamp = self._stamps.get(image.name)
         return stamp is not None and stamp == file_stamp(image.file)
@@ -61,7 +61,7 @@ class UnfinishedRun:
         self._file.write(lines)
         self._file.flush()
 
-    def records(self, images: Iterable[ListedImage]) -> Iterator[Record]:
+    def records(self, images: Iterable[ImageFile]) -> Iterator[Record]:
         """The answers of these images, which all have one, in their order."""
         for image in images:
             self._file.seek(self._places[image.name])

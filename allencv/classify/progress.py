@@ -7,7 +7,7 @@ CELLS = 20
 SECONDS_BETWEEN = 0.2
 
 
-class Progress:
+class ProgressBar:
     """
     Says on stderr how far a run has come: how many images of how many, how many a second, and how
     long the rest will take. It is one line that is written anew, and is silent unless stderr is a

@@ -5,7 +5,7 @@ from allennlp.data import Instance, Vocabulary
 
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 
-Labels = Tuple[Optional[str], Optional[Tuple[str, ...]]]
+LabelKey = Tuple[Optional[str], Optional[Tuple[str, ...]]]
 
 
 class SampleList(Sequence[Sample]):
@@ -23,7 +23,7 @@ class SampleList(Sequence[Sample]):
         self._sources: Dict[int, Any] = {}
         self._metadata: Dict[int, Dict[str, Any]] = {}
         self._first_with_labels: List[int] = []
-        codes: Dict[Labels, int] = {}
+        codes: Dict[LabelKey, int] = {}
         for index, (image, label, labels, metadata) in enumerate(samples):
             if isinstance(image, str):
                 self._paths += image.encode("utf-8", "surrogateescape")

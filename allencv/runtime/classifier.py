@@ -7,6 +7,7 @@ from allencv.runtime.preprocessing import Preprocessing
 
 TOP_K = 5
 """How many labels an answer lists unless more or fewer are asked for."""
+NOT_FINITE = "the network's probabilities for it are not finite numbers"
 
 
 class Classifier(Protocol):

@@ -38,24 +38,24 @@ Cell = Tuple[int, Any]
 """The number of a line or a row, and what stands there in the column of paths."""
 
 
-class ListedImage(NamedTuple):
+class ImageFile(NamedTuple):
     """An image by its name, as the user has given it, and by the path of its file."""
 
     name: str
     file: str
 
 
-class ListedImages(NamedTuple):
+class ImageFiles(NamedTuple):
     """
     The images, each once; how many were named again; and the files in folders that are none.
     """
 
-    images: List[ListedImage]
+    images: List[ImageFile]
     repeated: int
     others: List[str]
 
 
-def list_images(paths: Sequence[str], column: str) -> ListedImages:
+def list_images(paths: Sequence[str], column: str) -> ImageFiles:
     """
     The images that `paths` name, in the order of these, and each where it is named first:
 
@@ -71,7 +71,7 @@ def list_images(paths: Sequence[str], column: str) -> ListedImages:
     `InputError` if one of the paths gives no image, a table cannot be read, or two images have the
     same name.
     """
-    found: Dict[str, ListedImage] = {}
+    found: Dict[str, ImageFile] = {}
     named: Dict[str, str] = {}
     repeated = 0
     others: List[str] = []
@@ -91,26 +91,26 @@ def list_images(paths: Sequence[str], column: str) -> ListedImages:
                 )
             repeated += file in found
             found.setdefault(file, image)
-    return ListedImages(list(found.values()), repeated, others)
+    return ImageFiles(list(found.values()), repeated, others)
 
 
 def is_table(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in TABLES
 
 
-def _listed(path: str, column: str, others: List[str]) -> Iterator[ListedImage]:
+def _listed(path: str, column: str, others: List[str]) -> Iterator[ImageFile]:
     if os.path.isdir(path):
         yield from _in_folder(path, (), others)
     elif os.path.lexists(path) and is_table(path):
         yield from _in_table(path, column)
     elif os.path.lexists(path):
-        yield ListedImage(path, path)
+        yield ImageFile(path, path)
     elif glob.has_magic(path):
         for match in sorted(glob.iglob(path, recursive=True)):
             yield from _listed(match, column, others)
 
 
-def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterator[ListedImage]:
+def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterator[ImageFile]:
     real = os.path.realpath(folder)
     if real in above:
         raise InputError(f"'{folder}' is a link to a folder that it is in; expected an end")
@@ -123,7 +123,7 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
         raise InputError(f"'{folder}' cannot be read: {error.strerror}") from None
     for path, is_folder in visible:
         if not is_folder and _is_image(path):
-            yield ListedImage(path, path)
+            yield ImageFile(path, path)
         elif not is_folder:
             others.append(path)
     for path, is_folder in visible:
@@ -147,7 +147,7 @@ def _is_image(path: str) -> bool:
         return False
 
 
-def _in_table(path: str, column: str) -> Iterator[ListedImage]:
+def _in_table(path: str, column: str) -> Iterator[ImageFile]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix in DELIMITERS:
         cells = _csv_cells(path, column, DELIMITERS[suffix])
@@ -164,7 +164,7 @@ def _in_table(path: str, column: str) -> Iterator[ListedImage]:
                     f"{path}, line {number}: {cell!r} in the column '{column}'; expected the path "
                     "of an image"
                 )
-            yield ListedImage(cell, os.path.join(folder, os.path.expanduser(cell)))
+            yield ImageFile(cell, os.path.join(folder, os.path.expanduser(cell)))
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:

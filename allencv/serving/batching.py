@@ -8,9 +8,8 @@ from typing import Callable, Deque, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from allencv.classify.answers import NOT_FINITE
 from allencv.runtime import ImageError
-from allencv.runtime.classifier import Classifier
+from allencv.runtime.classifier import NOT_FINITE, Classifier
 from allencv.serving.errors import RequestError, overloaded
 from allencv.serving.limits import Limits
 
@@ -22,10 +21,10 @@ Read = Callable[[bytes], np.ndarray]
 SLOW_SECONDS = 1.0
 """After this time a worker decodes no further image, and classifies what it has."""
 
-Decoded = Tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
+PendingImage = Tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
 
 
-class Job(NamedTuple):
+class QueuedImage(NamedTuple):
     file: bytes
     answer: "asyncio.Future[np.ndarray]"
 
@@ -58,7 +57,7 @@ class Batcher:
         self._read = read
         self._limits = limits
         self._on_batch = on_batch
-        self._waiting: Deque[Job] = deque()
+        self._waiting: Deque[QueuedImage] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._seconds_per_image = 0.05  # a guess, until the first image has been classified
@@ -94,7 +93,7 @@ class Batcher:
         `RequestError` 429 if there is no room.
         """
         loop = asyncio.get_running_loop()
-        jobs = [Job(file, loop.create_future()) for file in files]
+        jobs = [QueuedImage(file, loop.create_future()) for file in files]
         with self._changed:
             if self._closed or len(self._waiting) + len(jobs) > self._limits.max_waiting:
                 raise overloaded(self.retry_after)
@@ -132,7 +131,7 @@ class Batcher:
 
     def _classify(self, most: int) -> int:
         """Classifies what waits, up to so many images; gives their number."""
-        by_shape: Dict[Tuple[int, ...], List[Decoded]] = defaultdict(list)
+        by_shape: Dict[Tuple[int, ...], List[PendingImage]] = defaultdict(list)
         started = time.perf_counter()
         count = 0
         while count < most and time.perf_counter() - started < SLOW_SECONDS:
@@ -153,7 +152,7 @@ class Batcher:
             self._answer(batch)
         return count
 
-    def _answer(self, batch: "List[Decoded]") -> None:
+    def _answer(self, batch: "List[PendingImage]") -> None:
         self._on_batch(len(batch))
         try:
             rows = self._classifier.probabilities(np.stack([pixels for pixels, _ in batch]))

@@ -5,25 +5,25 @@ import pytest
 
 from allencv.classify.partial_output import UnfinishedRun, file_stamp
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import ListedImage
+from allencv.runtime.image_files import ImageFile
 
 HEADER = {"model": "abc", "--top-k": 2, "thresholds": None}
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> List[ListedImage]:
+def images(tmp_path: Path) -> List[ImageFile]:
     files = [tmp_path / f"{name}.jpg" for name in "abcd"]
     for file in files:
         file.write_text(file.name)
-    return [ListedImage(file.name, str(file)) for file in files]
+    return [ImageFile(file.name, str(file)) for file in files]
 
 
-def record(image: ListedImage, **answer: Any) -> Dict[str, Any]:
+def record(image: ImageFile, **answer: Any) -> Dict[str, Any]:
     return {"path": image.name, "stamp": file_stamp(image.file), **answer}
 
 
 @pytest.fixture
-def part(tmp_path: Path, images: List[ListedImage]) -> str:
+def part(tmp_path: Path, images: List[ImageFile]) -> str:
     """Of a run that has answered for b and a, and could not for c."""
     unfinished = UnfinishedRun(str(tmp_path / "out.part"), HEADER, False)
     assert not any(map(unfinished.has, images))
@@ -33,7 +33,7 @@ def part(tmp_path: Path, images: List[ListedImage]) -> str:
     return str(tmp_path / "out.part")
 
 
-def test_a_run_goes_on(part: str, images: List[ListedImage]) -> None:
+def test_a_run_goes_on(part: str, images: List[ImageFile]) -> None:
     unfinished = UnfinishedRun(part, HEADER, False)
     assert [unfinished.has(image) for image in images] == [True, True, False, False]
     unfinished.add([record(images[3], label="D"), record(images[2], label="C")])
@@ -43,7 +43,7 @@ def test_a_run_goes_on(part: str, images: List[ListedImage]) -> None:
     assert not Path(part).exists()
 
 
-def test_an_image_that_has_changed_is_done_again(part: str, images: List[ListedImage]) -> None:
+def test_an_image_that_has_changed_is_done_again(part: str, images: List[ImageFile]) -> None:
     Path(images[0].file).write_text("another")
     Path(images[1].file).unlink()
     unfinished = UnfinishedRun(part, HEADER, False)
@@ -52,7 +52,7 @@ def test_an_image_that_has_changed_is_done_again(part: str, images: List[ListedI
 
 
 @pytest.mark.parametrize("left", [0, 1, 20])
-def test_a_line_that_was_cut_is_dropped(part: str, images: List[ListedImage], left: int) -> None:
+def test_a_line_that_was_cut_is_dropped(part: str, images: List[ImageFile], left: int) -> None:
     data = Path(part).read_bytes()
     lines = data.splitlines(keepends=True)
     Path(part).write_bytes(b"".join(lines[:2]) + lines[2][:left])
@@ -71,9 +71,7 @@ def test_a_file_that_was_hardly_begun_begins_anew(part: str, left: int) -> None:
     assert Path(part).read_bytes() == whole.splitlines(keepends=True)[0]
 
 
-def test_another_run_is_refused_unless_it_is_to_restart(
-    part: str, images: List[ListedImage]
-) -> None:
+def test_another_run_is_refused_unless_it_is_to_restart(part: str, images: List[ImageFile]) -> None:
     before = Path(part).read_bytes()
     for header, reason in (
         ({**HEADER, "model": "abd"}, "has another model; "),

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from allencv.classify.progress import Progress
+from allencv.classify.progress import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -11,7 +11,7 @@ class Terminal(io.StringIO):
 
 
 def test_the_line_counts_what_this_run_does() -> None:
-    progress = Progress(10_000, done=1_000, stream=io.StringIO())
+    progress = ProgressBar(10_000, done=1_000, stream=io.StringIO())
     assert progress.text(0.0) == "[##..................] 1000 of 10000 images"
     progress.add(4_000, failed=0)
     line = "[##########..........] 5000 of 10000 images, 40.0/s, 0:02:05 left"
@@ -23,7 +23,7 @@ def test_the_line_counts_what_this_run_does() -> None:
 def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allencv.classify.progress.SECONDS_BETWEEN", 0)
     stream = Terminal()
-    progress = Progress(4, stream=stream)
+    progress = ProgressBar(4, stream=stream)
     progress.add(1, failed=1)
     progress.add(3, failed=0)
     progress.close()
@@ -37,7 +37,7 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
 def test_elsewhere_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allencv.classify.progress.SECONDS_BETWEEN", 0)
     stream = io.StringIO()
-    progress = Progress(2, stream=stream)
+    progress = ProgressBar(2, stream=stream)
     progress.add(1, failed=0)
     progress.add(1, failed=1)
     progress.close()
@@ -46,4 +46,4 @@ def test_elsewhere_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_do_is_no_error() -> None:
-    assert Progress(0, stream=io.StringIO()).text(0.0).endswith(" 0 of 0 images")
+    assert ProgressBar(0, stream=io.StringIO()).text(0.0).endswith(" 0 of 0 images")

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import ListedImage, list_images
+from allencv.runtime.image_files import ImageFile, list_images
 from tests.conftest import write_images
 
 
@@ -76,7 +76,7 @@ def test_the_order_is_that_of_the_arguments_and_nothing_comes_twice(photos: Path
     paths = ["photos/Dog/001.jpg", "photos", str(photos / "Cat" / "000.jpg"), "photos/Dog"]
     listed = list_images(paths, "path")
     expected = ["photos/Dog/001.jpg", *IN_ORDER[:4]]
-    assert listed.images == [ListedImage(name, name) for name in expected]
+    assert listed.images == [ImageFile(name, name) for name in expected]
     assert listed.repeated == 4  # in "photos", by its whole path, and the two of "photos/Dog"
 
 

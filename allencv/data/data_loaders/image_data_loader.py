@@ -31,8 +31,8 @@ from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
 from allencv.data.data_loaders.workers import (
+    BatchJob,
     Collated,
-    Job,
     NoWorkers,
     ProcessWorkers,
     ThreadWorkers,
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Made = Tuple[Job, Collated]
+Made = Tuple[BatchJob, Collated]
 """What there was to do for a batch, and what became of it."""
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
@@ -263,7 +263,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def set_target_device(self, device: torch.device) -> None:
         self._device = device
 
-    def _jobs(self, epoch: int, start: int) -> Iterator[Job]:
+    def _jobs(self, epoch: int, start: int) -> Iterator[BatchJob]:
         """What there is to do for the batches of this rank in an epoch, from batch `start` on."""
         images = self.images.epoch(epoch, start * self.batch_size)
         for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
@@ -386,11 +386,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return ImageError(f"no image of {self.data_path} can be read; the first: {reason}")
 
 
-def _with_jobs(workers: Workers, jobs: Iterable[Job]) -> Iterator[Made]:
+def _with_jobs(workers: Workers, jobs: Iterable[BatchJob]) -> Iterator[Made]:
     """The batches that workers make, each with its job."""
-    begun: Deque[Job] = deque()
+    begun: Deque[BatchJob] = deque()
 
-    def noted() -> Iterator[Job]:
+    def noted() -> Iterator[BatchJob]:
         for job in jobs:
             begun.append(job)
             yield job

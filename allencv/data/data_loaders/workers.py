@@ -33,11 +33,11 @@ from allencv.data.fields import ImageBatch, ImageField
 from allencv.data.transforms import random_source
 from allencv.runtime import ImageError
 
-Job = List[Tuple[Any, int]]
-"""A batch to be made: for each image what `Instances` finds it by, and the seed it draws by."""
+BatchJob = List[Tuple[Any, int]]
+"""A batch to be made: for each image what `InstanceLookup` finds it by, and the seed it draws by."""
 
 
-class Instances(Protocol):
+class InstanceLookup(Protocol):
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
@@ -56,7 +56,7 @@ class Collated(NamedTuple):
     errors: List[str]
 
 
-Workers = Callable[[Iterable[Job]], Iterator[Collated]]
+Workers = Callable[[Iterable[BatchJob]], Iterator[Collated]]
 
 
 def load(instance: Instance, seed: int) -> Loaded:
@@ -88,10 +88,10 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
 class NoWorkers:
     """Makes each batch when it is asked for, in the thread that asks."""
 
-    def __init__(self, instances: Instances) -> None:
+    def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
 
-    def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
+    def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         for job in jobs:
             yield collate([load(self._instances[key], seed) for key, seed in job])
 
@@ -99,7 +99,7 @@ class NoWorkers:
 class ThreadWorkers:
     """Threads that work on one batch together, image by image, and then on the next."""
 
-    def __init__(self, instances: Instances, num_workers: int, prefetch_batches: int) -> None:
+    def __init__(self, instances: InstanceLookup, num_workers: int, prefetch_batches: int) -> None:
         self._instances = instances
         self._num_workers = num_workers
         self._prefetch_batches = prefetch_batches
@@ -107,7 +107,7 @@ class ThreadWorkers:
             num_workers, "image-loader", _use_one_core, (torch.get_num_threads(),)
         )
 
-    def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
+    def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         batches = map(self._start, jobs)
         # Not in the generator, so that work begins now and not when the first batch is asked for.
         waiting = deque(itertools.islice(batches, self._prefetch_batches))
@@ -126,7 +126,7 @@ class ThreadWorkers:
             for batch in waiting:
                 batch.stop()
 
-    def _start(self, job: Job) -> "_BatchOfThreads":
+    def _start(self, job: BatchJob) -> "_BatchOfThreads":
         batch = _BatchOfThreads(self._instances, job)
         for _ in range(min(self._num_workers, len(job))):
             self._executor.submit(batch.work)
@@ -136,7 +136,7 @@ class ThreadWorkers:
 class _BatchOfThreads(Future):
     """A batch that several threads work on; the one that loads its last image collates it."""
 
-    def __init__(self, instances: Instances, job: Job) -> None:
+    def __init__(self, instances: InstanceLookup, job: BatchJob) -> None:
         super().__init__()
         self._instances = instances
         self._loaded: List[Optional[Loaded]] = [None] * len(job)
@@ -197,7 +197,7 @@ def _use_one_core(num_threads_of_others: int) -> None:
 class ProcessWorkers:
     """Processes that each make a whole batch: torch's, which stay for the next epoch."""
 
-    def __init__(self, instances: Instances, num_workers: int, prefetch_batches: int) -> None:
+    def __init__(self, instances: InstanceLookup, num_workers: int, prefetch_batches: int) -> None:
         self._jobs = _Jobs()
         self._loader: TorchDataLoader = TorchDataLoader(
             _LoadedInstances(instances),  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ class ProcessWorkers:
         # Left to the garbage collector, the queues can go first: torch then waits for each process.
         weakref.finalize(self, _stop, self._loader).atexit = False
 
-    def __call__(self, jobs: Iterable[Job]) -> Iterator[Collated]:
+    def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         self._jobs.jobs = mine = iter(jobs)
         try:
             for collated in self._loader:
@@ -229,12 +229,12 @@ class ProcessWorkers:
 class _Jobs:
     """What torch's loader takes its batches from, the same object in each epoch."""
 
-    jobs: Iterator[Job] = iter(())
+    jobs: Iterator[BatchJob] = iter(())
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[BatchJob]:
         return self
 
-    def __next__(self) -> Job:
+    def __next__(self) -> BatchJob:
         return next(self.jobs)
 
 
@@ -246,7 +246,7 @@ def _stop(loader: TorchDataLoader) -> None:
 class _LoadedInstances:
     """What torch's loader asks for images in a worker process."""
 
-    def __init__(self, instances: Instances) -> None:
+    def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
 
     def __getitem__(self, image: Tuple[Any, int]) -> Loaded:

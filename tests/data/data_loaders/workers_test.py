@@ -14,7 +14,7 @@ from allennlp.data import Instance, Vocabulary
 from allennlp.data.fields import LabelField
 
 from allencv.data.data_loaders.workers import (
-    Job,
+    BatchJob,
     NoWorkers,
     ProcessWorkers,
     ThreadWorkers,
@@ -35,7 +35,7 @@ def instances(transform: Any = None, count: int = 40) -> List[Instance]:
     ]
 
 
-def jobs(count: int = 40) -> List[Job]:
+def jobs(count: int = 40) -> List[BatchJob]:
     numbers = range(count)
     size = IMAGES_OF_A_BATCH
     return [
@@ -126,7 +126,7 @@ def test_threads_make_no_more_batches_ahead_than_allowed(num_workers: int) -> No
     transform = Counting(0)
     asked = []
 
-    def counted_jobs() -> Iterator[Job]:
+    def counted_jobs() -> Iterator[BatchJob]:
         for job in jobs():
             asked.append(job)
             yield job
