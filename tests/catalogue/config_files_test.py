@@ -10,7 +10,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import READER_KEYS, Mistake, check_file, read_config
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.recipes import CONFIGS, external_variables
 
 VARIABLES = {"NETWORK": "small", "EPOCHS": "2", "WEIGHTS": "null"}

@@ -23,7 +23,7 @@ from allencv.catalogue.examples import to_jsonnet
 from allencv.catalogue.parts import Part
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
-from tests.experiments import experiment
+from tests.configs import experiment
 
 READ_FROM_FILES = ("from_archive", "extend")
 """Parts that are read from a file, which an example cannot bring."""

@@ -20,7 +20,7 @@ from allencv.data.transforms import ImageTransform
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
 from tests.common.user_parts import Corner, Draw, Ink, Round, Speed
-from tests.experiments import experiment
+from tests.configs import experiment
 
 CONFIG = experiment(Path("no-such-folder"))
 ENCODER = "model.im2im_encoder"

@@ -9,7 +9,7 @@ from allennlp.common import FromParams, Params
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import experiment_schema, parts_of, registries_that_matter
 from allencv.catalogue.schema import _Schemas
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.recipes import CONFIGS, external_variables
 
 CONFIG = experiment(Path("no-such-folder"))

@@ -8,8 +8,8 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.check_config import CheckConfig
+from tests.configs import experiment
 from tests.conftest import ROOT, Run
-from tests.experiments import experiment
 
 SEVEN = {
     '"random_horizontal_flip"': '"random_horizontal_flap"',  # an unknown name

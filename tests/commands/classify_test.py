@@ -16,8 +16,8 @@ import allencv.plugin  # noqa: F401
 from allencv.commands.classify import Classify
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime.errors import InputError
+from tests.configs import experiment
 from tests.conftest import Run, full_disk
-from tests.experiments import experiment
 
 PART = """
 from allencv.data.transforms import ImageTransform

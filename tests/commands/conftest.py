@@ -6,8 +6,8 @@ from typing import Dict, List
 
 import pytest
 
+from tests.configs import experiment
 from tests.conftest import ROOT, Run
-from tests.experiments import experiment
 
 JSONNET = """
 local data = std.extVar("DATA");

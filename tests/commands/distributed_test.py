@@ -5,8 +5,8 @@ from typing import Any, Dict, List
 
 import pytest
 
+from tests.configs import experiment
 from tests.conftest import Run, write_images
-from tests.experiments import experiment
 
 CALLBACK = """
 import json

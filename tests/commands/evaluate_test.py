@@ -11,8 +11,8 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.evaluate import Evaluate, metric_lines
 from allencv.commands.predict import Predict
+from tests.configs import experiment
 from tests.conftest import full_disk
-from tests.experiments import experiment
 
 
 @pytest.fixture(scope="module")

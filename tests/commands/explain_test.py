@@ -9,8 +9,8 @@ from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.explain import Explain
+from tests.configs import experiment
 from tests.conftest import full_disk
-from tests.experiments import experiment
 
 
 def explain(*arguments: object) -> None:

@@ -14,8 +14,8 @@ import allencv.plugin  # noqa: F401
 from allencv.commands.export import Export
 from allencv.runtime import open_bundle
 from allencv.runtime.errors import InputError
+from tests.configs import experiment
 from tests.conftest import Run
-from tests.experiments import experiment
 
 
 @pytest.fixture(scope="module")

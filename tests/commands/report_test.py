@@ -11,8 +11,8 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.report import Report
 from allencv.predictions.predictions_file import Predictions
+from tests.configs import experiment
 from tests.conftest import full_disk
-from tests.experiments import experiment
 
 
 def report(*arguments: object) -> None:

@@ -17,8 +17,8 @@ from allencv.commands.serve import Serve
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime.errors import BundleError, InputError
 from allencv.serving.client import Client
+from tests.configs import experiment
 from tests.conftest import ROOT, Run
-from tests.experiments import experiment
 from tests.runtime.tiny_bundle import write_bundle
 
 

@@ -8,8 +8,8 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 from allencv.commands.show_batch import ShowBatch
+from tests.configs import experiment
 from tests.conftest import full_disk
-from tests.experiments import experiment
 
 
 def run_command(config: Dict[str, Any], folder: Path, *arguments: str) -> None:

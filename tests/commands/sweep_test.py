@@ -16,8 +16,8 @@ from allennlp.common.checks import ConfigurationError
 import allencv.plugin  # noqa: F401
 from allencv.commands.sweep import Sweep
 from allencv.data.inspection import read_splits
+from tests.configs import experiment
 from tests.conftest import same_tensors, write_images
-from tests.experiments import experiment
 
 
 def sweep(*arguments: Any) -> None:

@@ -17,8 +17,8 @@ from allennlp.models.archival import load_archive as allennlps_load_archive
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive, load_opened_archive, opened_archive
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 
 
 @pytest.fixture(scope="module")

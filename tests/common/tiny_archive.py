@@ -13,7 +13,7 @@ from allennlp.data import Vocabulary
 from allennlp.models import Model
 
 import allencv.plugin  # noqa: F401
-from tests.experiments import experiment
+from tests.configs import experiment
 
 LABELS = ["ant", "bee", "cat"]
 

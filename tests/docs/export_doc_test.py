@@ -19,8 +19,8 @@ from allencv.commands.export import PRECISIONS, Export
 from allencv.runtime import open_bundle
 from allencv.runtime.engines import ENGINES
 from allencv.runtime.manifest import TOLERANCES
+from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
-from tests.experiments import experiment
 
 PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 

@@ -15,8 +15,8 @@ from allennlp.training import TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.training.callbacks import FineTuning
+from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
-from tests.experiments import experiment
 from tests.training.callbacks.interruption import train
 
 PAGE = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")

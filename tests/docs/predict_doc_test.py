@@ -15,8 +15,8 @@ from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
 from allencv.classify.output_files import columns
+from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
-from tests.experiments import experiment
 from tests.runtime.tiny_bundle import write_bundle
 
 PAGE = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from allennlp.common import Params
 import allencv.plugin  # noqa: F401
 from allencv.training import ImageTrainer
 from allencv.training.changed_config import MAY_CHANGE
+from tests.configs import experiment
 from tests.conftest import ROOT
-from tests.experiments import experiment
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.experiments.epoch_time import seconds_of, seconds_per_epoch
-from tests.experiments import experiment
+from tests.configs import experiment
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, smooth, suggest
-from tests.experiments import experiment
+from tests.configs import experiment
 
 
 def test_smoothing_worked_out_by_hand() -> None:

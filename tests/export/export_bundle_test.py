@@ -19,7 +19,7 @@ from allencv.common.archives import load_archive
 from allencv.export import TorchClassifier, export_bundle
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import BundleError, OnnxClassifier, Preprocessing, open_bundle, readable
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
 

@@ -21,8 +21,8 @@ from allencv.models import BasicImageClassifier
 from allencv.modules.im2im_encoders import ResnetEncoder
 from allencv.modules.im2vec_encoders import FlattenEncoder, PoolingEncoder
 from allencv.modules.losses import AsymmetricLoss, CrossEntropyLoss
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 
 LABELS = ["ant", "bee", "cat"]
 

@@ -16,8 +16,8 @@ from allencv.models import BasicImageClassifier, Distillation
 from allencv.models.distillation import kl_of_sigmoids, kl_of_softmaxes
 from allencv.modules.im2im_encoders import SmallResnetEncoder
 from allencv.modules.im2vec_encoders import PoolingEncoder
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 

@@ -19,8 +19,8 @@ from allencv.models.from_archive import with_archived_model
 from allencv.modules.im2im_encoders import Im2ImEncoder, SmallResnetEncoder
 from allencv.modules.im2vec_encoders import PoolingEncoder
 from allencv.modules.pretrained_weights import pretrained_weights_skipped
+from tests.configs import experiment
 from tests.conftest import write_images
-from tests.experiments import experiment
 
 COUNTS = {"cat": 3, "dog": 4, "eel": 5}
 

@@ -5,7 +5,7 @@ from typing import Any, Dict
 
 from allennlp.common.params import with_overrides
 
-from tests.experiments import experiment
+from tests.configs import experiment
 
 LABELS = ["Cat", "Dog", "even", "small"]
 

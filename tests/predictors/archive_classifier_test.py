@@ -13,7 +13,7 @@ import allencv.plugin  # noqa: F401
 from allencv.predictors import ImageClassifierPredictor
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import Classifier, ImageError, Preprocessing, readable
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
 NORMALIZE = {"type": "normalize", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}

@@ -18,7 +18,7 @@ from PIL import Image
 import allencv.plugin  # noqa: F401
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import Preprocessing
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 

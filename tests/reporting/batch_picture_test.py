@@ -20,8 +20,8 @@ from allencv.reporting.batch_picture import (
     image_pairs,
 )
 from allencv.runtime import read_image
+from tests.configs import experiment
 from tests.conftest import write_images
-from tests.experiments import experiment
 
 EVAL = {"type": "eval", "size": 32}
 

@@ -15,7 +15,7 @@ from allencv.predictors import ImageClassifierPredictor
 from allencv.reporting.explain import explain
 from allencv.reporting.overlays import color_bar, overlaid
 from allencv.runtime import ImageError
-from tests.experiments import experiment
+from tests.configs import experiment
 
 
 @pytest.fixture(scope="module")

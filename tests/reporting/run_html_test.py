@@ -15,8 +15,8 @@ import allencv.plugin  # noqa: F401
 from allencv.predictions.predictions_file import FOLDER, Predictions
 from allencv.reporting.run_folder import read_run
 from allencv.reporting.run_html import as_html
+from tests.configs import experiment
 from tests.conftest import write_images
-from tests.experiments import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 CALLBACKS = [{"type": "write_predictions", "pictures": 2}]

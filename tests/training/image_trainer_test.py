@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import allencv.plugin
 from allencv.data.fields import image_field
 from allencv.training import TrainingError
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 
 
 class PulledPlug(Exception):

@@ -15,8 +15,8 @@ from allencv.common.archives import load_archive
 from allencv.data import ImageDataLoader
 from allencv.training import evaluate
 from allencv.training.train_in_folder import train_in_folder
+from tests.configs import experiment
 from tests.conftest import write_images
-from tests.experiments import experiment
 from tests.models.multilabel_data import multilabel_experiment
 
 

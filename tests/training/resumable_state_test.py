@@ -14,7 +14,7 @@ import allencv.plugin  # noqa: F401
 from allencv.training.metrics import TopKAccuracy
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import RunningLosses
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 from tests.training import surprise  # noqa: F401
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted

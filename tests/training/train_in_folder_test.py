@@ -17,8 +17,8 @@ from allennlp.training import TrainerCallback
 import allencv.plugin  # noqa: F401
 from allencv.training import TrainingError
 from allencv.training.train_in_folder import train_in_folder
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 from tests.training.run_folder_test import held_by_another_process
 
 RATES: Dict[int, float] = {}

@@ -12,8 +12,8 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.data import ImageDataLoader
 from allencv.training import evaluate
+from tests.configs import experiment
 from tests.conftest import write_images
-from tests.experiments import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 

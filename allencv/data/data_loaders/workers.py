@@ -34,7 +34,7 @@ from allencv.data.transforms import random_source
 from allencv.runtime import ImageError
 
 BatchJob = List[Tuple[Any, int]]
-"""A batch to be made: for each image what `InstanceLookup` finds it by, and the seed it draws by."""
+"""A batch to be made: for each image its key for `InstanceLookup`, and the seed it draws by."""
 
 
 class InstanceLookup(Protocol):

@@ -16,8 +16,8 @@ from allennlp.data import DataLoader, DatasetReader
 
 import allencv.plugin  # noqa: F401
 from allencv.data.class_weightings import ClassWeighting
+from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
-from tests.experiments import experiment
 
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 OURS = ("image_folder", "image_table", "image_list", "concat")

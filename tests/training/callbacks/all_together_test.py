@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from allencv.training.callbacks.checkpoint_averaging import average_states
+from tests.configs import experiment
 from tests.conftest import Run
-from tests.experiments import experiment
 from tests.training.callbacks.interruption import metrics_of, weights
 
 OWN = """

@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 import allencv.plugin  # noqa: F401
 from allencv.training import evaluate
 from allencv.training.callbacks.checkpoint_averaging import _estimate_statistics, average_states
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
 
 WITHOUT_NORMS = {

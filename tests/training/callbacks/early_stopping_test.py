@@ -8,8 +8,8 @@ import torch
 
 import allencv.plugin  # noqa: F401
 import tests.training.surprise  # noqa: F401
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
 
 

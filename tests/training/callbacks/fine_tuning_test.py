@@ -12,8 +12,8 @@ from allennlp.training import Trainer, TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.training.callbacks.fine_tuning import FineTuning
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 from tests.training.callbacks.interruption import train, train_interrupted, weights
 
 EPOCHS = 4

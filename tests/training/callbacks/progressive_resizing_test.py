@@ -9,8 +9,8 @@ from allennlp.training import TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.training.callbacks import ProgressiveResizing
+from tests.configs import experiment
 from tests.conftest import same_tensors
-from tests.experiments import experiment
 from tests.training.callbacks.interruption import train, train_interrupted, weights
 
 

@@ -17,7 +17,7 @@ from allencv.predictions.predict import as_pillow, predict, take_pictures
 from allencv.predictions.predictions_file import Predictions, pictured
 from allencv.predictors import ImageClassifierPredictor
 from allencv.training.callbacks.write_predictions import WritePredictions
-from tests.experiments import experiment
+from tests.configs import experiment
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
 

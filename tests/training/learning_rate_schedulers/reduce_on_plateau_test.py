@@ -15,7 +15,7 @@ from allennlp.training.learning_rate_schedulers.pytorch_lr_schedulers import (
 
 import allencv.plugin  # noqa: F401
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
-from tests.experiments import experiment
+from tests.configs import experiment
 
 
 def optimizer():
