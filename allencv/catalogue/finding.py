@@ -3,11 +3,7 @@ import re
 from allencv.catalogue.experiment import classes_without_parts
 from allencv.catalogue.parts import Part, part_named, registered, registries
 from allencv.common.checks import not_one_of
-
-
-def snake_case(name: str) -> str:
-    """What a registry is called on the command line: im2im_encoder for `Im2ImEncoder`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+from allencv.common.snake_case import snake_case
 
 
 def find_registry(name: str) -> type:

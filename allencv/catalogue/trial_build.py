@@ -2,8 +2,7 @@
 
 import copy
 import logging
-from contextlib import contextmanager
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional
 
 import torch
 from allennlp.common import Params
@@ -13,6 +12,7 @@ from allennlp.models import Model
 from allennlp.training.metrics import Metric
 
 from allencv.catalogue.parts import Part
+from allencv.common.quiet import quiet
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders import ImageDataLoader
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
@@ -85,7 +85,7 @@ def refusal(
     error: Optional[Exception] = None
     for device in devices:
         try:
-            with without_pretrained_weights(), torch.device(device), _quiet():
+            with without_pretrained_weights(), torch.device(device), quiet(logging.ERROR):
                 cls.from_params(Params(copy.deepcopy(config)), **extras)  # type: ignore[attr-defined]
             return None
         except Exception as refused:
@@ -120,7 +120,7 @@ def _metric_names(model: Dict[str, Any], num_labels: int, label: str) -> Optiona
     config: Dict[str, Any] = {"im2vec_encoder": {"type": "pooling", "input_channels": 3}}
     config |= {key: model[key] for key in ("type", "metrics", "top_k") if key in model}
     try:
-        with _quiet():
+        with quiet(logging.ERROR):
             built = Model.from_params(Params(copy.deepcopy(config)), vocab=vocab)
             return metric_names_of(built)
     except Exception:  # a metric that asks for the number of labels, or the like
@@ -129,14 +129,3 @@ def _metric_names(model: Dict[str, Any], num_labels: int, label: str) -> Optiona
 
 def _is_known(cls: type) -> bool:
     return cls.__module__.startswith(KNOWN)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """AllenNLP logs each value that it takes out of a config; libraries warn of the device."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -22,7 +22,7 @@ from allencv.classify.partial_output import UnfinishedRun, interruptible
 from allencv.classify.progress import ProgressBar
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import TOP_K, Classifier
-from allencv.runtime.cpu_count import cores
+from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import import_pyarrow, list_images
@@ -124,7 +124,7 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--workers",
         type=int,
-        default=min(8, cores()),
+        default=min(8, cpu_count()),
         metavar="N",
         help="threads that decode images (default = one for each core, at most 8)",
     )
@@ -137,7 +137,7 @@ def open_bundle_model(args: argparse.Namespace) -> Tuple[Classifier, str]:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("allencv.runtime").setLevel(logging.INFO)  # which engine "auto" chooses
-    classifier = open_bundle_of(args, threads=cores())
+    classifier = open_bundle_of(args, threads=cpu_count())
     return classifier, sha256_of(Path(args.model) / MANIFEST)
 
 

@@ -46,6 +46,7 @@ def _check_data(args: argparse.Namespace) -> None:
     from allencv.data.inspection import examine_all, read_splits
     from allencv.data.problems import KINDS, find_problems
     from allencv.reporting import data_html, data_text
+    from allencv.runtime.cpu_count import cpu_count
     from allencv.runtime.whole_files import write_text
 
     json_file, html_file = args.json, args.html
@@ -57,7 +58,7 @@ def _check_data(args: argparse.Namespace) -> None:
     splits = read_splits(read_config(args.param_path, args.overrides, READER_KEYS))
     images = list(
         Tqdm.tqdm(
-            examine_all(splits, min(16, os.cpu_count() or 1)),
+            examine_all(splits, min(16, cpu_count())),
             total=sum(len(split.samples) for split in splits),
             desc="checking images",
         )

@@ -198,7 +198,7 @@ def similar_labels(labels: Dict[str, int], split: str = "train") -> List[str]:
 
 def imbalance(counts: Dict[str, int]) -> float:
     """The ratio of the largest class to the smallest; 1 without classes."""
-    return max(counts.values()) / min(counts.values()) if counts else 1
+    return max(counts.values()) / max(min(counts.values()), 1) if counts else 1
 
 
 def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:

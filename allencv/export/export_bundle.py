@@ -2,7 +2,6 @@ import io
 import os
 import platform
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
 
@@ -12,6 +11,7 @@ from allennlp.models.archival import Archive
 
 import allencv
 from allencv.common.checks import not_one_of
+from allencv.common.versions import installed_versions
 from allencv.export.bundle_folder import check_output, new_folder, write_manifest
 from allencv.export.network import Network, exported
 from allencv.export.onnx_file import OPSET, to_float16, to_int8, write_onnx
@@ -22,6 +22,7 @@ from allencv.export.torch_classifier import TorchClassifier
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 from allencv.runtime import Classifier, Manifest, OnnxClassifier
+from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.manifest import MODEL_FILES, TASKS, TOLERANCES
 
 COMPARED, CALIBRATED = 500, 256
@@ -153,12 +154,12 @@ def _check(format: str, precision: str, calibrated: bool) -> None:
 def _opened(folder: Path, format: str) -> Classifier:
     if format == "torch_export":
         return TorchClassifier(folder, trusted=True)
-    return OnnxClassifier(folder, threads=os.cpu_count() or 1)
+    return OnnxClassifier(folder, threads=cpu_count())
 
 
 def _versions(format: str) -> Dict[str, str]:
     """Of what makes the bundle."""
     packages = ["torch", *(["onnx", "onnxscript", "onnxruntime"] if format == "onnx" else [])]
     versions = {"allencv": allencv.__version__, "python": platform.python_version()}
-    versions |= {package: version(package) for package in packages}
+    versions |= installed_versions(packages)
     return {**versions, "opset": str(OPSET)} if format == "onnx" else versions

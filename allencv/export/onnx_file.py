@@ -1,15 +1,13 @@
-import logging
 import re
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from torch.export import ExportedProgram
 
+from allencv.common.quiet import quiet
 from allencv.export.network import not_exportable
 
 OPSET = 20
@@ -32,7 +30,7 @@ def write_onnx(program: ExportedProgram, file: Path) -> None:
     import onnx
 
     try:
-        with _quiet():
+        with quiet():
             written = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -84,7 +82,7 @@ def to_float16(file: Path) -> None:
     model = onnx.load(file)
     # In half precision a probability near 1 would be a multiple of 1 / 2048.
     last = [node.name for node in model.graph.node if OUTPUT in node.output]
-    with _quiet():
+    with quiet():
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=last)
     onnx.save(half, file)
 
@@ -96,7 +94,7 @@ def to_int8(file: Path, batches: Sequence[np.ndarray]) -> None:
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with _quiet():
+    with quiet():
         quantize_static(
             file,
             file,
@@ -131,16 +129,3 @@ def _strip(graph: Any) -> None:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param == batch:
                 size.dim_param = "batch"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the notes of the packages to their own developers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)

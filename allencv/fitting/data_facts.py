@@ -13,9 +13,10 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.messages import some
 from allencv.data.inspection import Facts, Split, examine, read_splits
-from allencv.data.problems import similar_labels
+from allencv.data.problems import imbalance, similar_labels
 from allencv.fitting.data_parts import FoundData
 from allencv.fitting.options import named_as_options
+from allencv.runtime.cpu_count import cpu_count
 
 LOOKED_AT = 200
 """How many images of each split are decoded, evenly over the data."""
@@ -42,7 +43,7 @@ class DataFacts:
     @property
     def imbalance(self) -> float:
         """How many times as many images the largest class has as the smallest."""
-        return max(self.counts.values()) / max(min(self.counts.values()), 1)
+        return imbalance(self.counts)
 
 
 def data_config(found: FoundData) -> Dict[str, Any]:
@@ -158,7 +159,7 @@ def _examined(split: Split) -> Dict[str, Facts]:
     """Some images of a split by their names, decoded."""
     step = max(1, len(split.samples) // LOOKED_AT)
     sources = dict(map(split.source, range(0, len(split.samples), step)))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as executor:
+    with ThreadPoolExecutor(min(8, cpu_count())) as executor:
         return dict(zip(sources, executor.map(examine, sources.values())))
 
 

@@ -1,5 +1,5 @@
 import logging
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 from allennlp.common import FromParams
@@ -8,11 +8,9 @@ from allennlp.nn.util import dist_reduce_sum
 from torch.nn import functional as F
 
 from allencv.common.archives import load_archive
+from allencv.models.teacher import Teacher
 from allencv.training.metric_counts import KeepsCounts
 from allencv.training.running_losses import LOSS_WEIGHT
-
-if TYPE_CHECKING:
-    from allencv.models.image_classifier import ImageClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +53,11 @@ class Distillation(FromParams, KeepsCounts):
         self.temperature = temperature
         self.alpha = alpha
         # Not a module of the student: the student's state must not hold it.
-        self._model: Optional[ImageClassifier] = None
+        self._model: Optional[Teacher] = None
         self._order: Optional[torch.Tensor] = None
         self._means = {"label_loss": _Mean(), "distillation_loss": _Mean()}
 
-    def load(self, student: "ImageClassifier") -> None:
+    def load(self, student: Teacher) -> None:
         """
         Opens the teacher, if it is not open yet.
 
@@ -71,20 +69,21 @@ class Distillation(FromParams, KeepsCounts):
             return
         # The student begins with the same weights as without a teacher.
         with torch.random.fork_rng(devices=[]):
-            teacher: Any = load_archive(self.teacher).model
-        if getattr(teacher, "multi_label", None) is not student.multi_label:
+            teacher = load_archive(self.teacher).model
+        if not isinstance(teacher, Teacher) or teacher.multi_label is not student.multi_label:
             raise ConfigurationError(
                 f"model.distillation.teacher '{self.teacher}' is a {type(teacher).__name__}; "
                 f"expected a model of the kind of its student, a {type(student).__name__}"
             )
         order = self._find_order(student.label_names(), teacher.label_names())
         self._order = None if order == sorted(order) else torch.tensor(order)
-        self._model = teacher.requires_grad_(False).eval()
+        teacher.requires_grad_(False).eval()
+        self._model = teacher
         logger.info("The teacher is the %s of %s", type(teacher).__name__, self.teacher)
 
     def __call__(
         self,
-        student: "ImageClassifier",
+        student: Teacher,
         images: torch.Tensor,
         outputs: Dict[str, Any],
     ) -> torch.Tensor:
@@ -119,7 +118,7 @@ class Distillation(FromParams, KeepsCounts):
         for name, mean in self._means.items():
             vars(mean).update(state_dict[name])
 
-    def _teach(self, student: "ImageClassifier", images: torch.Tensor) -> torch.Tensor:
+    def _teach(self, student: Teacher, images: torch.Tensor) -> torch.Tensor:
         """The teacher's logits, in the order of the student's labels."""
         assert self._model is not None
         teacher = self._model

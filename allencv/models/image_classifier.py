@@ -94,6 +94,8 @@ class ImageClassifier(CheckedFromParams, Model):
     default_predictor = "image_classifier"
     multi_label = False
     """Whether an image may have several labels."""
+    tunes_thresholds = False
+    """Whether `on_validation_end` sets thresholds, for which there must be validation images."""
     default_loss: Type[ClassificationLoss] = CrossEntropyLoss
 
     _class_weights: Optional[torch.Tensor]
@@ -159,7 +161,7 @@ class ImageClassifier(CheckedFromParams, Model):
         if initializer is not None:
             initializer(self)
         if start_from is not None and begins:
-            start_from.load(self)
+            start_from.load(self, self.label_names())
         # The first weights whose order in memory tells channels-last from channels-first.
         kernels = (each for each in self.parameters() if each.dim() == 4)
         self._kernel = [each for each in kernels if min(each.shape[1], each[0, 0].numel()) > 1][:1]
@@ -186,7 +188,7 @@ class ImageClassifier(CheckedFromParams, Model):
     @property
     def num_views(self) -> int:
         """How many times in a row each image has to stand in a batch, for the sake of the loss."""
-        return getattr(self._loss, "num_views", 1)
+        return self._loss.num_views
 
     def is_channels_last(self) -> bool:
         """Whether the weights have been put into `torch.channels_last` order."""
@@ -360,6 +362,9 @@ class ImageClassifier(CheckedFromParams, Model):
             raise ConfigurationError(f"the training size is {size}; expected at least 1 pixel")
         self._training_size = size
 
+    def on_validation_end(self) -> None:
+        """Do nothing: the trainer's call when all validation images have been seen."""
+
     def set_class_counts(self, counts: Dict[str, int]) -> None:
         """
         Computes the weights of the labels in the loss, if `class_weights` is a `ClassWeighting`,
@@ -410,7 +415,7 @@ class ImageClassifier(CheckedFromParams, Model):
         start_from.extend(extras["vocab"], params.get("label_namespace", "labels"))
         with without_pretrained_weights():  # the archive holds them all
             model = super().from_params(params, **extras)
-        start_from.load(model)
+        start_from.load(model, model.label_names())
         return model
 
     @classmethod

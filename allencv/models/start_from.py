@@ -1,16 +1,15 @@
 import logging
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import torch
 from allennlp.common import FromParams
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
+from allennlp.models import Model
 
 from allencv.common.archives import load_archive
 from allencv.data.dataset_readers.messages import some
-
-if TYPE_CHECKING:
-    from allencv.models.image_classifier import ImageClassifier
+from allencv.models.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class StartFrom(FromParams):
     def __init__(self, archive_file: str, new_head: bool = False) -> None:
         self.archive_file = archive_file
         self.new_head = new_head
-        self._trained: Optional[ImageClassifier] = None
+        self._trained: Optional[Teacher] = None
 
     def extend(self, vocab: Vocabulary, namespace: str) -> None:
         """
@@ -65,9 +64,9 @@ class StartFrom(FromParams):
         if without := [label for label in known if label not in given]:
             logger.info("Labels of %s without images: %s", self.archive_file, some(without))
 
-    def load(self, model: "ImageClassifier") -> None:
+    def load(self, model: Model, labels: List[str]) -> None:
         """
-        Give a model the weights of the trained one, and log what was kept and what is new.
+        Give a model with these labels the weights of the trained one. Log what was kept.
 
         # Raises
 
@@ -82,7 +81,7 @@ class StartFrom(FromParams):
         }
         if not self.new_head:
             row_of = {label: row for row, label in enumerate(trained.label_names())}
-            rows = [row_of[label] for label in model.label_names() if label in row_of]
+            rows = [row_of[label] for label in labels if label in row_of]
             kept |= {name: source[name][rows] for name in HEAD}
         expected = target.keys() - set(OF_THE_DATA) - (set(HEAD) if self.new_head else set())
         unfit = [
@@ -102,18 +101,16 @@ class StartFrom(FromParams):
             self.archive_file,
             len(kept.keys() - set(HEAD)),
             head,
-            some(model.label_names()),
+            some(labels),
         )
 
-    def trained(self) -> "ImageClassifier":
+    def trained(self) -> Teacher:
         """The trained model, which is opened once."""
-        from allencv.models.image_classifier import ImageClassifier
-
         if self._trained is None:
             # What is drawn next does not depend on the archive.
             with torch.random.fork_rng(devices=[]):
                 trained = load_archive(self.archive_file).model
-            if not isinstance(trained, ImageClassifier):
+            if not isinstance(trained, Teacher):
                 raise ConfigurationError(
                     f"'{self.archive_file}' has a {type(trained).__name__}; expected an image "
                     "classifier"

@@ -2,7 +2,18 @@
 
 import io
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Protocol,
+    Tuple,
+    Union,
+    runtime_checkable,
+)
 
 import numpy as np
 import torch
@@ -16,6 +27,18 @@ from allencv.predictions.predictions_file import FOLDER, Picture, Predictions, S
 
 SIDE, QUALITY = 224, 85
 """The most pixels of a picture's side, and the quality of its JPEG file."""
+
+
+@runtime_checkable
+class LabelledModel(Protocol):
+    """A classifier that says what its labels are."""
+
+    multi_label: bool
+    """Whether an image may have any number of labels."""
+
+    def label_names(self) -> List[str]:
+        """Return the labels in the order of the probabilities."""
+
 
 Forward = Callable[[Dict[str, Any]], Dict[str, torch.Tensor]]
 
@@ -135,12 +158,16 @@ def take_pictures(
 
 def picture(model: Any, image: torch.Tensor, label: int) -> Picture:
     """An image `(channels, height, width)` as the network gets it, with the map of a label."""
-    file = io.BytesIO()
     shown = as_pillow(image)
     shown.thumbnail((SIDE, SIDE))
-    shown.save(file, "JPEG", quality=QUALITY)
-    heat = heat_map(model, image, label)
-    return Picture(file.getvalue(), heat)
+    return Picture(as_jpeg(shown, QUALITY), heat_map(model, image, label))
+
+
+def as_jpeg(picture: Image.Image, quality: int) -> bytes:
+    """Return a picture as the content of a JPEG file."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality, optimize=True)
+    return file.getvalue()
 
 
 def heat_map(model: Any, image: torch.Tensor, label: int) -> Optional[np.ndarray]:

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from allencv.common.label_shares import as_shares
 from allencv.data import ImageDataLoader
 from allencv.data.fields.image_field import load_image
 from allencv.data.transforms import BatchTransform, Normalize
-from allencv.data.transforms.batch_transforms import soft_labels
 from allencv.models.pixel_normalization import IMAGENET_MEAN, IMAGENET_STD
 
 CELL, GAP, CAPTION, HEADER = 2.2, 0.14, 0.45, 0.5
@@ -162,7 +162,7 @@ def _labels(batch: Any, names: Sequence[str]) -> torch.Tensor:
     label = batch.get("label", batch.get("labels"))
     if label is None:
         return torch.zeros(len(batch["image"]), len(names))
-    return soft_labels(label, len(names))
+    return as_shares(label, len(names))
 
 
 def _as_the_network_sees(

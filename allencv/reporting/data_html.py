@@ -1,7 +1,5 @@
 """The page that `allencv check-data` writes: what is wrong with the data, and the images of it."""
 
-import base64
-import io
 from html import escape
 from itertools import groupby
 from typing import Dict, Iterable, List, Sequence
@@ -13,6 +11,7 @@ from allencv.data.inspection import CheckedImage, Split, as_bytes
 from allencv.data.problems import KINDS, Problem, imbalance
 from allencv.data.remote import relative
 from allencv.reporting.data_text import class_counts, number_of
+from allencv.reporting.overlays import data_uri
 from allencv.reporting.styles import read_style
 
 SIDE, MOST_PROBLEMS, MOST_IMAGES, MOST_CLASSES = 128, 20, 8, 50
@@ -138,6 +137,4 @@ def thumbnail_uri(split: Split, index: int) -> str:
     picture = Image.fromarray(pixels if pixels.shape[2] in (3, 4) else pixels[:, :, 0])
     picture = picture.convert("RGB")
     picture.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(picture, quality=70)

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from allencv.predictions.predict import as_jpeg
+
 COLORS = "inferno"
 """A colour map that goes from dark to light evenly, for the colour-blind too."""
 STRENGTH = 0.7
@@ -41,10 +43,10 @@ def open_jpeg(content: bytes) -> Image.Image:
 
 def data_uri(picture: Image.Image, quality: Optional[int] = 80) -> str:
     """A picture as a `data:` URI, in JPEG, or without a quality in PNG."""
-    file = io.BytesIO()
     if quality is None:
+        file = io.BytesIO()
         picture.save(file, "PNG", optimize=True)
+        content, kind = file.getvalue(), "png"
     else:
-        picture.save(file, "JPEG", quality=quality, optimize=True)
-    kind = "png" if quality is None else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        content, kind = as_jpeg(picture, quality), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -6,7 +6,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux says how much processor time a container may use: "QUOTA PERIOD" or "max PERIOD"."""
 
 
-def cores(cpu_quota: Path = CPU_QUOTA) -> int:
+def cpu_count(cpu_quota: Path = CPU_QUOTA) -> int:
     """The number of cores that this process may use, at least 1."""
     try:
         available = len(os.sched_getaffinity(0))

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from allencv.runtime.classifier import compare
-from allencv.runtime.cpu_count import cores
+from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import BundleError
 from allencv.runtime.manifest import TOLERANCES, Manifest
 
@@ -60,7 +60,7 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
     """
     core = _openvino_core()
     # As many calls at once as there are cores for; a stream answers one after the other.
-    streams = max(1, cores() // threads)
+    streams = max(1, cpu_count() // threads)
     config: Dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": streams * threads,

@@ -1,7 +1,5 @@
 from dataclasses import dataclass, field, fields
 
-from allencv.runtime.cpu_count import cores
-
 CONNECTION_BYTES = 400_000
 """What a connection may hold beside a body: headers, what was read ahead, a piece of an answer."""
 
@@ -41,7 +39,7 @@ class Limits:
     max_other_pixels: int = 12_000_000
     max_waiting: int = 256
     max_batch: int = 8
-    workers: int = field(default_factory=cores)
+    workers: int = field(default_factory=cpu_count)
     max_connections: int = 512
     decode_seconds: float = 3.0
     body_seconds: float = 30.0

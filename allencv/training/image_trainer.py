@@ -37,6 +37,7 @@ from allencv.training.errors import TrainingError
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.progress import Progress
+from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import RunningLosses, count_images
 from allencv.training.trainer_checks import check_trainer_values, metric_names_of
@@ -420,7 +421,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if self._validation_data_loader is None:
             raise ConfigurationError("validation needs validation_data_path in the config")
         logger.info("Validating")
-        if hasattr(self._validation_data_loader, "seek"):
+        if isinstance(self._validation_data_loader, SeekableLoader):
             self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
         with self._averaged():
@@ -446,14 +447,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                         is_training=False,
                         is_primary=self._primary,
                     )
-            if hasattr(self.model, "on_validation_end"):
+            if isinstance(self.model, TrainableClassifier):
                 self.model.on_validation_end()
             losses.read()
             return losses.total, None, losses.weight
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """The batches of an epoch from `start` on; in distributed training as many on each rank."""
-        if hasattr(self.data_loader, "seek"):
+        if isinstance(self.data_loader, SeekableLoader):
             left_out = self._resumable.batches_left_out if start else 0
             self.data_loader.batches_left_out = left_out
             self.data_loader.seek(epoch, start + left_out)
@@ -469,7 +470,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     def _skip_epoch(self, epoch: int) -> None:
         """Passes over an epoch that was trained before an interruption."""
-        if not hasattr(self.data_loader, "seek"):
+        if not isinstance(self.data_loader, SeekableLoader):
             for _ in self.data_loader:
                 pass
 

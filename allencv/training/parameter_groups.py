@@ -5,6 +5,8 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 import torch
 from allennlp.common.checks import ConfigurationError
 
+from allencv.training.protocols import StagedModel
+
 logger = logging.getLogger(__name__)
 
 
@@ -98,13 +100,12 @@ def without_weight_decay(model: torch.nn.Module) -> Set[str]:
 
 def stages_of(model: torch.nn.Module) -> List[List[str]]:
     """The stages of a model, from the input to the head."""
-    get_stages = getattr(model, "get_stages", None)
-    if get_stages is None:
+    if not isinstance(model, StagedModel):
         raise ConfigurationError(
             "trainer.optimizer.layer_decay needs the stages of the model, and "
             f"{type(model).__name__} has no get_stages()"
         )
-    return get_stages()
+    return model.get_stages()
 
 
 def find_stage(name: str, stages: List[List[str]]) -> int:

@@ -22,6 +22,7 @@ from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.labels_of_run import labels_of_run
+from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.run_folder import has_checkpoint, locked
 
 logger = logging.getLogger(__name__)
@@ -84,12 +85,9 @@ class TrainImageModel(TrainModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         train = getattr(self.trainer, "data_loader", None)
-        if (
-            train is not None
-            and hasattr(train, "labels")
-            and hasattr(self.model, "set_class_counts")
-        ):
-            self.model.set_class_counts(train.labels())
+        model = self.model if isinstance(self.model, TrainableClassifier) else None
+        if model is not None and isinstance(train, SeekableLoader):
+            model.set_class_counts(train.labels())
         loaders = {
             "validation": getattr(self.trainer, "_validation_data_loader", None),
             "test": self.evaluation_data_loader,
@@ -97,9 +95,10 @@ class TrainImageModel(TrainModel):
         for split, loader in loaders.items():
             if loader is not None:
                 check_labels(train, loader, split)
-        if getattr(self.model, "tunes_thresholds", False):
-            self._check_tuning(loaders["validation"])
-        check_views(getattr(self.model, "num_views", 1), train)
+        if model is not None:
+            if model.tunes_thresholds:
+                self._check_tuning(loaders["validation"])
+            check_views(model.num_views, train)
 
     @classmethod
     @wraps(getattr(TrainModel.from_partial_objects, "__func__"), assigned=())  # noqa: B009 - for mypy
@@ -197,7 +196,7 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
 
     `ConfigurationError` if the split has a label that training lacks. The reverse is a warning.
     """
-    if not (hasattr(train, "labels") and hasattr(other, "labels")):
+    if not (isinstance(train, SeekableLoader) and isinstance(other, SeekableLoader)):
         return
     trained, found = set(train.labels()), set(other.labels())
     if not trained:

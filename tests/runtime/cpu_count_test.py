@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from allencv.runtime.cpu_count import cores
+from allencv.runtime.cpu_count import cpu_count
 
 
 @pytest.mark.parametrize(
@@ -15,5 +15,5 @@ def test_workers_for_the_cores_that_a_container_may_use(
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
     available = len(os.sched_getaffinity(0))
-    assert cores(tmp_path / "cpu.max") == min(available, expected)
-    assert cores(tmp_path / "missing") == available
+    assert cpu_count(tmp_path / "cpu.max") == min(available, expected)
+    assert cpu_count(tmp_path / "missing") == available

@@ -3,8 +3,9 @@ Transforms of one image. torchvision's have torchvision's names here:
 `from allencv.data.transforms import RandomResizedCrop`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Type
 
+from allencv.data.transforms import torchvision_transform
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.data.transforms.cutout import Cutout
 from allencv.data.transforms.eval_transform import EvalTransform
@@ -18,13 +19,6 @@ from allencv.data.transforms.resize import Resize
 from allencv.data.transforms.torchvision_transform import TRANSFORMS, TorchvisionTransform
 from allencv.data.transforms.train_light import TrainLight
 from allencv.data.transforms.train_strong import TrainStrong
-
-globals().update(TRANSFORMS)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...  # the names in TRANSFORMS
-
 
 __all__ = [
     "BatchTransform",
@@ -42,3 +36,7 @@ __all__ = [
     "random_source",
     *TRANSFORMS,
 ]
+
+
+def __getattr__(name: str) -> Type[TorchvisionTransform]:
+    return getattr(torchvision_transform, name)

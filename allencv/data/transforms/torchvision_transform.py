@@ -1,5 +1,4 @@
 import inspect
-import re
 from typing import Any, ClassVar, Dict, List, Type
 
 import torch
@@ -7,6 +6,7 @@ from allennlp.common.checks import ConfigurationError
 from torchvision.transforms import v2
 
 from allencv.common.checks import not_one_of
+from allencv.common.snake_case import snake_case
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.runtime.preprocessing import LARGEST_SIDE
 
@@ -32,10 +32,6 @@ _PIXELS = ("size", "min_size", "max_size", "target_size", "padding", "kernel_siz
 _DTYPES = ("uint8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
 def _signature(torchvision_class: type) -> inspect.Signature:
     # AllenNLP passes on what is annotated with `Any` as it is. It would try, and fail, to build
     # the types in torchvision's own annotations.
@@ -57,7 +53,7 @@ def _documentation(torchvision_class: type) -> str:
 
 Input and output are `(channels, height, width)`.
 
-Registered as an `ImageTransform` with name "{_snake_case(name)}".
+Registered as an `ImageTransform` with name "{snake_case(name)}".
 
 # Parameters
 
@@ -132,7 +128,7 @@ class TorchvisionTransform(ImageTransform):
         cls.__init__ = __init__  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        name = _snake_case(type(self).__name__)
+        name = snake_case(type(self).__name__)
         for key in kwargs:
             if key not in self.signature.parameters:
                 raise not_one_of(f"an argument of {name}", key, self.signature.parameters)
@@ -212,9 +208,15 @@ for _name, _class in vars(v2).items():
     if _is_transform and _name not in _NOT_FOR_ONE_IMAGE | _IN_A_FILE_OF_THEIR_OWN:
         _members = {"torchvision_class": _class, "__module__": __name__}
         TRANSFORMS[_name] = type(_name, (TorchvisionTransform,), _members)
-        ImageTransform.register(_snake_case(_name))(TRANSFORMS[_name])
+        ImageTransform.register(snake_case(_name))(TRANSFORMS[_name])
 
-globals().update(TRANSFORMS)  # so that they can be imported by their names, and pickled
+
+def __getattr__(name: str) -> Type[TorchvisionTransform]:
+    """Find a transform by its name, for `import` and for pickle."""
+    if name in TRANSFORMS:
+        return TRANSFORMS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # The name that the published tutorial gives to the horizontal flip.
 ImageTransform.register("flip")(TRANSFORMS["RandomHorizontalFlip"])

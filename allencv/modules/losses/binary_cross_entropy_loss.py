@@ -4,9 +4,9 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from torch.nn import functional as F
 
+from allencv.common.label_shares import as_shares
 from allencv.modules.losses.classification_loss import (
     ClassificationLoss,
-    as_shares,
     check_label_smoothing,
     weighted_mean,
 )

@@ -4,7 +4,6 @@ from typing import Optional
 import torch
 from allennlp.common import Registrable
 from allennlp.common.checks import ConfigurationError
-from torch.nn import functional as F
 
 from allencv.common.checks import CheckedFromParams
 
@@ -37,6 +36,8 @@ class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
     """Whether it can be used where each image has one label of several."""
     takes_multi_label = True
     """Whether it can be used where each image has any number of labels."""
+    num_views = 1
+    """How many times in a row a training batch must hold each image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,13 +68,6 @@ class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         raise NotImplementedError
-
-
-def as_shares(targets: torch.Tensor, num_labels: int) -> torch.Tensor:
-    """Class indices `(batch,)`, or `(batch, num_labels)` shares or 0 and 1, as float shares."""
-    if targets.dim() == 1:
-        targets = F.one_hot(targets, num_labels)
-    return targets.float()
 
 
 def image_weights(targets: torch.Tensor, class_weights: torch.Tensor) -> torch.Tensor:

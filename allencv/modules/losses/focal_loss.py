@@ -4,9 +4,9 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from torchvision.ops import sigmoid_focal_loss
 
+from allencv.common.label_shares import as_shares
 from allencv.modules.losses.classification_loss import (
     ClassificationLoss,
-    as_shares,
     check_focusing,
     weighted_mean,
 )

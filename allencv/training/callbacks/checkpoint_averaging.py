@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from allencv.common.checks import CheckedFromParams
 from allencv.training.checkpointer import load_state, save_state
+from allencv.training.protocols import SeekableLoader
 from allencv.training.running_losses import count_images
 
 logger = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ def _estimate_statistics(trainer: Any) -> None:
 
 
 def _batches(trainer: Any) -> Iterator[Any]:
-    if hasattr(trainer.data_loader, "seek"):
+    if isinstance(trainer.data_loader, SeekableLoader):
         trainer.data_loader.seek(trainer._num_epochs)
     return iter(trainer.data_loader)
 

@@ -8,6 +8,7 @@ from allennlp.training.callbacks import TrainerCallback
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from allencv.common.checks import CheckedFromParams
+from allencv.training.protocols import StagedModel
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class FineTuning(CheckedFromParams, TrainerCallback):
 
 def backbone_stages(model: Model) -> List[Dict[str, torch.nn.Parameter]]:
     """The parameters of each stage of the model but the last, which is its head, by name."""
-    if not hasattr(model, "get_stages"):
+    if not isinstance(model, StagedModel):
         raise ConfigurationError(
             f"model is a {type(model).__name__}, which has no get_stages(); expected a model that "
             "says what its stages are, for trainer.callbacks to freeze"

@@ -4,6 +4,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.training.callbacks import TrainerCallback
 
 from allencv.common.checks import CheckedFromParams
+from allencv.training.protocols import TrainableClassifier
 
 
 @TrainerCallback.register("progressive_resizing")
@@ -81,7 +82,7 @@ class ProgressiveResizing(CheckedFromParams, TrainerCallback):
 
     def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
-        if not hasattr(trainer.model, "set_training_size"):
+        if not isinstance(trainer.model, TrainableClassifier):
             raise ConfigurationError(
                 f"model is a {type(trainer.model).__name__}, which has no set_training_size(); "
                 "expected a model whose images the callback 'progressive_resizing' can resize"

@@ -1,7 +1,6 @@
 import json
 import logging
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -12,9 +11,11 @@ from allennlp.common.util import is_distributed
 from allennlp.training.callbacks import TrainerCallback
 
 from allencv.common.checks import CheckedFromParams
-from allencv.predictions.predict import Forward, save_predictions
+from allencv.common.versions import installed_versions
+from allencv.predictions.predict import Forward, LabelledModel, save_predictions
 from allencv.predictions.predictions_file import FOLDER
 from allencv.runtime.whole_files import write_text
+from allencv.training.protocols import SeekableLoader
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
         Writes the predictions of a model for a split (see `save_predictions`). Other models than
         ours, which do not say what their labels are, are left alone.
         """
-        if self.serialization_dir is None or not hasattr(model, "label_names"):
+        if self.serialization_dir is None or not isinstance(model, LabelledModel):
             return
         try:
             save_predictions(self.serialization_dir, split, model, loader, self.pictures, forward)
@@ -101,22 +102,12 @@ def describe_run(device: torch.device, loader: Any) -> Dict[str, Any]:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     return {
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **installed_versions(PACKAGES)},
         "device": f"{device.type} ({name})",
         "processes": dist.get_world_size() if is_distributed() else 1,
         "threads": torch.get_num_threads(),
         "train": {"images": _count_images(loader), "labels": _labels(loader)},
     }
-
-
-def _versions() -> Dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _count_images(loader: Any) -> Optional[int]:
@@ -129,4 +120,4 @@ def _count_images(loader: Any) -> Optional[int]:
 
 
 def _labels(loader: Any) -> Dict[str, int]:
-    return loader.labels() if hasattr(loader, "labels") else {}
+    return loader.labels() if isinstance(loader, SeekableLoader) else {}

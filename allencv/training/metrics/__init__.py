@@ -2,21 +2,15 @@
 Metrics. torchmetrics' have torchmetrics' names here: `from allencv.training.metrics import AUROC`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Type
 
+from allencv.training.metrics import torchmetrics_metric
 from allencv.training.metrics.balanced_accuracy import BalancedAccuracy
 from allencv.training.metrics.confusion_matrix import ConfusionMatrix
 from allencv.training.metrics.per_class import PerClass
 from allencv.training.metrics.stat_scores import StatScores
 from allencv.training.metrics.top_k_accuracy import TopKAccuracy
 from allencv.training.metrics.torchmetrics_metric import METRICS, TorchmetricsMetric
-
-globals().update(METRICS)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...  # the names in METRICS
-
 
 __all__ = [
     "METRICS",
@@ -28,3 +22,7 @@ __all__ = [
     "TorchmetricsMetric",
     *METRICS,
 ]
+
+
+def __getattr__(name: str) -> Type[TorchmetricsMetric]:
+    return getattr(torchmetrics_metric, name)

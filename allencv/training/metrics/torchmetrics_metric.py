@@ -397,4 +397,9 @@ for _name in sorted(_names - _CURVES - _IN_A_FILE_OF_THEIR_OWN):
         METRICS[_name] = type(_name, (TorchmetricsMetric,), _members)
         Metric.register(snake_case(_name))(METRICS[_name])
 
-globals().update(METRICS)  # so that they can be imported by their names, and pickled
+
+def __getattr__(name: str) -> Type[TorchmetricsMetric]:
+    """Find a metric by its name, for `import` and for pickle."""
+    if name in METRICS:
+        return METRICS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

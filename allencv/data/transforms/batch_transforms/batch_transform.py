@@ -3,19 +3,8 @@ from typing import Tuple
 
 import torch
 from allennlp.common import Registrable
-from torch.nn import functional as F
 
 from allencv.common.checks import CheckedFromParams
-
-
-def soft_labels(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """
-    Class numbers `(batch,)`, or shares `(batch, num_classes)` - of images with several labels, 0 or
-    1 for each - as shares of `float32`.
-    """
-    if labels.dim() == 1:
-        labels = F.one_hot(labels, num_classes)
-    return labels.float()
 
 
 class BatchTransform(CheckedFromParams, Registrable):

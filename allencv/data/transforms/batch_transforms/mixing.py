@@ -4,7 +4,8 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from torchvision.transforms import v2
 
-from allencv.data.transforms.batch_transforms.batch_transform import BatchTransform, soft_labels
+from allencv.common.label_shares import as_shares
+from allencv.data.transforms.batch_transforms.batch_transform import BatchTransform
 
 
 class Mixing(BatchTransform):
@@ -30,4 +31,4 @@ class Mixing(BatchTransform):
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, num_classes: int
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        return self._mix(images, soft_labels(labels, num_classes))
+        return self._mix(images, as_shares(labels, num_classes))

@@ -3,7 +3,8 @@ from typing import List, Optional, Tuple
 import torch
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.transforms.batch_transforms.batch_transform import BatchTransform, soft_labels
+from allencv.common.label_shares import as_shares
+from allencv.data.transforms.batch_transforms.batch_transform import BatchTransform
 
 
 @BatchTransform.register("random_choice")
@@ -55,5 +56,5 @@ class RandomChoice(BatchTransform):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         choice = self.make_choice()
         if choice == len(self.transforms):
-            return images, soft_labels(labels, num_classes)
+            return images, as_shares(labels, num_classes)
         return self.transforms[choice](images, labels, num_classes)

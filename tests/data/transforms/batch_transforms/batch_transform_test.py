@@ -7,7 +7,8 @@ import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.transforms.batch_transforms import BatchTransform, soft_labels
+from allencv.common.label_shares import as_shares
+from allencv.data.transforms.batch_transforms import BatchTransform
 
 # For each registered name a smallest config. A new batch transform adds a line here, and is tested.
 PARAMS: Dict[str, Dict[str, Any]] = {
@@ -99,9 +100,9 @@ def test_on_a_gpu_the_host_does_not_wait(name: str) -> None:
 
 def test_soft_labels() -> None:
     expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-    assert torch.equal(soft_labels(torch.tensor([2, 0]), 3), expected)
-    assert soft_labels(expected, 3) is expected
-    assert soft_labels(expected.long(), 3).dtype == torch.float32
+    assert torch.equal(as_shares(torch.tensor([2, 0]), 3), expected)
+    assert as_shares(expected, 3) is expected
+    assert as_shares(expected.long(), 3).dtype == torch.float32
 
 
 def test_a_wrong_name_and_a_wrong_key() -> None:

@@ -1,0 +1,17 @@
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import Iterator
+
+
+@contextmanager
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Hide Python's warnings, and what is logged at `level` or below it."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(level)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

@@ -1,0 +1,13 @@
+from importlib.metadata import PackageNotFoundError, version
+from typing import Dict, Iterable
+
+
+def installed_versions(packages: Iterable[str]) -> Dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,63 @@
+"""What the trainer asks of models and data loaders, AllenCV's own or others."""
+
+import os
+from typing import Dict, Iterator, List, Optional, Protocol, Tuple, Union, runtime_checkable
+
+import torch
+from allennlp.data import Instance, TensorDict
+
+from allencv.predictions.predict import LabelledModel
+
+
+@runtime_checkable
+class StagedModel(Protocol):
+    """A model that can be frozen in parts, and trained with a learning rate for each part."""
+
+    def named_parameters(self) -> Iterator[Tuple[str, torch.nn.Parameter]]:
+        """Yield the names and parameters, as any `torch.nn.Module` does."""
+
+    def get_stages(self) -> List[List[str]]:
+        """Return the prefixes of the parameter names of each stage, from the input to the head."""
+
+
+@runtime_checkable
+class TrainableClassifier(LabelledModel, StagedModel, Protocol):
+    """An image classifier that training prepares, resizes and tunes."""
+
+    tunes_thresholds: bool
+    """Whether `on_validation_end` sets the thresholds, so that validation data are needed."""
+
+    @property
+    def num_views(self) -> int:
+        """How many times in a row a training batch must hold each image."""
+
+    def set_class_counts(self, counts: Dict[str, int]) -> None:
+        """Take the number of training images of each label."""
+
+    def set_training_size(self, size: Optional[int]) -> None:
+        """Resize training images to `size` pixels a side; `None` leaves them as they are."""
+
+    def on_validation_end(self) -> None:
+        """Use what the metrics have seen, before they are reset."""
+
+
+@runtime_checkable
+class SeekableLoader(Protocol):
+    """A data loader that can start at any batch of any epoch without reading what is before it."""
+
+    data_path: Union[str, os.PathLike[str]]
+    batches_left_out: int
+    """How many batches of the epoch held no image that could be read."""
+    another_epoch_follows: bool
+    """Whether to prepare the first batches of the next epoch at the end of this one."""
+
+    def __iter__(self) -> Iterator[TensorDict]: ...
+
+    def seek(self, epoch: int, batch: int = 0) -> None:
+        """Make the next iteration that of `epoch`, from `batch` on."""
+
+    def labels(self) -> Dict[str, int]:
+        """Return how many images have each label; empty if that takes reading the data."""
+
+    def iter_instances(self) -> Iterator[Instance]:
+        """Read the instances without transforms of an epoch."""
