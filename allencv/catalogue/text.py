@@ -11,7 +11,6 @@ from allencv.catalogue.experiment import (
     places,
     registries_that_matter,
 )
-from allencv.catalogue.finding import snake_case
 from allencv.catalogue.parts import (
     REQUIRED,
     Argument,
@@ -22,6 +21,7 @@ from allencv.catalogue.parts import (
     registered,
     registries,
 )
+from allencv.common.snake_case import snake_case
 
 WIDTH = 100
 

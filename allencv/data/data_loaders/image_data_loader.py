@@ -41,6 +41,7 @@ from allencv.data.data_loaders.workers import (
     load,
 )
 from allencv.runtime import ImageError
+from allencv.runtime.cpu_count import cpu_count
 
 logger = logging.getLogger(__name__)
 
@@ -420,9 +421,8 @@ def in_batches(
 
 
 def _default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     ranks = int(os.environ.get("ALLENNLP_PROCS_PER_NODE", 1)) if util.is_distributed() else 1
-    return max(1, min(8, (cores or 1) // ranks))
+    return max(1, min(8, cpu_count() // ranks))
 
 
 def _to_device(batch: TensorDict, device: torch.device) -> TensorDict:
