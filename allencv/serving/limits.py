@@ -1,5 +1,7 @@
 from dataclasses import dataclass, field, fields
 
+from allencv.runtime.cpu_count import cpu_count
+
 CONNECTION_BYTES = 400_000
 """What a connection may hold beside a body: headers, what was read ahead, a piece of an answer."""
 
