@@ -1,3 +1,30 @@
-"""AllenCV: image classification as an AllenNLP experiment."""
+"""AllenCV: image classification as AllenNLP experiments."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, List
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from allencv.exporting.export import export
+    from allencv.serving.client import Client
+    from allencv.trained_model import load
+
+__all__ = ["Client", "export", "load"]
+
+_MODULES = {
+    "Client": "allencv.serving.client",
+    "export": "allencv.exporting.export",
+    "load": "allencv.trained_model",
+}
+"""Where each name is defined. A module is imported when its name is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'allencv' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

@@ -18,13 +18,14 @@ PACKAGE = ROOT / "allencv"
 BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime"}
 BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
-    *("predictors", "export", "experiments", "reporting", "catalogue", "fitting"),
+    *("predictors", "exporting", "experiments", "reporting", "catalogue", "fitting"),
     *BELOW_PREDICTORS,
 }
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
-    "__init__": set(),
+    "__init__": {"exporting", "serving", "trained_model"},
+    "trained_model": {"runtime", "predictors"},
     "runtime": set(),
     "common": {"runtime"},
     "predictions": {"runtime"},
@@ -35,7 +36,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "training": {"common", "predictions", "runtime"},
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
-    "export": BELOW_PREDICTORS,
+    "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
     "catalogue": BELOW_PREDICTORS,

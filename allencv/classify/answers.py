@@ -1,13 +1,12 @@
 """Many images to answers: threads decode while the network computes."""
 
-from collections import defaultdict, deque
+from collections import deque
 from concurrent.futures import Future
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from typing import (
     Deque,
-    Dict,
     Generator,
     Iterable,
     Iterator,
@@ -15,7 +14,6 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
-    Tuple,
     Union,
 )
 
@@ -23,7 +21,7 @@ import numpy as np
 
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import STAMP, file_stamp
-from allencv.runtime.classifier import NOT_FINITE, Classifier, readable
+from allencv.runtime.classifier import NOT_FINITE, Classifier, group_by_shape, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
 
@@ -145,13 +143,10 @@ def _outcomes(
     together, so that none is padded to the size of another.
     """
     outcomes = [each.pixels for each in batch]
-    by_shape: Dict[Tuple[int, ...], List[int]] = defaultdict(list)
-    for index, pixels in enumerate(outcomes):
-        if not isinstance(pixels, str):
-            by_shape[pixels.shape].append(index)
-    for indices in by_shape.values():
+    arrays = {i: pixels for i, pixels in enumerate(outcomes) if not isinstance(pixels, str)}
+    for indices in group_by_shape(arrays):
         try:
-            rows = classifier.probabilities(np.stack([outcomes[index] for index in indices]))
+            rows = classifier.probabilities(np.stack([arrays[index] for index in indices]))
         except ImageError as error:
             for index in indices:
                 outcomes[index] = f"{batch[index].image.file}: {error}"

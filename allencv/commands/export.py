@@ -90,8 +90,8 @@ def _add_parity(group: argparse._ArgumentGroup) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from allencv.common.archives import load_archive
-    from allencv.export import export_bundle
-    from allencv.export.sample_images import given_images
+    from allencv.exporting import export_bundle
+    from allencv.exporting.sample_images import given_images
 
     if args.no_parity and not (args.parity_images is args.tolerance is args.agreement is None):
         raise ConfigurationError(

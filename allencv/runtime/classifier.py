@@ -1,4 +1,4 @@
-from typing import Any, Dict, List, Optional, Protocol, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Tuple
 
 import numpy as np
 
@@ -63,6 +63,14 @@ def readable(
         answer["labels"] = [names[i] for i in order if numbers[i] > classifier.thresholds[i]]
     answer["top_k"] = [{"label": names[i], "probability": numbers[i]} for i in order[:top_k]]
     return answer
+
+
+def group_by_shape(images: Mapping[int, np.ndarray]) -> List[List[int]]:
+    """Return the keys of images in groups of one shape, so that none is padded to another's."""
+    groups: Dict[Tuple[int, ...], List[int]] = {}
+    for key, pixels in images.items():
+        groups.setdefault(pixels.shape, []).append(key)
+    return list(groups.values())
 
 
 def compare(

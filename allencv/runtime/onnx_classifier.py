@@ -43,7 +43,7 @@ class OnnxClassifier:
         if manifest.format != "onnx":
             raise BundleError(
                 f"{file}: its format is {manifest.format}, which needs torch "
-                "(allencv.export.TorchClassifier); expected onnx"
+                "(allencv.exporting.TorchClassifier); expected onnx"
             )
         self.name = Path(path).resolve().name
         self.manifest = manifest

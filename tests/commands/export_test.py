@@ -1,4 +1,4 @@
-"""`allencv export` as a user runs it; tests/export has what it does."""
+"""`allencv export` as a user runs it; tests/exporting has what it does."""
 
 import argparse
 import json

@@ -100,7 +100,7 @@ Neither needs torch: the packages in AllenCV's requirements-serve.txt are enough
 """,
     "torch_export": """To use it from Python, with torch:
 
-    from allencv.export import TorchClassifier
+    from allencv.exporting import TorchClassifier
     from allencv.runtime import readable
 
     classifier = TorchClassifier(".", trusted=True)

@@ -5,7 +5,7 @@ from typing import Optional
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-from allencv.export.bundle_folder import check_output, new_folder
+from allencv.exporting.bundle_folder import check_output, new_folder
 from allencv.runtime.bundle import MANIFEST
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
-from allencv.export import TorchClassifier, export_bundle
+from allencv.exporting import TorchClassifier, export_bundle
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import BundleError, OnnxClassifier, Preprocessing, open_bundle, readable
 from tests.configs import experiment

@@ -9,11 +9,11 @@ from allennlp.data.dataset_readers import SequenceTaggingDatasetReader
 from PIL import Image
 
 from allencv.data.transforms import ImageTransform
-from allencv.export import export_bundle
-from allencv.export.preprocessing import preprocessing_of
+from allencv.exporting import export_bundle
+from allencv.exporting.preprocessing import preprocessing_of
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.runtime import Preprocessing
-from tests.export.archives import archive_of, reader_of, small_resnet
+from tests.exporting.archives import archive_of, reader_of, small_resnet
 
 EVAL = {"type": "eval", "size": [24, 40], "fit": "pad", "interpolation": "bicubic"}
 NORMALIZE = {"type": "normalize", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}

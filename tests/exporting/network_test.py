@@ -8,13 +8,13 @@ import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
 
-from allencv.export import TorchClassifier, export_bundle
-from allencv.export.network import Network
+from allencv.exporting import TorchClassifier, export_bundle
+from allencv.exporting.network import Network
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.runtime import OnnxClassifier
 from tests.conftest import ROOT, write_images
-from tests.export.archives import archive_of, small_resnet, timm_network
+from tests.exporting.archives import archive_of, small_resnet, timm_network
 
 NETWORKS = {
     "convnext": timm_network("test_convnext", 64),

@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 from torch.export import ExportedProgram
 
 from allencv.common.quiet import quiet
-from allencv.export.network import not_exportable
+from allencv.exporting.network import not_exportable
 
 OPSET = 20
 INPUT, OUTPUT = "image", "probabilities"

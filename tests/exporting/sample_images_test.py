@@ -6,10 +6,10 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers import ImageTableReader
-from allencv.export.sample_images import evenly, given_images, validation_images
+from allencv.exporting.sample_images import evenly, given_images, validation_images
 from allencv.runtime.errors import InputError
 from tests.conftest import write_images
-from tests.export.archives import archive_of, small_resnet
+from tests.exporting.archives import archive_of, small_resnet
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 19, 20, 21, 999, 1000])

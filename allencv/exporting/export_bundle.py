@@ -12,13 +12,13 @@ from allennlp.models.archival import Archive
 import allencv
 from allencv.common.checks import not_one_of
 from allencv.common.versions import installed_versions
-from allencv.export.bundle_folder import check_output, new_folder, write_manifest
-from allencv.export.network import Network, exported
-from allencv.export.onnx_file import OPSET, to_float16, to_int8, write_onnx
-from allencv.export.parity import BATCH, batches, compare_with_archive, pixels
-from allencv.export.preprocessing import preprocessing_of
-from allencv.export.sample_images import evenly, validation_images
-from allencv.export.torch_classifier import TorchClassifier
+from allencv.exporting.bundle_folder import check_output, new_folder, write_manifest
+from allencv.exporting.network import Network, exported
+from allencv.exporting.onnx_file import OPSET, to_float16, to_int8, write_onnx
+from allencv.exporting.parity import BATCH, batches, compare_with_archive, pixels
+from allencv.exporting.preprocessing import preprocessing_of
+from allencv.exporting.sample_images import evenly, validation_images
+from allencv.exporting.torch_classifier import TorchClassifier
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 from allencv.runtime import Classifier, Manifest, OnnxClassifier

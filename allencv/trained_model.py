@@ -1,0 +1,193 @@
+"""A trained model as a Python object: images in, labels out."""
+
+import html
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Sequence, Union, overload
+
+import numpy as np
+
+from allencv.runtime.bundle import is_bundle
+from allencv.runtime.classifier import NOT_FINITE, TOP_K, Classifier, group_by_shape, readable
+from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.engines import DEFAULT_ENGINE
+from allencv.runtime.errors import ImageError, InputError
+from allencv.runtime.images import ImageSource
+from allencv.runtime.onnx_classifier import OnnxClassifier
+
+BATCH = 32
+"""How many images are decoded and classified at once."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    What a model says about one image.
+
+    # Parameters
+
+    labels : `List[str]`
+        The labels of the image, the most probable first: one, or with a model for several labels
+        an image any number.
+    probabilities : `Dict[str, float]`
+        The probabilities of all labels, from 0 to 1, the most probable first.
+    error : `str`, optional
+        Why there are no labels: the image cannot be read, or the network's answer is not finite.
+    """
+
+    labels: List[str] = field(default_factory=list)
+    probabilities: Dict[str, float] = field(default_factory=dict)
+    error: Optional[str] = None
+
+    @property
+    def label(self) -> Optional[str]:
+        """The most probable of `labels`; `None` if there is none."""
+        return self.labels[0] if self.labels else None
+
+    def top(self, count: int = TOP_K) -> Dict[str, float]:
+        """Return the probabilities of the `count` most probable labels."""
+        return dict(list(self.probabilities.items())[:count])
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Prediction(error={self.error!r})"
+        shown = ", ".join(f"{label} {value:.3f}" for label, value in self.top().items())
+        rest = len(self.probabilities) - TOP_K
+        return f"Prediction({self.labels}: {shown}{f', {rest} more' if rest > 0 else ''})"
+
+    def _repr_html_(self) -> str:
+        """Return a table with a bar for each of the most probable labels, for a notebook."""
+        if self.error is not None:
+            return f"<p>error: {html.escape(self.error)}</p>"
+        rows = "".join(
+            f"<tr><td>{html.escape(label)}</td><td>{value:.1%}</td>"
+            f'<td><progress value="{value:.4f}"></progress></td></tr>'
+            for label, value in self.top().items()
+        )
+        return f"<table>{rows}</table>"
+
+
+class TrainedModel:
+    """
+    An archive or a bundle that has been opened. `load` makes one.
+
+    # Parameters
+
+    classifier : `Classifier`
+        What computes the probabilities; its `labels`, `multi_label` and `thresholds` may be read.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    @property
+    def labels(self) -> List[str]:
+        """The labels in the order of the network's output."""
+        return self.classifier.labels
+
+    @overload
+    def predict(self, images: ImageSource) -> Prediction: ...
+
+    @overload
+    def predict(self, images: Sequence[ImageSource]) -> List[Prediction]: ...
+
+    def predict(
+        self, images: Union[ImageSource, Sequence[ImageSource]]
+    ) -> Union[Prediction, List[Prediction]]:
+        """
+        Classifies one image, or a list of them.
+
+        # Parameters
+
+        images : `Union[ImageSource, Sequence[ImageSource]]`
+            A path, the bytes of a file, a PIL image or an array `(height, width, channels)` of
+            `uint8`; or a list or tuple of these.
+
+        # Returns
+
+        A `Prediction`; for a list one for each image, in their order.
+
+        # Raises
+
+        `ImageError` if a single image cannot be read. In a list, its prediction has an `error`.
+        """
+        if not isinstance(images, list | tuple):
+            (prediction,) = self._predict([images])
+            if prediction.error is not None:
+                raise ImageError(prediction.error)
+            return prediction
+        batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+        return [prediction for batch in batches for prediction in self._predict(batch)]
+
+    def _predict(self, images: Sequence[ImageSource]) -> List[Prediction]:
+        with ThreadPoolExecutor(min(len(images), cpu_count())) as threads:
+            decoded = list(threads.map(self._decode, images))
+        predictions = [
+            Prediction(error=pixels) if isinstance(pixels, str) else Prediction()
+            for pixels in decoded
+        ]
+        arrays = {i: pixels for i, pixels in enumerate(decoded) if not isinstance(pixels, str)}
+        for indices in group_by_shape(arrays):
+            rows = self.classifier.probabilities(np.stack([arrays[index] for index in indices]))
+            for index, row in zip(indices, rows):
+                predictions[index] = self._prediction(row)
+        return predictions
+
+    def _decode(self, image: ImageSource) -> Union[np.ndarray, str]:
+        try:
+            return self.classifier.preprocess(image)
+        except ImageError as error:
+            return str(error)
+
+    def _prediction(self, row: np.ndarray) -> Prediction:
+        if not np.isfinite(row).all():
+            return Prediction(error=NOT_FINITE)
+        answer = readable(self.classifier, row, len(self.labels))
+        labels = [answer["label"]] if "label" in answer else answer["labels"]
+        return Prediction(labels, {each["label"]: each["probability"] for each in answer["top_k"]})
+
+    def __repr__(self) -> str:
+        several = "any number of labels" if self.classifier.multi_label else "one label"
+        return (
+            f"TrainedModel({self.classifier.name!r}: {several} an image, of {len(self.labels)}: "
+            f"{', '.join(self.labels[:5])}{', ...' if len(self.labels) > 5 else ''})"
+        )
+
+
+def load(
+    path: Union[str, os.PathLike],
+    device: Optional[str] = None,
+    engine: Optional[str] = None,
+    trusted: bool = False,
+) -> TrainedModel:
+    """
+    Opens a trained model: an archive (`model.tar.gz`, a URL of one, or the folder of a run), or a
+    bundle that was exported. A bundle needs neither torch nor AllenNLP.
+
+    # Parameters
+
+    device : `str`, optional (default = the first GPU, or else the CPU)
+        For an archive: "cpu", "cuda", "cuda:1", ...
+    engine : `str`, optional (default = `"onnxruntime"`)
+        For a bundle: what runs the network; see `OnnxClassifier`.
+    trusted : `bool`, optional (default = `False`)
+        For an archive: whether its config may name any Python code, which then runs.
+
+    # Raises
+
+    `BundleError` or `ConfigurationError` if it cannot be opened; `InputError` for an argument that
+    is not for this kind of model.
+    """
+    if is_bundle(path):
+        if device is not None or trusted:
+            raise InputError(
+                f"'{os.fspath(path)}' is a bundle; expected no device and no trusted, which are "
+                "for archives"
+            )
+        return TrainedModel(OnnxClassifier(path, engine or DEFAULT_ENGINE, threads=cpu_count()))
+    if engine is not None:
+        raise InputError(f"'{os.fspath(path)}' is an archive; expected no engine ({engine!r})")
+    from allencv.predictors.archive_classifier import ArchiveClassifier
+
+    return TrainedModel(ArchiveClassifier(os.fspath(path), device, trusted))

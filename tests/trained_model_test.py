@@ -1,0 +1,123 @@
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from PIL import Image
+
+import allencv
+import allencv.plugin  # noqa: F401
+from allencv.runtime import BundleError, ImageError
+from allencv.runtime.errors import InputError
+from allencv.trained_model import BATCH, Prediction
+from tests.configs import experiment
+from tests.conftest import ROOT
+from tests.runtime.tiny_bundle import LABELS, SCALE, write_bundle
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def square(color: Any, size: int = 16) -> Image.Image:
+    return Image.new("RGB", (size, size), color)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "colours")
+
+
+def test_one_image_in_any_form(bundle: Path, tmp_path: Path) -> None:
+    square(RED).save(tmp_path / "red.png")
+    file = tmp_path / "red.png"
+    expected = np.exp(SCALE) / (np.exp(SCALE) + 2)
+    for image in (str(file), file, file.read_bytes(), square(RED), np.asarray(square(RED))):
+        prediction = allencv.load(bundle).predict(image)
+        assert prediction.labels == [prediction.label] == ["red"]
+        assert list(prediction.probabilities) == LABELS
+        assert prediction.probabilities["red"] == pytest.approx(expected, rel=1e-5)
+        assert prediction.error is None
+
+
+def test_a_list_keeps_its_order_and_loses_no_image(bundle: Path, tmp_path: Path) -> None:
+    model = allencv.load(bundle)
+    (tmp_path / "text.jpg").write_text("text")
+    images = [square(BLUE if number % 3 else RED) for number in range(BATCH + 5)]
+    predictions = model.predict([*images, tmp_path / "text.jpg", square(BLUE)])
+    labels = [prediction.label for prediction in predictions]
+    colours = ["blue" if number % 3 else "red" for number in range(BATCH + 5)]
+    assert labels == [*colours, None, "blue"]
+    assert "text.jpg" in str(predictions[-2].error)
+    assert model.predict([]) == []
+    with pytest.raises(ImageError, match=r"text\.jpg"):
+        model.predict(tmp_path / "text.jpg")
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "colours", thresholds=[0.6, 0.6, 0.6])
+    magenta, black = allencv.load(bundle).predict([square((255, 0, 255)), square((0, 0, 0))])
+    assert magenta.labels == ["red", "blue"]
+    assert (black.labels, black.label, black.error) == ([], None, None)
+
+
+def test_an_archive_answers_as_its_bundle_does(cats_and_dogs: Path, tmp_path: Path) -> None:
+    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), tmp_path / "run")
+    images = sorted((cats_and_dogs / "test").rglob("*.jpg"))
+    manifest = allencv.export(tmp_path / "run" / "model.tar.gz", tmp_path / "bundle")
+    archive, bundle = (allencv.load(tmp_path / name) for name in ("run", "bundle"))
+    assert manifest.labels == archive.labels == bundle.labels
+    for first, second in zip(archive.predict(images), bundle.predict(images), strict=True):
+        assert first.probabilities == pytest.approx(second.probabilities, abs=1e-4)
+        assert len(first.labels) == 1
+
+
+def test_arguments_for_the_other_kind_of_model(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a bundle; expected no device"):
+        allencv.load(bundle, device="cpu")
+    with pytest.raises(InputError, match=r"is an archive; expected no engine"):
+        allencv.load(tmp_path / "model.tar.gz", engine="onnxruntime")
+    (bundle / "model.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match="checksum"):
+        allencv.load(bundle)
+
+
+def test_predictions_and_models_read_well(bundle: Path) -> None:
+    model = allencv.load(bundle)
+    assert repr(model) == "TrainedModel('colours': one label an image, of 3: red, green, blue)"
+    prediction = Prediction(["cat"], {"cat": 0.75, "<b>": 0.25})
+    assert repr(prediction) == "Prediction(['cat']: cat 0.750, <b> 0.250)"
+    assert "&lt;b&gt;" in prediction._repr_html_()
+    assert "75.0%" in prediction._repr_html_()
+    many = Prediction(["0"], {str(number): 0.1 for number in range(10)})
+    assert repr(many).endswith("4 0.100, 5 more)")
+    assert list(many.top(2)) == ["0", "1"]
+    assert repr(Prediction(error="no <file>")) == "Prediction(error='no <file>')"
+    assert "no &lt;file&gt;" in Prediction(error="no <file>")._repr_html_()
+    assert pickle.loads(pickle.dumps(prediction)) == prediction
+
+
+def test_a_bundle_needs_no_torch_and_importing_nothing_at_all(bundle: Path) -> None:
+    code = f"""
+import json, sys
+import allencv
+before = [name for name in sys.modules if name.startswith("allencv.")]
+labels = allencv.load({str(bundle)!r}).labels
+print(json.dumps([before, labels, "torch" in sys.modules, "allennlp" in sys.modules]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(result.stdout) == [[], LABELS, False, False]
+
+
+def test_the_names_at_the_top() -> None:
+    for name in allencv.__all__:
+        assert callable(getattr(allencv, name))
+        assert name in dir(allencv)
+    with pytest.raises(AttributeError, match="'allencv' has no attribute 'lode'"):
+        allencv.lode  # noqa: B018
