@@ -4,7 +4,7 @@ import html
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Union, overload
+from typing import Dict, List, Optional, Sequence, Union, cast, overload
 
 import numpy as np
 
@@ -113,7 +113,7 @@ class TrainedModel:
         `ImageError` if a single image cannot be read. In a list, its prediction has an `error`.
         """
         if not isinstance(images, list | tuple):
-            (prediction,) = self._predict([images])
+            (prediction,) = self._predict([cast(ImageSource, images)])
             if prediction.error is not None:
                 raise ImageError(prediction.error)
             return prediction

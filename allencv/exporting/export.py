@@ -33,5 +33,5 @@ def export(
 
     The bundle's manifest: its labels, its preprocessing, and how it compared with the archive.
     """
-    archive = load_archive(archive_file, overrides=overrides, trusted=trusted)
+    archive = load_archive(os.fspath(archive_file), overrides=overrides, trusted=trusted)
     return export_bundle(archive, folder, **options)
