@@ -7,14 +7,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from allencv.exporting.export import export
+    from allencv.fitting.fit import fit
     from allencv.serving.client import Client
     from allencv.trained_model import load
 
-__all__ = ["Client", "export", "load"]
+__all__ = ["Client", "export", "fit", "load"]
 
 _MODULES = {
     "Client": "allencv.serving.client",
     "export": "allencv.exporting.export",
+    "fit": "allencv.fitting.fit",
     "load": "allencv.trained_model",
 }
 """Where each name is defined. A module is imported when its name is first used."""

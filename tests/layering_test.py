@@ -24,7 +24,7 @@ BELOW_COMMANDS = {
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
-    "__init__": {"exporting", "serving", "trained_model"},
+    "__init__": {"exporting", "fitting", "serving", "trained_model"},
     "trained_model": {"runtime", "predictors"},
     "runtime": set(),
     "common": {"runtime"},

@@ -12,7 +12,7 @@ from allennlp.common import Params
 from PIL import Image
 
 import allencv
-import allencv.plugin  # noqa: F401
+import allencv.plugin
 from allencv.runtime import BundleError, ImageError
 from allencv.runtime.errors import InputError
 from allencv.trained_model import BATCH, Prediction

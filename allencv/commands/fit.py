@@ -1,11 +1,7 @@
 import argparse
-import json
-import logging
 import shlex
 import sys
-import time
-from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict
 
 from allennlp.commands.subcommand import Subcommand
 
@@ -144,164 +140,23 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from allennlp.common import Params
-    from allennlp.common.checks import ConfigurationError
-
-    from allencv.experiments.epoch_time import seconds_of
-    from allencv.fitting import Options, as_config, as_jsonnet, choose, examine_data, find_data
-    from allencv.fitting.data_facts import found_lines
+    from allencv.fitting.fit import FitOptions, config_for, fit, run_folder_of, write_config
     from allencv.fitting.options import FolderOptions, TableColumns
-    from allencv.training.run_folder import is_unbegun, locked
-    from allencv.training.train_in_folder import train_in_folder
 
-    begun = time.perf_counter()
-    logging.disable(logging.INFO)  # until training: what there is to say is printed
-    if not args.output.strip():
-        raise ConfigurationError("--output is empty; expected the path of a folder")
-    folder = Path(args.output)
-    if folder.name in ("", ".."):  # the config goes beside the folder, under its name
-        folder = folder.resolve()
-    if not folder.name:
-        raise ConfigurationError(f"--output is {args.output!r}; expected a folder with a name")
-    config_file = folder.with_name(folder.name + ".jsonnet")
-    is_used = folder.exists() and any(folder.iterdir()) and not is_unbegun(folder)
-    if is_used and not args.write_config_only:
-        raise ConfigurationError(
-            f"--output is {args.output!r}, which has files; expected a new folder, or 'allencv "
-            f"train {config_file} -s {args.output} --recover' to resume an interrupted run"
-        )
-    for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", 8)):
-        if (value := getattr(args, key)) is not None and value < least:
-            option = f"--{key.replace('_', '-')}"
-            raise ConfigurationError(f"{option} is {value}; expected {least} or more")
-    if args.epochs is not None and args.time is not None:
-        raise ConfigurationError(
-            f"--epochs is {args.epochs} and --time is {args.time}; expected one of them"
-        )
-    budget = None if args.time is None else seconds_of(args.time)
-    learning_rate = _learning_rate(args.lr)
+    def given(options: type) -> Dict[str, Any]:
+        return {key: value for key, value in vars(args).items() if key in options.__annotations__}
 
-    columns = TableColumns(**{key: getattr(args, key) for key in TableColumns.__annotations__})
-    folders = FolderOptions(**{key: getattr(args, key) for key in FolderOptions.__annotations__})
-    found = find_data(args.data, columns, args.root, folders)
-    facts = examine_data(found)
-    print("\n".join(found_lines(args.data, found, facts)), flush=True)
-    if facts.unreadable and args.on_error == "fail":
-        raise ConfigurationError(
-            f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
-            "or remove them, or leave them out with --on-error skip"
-        )
-    options = Options(
-        args.backbone,
-        args.weights,
-        args.image_size,
-        args.epochs,
-        learning_rate,
-        args.batch_size,
-        skips_unreadable=args.on_error == "skip",
-    )
-    choices = choose(facts, options)
-    config = as_config(found, facts, choices)
-    seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), args.seed)
-    if args.lr == "auto":
-        choices.learning_rate, why = _search_learning_rate(config | seeds)
-        choices.reasons["learning rate"] = (f"{choices.learning_rate:.2g}", why)
-    if budget is not None:
-        left = budget - (time.perf_counter() - begun)
-        choices.epochs, why = _epochs_in(left, args.time, config | seeds)
-        choices.reasons["epochs"] = (str(choices.epochs), why)
-    print("Chosen:", *choices.lines(), sep="\n", flush=True)
-
-    config = as_config(found, facts, choices) | seeds
-    written_by = f"Written by: allencv {shlex.join(sys.argv[1:])}"
-    header = f"{written_by}\n\n  allencv train {config_file} -s {args.output}"
-    text = as_jsonnet(config, facts, choices, header)
+    table, folders = TableColumns(**given(TableColumns)), FolderOptions(**given(FolderOptions))
+    options = FitOptions(**given(FitOptions), table=table, folders=folders)
+    written_by = f"allencv {shlex.join(sys.argv[1:])}"
     if args.write_config_only:
-        _write_config(config_file, text)
+        text = config_for(args.data, args.output, options, written_by, _say)
+        folder = run_folder_of(args.output)
+        write_config(folder.with_name(folder.name + ".jsonnet"), text, _say)
         return
-    with locked(folder):  # first: the config that is there may be that of a run which is training
-        _write_config(config_file, text)
-        logging.disable(logging.NOTSET)
-        train_in_folder(
-            Params.from_file(str(config_file)),
-            args.output,
-            include_package=["allencv.plugin", *args.include_package],
-        )
-    print("\n".join(result_lines(folder)))
+    fitted = fit(args.data, args.output, options, args.include_package, written_by, _say)
+    _say("\n".join(fitted.lines()))
 
 
-def _write_config(file: Path, text: str) -> None:
-    from allencv.runtime.whole_files import write_text
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, text)
-    print(f"Config: {file}", flush=True)
-
-
-def _learning_rate(text: Optional[str]) -> Optional[float]:
-    from allennlp.common.checks import ConfigurationError
-
-    if text is None or text == "auto":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigurationError(f"--lr is {text!r}; expected a number above 0, or 'auto'")
-    return value
-
-
-def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
-    import tempfile
-
-    from allennlp.common import Params
-
-    from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
-
-    with tempfile.TemporaryDirectory() as folder:
-        rates, losses = learning_rates_and_losses(
-            Params(_copy(config)), folder, end_lr=1, num_batches=60, stopping_factor=4
-        )
-    return float(f"{suggest(rates, losses):.1e}"), "where the loss fell fastest, in 60 steps"
-
-
-def _epochs_in(seconds: float, asked: str, config: Dict[str, Any]) -> Tuple[int, str]:
-    from allencv.experiments.epoch_time import RESERVE, seconds_per_epoch
-
-    started = time.perf_counter()
-    per_epoch = seconds_per_epoch(_copy(config))
-    left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE)
-    epochs = max(1, int(left / per_epoch))
-    if per_epoch > left:
-        print(
-            f"warning: one epoch takes about {per_epoch:.0f} s, more than --time {asked} leaves; "
-            "a smaller --image-size or --backbone is faster",
-            flush=True,
-        )
-    return epochs, f"about {per_epoch:.1f} s each, in {asked}"
-
-
-def _copy(config: Dict[str, Any]) -> Dict[str, Any]:
-    """AllenNLP takes what it has used out of a config."""
-    return json.loads(json.dumps(config))
-
-
-def result_lines(folder: Path) -> "list[str]":
-    """How good the model is, and what can be done with it."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    best = {
-        key.removeprefix("best_validation_"): value
-        for key, value in metrics.items()
-        if key.startswith("best_validation_") and isinstance(value, float)
-    }
-    shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
-    archive = folder / "model.tar.gz"
-    return [
-        f"Done in {metrics['training_duration'].partition('.')[0]}. Best epoch: "
-        f"{metrics['best_epoch'] + 1} of {metrics['epoch'] + 1}. On the validation images: {shown}",
-        f"  allencv report {folder} -o report.html",
-        f"  allencv classify {archive} photos/ -o predictions.csv",
-        f"  allencv export {archive} bundle/",
-        f"  allencv serve {archive}",
-    ]
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,281 @@
+"""From images with labels to a trained model, with every choice explained."""
+
+import copy
+import json
+import logging
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import import_module_and_submodules
+
+from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
+from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
+from allencv.fitting.choices import Options, choose
+from allencv.fitting.config_file import as_config, as_jsonnet
+from allencv.fitting.data_facts import examine_data, found_lines
+from allencv.fitting.found_data import find_data
+from allencv.fitting.options import FolderOptions, TableColumns
+from allencv.runtime.whole_files import write_text
+from allencv.training.run_folder import is_unbegun, locked
+from allencv.training.train_in_folder import train_in_folder
+
+AUTO = "auto"
+"""As a learning rate: search it."""
+Say = Callable[[str], None]
+
+
+@dataclass
+class FitOptions:
+    """
+    What you decide about a training; what is `None` is chosen from the data.
+
+    # Parameters
+
+    backbone : `str`, optional
+        "small_resnet", or a name of torchvision.models or of timm.
+    weights : `str`, optional
+        A file of the backbone's pretrained weights, or "none" to start from random ones.
+    image_size : `int`, optional
+        The side of the square, in pixels.
+    epochs : `int`, optional
+        How often training goes through the data.
+    time : `str`, optional
+        In place of `epochs`: train for as many as fit into "90s", "10m" or "1.5h" on this machine.
+    lr : `Union[float, str]`, optional
+        The learning rate, or "auto" to search it by training for some steps.
+    on_error : `str`, optional (default = `"skip"`)
+        "skip" leaves out images that cannot be read; "fail" raises an error.
+    root : `str`, optional (default = `"data"`)
+        The folder for data sets of torchvision.
+    table : `TableColumns`, optional
+        How to read a table or a list.
+    folders : `FolderOptions`, optional
+        How to read folders, and the validation and test data.
+    """
+
+    backbone: Optional[str] = None
+    weights: Optional[str] = None
+    image_size: Optional[int] = None
+    batch_size: Optional[int] = None
+    epochs: Optional[int] = None
+    time: Optional[str] = None
+    lr: Union[float, str, None] = None
+    seed: int = 0
+    on_error: str = "skip"
+    root: str = "data"
+    table: TableColumns = field(default_factory=TableColumns)
+    folders: FolderOptions = field(default_factory=FolderOptions)
+
+    def __post_init__(self) -> None:
+        for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", 8)):
+            if (value := getattr(self, key)) is not None and value < least:
+                option = f"--{key.replace('_', '-')}"
+                raise ConfigurationError(f"{option} is {value}; expected {least} or more")
+        if self.epochs is not None and self.time is not None:
+            raise ConfigurationError(
+                f"--epochs is {self.epochs} and --time is {self.time}; expected one of them"
+            )
+        if self.on_error not in ("skip", "fail"):
+            raise ConfigurationError(f"--on-error is {self.on_error!r}; expected skip or fail")
+        self.learning_rate()
+
+    def learning_rate(self) -> Optional[float]:
+        """Return `lr` as a number; `None` if it is to be chosen or searched."""
+        if self.lr is None or self.lr == AUTO:
+            return None
+        try:
+            value = float(self.lr)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(f"--lr is {self.lr!r}; expected a number above 0, or 'auto'")
+        return value
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """
+    A finished training.
+
+    # Parameters
+
+    folder : `Path`
+        The folder of the run.
+    metrics : `Dict[str, Any]`
+        The content of its `metrics.json`.
+    """
+
+    folder: Path
+    metrics: Dict[str, Any] = field(repr=False)
+
+    @property
+    def archive(self) -> Path:
+        """The trained model, for `allencv.load`."""
+        return self.folder / "model.tar.gz"
+
+    def lines(self) -> List[str]:
+        """Return how good the model is, and what can be done with it, for a person."""
+        best = {
+            key.removeprefix("best_validation_"): value
+            for key, value in self.metrics.items()
+            if key.startswith("best_validation_") and isinstance(value, float)
+        }
+        shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
+        return [
+            f"Done in {self.metrics['training_duration'].partition('.')[0]}. Best epoch: "
+            f"{self.metrics['best_epoch'] + 1} of {self.metrics['epoch'] + 1}. "
+            f"On the validation images: {shown}",
+            f"  allencv report {self.folder} -o report.html",
+            f"  allencv classify {self.archive} photos/ -o predictions.csv",
+            f"  allencv export {self.archive} bundle/",
+            f"  allencv serve {self.archive}",
+        ]
+
+
+def fit(
+    data: str,
+    output: str,
+    options: Optional[FitOptions] = None,
+    include_package: Tuple[str, ...] = (),
+    written_by: str = "allencv.fit",
+    say: Say = print,
+) -> Fitted:
+    """
+    Looks at images with labels, chooses defaults that suit them, writes these as a config beside
+    `output`, and trains it.
+
+    # Parameters
+
+    data : `str`, required
+        A folder, a table, a list, or the name of a data set of torchvision, as for `allencv fit`.
+    output : `str`, required
+        The folder of the run. It must be new or empty.
+    include_package : `Tuple[str, ...]`, optional
+        Modules with parts of your own, which the config may name.
+    written_by : `str`, optional
+        For the comment at the top of the config.
+    say : `Callable[[str], None]`, optional (default = `print`)
+        Is called with what was found and chosen, text by text.
+
+    # Raises
+
+    `ConfigurationError` if the data can be understood in two ways that make a difference, if an
+    option cannot be used, or if `output` has files.
+    """
+    options = options or FitOptions()
+    packages = ["allencv.plugin", *include_package]
+    for package in packages:  # whose parts the config names
+        import_module_and_submodules(package)
+    folder = run_folder_of(output)
+    config_file = folder.with_name(folder.name + ".jsonnet")
+    if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
+        raise ConfigurationError(
+            f"--output is {output!r}, which has files; expected a new folder, or 'allencv "
+            f"train {config_file} -s {output} --recover' to resume an interrupted run"
+        )
+    text = config_for(data, output, options, written_by, say)
+    with locked(folder):  # first: the config that is there may be that of a run which is training
+        write_config(config_file, text, say)
+        train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
+    return Fitted(folder, json.loads((folder / "metrics.json").read_text()))
+
+
+def run_folder_of(output: str) -> Path:
+    """Return the folder of the run, which has a name: the config goes beside it, under its name."""
+    if not output.strip():
+        raise ConfigurationError("--output is empty; expected the path of a folder")
+    folder = Path(output)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not folder.name:
+        raise ConfigurationError(f"--output is {output!r}; expected a folder with a name")
+    return folder
+
+
+def write_config(file: Path, text: str, say: Say) -> None:
+    """Write the text of a config whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
+    say(f"Config: {file}")
+
+
+def config_for(data: str, output: str, options: FitOptions, written_by: str, say: Say) -> str:
+    """
+    Look at the data and return the text of a config for them, with the reason for each choice.
+
+    # Raises
+
+    `ConfigurationError` as `fit` does.
+    """
+    begun = time.perf_counter()
+    budget = None if options.time is None else seconds_of(options.time)
+    with _quiet():
+        found = find_data(data, options.table, options.root, options.folders)
+        facts = examine_data(found)
+        say("\n".join(found_lines(data, found, facts)))
+        if facts.unreadable and options.on_error == "fail":
+            raise ConfigurationError(
+                f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
+                "or remove them, or leave them out with --on-error skip"
+            )
+        chosen = Options(
+            options.backbone,
+            options.weights,
+            options.image_size,
+            options.epochs,
+            options.learning_rate(),
+            options.batch_size,
+            skips_unreadable=options.on_error == "skip",
+        )
+        choices = choose(facts, chosen)
+        seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), options.seed)
+        config = as_config(found, facts, choices) | seeds
+        if options.lr == AUTO:
+            choices.learning_rate, why = _search_learning_rate(config)
+            choices.reasons["learning rate"] = (f"{choices.learning_rate:.2g}", why)
+        if budget is not None:
+            left = budget - (time.perf_counter() - begun)
+            choices.epochs, why = _epochs_in(left, str(options.time), config, say)
+            choices.reasons["epochs"] = (str(choices.epochs), why)
+    say("\n".join(["Chosen:", *choices.lines()]))
+    folder = run_folder_of(output)
+    header = f"Written by: {written_by}\n\n  allencv train {folder}.jsonnet -s {output}"
+    return as_jsonnet(as_config(found, facts, choices) | seeds, facts, choices, header)
+
+
+def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        rates, losses = learning_rates_and_losses(
+            Params(copy.deepcopy(config)), folder, end_lr=1, num_batches=60, stopping_factor=4
+        )
+    return float(f"{suggest(rates, losses):.1e}"), "where the loss fell fastest, in 60 steps"
+
+
+def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> Tuple[int, str]:
+    started = time.perf_counter()
+    per_epoch = seconds_per_epoch(copy.deepcopy(config))
+    left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE)
+    epochs = max(1, int(left / per_epoch))
+    if per_epoch > left:
+        say(
+            f"warning: one epoch takes about {per_epoch:.0f} s, more than --time {asked} leaves; "
+            "a smaller --image-size or --backbone is faster"
+        )
+    return epochs, f"about {per_epoch:.1f} s each, in {asked}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide AllenNLP's log until training: `say` is told what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
