@@ -1,5 +1,8 @@
+"""Callbacks that freeze the first stages of a pretrained backbone, and unfreeze them later."""
+
 import logging
-from typing import Any, Dict, List, Optional
+from itertools import pairwise
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -11,6 +14,9 @@ from allencv.common.checks import CheckedFromParams
 from allencv.training.protocols import StagedModel
 
 logger = logging.getLogger(__name__)
+
+ALL = -1
+"""In place of a number of stages."""
 
 
 class FineTuning(CheckedFromParams, TrainerCallback):
@@ -111,6 +117,149 @@ class FineTuning(CheckedFromParams, TrainerCallback):
                     "is frozen already; expected nothing else that freezes stages, such as "
                     "trainer.no_grad, or requires_grad and trainable_layers of an encoder"
                 )
+
+
+@TrainerCallback.register("freeze")
+class Freeze(FineTuning):
+    """
+    Keeps the backbone, or its first stages, as they are, and trains the rest: quick, and hard to
+    overfit with few images.
+
+    Registered as a `TrainerCallback` with name "freeze".
+
+    # Parameters
+
+    stages : `int`, optional (default = `None`)
+        How many stages are frozen, counted from the input; `None` freezes the whole backbone.
+    train_bn
+        See `FineTuning`.
+    """
+
+    def __init__(
+        self, serialization_dir: str, stages: Optional[int] = None, train_bn: bool = False
+    ) -> None:
+        super().__init__(serialization_dir, train_bn)
+        self.stages = stages
+
+    def num_trained_stages(self, epoch: int, num_stages: int) -> int:
+        if self.stages is None:
+            return 0
+        if not 1 <= self.stages <= num_stages:
+            raise ConfigurationError(
+                f"stages of the callback 'freeze' is {self.stages}; expected 1 to {num_stages}, "
+                "the number of the backbone's stages"
+            )
+        return num_stages - self.stages
+
+
+@TrainerCallback.register("freeze_unfreeze")
+class FreezeUnfreeze(FineTuning):
+    """
+    Trains the head alone at first, and from an epoch on the whole network. The gradients of a head
+    that has learnt nothing yet would spoil the pretrained backbone (Kumar et al. 2022,
+    arXiv:2202.10054).
+
+    Registered as a `TrainerCallback` with name "freeze_unfreeze".
+
+    # Parameters
+
+    unfreeze_epoch : `int`, required
+        The first epoch, 1 or more, in which the backbone is trained too.
+    train_bn
+        See `FineTuning`.
+    """
+
+    def __init__(self, serialization_dir: str, unfreeze_epoch: int, train_bn: bool = False) -> None:
+        super().__init__(serialization_dir, train_bn)
+        if unfreeze_epoch < 1:
+            raise ConfigurationError(
+                f"unfreeze_epoch of the callback 'freeze_unfreeze' is {unfreeze_epoch}; expected "
+                "at least 1, as the first epoch is 0"
+            )
+        self.unfreeze_epoch = unfreeze_epoch
+
+    def num_trained_stages(self, epoch: int, num_stages: int) -> int:
+        return 0 if epoch < self.unfreeze_epoch else num_stages
+
+
+@TrainerCallback.register("gradual_unfreezing")
+class GradualUnfreezing(FineTuning):
+    """
+    Trains the head alone at first, and then one stage more after every so many epochs, from the
+    last to the first (Howard and Ruder 2018, "Universal Language Model Fine-tuning",
+    arXiv:1801.06146, section 3.3). If there are more stages than epochs, the first stay frozen.
+
+    Registered as a `TrainerCallback` with name "gradual_unfreezing".
+
+    # Parameters
+
+    epochs_per_stage : `int`, optional (default = `1`)
+        After how many epochs the next stage is trained too.
+    train_bn
+        See `FineTuning`.
+    """
+
+    def __init__(
+        self, serialization_dir: str, epochs_per_stage: int = 1, train_bn: bool = False
+    ) -> None:
+        super().__init__(serialization_dir, train_bn)
+        if epochs_per_stage < 1:
+            raise ConfigurationError(
+                f"epochs_per_stage of the callback 'gradual_unfreezing' is {epochs_per_stage}; "
+                "expected at least 1"
+            )
+        self.epochs_per_stage = epochs_per_stage
+
+    def num_trained_stages(self, epoch: int, num_stages: int) -> int:
+        return min(epoch // self.epochs_per_stage, num_stages)
+
+
+@TrainerCallback.register("unfreeze_milestones")
+class UnfreezeMilestones(FineTuning):
+    """
+    Trains the head alone at first, and from given epochs on more and more of the last stages.
+
+    Registered as a `TrainerCallback` with name "unfreeze_milestones".
+
+    # Parameters
+
+    milestones : `List[Tuple[int, int]]`, required
+        Pairs of an epoch and the number of stages that are trained from then on, counted from the
+        head; -1 is all of them. `[[5, 1], [10, -1]]` trains the last stage from epoch 5 on,
+        and the whole backbone from epoch 10 on. Both numbers rise.
+    train_bn
+        See `FineTuning`.
+    """
+
+    def __init__(
+        self,
+        serialization_dir: str,
+        milestones: List[Tuple[int, int]],
+        train_bn: bool = False,
+    ) -> None:
+        super().__init__(serialization_dir, train_bn)
+        self.milestones = milestones
+        rising = [(0, 0), *((e, float("inf") if n == ALL else n) for e, n in milestones)]
+        if not milestones or any(
+            not (before[0] < after[0] and before[1] < after[1])
+            for before, after in pairwise(rising)
+        ):
+            raise ConfigurationError(
+                f"milestones of the callback 'unfreeze_milestones' is {milestones}; expected pairs "
+                "of an epoch and a number of stages (-1: all), both 1 or more and rising"
+            )
+
+    def num_trained_stages(self, epoch: int, num_stages: int) -> int:
+        trained = 0
+        for milestone, stages in self.milestones:
+            if stages > num_stages:
+                raise ConfigurationError(
+                    f"milestones of the callback 'unfreeze_milestones' has {stages} stages; "
+                    f"expected at most {num_stages}, the number of the backbone's stages"
+                )
+            if epoch >= milestone:
+                trained = num_stages if stages == ALL else stages
+        return trained
 
 
 def backbone_stages(model: Model) -> List[Dict[str, torch.nn.Parameter]]:
