@@ -6,6 +6,7 @@ at the top. A part that reached up would be loaded with what it must not need.
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Dict, Iterator, Set
 
@@ -89,6 +90,28 @@ def test_imports_go_down_only(file: Path) -> None:
     assert part in MAY_IMPORT, "a new part needs its place among the layers above"
     imported = set(imported_parts(ast.parse(file.read_text(encoding="utf-8"))))
     assert imported - {part} <= MAY_IMPORT[part]
+
+
+def module_of(file: Path) -> str:
+    """`allencv.data.samples` for its file, and `allencv.data` for that of the package."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not even inside a function, or for the types alone. The names at the top are left out."""
+    modules = {module_of(file): file for file in FILES}
+    graph: Dict[str, Set[str]] = {}
+    for module, file in modules.items():
+        imported: Set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= names & modules.keys() or {str(node.module)}
+        graph[module] = imported & modules.keys() - {module, "allencv"}
+    del graph["allencv"]
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("commands/*.py")), ids=lambda file: file.name)
