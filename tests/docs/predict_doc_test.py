@@ -139,7 +139,11 @@ def test_the_python_way(exported: Any, folder: Path, capsys: pytest.CaptureFixtu
         exec(compile(code, "predict.md", "exec"), {})
     finally:
         os.chdir(before)
-    first, second, error = capsys.readouterr().out.splitlines()
-    assert first.split()[0] == second.split()[0]
-    assert first.split()[0] in ("Cat", "Dog")
-    assert error == json.loads(ANSWERS.splitlines()[1])["error"]
+    lines = capsys.readouterr().out.splitlines()
+    of_archive, of_bundle = lines[:4], lines[4:]
+    assert of_archive[0].startswith("TrainedModel('pets/model.tar.gz': one label an image")
+    assert of_bundle[0].startswith("TrainedModel('pets_bundle': one label an image")
+    for _, one, listed, error in (of_archive, of_bundle):
+        assert one.split()[0] in ("Cat", "Dog")
+        assert listed == str([one.split()[0]])
+        assert error == json.loads(ANSWERS.splitlines()[1])["error"]
