@@ -8,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.fitting.backbones import choose_backbone
 from allencv.fitting.data_facts import DataFacts
+from allencv.fitting.image_sizes import check_size, size_that_fits
 
 SMALL_IMAGE = 64
 """Up to this size in pixels a small network learns from scratch what there is to see."""
@@ -72,6 +73,12 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         size, why = backbone.image_size, f"{backbone.name} takes no other"
     else:
         size, why = _image_size(options.image_size, facts, backbone.is_pretrained, on_gpu)
+        if backbone.network is not None and options.image_size is not None:
+            check_size(backbone.name, backbone.network, size)
+        elif backbone.network is not None:
+            fitting = size_that_fits(backbone.name, backbone.network, size)
+            why = why if fitting == size else f"{backbone.name} cannot take {size} x {size}"
+            size = fitting
     reasons["image size"] = (f"{size} x {size}", why)
     reasons["backbone"] = (backbone.name, backbone.reason)
     gray = facts.is_gray and backbone.encoder["type"] == "small_resnet"
