@@ -11,11 +11,14 @@ from typing import Any, Dict, Iterator, List
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.label_text import same_looking
 from allencv.data.checking import similar_labels
 from allencv.data.dataset_readers.messages import some
 from allencv.data.examining import Facts, Split, examine, read_splits
 from allencv.fitting.data_parts import FoundData
+from allencv.fitting.files_of_splits import look_at_files, shared_images
 from allencv.fitting.options import named_as_options
+from allencv.runtime.plurals import numbered
 
 LOOKED_AT = 200
 """How many images of each split are decoded, evenly over the data."""
@@ -71,7 +74,8 @@ def examine_data(found: FoundData) -> DataFacts:
     # Raises
 
     `ConfigurationError` for what the readers refuse, data without labels or with a single one,
-    labels that training lacks, and a split of which no image that was looked at can be read.
+    labels that training lacks, a split of which no image that was looked at can be read, and
+    validation or test images that are those of training.
     """
     with _logged_warnings() as warnings:
         splits = {split.name: split for split in read_splits(Params(data_config(found)))}
@@ -91,16 +95,18 @@ def examine_data(found: FoundData) -> DataFacts:
         if missing and found.split is None:  # the reader that holds images out names them itself
             warnings.append(f"labels without an image in the {split.name} data: {some(missing)}")
     unreadable: Dict[str, str] = {}
+    files = {name: look_at_files(split.samples) for name, split in splits.items()}
+    warnings += shared_images(splits, files)
     for split in splits.values():
         facts = _examined(split)
         errors = {name: each.error for name, each in facts.items() if each.error is not None}
         if len(errors) == len(facts):
             name, error = next(iter(errors.items()))
             raise ConfigurationError(
-                f"none of {len(facts)} images of the {split.name} data can be read; the first: "
-                f"{name}: {error}"
+                f"none of {numbered(len(facts), 'image')} of the {split.name} data can be read; "
+                f"the first: {name}: {error}"
             )
-        unreadable |= errors | _missing(split)
+        unreadable |= errors | files[split.name].missing
         if split is train:
             readable = [each for each in facts.values() if each.error is None]
     return DataFacts(
@@ -150,6 +156,7 @@ def _compared(counts: Dict[str, int], split: Split) -> List[str]:
         raise ConfigurationError(
             f"the {split.name} data ({split.path}) have labels that the training data lack: "
             f"{some(unknown)}; expected labels among {some(sorted(counts))}"
+            f"{same_looking(unknown, counts)}"
         )
     return sorted(counts.keys() - others.keys())
 
@@ -162,19 +169,6 @@ def _examined(split: Split) -> Dict[str, Facts]:
         return dict(zip(sources, executor.map(examine, sources.values())))
 
 
-def _missing(split: Split) -> Dict[str, str]:
-    """All files of a split that are not there or empty: it costs little to know."""
-    found = {}
-    for sample in split.samples:
-        if isinstance(sample.image, str) and "://" not in sample.image:
-            try:
-                if os.stat(sample.image).st_size == 0:
-                    found[sample.image] = "the file is empty (0 bytes)"
-            except OSError as error:
-                found[sample.image] = error.strerror or str(error)
-    return found
-
-
 def found_lines(data: str, found: FoundData, facts: DataFacts) -> List[str]:
     """What the data are, for people."""
     counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -183,7 +177,7 @@ def found_lines(data: str, found: FoundData, facts: DataFacts) -> List[str]:
     parts = f"{facts.num_train} for training, {facts.num_validation} for validation"
     parts += f", {facts.num_test} for the test" if facts.num_test else ""
     lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
-    lines += [f"  images: {parts}", f"  {len(counts)} labels: {shown}"]
+    lines += [f"  images: {parts}", f"  {numbered(len(counts), 'label')}: {shown}"]
     lines += [f"  warning: {warning}" for warning in facts.warnings]
     if facts.unreadable:
         count = len(facts.unreadable)

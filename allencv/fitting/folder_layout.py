@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.label_text import same_looking
 from allencv.data.dataset_readers.files import suffixes
 from allencv.data.dataset_readers.image_folder_reader import is_image
 from allencv.data.dataset_readers.messages import some
@@ -169,6 +170,11 @@ def _in_splits(
     for part, each in parts.items():
         of_part = set(each.classes())
         if options.label_pattern is None and not classes & of_part:
+            if hint := same_looking(sorted(of_part), classes):
+                raise ConfigurationError(
+                    f"the class folders in {each.path} have other names than those in "
+                    f"{train.path}{hint}"
+                )
             why = f"its folders ({some(sorted(of_part))})" if of_part else "it has no folders that"
             why += " are not classes of the training data" if of_part else " are classes"
             found.notes.append(f"{each.path} is not used: {why}")

@@ -51,6 +51,7 @@ def find_data(
     `ConfigurationError` if it is none of these, or which of several cannot be told.
     """
     folders = folders or FolderOptions()
+    _check_places(data, folders)
     if os.path.isdir(data):
         found = find_in_folder(data, columns, folders)
     elif os.path.isfile(data):
@@ -59,6 +60,20 @@ def find_data(
         found = _named(data, root)
     _check_options(found.reader["type"], vars(columns) | vars(folders))
     return found
+
+
+def _check_places(data: str, folders: FolderOptions) -> None:
+    """The validation and the test data are other data."""
+    real = os.path.realpath(data)
+    for key in ("validation", "test"):
+        given = getattr(folders, key)
+        if given is None or not os.path.exists(given):
+            continue
+        other = os.path.realpath(given)
+        is_above = os.path.isdir(other) and real.startswith(os.path.join(other, ""))
+        if other == real or is_above:
+            where = "the folder that DATA is in" if is_above else "DATA itself"
+            raise ConfigurationError(f"--{key} is {given!r}, {where}; expected other images")
 
 
 def _check_options(reader_type: str, options: Dict[str, Any]) -> None:

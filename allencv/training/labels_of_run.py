@@ -44,7 +44,7 @@ def labels_of_run(
     lost = [] if may_lack else _without(known, found)
     if new or lost:
         every = [label for labels in known.values() for label in labels]
-        hints = "".join(same_looking(label, every) for label in new)
+        hints = same_looking(new, every)
         differences = [f"has the new labels {_listed(new)}"] if new else []
         differences += [f"no longer has the labels {_listed(lost)}"] if lost else []
         raise ConfigurationError(

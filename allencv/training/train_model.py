@@ -17,6 +17,7 @@ from allennlp.models import Model
 
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
+from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
@@ -204,11 +205,11 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
         return
     unseen = sorted(found - trained)
     if found and unseen:
-        hints = "".join(same_looking(label, trained) for label in unseen)
+        hints = same_looking(unseen, trained)
         raise ConfigurationError(
-            f"{len(unseen)} labels of {split}_data_path ({other.data_path}) are not in "
-            f"train_data_path ({train.data_path}): {', '.join(map(shown, unseen))}; training knows "
-            f"{', '.join(map(shown, sorted(trained)))}{hints}"
+            f"{split}_data_path ({other.data_path}) has {numbered(len(unseen), 'label')} that "
+            f"train_data_path ({train.data_path}) lacks: {', '.join(map(shown, unseen))}; "
+            f"training knows {', '.join(map(shown, sorted(trained)))}{hints}"
         )
     missing = sorted(trained - found)
     if found and missing:

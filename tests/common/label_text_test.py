@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import List
 
 import pytest
 from allennlp.data import Vocabulary
@@ -41,8 +42,35 @@ def test_what_cannot_be_seen_is_spelt_out(text: str, expected: str) -> None:
     assert shown(text).encode("utf-8")
 
 
-def test_labels_that_look_the_same_are_told_apart() -> None:
-    assert same_looking("cafe\u0301", ["dog", "café"]) == (
-        r" ('cafe\u0301' and 'café' look the same: rename one)"
-    )
-    assert same_looking("cat", ["dog", "Cat", "cat"]) == ""
+@pytest.mark.parametrize(
+    ("unknown", "known", "hint"),
+    [
+        (
+            ["cafe\u0301"],
+            ["dog", "café"],
+            r"'cafe\u0301' and 'café' differ only in how their accents are encoded "
+            "(Unicode NFC and NFD)",
+        ),
+        (["cat"], ["Cat"], "'cat' and 'Cat' differ only in case"),
+        (["polar  bear"], ["polar bear"], "'polar  bear' and 'polar bear' differ only in spaces"),
+        (
+            ["cat", "fox", "wolf "],
+            ["Cat", "dog", "wolf"],
+            "'cat' and 'Cat', 'wolf ' and 'wolf' differ only in case or spaces",
+        ),
+        (
+            ["a", "b", "c", "d"],
+            ["A", "B", "C", "D"],
+            "'a' and 'A', 'b' and 'B', 'c' and 'C' and 1 more differ only in case",
+        ),
+    ],
+)
+def test_labels_that_look_the_same_are_told_apart(
+    unknown: List[str], known: List[str], hint: str
+) -> None:
+    assert same_looking(unknown, known) == f" ({hint}: give them the same name)"
+
+
+def test_other_labels_get_no_hint() -> None:
+    assert same_looking(["cat"], ["dog", "cats"]) == ""
+    assert same_looking(["cat"], ["dog", "cat"]) == ""

@@ -318,3 +318,11 @@ def test_a_table_beside_class_folders(tmp_path: Path) -> None:
     assert find(tmp_path, layout="classes").reader == FOLDER
     (tmp_path / "labels.csv").write_text("epoch,loss\n1.5,2.5\n")  # not of images
     assert find(tmp_path).reader == FOLDER
+
+
+def test_class_folders_whose_names_differ_only_in_case(tmp_path: Path) -> None:
+    make(tmp_path, "train/Cat", "train/Dog", "val/cat", "val/dog")
+    assert error_of(tmp_path) == (
+        "the class folders in val have other names than those in train ('cat' and 'Cat', 'dog' and "
+        "'Dog' differ only in case: give them the same name)"
+    )

@@ -169,3 +169,20 @@ def test_numbers_are_no_images(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "numbers.csv", np.eye(3), delimiter=",", header="a,b,c", comments="")
     with pytest.raises(ConfigurationError, match="no column of a, b, c has paths of images"):
         find(tmp_path / "numbers.csv")
+
+
+@pytest.mark.parametrize("option", ["validation", "test"])
+def test_the_other_data_are_not_the_same(cats_and_dogs: Path, tmp_path: Path, option: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(cats_and_dogs)
+    for other, what in (
+        (cats_and_dogs, "DATA itself"),
+        (link, "DATA itself"),
+        (cats_and_dogs.parent, "the folder that DATA is in"),
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            find_data(
+                str(cats_and_dogs), TableColumns(), folders=FolderOptions(**{option: str(other)})
+            )
+        expected = f"--{option} is {str(other)!r}, {what}; expected other images"
+        assert error.value.message == expected

@@ -43,7 +43,7 @@ def test_a_label_that_training_lacks_is_explained_at_once(tmp_path: Path, split:
     config = experiment(tmp_path, **{f"{split}_data_path": str(other)})
     with pytest.raises(ConfigurationError) as error:
         train_model(Params(config), tmp_path / "run")
-    assert f"1 labels of {split}_data_path ({other}) are not in train_data_path" in str(error.value)
+    assert f"{split}_data_path ({other}) has 1 label that train_data_path" in str(error.value)
     assert "Bird; training knows Cat, Dog" in str(error.value)
 
 
