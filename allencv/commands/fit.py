@@ -135,6 +135,12 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--label-delimiter", type=str, help="what is between the labels of an image, such as '|'"
     )
     table.add_argument(
+        "--missing-labels",
+        choices=["skip", "keep"],
+        help="leave out the rows whose label is empty or a word such as NaN; or keep such words as "
+        "labels (by default, they are an error)",
+    )
+    table.add_argument(
         "--split-column",
         type=str,
         help="the column with train, val and test; 'none' to use no such column",

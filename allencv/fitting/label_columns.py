@@ -7,15 +7,18 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.cells import as_list, to_flag
+from allencv.data.dataset_readers.cells import as_list, is_word_for_missing, to_flag
 from allencv.data.dataset_readers.messages import cut, some
 from allencv.fitting.options import MULTI, SINGLE, TableColumns
+from allencv.runtime.plurals import numbered
 
 ONE_LABEL = ("label", "class", "category", "target", "species", "class_name", "label_name")
 SEVERAL_LABELS = ("labels", "classes", "categories", "tags", "genres", "tag", "genre")
 """Names of columns. The latter say that an image has any number of labels."""
 DELIMITERS = ("|", ";", ",", " ")
 NOT_IN_WORDS = ("|", ";")
+ENOUGH = 20
+"""Of how many rows on more than half of the labels must recur."""
 FEW = 0.1
 """The share of rows with several labels that may as well be mistakes."""
 
@@ -84,13 +87,17 @@ def _in_flags(
 
 
 def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> FoundLabels:
-    counts = Counter(cell.strip() for cell in cells if cell.strip())
+    labels = [cell.strip() for cell in cells if cell.strip()]
+    if given.missing_labels != "keep":  # the reader says so, or leaves them out
+        labels = [label for label in labels if not is_word_for_missing(label)]
+    counts = Counter(labels)
     if not counts:
         raise ConfigurationError(f"{file}: column {name} is empty; expected --label-column")
     single = FoundLabels(
         {"label_column": name},
         [name],
-        f"label: column {name}, {len(counts)} classes (--label-column); one an image (--task)",
+        f"label: column {name}, {numbered(len(counts), 'class')} (--label-column); one an image "
+        "(--task)",
     )
     if given.task == SINGLE:
         return single
@@ -103,6 +110,7 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
         having = Counter({each: sum(each in cell for cell in counts) for each in DELIMITERS})
         ((delimiter, _),) = having.most_common(1)
         return _several(name, delimiter)
+    _check_numbers(file, name, counts)
     is_named = name.lower() in SEVERAL_LABELS
     for delimiter in DELIMITERS:
         reading = _Reading(counts, delimiter)
@@ -117,8 +125,9 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
         if is_combined or delimiter in NOT_IN_WORDS or (is_named and reading.recurs):
             raise ConfigurationError(
                 f"{file}: column {name} can be read in two ways: one label an image "
-                f"({len(counts)} classes, such as {cut(reading.several[0])}): --task single; or "
-                f"several labels an image ({len(reading.labels)} labels, such as "
+                f"({numbered(len(counts), 'class')}, such as {cut(reading.several[0])}): --task "
+                f"single; or several labels an image ({numbered(len(reading.labels), 'label')}, "
+                f"such as "
                 f"{cut(sorted(reading.labels)[0])}): --task multi --label-delimiter {delimiter!r}"
             )
     _check_classes(file, name, counts)
@@ -149,23 +158,39 @@ class _Reading:
         self.is_varied = len({len(each) for each in parts.values()}) > 1
 
 
-def _check_classes(file: str, name: str, counts: "Counter[str]") -> None:
-    """Numbers to predict are no classes, nor are names that each image has for itself."""
+def _check_numbers(file: str, name: str, counts: "Counter[str]") -> None:
+    """Numbers to predict are no classes: fractions, or numbers that hardly recur."""
     numbers = [_number(label) for label in counts]
-    is_measured = None not in numbers and any(n is not None and n != int(n) for n in numbers)
-    in_all = counts.total()
-    if (is_measured and len(counts) * 2 > in_all) or (len(counts) == in_all > 2):
-        what = "numbers" if is_measured else "labels"
-        raise ConfigurationError(
-            f"{file}: column {name} has {len(counts)} different {what} in {in_all} rows, such as "
-            f"{some(list(counts)[:3])}; expected a column of classes (--label-column), each with "
-            "several images: AllenCV classifies, and does not predict numbers"
-        )
+    is_fractional = any(number is not None and number != int(number) for number in numbers)
+    if None in numbers or len(counts) < 3 or not (is_fractional or _hardly_recur(counts)):
+        return
+    raise ConfigurationError(
+        f"{file}: column {name} has {len(counts)} different numbers in {counts.total()} rows, such "
+        f"as {some(list(counts)[:3])}; AllenCV predicts classes, and not numbers: choose another "
+        "column with --label-column, or take each number as a class with --task single"
+    )
+
+
+def _check_classes(file: str, name: str, counts: "Counter[str]") -> None:
+    """Names and captions that each image has for itself are no classes."""
+    if not _hardly_recur(counts):
+        return
+    examples = some([cut(label) for label in list(counts)[:3]])
+    raise ConfigurationError(
+        f"{file}: column {name} has {len(counts)} different texts in {counts.total()} rows, such "
+        f"as {examples}; expected classes, with several images each: choose another column with "
+        "--label-column, or take each text as a class with --task single"
+    )
+
+
+def _hardly_recur(counts: "Counter[str]") -> bool:
+    rows = counts.total()
+    return len(counts) == rows > 2 or (len(counts) * 2 > rows and rows >= ENOUGH)
 
 
 def _number(text: str) -> Optional[float]:
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         return None
     return value if abs(value) < float("inf") else None

@@ -29,6 +29,8 @@ class TableColumns:
     task: Optional[str] = None
     """`"single"` or `"multi"`."""
     label_delimiter: Optional[str] = None
+    missing_labels: Optional[str] = None
+    """`"skip"` or `"keep"`."""
     delimiter: Optional[str] = None
     encoding: Optional[str] = None
 

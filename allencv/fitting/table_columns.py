@@ -96,6 +96,8 @@ def find_columns(file: str, given: TableColumns) -> FoundTable:
     split_column = None if splits is None else splits.column
     labels = find_labels(file, _without(cells, place.column, split_column), given)
     reader |= labels.arguments
+    if given.missing_labels is not None:
+        reader["missing_labels"] = given.missing_labels
     notes.append(labels.note)
     if splits is not None:
         reader["split_column"] = splits.column

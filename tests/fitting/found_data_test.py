@@ -9,7 +9,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.fitting import FolderOptions, FoundData, TableColumns, find_data
+from allencv.fitting import FolderOptions, FoundData, TableColumns, examine_data, find_data
 from allencv.fitting.data_parts import hold_out
 from tests.conftest import write_images
 
@@ -186,3 +186,14 @@ def test_the_other_data_are_not_the_same(cats_and_dogs: Path, tmp_path: Path, op
             )
         expected = f"--{option} is {str(other)!r}, {what}; expected other images"
         assert error.value.message == expected
+
+
+def test_rows_without_a_label(table: Path) -> None:
+    table.write_text(f"{TABLE}003.jpg,NaN\n".replace("003.jpg,b\n", ""))
+    with pytest.raises(ConfigurationError) as error:
+        examine_data(find(table))
+    assert "1 line without a label in column label: line 5 ('NaN')" in error.value.message
+    assert '--missing-labels "skip" to leave them out' in error.value.message
+    assert examine_data(find(table, missing_labels="keep")).counts["NaN"] == 1
+    facts = examine_data(find(table, missing_labels="skip"))
+    assert set(facts.counts) == {"a", "b"}
