@@ -150,7 +150,10 @@ def test_a_data_set_of_torchvision_with_split(
         ("nothing", "DATA is 'nothing'; expected a folder, a table or a list that is there"),
         ("FakeData", "torchvision's FakeData has no part for validation"),
         ("empty", "empty has no folders with images and no table"),
-        ("words.doc", "DATA is the file 'words.doc'; expected a table .*[.]csv.* or a list"),
+        (
+            "words.doc",
+            "DATA is the file 'words.doc'; expected a folder, a table .*[.]csv.* or a list",
+        ),
         ("words.txt", "the first line is 'one two three'; expected 'path label'"),
     ],
 )
@@ -197,3 +200,34 @@ def test_rows_without_a_label(table: Path) -> None:
     assert examine_data(find(table, missing_labels="keep")).counts["NaN"] == 1
     facts = examine_data(find(table, missing_labels="skip"))
     assert set(facts.counts) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image label\na.jpg cat\n",
+            "the first line is 'image label'; expected 'path label', with a space, a tab or a "
+            "comma between them, as in the second line: remove a header and comments (--delimiter)",
+        ),
+        (
+            "a.jpg polar bear\n",
+            "the first line is 'a.jpg polar bear'; expected one character between the path and the "
+            "label 'polar bear' that is not in either, such as a tab (--delimiter)",
+        ),
+    ],
+)
+def test_what_is_no_line_of_a_list(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        find(tmp_path / "list.txt")
+    assert error.value.message == f"{tmp_path / 'list.txt'}: {message}"
+
+
+def test_a_file_that_is_something_else(tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", write_images(tmp_path, {"a": 1}))
+    with pytest.raises(ConfigurationError, match="photos.zip', a ZIP archive: unpack it; expected"):
+        find(archive)
+    Path(archive).rename(tmp_path / "photos.csv")
+    with pytest.raises(ConfigurationError, match="photos.csv is a ZIP archive: unpack it; expect"):
+        find(tmp_path / "photos.csv")
