@@ -46,6 +46,7 @@ def _check_data(args: argparse.Namespace) -> None:
     from allencv.data.checking import KINDS, find_problems
     from allencv.data.examining import examine_all, read_splits
     from allencv.reporting import data_page, data_report
+    from allencv.runtime.plurals import numbered
     from allencv.runtime.whole_files import write_text
 
     json_file, html_file = args.json, args.html
@@ -66,7 +67,7 @@ def _check_data(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     print(data_report.as_text(splits, problems))
     found = data_report.number_of(problems)
-    print(f"{len(images)} images checked in {seconds:.1f} s: {found}")
+    print(f"{numbered(len(images), 'image')} checked in {seconds:.1f} s: {found}")
     if json_file:
         content = data_report.as_json(splits, problems)
         write_text(json_file, json.dumps(content, indent=2) + "\n")

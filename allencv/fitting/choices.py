@@ -9,6 +9,7 @@ from allennlp.common.checks import ConfigurationError
 from allencv.fitting.backbones import choose_backbone
 from allencv.fitting.data_facts import DataFacts
 from allencv.fitting.image_sizes import check_size, size_that_fits
+from allencv.runtime.plurals import numbered
 
 SMALL_IMAGE = 64
 """Up to this size in pixels a small network learns from scratch what there is to see."""
@@ -91,7 +92,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         reasons["colour mode"] = ("grey", "all images that were looked at are grey")
     weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
     if facts.is_multi_label:
-        what = f"{len(facts.counts)} labels, any number an image"
+        what = f"{numbered(len(facts.counts), 'label')}, any number an image"
         reasons["task"] = (what, "binary cross entropy, judged by mean average precision")
     else:
         smoothing = "" if weigh else ", label smoothing"

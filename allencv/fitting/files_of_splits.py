@@ -7,7 +7,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.dataset_readers.messages import some
-from allencv.data.examining import Split
+from allencv.data.examining import Facts, Split
 from allencv.data.remote import RemoteImage, is_remote
 from allencv.runtime.plurals import numbered
 
@@ -80,3 +80,29 @@ def shared_images(splits: Mapping[str, Split], files: Mapping[str, Files]) -> Li
             f"will be too good ({len(places)}): {some(names)}"
         )
     return warnings
+
+
+def copied_images(examined: Mapping[str, Mapping[str, Facts]]) -> List[str]:
+    """
+    Return a warning for each two splits that have copies of the same images, among those that were
+    decoded. An image of one colour is no copy of another.
+    """
+    pixels = {
+        split: {name: each.pixels for name, each in facts.items() if _is_comparable(each)}
+        for split, facts in examined.items()
+    }
+    warnings = []
+    for first, second in PAIRS:
+        known = set(pixels.get(first, {}).values())
+        copies = [name for name, each in pixels.get(second, {}).items() if each in known]
+        if copies:
+            warnings.append(
+                f"{WORDS[second]} images whose pixels are those of {WORDS[first]} images, so that "
+                f"the scores will be too good ({len(copies)} of {len(examined[second])} decoded; "
+                f"allencv check-data compares all): {some(copies)}"
+            )
+    return warnings
+
+
+def _is_comparable(facts: Facts) -> bool:
+    return facts.error is None and not facts.lost and facts.colour is None

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.label_text import same_looking
+from allencv.common.label_text import same_looking, shown
 from allencv.data.dataset_readers.files import suffixes
 from allencv.data.dataset_readers.image_folder_reader import is_image
 from allencv.data.dataset_readers.messages import some
@@ -28,7 +28,9 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         with os.scandir(path) as entries:
-            found = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != ".")
+            found = sorted(
+                (e.name, e.is_dir()) for e in entries if e.name[0] != "." and not _is_circle(e)
+            )
         self.folders = {
             name: os.path.join(path, name)
             for name, is_folder in found
@@ -53,6 +55,14 @@ class Folder:
         return {name: folder for name, folder in folders.items() if folder.has_images_below()}
 
 
+def _is_circle(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a link to a folder that it is in."""
+    if not entry.is_symlink():
+        return False
+    target = os.path.join(os.path.realpath(entry.path), "")
+    return os.path.join(os.path.realpath(os.path.dirname(entry.path)), "").startswith(target)
+
+
 def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> FoundData:
     """
     The data in a folder.
@@ -63,6 +73,8 @@ def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> 
     """
     folder = _innermost(path)
     notes = [] if folder.path == path else [f"the data are in {folder.path}"]
+    if empty := _beside(path, folder.path):
+        notes.append(f"not used, as they hold no images: {some(empty)}")
     parts = _parts(folder, options)
     if options.layout == SPLITS and "train" not in parts:
         raise ConfigurationError(
@@ -91,6 +103,16 @@ def _innermost(path: str) -> Folder:
             break
         (folder,) = inner
     return folder
+
+
+def _beside(outer: str, inner: str) -> List[str]:
+    """The folders that lie beside the way from one folder into another."""
+    found: List[str] = []
+    while inner != outer:
+        parent, name = os.path.split(inner)
+        found += [path for other, path in Folder(parent).folders.items() if other != name]
+        inner = parent
+    return found
 
 
 def _parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:
@@ -282,7 +304,7 @@ def _of_classes(folder: Folder, options: FolderOptions) -> FoundData:
         raise _no_classes(folder)
     _check_names(folder, classes, options)
     reader |= _recursive(folder, classes, options)
-    names = [f"{name}/" for name in classes]
+    names = [f"{shown(name)}/" for name in classes]
     notes = [f"labels: the folders in {folder.path}: {some(names)} (--layout)"]
     if reader.get("recursive") and options.recursive is None:
         notes.append("the images are in folders inside the class folders (--recursive)")

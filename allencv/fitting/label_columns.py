@@ -49,19 +49,29 @@ def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> 
         return _in_column(file, named[0], cells[named[0]], given)
     if len(flags) > 1 and (asks_for_flags or not named):
         return _in_flags(file, {name: cells[name] for name in flags}, cells, given)
-    # The numbers of the rows have no name, or one of pandas'.
-    candidates = named or [name for name in cells if name and not name.startswith("Unnamed: ")]
+    candidates = named or [name for name in cells if not _is_of_row_numbers(name, cells[name])]
     if len(candidates) != 1:
         shown = [f"{name} ({cut(cells[name][0])}, ...)" for name in candidates]
         if not shown:
             raise ConfigurationError(
                 f"{file} has no column for the labels beside those of the images and the splits; "
-                "expected one, or other columns with --image-column and --split-column"
+                "expected one, or other columns with --image-column and --split-column, or a "
+                "folder as DATA if the names of its folders are the labels"
             )
         raise ConfigurationError(
             f"{file}: the labels may be in any of {some(shown)}; expected --label-column"
         )
     return _in_column(file, candidates[0], cells[candidates[0]], given)
+
+
+def _is_of_row_numbers(name: str, cells: List[str]) -> bool:
+    """Whether a column counts the rows, as pandas' index does, which has no name or one of its."""
+    is_index = not name or name.startswith("Unnamed: ")
+    return is_index or any(
+        cells[0] == str(first) and all(cell == str(n) for n, cell in enumerate(cells, first))
+        for first in (0, 1)
+        if len(cells) > 2
+    )
 
 
 def _in_flags(

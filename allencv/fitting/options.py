@@ -7,7 +7,7 @@ from typing import Iterator, Optional
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.messages import KEYS
+from allencv.common.data_paths import KEYS, PATH_KEYS
 
 SINGLE, MULTI = "single", "multi"
 """The tasks: one label an image, or any number."""
@@ -75,4 +75,6 @@ def named_as_options() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         message = re.sub(r"dataset_reader\.(\w+)", option, error.message).replace(KEYS, "DATA")
+        for key, name in zip(PATH_KEYS, ("DATA", "--validation", "--test")):
+            message = message.replace(f"({key})", f"({name})")
         raise ConfigurationError(message) from error

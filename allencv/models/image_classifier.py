@@ -29,6 +29,7 @@ from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
+from allencv.runtime.plurals import numbered
 from allencv.training.running_losses import LOSS_WEIGHT
 
 logger = logging.getLogger(__name__)
@@ -241,9 +242,9 @@ class ImageClassifier(CheckedFromParams, Model):
                 "encoder's input channels"
             )
             raise ConfigurationError(
-                f"the images have {shape[1]} channels, but model.{key} ({type(encoder).__name__}) "
-                f"takes {channels}: {remedy}; their shape is {shape}, expected (batch, {channels}, "
-                "height, width)"
+                f"the images have {numbered(shape[1], 'channel')}, but model.{key} "
+                f"({type(encoder).__name__}) takes {channels}: {remedy}; their shape is {shape}, "
+                f"expected (batch, {channels}, height, width)"
             )
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ConfigurationError(
@@ -469,7 +470,8 @@ def _check_neighbours(im2im_encoder: Optional[Im2ImEncoder], im2vec_encoder: Im2
     given, wanted = im2im_encoder.get_output_channels(), im2vec_encoder.get_input_channels()
     if given != wanted:
         raise ConfigurationError(
-            f"model.im2im_encoder ({type(im2im_encoder).__name__}) gives {given} channels, but "
-            f"model.im2vec_encoder ({type(im2vec_encoder).__name__}) takes {wanted}: set "
+            f"model.im2im_encoder ({type(im2im_encoder).__name__}) gives "
+            f"{numbered(given, 'channel')}, but model.im2vec_encoder "
+            f"({type(im2vec_encoder).__name__}) takes {wanted}: set "
             f"model.im2vec_encoder.input_channels to {given}"
         )

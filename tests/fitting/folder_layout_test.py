@@ -326,3 +326,22 @@ def test_class_folders_whose_names_differ_only_in_case(tmp_path: Path) -> None:
         "the class folders in val have other names than those in train ('cat' and 'Cat', 'dog' and "
         "'Dog' differ only in case: give them the same name)"
     )
+
+
+def test_empty_folders_beside_the_only_one_with_images(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat", "train/dog")
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    found = find(tmp_path)
+    assert paths(found, tmp_path) == ["train", "train", ""]
+    assert f"not used, as they hold no images: {tmp_path}/val" in found.notes
+
+
+def test_a_link_to_the_folder_that_it_is_in(tmp_path: Path) -> None:
+    make(tmp_path, "cat", "dog")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert find(tmp_path).reader == FOLDER
+
+
+def test_names_that_cannot_be_printed(tmp_path: Path) -> None:
+    make(tmp_path, "c\x07", "dog")
+    assert rf"labels: the folders in {tmp_path}: c\x07/, dog/ (--layout)" in find(tmp_path).notes

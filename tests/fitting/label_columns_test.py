@@ -115,6 +115,13 @@ def test_the_name_of_a_column_goes_before_flags() -> None:
     assert labels(words) == {"labels_column": "Genre"}
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_the_rows_are_no_labels(first: int) -> None:
+    numbers = [str(first + number) for number in range(8)]
+    cells = {"row": numbers, "what": ["x", "y"] * 4}
+    assert labels(cells, times=1) == {"label_column": "what"}
+
+
 def test_the_only_column_is_that_of_the_labels() -> None:
     index = ["0", "1", "2", "3"]
     assert labels({"": index, "Unnamed: 0": index, "what": ["x", "y"] * 2}) == {

@@ -85,6 +85,7 @@ def test_trains_in_images() -> None:
         ("split", ["train", "val", ""], None),
         ("split", ["val", "test"], None),  # nothing to train on
         ("split", ["train", "val", "dev"], None),
+        ("split", ["0", "1", "2"], None),
         ("kind", ["a", "b"], "kind"),
     ],
 )

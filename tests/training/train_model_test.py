@@ -47,12 +47,18 @@ def test_a_label_that_training_lacks_is_explained_at_once(tmp_path: Path, split:
     assert "Bird; training knows Cat, Dog" in str(error.value)
 
 
+def test_the_key_of_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"Cat": 2, "Dog": 2})
+    with pytest.raises(ConfigurationError, match=r"'.*/val' \(validation_data_path\) is not there"):
+        train_model(Params(experiment(tmp_path)), tmp_path / "run")
+
+
 def test_a_label_without_validation_images_is_a_warning(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"Cat": 2, "Dog": 2, "Bird": 2})
     write_images(tmp_path / "val", {"Cat": 2, "Dog": 2})
     train_model(Params(experiment(tmp_path, trainer__num_epochs=1)), tmp_path / "run")
     log = (tmp_path / "run" / "out.log").read_text()
-    assert "1 labels of train_data_path have no image in validation_data_path" in log
+    assert "train_data_path has 1 label without an image in validation_data_path" in log
 
 
 def test_a_label_outside_of_the_given_vocabulary_is_explained_at_once(tmp_path: Path) -> None:

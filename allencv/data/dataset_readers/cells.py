@@ -70,6 +70,8 @@ def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
         parts = text.split(delimiter)
     if any(isinstance(part, (list, dict)) for part in parts):
         raise WrongCell(0, "a list of text or numbers")
+    if len(parts) > 1 and delimiter is None and all(to_flag(part) is not None for part in parts):
+        raise WrongCell(0, "the names of the labels in the list, and no 0 or 1 for each of them")
     labels = ["" if is_empty(part) else str(part).strip() for part in parts]
     if "" in labels or len(set(labels)) < len(labels):
         between = "" if delimiter is None else f" with {delimiter!r} between them"

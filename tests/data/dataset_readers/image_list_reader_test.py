@@ -251,8 +251,9 @@ def test_split(root: str) -> None:
         (
             "a.jpg 0\nb.jpg 0\n",
             {"check_files": True, "image_root": "nowhere"},
-            "list.txt: 2 of 2 images are not there: 'nowhere/a.jpg' in line 1, 'nowhere/b.jpg' in "
-            "line 2; expected them relative to 'nowhere' (dataset_reader.image_root)",
+            "list.txt: images that are not there (2 of 2): 'nowhere/a.jpg' in line 1, "
+            "'nowhere/b.jpg' in line 2; expected them relative to 'nowhere' "
+            "(dataset_reader.image_root)",
         ),
     ],
 )

@@ -367,7 +367,9 @@ def test_a_remote_table_and_its_images(root: str) -> None:
     assert first["image"].as_tensor({}).tolist() == np.full((3, 2, 3), 7).tolist()
     with pytest.raises(ImageError, match="^memory://posters/b.png: "):
         second["image"].as_tensor({})
-    with pytest.raises(ConfigurationError, match="1 of 2 images are not there: 'memory://post"):
+    with pytest.raises(
+        ConfigurationError, match="images that are not there .1 of 2.: 'memory://post"
+    ):
         ImageTableReader(image_column="f", check_files=True).read_samples("memory://posters/t.csv")
     for path in ("memory://nothing.csv", "nosuch://a.csv"):
         with pytest.raises(ConfigurationError, match=f"'{path}' .*; expected a file"):
@@ -379,7 +381,7 @@ def test_check_files(root: str) -> None:
     assert len(read(root, text)) == 15
     (Path(root) / "3.jpg").touch()
     assert error_of(root, text, check_files=True) == (
-        "table.csv: 14 of 15 images are not there: "
+        "table.csv: images that are not there (14 of 15): "
         + ", ".join(f"'{n}.jpg' in line {n + 2}" for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10))
         + f" and 4 more; expected them relative to '{root}' (dataset_reader.image_root)"
     )
