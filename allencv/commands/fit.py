@@ -24,8 +24,8 @@ DATA is one of
 EPILOG = """\
 The command prints what it found, with the option that overrides each guess, and what it chose, with
 reasons. It writes the choices to OUTPUT.jsonnet, an ordinary config: change it and train it with
-'allencv train OUTPUT.jsonnet -s another_run'. If the data can be understood in two ways that make a
-difference, the command ends and says which option decides.
+'allencv train OUTPUT.jsonnet -s another_run'. If the data are ambiguous, the command ends
+and says which option decides.
 
 examples:
   allencv fit photos/ -o runs/first

@@ -92,7 +92,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         reasons["colour mode"] = ("grey", "all images that were looked at are grey")
     weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
     if facts.is_multi_label:
-        what = f"{numbered(len(facts.counts), 'label')}, any number an image"
+        what = f"{numbered(len(facts.counts), 'label')}, any number per image"
         reasons["task"] = (what, "binary cross entropy, judged by mean average precision")
     else:
         smoothing = "" if weigh else ", label smoothing"

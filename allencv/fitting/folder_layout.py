@@ -11,6 +11,7 @@ from allencv.data.dataset_readers.image_folder_reader import is_image
 from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.tables import FORMATS
 from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused
+from allencv.fitting.files_of_splits import WORDS
 from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
 from allencv.fitting.split_names import part_in, part_of
 from allencv.fitting.table_columns import find_columns
@@ -156,8 +157,7 @@ def _one_of_each(
             names = " or ".join(os.path.basename(path) for path in paths)
             advice = f"choose one with --{part}" if part in given else "move the others elsewhere"
             raise ConfigurationError(
-                f"{folder.path} can be read in several ways: the {part} data may be {names}: "
-                f"{advice}"
+                f"{folder.path} is ambiguous: the {part} data may be {names}: {advice}"
             )
     return {part: path for part, (path, *_) in parts.items() if part not in several}
 
@@ -182,9 +182,9 @@ def _in_splits(
     has_common = "validation" in parts and classes & set(parts["validation"].classes())
     if others and not has_common and options.layout is None:
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: the folders {some(sorted(named))} are splits, "
-            f"and {some(others)} not used: --layout splits; or all of them are classes: --layout "
-            "classes"
+            f"{folder.path} is ambiguous: if the folders {some(sorted(named))} are splits, and "
+            f"{some(others)} not used, use --layout splits; if all of them are classes, use "
+            "--layout classes"
         )
     if train.tables and not (classes and not _has_images_in_table(train, columns)):
         return _in_tables_of_splits(train, parts, columns, options)
@@ -285,9 +285,8 @@ def _several(folder: Folder) -> ConfigurationError:
 
 def _table_or_folders(folder: Folder, table: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{folder.path} can be read in two ways: the labels are in the table: give {table} as "
-        f"DATA; or they are the names of the folders, {some(list(folder.classes()))}: --layout "
-        "classes"
+        f"{folder.path} is ambiguous: if the labels are in the table, give {table} as DATA; if "
+        f"they are the names of the folders, {some(list(folder.classes()))}, use --layout classes"
     )
 
 
@@ -344,8 +343,8 @@ def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOpti
     if doubtful and options.layout is None:
         name = doubtful[0]
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: {name}/ is a class, as {some(list(classes))} "
-            f"are: --layout classes; or it is no class: --{parts[name]} "
+            f"{folder.path} is ambiguous: if {name}/ is a class, use --layout classes; if it "
+            f"holds {WORDS[str(parts[name])]} images, use --{parts[name]} "
             f"{os.path.join(folder.path, name)}, or move it elsewhere"
         )
 
@@ -364,8 +363,8 @@ def _check_splits(folder: Folder, classes: Dict[str, Folder], options: FolderOpt
             are_splits += ", with the labels in the names of the files"
             way += " --label-pattern"
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: {are_splits}: {way}; or the folders "
-            f"{some(list(classes))} are classes: --layout classes"
+            f"{folder.path} is ambiguous: if {are_splits}, use {way}; if the folders "
+            f"{some(list(classes))} are classes, use --layout classes"
         )
 
 
@@ -382,8 +381,8 @@ def _recursive(
     has_common = len(names) > 1 and len(names) < sum(map(len, inner))
     if len(nested) < len(classes) or has_common:
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: the labels are the outer folders, "
-            f"{some(list(classes))}: --recursive; or the folders inside of them, "
-            f"{some(sorted(names))}: --label-pattern '{INNER}'"
+            f"{folder.path} is ambiguous: if the labels are the outer folders, "
+            f"{some(list(classes))}, use --recursive; if they are the folders inside these, "
+            f"{some(sorted(names))}, use --label-pattern '{INNER}'"
         )
     return {"recursive": True}

@@ -86,12 +86,13 @@ def _check_options(reader_type: str, options: Dict[str, Any]) -> None:
         option = f"--{name.replace('_', '-')}"
         if value is not None and name not in USED[reader_type]:
             raise ConfigurationError(
-                f"{option} is {value!r}, which means nothing for DATA, as it is read by "
-                f"{reader_type}; expected it left out"
+                f"{option} is {value!r}, but it has no effect on DATA, which is read by "
+                f"{reader_type}: leave it out"
             )
     if options["task"] == MULTI and reader_type in ("image_folder", "torchvision_dataset"):
         raise ConfigurationError(
-            f"--task is multi; DATA has one label an image, as it is read by {reader_type}"
+            f"--task is multi, but {reader_type} reads one label per image; for several labels, "
+            "give a table as DATA"
         )
     if options["task"] == SINGLE and options["label_delimiter"] is not None:
         raise ConfigurationError(
@@ -136,8 +137,8 @@ def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str
                 )
             if has_flags and columns.task != SINGLE:
                 note = f"lines of a path and a 0 or 1 for each label, {between}"
-                return reader | {"multi_label": True}, f"{note}; any number an image (--task)"
-            note = f"lines of a path and a label, {between}; one an image (--task)"
+                return reader | {"multi_label": True}, f"{note}; any number per image (--task)"
+            note = f"lines of a path and a label, {between}; one per image (--task)"
             return reader | {"delimiter": delimiter}, note
     raise _not_a_list(file, first, next(filled, None))
 

@@ -90,9 +90,11 @@ def _in_flags(
         arguments["ignore_columns"] = ignored
     where = f"the {len(flags)} columns of 0 and 1: {some(list(flags))} (--label-column)"
     if given.task == MULTI or wrong is not None:
-        return FoundLabels(arguments, list(flags), f"labels: {where}; any number an image (--task)")
+        return FoundLabels(
+            arguments, list(flags), f"labels: {where}; any number per image (--task)"
+        )
     arguments["one_hot"] = True
-    note = f"label: {where}; one an image, as each row has exactly one 1 (--task)"
+    note = f"label: {where}; one per image, as each row has exactly one 1 (--task)"
     return FoundLabels(arguments, list(flags), note)
 
 
@@ -106,13 +108,13 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
     single = FoundLabels(
         {"label_column": name},
         [name],
-        f"label: column {name}, {numbered(len(counts), 'class')} (--label-column); one an image "
+        f"label: column {name}, {numbered(len(counts), 'class')} (--label-column); one per image "
         "(--task)",
     )
     if given.task == SINGLE:
         return single
     if any(as_list(cell) is not None or re.fullmatch(r"\[[^][]*\]", cell) for cell in counts):
-        note = f"labels: column {name}, lists of labels (--label-column); any number an image"
+        note = f"labels: column {name}, lists of labels (--label-column); any number per image"
         return FoundLabels({"labels_column": name}, [name], note)
     if given.label_delimiter is not None:
         return _several(name, given.label_delimiter)
@@ -134,11 +136,11 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
         # Words have commas and spaces between them too.
         if is_combined or delimiter in NOT_IN_WORDS or (is_named and reading.recurs):
             raise ConfigurationError(
-                f"{file}: column {name} can be read in two ways: one label an image "
-                f"({numbered(len(counts), 'class')}, such as {cut(reading.several[0])}): --task "
-                f"single; or several labels an image ({numbered(len(reading.labels), 'label')}, "
-                f"such as "
-                f"{cut(sorted(reading.labels)[0])}): --task multi --label-delimiter {delimiter!r}"
+                f"{file}: column {name} is ambiguous: if an image has one label "
+                f"({numbered(len(counts), 'class')}, such as {cut(reading.several[0])}), use "
+                f"--task single; if it has several ({numbered(len(reading.labels), 'label')}, such "
+                f"as {cut(sorted(reading.labels)[0])}), use --task multi --label-delimiter "
+                f"{delimiter!r}"
             )
     _check_classes(file, name, counts)
     return single
@@ -147,7 +149,7 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
 def _several(name: str, delimiter: str) -> FoundLabels:
     arguments = {"labels_column": name, "labels_delimiter": delimiter}
     note = f"labels: column {name}, {delimiter!r} between them (--label-column, --label-delimiter)"
-    return FoundLabels(arguments, [name], f"{note}; any number an image (--task)")
+    return FoundLabels(arguments, [name], f"{note}; any number per image (--task)")
 
 
 class _Reading:

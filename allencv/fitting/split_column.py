@@ -89,9 +89,9 @@ def _check_no_label(file: str, name: str, cells: Dict[str, List[str]], given: Ta
     has_label = any(each.lower() in ONE_LABEL + SEVERAL_LABELS for each in cells)
     if name in flags and len(flags) > 1 and not has_label:
         raise ConfigurationError(
-            f"{file}: column {name} can be read in two ways: it says the splits: --split-column "
-            f"{name}; or it is a label, as {some([each for each in flags if each != name])} may "
-            "be: --split-column none"
+            f"{file}: column {name} is ambiguous: if it says the splits, use --split-column "
+            f"{name}; if it is a label, as {some([each for each in flags if each != name])} may "
+            "be, use --split-column none"
         )
 
 

@@ -61,7 +61,7 @@ def test_a_table_with_a_column_of_splits(table: Path) -> None:
     assert found.test_path == {"path": str(table), "split": "test"}
     other = find(table, validation="val.csv")  # what the user says goes before the column
     assert (other.train_path, other.validation_path) == (str(table), "val.csv")
-    with pytest.raises(ConfigurationError, match="column split says the splits: without val.csv"):
+    with pytest.raises(ConfigurationError, match="column split says the splits, leave out val.csv"):
         find(table, validation="val.csv", split_column="split")
     in_folder = find(table.parent)
     assert (in_folder.train_path, in_folder.split) == (train, found.split)
@@ -71,10 +71,10 @@ def test_a_table_with_a_column_of_splits(table: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("images", {"label_column": "x"}, "--label-column is 'x', which means nothing for DATA"),
-        ("list.csv", {"recursive": True}, "--recursive is True, which means nothing for DATA"),
-        ("cifar10", {"encoding": "utf-16"}, "--encoding is 'utf-16', which means nothing for DATA"),
-        ("cifar10", {"task": "multi"}, "--task is multi; DATA has one label an image"),
+        ("images", {"label_column": "x"}, "--label-column is 'x', but it has no effect on DATA"),
+        ("list.csv", {"recursive": True}, "--recursive is True, but it has no effect on DATA"),
+        ("cifar10", {"encoding": "utf-16"}, "--encoding is 'utf-16', but it has no effect"),
+        ("cifar10", {"task": "multi"}, "--task is multi, but torchvision_dataset reads one"),
         (
             "list.csv",
             {"task": "single", "label_delimiter": "|"},

@@ -69,7 +69,7 @@ def test_several_labels(name: str, cells: List[str], delimiter: str) -> None:
 def test_both_readings_are_told(name: str, cells: List[str], delimiter: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         in_column(name, *cells)
-    assert f"t.csv: column {name} can be read in two ways: one label an image (" in str(error.value)
+    assert f"t.csv: column {name} is ambiguous: if an image has one label (" in str(error.value)
     assert f"--task multi --label-delimiter {delimiter!r}" in str(error.value)
     assert in_column(name, *cells, task="single") is None
     assert in_column(name, *cells, task="multi") == delimiter

@@ -65,7 +65,7 @@ def test_names_go_before_cells(folder: Path) -> None:
     assert result.reader == READER
     assert result.notes == [
         "images: column image (--image-column, --image-root); also in mask",
-        "label: column label, 2 classes (--label-column); one an image (--task)",
+        "label: column label, 2 classes (--label-column); one per image (--task)",
         "columns that are not used: mask",
     ]
 
