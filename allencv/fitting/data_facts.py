@@ -135,8 +135,8 @@ def _read(found: FoundData) -> Dict[str, Split]:
         if found.split is None or "split.part" not in error.message:
             raise
         raise ConfigurationError(
-            f"{found.train_path} has too few images to hold some out for validation; expected two "
-            "or more of a class, or validation data of their own (--validation)"
+            f"{found.train_path} has too few images of each class to hold some out for validation; "
+            "expected more, or validation data of their own (--validation)"
         ) from error
 
 

@@ -148,6 +148,9 @@ def _not_a_list(file: str, first: str, second: Optional[str]) -> ConfigurationEr
     found = f"{file}: the first line is {cut(first)}"
     if labelled := LABELLED.match(first):
         label = labelled["label"]
+        between = first[labelled.end("path") : labelled.start("label")].strip()
+        if len(between) == 1 and between not in label:
+            return ConfigurationError(f"{found}; expected --delimiter {between!r}")
         return ConfigurationError(
             f"{found}; expected one character between the path and the label {label!r} that is not "
             "in either, such as a tab (--delimiter)"
@@ -156,7 +159,8 @@ def _not_a_list(file: str, first: str, second: Optional[str]) -> ConfigurationEr
     if second is not None and LABELLED.match(second):
         advice = f", as in the second line: remove a header and comments{advice}"
     return ConfigurationError(
-        f"{found}; expected 'path label', with a space, a tab or a comma between them{advice}"
+        f"{found}; expected a path and a label, such as 'photos/1.jpg cat', with a space, a tab or "
+        f"a comma between them{advice}"
     )
 
 

@@ -178,6 +178,6 @@ def test_one_image_cannot_be_held_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         facts(tmp_path)
     assert error.value.message == (
-        f"{tmp_path} has too few images to hold some out for validation; expected two or more of a "
-        "class, or validation data of their own (--validation)"
+        f"{tmp_path} has too few images of each class to hold some out for validation; expected "
+        "more, or validation data of their own (--validation)"
     )

@@ -154,7 +154,7 @@ def test_a_data_set_of_torchvision_with_split(
             "words.doc",
             "DATA is the file 'words.doc'; expected a folder, a table .*[.]csv.* or a list",
         ),
-        ("words.txt", "the first line is 'one two three'; expected 'path label'"),
+        ("words.txt", "the first line is 'one two three'; expected a path and a label"),
     ],
 )
 def test_what_is_no_data(
@@ -207,9 +207,11 @@ def test_rows_without_a_label(table: Path) -> None:
     [
         (
             "image label\na.jpg cat\n",
-            "the first line is 'image label'; expected 'path label', with a space, a tab or a "
-            "comma between them, as in the second line: remove a header and comments (--delimiter)",
+            "the first line is 'image label'; expected a path and a label, such as "
+            "'photos/1.jpg cat', with a space, a tab or a comma between them, as in the "
+            "second line: remove a header and comments (--delimiter)",
         ),
+        ("a.jpg;cat\n", "the first line is 'a.jpg;cat'; expected --delimiter ';'"),
         (
             "a.jpg polar bear\n",
             "the first line is 'a.jpg polar bear'; expected one character between the path and the "
