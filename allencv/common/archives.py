@@ -173,7 +173,7 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
         if _is_importable(value):
             raise ArchiveError(f"{key} is {value!r:.100}, the name of Python code{IF_TRUSTED}")
         if last == "type" and value not in registered:
-            raise ArchiveError(f"{key} is {value!r:.100}, which nothing has registered{IF_MISSING}")
+            raise ArchiveError(f"{key} is {value!r:.100}, which is not registered{IF_MISSING}")
 
 
 def _items(config: Any) -> Iterator[Tuple[str, Any]]:

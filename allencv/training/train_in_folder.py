@@ -85,22 +85,22 @@ def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
         clear(folder)
         return False
     if is_unbegun(folder):
-        logger.warning("The run in %s has no checkpoint: it begins anew", folder)
+        logger.warning("The run in %s has no checkpoint; starting over", folder)
         clear(folder)
         return False
     if not any(folder.iterdir()):
         if recover:
-            logger.warning("There is no run in %s to go on with: one begins", folder)
+            logger.warning("No run in %s to resume; starting a new one", folder)
         return False
     if not recover:
         raise ConfigurationError(
-            f"{folder} has files in it; expected a new folder, --recover to go on with the run in "
+            f"{folder} has files in it; expected a new folder, --recover to resume the run in "
             "it, or --force to delete it first"
         )
     if not has_checkpoint(folder):
         raise ConfigurationError(
             f"--recover is given, but {folder} has no checkpoint of a run; expected one, or "
-            "--force to delete what is there and begin anew"
+            "--force to delete what is there and start over"
         )
     _accept_config(folder, params)
     return True
@@ -116,7 +116,7 @@ def _accept_config(folder: Path, params: Params) -> None:
     lines = check_changes(then, now, str(folder))
     if lines:
         with _also_to(folder / "out.log"):
-            logger.warning("The run goes on with another config: %s", ", ".join(lines))
+            logger.warning("Resuming with a changed config: %s", ", ".join(lines))
         write_text(file, json.dumps(now, indent=4))
 
 

@@ -195,7 +195,7 @@ ODD_CONFIGS: List[Tuple[str, Any, str]] = [
     ),
     ("model.num_labels", 5, "its weights do not fit its config and vocabulary: size mismatch"),
     ("validation_dataset_reader.transforms", LARGE, "height is 200000; expected 1 to 8192 pixels"),
-    ("a\nb", {"type": "x"}, "a b.type is 'x', which nothing has registered"),
+    ("a\nb", {"type": "x"}, "a b.type is 'x', which is not registered"),
 ]
 
 
