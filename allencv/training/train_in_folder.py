@@ -21,6 +21,7 @@ from allencv.training.run_folder import (
     is_unbegun,
     locked,
 )
+from allencv.training.train_model import config_is_checked
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ def train_in_folder(
     **options: Any,
 ) -> Optional[Model]:
     """
-    Train as AllenNLP's `train_model` does, with the same arguments, but let one run alone write to
-    the folder:
+    Train as AllenNLP's `train_model` does, with the same arguments and a config without mistakes,
+    but let one run alone write to the folder:
 
     * Another run there is refused while this one lasts.
     * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
@@ -64,14 +65,15 @@ def train_in_folder(
         if is_first:
             recover = _prepare(folder, params, recover, force)
         try:
-            return train_model(
-                params,
-                serialization_dir,
-                recover=recover,
-                force=force and node_rank > 0,
-                node_rank=node_rank,
-                **options,
-            )
+            with config_is_checked():
+                return train_model(
+                    params,
+                    serialization_dir,
+                    recover=recover,
+                    force=force and node_rank > 0,
+                    node_rank=node_rank,
+                    **options,
+                )
         except BaseException:
             if is_first:
                 with suppress(OSError):  # the other error matters
