@@ -1,4 +1,5 @@
 import gzip
+import os
 import re
 import reprlib
 import tarfile
@@ -97,8 +98,9 @@ def opened_archive(
         except Exception as error:  # of the parts that the config names, and of torch
             if not _arose_in_loading(error):
                 raise
+            reason = _reason(error).replace(f"{folder}{os.sep}", "")
             raise ConfigurationError(
-                f"archive '{archive_file}' cannot be loaded: {_reason(error)}"
+                f"archive '{archive_file}' cannot be loaded: {reason}"
             ) from error
 
 

@@ -193,12 +193,32 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if at_end_of_epoch and self._metric_tracker.should_stop_early():
             # The run has ended before. AllenNLP would train one more epoch and then stop.
             self._num_epochs = self._start_after_epochs_completed
+        self._say_if_nothing_is_left(num_epochs)
         try:
             metrics, epoch = super()._try_train()
         finally:
             self._num_epochs = num_epochs
         self._resumable.add_earlier(metrics)
         return metrics, epoch
+
+    def _say_if_nothing_is_left(self, num_epochs: int) -> None:
+        completed = self._start_after_epochs_completed
+        if completed < self._num_epochs:
+            return
+        run = f"the run in {self._serialization_dir}"
+        if completed < num_epochs:
+            tracker = self._metric_tracker
+            logger.warning(
+                "Nothing is left to train: %s ended after %d of %d epochs, because its best epoch "
+                "is %s and trainer.patience is %s. Raise trainer.patience to continue",
+                *(run, completed, num_epochs, tracker.best_epoch, tracker._patience),
+            )
+        else:
+            logger.warning(
+                "Nothing is left to train: %s has completed %d epochs, as trainer.num_epochs says. "
+                "Raise trainer.num_epochs to train longer",
+                *(run, completed),
+            )
 
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
         autocast = torch.autocast(

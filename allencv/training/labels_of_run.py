@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
 from allennlp.data.vocabulary import NAMESPACE_PADDING_FILE
 
-from allencv.common.label_text import same_looking, shown
+from allencv.common.label_text import check_vocabulary, same_looking, shown
 
 
 def labels_of_run(
@@ -38,6 +38,7 @@ def labels_of_run(
             f"{folder} has a checkpoint, but no vocabulary that says what its labels are; expected "
             f"{directory / NAMESPACE_PADDING_FILE}, or --force to start over"
         )
+    check_vocabulary(directory)
     then = Vocabulary.from_files(directory, now._padding_token, now._oov_token)
     known, found = _labels(then), _labels(now)
     new = _without(found, known)

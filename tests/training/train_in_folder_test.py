@@ -251,6 +251,21 @@ def test_what_cannot_change_is_refused_and_what_can_is_taken(run: Run) -> None:
         run.train(recover=True, trainer__optimizer={"type": "adamw", "lr": 0.1})
 
 
+def test_a_recovery_with_nothing_left_to_train_says_why(run: Run) -> None:
+    rate = {"trainer__optimizer": {"type": "sgd", "lr": 0.0}, "trainer__patience": 1}
+    run.train(trainer__num_epochs=4, **rate)
+    run.train(recover=True, trainer__num_epochs=4, **rate)
+    log = (run.folder / "out.log").read_text()
+    assert log.count("Nothing is left to train: ") == 1
+    assert (
+        "ended after 2 of 4 epochs, because its best epoch is 0 and trainer.patience is 1. Raise "
+        "trainer.patience to continue" in log
+    )
+    run.train(recover=True, trainer__num_epochs=2, **rate)
+    log = (run.folder / "out.log").read_text()
+    assert "has completed 2 epochs, as trainer.num_epochs says. Raise trainer.num_epochs" in log
+
+
 @pytest.mark.parametrize(
     "refused",
     [
