@@ -20,6 +20,7 @@ from allencv.training.run_folder import (
     has_only_leftovers,
     is_unbegun,
     locked,
+    read_json,
 )
 from allencv.training.train_model import config_is_checked
 
@@ -113,7 +114,7 @@ def _accept_config(folder: Path, params: Params) -> None:
     file = folder / "config.json"
     if not file.exists():
         return  # AllenNLP refuses this
-    then = json.loads(file.read_text(encoding="utf-8"))
+    then = read_json(file)
     now = json.loads(json.dumps(params.as_ordered_dict()))
     lines = check_changes(then, now, str(folder))
     if lines:
