@@ -174,7 +174,9 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
     if part.reads_config_itself:
         return Found([], [(path, part.cls)])
     result = _check_arguments(config, part, path)
-    result.mistakes += wrong_numbers(config, part.cls, path)
+    wrong = {mistake.path[len(path)] for mistake in result.mistakes}
+    right = {key: each for key, each in config.items() if key not in wrong}
+    result.mistakes += wrong_numbers(right, part.cls, path)
     result.classes.append((path, part.cls))
     if issubclass(part.cls, CheckedFromParams):
         faults = [("lacks a method", each) for each in missing_methods(part.cls)]

@@ -138,3 +138,17 @@ def test_the_numbers_of_a_users_own_part_are_its_own() -> None:
             super().__init__(optimizer)
 
     assert find_mistakes(changed(SCHEDULE, {"type": "backwards", "step_size": -1})) == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "place"),
+    [
+        ({"type": "combined", "schedulers": [3]}, "schedulers.0"),
+        ({"type": "combined", "schedulers": [["a", "constant"]]}, "schedulers.0.0"),
+        ({"type": "multi_step", "milestones": ["a"]}, "milestones.0"),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_a_wrong_type(schedule: Any, place: str) -> None:
+    (mistake,) = find_mistakes(changed(SCHEDULE, schedule))
+    assert (mistake.kind, mistake.key) == ("wrong type", f"{SCHEDULE}.{place}")
