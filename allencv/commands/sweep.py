@@ -180,17 +180,19 @@ def check_folds(configs: List[Config]) -> None:
 
 def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, Dict[str, Any]]:
     """What `sweep.json` of an earlier call says about the runs that need not be done again."""
+    from allencv.training.run_folder import read_json
+
     folder.mkdir(parents=True, exist_ok=True)
     for number, config in enumerate(configs):
         file = folder / f"{kind}_{number}" / "config.json"
-        if file.exists() and json.loads(file.read_text()) != json.loads(json.dumps(config)):
+        if file.exists() and read_json(file) != json.loads(json.dumps(config)):
             raise ConfigurationError(
                 f"{file} is that of another experiment; expected the same config and overrides, or "
                 "another folder (--serialization-dir)"
             )
     if not (folder / "sweep.json").exists():
         return {}
-    before = json.loads((folder / "sweep.json").read_text())
+    before = read_json(folder / "sweep.json")
     if before["kind"] != kind:
         raise ConfigurationError(
             f"{folder / 'sweep.json'} is that of a sweep with --{before['kind']}s; expected "

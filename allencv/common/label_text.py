@@ -1,9 +1,13 @@
 """What a label may be, and how it is shown where two labels would look the same."""
 
+import os
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Iterable, Optional
+from pathlib import Path
+from typing import Iterable, Optional, Union
+
+from allennlp.common.checks import ConfigurationError
 
 RESERVED = ("@@UNKNOWN@@", "@@PADDING@@", "@@NEWLINE@@")
 """What AllenNLP's vocabulary writes for something else."""
@@ -63,3 +67,22 @@ def _difference(label: str, other: str) -> str:
     if "".join(first.split()) == "".join(second.split()):
         return "spaces"
     return "case, spaces or the form of a letter"
+
+
+def check_vocabulary(directory: Union[str, os.PathLike]) -> None:
+    """
+    Check that the files of a vocabulary are text.
+
+    # Raises
+
+    `ConfigurationError` with the file and the line of the first byte that is not UTF-8.
+    """
+    for path in sorted(Path(directory).glob("*.txt")):
+        content = path.read_bytes()
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            raise ConfigurationError(
+                f"{path}, line {line}, is not text in UTF-8; expected a label on each line"
+            ) from None

@@ -210,13 +210,13 @@ class ImageClassifier(CheckedFromParams, Model):
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """The logits `(batch, num_labels)` of normalised images, looked at once."""
         self._check_images(images)
-        features = images
+        features, dtype = images, self._classification_layer.weight.dtype
         if self._im2im_encoder is not None:
             features = self._im2im_encoder(images)
-            check_output("im2im_encoder", self._im2im_encoder, features)
+            check_output("im2im_encoder", self._im2im_encoder, features, dtype)
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._im2vec_encoder(features)
-        check_output("im2vec_encoder", self._im2vec_encoder, vector)
+        check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
         vector = self._dropout(vector)
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()

@@ -1,15 +1,15 @@
 import json
 import logging
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch.distributed as dist
 from allennlp.commands import train as train_command
 from allennlp.commands.train import TrainModel
-from allennlp.common import Lazy
+from allennlp.common import Lazy, Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics, is_distributed
 from allennlp.data import DataLoader, Vocabulary
@@ -30,6 +30,20 @@ logger = logging.getLogger(__name__)
 
 train_command.archive_model = archive_model  # AllenNLP has no other way to choose it
 
+config_checks: List[Callable[[Dict[str, Any]], None]] = []
+"""Functions that get a whole config before any data is read. `allencv.plugin` adds one."""
+
+
+@contextmanager
+def config_is_checked() -> Iterator[None]:
+    """While it is open, configs are not checked again."""
+    checks = config_checks[:]
+    config_checks.clear()
+    try:
+        yield
+    finally:
+        config_checks.extend(checks)
+
 
 @TrainModel.register("default", constructor="from_partial_objects", exist_ok=True)
 class TrainImageModel(TrainModel):
@@ -43,6 +57,8 @@ class TrainImageModel(TrainModel):
       images that can never be right.
     * A run that is recovered keeps its labels and their order, whatever images were added. AllenNLP
       sorts the labels anew by how many images have each, and so gives weights to other labels.
+    * Mistakes of the config are found before any data is read, where `allencv.plugin` is imported,
+      as `--include-package allencv` and `.allennlp_plugins` do.
     * A second run in the same folder is refused while the first one trains.
     * A model that tunes thresholds is refused where nobody would call it to do so, and one whose
       loss compares views of an image where batches would not hold them.
@@ -102,6 +118,14 @@ class TrainImageModel(TrainModel):
         if getattr(self.model, "tunes_thresholds", False):
             self._check_tuning(loaders["validation"])
         check_views(getattr(self.model, "num_views", 1), train)
+
+    @classmethod
+    def from_params(cls, params: Params, *args: Any, **extras: Any) -> Any:
+        # In distributed training AllenNLP has added objects to the config, one for each rank.
+        if not is_distributed():
+            for check in config_checks:
+                check(params.as_dict(quiet=True))
+        return super().from_params(params, *args, **extras)
 
     @classmethod
     @wraps(getattr(TrainModel.from_partial_objects, "__func__"), assigned=())  # noqa: B009 - for mypy

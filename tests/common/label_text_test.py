@@ -3,9 +3,10 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
 
-from allencv.common.label_text import same_looking, shown, why_unwritable
+from allencv.common.label_text import check_vocabulary, same_looking, shown, why_unwritable
 
 LABELS = ["cat", " cat ", "two words", "café", "cafe\u0301", "犬", "a\tb", "a\x0bb", "\u2028x", "0"]
 UNWRITABLE = ["", "  ", "\t", "a\nb", "a\r", "a\rb", "a\r\nb", "caf\udce9", "\ud83d"]
@@ -74,3 +75,14 @@ def test_labels_that_look_the_same_are_told_apart(
 def test_other_labels_get_no_hint() -> None:
     assert same_looking(["cat"], ["dog", "cats"]) == ""
     assert same_looking(["cat"], ["dog", "cat"]) == ""
+
+
+def test_a_file_of_a_vocabulary_that_is_not_utf_8_is_named_with_the_line(tmp_path: Path) -> None:
+    Vocabulary(counter={"labels": {"Kätzchen": 2, "Hund": 1}}).save_to_files(str(tmp_path))
+    check_vocabulary(tmp_path)
+    (tmp_path / "labels.txt").write_bytes("Hund\nKätzchen".encode("latin-1"))
+    with pytest.raises(ConfigurationError) as refused:
+        check_vocabulary(tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path / 'labels.txt'}, line 2, is not text in UTF-8; expected a label on each line"
+    )

@@ -122,3 +122,13 @@ def test_an_unknown_key_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
         config = experiment(cats_and_dogs, **{key.replace(".", "__"): 1})
         with pytest.raises(ConfigurationError, match=key.split(".")[1]):
             train_model(Params(config), tmp_path / key)
+
+
+def test_the_whole_config_is_checked_before_data_is_read(tmp_path: Path) -> None:
+    """As `allennlp train` does, whose command knows no check."""
+    schedule = {"type": "step", "step_size": 0}
+    config = experiment(tmp_path / "nowhere", trainer__learning_rate_scheduler=schedule)
+    with pytest.raises(ConfigurationError) as refused:
+        train_model(Params(config), tmp_path / "run")
+    message = "trainer.learning_rate_scheduler.step_size is 0; expected 1 or more"
+    assert str(refused.value) == message
