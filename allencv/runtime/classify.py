@@ -23,7 +23,7 @@ from allencv.runtime.prediction_files import (
     suffix_of,
     write_predictions,
 )
-from allencv.runtime.progress import Progress
+from allencv.runtime.progress import Progress, counted
 from allencv.runtime.sources import InputError, import_pyarrow, list_images
 from allencv.runtime.unfinished_run import UnfinishedRun, interruptible
 
@@ -186,7 +186,8 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
             unfinished.remove()
     except OSError as error:
         raise InputError(f"'{args.output}' cannot be written: {error.strerror}") from error
-    result = f"{args.output}: {progress.total} images, {progress.failed} of them with an error"
+    images, errors = counted(progress.total, "image"), counted(progress.failed, "error")
+    result = f"{args.output}: {images}, {errors}"
     print(result)
     if progress.failed and args.fail_on_error:
         sys.exit(f"allencv: {result}")

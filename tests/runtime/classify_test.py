@@ -70,7 +70,7 @@ def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines() == [
         "files left out, as they are no images: 1 (photos/notes.txt ...)",
         "images named again, and classified once: 1",
-        "new/folder/out.jsonl: 7 images, 1 of them with an error",
+        "new/folder/out.jsonl: 7 images, 1 error",
     ]
 
 
@@ -92,7 +92,7 @@ def test_the_engine_that_was_chosen_is_told(
 
 
 def test_it_fails_for_a_bad_image_where_asked(bundle: Path, photos: Path) -> None:
-    with pytest.raises(SystemExit, match=r"allencv: out.csv: 7 images, 1 of them with an error"):
+    with pytest.raises(SystemExit, match=r"allencv: out.csv: 7 images, 1 error"):
         classify(bundle, "photos", "-o", "out.csv", "--fail-on-error")
     assert len(Path("out.csv").read_text().splitlines()) == 8
     assert not Path("out.csv.part").exists()
@@ -188,7 +188,7 @@ def test_an_interrupted_run_goes_on(
     # What is done is not done again: it stays as it is, even if it is wrong.
     part.write_text("".join(lines).replace('"label": "', '"label": "first '))
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout == f"{output}: 40 images, 0 of them with an error\n"
+    assert result.stdout == f"{output}: 40 images, no errors\n"
     assert not result.stderr
     records = lines_of(str(output))
     assert [record["path"] for record in records] == [str(images / name) for name in names]
