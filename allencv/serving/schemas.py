@@ -9,7 +9,7 @@ from allencv.runtime.classifier import TOP_K
 
 class ErrorDetail(BaseModel):
     code: str = Field(examples=["unsupported_format"])
-    message: str = Field(examples=["not an image; expected JPEG, PNG, WEBP"])
+    message: str = Field(examples=["not an image in one of the formats JPEG, PNG"])
 
 
 class Error(BaseModel):
