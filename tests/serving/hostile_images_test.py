@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from allencv.runtime.onnx_classifier import OnnxClassifier
 from allencv.runtime.preprocessing import Preprocessing
 from allencv.serving.app import create_app
-from allencv.serving.decoding import MAX_SCANS, decode, open_upload
+from allencv.serving.decoding import MAX_SCANS, UPLOAD_FORMATS, decode, open_upload
 from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 from tests.serving.conftest import file_of, photo
@@ -118,7 +118,9 @@ def test_what_is_not_damaged_is_not_called_so() -> None:
 
 
 def test_heic_names_the_package_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # as without the package
+    others = [name for name in UPLOAD_FORMATS if name != "HEIF"]  # as without the package
+    monkeypatch.setattr("allencv.serving.decoding.UPLOAD_FORMATS", others)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     with pytest.raises(RequestError, match="a HEIC photograph, .* pillow-heif") as error:
         open_upload(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), Limits())
     assert (error.value.status, error.value.code) == (415, "unsupported_format")
