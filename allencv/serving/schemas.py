@@ -112,5 +112,5 @@ ERRORS: Dict[Union[int, str], Dict[str, object]] = {
     422: {"model": Error, "description": "An image that cannot be decoded or classified."},
     431: {"model": Error, "description": "The headers are too large."},
     429: {"model": Error, "description": "Too busy; try again after Retry-After seconds."},
-    503: {"model": Error, "description": "Not answered in time, or shutting down."},
+    503: {"model": Error, "description": "Not answered in time, shutting down, or out of order."},
 }
