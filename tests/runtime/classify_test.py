@@ -126,10 +126,17 @@ def test_thresholds(multi_label_bundle: Path, photos: Path, given: str) -> None:
         (["list.csv", "-o", "./list.csv"], r"--output is './list.csv', which is to be read"),
         (["photos/a", "-o", "out.csv", "--top-k", "0"], r"--top-k is 0; expected at least 1"),
         (["photos/a", "-o", "out.csv", "--workers", "0"], r"--workers is 0; expected at least 1"),
+        (
+            ["photos/a", "-o", "out.csv", "--workers", "9999"],
+            r"--workers is 9999; expected at most",
+        ),
         (["photos/a", "-o", "out.csv", "--batch-size", "-1"], r"--batch-size is -1; expected"),
         (["photos/a", "-o", "out.csv", "--threshold", "0.5"], r"gives each image one label"),
         (["photos/a", "-o", "out.csv", "--device", "cpu"], r"is a bundle; --device and"),
-        (["photos/a", "-o", "photos/b.jpg/out.csv"], r"'photos/b.jpg/out.csv' cannot be written"),
+        (
+            ["photos/a", "-o", "photos/b.jpg/out.csv"],
+            r"cannot be written: 'photos/b.jpg' is not a fold",
+        ),
     ],
 )
 def test_bad_arguments(bundle: Path, photos: Path, arguments: List[str], message: str) -> None:
