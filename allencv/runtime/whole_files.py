@@ -15,8 +15,8 @@ def whole_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
     name `path`. If anything fails, a file that was at `path` before is still there, unchanged.
 
     The new name is hidden, unlike any other, and has the suffix of `path`. A link is followed. What
-    is there and is no regular file, such as `/dev/stdout`, is written to directly. A named pipe needs
-    a reader.
+    is there and is no regular file, such as `/dev/stdout`, is written to directly. There must be a
+    reader for a named pipe.
 
     # Raises
 
