@@ -43,8 +43,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
     """The files that an option names: one for each input. Their folders are made if need be."""
+    from allencv.runtime.json_files import parse_json
+
     try:
-        count = len(json.loads(f"[{inputs}]"))
+        count = len(parse_json(f"[{inputs}]"))
     except ValueError:
         count = len(inputs.split(","))
     files = [Path(file) for file in outputs.split(",")]
