@@ -12,7 +12,7 @@ from typing import Callable, Tuple
 
 from allencv.runtime.answering import answers
 from allencv.runtime.classifier import TOP_K, Classifier
-from allencv.runtime.cores import cores
+from allencv.runtime.cores import MAX_WORKERS, cores
 from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.given_thresholds import given_thresholds
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
@@ -23,7 +23,7 @@ from allencv.runtime.prediction_files import (
     suffix_of,
     write_predictions,
 )
-from allencv.runtime.progress import Progress
+from allencv.runtime.progress import Progress, counted
 from allencv.runtime.sources import InputError, import_pyarrow, list_images
 from allencv.runtime.unfinished_run import UnfinishedRun, interruptible
 
@@ -185,8 +185,10 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
             write_predictions(args.output, kinds, unfinished.records(listed.images))
             unfinished.remove()
     except OSError as error:
-        raise InputError(f"'{args.output}' cannot be written: {error.strerror}") from error
-    result = f"{args.output}: {progress.total} images, {progress.failed} of them with an error"
+        reason = error.strerror or error
+        raise InputError(f"'{args.output}' cannot be written: {reason}") from error
+    images, errors = counted(progress.total, "image"), counted(progress.failed, "error")
+    result = f"{args.output}: {images}, {errors}"
     print(result)
     if progress.failed and args.fail_on_error:
         sys.exit(f"allencv: {result}")
@@ -200,6 +202,11 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
+    if args.workers > MAX_WORKERS:
+        raise InputError(f"--workers is {args.workers}; expected at most {MAX_WORKERS}")
+    folder = os.path.dirname(args.output) or "."
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError(f"'{args.output}' cannot be written: '{folder}' is not a folder")
     if suffix_of(args.output) not in WRITERS or os.path.isdir(args.output):
         raise InputError(
             f"--output is '{args.output}'; expected a file whose name ends in {', '.join(WRITERS)}"

@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager
 from typing import IO, Any, Dict, Iterable, Iterator
 
+from allencv.runtime.json_files import parse_json
 from allencv.runtime.prediction_files import Record, to_line
 from allencv.runtime.sources import InputError, ListedImage
 
@@ -116,7 +117,7 @@ class UnfinishedRun:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line) if line.endswith(b"\n") else None
+        return parse_json(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
 
