@@ -1,10 +1,15 @@
 """
-Registers every part. `.allennlp_plugins` names this module, so that `allennlp train` knows our
-parts without `--include-package` where that file lies in the working directory.
+Registers every part, and makes `allennlp train` check its config first, as `check-config` does.
+`.allennlp_plugins` names this module, so that `allennlp train` knows our parts without
+`--include-package` where that file lies in the working directory.
 """
 
 from allencv import data, models, modules, predictors, training
+from allencv.catalogue import check_config
 from allencv.modules import im2im_encoders, im2vec_encoders, losses
+from allencv.training.train_model import config_checks
+
+config_checks.append(check_config)
 
 __all__ = [
     "data",

@@ -6,7 +6,13 @@ mistakes in one.
 
 from allencv.catalogue import markdown, text
 from allencv.catalogue.as_json import part_as_json, registry_as_json
-from allencv.catalogue.config_files import DATA_KEYS, READER_KEYS, check_file, read_config
+from allencv.catalogue.config_files import (
+    DATA_KEYS,
+    READER_KEYS,
+    check_config,
+    check_file,
+    read_config,
+)
 from allencv.catalogue.config_page import config_page
 from allencv.catalogue.examples import snippet
 from allencv.catalogue.experiment import experiment, places, registries_that_matter
@@ -22,6 +28,7 @@ __all__ = [
     "Argument",
     "Mistake",
     "Part",
+    "check_config",
     "check_file",
     "config_page",
     "describe",

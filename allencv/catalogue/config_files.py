@@ -58,6 +58,22 @@ def read_config(file: str, overrides: str = "", keys: Optional[Collection[str]] 
     return Params(config)
 
 
+def check_config(config: Dict[str, Any]) -> None:
+    """
+    Check what a config evaluates to. A warning is logged.
+
+    # Raises
+
+    `ConfigurationError` with all mistakes, a line for each, if there are any.
+    """
+    mistakes = find_mistakes(config)
+    for mistake in mistakes:
+        if mistake.is_warning:
+            logger.warning(mistake.message)
+    if errors := [mistake.message for mistake in mistakes if not mistake.is_warning]:
+        raise ConfigurationError("\n".join(errors))
+
+
 def _concerns(mistake: Mistake, keys: Collection[str]) -> bool:
     if not mistake.path:
         return True

@@ -31,6 +31,7 @@ from allencv.catalogue.mistakes import (
     unknown_key,
     wrong_type,
 )
+from allencv.catalogue.numbers import wrong_numbers
 from allencv.catalogue.parts import (
     Argument,
     Part,
@@ -42,7 +43,13 @@ from allencv.catalogue.parts import (
     registered,
 )
 from allencv.catalogue.trial_build import keys_to_build, refusal
-from allencv.catalogue.whole_config import random_validation, trainer_mistakes, untested
+from allencv.catalogue.whole_config import (
+    random_validation,
+    schedule_mistakes,
+    trainer_mistakes,
+    untested,
+    wrong_numbers_of_experiment,
+)
 from allencv.common.arguments import holds_dict, is_not_built, not_built
 from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
 from allencv.common.records import named_values
@@ -64,9 +71,13 @@ def find_mistakes(config: Any) -> List[Mistake]:
     wrong = {mistake.path[0] for mistake in found.mistakes if mistake.path}
     if not wrong & {"trainer", "model"}:
         found.mistakes += trainer_mistakes(config, found.classes)
+    if not any(mistake.path[:1] == ("trainer",) for mistake in found.mistakes):
+        found.mistakes += schedule_mistakes(config, found.classes)
     if not wrong & {"dataset_reader", "validation_dataset_reader"}:
         found.mistakes += random_validation(config, found.classes)
     found.mistakes += untested(config)
+    if not wrong:
+        found.mistakes += wrong_numbers_of_experiment(config)
     return found.mistakes
 
 
@@ -163,6 +174,9 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
     if part.reads_config_itself:
         return Found([], [(path, part.cls)])
     result = _check_arguments(config, part, path)
+    wrong = {mistake.path[len(path)] for mistake in result.mistakes}
+    right = {key: each for key, each in config.items() if key not in wrong}
+    result.mistakes += wrong_numbers(right, part.cls, path)
     result.classes.append((path, part.cls))
     if issubclass(part.cls, CheckedFromParams):
         faults = [("lacks a method", each) for each in missing_methods(part.cls)]

@@ -9,7 +9,11 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Vocabulary
 from allennlp.models import Model
+from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.checkpointer import Checkpointer
 from allennlp.training.metrics import Metric
+from allennlp.training.moving_average import MovingAverage
+from allennlp.training.optimizers import MultiOptimizer, Optimizer
 
 from allencv.catalogue.parts import Part
 from allencv.common.quiet import quiet
@@ -22,7 +26,7 @@ from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.modules.losses import ClassificationLoss
 from allencv.modules.pretrained_weights import without_pretrained_weights
-from allencv.training.optimizers import TorchOptimizer
+from allencv.training.callbacks import CheckpointAveraging, FineTuning, WritePredictions
 from allencv.training.trainer_checks import metric_names_of
 
 SMALL = (ImageTransform, BatchTransform, ClassificationLoss, ClassWeighting, Metric, DatasetReader)
@@ -35,10 +39,13 @@ WITHOUT_LABELS = frozenset(
     ]
 )
 """What is built of a model: what it says to the rest hangs on the labels, which the data tell."""
-KNOWN = ("allencv.", "allennlp.nn.", "allennlp.modules.feedforward", "allennlp.training.metrics.")
+OF_TRAINER = (MovingAverage, Checkpointer, FineTuning, CheckpointAveraging, WritePredictions)
+KNOWN = ("allencv.", "allennlp.nn.", "allennlp.modules.feedforward", "allennlp.training.")
 """The modules whose classes read no data and download nothing when they are built."""
 _ASK_THE_DATA = frozenset(["class_weighting", "drop_last"])
 _ASK_THE_MODEL = frozenset(["layer_decay", "weight_decay_on_norm_and_bias"])
+OF_GROUPS = _ASK_THE_MODEL | {"parameter_groups"}
+"""The keys of an optimizer that make several groups of the model's parameters."""
 
 
 class _OneImage(ImageDatasetReader):
@@ -54,9 +61,9 @@ def keys_to_build(part: Part) -> Optional[FrozenSet[str]]:
         return WITHOUT_LABELS
     if issubclass(part.cls, ImageDataLoader):
         return frozenset(part.arguments) - _ASK_THE_DATA | {"type"}
-    if issubclass(part.cls, TorchOptimizer):
+    if issubclass(part.cls, Optimizer) and not issubclass(part.cls, MultiOptimizer):
         return frozenset(part.arguments) - _ASK_THE_MODEL | {"type"}
-    if issubclass(part.cls, (*NETWORKS, *SMALL)):
+    if issubclass(part.cls, (*NETWORKS, *SMALL, *OF_TRAINER)):
         return frozenset(part.arguments) | {"type"}
     return None
 
@@ -69,7 +76,7 @@ def refusal(
     `classes`. `None` if nothing, or if there is a class among them that we do not know to read no
     data and to download nothing: one that is not ours.
     """
-    if not all(_is_known(each) for each in classes):
+    if not all(is_known(each) for each in classes):
         return None
     extras: Dict[str, Any] = {}
     if issubclass(part.cls, MODELS):
@@ -77,8 +84,13 @@ def refusal(
         extras["vocab"] = Vocabulary.empty()
     if issubclass(part.cls, ImageDataLoader):
         extras.update(reader=_OneImage(), data_path=None)
-    if issubclass(part.cls, TorchOptimizer):
-        extras["model_parameters"] = [("weight", torch.nn.Parameter(torch.zeros(2, 2)))]
+    parameters = [("weight", torch.nn.Parameter(torch.zeros(2, 2)))]
+    if issubclass(part.cls, Optimizer):
+        extras["model_parameters"] = parameters
+    if issubclass(part.cls, MovingAverage):
+        extras["parameters"] = parameters
+    if issubclass(part.cls, (Checkpointer, TrainerCallback)):
+        extras["serialization_dir"] = "no_such_folder"  # which is only looked for
     # A network takes no memory and no time on the device "meta". But what is refused there may be
     # "meta" itself, so that a CPU is asked too.
     devices = ("meta", "cpu") if issubclass(part.cls, (*NETWORKS, *MODELS)) else ("cpu",)
@@ -94,13 +106,31 @@ def refusal(
     return first if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {first}"
 
 
+def optimizer_of(trainer: Dict[str, Any]) -> Optional[Optimizer]:
+    """
+    Build the optimizer that a trainer's config describes, for a single parameter, so without what
+    depends on the model. `None` if it cannot be built.
+    """
+    config = trainer.get("optimizer", {})
+    config = {"type": config} if isinstance(config, str) else config
+    config = {key: value for key, value in config.items() if key not in OF_GROUPS}
+    try:
+        with quiet(logging.ERROR):
+            return Optimizer.from_params(
+                Params(copy.deepcopy(config)),
+                model_parameters=[("weight", torch.nn.Parameter(torch.zeros(2, 2)))],
+            )
+    except Exception:  # a mistake that is found elsewhere
+        return None
+
+
 def metric_names(model: Dict[str, Any], classes: Iterable[type]) -> Optional[List[str]]:
     """
     Returns what a model of ours will report of validation images, as its `metric_names` has it;
     `None` if that cannot be known. A name that changes with the labels, which the data tell, ends
     in "*". `classes` are those of the metrics that the config names.
     """
-    if model.get("distillation") is not None or not all(map(_is_known, classes)):
+    if model.get("distillation") is not None or not all(map(is_known, classes)):
         return None
     top_k = model.get("top_k") or 1
     found = [_metric_names(model, top_k + 1, "a"), _metric_names(model, top_k + 2, "b")]
@@ -127,5 +157,5 @@ def _metric_names(model: Dict[str, Any], num_labels: int, label: str) -> Optiona
         return None
 
 
-def _is_known(cls: type) -> bool:
+def is_known(cls: type) -> bool:
     return cls.__module__.startswith(KNOWN)

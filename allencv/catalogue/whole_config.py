@@ -1,16 +1,31 @@
 """What is wrong with a config as a whole, though each of its parts can be built."""
 
+import copy
+import re
+from functools import partial
 from typing import Any, Dict, Iterator, List, Tuple
+
+from allennlp.common import Lazy, Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.learning_rate_schedulers import LearningRateScheduler
+from allennlp.training.metric_tracker import MetricTracker
+from allennlp.training.momentum_schedulers import MomentumScheduler
 
 from allencv.catalogue.mistakes import Mistake
 from allencv.catalogue.parts import Path
-from allencv.catalogue.trial_build import MODELS, metric_names
+from allencv.catalogue.trial_build import MODELS, OF_GROUPS, is_known, metric_names, optimizer_of
 from allencv.data.transforms import ImageTransform
 from allencv.training.image_trainer import ImageTrainer
+from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
+from allencv.training.schedule_rehearsal import rehearse
 from allencv.training.trainer_checks import wrong_trainer_values
 
 Classes = List[Tuple[Path, type]]
 """The classes that a config names, each with its place."""
+DEFAULT_EPOCHS = 20
+"""The trainer's own default."""
+MANY_STEPS = 10**6
+"""In place of the steps of an epoch, which the data tell."""
 
 
 def trainer_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:
@@ -24,6 +39,71 @@ def trainer_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mista
         names = metric_names(config["model"], metrics)
     for wrong in wrong_trainer_values(config["trainer"], has_validation, names):
         yield Mistake("refused", ("trainer", wrong.key), wrong.message)
+
+
+def schedule_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:
+    """Find schedulers under `trainer` that cannot be followed through all epochs."""
+    trainer = config.get("trainer") or {}
+    num_epochs = trainer.get("num_epochs", DEFAULT_EPOCHS)
+    for key, base in (
+        ("learning_rate_scheduler", LearningRateScheduler),
+        ("momentum_scheduler", MomentumScheduler),
+    ):
+        named = [cls for path, cls in classes if path[:2] == ("trainer", key)]
+        schedule = trainer.get(key)
+        schedule = schedule if isinstance(schedule, dict) else {"type": schedule}
+        optimizer = optimizer_of(trainer) if named and all(map(is_known, named)) else None
+        if optimizer is None or _depends_on_groups(schedule, trainer):
+            continue
+        given = {}
+        if base is LearningRateScheduler:
+            given = {"num_epochs": num_epochs, "num_steps_per_epoch": MANY_STEPS}
+        try:
+            build = partial(Lazy(base, Params(copy.deepcopy(schedule))).construct, **given)
+            scheduler = rehearse(
+                f"trainer.{key}", schedule, build, optimizer, num_epochs, MANY_STEPS
+            )
+            if isinstance(scheduler, ReduceOnPlateauLearningRateScheduler):
+                metrics = MetricTracker(trainer.get("validation_metric", "-loss"))
+                has_validation = config.get("validation_data_path") is not None
+                scheduler.check(metrics.tracked_metrics, has_validation)
+        except ConfigurationError as error:
+            text = str(error)
+            if not text.startswith("trainer."):
+                text = f"trainer.{'' if text.startswith(f'{key}.') else f'{key}: '}{text}"
+            place = re.match(rf"trainer\.{key}(\.\w+)*", text)
+            path = place[0].split(".") if place else ["trainer", key]
+            yield Mistake("refused", tuple(path), text)
+
+
+def _depends_on_groups(schedule: Dict[str, Any], trainer: Dict[str, Any]) -> bool:
+    """Whether a schedule fits depends on the parameter groups, which the model tells."""
+    optimizer = trainer.get("optimizer", {})
+    has_groups = isinstance(optimizer, dict) and not OF_GROUPS.isdisjoint(optimizer)
+    asks = schedule.get("gradual_unfreezing") or schedule.get("discriminative_fine_tuning")
+    return has_groups and bool(asks or isinstance(schedule.get("min_lr"), list))
+
+
+def wrong_numbers_of_experiment(config: Dict[str, Any]) -> Iterator[Mistake]:
+    """Find impossible numbers at the top of a config, and a learning rate that trains nothing."""
+    seed = config.get("numpy_seed")
+    if seed is not None and not 0 <= seed < 2**32:
+        text = f"numpy_seed is {seed}; expected 0 to 2**32 - 1"
+        yield Mistake("refused", ("numpy_seed",), text)
+    distributed = config.get("distributed")
+    if distributed is not None:
+        devices, nodes = distributed["cuda_devices"], distributed.get("num_nodes", 1)
+        if len(devices) < 2 and nodes < 2:
+            text = (
+                f"distributed.cuda_devices is {devices}; expected two devices or more, or "
+                "distributed.num_nodes above 1, or no distributed"
+            )
+            yield Mistake("refused", ("distributed", "cuda_devices"), text)
+    optimizer = (config.get("trainer") or {}).get("optimizer")
+    optimizer = optimizer if isinstance(optimizer, dict) else {}
+    if optimizer.get("lr") == 0 and "parameter_groups" not in optimizer:
+        text = "trainer.optimizer.lr is 0, which trains nothing; expected a number above 0"
+        yield Mistake("refused", ("trainer", "optimizer", "lr"), text, is_warning=True)
 
 
 def random_validation(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:

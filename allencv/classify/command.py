@@ -19,10 +19,10 @@ from allencv.classify.output_files import (
     write_answers,
 )
 from allencv.classify.partial_output import UnfinishedRun, interruptible
-from allencv.classify.progress import ProgressBar
+from allencv.classify.progress import ProgressBar, counted
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import TOP_K, Classifier
-from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
 from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import import_pyarrow, list_images
@@ -186,8 +186,10 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
             write_answers(args.output, kinds, unfinished.records(listed.images))
             unfinished.remove()
     except OSError as error:
-        raise InputError(f"'{args.output}' cannot be written: {error.strerror}") from error
-    result = f"{args.output}: {progress.total} images, {progress.failed} of them with an error"
+        reason = error.strerror or error
+        raise InputError(f"'{args.output}' cannot be written: {reason}") from error
+    images, errors = counted(progress.total, "image"), counted(progress.failed, "error")
+    result = f"{args.output}: {images}, {errors}"
     print(result)
     if progress.failed and args.fail_on_error:
         sys.exit(f"allencv: {result}")
@@ -201,6 +203,11 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
+    if args.workers > MAX_WORKERS:
+        raise InputError(f"--workers is {args.workers}; expected at most {MAX_WORKERS}")
+    folder = os.path.dirname(args.output) or "."
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError(f"'{args.output}' cannot be written: '{folder}' is not a folder")
     if suffix_of(args.output) not in WRITERS or os.path.isdir(args.output):
         raise InputError(
             f"--output is '{args.output}'; expected a file whose name ends in {', '.join(WRITERS)}"

@@ -7,6 +7,7 @@ from typing import IO, Any, Dict, Iterable, Iterator
 from allencv.classify.output_files import Record, to_line
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile
+from allencv.runtime.json_files import parse_json
 
 STAMP = "stamp"
 """The key of a record that tells whether the file of its image has changed since."""
@@ -117,7 +118,7 @@ class UnfinishedRun:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line) if line.endswith(b"\n") else None
+        return parse_json(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
 

@@ -1,10 +1,9 @@
-import json
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, List, Optional
 
 from allencv.runtime.classifier import Classifier
 from allencv.runtime.errors import InputError
+from allencv.runtime.json_files import read_json
 
 
 def given_thresholds(
@@ -42,7 +41,7 @@ def given_thresholds(
 
 def _read(file: str) -> Any:
     try:
-        given = json.loads(Path(file).read_text(encoding="utf-8"))
+        given = read_json(file)
     except (OSError, ValueError) as error:
         raise InputError(f"--thresholds '{file}' cannot be read: {error}") from None
     if not isinstance(given, dict):

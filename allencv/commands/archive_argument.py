@@ -1,6 +1,8 @@
 import argparse
 from typing import Any, Callable
 
+from allennlp.common.checks import ConfigurationError
+
 from allencv.common.archives import opened_archive
 
 
@@ -21,10 +23,14 @@ def add_trust_archive(subparser: argparse.ArgumentParser) -> None:
 def opens_archive(
     subparser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Any]
 ) -> argparse.ArgumentParser:
-    """Lets a command of AllenNLP's that takes an `archive_file` run on a checked copy of it."""
+    """
+    Lets a command of AllenNLP's that takes an `archive_file` and a `--cuda-device` run on a checked
+    copy of the archive.
+    """
     add_trust_archive(subparser)
 
     def run_on_opened(args: argparse.Namespace) -> Any:
+        check_cuda_device(args.cuda_device)
         weights_file = vars(args).get("weights_file")
         with opened_archive(args.archive_file, args.trust_archive, weights_file) as folder:
             args.archive_file = str(folder)
@@ -32,3 +38,13 @@ def opens_archive(
 
     subparser.set_defaults(func=run_on_opened)
     return subparser
+
+
+def check_cuda_device(number: int) -> None:
+    """Raises `ConfigurationError` unless -1 is given, for the CPU, or the number of a GPU."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if not -1 <= number < count:
+        gpus = f"or a GPU from 0 to {count - 1}" if count else "as this machine has no GPU"
+        raise ConfigurationError(f"--cuda-device is {number}; expected -1 for the CPU, {gpus}")

@@ -47,6 +47,7 @@ def _check_data(args: argparse.Namespace) -> None:
     from allencv.data.problems import KINDS, find_problems
     from allencv.reporting import data_html, data_text
     from allencv.runtime.cpu_count import cpu_count
+    from allencv.runtime.plurals import numbered
     from allencv.runtime.whole_files import write_text
 
     json_file, html_file = args.json, args.html
@@ -67,7 +68,7 @@ def _check_data(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     print(data_text.as_text(splits, problems))
     found = data_text.number_of(problems)
-    print(f"{len(images)} images checked in {seconds:.1f} s: {found}")
+    print(f"{numbered(len(images), 'image')} checked in {seconds:.1f} s: {found}")
     if json_file:
         content = data_text.as_json(splits, problems)
         write_text(json_file, json.dumps(content, indent=2) + "\n")

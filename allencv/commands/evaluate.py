@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 
 from allennlp.commands import evaluate
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError, check_for_gpu
+from allennlp.common.checks import ConfigurationError
 
 from allencv.commands.archive_argument import opens_archive
 
@@ -26,7 +26,6 @@ class Evaluate(evaluate.Evaluate):
 def _evaluate(args: argparse.Namespace) -> None:
     from allencv.runtime.whole_files import whole_file
 
-    check_for_gpu(args.cuda_device)
     if args.batch_size is not None and args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")
     if os.path.exists(args.input_file):
@@ -44,8 +43,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
     """The files that an option names: one for each input. Their folders are made if need be."""
+    from allencv.runtime.json_files import parse_json
+
     try:
-        count = len(json.loads(f"[{inputs}]"))
+        count = len(parse_json(f"[{inputs}]"))
     except ValueError:
         count = len(inputs.split(","))
     files = [Path(file) for file in outputs.split(",")]

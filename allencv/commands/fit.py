@@ -20,8 +20,8 @@ DATA is one of
 EPILOG = """\
 The command prints what it found, with the option that overrides each guess, and what it chose, with
 reasons. It writes the choices to OUTPUT.jsonnet, an ordinary config: change it and train it with
-'allencv train OUTPUT.jsonnet -s another_run'. If the data can be understood in two ways that make a
-difference, the command ends and says which option decides.
+'allencv train OUTPUT.jsonnet -s another_run'. If the data are ambiguous, the command ends
+and says which option decides.
 
 examples:
   allencv fit photos/ -o runs/first
@@ -129,6 +129,12 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--label-column", type=str, help="the column of the labels")
     table.add_argument(
         "--label-delimiter", type=str, help="what is between the labels of an image, such as '|'"
+    )
+    table.add_argument(
+        "--missing-labels",
+        choices=["skip", "keep"],
+        help="leave out the rows whose label is empty or a word such as NaN; or keep such words as "
+        "labels (by default, they are an error)",
     )
     table.add_argument(
         "--split-column",

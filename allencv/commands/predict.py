@@ -1,5 +1,4 @@
 import argparse
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,9 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _parsed(text: str) -> Any:
+    from allencv.runtime.json_files import parse_json
+
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None

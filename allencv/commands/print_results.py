@@ -1,5 +1,4 @@
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -39,6 +38,8 @@ def _print_results(args: argparse.Namespace) -> None:
 
 def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
     """The metrics of each run in a folder, by the name of their file."""
+    from allencv.runtime.json_files import read_json
+
     if not folder.is_dir():
         raise ConfigurationError(f"'{folder}' is no folder; expected one with finished runs")
     files: List[str] = []
@@ -52,7 +53,7 @@ def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
     results = {}
     for file in sorted(files):
         try:
-            results[file] = json.loads(Path(file).read_text(encoding="utf-8"))
+            results[file] = read_json(file)
         except ValueError as error:
             raise ConfigurationError(f"'{file}' is not JSON: {error}") from error
         if not isinstance(results[file], dict):

@@ -2,7 +2,7 @@ import argparse
 from pathlib import Path
 
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError, check_for_gpu
+from allennlp.common.checks import ConfigurationError
 
 
 @Subcommand.register("report")
@@ -60,6 +60,7 @@ class Report(Subcommand):
 
 
 def _report(args: argparse.Namespace) -> None:
+    from allencv.commands.archive_argument import check_cuda_device
     from allencv.reporting.evaluate_run import evaluate_run
     from allencv.reporting.run_folder import read_run
     from allencv.reporting.run_html import as_html
@@ -71,7 +72,7 @@ def _report(args: argparse.Namespace) -> None:
     if args.pictures < 0:
         raise ConfigurationError(f"--pictures is {args.pictures}; expected at least 0")
     if args.evaluate is not None:
-        check_for_gpu(args.cuda_device)
+        check_cuda_device(args.cuda_device)
         written = evaluate_run(
             args.run,
             args.evaluate,

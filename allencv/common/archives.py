@@ -1,4 +1,5 @@
 import gzip
+import os
 import re
 import reprlib
 import tarfile
@@ -97,8 +98,9 @@ def opened_archive(
         except Exception as error:  # of the parts that the config names, and of torch
             if not _arose_in_loading(error):
                 raise
+            reason = _reason(error).replace(f"{folder}{os.sep}", "")
             raise ConfigurationError(
-                f"archive '{archive_file}' cannot be loaded: {_reason(error)}"
+                f"archive '{archive_file}' cannot be loaded: {reason}"
             ) from error
 
 
@@ -173,7 +175,7 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
         if _is_importable(value):
             raise ArchiveError(f"{key} is {value!r:.100}, the name of Python code{IF_TRUSTED}")
         if last == "type" and value not in registered:
-            raise ArchiveError(f"{key} is {value!r:.100}, which nothing has registered{IF_MISSING}")
+            raise ArchiveError(f"{key} is {value!r:.100}, which is not registered{IF_MISSING}")
 
 
 def _items(config: Any) -> Iterator[Tuple[str, Any]]:

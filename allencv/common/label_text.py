@@ -1,9 +1,13 @@
 """What a label may be, and how it is shown where two labels would look the same."""
 
+import os
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Iterable, Optional
+from pathlib import Path
+from typing import Iterable, Optional, Union
+
+from allennlp.common.checks import ConfigurationError
 
 RESERVED = ("@@UNKNOWN@@", "@@PADDING@@", "@@NEWLINE@@")
 """What AllenNLP's vocabulary writes for something else."""
@@ -35,10 +39,50 @@ def shown(text: str) -> str:
     return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", escaped)
 
 
-def same_looking(label: str, known: Iterable[str]) -> str:
-    """A hint to put behind a message, if `label` looks the same as a known one."""
-    plain = unicodedata.normalize("NFC", label)
-    for other in known:
-        if other != label and unicodedata.normalize("NFC", other) == plain:
-            return f" ('{shown(label)}' and '{shown(other)}' look the same: rename one)"
-    return ""
+def spelling(label: str) -> str:
+    """Return what a label has in common with all labels that look the same."""
+    return "".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
+def same_looking(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Return a hint to put behind a message, if unknown labels look the same as known ones."""
+    by_spelling = {spelling(label): label for label in known}
+    others = ((each, by_spelling.get(spelling(each), each)) for each in unknown)
+    pairs = [(each, other) for each, other in others if each != other]
+    if not pairs:
+        return ""
+    named = ", ".join(f"'{shown(first)}' and '{shown(second)}'" for first, second in pairs[:3])
+    more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+    kinds = dict.fromkeys(_difference(*pair) for pair in pairs)
+    return f" ({named}{more} differ only in {' or '.join(kinds)}: give them the same name)"
+
+
+def _difference(label: str, other: str) -> str:
+    """Return what alone sets two labels apart that look the same."""
+    first, second = (unicodedata.normalize("NFC", each) for each in (label, other))
+    if first == second:
+        return "how their accents are encoded (Unicode NFC and NFD)"
+    if first.casefold() == second.casefold():
+        return "case"
+    if "".join(first.split()) == "".join(second.split()):
+        return "spaces"
+    return "case, spaces or the form of a letter"
+
+
+def check_vocabulary(directory: Union[str, os.PathLike]) -> None:
+    """
+    Check that the files of a vocabulary are text.
+
+    # Raises
+
+    `ConfigurationError` with the file and the line of the first byte that is not UTF-8.
+    """
+    for path in sorted(Path(directory).glob("*.txt")):
+        content = path.read_bytes()
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            raise ConfigurationError(
+                f"{path}, line {line}, is not text in UTF-8; expected a label on each line"
+            ) from None

@@ -19,6 +19,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
 
+from allencv.common.data_paths import KEYS
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader
 from allencv.data.fields.image_field import Source, load_image
 from allencv.data.near_copies import difference_hash, thumbnail
@@ -95,7 +96,11 @@ def read_splits(params: Params) -> List[Split]:
     for name, reader in readers.items():
         path = params.pop(f"{name}_data_path", None, keep_as_dict=True)
         if path is not None:
-            samples = SampleList(islice(reader.read_samples(path), reader.max_instances))
+            try:
+                samples = SampleList(islice(reader.read_samples(path), reader.max_instances))
+            except ConfigurationError as error:
+                message = error.message.replace(KEYS, f"{name}_data_path")
+                raise ConfigurationError(message) from error
             splits.append(Split(name, path, reader, samples))
     return splits
 

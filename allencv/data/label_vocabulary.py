@@ -1,32 +1,46 @@
 import inspect
-from typing import Any, Iterable, Iterator, Set
+import os
+from typing import Any, Iterable, Iterator, Set, Union
 
 from allennlp.data import Instance, Vocabulary
 from allennlp.data.fields import LabelField, MultiLabelField
 from allennlp.data.vocabulary import DEFAULT_NON_PADDED_NAMESPACES
 
+from allencv.common.label_text import check_vocabulary
 from allencv.data.fields import ImageField
 
 
 @Vocabulary.register("extend", constructor="from_files_and_instances", exist_ok=True)
+@Vocabulary.register("from_files", constructor="from_files", exist_ok=True)
 @Vocabulary.register("from_instances", constructor="from_instances", exist_ok=True)
 class LabelVocabulary(Vocabulary):
     """
-    AllenNLP's vocabulary, with a repair: the labels of images have no entries for padding and for
-    unknown words, whatever their namespace is called. AllenNLP adds these two entries unless the
-    name ends in "labels" or "tags", and a classifier then has two classes too many.
+    AllenNLP's vocabulary, with two repairs:
 
-    Registered as a `Vocabulary` with the names "from_instances" (the default) and "extend".
+    * The labels of images have no entries for padding and for unknown words, whatever their
+      namespace is called. AllenNLP adds these two entries unless the name ends in "labels" or
+      "tags", and a classifier then has two classes too many.
+    * A file that is not UTF-8 is named, with the line.
+
+    Registered as a `Vocabulary` with the names "from_instances" (the default), "extend" and
+    "from_files".
 
     # Parameters
 
-    directory : `str`, required for "extend"
-        The folder of the vocabulary to extend.
+    directory : `str`, required for "extend" and "from_files"
+        The folder of the vocabulary.
     min_count, max_vocab_size, non_padded_namespaces, tokens_to_add, padding_token, oov_token
         See AllenNLP's `Vocabulary`.
     pretrained_files, only_include_pretrained_words, min_pretrained_embeddings
         See AllenNLP's `Vocabulary`. They are for words.
     """
+
+    @classmethod
+    def from_files(
+        cls, directory: Union[str, os.PathLike], *args: Any, **others: Any
+    ) -> Vocabulary:
+        check_vocabulary(directory)
+        return super().from_files(directory, *args, **others)
 
     @classmethod
     def from_instances(
@@ -56,7 +70,7 @@ class LabelVocabulary(Vocabulary):
 
 
 # AllenNLP reads from the signatures what a config may say.
-for _name in ("from_instances", "from_files_and_instances"):
+for _name in ("from_files", "from_instances", "from_files_and_instances"):
     _method, _original = (getattr(each, _name).__func__ for each in (LabelVocabulary, Vocabulary))
     _signature = inspect.signature(_original)
     _method.__signature__ = _signature.replace(

@@ -3,7 +3,6 @@ What may be wrong with the images and the labels of a data set, judged by what h
 about its images (`allencv.data.inspection`) before any time goes into training.
 """
 
-import unicodedata
 from collections import Counter, defaultdict
 from typing import (
     Callable,
@@ -19,7 +18,7 @@ from typing import (
 
 import numpy as np
 
-from allencv.common.label_text import shown, why_unwritable
+from allencv.common.label_text import shown, spelling, why_unwritable
 from allencv.data.inspection import CheckedImage, Facts, Split
 from allencv.data.near_copies import near_groups
 from allencv.runtime.unidentified_files import NEEDS_AVIF, NEEDS_HEIF
@@ -179,8 +178,7 @@ def _problems_of_labels(
 def _similar_labels(counts: Dict[str, Dict[str, int]]) -> Iterator[Problem]:
     spellings = defaultdict(set)
     for label in (label for labels in counts.values() for label in labels):
-        plain = unicodedata.normalize("NFKC", label).casefold()
-        spellings["".join(plain.split())].add(label)
+        spellings[spelling(label)].add(label)
     for labels in spellings.values():
         if len(labels) < 2:
             continue

@@ -17,6 +17,7 @@ from allennlp.data import DatasetReader
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.data.inspection import read_splits
 from allencv.runtime.whole_files import write_text
+from allencv.training.run_folder import read_json
 
 SHOWN = ("best_validation_", "averaged_validation_", "test_")
 """Prefixes of the metrics that the summary has: those of the final model, not of the last epoch."""
@@ -130,14 +131,14 @@ def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     for number, config in enumerate(configs):
         file = folder / f"{kind}_{number}" / "config.json"
-        if file.exists() and json.loads(file.read_text()) != json.loads(json.dumps(config)):
+        if file.exists() and read_json(file) != json.loads(json.dumps(config)):
             raise ConfigurationError(
                 f"{file} is that of another experiment; expected the same config and overrides, or "
                 "another folder (--serialization-dir)"
             )
     if not (folder / "sweep.json").exists():
         return {}
-    before = json.loads((folder / "sweep.json").read_text())
+    before = read_json(folder / "sweep.json")
     if before["kind"] != kind:
         raise ConfigurationError(
             f"{folder / 'sweep.json'} is that of a sweep with --{before['kind']}s; expected "

@@ -31,6 +31,8 @@ class Backbone:
     pixel_std: Optional[Tuple[float, ...]] = None
     image_size: Optional[int] = None
     """In pixels, where the network takes no other."""
+    network: Optional[Im2ImEncoder] = None
+    """The encoder itself, if there are sizes of images that it may not take."""
 
 
 def choose_backbone(
@@ -100,7 +102,9 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
 def _built(name: str, encoder: Dict[str, Any], reason: str, is_pretrained: bool = True) -> Backbone:
     """With the channels of what it gives; its weights are loaded, so that it is known to begin."""
     built = Im2ImEncoder.from_params(Params(dict(encoder)))
-    return Backbone(name, encoder, built.get_output_channels(), is_pretrained, reason)
+    return Backbone(
+        name, encoder, built.get_output_channels(), is_pretrained, reason, network=built
+    )
 
 
 def _small(reason: str) -> Backbone:

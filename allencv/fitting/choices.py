@@ -8,6 +8,8 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.fitting.backbones import choose_backbone
 from allencv.fitting.data_facts import DataFacts
+from allencv.fitting.image_sizes import check_size, size_that_fits
+from allencv.runtime.plurals import numbered
 
 SMALL_IMAGE = 64
 """Up to this size in pixels a small network learns from scratch what there is to see."""
@@ -72,6 +74,12 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         size, why = backbone.image_size, f"{backbone.name} takes no other"
     else:
         size, why = _image_size(options.image_size, facts, backbone.is_pretrained, on_gpu)
+        if backbone.network is not None and options.image_size is not None:
+            check_size(backbone.name, backbone.network, size)
+        elif backbone.network is not None:
+            fitting = size_that_fits(backbone.name, backbone.network, size)
+            why = why if fitting == size else f"{backbone.name} cannot take {size} x {size}"
+            size = fitting
     reasons["image size"] = (f"{size} x {size}", why)
     reasons["backbone"] = (backbone.name, backbone.reason)
     gray = facts.is_gray and backbone.encoder["type"] == "small_resnet"
@@ -84,7 +92,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         reasons["colour mode"] = ("grey", "all images that were looked at are grey")
     weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
     if facts.is_multi_label:
-        what = f"{len(facts.counts)} labels, any number an image"
+        what = f"{numbered(len(facts.counts), 'label')}, any number per image"
         reasons["task"] = (what, "binary cross entropy, judged by mean average precision")
     else:
         smoothing = "" if weigh else ", label smoothing"

@@ -7,6 +7,7 @@ from typing import Any, Dict, List
 from allencv.fitting.choices import Choices
 from allencv.fitting.data_facts import DataFacts, data_config
 from allencv.fitting.data_parts import FoundData
+from allencv.runtime.plurals import numbered
 
 RESERVED = re.compile(
     "assert|else|error|false|for|function|if|import|importstr|importbin|in|local|null|self|super|"
@@ -131,7 +132,7 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
 def _counted(facts: DataFacts) -> str:
     counts = sorted(facts.counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{label} {count}" for label, count in counts[:6])
-    return shown if len(counts) <= 6 else f"{shown}, ... ({len(counts)} labels)"
+    return shown if len(counts) <= 6 else f"{shown}, ... ({numbered(len(counts), 'label')})"
 
 
 def _lines(value: Dict[str, Any], comments: Dict[str, str], place: str, indent: str) -> List[str]:

@@ -1,22 +1,24 @@
 """What is to be known of data before a config can be written for it."""
 
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.label_text import same_looking, shown, why_unwritable
 from allencv.data.dataset_readers.messages import some
 from allencv.data.inspection import Facts, Split, examine, read_splits
 from allencv.data.problems import imbalance, similar_labels
 from allencv.fitting.data_parts import FoundData
+from allencv.fitting.files_of_splits import WORDS, copied_images, look_at_files, shared_images
 from allencv.fitting.options import named_as_options
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.plurals import numbered
 
 LOOKED_AT = 200
 """How many images of each split are decoded, evenly over the data."""
@@ -72,10 +74,11 @@ def examine_data(found: FoundData) -> DataFacts:
     # Raises
 
     `ConfigurationError` for what the readers refuse, data without labels or with a single one,
-    labels that training lacks, and a split of which no image that was looked at can be read.
+    labels that training lacks, a split of which no image that was looked at can be read, and
+    validation or test images that are those of training.
     """
     with _logged_warnings() as warnings:
-        splits = {split.name: split for split in read_splits(Params(data_config(found)))}
+        splits = _read(found)
     train = splits["train"]
     counts = train.samples.labels()
     is_multi_label = any(
@@ -86,22 +89,29 @@ def examine_data(found: FoundData) -> DataFacts:
             f"{found.train_path!r} has images of {', '.join(counts) or 'no label'}; expected two "
             "classes or more"
         )
+    _check_writable(found.train_path, counts)
     warnings += [f"labels that look the same: {group}" for group in similar_labels(counts)]
     for split in splits.values():
         missing = _compared(counts, split)
         if missing and found.split is None:  # the reader that holds images out names them itself
             warnings.append(f"labels without an image in the {split.name} data: {some(missing)}")
     unreadable: Dict[str, str] = {}
+    files = {name: look_at_files(split.samples) for name, split in splits.items()}
+    shared = shared_images(splits, files)
+    warnings += shared
+    examined = {name: _examined(split) for name, split in splits.items()}
+    warnings += [] if shared else copied_images(examined)
+    warnings += _lost_ranges(examined)
     for split in splits.values():
-        facts = _examined(split)
+        facts = examined[split.name]
         errors = {name: each.error for name, each in facts.items() if each.error is not None}
         if len(errors) == len(facts):
             name, error = next(iter(errors.items()))
             raise ConfigurationError(
-                f"none of {len(facts)} images of the {split.name} data can be read; the first: "
-                f"{name}: {error}"
+                f"none of {numbered(len(facts), 'image')} of the {WORDS[split.name]} data can be "
+                f"read; the first: {name}: {error}"
             )
-        unreadable |= errors | _missing(split)
+        unreadable |= errors | files[split.name].missing
         if split is train:
             readable = [each for each in facts.values() if each.error is None]
     return DataFacts(
@@ -116,6 +126,40 @@ def examine_data(found: FoundData) -> DataFacts:
         unreadable=[f"{name}: {error}" for name, error in unreadable.items()],
         warnings=warnings,
     )
+
+
+def _read(found: FoundData) -> Dict[str, Split]:
+    try:
+        return {split.name: split for split in read_splits(Params(data_config(found)))}
+    except ConfigurationError as error:
+        if found.split is None or "split.part" not in error.message:
+            raise
+        raise ConfigurationError(
+            f"{found.train_path} has too few images of each class to hold some out for validation; "
+            "expected more, or validation data of their own (--validation)"
+        ) from error
+
+
+def _lost_ranges(examined: Dict[str, Dict[str, Facts]]) -> List[str]:
+    """A warning, if 8 bits a channel cannot hold what is in some images."""
+    facts = {name: each for of_split in examined.values() for name, each in of_split.items()}
+    lost = {name: each.lost for name, each in facts.items() if each.lost}
+    if not lost:
+        return []
+    name, what = next(iter(lost.items()))
+    return [
+        f"images that lose their range ({len(lost)} of {numbered(len(facts), 'decoded image')}): "
+        f"{name}: {what}"
+    ]
+
+
+def _check_writable(path: Any, labels: Iterable[str]) -> None:
+    for label in labels:
+        if (reason := why_unwritable(label)) is not None:
+            raise ConfigurationError(
+                f"{path}: the label '{shown(label)}' cannot be kept in a vocabulary: {reason}; "
+                "expected another name"
+            )
 
 
 @contextmanager
@@ -151,6 +195,7 @@ def _compared(counts: Dict[str, int], split: Split) -> List[str]:
         raise ConfigurationError(
             f"the {split.name} data ({split.path}) have labels that the training data lack: "
             f"{some(unknown)}; expected labels among {some(sorted(counts))}"
+            f"{same_looking(unknown, counts)}"
         )
     return sorted(counts.keys() - others.keys())
 
@@ -163,28 +208,15 @@ def _examined(split: Split) -> Dict[str, Facts]:
         return dict(zip(sources, executor.map(examine, sources.values())))
 
 
-def _missing(split: Split) -> Dict[str, str]:
-    """All files of a split that are not there or empty: it costs little to know."""
-    found = {}
-    for sample in split.samples:
-        if isinstance(sample.image, str) and "://" not in sample.image:
-            try:
-                if os.stat(sample.image).st_size == 0:
-                    found[sample.image] = "the file is empty (0 bytes)"
-            except OSError as error:
-                found[sample.image] = error.strerror or str(error)
-    return found
-
-
 def found_lines(data: str, found: FoundData, facts: DataFacts) -> List[str]:
     """What the data are, for people."""
     counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{label} {count}" for label, count in counts[:8])
-    shown += ", ..." if len(counts) > 8 else ""
+    listed = ", ".join(f"{shown(label)} {count}" for label, count in counts[:8])
+    listed += ", ..." if len(counts) > 8 else ""
     parts = f"{facts.num_train} for training, {facts.num_validation} for validation"
     parts += f", {facts.num_test} for the test" if facts.num_test else ""
     lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
-    lines += [f"  images: {parts}", f"  {len(counts)} labels: {shown}"]
+    lines += [f"  images: {parts}", f"  {numbered(len(counts), 'label')}: {listed}"]
     lines += [f"  warning: {warning}" for warning in facts.warnings]
     if facts.unreadable:
         count = len(facts.unreadable)

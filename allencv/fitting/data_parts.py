@@ -38,9 +38,9 @@ def in_parts(
     if isinstance(found.train_path, dict):
         if validation or test:
             raise ConfigurationError(
-                f"{found.train_path['path']} can be read in two ways: its column "
-                f"{found.reader['split_column']} says the splits: without {validation or test}; or "
-                "the files do: --split-column none"
+                f"{found.train_path['path']} is ambiguous: if its column "
+                f"{found.reader['split_column']} says the splits, leave out {validation or test}; "
+                "if the files do, use --split-column none"
             )
         return found
     for key, path in (("validation", validation), ("test", test)):

@@ -5,11 +5,13 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.label_text import same_looking, shown
 from allencv.data.dataset_readers.files import suffixes
 from allencv.data.dataset_readers.image_folder_reader import is_image
 from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.tables import FORMATS
 from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused
+from allencv.fitting.files_of_splits import WORDS
 from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
 from allencv.fitting.split_names import part_in, part_of
 from allencv.fitting.table_columns import find_columns
@@ -27,7 +29,9 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         with os.scandir(path) as entries:
-            found = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != ".")
+            found = sorted(
+                (e.name, e.is_dir()) for e in entries if e.name[0] != "." and not _is_circle(e)
+            )
         self.folders = {
             name: os.path.join(path, name)
             for name, is_folder in found
@@ -52,6 +56,14 @@ class Folder:
         return {name: folder for name, folder in folders.items() if folder.has_images_below()}
 
 
+def _is_circle(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a link to a folder that it is in."""
+    if not entry.is_symlink():
+        return False
+    target = os.path.join(os.path.realpath(entry.path), "")
+    return os.path.join(os.path.realpath(os.path.dirname(entry.path)), "").startswith(target)
+
+
 def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> FoundData:
     """
     The data in a folder.
@@ -62,6 +74,8 @@ def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> 
     """
     folder = _innermost(path)
     notes = [] if folder.path == path else [f"the data are in {folder.path}"]
+    if empty := _beside(path, folder.path):
+        notes.append(f"not used, as they hold no images: {some(empty)}")
     parts = _parts(folder, options)
     if options.layout == SPLITS and "train" not in parts:
         raise ConfigurationError(
@@ -90,6 +104,16 @@ def _innermost(path: str) -> Folder:
             break
         (folder,) = inner
     return folder
+
+
+def _beside(outer: str, inner: str) -> List[str]:
+    """The folders that lie beside the way from one folder into another."""
+    found: List[str] = []
+    while inner != outer:
+        parent, name = os.path.split(inner)
+        found += [path for other, path in Folder(parent).folders.items() if other != name]
+        inner = parent
+    return found
 
 
 def _parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:
@@ -133,8 +157,7 @@ def _one_of_each(
             names = " or ".join(os.path.basename(path) for path in paths)
             advice = f"choose one with --{part}" if part in given else "move the others elsewhere"
             raise ConfigurationError(
-                f"{folder.path} can be read in several ways: the {part} data may be {names}: "
-                f"{advice}"
+                f"{folder.path} is ambiguous: the {part} data may be {names}: {advice}"
             )
     return {part: path for part, (path, *_) in parts.items() if part not in several}
 
@@ -159,9 +182,9 @@ def _in_splits(
     has_common = "validation" in parts and classes & set(parts["validation"].classes())
     if others and not has_common and options.layout is None:
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: the folders {some(sorted(named))} are splits, "
-            f"and {some(others)} not used: --layout splits; or all of them are classes: --layout "
-            "classes"
+            f"{folder.path} is ambiguous: if the folders {some(sorted(named))} are splits, and "
+            f"{some(others)} not used, use --layout splits; if all of them are classes, use "
+            "--layout classes"
         )
     if train.tables and not (classes and not _has_images_in_table(train, columns)):
         return _in_tables_of_splits(train, parts, columns, options)
@@ -169,6 +192,11 @@ def _in_splits(
     for part, each in parts.items():
         of_part = set(each.classes())
         if options.label_pattern is None and not classes & of_part:
+            if hint := same_looking(sorted(of_part), classes):
+                raise ConfigurationError(
+                    f"the class folders in {each.path} have other names than those in "
+                    f"{train.path}{hint}"
+                )
             why = f"its folders ({some(sorted(of_part))})" if of_part else "it has no folders that"
             why += " are not classes of the training data" if of_part else " are classes"
             found.notes.append(f"{each.path} is not used: {why}")
@@ -257,9 +285,8 @@ def _several(folder: Folder) -> ConfigurationError:
 
 def _table_or_folders(folder: Folder, table: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{folder.path} can be read in two ways: the labels are in the table: give {table} as "
-        f"DATA; or they are the names of the folders, {some(list(folder.classes()))}: --layout "
-        "classes"
+        f"{folder.path} is ambiguous: if the labels are in the table, give {table} as DATA; if "
+        f"they are the names of the folders, {some(list(folder.classes()))}, use --layout classes"
     )
 
 
@@ -276,7 +303,7 @@ def _of_classes(folder: Folder, options: FolderOptions) -> FoundData:
         raise _no_classes(folder)
     _check_names(folder, classes, options)
     reader |= _recursive(folder, classes, options)
-    names = [f"{name}/" for name in classes]
+    names = [f"{shown(name)}/" for name in classes]
     notes = [f"labels: the folders in {folder.path}: {some(names)} (--layout)"]
     if reader.get("recursive") and options.recursive is None:
         notes.append("the images are in folders inside the class folders (--recursive)")
@@ -316,8 +343,8 @@ def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOpti
     if doubtful and options.layout is None:
         name = doubtful[0]
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: {name}/ is a class, as {some(list(classes))} "
-            f"are: --layout classes; or it is no class: --{parts[name]} "
+            f"{folder.path} is ambiguous: if {name}/ is a class, use --layout classes; if it "
+            f"holds {WORDS[str(parts[name])]} images, use --{parts[name]} "
             f"{os.path.join(folder.path, name)}, or move it elsewhere"
         )
 
@@ -336,8 +363,8 @@ def _check_splits(folder: Folder, classes: Dict[str, Folder], options: FolderOpt
             are_splits += ", with the labels in the names of the files"
             way += " --label-pattern"
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: {are_splits}: {way}; or the folders "
-            f"{some(list(classes))} are classes: --layout classes"
+            f"{folder.path} is ambiguous: if {are_splits}, use {way}; if the folders "
+            f"{some(list(classes))} are classes, use --layout classes"
         )
 
 
@@ -354,8 +381,8 @@ def _recursive(
     has_common = len(names) > 1 and len(names) < sum(map(len, inner))
     if len(nested) < len(classes) or has_common:
         raise ConfigurationError(
-            f"{folder.path} can be read in two ways: the labels are the outer folders, "
-            f"{some(list(classes))}: --recursive; or the folders inside of them, "
-            f"{some(sorted(names))}: --label-pattern '{INNER}'"
+            f"{folder.path} is ambiguous: if the labels are the outer folders, "
+            f"{some(list(classes))}, use --recursive; if they are the folders inside these, "
+            f"{some(sorted(names))}, use --label-pattern '{INNER}'"
         )
     return {"recursive": True}

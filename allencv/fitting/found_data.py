@@ -6,8 +6,12 @@ from typing import Any, Dict, Optional, Sequence
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, read_text, suffixes
+from allencv.data.dataset_readers.binary_files import what_it_is
+from allencv.data.dataset_readers.files import is_named_as_image, read_text, suffixes
+from allencv.data.dataset_readers.image_list_reader import LABELLED
+from allencv.data.dataset_readers.messages import cut
 from allencv.data.dataset_readers.tables import FORMATS
+from allencv.data.remote import open_file
 from allencv.fitting.data_parts import FoundData, in_parts, in_table
 from allencv.fitting.folder_layout import find_in_folder
 from allencv.fitting.options import (
@@ -51,6 +55,7 @@ def find_data(
     `ConfigurationError` if it is none of these, or which of several cannot be told.
     """
     folders = folders or FolderOptions()
+    _check_places(data, folders)
     if os.path.isdir(data):
         found = find_in_folder(data, columns, folders)
     elif os.path.isfile(data):
@@ -61,18 +66,33 @@ def find_data(
     return found
 
 
+def _check_places(data: str, folders: FolderOptions) -> None:
+    """The validation and the test data are other data."""
+    real = os.path.realpath(data)
+    for key in ("validation", "test"):
+        given = getattr(folders, key)
+        if given is None or not os.path.exists(given):
+            continue
+        other = os.path.realpath(given)
+        is_above = os.path.isdir(other) and real.startswith(os.path.join(other, ""))
+        if other == real or is_above:
+            where = "the folder that DATA is in" if is_above else "DATA itself"
+            raise ConfigurationError(f"--{key} is {given!r}, {where}; expected other images")
+
+
 def _check_options(reader_type: str, options: Dict[str, Any]) -> None:
     """Nothing that the user says is ignored."""
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if value is not None and name not in USED[reader_type]:
             raise ConfigurationError(
-                f"{option} is {value!r}, which means nothing for DATA, as it is read by "
-                f"{reader_type}; expected it left out"
+                f"{option} is {value!r}, but it has no effect on DATA, which is read by "
+                f"{reader_type}: leave it out"
             )
     if options["task"] == MULTI and reader_type in ("image_folder", "torchvision_dataset"):
         raise ConfigurationError(
-            f"--task is multi; DATA has one label an image, as it is read by {reader_type}"
+            f"--task is multi, but {reader_type} reads one label per image; for several labels, "
+            "give a table as DATA"
         )
     if options["task"] == SINGLE and options["label_delimiter"] is not None:
         raise ConfigurationError(
@@ -86,9 +106,11 @@ def _in_file(file: str, columns: TableColumns, folders: FolderOptions) -> FoundD
         reader, note = _list_reader(file, columns)
         return in_parts(FoundData(reader, file, file, notes=[note]), None, None, folders)
     if suffixes(file)[0] not in FORMATS:
+        with open_file(file) as opened:
+            what = what_it_is(opened.read(1 << 16))
         raise ConfigurationError(
-            f"DATA is the file {file!r}; expected a table ({', '.join(FORMATS)}) or a list "
-            f"({', '.join(LISTS)})"
+            f"DATA is the file {file!r}{f', {what}' if what else ''}; expected a folder, a table "
+            f"({', '.join(FORMATS)}) or a list ({', '.join(LISTS)})"
         )
     return in_parts(in_table(file, columns, folders), None, None, folders)
 
@@ -96,7 +118,8 @@ def _in_file(file: str, columns: TableColumns, folders: FolderOptions) -> FoundD
 def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str]":
     """The delimiter is the one behind the suffix of the first image."""
     lines = read_text(file, columns.encoding or "utf-8").splitlines()
-    first = next((line.strip() for line in lines if line.strip()), "")
+    filled = filter(None, map(str.strip, lines))
+    first = next(filled, "")
     reader: Dict[str, Any] = {"type": "image_list"}
     for key in ("image_root", "encoding"):
         if (value := getattr(columns, key)) is not None:
@@ -104,7 +127,7 @@ def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str
     names = {"\t": "a tab", " ": "a space", ",": "a comma"}
     for delimiter in names if columns.delimiter is None else [columns.delimiter]:
         path, found, label = first.rpartition(delimiter)
-        if found and label and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
+        if found and label and is_named_as_image(path):
             between = f"with {names.get(delimiter, repr(delimiter))} between them (--delimiter)"
             has_flags = delimiter == "\t" and set(label.split(",")) <= {"0", "1"} and "," in label
             if columns.task == MULTI and not has_flags:
@@ -114,12 +137,30 @@ def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str
                 )
             if has_flags and columns.task != SINGLE:
                 note = f"lines of a path and a 0 or 1 for each label, {between}"
-                return reader | {"multi_label": True}, f"{note}; any number an image (--task)"
-            note = f"lines of a path and a label, {between}; one an image (--task)"
+                return reader | {"multi_label": True}, f"{note}; any number per image (--task)"
+            note = f"lines of a path and a label, {between}; one per image (--task)"
             return reader | {"delimiter": delimiter}, note
-    raise ConfigurationError(
-        f"{file}: the first line is {first[:80]!r}; expected 'path label', with a space, a tab or "
-        "a comma between them (--delimiter)"
+    raise _not_a_list(file, first, next(filled, None))
+
+
+def _not_a_list(file: str, first: str, second: Optional[str]) -> ConfigurationError:
+    """Say what the first line should be, and what it seems to be."""
+    found = f"{file}: the first line is {cut(first)}"
+    if labelled := LABELLED.match(first):
+        label = labelled["label"]
+        between = first[labelled.end("path") : labelled.start("label")].strip()
+        if len(between) == 1 and between not in label:
+            return ConfigurationError(f"{found}; expected --delimiter {between!r}")
+        return ConfigurationError(
+            f"{found}; expected one character between the path and the label {label!r} that is not "
+            "in either, such as a tab (--delimiter)"
+        )
+    advice = " (--delimiter)"
+    if second is not None and LABELLED.match(second):
+        advice = f", as in the second line: remove a header and comments{advice}"
+    return ConfigurationError(
+        f"{found}; expected a path and a label, such as 'photos/1.jpg cat', with a space, a tab or "
+        f"a comma between them{advice}"
     )
 
 

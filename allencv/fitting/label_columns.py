@@ -7,15 +7,18 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.cells import as_list, to_flag
+from allencv.data.dataset_readers.cells import as_list, is_word_for_missing, to_flag
 from allencv.data.dataset_readers.messages import cut, some
 from allencv.fitting.options import MULTI, SINGLE, TableColumns
+from allencv.runtime.plurals import numbered
 
 ONE_LABEL = ("label", "class", "category", "target", "species", "class_name", "label_name")
 SEVERAL_LABELS = ("labels", "classes", "categories", "tags", "genres", "tag", "genre")
 """Names of columns. The latter say that an image has any number of labels."""
 DELIMITERS = ("|", ";", ",", " ")
 NOT_IN_WORDS = ("|", ";")
+ENOUGH = 20
+"""Of how many rows on more than half of the labels must recur."""
 FEW = 0.1
 """The share of rows with several labels that may as well be mistakes."""
 
@@ -46,19 +49,29 @@ def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> 
         return _in_column(file, named[0], cells[named[0]], given)
     if len(flags) > 1 and (asks_for_flags or not named):
         return _in_flags(file, {name: cells[name] for name in flags}, cells, given)
-    # The numbers of the rows have no name, or one of pandas'.
-    candidates = named or [name for name in cells if name and not name.startswith("Unnamed: ")]
+    candidates = named or [name for name in cells if not _is_of_row_numbers(name, cells[name])]
     if len(candidates) != 1:
         shown = [f"{name} ({cut(cells[name][0])}, ...)" for name in candidates]
         if not shown:
             raise ConfigurationError(
                 f"{file} has no column for the labels beside those of the images and the splits; "
-                "expected one, or other columns with --image-column and --split-column"
+                "expected one, or other columns with --image-column and --split-column, or a "
+                "folder as DATA if the names of its folders are the labels"
             )
         raise ConfigurationError(
             f"{file}: the labels may be in any of {some(shown)}; expected --label-column"
         )
     return _in_column(file, candidates[0], cells[candidates[0]], given)
+
+
+def _is_of_row_numbers(name: str, cells: List[str]) -> bool:
+    """Whether a column counts the rows, as pandas' index does, which has no name or one of its."""
+    is_index = not name or name.startswith("Unnamed: ")
+    return is_index or any(
+        cells[0] == str(first) and all(cell == str(n) for n, cell in enumerate(cells, first))
+        for first in (0, 1)
+        if len(cells) > 2
+    )
 
 
 def _in_flags(
@@ -77,25 +90,31 @@ def _in_flags(
         arguments["ignore_columns"] = ignored
     where = f"the {len(flags)} columns of 0 and 1: {some(list(flags))} (--label-column)"
     if given.task == MULTI or wrong is not None:
-        return FoundLabels(arguments, list(flags), f"labels: {where}; any number an image (--task)")
+        return FoundLabels(
+            arguments, list(flags), f"labels: {where}; any number per image (--task)"
+        )
     arguments["one_hot"] = True
-    note = f"label: {where}; one an image, as each row has exactly one 1 (--task)"
+    note = f"label: {where}; one per image, as each row has exactly one 1 (--task)"
     return FoundLabels(arguments, list(flags), note)
 
 
 def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> FoundLabels:
-    counts = Counter(cell.strip() for cell in cells if cell.strip())
+    labels = [cell.strip() for cell in cells if cell.strip()]
+    if given.missing_labels != "keep":  # the reader says so, or leaves them out
+        labels = [label for label in labels if not is_word_for_missing(label)]
+    counts = Counter(labels)
     if not counts:
         raise ConfigurationError(f"{file}: column {name} is empty; expected --label-column")
     single = FoundLabels(
         {"label_column": name},
         [name],
-        f"label: column {name}, {len(counts)} classes (--label-column); one an image (--task)",
+        f"label: column {name}, {numbered(len(counts), 'class')} (--label-column); one per image "
+        "(--task)",
     )
     if given.task == SINGLE:
         return single
     if any(as_list(cell) is not None or re.fullmatch(r"\[[^][]*\]", cell) for cell in counts):
-        note = f"labels: column {name}, lists of labels (--label-column); any number an image"
+        note = f"labels: column {name}, lists of labels (--label-column); any number per image"
         return FoundLabels({"labels_column": name}, [name], note)
     if given.label_delimiter is not None:
         return _several(name, given.label_delimiter)
@@ -103,6 +122,7 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
         having = Counter({each: sum(each in cell for cell in counts) for each in DELIMITERS})
         ((delimiter, _),) = having.most_common(1)
         return _several(name, delimiter)
+    _check_numbers(file, name, counts)
     is_named = name.lower() in SEVERAL_LABELS
     for delimiter in DELIMITERS:
         reading = _Reading(counts, delimiter)
@@ -116,10 +136,11 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
         # Words have commas and spaces between them too.
         if is_combined or delimiter in NOT_IN_WORDS or (is_named and reading.recurs):
             raise ConfigurationError(
-                f"{file}: column {name} can be read in two ways: one label an image "
-                f"({len(counts)} classes, such as {cut(reading.several[0])}): --task single; or "
-                f"several labels an image ({len(reading.labels)} labels, such as "
-                f"{cut(sorted(reading.labels)[0])}): --task multi --label-delimiter {delimiter!r}"
+                f"{file}: column {name} is ambiguous: if an image has one label "
+                f"({numbered(len(counts), 'class')}, such as {cut(reading.several[0])}), use "
+                f"--task single; if it has several ({numbered(len(reading.labels), 'label')}, such "
+                f"as {cut(sorted(reading.labels)[0])}), use --task multi --label-delimiter "
+                f"{delimiter!r}"
             )
     _check_classes(file, name, counts)
     return single
@@ -128,7 +149,7 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
 def _several(name: str, delimiter: str) -> FoundLabels:
     arguments = {"labels_column": name, "labels_delimiter": delimiter}
     note = f"labels: column {name}, {delimiter!r} between them (--label-column, --label-delimiter)"
-    return FoundLabels(arguments, [name], f"{note}; any number an image (--task)")
+    return FoundLabels(arguments, [name], f"{note}; any number per image (--task)")
 
 
 class _Reading:
@@ -149,23 +170,39 @@ class _Reading:
         self.is_varied = len({len(each) for each in parts.values()}) > 1
 
 
-def _check_classes(file: str, name: str, counts: "Counter[str]") -> None:
-    """Numbers to predict are no classes, nor are names that each image has for itself."""
+def _check_numbers(file: str, name: str, counts: "Counter[str]") -> None:
+    """Numbers to predict are no classes: fractions, or numbers that hardly recur."""
     numbers = [_number(label) for label in counts]
-    is_measured = None not in numbers and any(n is not None and n != int(n) for n in numbers)
-    in_all = counts.total()
-    if (is_measured and len(counts) * 2 > in_all) or (len(counts) == in_all > 2):
-        what = "numbers" if is_measured else "labels"
-        raise ConfigurationError(
-            f"{file}: column {name} has {len(counts)} different {what} in {in_all} rows, such as "
-            f"{some(list(counts)[:3])}; expected a column of classes (--label-column), each with "
-            "several images: AllenCV classifies, and does not predict numbers"
-        )
+    is_fractional = any(number is not None and number != int(number) for number in numbers)
+    if None in numbers or len(counts) < 3 or not (is_fractional or _hardly_recur(counts)):
+        return
+    raise ConfigurationError(
+        f"{file}: column {name} has {len(counts)} different numbers in {counts.total()} rows, such "
+        f"as {some(list(counts)[:3])}; AllenCV predicts classes, and not numbers: choose another "
+        "column with --label-column, or take each number as a class with --task single"
+    )
+
+
+def _check_classes(file: str, name: str, counts: "Counter[str]") -> None:
+    """Names and captions that each image has for itself are no classes."""
+    if not _hardly_recur(counts):
+        return
+    examples = some([cut(label) for label in list(counts)[:3]])
+    raise ConfigurationError(
+        f"{file}: column {name} has {len(counts)} different texts in {counts.total()} rows, such "
+        f"as {examples}; expected classes, with several images each: choose another column with "
+        "--label-column, or take each text as a class with --task single"
+    )
+
+
+def _hardly_recur(counts: "Counter[str]") -> bool:
+    rows = counts.total()
+    return len(counts) == rows > 2 or (len(counts) * 2 > rows and rows >= ENOUGH)
 
 
 def _number(text: str) -> Optional[float]:
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         return None
     return value if abs(value) < float("inf") else None

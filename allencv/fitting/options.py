@@ -7,7 +7,7 @@ from typing import Iterator, Optional
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.dataset_readers.messages import KEYS
+from allencv.common.data_paths import KEYS, PATH_KEYS
 
 SINGLE, MULTI = "single", "multi"
 """The tasks: one label an image, or any number."""
@@ -29,6 +29,8 @@ class TableColumns:
     task: Optional[str] = None
     """`"single"` or `"multi"`."""
     label_delimiter: Optional[str] = None
+    missing_labels: Optional[str] = None
+    """`"skip"` or `"keep"`."""
     delimiter: Optional[str] = None
     encoding: Optional[str] = None
 
@@ -73,4 +75,6 @@ def named_as_options() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         message = re.sub(r"dataset_reader\.(\w+)", option, error.message).replace(KEYS, "DATA")
+        for key, name in zip(PATH_KEYS, ("DATA", "--validation", "--test")):
+            message = message.replace(f"({key})", f"({name})")
         raise ConfigurationError(message) from error

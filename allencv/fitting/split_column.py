@@ -13,10 +13,9 @@ from allencv.fitting.label_columns import ONE_LABEL, SEVERAL_LABELS
 from allencv.fitting.options import NO_COLUMN, TableColumns
 from allencv.fitting.split_names import part_in, part_of
 
-NAMES = (
-    *("split", "splits", "subset", "set", "partition", "phase", "usage", "dataset", "data_set"),
-    *("data_split", "train_test", "train_val", "train_val_test"),
-)
+PLAIN_NAMES = ("split", "splits", "data_split", "train_test", "train_val", "train_val_test")
+"""Names of columns that speak of nothing else, whatever is in them."""
+NAMES = ("subset", "set", "partition", "phase", "usage", "dataset", "data_set")
 FLAGS = {
     "validation": ("train", "validation"),
     "test": ("train", "test"),
@@ -73,7 +72,10 @@ def _speaks_of_splits(name: str, cells: List[str]) -> bool:
     ):
         return True
     parts = {part_of(word) for word in words}
-    if re.sub("[^a-z]+", "_", name.lower()) in NAMES:
+    plain_name = re.sub("[^a-z]+", "_", name.lower())
+    if plain_name in PLAIN_NAMES:
+        return words != {""}
+    if plain_name in NAMES:
         return parts != {None}
     is_label = name.lower() in ONE_LABEL + SEVERAL_LABELS
     return not is_label and "train" in parts and None not in parts and len(parts) > 1
@@ -87,9 +89,9 @@ def _check_no_label(file: str, name: str, cells: Dict[str, List[str]], given: Ta
     has_label = any(each.lower() in ONE_LABEL + SEVERAL_LABELS for each in cells)
     if name in flags and len(flags) > 1 and not has_label:
         raise ConfigurationError(
-            f"{file}: column {name} can be read in two ways: it says the splits: --split-column "
-            f"{name}; or it is a label, as {some([each for each in flags if each != name])} may "
-            "be: --split-column none"
+            f"{file}: column {name} is ambiguous: if it says the splits, use --split-column "
+            f"{name}; if it is a label, as {some([each for each in flags if each != name])} may "
+            "be, use --split-column none"
         )
 
 

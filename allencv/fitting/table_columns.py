@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.cells import is_empty
 from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
-from allencv.data.dataset_readers.messages import some
+from allencv.data.dataset_readers.messages import cut, some
 from allencv.data.dataset_readers.tables import Table, open_table
 from allencv.data.remote import is_remote
 from allencv.fitting.label_columns import find_labels
@@ -96,6 +96,8 @@ def find_columns(file: str, given: TableColumns) -> FoundTable:
     split_column = None if splits is None else splits.column
     labels = find_labels(file, _without(cells, place.column, split_column), given)
     reader |= labels.arguments
+    if given.missing_labels is not None:
+        reader["missing_labels"] = given.missing_labels
     notes.append(labels.note)
     if splits is not None:
         reader["split_column"] = splits.column
@@ -170,9 +172,14 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
                 f"--image-column {name} takes the images from there"
             )
     where = " or ".join(root or beside or "." for root in roots[:3])
+    expected = "--image-column and --image-root"
+    if len(cells) == 1 and not _is_image(cells[names[0]][0]):
+        expected += ", or --delimiter for what is between the cells"
+    paths = (cell for name in names for cell in cells[name] if _is_image(cell))
+    example = next((f", such as {cut(path)}" for path in paths), "")
     raise ConfigurationError(
-        f"{file}: no column of {', '.join(names)} has paths of images that are there, in {where}; "
-        "expected --image-column and --image-root"
+        f"{file}: no column of {', '.join(names)} has paths of images that are there{example}, in "
+        f"{where}; expected {expected}"
     )
 
 

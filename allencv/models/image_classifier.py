@@ -29,6 +29,7 @@ from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
+from allencv.runtime.plurals import numbered
 from allencv.training.running_losses import LOSS_WEIGHT
 
 logger = logging.getLogger(__name__)
@@ -211,13 +212,13 @@ class ImageClassifier(CheckedFromParams, Model):
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """The logits `(batch, num_labels)` of normalised images, looked at once."""
         self._check_images(images)
-        features = images
+        features, dtype = images, self._classification_layer.weight.dtype
         if self._im2im_encoder is not None:
             features = self._im2im_encoder(images)
-            check_output("im2im_encoder", self._im2im_encoder, features)
+            check_output("im2im_encoder", self._im2im_encoder, features, dtype)
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._im2vec_encoder(features)
-        check_output("im2vec_encoder", self._im2vec_encoder, vector)
+        check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
         vector = self._dropout(vector)
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
@@ -243,9 +244,9 @@ class ImageClassifier(CheckedFromParams, Model):
                 "encoder's input channels"
             )
             raise ConfigurationError(
-                f"the images have {shape[1]} channels, but model.{key} ({type(encoder).__name__}) "
-                f"takes {channels}: {remedy}; their shape is {shape}, expected (batch, {channels}, "
-                "height, width)"
+                f"the images have {numbered(shape[1], 'channel')}, but model.{key} "
+                f"({type(encoder).__name__}) takes {channels}: {remedy}; their shape is {shape}, "
+                f"expected (batch, {channels}, height, width)"
             )
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ConfigurationError(
@@ -474,7 +475,8 @@ def _check_neighbours(im2im_encoder: Optional[Im2ImEncoder], im2vec_encoder: Im2
     given, wanted = im2im_encoder.get_output_channels(), im2vec_encoder.get_input_channels()
     if given != wanted:
         raise ConfigurationError(
-            f"model.im2im_encoder ({type(im2im_encoder).__name__}) gives {given} channels, but "
-            f"model.im2vec_encoder ({type(im2vec_encoder).__name__}) takes {wanted}: set "
+            f"model.im2im_encoder ({type(im2im_encoder).__name__}) gives "
+            f"{numbered(given, 'channel')}, but model.im2vec_encoder "
+            f"({type(im2vec_encoder).__name__}) takes {wanted}: set "
             f"model.im2vec_encoder.input_channels to {given}"
         )

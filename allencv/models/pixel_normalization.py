@@ -4,6 +4,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.memory import reused_memory
+from allencv.runtime.plurals import numbered
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -68,7 +69,7 @@ class PixelNormalization(torch.nn.Module):
         if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
             raise ConfigurationError(
                 f"model.pixel_mean and model.pixel_std have {len(self.mean)} and {len(self.std)} "
-                f"numbers, but the images have {channels} channels"
+                f"numbers, but the images have {numbered(channels, 'channel')}"
             )
         # In place: a batch is tens of megabytes, and memory that is new is slow.
         if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):

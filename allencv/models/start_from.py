@@ -20,19 +20,19 @@ OF_THE_DATA = ("_class_weights", "_thresholds")
 
 class StartFrom(FromParams):
     """
-    The trained model whose weights a model begins with. It is read when training begins, and never
-    again: the new model's archive does not need it.
+    Load the weights of a trained model into a new one when training starts. `--recover` reads the
+    trained model again. The new model's archive works without it.
 
-    The last layer is kept label by label, whatever the order of the labels. A label of the trained
-    model without images is kept too.
+    The last layer is kept label by label, so the order of the labels does not matter. A label of
+    the trained model that has no images is kept too.
 
     # Parameters
 
     archive_file : `str`, required
         `model.tar.gz`, a URL of one, or the folder of a run.
     new_head : `bool`, optional (default = `False`)
-        Whether to make the last layer anew, for other labels. Otherwise the trained model must know
-        every label of the data.
+        Whether to keep the encoder and make a new last layer, for other labels. Otherwise the
+        trained model must know every label of the data.
     """
 
     def __init__(self, archive_file: str, new_head: bool = False) -> None:

@@ -20,10 +20,18 @@ def check_input_channels(encoder: Any, inputs: Tuple[Any, ...]) -> None:
         )
 
 
-def check_output(key: str, encoder: Any, output: Any) -> None:
-    """Raises `ConfigurationError` if the encoder under a `key` of `model` gave no tensor."""
+def check_output(key: str, encoder: Any, output: Any, dtype: torch.dtype) -> None:
+    """
+    Check what the encoder under a `key` of `model` gave: a tensor in the precision of the model.
+
+    # Raises
+
+    `ConfigurationError` if it is something else. Under autocast any precision will do.
+    """
+    place = f"model.{key}: forward of {type(encoder).__name__} returned"
     if not isinstance(output, torch.Tensor):
+        raise ConfigurationError(f"{place} {type(output).__name__}; expected a tensor")
+    if output.dtype != dtype and not torch.is_autocast_enabled(output.device.type):
         raise ConfigurationError(
-            f"model.{key}: forward of {type(encoder).__name__} returned {type(output).__name__}; "
-            "expected a tensor"
+            f"{place} {output.dtype}; expected {dtype}, as the images and the last layer are"
         )

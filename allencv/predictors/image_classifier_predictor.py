@@ -1,6 +1,5 @@
 import base64
 import binascii
-import json
 import os
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union, cast, overload
@@ -16,6 +15,7 @@ from PIL.Image import Image
 
 from allencv.common.archives import load_archive
 from allencv.runtime import ImageError
+from allencv.runtime.json_files import parse_json
 
 OneImage = Union[str, os.PathLike, bytes, np.ndarray, torch.Tensor, Image, JsonDict]
 INPUT_KEYS = ("image", "image_base64", "image_array")
@@ -56,7 +56,7 @@ class ImageClassifierPredictor(Predictor):
 
     def load_line(self, line: str) -> Any:
         try:
-            return json.loads(line)
+            return parse_json(line)
         except ValueError:
             return line.strip()
 

@@ -1,4 +1,3 @@
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +7,7 @@ from typing import Any, Dict, List, Optional, Union
 from allennlp.common.checks import ConfigurationError
 
 from allencv.predictions.predictions_file import FOLDER, Predictions
+from allencv.runtime.json_files import read_json
 
 SPLITS = ("test", "validation")
 """The splits of which there may be predictions; the one that tells more comes first."""
@@ -96,7 +96,7 @@ def read_run(folder: Union[str, Path]) -> Run:
 def _read_json(path: Path) -> Dict[str, Any]:
     """Empty if there is no such file, or if it was cut off when the run was killed."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

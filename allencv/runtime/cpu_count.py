@@ -5,6 +5,9 @@ from pathlib import Path
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux says how much processor time a container may use: "QUOTA PERIOD" or "max PERIOD"."""
 
+MAX_WORKERS = 1024
+"""The most threads or processes that a command starts. A larger number is probably a mistake."""
+
 
 def cpu_count(cpu_quota: Path = CPU_QUOTA) -> int:
     """The number of cores that this process may use, at least 1."""

@@ -9,6 +9,10 @@ class ImageError(AllenCVError, ValueError):
     """An image cannot be read. The message says which one and why."""
 
 
+class UnsupportedImageError(ImageError):
+    """An image is intact, but of a kind that is not read."""
+
+
 class InputError(AllenCVError, ValueError):
     """A command cannot use an argument."""
 

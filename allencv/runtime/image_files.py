@@ -2,7 +2,6 @@
 
 import csv
 import glob
-import json
 import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from allencv.runtime.errors import InputError
 from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES
+from allencv.runtime.json_files import parse_json
 from allencv.runtime.regular_files import check_regular
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -193,7 +193,7 @@ def _json_cells(path: str, column: str) -> Iterator[Cell]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError as error:
                 raise InputError(f"{path}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):

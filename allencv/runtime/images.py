@@ -111,7 +111,7 @@ def open_image(
             f"{_name(source)}: more than {MAX_PIXELS:,} pixels; scale the file down"
         ) from None
     except ImageError as error:
-        raise ImageError(f"{_name(source)}: {error}") from None
+        raise type(error)(f"{_name(source)}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         # pillow's decoders raise any of these on a damaged file
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error

@@ -13,6 +13,7 @@ BITS, SAMPLES, SAMPLE_FORMAT = 258, 277, 339
 SAMPLE_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
 """What TIFF's numbers of sample formats mean."""
 
+UNKNOWN = "not an image in a format that pillow reads"
 NEEDS_HEIF = "a HEIC photograph, which needs a package: pip install pillow-heif"
 NEEDS_AVIF = "an AVIF image, which needs pillow 11.2 or later, built with AVIF"
 
@@ -44,7 +45,7 @@ def describe_unidentified(data: bytes) -> str:
                 f"a TIFF file of {samples}; expected 1 band of 8 or 16 bits, of 32-bit integers or "
                 "of 32-bit floats, or 3 or 4 bands of 8 or 16 unsigned bits: convert it"
             )
-    return "not an image in a format that pillow reads"
+    return UNKNOWN
 
 
 def _tiff_samples(data: bytes) -> Optional[str]:
@@ -62,9 +63,12 @@ def _tiff_samples(data: bytes) -> Optional[str]:
 
 
 def register_heif() -> None:
-    """Lets pillow open HEIC files, where the package for it is installed."""
+    """
+    Lets pillow open HEIC files, where the package for it is installed. One thread decodes a file:
+    other threads decode other files.
+    """
     try:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
     except ImportError:
         return
-    register_heif_opener()
+    register_heif_opener(decode_threads=1)

@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Set, Tuple
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from allencv.runtime.errors import ImageError
+from allencv.runtime.errors import UnsupportedImageError
 
 ValueRange = Tuple[float, float]
 """The values of an image that become black and white."""
@@ -179,9 +179,9 @@ def warn_of_loss(name: str, lost: str) -> None:
 
 
 def check_range_applies(deep_colour: bool, value_range: Optional[ValueRange]) -> None:
-    """Raises `ImageError` for a file whose values are lost before the range could be applied."""
+    """Raises `UnsupportedImageError` for a file whose values pillow reduces to 8 bits itself."""
     if deep_colour and value_range is not None:
-        raise ImageError(
+        raise UnsupportedImageError(
             f"16-bit colour, of which pillow reads the upper 8 bits; value_range "
             f"{list(value_range)} cannot be applied: convert the file to 8 bits"
         )

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import uuid
 from contextlib import contextmanager, suppress
@@ -14,7 +15,8 @@ def whole_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
     name `path`. If anything fails, a file that was at `path` before is still there, unchanged.
 
     The new name is hidden, unlike any other, and has the suffix of `path`. A link is followed. What
-    is there and is no regular file, such as `/dev/stdout`, is written to directly.
+    is there and is no regular file, such as `/dev/stdout`, is written to directly. There must be a
+    reader for a named pipe.
 
     # Raises
 
@@ -22,7 +24,7 @@ def whole_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        with _named(path, target):
+        with _named(path, target), _reader_of(target):
             yield target
         return
     temporary = target.with_name(f".allencv-{uuid.uuid4().hex}{target.suffix[:64]}")
@@ -50,6 +52,24 @@ def write_text(path: Union[str, os.PathLike], text: str, errors: str = "strict")
     content = text.encode("utf-8", errors)
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def _reader_of(path: Path) -> Iterator[None]:
+    """Make sure that somebody reads a named pipe, as opening it to write waits for that."""
+    if not path.is_fifo():
+        yield
+        return
+    try:
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "a named pipe that nobody reads") from None
+        raise
+    try:
+        yield
+    finally:
+        os.close(pipe)
 
 
 @contextmanager

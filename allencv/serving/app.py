@@ -126,15 +126,24 @@ def _add_predict(
         top_k = _top_k(request)
         # The gate has received the whole body.
         body = (await request.receive())["body"]
-        uploads = await read_body(request.headers, body, decoders, limits)
-        del body
-        answers = batcher.submit([upload.file for upload in uploads.images])
-        outcomes = await _outcomes(answers, request, limits.answer_seconds)
+        try:
+            async with asyncio.timeout(limits.answer_seconds):
+                uploads = await read_body(request.headers, body, decoders, limits)
+                del body
+                answers = batcher.submit([upload.file for upload in uploads.images])
+                outcomes = await _outcomes(answers, request)
+        except TimeoutError:
+            raise RequestError(
+                503,
+                "no_answer_in_time",
+                f"no answer within {limits.answer_seconds:g} seconds",
+                1.0,
+            ) from None
         if outcomes is None:
             return Response(status_code=GONE)
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and (
-                len(outcomes) == 1 or not isinstance(outcome, RequestError)
+                len(outcomes) == 1 or not isinstance(outcome, RequestError) or outcome.status >= 500
             ):
                 raise outcome
         if len(outcomes) * min(top_k, len(classifier.labels)) <= MAX_TOP_K:
@@ -162,7 +171,7 @@ def _add_predict(
 
 
 async def _outcomes(
-    answers: "List[asyncio.Future[np.ndarray]]", request: Request, seconds: float
+    answers: "List[asyncio.Future[np.ndarray]]", request: Request
 ) -> Optional[List[Any]]:
     """
     Waits for probabilities or exceptions, one for each image; `None` if the client goes away first.
@@ -171,12 +180,8 @@ async def _outcomes(
     everything = asyncio.gather(*answers, return_exceptions=True)
     gone = asyncio.ensure_future(request.receive())  # returns when the client disconnects
     try:
-        await asyncio.wait((everything, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if everything.done():
-            return everything.result()
-        if gone.done():
-            return None
-        raise RequestError(503, "no_answer_in_time", f"no answer within {seconds:g} seconds", 1.0)
+        await asyncio.wait((everything, gone), return_when=asyncio.FIRST_COMPLETED)
+        return everything.result() if everything.done() else None
     finally:
         gone.cancel()
         for answer in answers:

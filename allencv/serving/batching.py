@@ -155,20 +155,38 @@ class Batcher:
     def _answer(self, batch: "List[PendingImage]") -> None:
         self._on_batch(len(batch))
         try:
-            rows = self._classifier.probabilities(np.stack([pixels for pixels, _ in batch]))
-            outcomes = list(zip(batch, rows, strict=True))
+            rows = self._rows(np.stack([pixels for pixels, _ in batch]))
         except ImageError as error:
             for _, answer in batch:
                 _deliver(answer, RequestError(422, "odd_shape", str(error)))
-            return
-        except Exception as error:
-            logger.exception("A batch of %d images failed", len(batch))
-            for _, answer in batch:
-                _deliver(answer, error)
-            return
-        for (_, answer), row in outcomes:
-            is_finite = bool(np.isfinite(row).all())
-            _deliver(answer, row if is_finite else RequestError(422, "not_finite", NOT_FINITE))
+        except Exception:
+            if len(batch) > 1:  # the others of the batch get their answers
+                for each in batch:
+                    self._answer([each])
+                return
+            logger.exception("The network failed for an image")
+            for pixels, answer in batch:
+                _deliver(answer, self._why_it_failed(pixels))
+        else:
+            for (_, answer), row in zip(batch, rows):
+                is_finite = bool(np.isfinite(row).all())
+                _deliver(answer, row if is_finite else RequestError(422, "not_finite", NOT_FINITE))
+
+    def _rows(self, images: np.ndarray) -> np.ndarray:
+        rows = self._classifier.probabilities(images)
+        if len(rows) != len(images):
+            raise ValueError(f"{len(rows)} rows of probabilities for {len(images)} images")
+        return rows
+
+    def _why_it_failed(self, pixels: np.ndarray) -> RequestError:
+        """Tells an image that the network cannot take from a network that takes none."""
+        try:
+            self._rows(np.zeros_like(pixels)[None])
+        except Exception:
+            return RequestError(
+                503, "model_failed", "the model fails; the reason is in the server's log", 10.0
+            )
+        return RequestError(422, "not_classified", "the model fails for this image, not for others")
 
 
 def _deliver(answer: "asyncio.Future[np.ndarray]", outcome: "np.ndarray | Exception") -> None:

@@ -48,7 +48,7 @@ async def read_body(
         if len(body) <= SMALL_BODY:
             uploads = from_json(body, limits)
         else:
-            uploads = await asyncio.to_thread(decoders.parse_json, body)
+            uploads = await decoders.parse_json_in_thread(body)
     else:
         raise RequestError(
             415,

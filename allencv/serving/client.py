@@ -116,7 +116,7 @@ class Client:
                 if error.code in ABOUT_THE_IMAGE:
                     return answer
                 raise ServerError(f"{request.full_url}: {answer['error']['message']}") from None
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
                 reason = getattr(error, "reason", error)
                 raise ServerError(f"{request.full_url}: no answer ({reason})") from error
         raise AssertionError("unreachable")
@@ -165,5 +165,5 @@ def _error_of(error: urllib.error.HTTPError) -> Dict[str, Any]:
     try:
         answer = json.load(error)
         return {"error": {key: answer["error"][key] for key in ("code", "message")}}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"error": {"code": "http_error", "message": f"HTTP status {error.code}"}}

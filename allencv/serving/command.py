@@ -10,6 +10,7 @@ from typing import Callable, List
 import numpy as np
 
 from allencv.runtime.classifier import Classifier
+from allencv.runtime.cpu_count import MAX_WORKERS
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.serving.limits import Limits
@@ -199,6 +200,8 @@ def _limits(args: argparse.Namespace) -> Limits:
     ):
         if not 0 < value < 1e9:  # nor infinite, nor no number at all
             raise InputError(f"{option} is {value}; expected a positive number")
+    if args.workers > MAX_WORKERS:
+        raise InputError(f"--workers is {args.workers}; expected at most {MAX_WORKERS}")
     if args.max_files > args.max_waiting:
         raise InputError(
             f"--max-files is {args.max_files}; expected at most --max-waiting, {args.max_waiting}"

@@ -132,6 +132,8 @@ class Connection(HttpToolsProtocol):
             )
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._max_bytes == MAX_MARK_BYTES:
+            return  # after the body; it must not pass for a header that was there before
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS or len(name) + len(value) > MAX_HEAD_BYTES:
             self._refuse(_head_too_large())

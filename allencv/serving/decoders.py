@@ -1,24 +1,29 @@
+import asyncio
 import contextlib
 import json
+import logging
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import IO, Iterator, Tuple
 
 import numpy as np
 
-from allencv.runtime import ImageError
 from allencv.runtime.classifier import Classifier
+from allencv.runtime.errors import ImageError
 from allencv.runtime.preprocessing import Preprocessing
 from allencv.serving import decoder_process as child
 from allencv.serving.decoding import damaged
 from allencv.serving.errors import RequestError, too_much_work
 from allencv.serving.limits import Limits
 from allencv.serving.uploads import Upload, Uploads
+
+logger = logging.getLogger(__name__)
 
 KILLED = {
     -number
@@ -51,6 +56,8 @@ class Decoders:
                 asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
             ),
         }
+        # Threads of their own: they wait for a process, and nothing else should wait for them.
+        self._json_threads = ThreadPoolExecutor(limits.workers, "json")
         self._all = [_Decoder(json.dumps(setup).encode()) for _ in range(limits.workers)]
         self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
         for decoder in self._all:
@@ -73,6 +80,7 @@ class Decoders:
         """Ends the processes, whatever they do."""
         for decoder in self._all:
             decoder.close()
+        self._json_threads.shutdown(wait=False, cancel_futures=True)
 
     def read(self, file: bytes) -> np.ndarray:
         """
@@ -108,6 +116,11 @@ class Decoders:
             images = [Upload(decoder.receive()[1]) for _ in range(count)]
         return Uploads(images, session, is_flash)
 
+    async def parse_json_in_thread(self, body: bytes) -> Uploads:
+        """The same without holding up the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._json_threads, self.parse_json, body)
+
     @contextlib.contextmanager
     def _decoder(self) -> "Iterator[_Decoder]":
         decoder = self._idle.get()
@@ -119,8 +132,13 @@ class Decoders:
     def _preprocess(self, file: bytes) -> np.ndarray:
         try:
             return self._classifier.preprocess(file)
-        except ImageError as error:
-            raise damaged(str(error)) from None
+        except ImageError as error:  # a process has decoded it, so it is not damaged
+            raise RequestError(422, "not_classified", str(error)) from None
+        except Exception:
+            logger.exception("The transforms of the model failed for an image")
+            raise RequestError(
+                422, "not_classified", "the transforms of the model fail for this image"
+            ) from None
 
 
 class _Decoder:
@@ -168,12 +186,18 @@ class _Decoder:
     def ask(self, kind: bytes, content: bytes) -> Tuple[bytes, bytes]:
         """
         Sends a frame and gives the answer. Raises `RequestError` for an answer that is an error,
-        and if the process ends.
+        and if the process ends or cannot be started.
         """
-        if self._process is None or self._process.poll() is not None:
-            self.start()
-        if not self._is_ready:
-            self.wait_until_ready()
+        try:
+            if self._process is None or self._process.poll() is not None:
+                self.start()
+            if not self._is_ready:
+                self.wait_until_ready()
+        except (OSError, RuntimeError) as error:  # no memory, no processes or files left
+            logger.error("A process that decodes cannot be started: %s", error)
+            raise RequestError(
+                503, "no_decoder", "the server has no process to read images with", 1.0
+            ) from None
         try:
             child.send(self._requests, kind, content)
         except OSError:
@@ -199,7 +223,7 @@ class _Decoder:
     def _failure(self) -> RequestError:
         """What the end of the process means for the client. Starts the next one."""
         status = self._end()
-        with contextlib.suppress(RequestError):
+        with contextlib.suppress(RequestError, OSError):  # the next request tries again
             self.start()
         if self._is_closed:
             return RequestError(503, "shutting_down", "the server is shutting down")

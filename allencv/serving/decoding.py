@@ -4,16 +4,17 @@ from typing import List, Optional
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from allencv.runtime import ImageError
+from allencv.runtime.errors import ImageError, UnsupportedImageError
 from allencv.runtime.images import FORMATS
 from allencv.runtime.preprocessing import Preprocessing
+from allencv.runtime.unidentified_files import NEEDS_HEIF, UNKNOWN, describe_unidentified
 from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 
 UPLOAD_FORMATS: List[str] = [
     name
-    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-    if name in FORMATS  # AVIF is an option of pillow's build
+    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+    if name in FORMATS  # AVIF is an option of pillow's build, and HEIF needs pillow-heif
 ]
 """What people send. Pillow reads dozens more, whose decoders nobody attacks to make them better."""
 
@@ -48,11 +49,7 @@ def open_upload(file: bytes, limits: Limits) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(file), formats=UPLOAD_FORMATS)
     except UnidentifiedImageError:
-        if _begins_as_image(file):
-            raise damaged("its header cannot be read") from None
-        raise RequestError(
-            415, "unsupported_format", f"not an image; expected {', '.join(UPLOAD_FORMATS)}"
-        ) from None
+        raise _unidentified(file) from None
     except Image.DecompressionBombError:
         raise _too_large(limits.max_pixels) from None
     except MemoryError:
@@ -82,7 +79,8 @@ def decode(image: Image.Image, preprocessing: Optional[Preprocessing]) -> Option
 
     # Raises
 
-    `RequestError` 422 for a truncated or damaged image.
+    `RequestError`: 422 for a truncated or damaged image; 415 for one whose kind of pixels is not
+    read.
     """
     try:
         if preprocessing is None:
@@ -91,10 +89,29 @@ def decode(image: Image.Image, preprocessing: Optional[Preprocessing]) -> Option
         return preprocessing(image)
     except MemoryError:
         raise
+    except UnsupportedImageError as error:
+        raise unsupported(_reason(error)) from None
     except ImageError as error:
-        raise damaged(str(error)) from None
+        raise damaged(_reason(error)) from None
     except Exception as error:  # as above
         raise damaged(type(error).__name__) from None
+
+
+def _unidentified(file: bytes) -> RequestError:
+    """Says why pillow has not opened a file."""
+    kind = describe_unidentified(file)
+    if kind.startswith("a damaged"):
+        return damaged("its header cannot be read")
+    if kind == NEEDS_HEIF:
+        return unsupported(
+            "a HEIC photograph, which the server reads if the package pillow-heif is installed "
+            "there: convert it to JPEG"
+        )
+    if kind != UNKNOWN:
+        return unsupported(kind)
+    if _begins_as_image(file):
+        return damaged("its header cannot be read")
+    return unsupported(f"not an image in one of the formats {', '.join(UPLOAD_FORMATS)}")
 
 
 def _begins_as_image(file: bytes) -> bool:
@@ -103,8 +120,15 @@ def _begins_as_image(file: bytes) -> bool:
     return any(accept is not None and accept(file[:16]) is True for accept in accepts)
 
 
+def _reason(error: ImageError) -> str:
+    return str(error).removeprefix("image: ")
+
+
+def unsupported(reason: str) -> RequestError:
+    return RequestError(415, "unsupported_format", reason)
+
+
 def damaged(reason: str) -> RequestError:
-    reason = reason.removeprefix("image: ")
     return RequestError(422, "damaged_image", f"a damaged or truncated image: {reason}")
 
 

@@ -9,7 +9,7 @@ from allencv.runtime.classifier import TOP_K
 
 class ErrorDetail(BaseModel):
     code: str = Field(examples=["unsupported_format"])
-    message: str = Field(examples=["not an image; expected JPEG, PNG, WEBP"])
+    message: str = Field(examples=["not an image in one of the formats JPEG, PNG"])
 
 
 class Error(BaseModel):
@@ -112,5 +112,5 @@ ERRORS: Dict[Union[int, str], Dict[str, object]] = {
     422: {"model": Error, "description": "An image that cannot be decoded or classified."},
     431: {"model": Error, "description": "The headers are too large."},
     429: {"model": Error, "description": "Too busy; try again after Retry-After seconds."},
-    503: {"model": Error, "description": "Not answered in time, or shutting down."},
+    503: {"model": Error, "description": "Not answered in time, shutting down, or out of order."},
 }

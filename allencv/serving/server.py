@@ -85,10 +85,12 @@ class Server(uvicorn.Server):
         try:
             await self._app(scope, receive, send_on)
         except asyncio.CancelledError:
-            if has_begun or scope["type"] != "http":
+            if scope["type"] != "http":
                 raise
-            error = RequestError(503, "shutting_down", "the server is shutting down")
-            await error.as_response()(scope, receive, send_on)
+            if not has_begun:
+                error = RequestError(503, "shutting_down", "the server is shutting down")
+                await error.as_response()(scope, receive, send_on)
+            # Otherwise the client gets a part of an answer, and uvicorn logs a line about it.
 
     def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
         """Unlike uvicorn's, it does not raise the signal again after all has been finished."""

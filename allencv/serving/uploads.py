@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
+from urllib.parse import unquote
 
 from python_multipart.multipart import parse_options_header
 
@@ -14,10 +15,16 @@ FILE_FIELDS = ("file", "files", "image", "images")
 """The multipart fields that images are taken from."""
 
 MAX_OTHER_FIELDS = 8
-"""Multipart fields that are not files are ignored, up to this many."""
+"""Other multipart fields are ignored, up to this many."""
 
 MAX_OPTIONS = 2000
 """The characters of a header with options. The time to parse it grows with their square."""
+
+EXTENDED_NAME = re.compile(
+    r";\s*filename\*\s*=\s*\"?(?P<charset>utf-8|iso-8859-1)'[^']*'(?P<name>[^;\"\s]*)",
+    re.IGNORECASE,
+)
+"""A name in the form of RFC 5987. Some clients send no other, though RFC 7578 has no such names."""
 
 MAX_PART_HEAD = 4000
 """The bytes of the headers of a part of a multipart body."""
@@ -48,11 +55,13 @@ class Uploads:
 
 def from_multipart(options: Dict[str, bytes], body: bytes, limits: Limits) -> Uploads:
     """
-    Takes the files out of a multipart body with these options of its content type.
+    Takes the files out of a multipart body with these options of its content type: the parts in
+    one of `FILE_FIELDS`, whether or not they have the name of a file.
 
     # Raises
 
-    `RequestError`: 400 for what cannot be understood, 413 for too many files.
+    `RequestError`: 400 for what cannot be understood, 413 for too many files, 415 for a file in
+    base64.
     """
     boundary = options.get("boundary", b"")
     if not 0 < len(boundary) <= 200:
@@ -60,16 +69,16 @@ def from_multipart(options: Dict[str, bytes], body: bytes, limits: Limits) -> Up
     images: List[Upload] = []
     others = 0
     for head, content in _parts(body, b"--" + boundary):
-        field, name = _disposition(head)
-        if name is None:
+        field, name = _field_and_name(head)
+        if field not in FILE_FIELDS:
+            if name is not None:
+                raise bad_request(
+                    f"a file in the field {field[:100]!r}; expected one of {', '.join(FILE_FIELDS)}"
+                )
             others += 1
             if others > MAX_OTHER_FIELDS:
                 raise bad_request(f"more than {MAX_OTHER_FIELDS} fields that are not files")
             continue
-        if field not in FILE_FIELDS:
-            raise bad_request(
-                f"a file in the field {field[:100]!r}; expected one of {', '.join(FILE_FIELDS)}"
-            )
         if len(images) == limits.max_files:
             raise too_many(limits)
         images.append(Upload(content, name))
@@ -104,17 +113,35 @@ def _end_of(body: bytes, delimiter: bytes, start: int) -> int:
     raise bad_request("the multipart body is cut short")
 
 
-def _disposition(head: bytes) -> Tuple[str, Optional[str]]:
-    """The field of a part, and the name of its file, if it is one."""
-    for line in head.decode("latin-1").split("\r\n"):
-        name, _, value = line.partition(":")
-        if name.strip().lower() == "content-disposition":
-            _, options = header_options(value, "Content-Disposition")
-            if "name" in options:
-                field, file = _text(options["name"]), options.get("filename")
-                # The name is only ever shown to who sent it; a path is cut down to its last part.
-                return field, None if file is None else re.split(r"[/\\]", _text(file))[-1][:255]
-    raise bad_request("the multipart body has a part without a name")
+def _field_and_name(head: bytes) -> Tuple[str, Optional[str]]:
+    """The field of a part, and the name of its file, if it has one."""
+    headers = _headers(head)
+    encoding = headers.get("content-transfer-encoding", "binary")
+    if encoding.lower() not in ("7bit", "8bit", "binary"):
+        raise RequestError(
+            415,
+            "unsupported_media_type",
+            f"a part has the transfer encoding {encoding[:20]!r}; send the file as it is",
+        )
+    disposition = headers.get("content-disposition", "")
+    _, options = header_options(disposition, "Content-Disposition")
+    if "name" not in options:
+        raise bad_request("the multipart body has a part without a name")
+    if "filename" in options:
+        name = _text(options["filename"])
+    elif found := EXTENDED_NAME.search(disposition):
+        name = unquote(found["name"], found["charset"], "replace")
+    else:
+        return _text(options["name"]), None
+    # The name is only ever shown to who sent it; a path is cut down to its last part.
+    return _text(options["name"]), re.split(r"[/\\]", name)[-1][:255]
+
+
+def _headers(head: bytes) -> Dict[str, str]:
+    """The headers of a part by their names in lower case; one may go on in an indented line."""
+    lines = re.sub(r"\r\n[ \t]+", " ", head.decode("latin-1")).split("\r\n")
+    headers = (line.partition(":") for line in lines)
+    return {name.strip().lower(): value.strip() for name, _, value in headers}
 
 
 def header_options(value: str, header: str) -> Tuple[str, Dict[str, bytes]]:
@@ -157,6 +184,8 @@ def from_json(body: bytes, limits: Limits) -> Uploads:
     images = content.get("images")
     if not isinstance(images, list):
         raise bad_request('expected {"images": ["<base64>", ...]}')
+    if not images:
+        raise bad_request('"images" is empty; expected images in base64')
     if len(images) > limits.max_files:
         raise too_many(limits)
     return Uploads([_from_base64(image, f"images[{i}]") for i, image in enumerate(images)])

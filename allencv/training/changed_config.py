@@ -45,8 +45,8 @@ def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> Lis
     ]
     if refused:
         raise ConfigurationError(
-            f"the run in {folder} cannot go on with another config: {_listed(refused)}; change "
-            "this back, or train in another folder"
+            f"the run in {folder} cannot be resumed with another config: {_listed(refused)}; "
+            "change this back, or train in another folder"
         )
     return [_listed([change]) for change in changes]
 

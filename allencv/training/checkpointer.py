@@ -172,7 +172,9 @@ class AtomicCheckpointer(Checkpointer):
         complete = self._find_all_checkpoints()
         for point in sorted(saved, reverse=True):
             if point not in complete:
-                logger.warning("Passing over an incomplete checkpoint: only %s exist", saved[point])
+                logger.warning(
+                    "Skipping an incomplete checkpoint, of which only %s exist", saved[point]
+                )
                 continue
             try:
                 return TrainerCheckpoint(
@@ -180,7 +182,7 @@ class AtomicCheckpointer(Checkpointer):
                     trainer_state=load_state(self._training_state_path(*point)),
                 )
             except DamagedFileError as error:
-                logger.warning("Passing over a damaged checkpoint: %s", error)
+                logger.warning("Skipping a damaged checkpoint: %s", error)
                 self._damaged.add(point)
         if saved:
             files = sorted(name for names in saved.values() for name in names)

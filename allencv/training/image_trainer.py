@@ -28,24 +28,23 @@ from allencv.common.memory import reuse_freed_memory
 from allencv.training.acceleration import (
     Compilation,
     choose_amp_dtype,
-    is_out_of_memory,
     set_memory_format,
 )
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
 from allencv.training.errors import TrainingError
+from allencv.training.failures import explain
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.progress import Progress
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import RunningLosses, count_images
+from allencv.training.schedule_rehearsal import rehearsed
 from allencv.training.trainer_checks import check_trainer_values, metric_names_of
 
 logger = logging.getLogger(__name__)
 
-NEEDS_SEVERAL = "Expected more than 1 value per channel when training"
-"""What torch says about a single image where batch normalisation is over 1 x 1 features."""
 KEPT_BYTES = 1 << 30
 """Enough for what a network computes in a step."""
 
@@ -137,6 +136,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         has_validation = kwargs.get("validation_data_loader") is not None
         names = metric_names_of(model) if has_validation else None
         check_trainer_values({**kwargs, "log_interval": log_interval}, has_validation, names)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ConfigurationError(
+                "no parameter of the model is trained; expected a narrower trainer.no_grad, or "
+                "fewer frozen parts of the model (requires_grad, trainable_layers)"
+            )
         callbacks = list(callbacks or [])
         if enable_default_callbacks and ConsoleLoggerCallback not in map(type, callbacks):
             # AllenNLP's default prints the pixels of the first batch.
@@ -178,26 +182,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def train(self) -> Dict[str, Any]:
         try:
             return super().train()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+        except Exception as error:
+            explained = explain(error, self)
+            if explained is None:
                 raise
-            size = getattr(self.data_loader, "batch_size", "unknown")
-            steps = self._num_gradient_accumulation_steps
-            raise TrainingError(
-                f"not enough {self.cuda_device.type} memory for data_loader.batch_size "
-                f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
-                " as much, so that a step has as many images as before; batch normalisation and "
-                f"class weights will see the smaller batches ({str(error).splitlines()[0]})"
-            ) from error
-        except ValueError as error:
-            if NEEDS_SEVERAL not in str(error):
-                raise
-            size = getattr(self.data_loader, "batch_size", "unknown")
-            raise TrainingError(
-                "a batch of a single image came to a layer of batch normalisation over 1 x 1 "
-                f"features, which needs two images or more (data_loader.batch_size is {size}): "
-                "expected a larger batch_size, larger images, or more of them"
-            ) from error
+            raise explained from error
 
     def _try_train(self) -> Tuple[Dict[str, Any], int]:
         num_epochs = self._num_epochs
@@ -205,12 +194,32 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if at_end_of_epoch and self._metric_tracker.should_stop_early():
             # The run has ended before. AllenNLP would train one more epoch and then stop.
             self._num_epochs = self._start_after_epochs_completed
+        self._say_if_nothing_is_left(num_epochs)
         try:
             metrics, epoch = super()._try_train()
         finally:
             self._num_epochs = num_epochs
         self._resumable.add_earlier(metrics)
         return metrics, epoch
+
+    def _say_if_nothing_is_left(self, num_epochs: int) -> None:
+        completed = self._start_after_epochs_completed
+        if completed < self._num_epochs:
+            return
+        run = f"the run in {self._serialization_dir}"
+        if completed < num_epochs:
+            tracker = self._metric_tracker
+            logger.warning(
+                "Nothing is left to train: %s ended after %d of %d epochs, because its best epoch "
+                "is %s and trainer.patience is %s. Raise trainer.patience to continue",
+                *(run, completed, num_epochs, tracker.best_epoch, tracker._patience),
+            )
+        else:
+            logger.warning(
+                "Nothing is left to train: %s has completed %d epochs, as trainer.num_epochs says. "
+                "Raise trainer.num_epochs to train longer",
+                *(run, completed),
+            )
 
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
         autocast = torch.autocast(
@@ -385,7 +394,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if completed + in_epoch > self._num_epochs:
             raise ConfigurationError(
                 f"trainer.num_epochs is {self._num_epochs}, but the run in "
-                f"{self._serialization_dir} has come to epoch {completed + in_epoch}; expected "
+                f"{self._serialization_dir} has reached epoch {completed + in_epoch}; expected "
                 f"{completed + in_epoch} or more"
             )
         if completed == 0:
@@ -540,7 +549,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 def construct(**given: Any) -> LearningRateScheduler:
                     return scheduler.construct(**{**given, "num_steps_per_epoch": steps})
 
-                arguments["learning_rate_scheduler"] = Lazy(construct)
+                arguments["learning_rate_scheduler"] = Lazy(construct, scheduler._params)
+        batches = _length(data_loader)
+        steps = None if batches is None else math.ceil(batches / num_gradient_accumulation_steps)
+        for name in ("learning_rate_scheduler", "momentum_scheduler"):
+            if arguments[name] is not None:
+                arguments[name] = rehearsed(f"trainer.{name}", arguments[name], num_epochs, steps)
         return super().from_partial_objects(**arguments)
 
 

@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
 from allennlp.data.vocabulary import NAMESPACE_PADDING_FILE
 
-from allencv.common.label_text import same_looking, shown
+from allencv.common.label_text import check_vocabulary, same_looking, shown
 
 
 def labels_of_run(
@@ -36,19 +36,20 @@ def labels_of_run(
     if not (directory / NAMESPACE_PADDING_FILE).is_file():
         raise ConfigurationError(
             f"{folder} has a checkpoint, but no vocabulary that says what its labels are; expected "
-            f"{directory / NAMESPACE_PADDING_FILE}, or --force to begin anew"
+            f"{directory / NAMESPACE_PADDING_FILE}, or --force to start over"
         )
+    check_vocabulary(directory)
     then = Vocabulary.from_files(directory, now._padding_token, now._oov_token)
     known, found = _labels(then), _labels(now)
     new = _without(found, known)
     lost = [] if may_lack else _without(known, found)
     if new or lost:
         every = [label for labels in known.values() for label in labels]
-        hints = "".join(same_looking(label, every) for label in new)
+        hints = same_looking(new, every)
         differences = [f"has the new labels {_listed(new)}"] if new else []
         differences += [f"no longer has the labels {_listed(lost)}"] if lost else []
         raise ConfigurationError(
-            f"the run in {folder} cannot go on with other labels: train_data_path "
+            f"the run in {folder} cannot be resumed with other labels: train_data_path "
             f"{' and '.join(differences)}, but the run has {_listed(every)}{hints}; change the "
             "labels back, or train in another folder"
         )

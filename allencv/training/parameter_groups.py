@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 import torch
 from allennlp.common.checks import ConfigurationError
 
+from allencv.runtime.plurals import numbered
 from allencv.training.protocols import StagedModel
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def scaled(lr: Optional[float], scale: float) -> float:
 def _log(
     number: int, group: Dict[str, Any], stage: Optional[Tuple[int, int]], decayed: bool
 ) -> None:
-    parts = [f"{len(group['params'])} parameters"]
+    parts = [numbered(len(group["params"]), "parameter")]
     if stage is not None:
         parts += [f"stage {stage[0] + 1} of {stage[1]}", f"learning rate {group['lr']:.4g}"]
     if not decayed:

@@ -1,12 +1,13 @@
 """The folder of a run: who may write to it, and what a run leaves there that never began."""
 
+import json
 import logging
 import os
 import re
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator, Optional, Set, Union
+from typing import Any, Dict, Iterator, Optional, Set, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.checkpointer import Checkpointer
@@ -113,6 +114,29 @@ def has_only_leftovers(folder: Path) -> bool:
     if predictions.is_dir() and set(os.listdir(predictions)) - {"run.json"}:
         return False
     return all(map(LEFTOVER.fullmatch, os.listdir(folder)))
+
+
+def read_json(path: Path) -> Dict[str, Any]:
+    """
+    Read a JSON object that a run has written.
+
+    # Raises
+
+    `ConfigurationError` if the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigurationError(
+            f"{path} is damaged ({first}); restore it, or train in another folder"
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            f"{path} holds a {type(content).__name__}; expected a JSON object; restore it, or "
+            "train in another folder"
+        )
+    return content
 
 
 def clear(folder: Path) -> None:

@@ -20,7 +20,9 @@ from allencv.training.run_folder import (
     has_only_leftovers,
     is_unbegun,
     locked,
+    read_json,
 )
+from allencv.training.train_model import config_is_checked
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,8 @@ def train_in_folder(
     **options: Any,
 ) -> Optional[Model]:
     """
-    Train as AllenNLP's `train_model` does, with the same arguments, but let one run alone write to
-    the folder:
+    Train as AllenNLP's `train_model` does, with the same arguments and a config without mistakes,
+    but let one run alone write to the folder:
 
     * Another run there is refused while this one lasts.
     * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
@@ -64,14 +66,15 @@ def train_in_folder(
         if is_first:
             recover = _prepare(folder, params, recover, force)
         try:
-            return train_model(
-                params,
-                serialization_dir,
-                recover=recover,
-                force=force and node_rank > 0,
-                node_rank=node_rank,
-                **options,
-            )
+            with config_is_checked():
+                return train_model(
+                    params,
+                    serialization_dir,
+                    recover=recover,
+                    force=force and node_rank > 0,
+                    node_rank=node_rank,
+                    **options,
+                )
         except BaseException:
             if is_first:
                 with suppress(OSError):  # the other error matters
@@ -85,22 +88,22 @@ def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
         clear(folder)
         return False
     if is_unbegun(folder):
-        logger.warning("The run in %s has no checkpoint: it begins anew", folder)
+        logger.warning("The run in %s has no checkpoint; starting over", folder)
         clear(folder)
         return False
     if not any(folder.iterdir()):
         if recover:
-            logger.warning("There is no run in %s to go on with: one begins", folder)
+            logger.warning("No run in %s to resume; starting a new one", folder)
         return False
     if not recover:
         raise ConfigurationError(
-            f"{folder} has files in it; expected a new folder, --recover to go on with the run in "
+            f"{folder} has files in it; expected a new folder, --recover to resume the run in "
             "it, or --force to delete it first"
         )
     if not has_checkpoint(folder):
         raise ConfigurationError(
             f"--recover is given, but {folder} has no checkpoint of a run; expected one, or "
-            "--force to delete what is there and begin anew"
+            "--force to delete what is there and start over"
         )
     _accept_config(folder, params)
     return True
@@ -111,12 +114,12 @@ def _accept_config(folder: Path, params: Params) -> None:
     file = folder / "config.json"
     if not file.exists():
         return  # AllenNLP refuses this
-    then = json.loads(file.read_text(encoding="utf-8"))
+    then = read_json(file)
     now = json.loads(json.dumps(params.as_ordered_dict()))
     lines = check_changes(then, now, str(folder))
     if lines:
         with _also_to(folder / "out.log"):
-            logger.warning("The run goes on with another config: %s", ", ".join(lines))
+            logger.warning("Resuming with a changed config: %s", ", ".join(lines))
         write_text(file, json.dumps(now, indent=4))
 
 

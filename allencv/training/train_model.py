@@ -1,22 +1,24 @@
 import json
 import logging
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch.distributed as dist
 from allennlp.commands import train as train_command
 from allennlp.commands.train import TrainModel
-from allennlp.common import Lazy
+from allennlp.common import Lazy, Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics, is_distributed
 from allennlp.data import DataLoader, Vocabulary
 from allennlp.models import Model
 
+from allencv.common.data_paths import with_one_key
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
+from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
@@ -28,6 +30,20 @@ from allencv.training.run_folder import has_checkpoint, locked
 logger = logging.getLogger(__name__)
 
 train_command.archive_model = archive_model  # AllenNLP has no other way to choose it
+
+config_checks: List[Callable[[Dict[str, Any]], None]] = []
+"""Functions that get a whole config before any data is read. `allencv.plugin` adds one."""
+
+
+@contextmanager
+def config_is_checked() -> Iterator[None]:
+    """While it is open, configs are not checked again."""
+    checks = config_checks[:]
+    config_checks.clear()
+    try:
+        yield
+    finally:
+        config_checks.extend(checks)
 
 
 @TrainModel.register("default", constructor="from_partial_objects", exist_ok=True)
@@ -42,6 +58,8 @@ class TrainImageModel(TrainModel):
       images that can never be right.
     * A run that is recovered keeps its labels and their order, whatever images were added. AllenNLP
       sorts the labels anew by how many images have each, and so gives weights to other labels.
+    * Mistakes of the config are found before any data is read, where `allencv.plugin` is imported,
+      as `--include-package allencv` and `.allennlp_plugins` do.
     * A second run in the same folder is refused while the first one trains.
     * A model that tunes thresholds is refused where nobody would call it to do so, and one whose
       loss compares views of an image where batches would not hold them.
@@ -101,6 +119,14 @@ class TrainImageModel(TrainModel):
             check_views(model.num_views, train)
 
     @classmethod
+    def from_params(cls, params: Params, *args: Any, **extras: Any) -> Any:
+        # In distributed training AllenNLP has added objects to the config, one for each rank.
+        if not is_distributed():
+            for check in config_checks:
+                check(params.as_dict(quiet=True))
+        return super().from_params(params, *args, **extras)
+
+    @classmethod
     @wraps(getattr(TrainModel.from_partial_objects, "__func__"), assigned=())  # noqa: B009 - for mypy
     def from_partial_objects(
         cls,
@@ -116,9 +142,13 @@ class TrainImageModel(TrainModel):
             vocabulary = Lazy(
                 labels_of_run, folder=folder, vocabulary=vocabulary, may_lack=may_lack
             )
-        return super().from_partial_objects(
-            serialization_dir=serialization_dir, model=model, vocabulary=vocabulary, **others
-        )
+        try:
+            return super().from_partial_objects(
+                serialization_dir=serialization_dir, model=model, vocabulary=vocabulary, **others
+            )
+        except ConfigurationError as error:
+            error.message = with_one_key(error.message, others)
+            raise
 
     def run(self) -> Dict[str, Any]:
         is_first = not is_distributed() or dist.get_rank() == 0
@@ -203,17 +233,17 @@ def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
         return
     unseen = sorted(found - trained)
     if found and unseen:
-        hints = "".join(same_looking(label, trained) for label in unseen)
+        hints = same_looking(unseen, trained)
         raise ConfigurationError(
-            f"{len(unseen)} labels of {split}_data_path ({other.data_path}) are not in "
-            f"train_data_path ({train.data_path}): {', '.join(map(shown, unseen))}; training knows "
-            f"{', '.join(map(shown, sorted(trained)))}{hints}"
+            f"{split}_data_path ({other.data_path}) has {numbered(len(unseen), 'label')} that "
+            f"train_data_path ({train.data_path}) lacks: {', '.join(map(shown, unseen))}; "
+            f"training knows {', '.join(map(shown, sorted(trained)))}{hints}"
         )
     missing = sorted(trained - found)
     if found and missing:
         logger.warning(
-            "%d labels of train_data_path have no image in %s_data_path (%s): %s",
-            len(missing),
+            "train_data_path has %s without an image in %s_data_path (%s): %s",
+            numbered(len(missing), "label"),
             split,
             other.data_path,
             ", ".join(missing),

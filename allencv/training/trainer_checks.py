@@ -68,6 +68,12 @@ def wrong_trainer_values(
                 continue
             if math.isnan(value) or not is_right(value):
                 yield WrongValue(key, f"trainer.{key} is {value}; expected {expected}")
+    for pattern in values.get("no_grad") or []:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            message = f"trainer.no_grad has {pattern!r}; expected a regular expression ({error})"
+            yield WrongValue("no_grad", message)
     if values.get("patience") is not None and not has_validation:
         yield WrongValue(
             "patience",

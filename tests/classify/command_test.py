@@ -70,7 +70,7 @@ def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines() == [
         "files left out, as they are no images: 1 (photos/notes.txt ...)",
         "images named again, and classified once: 1",
-        "new/folder/out.jsonl: 7 images, 1 of them with an error",
+        "new/folder/out.jsonl: 7 images, 1 error",
     ]
 
 
@@ -92,7 +92,7 @@ def test_the_engine_that_was_chosen_is_told(
 
 
 def test_it_fails_for_a_bad_image_where_asked(bundle: Path, photos: Path) -> None:
-    with pytest.raises(SystemExit, match=r"allencv: out.csv: 7 images, 1 of them with an error"):
+    with pytest.raises(SystemExit, match=r"allencv: out.csv: 7 images, 1 error"):
         classify(bundle, "photos", "-o", "out.csv", "--fail-on-error")
     assert len(Path("out.csv").read_text().splitlines()) == 8
     assert not Path("out.csv.part").exists()
@@ -126,10 +126,17 @@ def test_thresholds(multi_label_bundle: Path, photos: Path, given: str) -> None:
         (["list.csv", "-o", "./list.csv"], r"--output is './list.csv', which is to be read"),
         (["photos/a", "-o", "out.csv", "--top-k", "0"], r"--top-k is 0; expected at least 1"),
         (["photos/a", "-o", "out.csv", "--workers", "0"], r"--workers is 0; expected at least 1"),
+        (
+            ["photos/a", "-o", "out.csv", "--workers", "9999"],
+            r"--workers is 9999; expected at most",
+        ),
         (["photos/a", "-o", "out.csv", "--batch-size", "-1"], r"--batch-size is -1; expected"),
         (["photos/a", "-o", "out.csv", "--threshold", "0.5"], r"gives each image one label"),
         (["photos/a", "-o", "out.csv", "--device", "cpu"], r"is a bundle; --device and"),
-        (["photos/a", "-o", "photos/b.jpg/out.csv"], r"'photos/b.jpg/out.csv' cannot be written"),
+        (
+            ["photos/a", "-o", "photos/b.jpg/out.csv"],
+            r"cannot be written: 'photos/b.jpg' is not a fold",
+        ),
     ],
 )
 def test_bad_arguments(bundle: Path, photos: Path, arguments: List[str], message: str) -> None:
@@ -188,7 +195,7 @@ def test_an_interrupted_run_goes_on(
     # What is done is not done again: it stays as it is, even if it is wrong.
     part.write_text("".join(lines).replace('"label": "', '"label": "first '))
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout == f"{output}: 40 images, 0 of them with an error\n"
+    assert result.stdout == f"{output}: 40 images, no errors\n"
     assert not result.stderr
     records = lines_of(str(output))
     assert [record["path"] for record in records] == [str(images / name) for name in names]

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from allencv.classify.progress import ProgressBar
+from allencv.classify.progress import ProgressBar, counted
 
 
 class Terminal(io.StringIO):
@@ -17,7 +17,7 @@ def test_the_line_counts_what_this_run_does() -> None:
     line = "[##########..........] 5000 of 10000 images, 40.0/s, 0:02:05 left"
     assert progress.text(100.0) == line
     progress.add(0, failed=3)
-    assert progress.text(100.0) == f"{line}, 3 with an error"
+    assert progress.text(100.0) == f"{line}, 3 errors"
 
 
 def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,9 +29,9 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     progress.close()
     _, first, second, last = stream.getvalue().split("\r")
     assert first.startswith("[#####...............] 1 of 4 images, ")
-    assert first.endswith(" left, 1 with an error\x1b[K")
+    assert first.endswith(" left, 1 error\x1b[K")
     assert second.startswith("[####################] 4 of 4 images, ")
-    assert last.endswith(", 0:00:00 left, 1 with an error\x1b[K\n")
+    assert last.endswith(", 0:00:00 left, 1 error\x1b[K\n")
 
 
 def test_elsewhere_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +47,10 @@ def test_elsewhere_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_to_do_is_no_error() -> None:
     assert ProgressBar(0, stream=io.StringIO()).text(0.0).endswith(" 0 of 0 images")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "no errors"), (1, "1 error"), (2, "2 errors"), (10, "10 errors")]
+)
+def test_counted(number: int, expected: str) -> None:
+    assert counted(number, "error") == expected

@@ -96,9 +96,7 @@ def test_the_command_answers_as_the_predictor(
         given = [float(row[f"p_{label}"]) for label in labels]
         assert given == pytest.approx(expected["probs"], abs=1e-6)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == (
-        "allencv: out/answers.csv: 10 images, 2 of them with an error"
-    )
+    assert result.stderr.splitlines()[-1] == ("allencv: out/answers.csv: 10 images, 2 errors")
     assert "Traceback" not in result.stderr
 
 

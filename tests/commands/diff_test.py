@@ -57,3 +57,17 @@ def test_a_damaged_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.tar.gz").write_bytes(data)
     with pytest.raises(ConfigurationError, match="damaged archive '.*damaged.tar.gz'"):
         run_diff(archive, tmp_path / "damaged.tar.gz")
+
+
+def test_integers_are_compared_as_numbers_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"count": torch.tensor(3), "seen": torch.tensor([True, False]), "same": torch.tensor(7)}
+    torch.save(state, tmp_path / "one.th")
+    state = {**state, "count": torch.tensor(5), "seen": torch.tensor([True, True])}
+    torch.save(state, tmp_path / "other.th")
+    run_diff(tmp_path / "one.th", tmp_path / "other.th")
+    out = capsys.readouterr().out
+    assert "!count, shape = (), distance = 2.0000" in out
+    assert "!seen, shape = (2,), distance = 0.7071" in out
+    assert " same, shape = ()" in out

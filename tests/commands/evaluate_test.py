@@ -87,6 +87,8 @@ def test_a_full_disk_leaves_what_was_there(
     ("command", "arguments", "message"),
     [
         (Evaluate, ["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (Evaluate, ["--cuda-device", "99"], "--cuda-device is 99; expected -1 for the CPU, .* GPU"),
+        (Predict, ["--cuda-device", "-2"], "--cuda-device is -2; expected -1 for the CPU, .* GPU"),
         (Evaluate, ["--output-file", "a,b"], "--output-file is 'a,b', the names of 2 files; expec"),
         (Predict, ["--batch-size", "-1"], "--batch-size is -1; expected at least 1"),
         (Predict, ["--predictor-args", "{"], "--predictor-args is '{'; expected a JSON object"),

@@ -100,7 +100,8 @@ def test_one_image_that_cannot_be_read(tmp_path: Path, run: Run) -> None:
     [
         (
             ("--task", "multi"),
-            "--task is multi; DATA has one label an image, as it is read by image_folder",
+            "--task is multi, but image_folder reads one label per image; for several labels, "
+            "give a table as DATA",
         ),
         (("--epochs", "0"), "--epochs is 0; expected 1 or more"),
         (("--epochs", "2", "--time", "1m"), "--epochs is 2 and --time is 1m; expected one of them"),

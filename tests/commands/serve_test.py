@@ -37,6 +37,7 @@ def serve(*arguments: object) -> None:
 
 WRONG = {
     ("--workers", 0): "--workers is 0; expected a positive number",
+    ("--workers", 9999): "--workers is 9999; expected at most 1024",
     ("--max-batch", -1): "--max-batch is -1; expected a positive number",
     ("--max-megabytes", 0): "--max-megabytes is 0",
     ("--timeout", "nan"): "--timeout is nan",

@@ -17,6 +17,8 @@ from allennlp.models.archival import load_archive as allennlps_load_archive
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive, load_opened_archive, opened_archive
+from allencv.common.write_archive import archive_model
+from tests.common.tiny_archive import files_of, packed, write_run
 from tests.configs import experiment
 from tests.conftest import same_tensors
 
@@ -195,7 +197,7 @@ ODD_CONFIGS: List[Tuple[str, Any, str]] = [
     ),
     ("model.num_labels", 5, "its weights do not fit its config and vocabulary: size mismatch"),
     ("validation_dataset_reader.transforms", LARGE, "height is 200000; expected 1 to 8192 pixels"),
-    ("a\nb", {"type": "x"}, "a b.type is 'x', which nothing has registered"),
+    ("a\nb", {"type": "x"}, "a b.type is 'x', which is not registered"),
 ]
 
 
@@ -211,6 +213,16 @@ def test_a_config_that_cannot_be_built_is_refused_in_a_line(
         load_archive(crafted, trusted=trusted)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 800
+
+
+def test_a_vocabulary_that_is_not_utf_8(tmp_path: Path) -> None:
+    files = files_of(Path(archive_model(write_run(tmp_path / "run"))))
+    files["vocabulary/labels.txt"] = b"ant\nb\xe4\ncat"
+    del files["checksums.json"]
+    with pytest.raises(ConfigurationError) as refused:
+        load_archive(packed(tmp_path / "m.tar.gz", files))
+    reason = "vocabulary/labels.txt, line 2, is not text in UTF-8; expected a label on each line"
+    assert str(refused.value).endswith(f"m.tar.gz' cannot be loaded: {reason}")
 
 
 @pytest.mark.parametrize("part", ["model", "dataset_reader"])

@@ -79,3 +79,11 @@ def test_an_unknown_label_is_refused_where_a_vocabulary_has_an_entry_for_it(tmp_
 
 def test_it_is_what_allennlp_makes() -> None:
     assert type(made({}, instances("labels", "a", "b"))) is LabelVocabulary
+
+
+@pytest.mark.parametrize("kind", ["from_files", "extend"])
+def test_files_that_are_not_utf_8_are_named(tmp_path: Path, kind: str) -> None:
+    made({}, instances("labels", "cat")).save_to_files(str(tmp_path))
+    (tmp_path / "labels.txt").write_bytes(b"cat\n\xe4ffchen")
+    with pytest.raises(ConfigurationError, match="labels.txt, line 2, is not text in UTF-8"):
+        made({"type": kind, "directory": str(tmp_path)}, instances("labels", "cat"))

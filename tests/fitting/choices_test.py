@@ -77,6 +77,12 @@ def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
     assert (chosen.image_size, chosen.channels) == (224, 192)
 
 
+def test_a_size_that_the_backbone_cannot_take_is_not_chosen() -> None:
+    chosen = choose(facts(height=32, width=32), Options(backbone="alexnet", weights=RANDOM))
+    assert chosen.image_size == 64
+    assert chosen.reasons["image size"] == ("64 x 64", "alexnet cannot take 32 x 32")
+
+
 def test_a_backbone_of_torchvision_with_a_file(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(torchvision.models.squeezenet1_1().state_dict(), file)
@@ -128,6 +134,16 @@ def test_what_was_asked_for() -> None:
         (Options("small_resnet", "x.pth"), "--weights is 'x.pth'; small_resnet has none"),
         (Options("resnet18", "x.pth"), "weights is 'x.pth'; expected the path of a file"),
         (Options("small_resnet", image_size=4), "--image-size is 4; expected 8 pixels or more"),
+        (
+            Options("vit_tiny_patch16_224", RANDOM, image_size=100),
+            "--image-size is 100, which vit_tiny_patch16_224 cannot take; expected a size that it "
+            "can take, such as 224",
+        ),
+        (
+            Options("alexnet", RANDOM, image_size=32),
+            "--image-size is 32, which alexnet cannot take; expected a size that it can take, "
+            "such as 64, 128, 224",
+        ),
     ],
 )
 def test_what_cannot_be(options: Options, message: str) -> None:

@@ -1,8 +1,11 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from allennlp.common.checks import ConfigurationError
+from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.fitting import DataFacts, FoundData, examine_data
@@ -47,11 +50,13 @@ def test_all_files_are_seen_to_be_there(tmp_path: Path, monkeypatch: pytest.Monk
     """Only the first image is decoded."""
     monkeypatch.setattr("allencv.fitting.data_facts.LOOKED_AT", 1)
     write_images(tmp_path, {"a": 2, "b": 2}, size=4)
+    write_images(tmp_path / "val", {"a": 1, "b": 1}, size=4)
     rows = [f"{label}/{i:03d}.jpg,{label}" for label in "ab" for i in range(3)]
     (tmp_path / "t.csv").write_text("\n".join(["file,label", *rows]))
+    (tmp_path / "v.csv").write_text("file,label\nval/a/000.jpg,a\nval/b/000.jpg,b\n")
     (tmp_path / "b" / "001.jpg").write_bytes(b"")
     reader = {"type": "image_table", "image_column": "file", "label_column": "label"}
-    found = examine_data(FoundData(reader, *[str(tmp_path / "t.csv")] * 2))
+    found = examine_data(FoundData(reader, *(str(tmp_path / f"{n}.csv") for n in "tv")))
     assert sorted(each.removeprefix(f"{tmp_path}/") for each in found.unreadable) == [
         "a/002.jpg: No such file or directory",
         "b/001.jpg: the file is empty (0 bytes)",
@@ -72,14 +77,15 @@ def test_what_is_odd_about_labels(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"Cat": 2, "cat": 2, "dog": 2})
     write_images(tmp_path / "val", {"cat": 2, "dog": 2})
     found = facts(tmp_path / "train", tmp_path / "val")
-    assert found.warnings == [
+    assert found.warnings[:2] == [
         "labels that look the same: 'Cat' (2 in train), 'cat' (2 in train)",
         "labels without an image in the validation data: Cat",
     ]
     with pytest.raises(ConfigurationError) as error:
         facts(tmp_path / "val", tmp_path / "train")
-    assert "have labels that the training data lack: Cat; expected labels among cat, dog" in str(
-        error.value
+    assert error.value.message.endswith(
+        "have labels that the training data lack: Cat; expected labels among cat, dog ('Cat' and "
+        "'cat' differ only in case: give them the same name)"
     )
     (tmp_path / "one").mkdir()
     (tmp_path / "val" / "dog").rename(tmp_path / "one" / "dog")
@@ -101,12 +107,12 @@ def test_a_data_set_of_torchvision(tmp_path: Path) -> None:
     """Its paths are dictionaries."""
     root = write_images(tmp_path / "food-101" / "images", {"pho": 2, "waffles": 2}, size=4)
     (root.parent / "meta").mkdir()
-    for part in ("train", "test"):
-        listed = '{"waffles": ["waffles/000", "waffles/001"], "pho": ["pho/000", "pho/001"]}'
+    for number, part in enumerate(("train", "test")):
+        listed = f'{{"waffles": ["waffles/00{number}"], "pho": ["pho/00{number}"]}}'
         (root.parent / "meta" / f"{part}.json").write_text(listed)
     reader = {"type": "torchvision_dataset", "dataset": "Food101"}
     splits = [{"root": str(tmp_path), "split": split} for split in ("train", "test")]
-    assert examine_data(FoundData(reader, *splits)).counts == {"pho": 2, "waffles": 2}
+    assert examine_data(FoundData(reader, *splits)).counts == {"pho": 1, "waffles": 1}
 
 
 def test_the_config_of_the_data() -> None:
@@ -133,3 +139,45 @@ def test_the_images_that_cannot_be_read_are_shown_up_to_ten() -> None:
         "    0.jpg: truncated",
     ]
     assert shown[-2:] == ["    9.jpg: truncated", "    and 2 more"]
+
+
+def test_copies_of_training_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 2, "dog": 2})
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    (tmp_path / "val" / "cat" / "001.jpg").unlink()
+    (warning,) = facts(tmp_path / "train", tmp_path / "val").warnings
+    assert warning.startswith(
+        "validation images whose pixels are those of training images, so that the scores will be "
+        f"too good (3 of 3 decoded; allencv check-data compares all): {tmp_path}/val/cat/000.jpg, "
+    )
+
+
+def test_images_that_lose_their_range(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 3, "dog": 3})
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "cat" / "x.tif")
+    (warning,) = facts(tmp_path).warnings
+    assert warning.startswith(
+        f"images that lose their range (1 of 7 decoded images): {tmp_path}/cat/x.tif: floating "
+        "point, with values from 0 to 1 where 0 to 255 is expected; set dataset_reader.value_range"
+    )
+
+
+def test_labels_that_cannot_be_written(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a\rb": 2, "dog": 2})
+    with pytest.raises(ConfigurationError) as error:
+        facts(tmp_path)
+    assert error.value.message == (
+        rf"{tmp_path}: the label 'a\rb' cannot be kept in a vocabulary: it has a line break; "
+        "expected another name"
+    )
+
+
+def test_one_image_cannot_be_held_out(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.raises(ConfigurationError) as error:
+        facts(tmp_path)
+    assert error.value.message == (
+        f"{tmp_path} has too few images of each class to hold some out for validation; expected "
+        "more, or validation data of their own (--validation)"
+    )

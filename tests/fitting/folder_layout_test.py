@@ -90,10 +90,10 @@ def test_names_with_a_word_of_splits(train: str, test: str, others: Any, tmp_pat
     message = error_of(tmp_path)
     splits = sorted(path.partition("/")[0] for path in (train, test))
     assert message.startswith(
-        f"DATA can be read in two ways: the folders {', '.join(splits)} are splits: --layout "
-        "splits; or the folders "
+        f"DATA is ambiguous: if the folders {', '.join(splits)} are splits, use --layout splits; "
+        "if the folders "
     )
-    assert message.endswith(" are classes: --layout classes")
+    assert message.endswith(" are classes, use --layout classes")
     assert error_of(tmp_path, label_pattern="(.)") == message
     assert paths(find(tmp_path, layout="splits"), tmp_path) == [train, train, test]
     found = find(tmp_path, layout="classes", recursive=True)
@@ -107,9 +107,9 @@ def test_splits_of_images_without_folders(folders: Any, tmp_path: Path) -> None:
     make(tmp_path, *folders)
     names = ", ".join(folders)
     assert error_of(tmp_path) == (
-        f"DATA can be read in two ways: the folders {names} are splits, with the labels in the "
-        "names of the files: --layout splits --label-pattern; or the folders "
-        f"{names} are classes: --layout classes"
+        f"DATA is ambiguous: if the folders {names} are splits, with the labels in the names of "
+        "the files, use --layout splits --label-pattern; if the folders "
+        f"{names} are classes, use --layout classes"
     )
     found = find(tmp_path, layout="splits", label_pattern="(.)")
     other, train = sorted(folders, key=lambda name: "train" in name)
@@ -127,8 +127,7 @@ def test_a_class_whose_name_has_a_word_of_splits(tmp_path: Path) -> None:
 def test_several_folders_for_one_split(tmp_path: Path) -> None:
     make(tmp_path, *(f"{part}/{label}" for part in ("train", "val", "valid") for label in "ab"))
     assert error_of(tmp_path) == (
-        "DATA can be read in several ways: the validation data may be val or valid: choose one "
-        "with --validation"
+        "DATA is ambiguous: the validation data may be val or valid: choose one with --validation"
     )
     found = find(tmp_path, validation=str(tmp_path / "valid"))
     assert paths(found, tmp_path) == ["train", "valid", ""]
@@ -140,8 +139,8 @@ def test_several_folders_for_one_split(tmp_path: Path) -> None:
 def test_splits_beside_what_may_be_classes(tmp_path: Path) -> None:
     make(tmp_path, "bus", "train/day", "train/night", "test/day", "test/night")
     assert error_of(tmp_path) == (
-        "DATA can be read in two ways: the folders test, train are splits, and bus not used: "
-        "--layout splits; or all of them are classes: --layout classes"
+        "DATA is ambiguous: if the folders test, train are splits, and bus not used, use --layout "
+        "splits; if all of them are classes, use --layout classes"
     )
     assert paths(find(tmp_path, layout="splits"), tmp_path) == ["train", "train", "test"]
     found = find(tmp_path, layout="classes", recursive=True)
@@ -161,8 +160,8 @@ def test_a_class_or_a_split(folders: Any, tmp_path: Path) -> None:
     name = folders[0].partition("/")[0]
     option = {"test": "test", "val": "validation"}[name]
     assert error_of(tmp_path) == (
-        f"DATA can be read in two ways: {name}/ is a class, as cat, dog, {name} are: --layout "
-        f"classes; or it is no class: --{option} {name}, or move it elsewhere"
+        f"DATA is ambiguous: if {name}/ is a class, use --layout classes; if it holds {option} "
+        f"images, use --{option} {name}, or move it elsewhere"
     )
     given: Dict[str, Any] = {option: str(tmp_path / name)}
     found = find(tmp_path, **given)
@@ -214,8 +213,8 @@ def test_two_levels_of_folders(folders: Any, tmp_path: Path) -> None:
     make(tmp_path, *folders)
     message = error_of(tmp_path)
     assert message.startswith(
-        "DATA can be read in two ways: the labels are the outer folders, 2019, 2020: --recursive; "
-        "or the folders inside of them, cat"
+        "DATA is ambiguous: if the labels are the outer folders, 2019, 2020, use --recursive; if "
+        "they are the folders inside these, cat"
     )
     pattern = re.findall("--label-pattern '(.*)'", message)[0]
     assert find(tmp_path, label_pattern=pattern).reader["label_pattern"] == pattern
@@ -299,7 +298,7 @@ def test_several_tables_for_one_split(tmp_path: Path) -> None:
     for name in ("train", "val", "valid"):
         (tmp_path / f"{name}.csv").write_text(rows(4))
     assert error_of(tmp_path) == (
-        "DATA can be read in several ways: the validation data may be val.csv or valid.csv: choose "
+        "DATA is ambiguous: the validation data may be val.csv or valid.csv: choose "
         "one with --validation"
     )
     found = find(tmp_path, validation=str(tmp_path / "val.csv"))
@@ -312,9 +311,36 @@ def test_a_table_beside_class_folders(tmp_path: Path) -> None:
     paths_of = [f"{label}/{i:03d}.jpg,{'ab'[i % 2]}" for label in ("cat", "dog") for i in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *paths_of]))
     assert error_of(tmp_path) == (
-        "DATA can be read in two ways: the labels are in the table: give labels.csv as DATA; or "
-        "they are the names of the folders, cat, dog: --layout classes"
+        "DATA is ambiguous: if the labels are in the table, give labels.csv as DATA; if they are "
+        "the names of the folders, cat, dog, use --layout classes"
     )
     assert find(tmp_path, layout="classes").reader == FOLDER
     (tmp_path / "labels.csv").write_text("epoch,loss\n1.5,2.5\n")  # not of images
     assert find(tmp_path).reader == FOLDER
+
+
+def test_class_folders_whose_names_differ_only_in_case(tmp_path: Path) -> None:
+    make(tmp_path, "train/Cat", "train/Dog", "val/cat", "val/dog")
+    assert error_of(tmp_path) == (
+        "the class folders in val have other names than those in train ('cat' and 'Cat', 'dog' and "
+        "'Dog' differ only in case: give them the same name)"
+    )
+
+
+def test_empty_folders_beside_the_only_one_with_images(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat", "train/dog")
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    found = find(tmp_path)
+    assert paths(found, tmp_path) == ["train", "train", ""]
+    assert f"not used, as they hold no images: {tmp_path}/val" in found.notes
+
+
+def test_a_link_to_the_folder_that_it_is_in(tmp_path: Path) -> None:
+    make(tmp_path, "cat", "dog")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert find(tmp_path).reader == FOLDER
+
+
+def test_names_that_cannot_be_printed(tmp_path: Path) -> None:
+    make(tmp_path, "c\x07", "dog")
+    assert rf"labels: the folders in {tmp_path}: c\x07/, dog/ (--layout)" in find(tmp_path).notes

@@ -9,7 +9,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.fitting import FolderOptions, FoundData, TableColumns, find_data
+from allencv.fitting import FolderOptions, FoundData, TableColumns, examine_data, find_data
 from allencv.fitting.data_parts import hold_out
 from tests.conftest import write_images
 
@@ -61,7 +61,7 @@ def test_a_table_with_a_column_of_splits(table: Path) -> None:
     assert found.test_path == {"path": str(table), "split": "test"}
     other = find(table, validation="val.csv")  # what the user says goes before the column
     assert (other.train_path, other.validation_path) == (str(table), "val.csv")
-    with pytest.raises(ConfigurationError, match="column split says the splits: without val.csv"):
+    with pytest.raises(ConfigurationError, match="column split says the splits, leave out val.csv"):
         find(table, validation="val.csv", split_column="split")
     in_folder = find(table.parent)
     assert (in_folder.train_path, in_folder.split) == (train, found.split)
@@ -71,10 +71,10 @@ def test_a_table_with_a_column_of_splits(table: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("images", {"label_column": "x"}, "--label-column is 'x', which means nothing for DATA"),
-        ("list.csv", {"recursive": True}, "--recursive is True, which means nothing for DATA"),
-        ("cifar10", {"encoding": "utf-16"}, "--encoding is 'utf-16', which means nothing for DATA"),
-        ("cifar10", {"task": "multi"}, "--task is multi; DATA has one label an image"),
+        ("images", {"label_column": "x"}, "--label-column is 'x', but it has no effect on DATA"),
+        ("list.csv", {"recursive": True}, "--recursive is True, but it has no effect on DATA"),
+        ("cifar10", {"encoding": "utf-16"}, "--encoding is 'utf-16', but it has no effect"),
+        ("cifar10", {"task": "multi"}, "--task is multi, but torchvision_dataset reads one"),
         (
             "list.csv",
             {"task": "single", "label_delimiter": "|"},
@@ -150,8 +150,11 @@ def test_a_data_set_of_torchvision_with_split(
         ("nothing", "DATA is 'nothing'; expected a folder, a table or a list that is there"),
         ("FakeData", "torchvision's FakeData has no part for validation"),
         ("empty", "empty has no folders with images and no table"),
-        ("words.doc", "DATA is the file 'words.doc'; expected a table .*[.]csv.* or a list"),
-        ("words.txt", "the first line is 'one two three'; expected 'path label'"),
+        (
+            "words.doc",
+            "DATA is the file 'words.doc'; expected a folder, a table .*[.]csv.* or a list",
+        ),
+        ("words.txt", "the first line is 'one two three'; expected a path and a label"),
     ],
 )
 def test_what_is_no_data(
@@ -169,3 +172,64 @@ def test_numbers_are_no_images(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "numbers.csv", np.eye(3), delimiter=",", header="a,b,c", comments="")
     with pytest.raises(ConfigurationError, match="no column of a, b, c has paths of images"):
         find(tmp_path / "numbers.csv")
+
+
+@pytest.mark.parametrize("option", ["validation", "test"])
+def test_the_other_data_are_not_the_same(cats_and_dogs: Path, tmp_path: Path, option: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(cats_and_dogs)
+    for other, what in (
+        (cats_and_dogs, "DATA itself"),
+        (link, "DATA itself"),
+        (cats_and_dogs.parent, "the folder that DATA is in"),
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            find_data(
+                str(cats_and_dogs), TableColumns(), folders=FolderOptions(**{option: str(other)})
+            )
+        expected = f"--{option} is {str(other)!r}, {what}; expected other images"
+        assert error.value.message == expected
+
+
+def test_rows_without_a_label(table: Path) -> None:
+    table.write_text(f"{TABLE}003.jpg,NaN\n".replace("003.jpg,b\n", ""))
+    with pytest.raises(ConfigurationError) as error:
+        examine_data(find(table))
+    assert "1 line without a label in column label: line 5 ('NaN')" in error.value.message
+    assert '--missing-labels "skip" to leave them out' in error.value.message
+    assert examine_data(find(table, missing_labels="keep")).counts["NaN"] == 1
+    facts = examine_data(find(table, missing_labels="skip"))
+    assert set(facts.counts) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image label\na.jpg cat\n",
+            "the first line is 'image label'; expected a path and a label, such as "
+            "'photos/1.jpg cat', with a space, a tab or a comma between them, as in the "
+            "second line: remove a header and comments (--delimiter)",
+        ),
+        ("a.jpg;cat\n", "the first line is 'a.jpg;cat'; expected --delimiter ';'"),
+        (
+            "a.jpg polar bear\n",
+            "the first line is 'a.jpg polar bear'; expected one character between the path and the "
+            "label 'polar bear' that is not in either, such as a tab (--delimiter)",
+        ),
+    ],
+)
+def test_what_is_no_line_of_a_list(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        find(tmp_path / "list.txt")
+    assert error.value.message == f"{tmp_path / 'list.txt'}: {message}"
+
+
+def test_a_file_that_is_something_else(tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", write_images(tmp_path, {"a": 1}))
+    with pytest.raises(ConfigurationError, match="photos.zip', a ZIP archive: unpack it; expected"):
+        find(archive)
+    Path(archive).rename(tmp_path / "photos.csv")
+    with pytest.raises(ConfigurationError, match="photos.csv is a ZIP archive: unpack it; expect"):
+        find(tmp_path / "photos.csv")

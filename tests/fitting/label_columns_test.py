@@ -69,7 +69,7 @@ def test_several_labels(name: str, cells: List[str], delimiter: str) -> None:
 def test_both_readings_are_told(name: str, cells: List[str], delimiter: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         in_column(name, *cells)
-    assert f"t.csv: column {name} can be read in two ways: one label an image (" in str(error.value)
+    assert f"t.csv: column {name} is ambiguous: if an image has one label (" in str(error.value)
     assert f"--task multi --label-delimiter {delimiter!r}" in str(error.value)
     assert in_column(name, *cells, task="single") is None
     assert in_column(name, *cells, task="multi") == delimiter
@@ -115,6 +115,13 @@ def test_the_name_of_a_column_goes_before_flags() -> None:
     assert labels(words) == {"labels_column": "Genre"}
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_the_rows_are_no_labels(first: int) -> None:
+    numbers = [str(first + number) for number in range(8)]
+    cells = {"row": numbers, "what": ["x", "y"] * 4}
+    assert labels(cells, times=1) == {"label_column": "what"}
+
+
 def test_the_only_column_is_that_of_the_labels() -> None:
     index = ["0", "1", "2", "3"]
     assert labels({"": index, "Unnamed: 0": index, "what": ["x", "y"] * 2}) == {
@@ -141,10 +148,37 @@ def test_what_cannot_be_told(cells: Any, message: str) -> None:
     [
         ([str(20 + 1.5 * i) for i in range(20)], "20 different numbers in 20 rows, such as 20.0"),
         (["1.5", "2.5", "3.5", "1.5"], "3 different numbers in 4 rows"),
-        ([f"id{i}" for i in range(20)], "20 different labels in 20 rows, such as id0"),
+        (["0.1", "0.2", "0.3"] * 10, "3 different numbers in 30 rows, such as 0.1, 0.2, 0.3"),
+        (["0,13", "0,77", "0,2"], "3 different numbers in 3 rows, such as 0,13"),
+        ([str(i * i) for i in range(30)] + ["0"] * 10, "30 different numbers in 40 rows"),
     ],
 )
 def test_numbers_to_predict_are_no_classes(cells: List[str], what: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"column age has {what}.*AllenCV classifies"):
-        labels({"age": cells}, times=1)
-    assert labels({"age": cells}, times=1, task="single") == {"label_column": "age"}
+    with pytest.raises(ConfigurationError, match=f"column label has {what}.*AllenCV predicts cla"):
+        labels({"label": cells}, times=1)
+    assert labels({"label": cells}, times=1, task="single") == {"label_column": "label"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "what"),
+    [
+        ([f"id{i}" for i in range(20)], "20 different texts in 20 rows, such as 'id0'"),
+        ([f"a photo of {i}" for i in range(14)] + ["a photo"] * 8, "15 different texts in 22 rows"),
+    ],
+)
+def test_texts_that_hardly_recur_are_no_classes(cells: List[str], what: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"column what has {what}") as error:
+        labels({"what": cells}, times=1)
+    assert error.value.message.endswith(
+        "expected classes, with several images each: choose another column with --label-column, or "
+        "take each text as a class with --task single"
+    )
+    assert labels({"what": cells}, times=1, task="single") == {"label_column": "what"}
+
+
+def test_words_for_missing_labels_do_not_count_as_labels() -> None:
+    cells = {"label": ["cat", "dog", "NaN", ""] * 2}
+    found = find_labels("t.csv", cells, TableColumns())
+    assert "2 classes" in found.note
+    found = find_labels("t.csv", cells, TableColumns(missing_labels="keep"))
+    assert "3 classes" in found.note

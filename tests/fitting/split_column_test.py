@@ -66,8 +66,8 @@ def test_several_columns_of_splits() -> None:
 def test_trains_in_images() -> None:
     columns = {name: ["0", "1", "0"] for name in ("bus", "train")}
     message = (
-        "t.csv: column train can be read in two ways: it says the splits: --split-column train; or "
-        "it is a label, as bus may be: --split-column none"
+        "t.csv: column train is ambiguous: if it says the splits, use --split-column train; if "
+        "it is a label, as bus may be, use --split-column none"
     )
     with pytest.raises(ConfigurationError, match=message):
         find_splits("t.csv", columns, TableColumns())
@@ -85,6 +85,7 @@ def test_trains_in_images() -> None:
         ("split", ["train", "val", ""], None),
         ("split", ["val", "test"], None),  # nothing to train on
         ("split", ["train", "val", "dev"], None),
+        ("split", ["0", "1", "2"], None),
         ("kind", ["a", "b"], "kind"),
     ],
 )

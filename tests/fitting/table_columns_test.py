@@ -65,7 +65,7 @@ def test_names_go_before_cells(folder: Path) -> None:
     assert result.reader == READER
     assert result.notes == [
         "images: column image (--image-column, --image-root); also in mask",
-        "label: column label, 2 classes (--label-column); one an image (--task)",
+        "label: column label, 2 classes (--label-column); one per image (--task)",
         "columns that are not used: mask",
     ]
 
@@ -167,3 +167,16 @@ def test_no_rows(folder: Path) -> None:
     rows: List[str] = []
     with pytest.raises(ConfigurationError, match="has no row; expected one for each image"):
         found(folder, "file,label", *rows)
+
+
+def test_another_delimiter_is_named_where_there_is_one_column(folder: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        table(folder, PLAIN.replace(",", " "))
+    assert error.value.message.endswith(
+        "expected --image-column and --image-root, or --delimiter for what is between the cells"
+    )
+
+
+def test_paths_that_are_not_there_are_shown(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"are there, such as '/gone/\w+\.jpg', in "):
+        table(folder, "file,label\n/gone/a.jpg,x\n/gone/b.jpg,y\n")

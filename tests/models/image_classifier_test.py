@@ -376,7 +376,7 @@ def test_images_of_other_channels_are_refused(
     part = "im2vec_encoder (FlattenEncoder)"
     if has_encoder:
         part = "im2im_encoder (SmallResnetEncoder)"
-    assert f"the images have 1 channels, but model.{part} takes 3: set the" in str(error.value)
+    assert f"the images have 1 channel, but model.{part} takes 3: set the" in str(error.value)
     assert "color_mode" in str(error.value)
     assert "their shape is (6, 1, 16, 16), expected (batch, 3, height, width)" in str(error.value)
 

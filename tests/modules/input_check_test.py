@@ -44,8 +44,21 @@ def test_encoder_with_the_check_can_be_exported_with_a_free_batch_size():
 @pytest.mark.parametrize("output", [None, (torch.zeros(1, 3),)])
 def test_an_output_that_is_no_tensor(output):
     with pytest.raises(ConfigurationError) as error:
-        check_output("im2vec_encoder", PoolingEncoder(3), output)
+        check_output("im2vec_encoder", PoolingEncoder(3), output, torch.float32)
     assert str(error.value) == (
         "model.im2vec_encoder: forward of PoolingEncoder returned "
         f"{type(output).__name__}; expected a tensor"
     )
+
+
+def test_an_output_in_another_precision():
+    encoder = PoolingEncoder(3)
+    check_output("im2vec_encoder", encoder, torch.zeros(1, 3), torch.float32)
+    with pytest.raises(ConfigurationError) as error:
+        check_output("im2vec_encoder", encoder, torch.zeros(1, 3).half(), torch.float32)
+    assert str(error.value) == (
+        "model.im2vec_encoder: forward of PoolingEncoder returned torch.float16; expected "
+        "torch.float32, as the images and the last layer are"
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        check_output("im2vec_encoder", encoder, torch.zeros(1, 3).bfloat16(), torch.float32)

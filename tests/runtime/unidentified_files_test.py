@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import List
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -64,12 +64,12 @@ def test_the_error_names_the_file_and_says_it(tmp_path: Path) -> None:
 
 
 def test_heic_is_read_where_the_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: List[bool] = []
+    called: List[Any] = []
     package = ModuleType("pillow_heif")
-    package.register_heif_opener = lambda: called.append(True)  # type: ignore[attr-defined]
+    package.register_heif_opener = lambda **options: called.append(options)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pillow_heif", package)
     register_heif()
-    assert called == [True]
+    assert called == [{"decode_threads": 1}]
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # not installed
     register_heif()
-    assert called == [True]
+    assert len(called) == 1

@@ -72,3 +72,17 @@ def test_characters_that_are_no_unicode(tmp_path: Path) -> None:
         write_text(tmp_path / "page.html", "caf\udce9")
     write_text(tmp_path / "page.html", "caf\udce9", errors="backslashreplace")
     assert (tmp_path / "page.html").read_text() == "caf\\udce9"
+
+
+def test_a_named_pipe_needs_a_reader(tmp_path: Path) -> None:
+    """Without one, opening it would wait without end."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="a named pipe that nobody reads") as found:
+        write_text(path, "page")
+    assert found.value.filename == str(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(path, "page")
+    assert os.read(reader, 100) == b"page"
+    os.close(reader)
+    assert os.listdir(tmp_path) == ["pipe"]

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -16,6 +17,7 @@ from allencv.runtime.classifier import TOP_K
 from allencv.runtime.onnx_classifier import OnnxClassifier
 from allencv.serving.app import create_app
 from allencv.serving.bodies import SMALL_BODY
+from allencv.serving.decoders import Decoders
 from allencv.serving.limits import Limits
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
@@ -266,7 +268,11 @@ BAD_REQUESTS = {
     "method": ("GET", "/predict", {}, 405, "method_not_allowed"),
     "no content type": ("POST", "/predict", {"content": b"x"}, 415, "unsupported_media_type"),
     "form": ("POST", "/predict", {"data": {"a": "b"}}, 415, "unsupported_media_type"),
-    "no file": ("POST", "/predict", {"files": {"file": (None, "text")}}, 400, "bad_request"),
+    "no file": ("POST", "/predict", {"files": {"note": (None, "text")}}, 400, "bad_request"),
+    "a text": (
+        *("POST", "/predict", {"files": {"file": (None, "text")}}, 415),
+        "unsupported_format",
+    ),
     "another field": ("POST", "/predict", {"files": {"photo": b"x"}}, 400, "bad_request"),
     "too many": ("POST", "/predict", {"files": [("files", b"x")] * 4}, 413, "too_many_files"),
     "many fields": (
@@ -350,9 +356,9 @@ def test_damaged_bodies(client: TestClient, case: str) -> None:
     assert response.json()["error"]["code"] == "bad_request"
 
 
-def test_what_fails_within_is_not_told_outside(
-    bundle: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_model_that_fails(bundle: Path, caplog: pytest.LogCaptureFixture, count: int) -> None:
+    """It fails for a blank image too, so no client is to blame."""
     classifier = OnnxClassifier(bundle)
 
     def fail(images: np.ndarray) -> np.ndarray:
@@ -360,6 +366,32 @@ def test_what_fails_within_is_not_told_outside(
 
     classifier.probabilities = fail  # type: ignore[method-assign]
     with TestClient(create_app(classifier)) as client:
+        response = client.post("/predict", files=[("file", file_of(photo("red")))] * count)
+        assert client.get("/healthz").status_code == 200
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "model_failed"
+    assert response.headers["retry-after"] == "10"
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+
+
+def test_reading_a_body_has_a_limit_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large body in JSON waits for a process, as an image does."""
+    monkeypatch.setattr(Decoders, "parse_json", lambda self, body: time.sleep(1))
+    app = create_app(OnnxClassifier(bundle), Limits(answer_seconds=0.2))
+    with TestClient(app) as client:
+        response = client.post("/predict", json={"images": ["A" * SMALL_BODY]})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "no_answer_in_time")
+
+
+def test_what_fails_within_is_not_told_outside(
+    bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("secret of /home/me")
+
+    monkeypatch.setattr("allencv.serving.app.readable", fail)
+    with TestClient(create_app(OnnxClassifier(bundle))) as client:
         response = client.post(
             "/predict", files={"file": file_of(photo("red"))}, headers={"X-Request-ID": "one"}
         )

@@ -95,7 +95,11 @@ def test_what_waits_is_classified_at_once(make: Make, gated: Gated) -> None:
     assert gated.batches == [1, 4, 2]
 
 
-def test_workers_share_what_waits(make: Make, gated: Gated) -> None:
+def test_workers_share_what_waits(
+    make: Make, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "SLOW_SECONDS", 60)  # whatever else the machine does
+
     async def ask() -> None:
         batcher = make(workers=2, max_batch=8)
         for _ in range(2):
@@ -140,18 +144,43 @@ def test_images_of_different_sizes(make: Make, gated: Gated) -> None:
     assert sorted(gated.batches) == [1, 1, 2]
 
 
-def test_a_failure_of_the_model_is_told_and_survived(make: Make, gated: Gated) -> None:
+def test_a_failure_of_the_model_is_told_and_survived(
+    make: Make, gated: Gated, caplog: pytest.LogCaptureFixture
+) -> None:
     async def ask() -> None:
         gated.open.set()
         batcher = make(workers=1)
         run = gated._run
         gated._run = lambda images: run(images)[:0]  # too few answers
-        with pytest.raises(ValueError, match="argument"):
-            await batcher.submit([FILES["red"]])[0]
+        for answer in batcher.submit([FILES["red"], FILES["blue"]]):
+            with pytest.raises(RequestError) as error:
+                await answer
+            assert (error.value.status, error.value.code) == (503, "model_failed")
+        assert "0 rows of probabilities for 1 images" in caplog.text
         gated._run = run
         assert label_of(await batcher.submit([FILES["red"]])[0]) == "red"
 
     asyncio.run(ask())
+
+
+def test_an_image_that_the_network_fails_for_costs_others_nothing(make: Make, gated: Gated) -> None:
+    async def ask() -> List[Any]:
+        run = gated._run
+
+        def fail_for_blue(images: np.ndarray) -> np.ndarray:
+            if images[..., 2].max() > 200:
+                raise RuntimeError("too blue")
+            return run(images)
+
+        gated._run = fail_for_blue
+        answers = make(workers=1).submit([FILES["green"], FILES["blue"], FILES["red"]])
+        gated.open.set()
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    first, second, third = asyncio.run(ask())
+    assert (label_of(first), label_of(third)) == ("green", "red")
+    assert isinstance(second, RequestError)
+    assert (second.status, second.code) == (422, "not_classified")
 
 
 def test_there_is_an_end_to_what_may_wait(make: Make, gated: Gated) -> None:

@@ -9,12 +9,13 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator, Type
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from allencv.runtime.errors import ImageError
 from allencv.runtime.onnx_classifier import OnnxClassifier
 from allencv.serving.decoders import Decoders
 from allencv.serving.errors import RequestError
@@ -188,6 +189,43 @@ def test_a_process_that_cannot_start_is_said(
     monkeypatch.setattr("allencv.serving.decoders.child.__name__", "no_such_module")
     with pytest.raises(RuntimeError, match="ended with status 1"):
         Decoders(classifier, Limits(workers=1)).start()
+
+
+def test_a_process_that_cannot_be_replaced(
+    classifier: OnnxClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No files or processes are left, say: the client may try again, and so does the server."""
+    decoders = Decoders(classifier, Limits(workers=1))
+    decoders.start()
+    process_of(decoders).kill()
+    process_of(decoders).wait(10)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", fail)
+        with pytest.raises(RequestError) as error:
+            decoders.read(JPEG)
+    assert (error.value.status, error.value.code) == (503, "no_decoder")
+    assert decoders.read(JPEG).shape == (16, 16, 3)
+    decoders.close()
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, ImageError])
+def test_transforms_that_fail_for_an_image(bundle: Path, kind: Type[Exception]) -> None:
+    classifier = OnnxClassifier(bundle)
+    classifier.preprocessing = None  # type: ignore[assignment]
+
+    def fail(file: bytes) -> np.ndarray:
+        raise kind("the crop is larger than the image")
+
+    classifier.preprocess = fail  # type: ignore[method-assign, assignment]
+    decoders = Decoders(classifier, Limits(workers=1))
+    with pytest.raises(RequestError) as error:
+        decoders.read(JPEG)
+    decoders.close()
+    assert (error.value.status, error.value.code) == (422, "not_classified")
 
 
 def test_it_ends_with_the_server(classifier: OnnxClassifier) -> None:

@@ -152,6 +152,14 @@ def test_small_chunks(server: Running, size: int, status: int) -> None:
         assert answers_of(connection)[9:12] == str(status).encode()
 
 
+def test_headers_after_the_body_are_ignored(server: Running) -> None:
+    """They must not pass for headers that a proxy has checked."""
+    request = b"POST /predict HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    request += b"3\r\nabc\r\n0\r\nContent-Type: image/jpeg\r\n\r\n"
+    with raw(server, request) as connection:
+        assert b"unsupported_media_type" in answers_of(connection)
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/labels", "/metrics", "/docs"])
 def test_head_has_no_body(server: Running, path: str) -> None:
     with raw(

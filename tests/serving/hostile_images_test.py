@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Tuple
 
@@ -11,10 +12,13 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from allencv.runtime.onnx_classifier import OnnxClassifier
+from allencv.runtime.preprocessing import Preprocessing
 from allencv.serving.app import create_app
-from allencv.serving.decoding import MAX_SCANS
+from allencv.serving.decoding import MAX_SCANS, UPLOAD_FORMATS, decode, open_upload
+from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 from tests.serving.conftest import file_of, photo
+from tests.tiff_files import tiff
 
 Ask = Callable[..., Tuple[int, Dict[str, Any]]]
 
@@ -66,6 +70,9 @@ REFUSED = {
     "PDF": (file_of(photo("red"), "PDF"), 415, "unsupported_format"),
     "ICO": (file_of(photo("red"), "ICO"), 415, "unsupported_format"),
     "text": (b"hello", 415, "unsupported_format"),
+    "TIFF of five bands": (tiff(np.zeros((20, 20, 5), np.uint8)), 415, "unsupported_format"),
+    "TIFF of doubles": (tiff(np.zeros((20, 20, 1), np.float64)), 415, "unsupported_format"),
+    "JPEG XL": (b"\xff\x0a" + bytes(9), 415, "unsupported_format"),
     "zip": (b"PK\x03\x04" + bytes(100), 415, "unsupported_format"),
     "JPEG cut in its header": (JPEG[:30], 422, "damaged_image"),
     "JPEG cut in its pixels": (JPEG[:-300], 422, "damaged_image"),
@@ -96,6 +103,38 @@ REFUSED = {
 def test_refused(ask: Ask, case: str) -> None:
     file, status, code = REFUSED[case]
     assert (status, code) == (ask(file)[0], ask(file)[1]["code"])
+
+
+def test_what_is_not_damaged_is_not_called_so() -> None:
+    """The message says what the file is, as that of `classify` does."""
+    deep = tiff(np.full((20, 20, 3), 40_000, np.uint16))
+    plain = Preprocessing(8, 8)
+    assert decode(open_upload(deep, Limits()), plain) is not None
+    with pytest.raises(RequestError, match=r"^16-bit colour, .* \[0, 4095\] cannot be") as error:
+        decode(open_upload(deep, Limits()), replace(plain, value_range=(0, 4095)))
+    assert (error.value.status, error.value.code) == (415, "unsupported_format")
+    with pytest.raises(RequestError, match="^a TIFF file of 5 bands of 8-bit"):
+        open_upload(tiff(np.zeros((20, 20, 5), np.uint8)), Limits())
+
+
+def test_heic_names_the_package_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [name for name in UPLOAD_FORMATS if name != "HEIF"]  # as without the package
+    monkeypatch.setattr("allencv.serving.decoding.UPLOAD_FORMATS", others)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(RequestError, match="a HEIC photograph, .* pillow-heif") as error:
+        open_upload(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), Limits())
+    assert (error.value.status, error.value.code) == (415, "unsupported_format")
+
+
+def test_heic_is_read_where_the_package_is_installed(tmp_path: Path) -> None:
+    """By the process that decodes, as by `classify`."""
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    photo("green", (600, 400)).save(tmp_path / "photo.heic", quality=95)
+    image = open_upload((tmp_path / "photo.heic").read_bytes(), Limits())
+    pixels = decode(image, Preprocessing(8, 8))
+    assert pixels is not None
+    assert np.array_equal(pixels, Preprocessing(8, 8)(tmp_path / "photo.heic"))
 
 
 def test_a_jpeg_of_endless_scans(ask: Ask) -> None:

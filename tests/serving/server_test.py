@@ -338,3 +338,29 @@ def all_is_well_in_the_end(server: Running) -> Iterator[None]:
     yield
     assert server.stop() == 0
     assert "Traceback" not in (server.process.stderr.read() if server.process.stderr else "")
+
+
+@pytest.mark.parametrize("timeout", [1, 2])
+def test_a_client_that_is_still_sending_when_it_ends(serve: Serve, timeout: int) -> None:
+    """It is refused in the middle of its body, or just after; the log has no traceback of it."""
+    head = b"POST /predict HTTP/1.1\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"
+    with serve("--timeout", timeout) as running:
+        with raw(running, head) as connection:
+            assert running.stop() == 0
+            assert connection.recv(2**16)[9:12] in (b"408", b"503")
+        assert running.process.stderr is not None
+        assert "Traceback" not in running.process.stderr.read()
+
+
+def test_a_client_that_is_still_reading_when_it_ends(serve: Serve) -> None:
+    with serve("--timeout", 2) as running, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        connection.connect(("127.0.0.1", running.port))
+        connection.setblocking(False)
+        end = time.monotonic() + 5
+        with contextlib.suppress(OSError):
+            while time.monotonic() < end:
+                connection.send(b"GET /metrics HTTP/1.1\r\n\r\n" * 10)
+        assert running.stop() == 0
+        assert running.process.stderr is not None
+        assert "Traceback" not in running.process.stderr.read()

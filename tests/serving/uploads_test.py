@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from typing import AsyncGenerator, List, Tuple
+from typing import AsyncGenerator, List, Optional, Tuple
 
 import httpx
 import pytest
@@ -49,7 +49,7 @@ def test_multipart_as_starlette_reads_it() -> None:
         b"\n",
         b"a: b\r\n",
     ]
-    names = ["photo.jpg", "größe.png", 'a"b.png', "a;b.png", "", "äöü" * 50, "\N{CAT}.jpg"]
+    names = ["photo.jpg", "größe.png", 'a"b.png', "a;b.png", "äöü" * 50, "\N{CAT}.jpg"]
     for _ in range(200):
         files = [
             ("files", (dice.choice(names), b"".join(dice.choices(pieces, k=dice.randint(0, 9)))))
@@ -105,6 +105,7 @@ def test_a_boundary_across_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"images": NaN}', "not valid JSON"),
         ('{"images": [Infinity]}', "not valid JSON"),
         ('{"images": "YQ=="}', "expected"),
+        ('{"images": []}', '"images" is empty'),
         ('{"images": [1]}', r"images\[0\] is not a text"),
         ('{"images": ["YQ==", "?"]}', r"images\[1\] is not base64"),
         ('{"payload": {"inputs": {"data": "YQ=="}}, "session": 1e999}', "session is not a text"),
@@ -124,3 +125,50 @@ def test_json() -> None:
     text = json.dumps({"session": "ü", "payload": {"inputs": {"data": "YQ=="}}})
     uploads = from_json(text.encode(), LIMITS)
     assert (uploads.session, uploads.is_flash, uploads.images[0].file) == ("ü", True, b"a")
+
+
+def with_head(head: str, content: bytes = b"abc") -> bytes:
+    return b"--xyz\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n--xyz--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ("", None),
+        ("; filename*=UTF-8''na%C3%AFve%20photo.jpg", "naïve photo.jpg"),
+        ("; filename*=utf-8'en'a.jpg", "a.jpg"),
+        ("; filename*=iso-8859-1''na%EFve.jpg", "naïve.jpg"),
+        ("; filename*=\"UTF-8''a.jpg\"", "a.jpg"),
+        ("; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("; filename*=UTF-8''%ED%A0%80.jpg", "\ufffd\ufffd\ufffd.jpg"),
+        ("; filename*=nosuch''a.jpg", None),
+        ("; filename=\"x.jpg\"; filename*=UTF-8''y.jpg", "x.jpg"),
+        ("; filename*=UTF-8''y.jpg; filename=x.jpg", "x.jpg"),
+        ('; FileName="a.jpg"', "a.jpg"),
+        (';\r\n\tfilename="a.jpg"', "a.jpg"),
+    ],
+)
+@pytest.mark.parametrize("header", ["Content-Disposition", "cOnTent-DISPOSITION "])
+def test_names_of_files(header: str, options: str, name: Optional[str]) -> None:
+    """A part in the field `file` is an image, whether or not it has a name that we know."""
+    body = with_head(f'{header}: form-data; name="file"{options}')
+    (upload,) = from_multipart({"boundary": b"xyz"}, body, LIMITS).images
+    assert (upload.file, upload.name) == (b"abc", name)
+
+
+def test_a_field_that_is_not_known_is_named_if_it_is_a_file() -> None:
+    other = with_head('Content-Disposition: form-data; name="note"')
+    assert from_multipart({"boundary": b"xyz"}, other, LIMITS).images == []
+    for name in ("filename=a", "filename*=UTF-8''a"):
+        body = with_head(f'Content-Disposition: form-data; name="upload"; {name}')
+        with pytest.raises(RequestError, match="'upload'; expected one of file, files"):
+            from_multipart({"boundary": b"xyz"}, body, LIMITS)
+
+
+@pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
+def test_a_part_that_is_encoded_as_text(encoding: str) -> None:
+    head = 'Content-Disposition: form-data; name="file"\r\nContent-Transfer-Encoding: '
+    with pytest.raises(RequestError, match=f"'{encoding}'; send the file as it is") as error:
+        from_multipart({"boundary": b"xyz"}, with_head(head + encoding), LIMITS)
+    assert error.value.status == 415
+    assert from_multipart({"boundary": b"xyz"}, with_head(head + "BINARY"), LIMITS).images

@@ -90,7 +90,7 @@ def test_what_cannot_change_is_refused_with_both_values(
     with pytest.raises(ConfigurationError) as error:
         check_changes(CONFIG, with_overrides(CONFIG, overrides), "runs/a")
     text = str(error.value)
-    assert text.startswith("the run in runs/a cannot go on with another config: ")
+    assert text.startswith("the run in runs/a cannot be resumed with another config: ")
     assert message in text
     assert text.endswith("; change this back, or train in another folder")
 

@@ -389,8 +389,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_images(bad: str, tmp_p
         trainer.train()
     assert str(error.value) == (
         f"the loss is {bad} at step 3 of epoch 0 (2-0.jpg, 2-1.jpg, 2-2.jpg and 2 more): try a "
-        "lower trainer.optimizer.lr, trainer.grad_norm 1.0, or trainer.use_amp false; what the "
-        f"model has become is in {tmp_path}/not_finite.th"
+        "lower trainer.optimizer.lr, trainer.grad_norm 1.0, or trainer.use_amp false; the "
+        f"model is saved in {tmp_path}/not_finite.th"
     )
     state = torch.load(tmp_path / "not_finite.th")
     assert state["images"] == [f"2-{each}.jpg" for each in range(5)]

@@ -128,12 +128,12 @@ def test_the_log_tells_the_groups(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "allencv"):
         split_parameter_groups(groups, model, 0.1, False, layer_decay=0.5)
     assert caplog.messages == [
-        "Parameter group 1: 1 parameters, stage 1 of 3, learning rate 0.025, no weight decay",
-        "Parameter group 2: 1 parameters, stage 1 of 3, learning rate 0.025",
+        "Parameter group 1: 1 parameter, stage 1 of 3, learning rate 0.025, no weight decay",
+        "Parameter group 2: 1 parameter, stage 1 of 3, learning rate 0.025",
         "Parameter group 3: 2 parameters, stage 2 of 3, learning rate 0.05, no weight decay",
-        "Parameter group 4: 1 parameters, stage 2 of 3, learning rate 0.05",
-        "Parameter group 5: 1 parameters, stage 3 of 3, learning rate 0.1, no weight decay",
-        "Parameter group 6: 1 parameters, stage 3 of 3, learning rate 0.1",
+        "Parameter group 4: 1 parameter, stage 2 of 3, learning rate 0.05",
+        "Parameter group 5: 1 parameter, stage 3 of 3, learning rate 0.1, no weight decay",
+        "Parameter group 6: 1 parameter, stage 3 of 3, learning rate 0.1",
         "6 parameter groups",
     ]
 

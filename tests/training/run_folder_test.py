@@ -9,7 +9,7 @@ from typing import Iterator
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-from allencv.training.run_folder import LOCKED, clear, has_checkpoint, is_unbegun, locked
+from allencv.training.run_folder import LOCKED, clear, has_checkpoint, is_unbegun, locked, read_json
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -172,3 +172,14 @@ def test_what_a_run_that_never_began_leaves(
         (tmp_path / name).write_text("")
     assert is_unbegun(tmp_path) is unbegun
     assert has_checkpoint(tmp_path) is ("training_state_e0_b3.th" in names)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[1]", b"", b"[" * 100_000], ids=range(5))
+def test_a_damaged_file_of_a_run_is_named_in_a_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model": 1}')
+    assert read_json(path) == {"model": 1}
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"^{path} (is damaged|holds a list)") as refused:
+        read_json(path)
+    assert "\n" not in str(refused.value)

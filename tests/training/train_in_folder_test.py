@@ -194,7 +194,7 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer(
         assert rate == pytest.approx(expected[step]), step
     assert run.read("metrics.json")["epoch"] == 3
     assert run.read("config.json")["trainer"]["num_epochs"] == 4
-    said = "The run goes on with another config: trainer.num_epochs is 4 (was 2)"
+    said = "Resuming with a changed config: trainer.num_epochs is 4 (was 2)"
     assert said in (run.folder / "out.log").read_text()
 
 
@@ -247,8 +247,23 @@ def test_what_cannot_change_is_refused_and_what_can_is_taken(run: Run) -> None:
     assert run.read("config.json")["trainer"]["patience"] == 3
     assert same_tensors(torch.load(run.folder / "best.th"), weights)
     run.train(recover=True, trainer__num_epochs=2, trainer__optimizer={"type": "adamw", "lr": 0.1})
-    with pytest.raises(ConfigurationError, match="num_epochs is 1, but the run in .* has come to"):
+    with pytest.raises(ConfigurationError, match="num_epochs is 1, but the run in .* has reached"):
         run.train(recover=True, trainer__optimizer={"type": "adamw", "lr": 0.1})
+
+
+def test_a_recovery_with_nothing_left_to_train_says_why(run: Run) -> None:
+    rate = {"trainer__optimizer": {"type": "sgd", "lr": 0.0}, "trainer__patience": 1}
+    run.train(trainer__num_epochs=4, **rate)
+    run.train(recover=True, trainer__num_epochs=4, **rate)
+    log = (run.folder / "out.log").read_text()
+    assert log.count("Nothing is left to train: ") == 1
+    assert (
+        "ended after 2 of 4 epochs, because its best epoch is 0 and trainer.patience is 1. Raise "
+        "trainer.patience to continue" in log
+    )
+    run.train(recover=True, trainer__num_epochs=2, **rate)
+    log = (run.folder / "out.log").read_text()
+    assert "has completed 2 epochs, as trainer.num_epochs says. Raise trainer.num_epochs" in log
 
 
 @pytest.mark.parametrize(

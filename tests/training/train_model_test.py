@@ -43,8 +43,14 @@ def test_a_label_that_training_lacks_is_explained_at_once(tmp_path: Path, split:
     config = experiment(tmp_path, **{f"{split}_data_path": str(other)})
     with pytest.raises(ConfigurationError) as error:
         train_model(Params(config), tmp_path / "run")
-    assert f"1 labels of {split}_data_path ({other}) are not in train_data_path" in str(error.value)
+    assert f"{split}_data_path ({other}) has 1 label that train_data_path" in str(error.value)
     assert "Bird; training knows Cat, Dog" in str(error.value)
+
+
+def test_the_key_of_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"Cat": 2, "Dog": 2})
+    with pytest.raises(ConfigurationError, match=r"'.*/val' \(validation_data_path\) is not there"):
+        train_model(Params(experiment(tmp_path)), tmp_path / "run")
 
 
 def test_a_label_without_validation_images_is_a_warning(tmp_path: Path) -> None:
@@ -52,7 +58,7 @@ def test_a_label_without_validation_images_is_a_warning(tmp_path: Path) -> None:
     write_images(tmp_path / "val", {"Cat": 2, "Dog": 2})
     train_model(Params(experiment(tmp_path, trainer__num_epochs=1)), tmp_path / "run")
     log = (tmp_path / "run" / "out.log").read_text()
-    assert "1 labels of train_data_path have no image in validation_data_path" in log
+    assert "train_data_path has 1 label without an image in validation_data_path" in log
 
 
 def test_a_label_outside_of_the_given_vocabulary_is_explained_at_once(tmp_path: Path) -> None:
@@ -116,3 +122,13 @@ def test_an_unknown_key_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
         config = experiment(cats_and_dogs, **{key.replace(".", "__"): 1})
         with pytest.raises(ConfigurationError, match=key.split(".")[1]):
             train_model(Params(config), tmp_path / key)
+
+
+def test_the_whole_config_is_checked_before_data_is_read(tmp_path: Path) -> None:
+    """As `allennlp train` does, whose command knows no check."""
+    schedule = {"type": "step", "step_size": 0}
+    config = experiment(tmp_path / "nowhere", trainer__learning_rate_scheduler=schedule)
+    with pytest.raises(ConfigurationError) as refused:
+        train_model(Params(config), tmp_path / "run")
+    message = "trainer.learning_rate_scheduler.step_size is 0; expected 1 or more"
+    assert str(refused.value) == message

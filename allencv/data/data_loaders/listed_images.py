@@ -164,6 +164,6 @@ def _unknown_label(instance: Instance, vocab: Vocabulary) -> Optional[str]:
                 return (
                     f"label '{shown(label)}' of {shown(', '.join(images))} is not in the "
                     f"vocabulary, whose namespace '{namespace}' holds {names}; train on images of "
-                    f"it, or take it out{same_looking(label, known)}"
+                    f"it, or take it out{same_looking([label], known)}"
                 )
     return None

@@ -13,6 +13,10 @@ _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "Tru
 """What 0 and 1 look like as text, pandas' ways among them."""
 
 
+_MISSING = {"nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat"}
+"""What programs write for a missing value, in lower case."""
+
+
 class WrongCell(Exception):
     """A cell that is not what was expected: its place among those given, and the expectation."""
 
@@ -24,6 +28,11 @@ class WrongCell(Exception):
 def is_empty(value: Any) -> bool:
     """Whether a cell holds nothing: None, no text, or NaN."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def is_word_for_missing(value: Any) -> bool:
+    """Whether a cell holds a text such as NaN, which may stand for a missing value."""
+    return isinstance(value, str) and value.strip().lower() in _MISSING
 
 
 def to_path(cells: Sequence[Any]) -> str:
@@ -61,6 +70,8 @@ def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
         parts = text.split(delimiter)
     if any(isinstance(part, (list, dict)) for part in parts):
         raise WrongCell(0, "a list of text or numbers")
+    if len(parts) > 1 and delimiter is None and all(to_flag(part) is not None for part in parts):
+        raise WrongCell(0, "the names of the labels in the list, and no 0 or 1 for each of them")
     labels = ["" if is_empty(part) else str(part).strip() for part in parts]
     if "" in labels or len(set(labels)) < len(labels):
         between = "" if delimiter is None else f" with {delimiter!r} between them"

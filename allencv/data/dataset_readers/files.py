@@ -10,6 +10,7 @@ from typing import Callable, Dict, Tuple
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data import remote
+from allencv.data.dataset_readers.binary_files import what_it_is
 from allencv.data.dataset_readers.messages import KEYS
 from allencv.runtime.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
@@ -35,6 +36,11 @@ def suffixes(path: str) -> Tuple[str, str]:
     return (os.path.splitext(stem)[1], last) if last in DECOMPRESS else (last, "")
 
 
+def is_named_as_image(path: str) -> bool:
+    """Return whether a path has the suffix of an image."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
 def read_bytes(path: str, key: str = KEYS) -> bytes:
     """What a file that a config names holds, unpacked if it is compressed."""
     try:
@@ -57,6 +63,8 @@ def read_text(path: str, encoding: str, key: str = KEYS) -> str:
     goes before an encoding of UTF-8, as which the file could not be read.
     """
     data = read_bytes(path, key)
+    if (what := what_it_is(data)) is not None:
+        raise ConfigurationError(f"{path} is {what}; expected a file of text")
     if encoding.lower() in ("utf-8", "utf8"):
         encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), encoding)
     try:

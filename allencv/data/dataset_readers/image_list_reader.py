@@ -10,11 +10,15 @@ from allennlp.data import DatasetReader
 from allencv.common.checks import not_one_of
 from allencv.data import remote
 from allencv.data.dataset_readers.cells import WrongCell, chosen
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, read_text
+from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, is_named_as_image, read_text
 from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
-from allencv.data.dataset_readers.messages import some
+from allencv.data.dataset_readers.messages import cut, some
 
 logger = logging.getLogger(__name__)
+
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+LABELLED = re.compile(rf"(?P<path>\S.*?(?:{_SUFFIXES}))[\s,;|]+(?P<label>\S.*)", re.IGNORECASE)
+"""A line with the path of an image and what follows, whatever is between them."""
 
 
 @DatasetReader.register("image_list")
@@ -81,17 +85,22 @@ class ImageListReader(ListingReader):
         listing = Listing(path, self.image_root)
         to_labels = self._to_labels()
         without: List[str] = []
+        odd: List[Tuple[int, str, str]] = []
         count = 0
         for number, line in _lines(read_text(path, self.encoding)):
             count += 1
             if not self.labelled:
+                if not is_named_as_image(line):
+                    odd.append((number, line, line))
                 listing.add(number, line)
                 continue
             # The label is what follows the last delimiter; a line may end with space.
             image, _, label = line.rstrip().rpartition(self.delimiter)
             if not image.strip() or not label.strip():
-                without.append(f"{number} ({line!r})")
+                without.append(f"{number} ({cut(line)})")
                 continue
+            if not is_named_as_image(image):
+                odd.append((number, line, image))
             try:
                 labels = to_labels(label.strip())
             except ConfigurationError as error:
@@ -103,11 +112,41 @@ class ImageListReader(ListingReader):
             raise ConfigurationError(f"{path} is empty; expected a line for each image")
         if without:
             raise ConfigurationError(
-                f"{path}: {len(without)} of {count} lines have no label: {some(without)}; "
+                f"{path}: lines without a label ({len(without)} of {count}): {some(without)}; "
                 f"expected a path, {self.delimiter!r} (dataset_reader.delimiter) and a label, or "
                 "labelled false"
             )
+        self._check_odd(path, listing, odd, count)
         return listing
+
+    def _check_odd(
+        self, path: str, listing: Listing, odd: List[Tuple[int, str, str]], count: int
+    ) -> None:
+        """
+        Raise if some lines hold no path of an image, where the others do: a header, a comment, or a
+        label with the delimiter in it.
+        """
+        for number, line, _ in odd:
+            parts = LABELLED.match(line) if self.labelled else None
+            if parts and self.delimiter in parts["label"].strip():
+                raise ConfigurationError(
+                    f"{path}, line {number}: the label {parts['label'].strip()!r} has "
+                    f"{self.delimiter!r} in it (dataset_reader.delimiter); expected another "
+                    "character between path and label, such as a tab"
+                )
+        if len(odd) == count:
+            return  # all names are without suffix
+        places = [
+            f"{number} ({cut(line)})"
+            for number, line, image in odd
+            if not remote.exists(remote.join(listing.root, image))
+        ]
+        if places:
+            what = "a path and a label" if self.labelled else "a path"
+            raise ConfigurationError(
+                f"{path}: lines without the path of an image ({len(places)} of {count}): "
+                f"{some(places)}; expected {what} in each line: remove a header and comments"
+            )
 
     def _to_labels(self) -> Callable[[str], Labels]:
         """What makes the label or the labels of an image from what its line says."""

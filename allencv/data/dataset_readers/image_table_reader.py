@@ -9,6 +9,8 @@ from allencv.data import remote
 from allencv.data.dataset_readers.cells import (
     WrongCell,
     chosen,
+    is_empty,
+    is_word_for_missing,
     parse_pattern,
     to_label,
     to_labels,
@@ -17,8 +19,12 @@ from allencv.data.dataset_readers.cells import (
 from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
 from allencv.data.dataset_readers.messages import KEYS, cut, some
 from allencv.data.dataset_readers.tables import FORMATS, Table, open_table
+from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)
+
+
+MISSING_LABELS = ("fail", "skip", "keep")
 
 
 @DatasetReader.register("image_table")
@@ -47,7 +53,7 @@ class ImageTableReader(ListingReader):
     image_pattern : `str`, optional (default = `None`)
         How a path is made from the columns of a row: `"{Id}.jpg"`.
     label_column : `str`, optional (default = `None`)
-        The column of the label. None of its cells may be empty.
+        The column of the label. None of its cells may be empty (see `missing_labels`).
     label_columns : `Union[str, List[str]]`, optional (default = `None`)
         The columns whose names are labels, with a 1 in the row of an image that has the label and a
         0 in that of one that has not (0.0, 1.0, True and False will do). `"*"` takes all columns
@@ -63,6 +69,11 @@ class ImageTableReader(ListingReader):
         `['cat', 'dog']`. An empty cell is an image without any label; how many there are is logged.
     labels_delimiter : `str`, optional (default = `None`)
         What stands between the labels of an image.
+    missing_labels : `str`, optional (default = `"fail"`)
+        What to do about a row whose `label_column` is empty, or whose `label_column` or
+        `labels_column` holds a word for a missing value: NaN, NA, N/A, null. "fail" is an error
+        with all such rows, "skip" leaves them out and logs how many they are, and "keep" takes the
+        word as a label.
     split_column : `str`, optional (default = `None`)
         The column that says which split a row belongs to. What is read is then a dictionary such as
         `{"path": "table.csv", "split": "val"}`: the rows with `val` in that column. A split of
@@ -94,6 +105,7 @@ class ImageTableReader(ListingReader):
         labels_column: Optional[str] = None,
         labels_delimiter: Optional[str] = None,
         one_hot: bool = False,
+        missing_labels: str = "fail",
         split_column: Optional[str] = None,
         format: Optional[str] = None,
         delimiter: Optional[str] = None,
@@ -123,11 +135,19 @@ class ImageTableReader(ListingReader):
             ("labels_delimiter", labels_delimiter, "labels_column", labels_column is not None),
             ("ignore_columns", ignore_columns, 'label_columns "*"', label_columns == "*"),
             ("one_hot", one_hot or None, "label_columns", label_columns is not None),
+            (
+                "missing_labels",
+                None if missing_labels == "fail" else missing_labels,
+                "label_column and labels_column",
+                label_column is not None or labels_column is not None,
+            ),
         ):
             if value is not None and not is_there:
                 raise ConfigurationError(
                     f"dataset_reader.{key} is {value!r}, which is for {needed} alone"
                 )
+        if missing_labels not in MISSING_LABELS:
+            raise not_one_of("dataset_reader.missing_labels", missing_labels, MISSING_LABELS)
         if labels_delimiter == "":
             raise ConfigurationError("dataset_reader.labels_delimiter is ''; expected a character")
         if format is not None and format not in FORMATS.values():
@@ -147,6 +167,7 @@ class ImageTableReader(ListingReader):
         self.labels_column = labels_column
         self.labels_delimiter = labels_delimiter
         self.one_hot = one_hot
+        self.missing_labels = missing_labels
         self.split_column = split_column
         self.format = format
         self.delimiter = delimiter
@@ -163,12 +184,16 @@ class ImageTableReader(ListingReader):
             wanted.append(str(self.split_column))
         listing = Listing(path, self.image_root, table.unit)
         splits = set()
+        without: List[str] = []
         number = 0
         for number, cells in table.rows(wanted):
             if split is not None:
                 splits.add(str(cells[-1]).strip())
                 if str(cells[-1]).strip() != split:
                     continue
+            if label_columns and self._lacks_label(cells[size]):
+                without.append(f"{table.unit} {number} ({cut(cells[size])})")
+                continue
             try:
                 key, first = self._image_key(), 0
                 image = self._path(cells[:size])
@@ -185,8 +210,31 @@ class ImageTableReader(ListingReader):
             raise ConfigurationError(f"{path} has no rows; expected one for each image")
         if split is not None and split not in splits:
             raise not_one_of(f"{path}: the split ({KEYS})", split, splits)
+        self._report_missing(path, without, table.unit)
         self._log_labels(path, listing, label_columns)
         return listing
+
+    def _lacks_label(self, cell: Any) -> bool:
+        """Whether there is no label in a cell of `label_column` or `labels_column`."""
+        is_word = is_word_for_missing(cell) and self.missing_labels != "keep"
+        if self.label_column is not None:
+            return is_empty(cell) or is_word
+        return self.labels_column is not None and is_word
+
+    def _report_missing(self, path: str, without: List[str], unit: str) -> None:
+        """Raise or log, as `missing_labels` says."""
+        if not without:
+            return
+        column = self.label_column or self.labels_column
+        rows = f"{numbered(len(without), unit)} without a label in column {column}"
+        if self.missing_labels == "skip":
+            logger.warning("%s: %s are left out: %s", path, rows, some(without))
+            return
+        raise ConfigurationError(
+            f"{path}: {rows}: {some(without)}; expected a label in each, or "
+            'dataset_reader.missing_labels "skip" to leave them out, or "keep" to take a word such '
+            "as NaN as a label"
+        )
 
     def _path_and_split(self, file_path: Any) -> Tuple[str, Optional[str]]:
         if self.split_column is None:

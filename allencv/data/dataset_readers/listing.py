@@ -92,8 +92,8 @@ class Listing:
         ]
         if missing:
             raise ConfigurationError(
-                f"{self.path}: {len(missing)} of {len(unique.samples)} images are not there: "
-                f"{some(missing)}; expected them relative to '{self.root}' "
+                f"{self.path}: images that are not there ({len(missing)} of "
+                f"{len(unique.samples)}): {some(missing)}; expected them relative to '{self.root}' "
                 "(dataset_reader.image_root)"
             )
 

@@ -3,8 +3,7 @@
 import reprlib
 from typing import Any, Sequence
 
-KEYS = "train_data_path, validation_data_path or test_data_path"
-"""The keys of a config that say what a reader is to read."""
+from allencv.common.data_paths import KEYS as KEYS
 
 _cut = reprlib.Repr()
 _cut.maxstring = _cut.maxother = 80

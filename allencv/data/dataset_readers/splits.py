@@ -13,6 +13,7 @@ from allencv.data import remote
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.stratification import deal, hold_out, labels_of
+from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,8 @@ class ImageSplit(FromParams):
         if not chosen:
             raise ConfigurationError(
                 f"{place}: dataset_reader.split.part '{self.part}' holds none of the "
-                f"{len(samples)} images, with {fold or f'fraction {self.fraction}'} by {self.by} "
-                f"and seed {self.seed}; expected at least one"
+                f"{numbered(len(samples), 'image')}, with {fold or f'fraction {self.fraction}'} by "
+                f"{self.by} and seed {self.seed}; expected at least one"
             )
         part = f"the {self.part} part of {fold or 'the split'}"
         missing = sorted(_labels(samples) - _labels(chosen))

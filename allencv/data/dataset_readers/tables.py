@@ -105,10 +105,12 @@ def read_csv(path: str, delimiter: str, encoding: str) -> Table:
             if len(cells) != len(columns):
                 # Editors do not show the line ends of the first Macintosh.
                 has_odd_ends = "\n" in text and re.search(r"\r(?![\r\n])", text)
-                ends = "; a carriage return (\\r) alone also ends a line" if has_odd_ends else ""
+                hint = "; a carriage return (\\r) alone also ends a line" if has_odd_ends else ""
+                if columns[0].startswith("#"):
+                    hint += f"; the header is {cut(columns[0])}: remove comments"
                 raise ConfigurationError(
                     f"{path}, line {number}: {len(cells)} cells; expected {len(columns)}, as in "
-                    f"the header (dataset_reader.delimiter is {delimiter!r}){ends}"
+                    f"the header (dataset_reader.delimiter is {delimiter!r}){hint}"
                 )
             yield number, pick(cells)
 

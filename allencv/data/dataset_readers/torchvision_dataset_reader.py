@@ -18,6 +18,7 @@ from allencv.common.checks import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS
 from allencv.runtime import ImageError
+from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)
 
@@ -145,9 +146,9 @@ class TorchvisionDatasetReader(ImageDatasetReader):
         largest = max((target for target in targets if target is not None), default=-1)
         if names and largest >= len(names):
             logger.warning(
-                "%s names %d classes and has class %d: the labels are the numbers of the classes",
+                "%s names %s and has class %d: the labels are the numbers of the classes",
                 self.dataset,
-                len(names),
+                numbered(len(names), "class"),
                 largest,
             )
             names = []

@@ -3,6 +3,8 @@ from typing import List, Optional, Union
 import torch
 from allennlp.common.checks import ConfigurationError
 
+from allencv.runtime.plurals import numbered
+
 Fill = Optional[Union[float, List[float]]]
 
 # The mean of ImageNet's pixels: what 0 is in an image that has been normalised.
@@ -32,7 +34,8 @@ def fill_values(key: str, fill: Fill, image: torch.Tensor) -> torch.Tensor:
         values = fill if isinstance(fill, list) else [fill]
     if len(values) not in (1, channels):
         raise ConfigurationError(
-            f"{key} has {len(values)} numbers, but the image has {channels} channels"
+            f"{key} has {numbered(len(values), 'number')}, but the image has "
+            f"{numbered(channels, 'channel')}"
         )
     if image.dtype == torch.uint8 and not all(0 <= value <= 255 for value in values):
         raise ConfigurationError(f"{key} is {fill}; expected 0 to 255 for an image of uint8")

@@ -2,6 +2,7 @@ from typing import Any, Dict, List, Optional
 
 import torch
 import torchvision
+from allennlp.common.checks import ConfigurationError
 
 from allencv.common.checks import not_one_of
 from allencv.modules.freezing import freeze
@@ -78,6 +79,7 @@ class TorchvisionEncoder(Im2ImEncoder):
         known = torchvision.models.list_models(module=torchvision.models)
         if model_name not in known:
             raise not_one_of("model_name", model_name, known)
+        self._model_name = model_name
         self._input_channels = input_channels
         self._pool = pool
         self.backbone, self._output_channels = create_torchvision_network(
@@ -103,8 +105,15 @@ class TorchvisionEncoder(Im2ImEncoder):
         return layer_stages(self, [f"backbone.{name}" for name in _CONTAINERS] + ["backbone"])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if self._pool:
-            # Shape: (batch, output_channels, 1, 1)
-            return self.backbone(images)[:, :, None, None]
-        # Shape: (batch, output_channels, height / 32, width / 32)
-        return self.backbone(images)["features"]
+        try:
+            if self._pool:
+                # Shape: (batch, output_channels, 1, 1)
+                return self.backbone(images)[:, :, None, None]
+            # Shape: (batch, output_channels, height / 32, width / 32)
+            return self.backbone(images)["features"]
+        except AssertionError as error:  # how torchvision refuses a size
+            raise ConfigurationError(
+                f"{self._model_name} got images of {images.shape[2]} by {images.shape[3]} pixels "
+                f"(height by width): {error} Change the size of the images in the transforms of "
+                "dataset_reader and validation_dataset_reader"
+            ) from error

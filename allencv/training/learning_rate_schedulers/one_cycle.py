@@ -74,6 +74,16 @@ class OneCycle(Schedule):
                 f"learning_rate_scheduler.pct_start is {pct_start}; expected a number from 0 to "
                 f"{highest}, and more or less than 1 of the {self.num_updates} updates"
             )
+        for key, value, is_right, expected in (
+            ("div_factor", div_factor, div_factor > 0, "a number above 0"),
+            ("final_div_factor", final_div_factor, final_div_factor > 0, "a number above 0"),
+            ("base_momentum", base_momentum, 0 <= base_momentum < 1, "a number in [0, 1)"),
+            ("max_momentum", max_momentum, 0 <= max_momentum < 1, "a number in [0, 1)"),
+        ):
+            if not is_right:
+                raise ConfigurationError(
+                    f"learning_rate_scheduler.{key} is {value}; expected {expected}"
+                )
         momentum = "betas" if "betas" in optimizer.defaults else "momentum"
         if cycle_momentum and momentum not in optimizer.defaults:
             raise ConfigurationError(

@@ -77,6 +77,23 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
             raise not_one_of("mode", mode, ("min", "max"))
         if threshold_mode not in ("rel", "abs"):
             raise not_one_of("threshold_mode", threshold_mode, ("rel", "abs"))
+        for key, value, is_right, expected in (
+            ("factor", factor, 0 < factor < 1, "a number between 0 and 1"),
+            ("patience", patience, patience >= 0, "0 or more"),
+            ("threshold", threshold, threshold >= 0, "0 or more"),
+            ("cooldown", cooldown, cooldown >= 0, "0 or more"),
+            (
+                "min_lr",
+                min_lr,
+                min(min_lr, default=0) >= 0 if isinstance(min_lr, (list, tuple)) else min_lr >= 0,
+                "0 or more",
+            ),
+            ("eps", eps, eps >= 0, "0 or more"),
+        ):
+            if not is_right:
+                raise ConfigurationError(
+                    f"learning_rate_scheduler.{key} is {value}; expected {expected}"
+                )
         if verbose:
             warnings.warn('"verbose" of "reduce_on_plateau" has no effect', DeprecationWarning)
         self.mode = mode

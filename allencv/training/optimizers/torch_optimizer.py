@@ -1,4 +1,5 @@
 import inspect
+import sys
 import types
 from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type, Union, get_args, get_origin
 
@@ -35,6 +36,9 @@ _LEFT_OUT = [
 _GROUP_KEYS = ("requires_grad", "optimizer_name")
 _MUON_GROUP_KEYS = ("use_fallback",)
 
+# The largest values, where not every library checks them. The smallest is 0.
+_RANGES = {"lr": sys.float_info.max, "weight_decay": sys.float_info.max, "momentum": 1}
+
 _GroupValue = Union[float, bool, str, List[float]]
 
 _OWN_PARAMETERS = [
@@ -57,6 +61,8 @@ _OWN_PARAMETERS = [
         ("layer_decay", inspect.Parameter.KEYWORD_ONLY, None, Optional[float]),
     ]
 ]
+
+_OWN = {parameter.name for parameter in _OWN_PARAMETERS}
 
 
 def _annotation(annotation: Any, default: Any = None) -> Any:
@@ -140,6 +146,7 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ConfigurationError(f"{self.name}: {error}") from None
+        given = {key: value for key, value in bound.arguments.items() if key not in _OWN}
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         if type(arguments["lr"]) is int:  # jsonnet writes 1e30 as one, which torch cannot hold
@@ -154,8 +161,16 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
             raise
         except Exception as error:  # whatever the library raises, its arguments are the reason
             raise ConfigurationError(
-                f"{self.name} cannot be made with {arguments}: {type(error).__name__}: {error}"
+                f"{self.name} cannot be made with {given}: {type(error).__name__}: {error}"
             ) from error
+        for group in self.param_groups:
+            for key, most in _RANGES.items():
+                value = group.get(key)
+                if isinstance(value, (int, float)) and not 0 <= value <= most:
+                    expected = "a number from 0 to 1" if most == 1 else "a finite number, 0 or more"
+                    raise ConfigurationError(
+                        f"{self.name} cannot be made with {key} {value}; expected {expected}"
+                    )
 
     def _groups(
         self,

@@ -156,13 +156,13 @@ def test_split(root: str) -> None:
         (
             "a.jpg 0\nb.jpg\nc.jpg \n 0\n",
             {},
-            "list.txt: 3 of 4 lines have no label: 2 ('b.jpg'), 3 ('c.jpg '), 4 (' 0'); expected a "
-            "path, ' ' (dataset_reader.delimiter) and a label, or labelled false",
+            "list.txt: lines without a label (3 of 4): 2 ('b.jpg'), 3 ('c.jpg '), 4 (' 0'); "
+            "expected a path, ' ' (dataset_reader.delimiter) and a label, or labelled false",
         ),
         (
             "a.jpg\t0\n",
             {},
-            "list.txt: 1 of 1 lines have no label: 1 ('a.jpg\\t0'); expected a path, ' ' "
+            "list.txt: lines without a label (1 of 1): 1 ('a.jpg\\t0'); expected a path, ' ' "
             "(dataset_reader.delimiter) and a label, or labelled false",
         ),
         (
@@ -251,8 +251,9 @@ def test_split(root: str) -> None:
         (
             "a.jpg 0\nb.jpg 0\n",
             {"check_files": True, "image_root": "nowhere"},
-            "list.txt: 2 of 2 images are not there: 'nowhere/a.jpg' in line 1, 'nowhere/b.jpg' in "
-            "line 2; expected them relative to 'nowhere' (dataset_reader.image_root)",
+            "list.txt: images that are not there (2 of 2): 'nowhere/a.jpg' in line 1, "
+            "'nowhere/b.jpg' in line 2; expected them relative to 'nowhere' "
+            "(dataset_reader.image_root)",
         ),
     ],
 )
@@ -290,3 +291,56 @@ def test_bad_paths(root: str) -> None:
 def test_wrong_arguments(params: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         DatasetReader.from_params(Params({"type": "image_list", **params}))
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (
+            "image label\na.jpg 0\nb.jpg 1\n",
+            {},
+            "lines without the path of an image (1 of 3): 1 ('image label'); expected a path and a "
+            "label in each line: remove a header and comments",
+        ),
+        (
+            "a.jpg 0\n# the dogs\nb.jpg 1\n",
+            {},
+            "lines without the path of an image (1 of 3): 2 ('# the dogs'); expected a path and a "
+            "label in each line: remove a header and comments",
+        ),
+        (
+            "path\na.jpg\n",
+            {"labelled": False},
+            "lines without the path of an image (1 of 2): 1 ('path'); expected a path in each "
+            "line: remove a header and comments",
+        ),
+    ],
+)
+def test_headers_and_comments(root: str, text: str, arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        read(root, text, **arguments)
+    assert error.value.message == f"{root}/list.txt: {message}"
+
+
+@pytest.mark.parametrize(
+    ("line", "delimiter", "label"),
+    [("c.JPG polar bear", " ", "polar bear"), ("c.jpg,New York, NY", ",", "New York, NY")],
+)
+def test_a_label_with_the_delimiter_in_it(root: str, line: str, delimiter: str, label: str) -> None:
+    text = f"a.jpg{delimiter}fox\n{line}\n"
+    with pytest.raises(ConfigurationError) as error:
+        read(root, text, delimiter=delimiter)
+    assert error.value.message == (
+        f"{root}/list.txt, line 2: the label {label!r} has {delimiter!r} in it "
+        "(dataset_reader.delimiter); expected another character between path and label, such as a "
+        "tab"
+    )
+    image = line.partition(delimiter)[0]
+    assert len(read(root, f"a.jpg\tfox\n{image}\t{label}\n", delimiter="\t")) == 2
+
+
+def test_names_without_a_suffix_are_images(root: str) -> None:
+    """All of them, or one whose file is there."""
+    assert [label for _, label in read(root, "a 0\nb 1\n")] == ["0", "1"]
+    (Path(root) / "scan").touch()
+    assert [label for _, label in read(root, "a.jpg 0\nscan 1\n")] == ["0", "1"]

@@ -169,7 +169,7 @@ def test_a_column_that_says_the_split(root: str) -> None:
     assert read_split(root, "train", label_column="l") == ["a.jpg", "c.jpg"]
     assert read_split(root, "val", label_column="l") == ["b.jpg"]
     assert read_split(root, None) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    with pytest.raises(ConfigurationError, match="l is ''; expected a label"):
+    with pytest.raises(ConfigurationError, match="1 line without a label in column l: line 5"):
         read_split(root, "test", label_column="l")
     with pytest.raises(ConfigurationError, match="'valid'; expected one of val, test, train"):
         read_split(root, "valid")
@@ -273,7 +273,7 @@ def test_parquet(root: str) -> None:
 
     assert labels(label_columns=["x", "y"]) == [("x", "y"), (), ("x",)]
     assert labels(labels_column="z") == [[], ["p"], ["p", "q"]]
-    with pytest.raises(ConfigurationError, match="a.parquet, row 2: l is None; expected a label"):
+    with pytest.raises(ConfigurationError, match="1 row without a label in column l: row 2 .None"):
         labels(label_column="l")
     content = Path(path).read_bytes()
     assert "a.parquet: not a Parquet file: " in error_of(root, "f,l\n", "a.parquet")
@@ -367,7 +367,9 @@ def test_a_remote_table_and_its_images(root: str) -> None:
     assert first["image"].as_tensor({}).tolist() == np.full((3, 2, 3), 7).tolist()
     with pytest.raises(ImageError, match="^memory://posters/b.png: "):
         second["image"].as_tensor({})
-    with pytest.raises(ConfigurationError, match="1 of 2 images are not there: 'memory://post"):
+    with pytest.raises(
+        ConfigurationError, match="images that are not there .1 of 2.: 'memory://post"
+    ):
         ImageTableReader(image_column="f", check_files=True).read_samples("memory://posters/t.csv")
     for path in ("memory://nothing.csv", "nosuch://a.csv"):
         with pytest.raises(ConfigurationError, match=f"'{path}' .*; expected a file"):
@@ -379,7 +381,7 @@ def test_check_files(root: str) -> None:
     assert len(read(root, text)) == 15
     (Path(root) / "3.jpg").touch()
     assert error_of(root, text, check_files=True) == (
-        "table.csv: 14 of 15 images are not there: "
+        "table.csv: images that are not there (14 of 15): "
         + ", ".join(f"'{n}.jpg' in line {n + 2}" for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10))
         + f" and 4 more; expected them relative to '{root}' (dataset_reader.image_root)"
     )
@@ -554,7 +556,9 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
         (
             "f,l\na,b\nc, \n",
             ONE,
-            "table.csv, line 3: l is ' '; expected a label (dataset_reader.label_column)",
+            "table.csv: 1 line without a label in column l: line 3 (' '); expected a label in "
+            'each, or dataset_reader.missing_labels "skip" to leave them out, or "keep" to take a '
+            "word such as NaN as a label",
         ),
         (
             "f,l\n,b\n",
@@ -649,7 +653,7 @@ def test_bad_tables(root: str, content: Any, arguments: Any, message: str) -> No
             "a.jsonl, line 2: not JSON: Expecting value: line 1 column 7",
         ),
         ('{"f": "a"}\n["b"]\n', {}, "a.jsonl, line 2: ['b']; expected a JSON object"),
-        ('{"f": "a", "l": "x"}\n{"f": "b"}\n', ONE, "a.jsonl, line 2: l is None; expected a label"),
+        ('{"f": "a", "l": "x"}\n{"f": "b"}\n', ONE, "a.jsonl: 1 line without a label in column l"),
         ('{"f": "a", "l": ["x"]}', ONE, "a.jsonl, line 1: l is ['x']; expected a label"),
         ('{"f": "a", "x": 1}\n{"f": "b"}\n', STAR, "a.jsonl, line 2: x is None; expected 0 or 1"),
         ('{"f": "a", "x": [1]}\n', STAR, "a.jsonl, line 1: x is [1]; expected 0 or 1"),
@@ -705,6 +709,8 @@ def test_bad_files(root: str) -> None:
         ({"image_column": "a", "label_columns": "b"}, "label_columns is 'b'; expected a list or"),
         ({"image_column": "a", "label_columns": []}, r"label_columns is \[\]; expected a list or"),
         ({"image_column": "a", "labels_delimiter": "|"}, "which is for labels_column alone"),
+        ({"image_column": "a", "missing_labels": "skip"}, "is for label_column and labels_column"),
+        ({"image_column": "a", "label_column": "b", "missing_labels": "x"}, "is 'x'; expected one"),
         ({"image_column": "a", "ignore_columns": ["b"]}, "which is for label_columns .* alone"),
         ({"image_column": "a", "labels_column": "b", "labels_delimiter": ""}, "delimiter is ''"),
         ({"image_column": "a", "format": "xls"}, "format is 'xls'; expected one of csv, jsonl"),
@@ -720,3 +726,32 @@ def test_wrong_arguments(params: Any, message: str) -> None:
 
 def test_a_column_with_a_dot_in_its_name(root: str) -> None:
     assert read(root, "a.b[0]\nx\n", image_pattern="{a.b[0]}.jpg") == [("x.jpg", None, None)]
+
+
+MISSING = "f,l\na,cat\nb,\nc,NaN\nd,n/a\ne,nan cat\n"
+
+
+def test_missing_labels_end_reading(root: str) -> None:
+    assert error_of(root, MISSING, label_column="l").startswith(
+        "table.csv: 3 lines without a label in column l: line 3 (''), line 4 ('NaN'), "
+        "line 5 ('n/a'); expected a label in each"
+    )
+    several = error_of(root, MISSING, labels_column="l", labels_delimiter=" ")
+    assert "2 lines without a label in column l: line 4 ('NaN'), line 5" in several
+    assert "1 line without a label in column l: line 3 ('')" in error_of(
+        root, MISSING, label_column="l", missing_labels="keep"
+    )
+
+
+def test_missing_labels_are_left_out(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    one = read(root, MISSING, label_column="l", missing_labels="skip")
+    assert one == [("a", "cat", None), ("e", "nan cat", None)]
+    assert "3 lines without a label in column l are left out: line 3 ('')" in caplog.text
+    arguments = {"labels_column": "l", "labels_delimiter": " ", "missing_labels": "skip"}
+    several = read(root, MISSING, **arguments)
+    assert several == [("a", None, ["cat"]), ("b", None, []), ("e", None, ["nan", "cat"])]
+
+
+def test_words_for_missing_labels_are_kept_as_labels(root: str) -> None:
+    found = read(root, "f,l\na,NA\nb,US\n", label_column="l", missing_labels="keep")
+    assert found == [("a", "NA", None), ("b", "US", None)]

@@ -152,7 +152,7 @@ def test_an_empty_part(name: str, by: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         part(name, ["a.jpg"], by=by, fraction=0.01)
     assert str(error.value) == (
-        f"here: dataset_reader.split.part 'validation' holds none of the 1 images, with fraction "
+        f"here: dataset_reader.split.part 'validation' holds none of the 1 image, with fraction "
         f"0.01 by {by} and seed 0; expected at least one"
     )
 

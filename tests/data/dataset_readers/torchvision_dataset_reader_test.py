@@ -394,7 +394,7 @@ def test_fewer_names_than_classes(
     first, second, third = read("", dataset="Binary")
     assert (labels([first, second]), "label" in third) == (["0", "2"], False)
     assert caplog.messages == [
-        "Binary names 1 classes and has class 2: the labels are the numbers of the classes"
+        "Binary names 1 class and has class 2: the labels are the numbers of the classes"
     ]
 
 

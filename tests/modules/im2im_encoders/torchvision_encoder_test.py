@@ -249,3 +249,9 @@ def test_it_can_be_exported_with_a_free_batch_size(pool):
     exported = torch.export.export(encoder, (images,), dynamic_shapes=shapes).module()
     more_images = torch.randn(5, 3, 64, 64)
     torch.testing.assert_close(exported(more_images), encoder(more_images))
+
+
+def test_images_of_a_size_that_the_network_cannot_take() -> None:
+    encoder = TorchvisionEncoder("vit_b_32", weights=None)
+    with pytest.raises(ConfigurationError, match=r"vit_b_32 got images of 100 by 96 pixels"):
+        encoder(torch.zeros(1, 3, 100, 96))

@@ -1,0 +1,67 @@
+"""What a user can do about an error that ends training."""
+
+import traceback
+from typing import Any, Dict, Optional
+
+from allennlp.common.checks import ConfigurationError
+
+from allencv.training.acceleration import is_out_of_memory
+from allencv.training.errors import TrainingError
+
+NEEDS_SEVERAL = "Expected more than 1 value per channel when training"
+"""What torch says about a single image where batch normalisation is over 1 x 1 features."""
+OF_LIBRARIES = ("allennlp.", "torch.", "timm.")
+"""The packages whose classes a user does not debug: an error in one comes from its values."""
+
+
+def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
+    """
+    Return the error with which a trainer ends, if a user can do something about it, such as change
+    a key of the config. `None` for an error in the code, or one that says it already.
+    """
+    if isinstance(error, (ConfigurationError, TrainingError, OSError)):
+        return None
+    size = getattr(trainer.data_loader, "batch_size", "unknown")
+    if is_out_of_memory(error):
+        steps = trainer._num_gradient_accumulation_steps
+        return TrainingError(
+            f"not enough {trainer.cuda_device.type} memory for data_loader.batch_size "
+            f"{size}: lower it, and raise trainer.num_gradient_accumulation_steps (now {steps})"
+            " as much, so that a step has as many images as before; batch normalisation and "
+            f"class weights will see the smaller batches ({str(error).splitlines()[0]})"
+        )
+    if isinstance(error, ValueError) and NEEDS_SEVERAL in str(error):
+        return TrainingError(
+            "a batch of a single image came to a layer of batch normalisation over 1 x 1 "
+            f"features, which needs two images or more (data_loader.batch_size is {size}): "
+            "expected a larger batch_size, larger images, or more of them"
+        )
+    key = _key_at_fault(error, trainer)
+    if key is None:
+        return None
+    first, *_ = str(error).splitlines() or [""]
+    reason = f"{type(error).__name__}: {first}".removesuffix(": ")
+    return TrainingError(f"{key} fails ({reason}); expected other values there, or another type")
+
+
+def _key_at_fault(error: Exception, trainer: Any) -> Optional[str]:
+    """The config key of the part of a library in whose methods an error was raised."""
+    keys: Dict[int, str] = {
+        id(trainer.data_loader): "data_loader",
+        id(trainer._validation_data_loader): "validation_data_loader",
+        id(getattr(trainer.data_loader, "batch_sampler", None)): "data_loader.batch_sampler",
+        id(trainer.optimizer): "trainer.optimizer",
+        id(trainer._learning_rate_scheduler): "trainer.learning_rate_scheduler",
+        id(trainer._momentum_scheduler): "trainer.momentum_scheduler",
+        id(trainer._moving_average): "trainer.moving_average",
+        **{id(each): "trainer.callbacks" for each in trainer._callbacks},
+    }
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        part = frame.f_locals.get("self")
+        if part is None or id(part) not in keys:
+            continue
+        kind = type(part)
+        is_library = frame.f_globals.get("__name__", "").startswith(OF_LIBRARIES)
+        found = f"{keys[id(part)]} ({kind.__name__})" if is_library else None
+    return found
