@@ -19,7 +19,7 @@ from allencv.classify.output_files import (
     write_answers,
 )
 from allencv.classify.partial_output import UnfinishedRun, interruptible
-from allencv.classify.progress import ProgressBar, counted
+from allencv.classify.progress import ProgressBar
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import TOP_K, Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
@@ -27,6 +27,7 @@ from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import import_pyarrow, list_images
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
+from allencv.runtime.plurals import numbered
 
 DESCRIPTION = "Classify many images with an archive or a bundle."
 EXAMPLES = """\
@@ -188,7 +189,8 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"'{args.output}' cannot be written: {reason}") from error
-    images, errors = counted(progress.total, "image"), counted(progress.failed, "error")
+    images = numbered(progress.total, "image", "no")
+    errors = numbered(progress.failed, "error", "no")
     result = f"{args.output}: {images}, {errors}"
     print(result)
     if progress.failed and args.fail_on_error:

@@ -2,6 +2,8 @@ import sys
 import time
 from typing import Optional, TextIO
 
+from allencv.runtime.plurals import numbered
+
 CELLS = 20
 """The length of the bar."""
 SECONDS_BETWEEN = 0.2
@@ -55,9 +57,4 @@ class ProgressBar:
         if speed > 0:
             left = round((self.total - self.done) / speed)
             line += f", {speed:.1f}/s, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-        return f"{line}, {counted(self.failed, 'error')}" if self.failed else line
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns "no errors", "1 error" or "2 errors" for the noun "error"."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+        return f"{line}, {numbered(self.failed, 'error')}" if self.failed else line

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from allencv.classify.progress import ProgressBar, counted
+from allencv.classify.progress import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -47,10 +47,3 @@ def test_elsewhere_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_to_do_is_no_error() -> None:
     assert ProgressBar(0, stream=io.StringIO()).text(0.0).endswith(" 0 of 0 images")
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"), [(0, "no errors"), (1, "1 error"), (2, "2 errors"), (10, "10 errors")]
-)
-def test_counted(number: int, expected: str) -> None:
-    assert counted(number, "error") == expected
