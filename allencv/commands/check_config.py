@@ -4,6 +4,10 @@ import sys
 
 from allennlp.commands.subcommand import Subcommand
 
+from allencv.commands.shared_arguments import add_overrides
+
+EXAMPLE = ", e.g. '{\"trainer.num_epochs\": 10}'"
+
 
 @Subcommand.register("check-config")
 class CheckConfig(Subcommand):
@@ -21,13 +25,7 @@ class CheckConfig(Subcommand):
         subparser.add_argument(
             "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
         )
-        subparser.add_argument(
-            *("-o", "--overrides"),
-            type=str,
-            default="",
-            help="a json(net) structure used to override the experiment configuration, e.g. "
-            "'{\"trainer.num_epochs\": 10}'",
-        )
+        add_overrides(subparser, "-o", such_as=EXAMPLE)
         subparser.add_argument(
             "--format",
             choices=("text", "json"),

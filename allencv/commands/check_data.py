@@ -10,6 +10,8 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Tqdm
 from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.shared_arguments import add_overrides
+
 
 @Subcommand.register("check-data")
 class CheckData(Subcommand):
@@ -31,12 +33,7 @@ class CheckData(Subcommand):
         )
         subparser.add_argument("--json", type=str, help="a file for everything that was found")
         subparser.add_argument("--html", type=str, help="a file for a page with the images")
-        subparser.add_argument(
-            "--overrides",
-            type=str,
-            default="",
-            help="a json(net) structure used to override the experiment configuration",
-        )
+        add_overrides(subparser)
         subparser.set_defaults(func=_check_data)
         return subparser
 

@@ -9,7 +9,7 @@ from allennlp.commands import evaluate
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.archive_argument import opens_archive
+from allencv.commands.shared_arguments import opens_archive
 
 
 @Subcommand.register("evaluate", exist_ok=True)

@@ -4,7 +4,8 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.archive_argument import add_archive_file, add_trust_archive
+from allencv.commands.shared_arguments import add_archive_file, add_overrides
+from allencv.runtime.model_arguments import add_trust_archive
 
 
 @Subcommand.register("explain")
@@ -25,12 +26,7 @@ class Explain(Subcommand):
         subparser.add_argument(
             "--label", type=str, help="of this label (default = the most probable one)"
         )
-        subparser.add_argument(
-            "--overrides",
-            type=str,
-            default="",
-            help="a json(net) structure used to override the experiment configuration",
-        )
+        add_overrides(subparser)
         add_trust_archive(subparser)
         subparser.set_defaults(func=_explain)
         return subparser

@@ -3,7 +3,8 @@ import argparse
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.archive_argument import add_archive_file, add_trust_archive
+from allencv.commands.shared_arguments import add_archive_file, add_overrides
+from allencv.runtime.model_arguments import add_trust_archive
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
@@ -20,12 +21,7 @@ class Export(Subcommand):
         subparser.add_argument(
             *("-f", "--force"), action="store_true", help="replace a bundle that is there"
         )
-        subparser.add_argument(
-            *("-o", "--overrides"),
-            type=str,
-            default="",
-            help="a json(net) structure used to override the experiment configuration",
-        )
+        add_overrides(subparser, "-o")
         add_trust_archive(subparser)
         _add_network(subparser.add_argument_group("the network in the bundle"))
         _add_parity(subparser.add_argument_group("its comparison with the archive"))

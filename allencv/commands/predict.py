@@ -7,7 +7,7 @@ from allennlp.commands import predict
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.archive_argument import opens_archive
+from allencv.commands.shared_arguments import opens_archive
 
 
 @Subcommand.register("predict", exist_ok=True)

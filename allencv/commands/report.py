@@ -4,6 +4,9 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.shared_arguments import add_overrides
+from allencv.runtime.model_arguments import add_trust_archive
+
 
 @Subcommand.register("report")
 class Report(Subcommand):
@@ -43,24 +46,16 @@ class Report(Subcommand):
             default=-1,
             help="with --evaluate: the number of the GPU, -1 for the CPU",
         )
-        subparser.add_argument(
-            "--overrides",
-            type=str,
-            default="",
-            help="with --evaluate: a json(net) structure used to override the config, such as "
-            "where the images are now",
+        add_overrides(
+            subparser, when="with --evaluate: ", example=", such as where the images are now"
         )
-        subparser.add_argument(
-            "--trust-archive",
-            action="store_true",
-            help="with --evaluate: let the run's config name any Python code, which then runs",
-        )
+        add_trust_archive(subparser, when="with --evaluate: ")
         subparser.set_defaults(func=_report)
         return subparser
 
 
 def _report(args: argparse.Namespace) -> None:
-    from allencv.commands.archive_argument import check_cuda_device
+    from allencv.commands.shared_arguments import check_cuda_device
     from allencv.reporting.evaluate_run import evaluate_run
     from allencv.reporting.run_folder import read_run
     from allencv.reporting.run_html import as_html

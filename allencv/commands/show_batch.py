@@ -5,6 +5,8 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.shared_arguments import add_overrides
+
 
 @Subcommand.register("show-batch")
 class ShowBatch(Subcommand):
@@ -33,12 +35,7 @@ class ShowBatch(Subcommand):
             default=0,
             help="the epoch, which decides the order and the transforms",
         )
-        subparser.add_argument(
-            "--overrides",
-            type=str,
-            default="",
-            help="a json(net) structure used to override the experiment configuration",
-        )
+        add_overrides(subparser)
         subparser.set_defaults(func=_show_batch)
         return subparser
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from allencv.commands.shared_arguments import add_overrides
+
 
 @Subcommand.register("sweep")
 class Sweep(Subcommand):
@@ -36,12 +38,7 @@ class Sweep(Subcommand):
             help="divide the training data into so many folds, and validate on each in turn what "
             "was trained on the others",
         )
-        subparser.add_argument(
-            *("-o", "--overrides"),
-            type=str,
-            default="",
-            help="a json(net) structure used to override the experiment configuration",
-        )
+        add_overrides(subparser, "-o")
         subparser.set_defaults(func=_sweep)
         return subparser
 

@@ -20,10 +20,15 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         type=str,
         help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
     )
-    group.add_argument(
+    add_trust_archive(group)
+
+
+def add_trust_archive(parser: argparse._ActionsContainer, when: str = "") -> None:
+    """Add the argument `--trust-archive`; `when` is put before its help."""
+    parser.add_argument(
         "--trust-archive",
         action="store_true",
-        help="let the archive's config name any Python code, which then runs",
+        help=f"{when}let the archive's config name any Python code, which then runs",
     )
 
 

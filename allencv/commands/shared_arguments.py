@@ -1,9 +1,12 @@
+"""Arguments that several commands have."""
+
 import argparse
 from typing import Any, Callable
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.archives import opened_archive
+from allencv.runtime.model_arguments import add_trust_archive
 
 
 def add_archive_file(subparser: argparse.ArgumentParser) -> None:
@@ -12,11 +15,16 @@ def add_archive_file(subparser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_trust_archive(subparser: argparse.ArgumentParser) -> None:
-    subparser.add_argument(
-        "--trust-archive",
-        action="store_true",
-        help="let the archive's config name any Python code, which then runs",
+def add_overrides(
+    parser: argparse._ActionsContainer, *flags: str, when: str = "", such_as: str = ""
+) -> None:
+    """Add the argument `--overrides`, with further `flags`; `when` is put before its help."""
+    parser.add_argument(
+        *flags,
+        "--overrides",
+        type=str,
+        default="",
+        help=f"{when}a json(net) structure used to override the experiment configuration{such_as}",
     )
 
 
