@@ -116,7 +116,10 @@ def test_no_modules_import_each_other() -> None:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("commands/*.py")), ids=lambda file: file.name)
 def test_commands_import_what_they_need_when_they_run(file: Path) -> None:
-    """At the top, `common` and `runtime` at most. All commands are imported to run one, or to list them."""
+    """
+    At the top, `common` and `runtime` at most. All commands are imported to run one, or to list
+    them.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     at_the_top = [
         node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)

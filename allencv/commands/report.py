@@ -46,10 +46,9 @@ class Report(Subcommand):
             default=-1,
             help="with --evaluate: the number of the GPU, -1 for the CPU",
         )
-        add_overrides(
-            subparser, when="with --evaluate: ", example=", such as where the images are now"
-        )
-        add_trust_archive(subparser, when="with --evaluate: ")
+        when = "with --evaluate: "
+        add_overrides(subparser, when=when, such_as=", such as where the images are now")
+        add_trust_archive(subparser, when=when)
         subparser.set_defaults(func=_report)
         return subparser
 
