@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forking.commands import forked_commands, remove_shared_folder, shared_folder
+
 ROOT = Path(__file__).parent.parent
 
 # One thread each: the tests' networks are tiny, and the machine may be small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure() -> None:
+    shared_folder()  # before there are workers, which get it from here
+
+
+def pytest_unconfigure() -> None:
+    remove_shared_folder()
 
 
 def write_images(
@@ -49,15 +59,20 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would."""
+    """
+    Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
+    process is forked from one that has imported everything, or with `fresh` a new one.
+    """
 
     def run(
         *arguments: object,
         cwd: Optional[Path] = None,
         env: Optional[Dict[str, str]] = None,
         fails: bool = False,
+        fresh: bool = False,
     ) -> "subprocess.CompletedProcess[str]":
-        command = [str(Path(sys.executable).parent / str(arguments[0])), *map(str, arguments[1:])]
+        folder = Path(sys.executable).parent if fresh else forked_commands()
+        command = [str(folder / str(arguments[0])), *map(str, arguments[1:])]
         result = subprocess.run(
             command,
             cwd=cwd or ROOT,

@@ -1,0 +1,78 @@
+"""
+Commands that start in a tenth of a second: most of what a new process of AllenNLP does is to import
+AllenNLP and torch, which takes ten seconds.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock
+
+HERE = Path(__file__).parent
+NAMES = ("allencv", "allennlp", "python")
+SHARED = "ALLENCV_TESTS"
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def shared_folder() -> Path:
+    """A folder that the processes of a test run share."""
+    if SHARED not in os.environ:
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="allencv-tests-")
+    return Path(os.environ[SHARED])
+
+
+def remove_shared_folder() -> None:
+    if not IS_WORKER:
+        shutil.rmtree(os.environ.pop(SHARED))
+
+
+@lru_cache
+def forked_commands() -> Path:
+    """A folder with the commands, for the PATH of a shell, or to start one of them by its path."""
+    folder = shared_folder() / "commands"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            write_commands(folder)
+            start_server(folder)
+    return folder
+
+
+def write_commands(folder: Path) -> None:
+    code = (HERE / "command.py").read_text(encoding="utf-8")
+    for name in NAMES:
+        (folder / name).write_text(f"#!{sys.executable} -IS\n{code}")
+        (folder / name).chmod(0o755)
+
+
+def start_server(folder: Path) -> None:
+    """Start it for as long as pytest runs; with `pytest -n` that is this process's parent."""
+    pid = os.getppid() if IS_WORKER else os.getpid()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    listeners = []
+    for name in ("libraries.socket", "allencv.socket"):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / name))
+        listener.listen()
+        listeners.append(listener)
+    descriptors = [listener.fileno() for listener in listeners]
+    with (folder / "server.log").open("wb") as log:
+        subprocess.Popen(
+            [sys.executable, HERE / "server.py", *map(str, descriptors), str(pid)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=descriptors,
+            start_new_session=True,  # Ctrl-C in a terminal is for pytest
+        )
+    for listener in listeners:
+        listener.close()
