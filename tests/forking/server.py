@@ -105,7 +105,8 @@ def prepare(environment: Dict[str, str], folder: str) -> None:
     os.environ.update(environment)
     importlib.invalidate_caches()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        mode, by_line = "w" if number else "r", os.isatty(number) or number == 2
+        mode = "w" if number else "r"
+        by_line = os.isatty(number) or number == 2 or "PYTHONUNBUFFERED" in os.environ
         stream = open(  # noqa: SIM115 - Python never closes it either
             number, mode, 1 if by_line else -1, "utf-8", getattr(sys, name).errors, closefd=False
         )
@@ -119,7 +120,7 @@ def run(arguments: List[str]) -> None:
     """Run the script, the module or the code that `arguments` of Python name."""
     first, *others = arguments
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = ["", *(path for path in paths if path)]
+    sys.path[:0] = ["", *(os.path.abspath(path) for path in paths if path)]
     if first == "-m":
         sys.path[0] = os.getcwd()
         sys.argv = others
@@ -132,7 +133,7 @@ def run(arguments: List[str]) -> None:
         name, code = first, Path(first).read_text(encoding="utf-8")
         sys.path[0] = str(Path(first).resolve().parent)
         sys.argv = arguments
-        SCRIPT.__file__ = first
+        SCRIPT.__file__ = os.path.abspath(first)
     sys.modules["__main__"] = SCRIPT
     exec(compile(code, name, "exec"), SCRIPT.__dict__)
 
