@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.forking.commands import forked_commands, remove_shared_folder, shared_folder
+from tests.forking.commands import forked_commands
+from tests.shared_folders import made_once, remove_shared_folder, shared_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,13 +46,34 @@ def write_images(
     return root
 
 
-@pytest.fixture(scope="session")
-def cats_and_dogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
-    root = tmp_path_factory.mktemp("PetImages")
+def write_cats_and_dogs(root: Path) -> None:
     for seed, (split, count) in enumerate({"train": 12, "val": 5, "test": 4}.items()):
         write_images(root / split, {"Cat": count, "Dog": count}, seed=seed)
-    return root
+
+
+@pytest.fixture(scope="session")
+def cats_and_dogs() -> Path:
+    """`train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
+    return made_once("PetImages", write_cats_and_dogs)
+
+
+@pytest.fixture(scope="session")
+def trained_run(cats_and_dogs: Path) -> Path:
+    """
+    The folder of a run of one epoch of `experiment`, for tests that need any trained model. Copy
+    the folder to write into it.
+    """
+
+    def train(folder: Path) -> None:
+        from allennlp.commands.train import train_model
+        from allennlp.common import Params
+
+        import allencv.plugin  # noqa: F401
+        from tests.experiments import experiment
+
+        train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
+
+    return made_once("run", train)
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

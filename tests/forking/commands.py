@@ -5,44 +5,28 @@ AllenNLP and torch, which takes ten seconds.
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock
+from tests.shared_folders import IS_WORKER, made_once
 
 HERE = Path(__file__).parent
 NAMES = ("allencv", "allennlp", "python")
-SHARED = "ALLENCV_TESTS"
-IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
-
-
-def shared_folder() -> Path:
-    """A folder that the processes of a test run share."""
-    if SHARED not in os.environ:
-        os.environ[SHARED] = tempfile.mkdtemp(prefix="allencv-tests-")
-    return Path(os.environ[SHARED])
-
-
-def remove_shared_folder() -> None:
-    if not IS_WORKER:
-        shutil.rmtree(os.environ.pop(SHARED))
 
 
 @lru_cache
 def forked_commands() -> Path:
     """A folder with the commands, for the PATH of a shell, or to start one of them by its path."""
-    folder = shared_folder() / "commands"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            write_commands(folder)
-            start_server(folder)
-    return folder
+    return made_once("commands", start)
+
+
+def start(folder: Path) -> None:
+    folder.mkdir()
+    write_commands(folder)
+    start_server(folder)
 
 
 def write_commands(folder: Path) -> None:
