@@ -4,7 +4,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
 import pytest
@@ -25,6 +25,15 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     remove_shared_folder()
+
+
+LONG = ("readme_test.py", "training_config_test.py", "tutorial_test.py", "docs", "commands")
+"""The files and folders in `tests/` that take longest."""
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
 
 
 def write_images(

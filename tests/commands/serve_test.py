@@ -3,7 +3,6 @@
 import argparse
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import List
 
@@ -17,6 +16,7 @@ from allencv.runtime.manifest import BundleError
 from allencv.runtime.sources import InputError
 from allencv.serving.client import Client
 from tests.conftest import ROOT, Run
+from tests.forking.commands import forked_commands
 from tests.runtime.tiny_bundle import write_bundle
 
 
@@ -92,7 +92,7 @@ def archive(trained_run: Path) -> Path:
 
 def test_an_archive(archive: Path, cats_and_dogs: Path) -> None:
     images = sorted((cats_and_dogs / "test").glob("*/*.jpg"))
-    command = [sys.executable, "-m", "allencv", "serve", str(archive), "--port", "0"]
+    command = [forked_commands() / "python", "-m", "allencv", "serve", str(archive), "--port", "0"]
     with subprocess.Popen(
         [*command, "--device", "cpu"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -35,7 +35,12 @@ def main() -> None:
     ours = name == "allencv" or arguments[:2] == ["-m", "allencv"]
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(os.path.join(folder, "allencv.socket" if ours else "libraries.socket"))
-    command = {"arguments": arguments, "environment": {**os.environ}, "folder": os.getcwd()}
+    command = {
+        "arguments": arguments,
+        "environment": {**os.environ},
+        "folder": os.getcwd(),
+        "python": os.path.join(folder, "python"),
+    }
     socket.send_fds(connection, [b"\0"], [0, 1, 2])
     connection.sendall(json.dumps(command).encode() + b"\n")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
