@@ -116,11 +116,16 @@ def prepare(environment: Dict[str, str], folder: str) -> None:
     sys.modules["numpy"].random.seed()
 
 
-def run(arguments: List[str]) -> None:
-    """Run the script, the module or the code that `arguments` of Python name."""
+def run(arguments: List[str], python: str) -> None:
+    """
+    Run the script, the module or the code that `arguments` of Python name. `python` is the command
+    that runs Python in a forked process.
+    """
     first, *others = arguments
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = ["", *(os.path.abspath(path) for path in paths if path)]
+    if others[:1] == ["sweep"]:  # whose runs are commands too
+        sys.executable = python
     if first == "-m":
         sys.path[0] = os.getcwd()
         sys.argv = others
@@ -138,11 +143,11 @@ def run(arguments: List[str]) -> None:
     exec(compile(code, name, "exec"), SCRIPT.__dict__)
 
 
-def run_to_the_end(arguments: List[str]) -> None:
+def run_to_the_end(command: Dict[str, Any]) -> None:
     """Run it, and note how Python will end the process after what it does at exit."""
     global status
     try:
-        run(arguments)
+        run(command["arguments"], command["python"])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
@@ -185,7 +190,7 @@ def main() -> None:
     gc.freeze()  # so that collections in forked processes copy no pages
     command = serve(listener, pid)
     prepare(command["environment"], command["folder"])
-    run_to_the_end(command["arguments"])
+    run_to_the_end(command)
 
 
 if __name__ == "__main__":
