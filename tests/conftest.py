@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.forking.commands import forked_commands
+from tests.forking.commands import environment, forked_commands
 from tests.shared_folders import made_once, remove_shared_folder, shared_folder
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def pytest_configure() -> None:
     shared_folder()  # before there are workers, which get it from here
+    environment()
 
 
 def pytest_unconfigure() -> None:
@@ -93,6 +94,12 @@ def run() -> Run:
     """
     Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
     process is forked from one that has imported everything, or with `fresh` a new one.
+
+    A new process takes ten seconds, so tests start one only to see what a forked one cannot show:
+    that the console scripts start (`scripts/demo` in readme_test.py, recover_test.py), SIGKILL
+    (recover_test.py, runtime/classify_test.py), signals (stopping_test.py), distributed training
+    (distributed_test.py), what is imported (layering_test.py, slim_test.py), memory
+    (memory_test.py, twice), and servers of bundles, which start in a second (tests/serving).
     """
 
     def run(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Dict
 
 from tests.shared_folders import IS_WORKER, made_once
 
@@ -18,8 +19,19 @@ NAMES = ("allencv", "allennlp", "python")
 
 
 @lru_cache
+def environment() -> Dict[str, str]:
+    """The server's. It is first asked for before a test has changed anything."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
+@lru_cache
 def forked_commands() -> Path:
-    """A folder with the commands, for the PATH of a shell, or to start one of them by its path."""
+    """
+    A folder with the commands, for the PATH of a shell, or to start one of them by its path.
+    Elsewhere than on Linux they are new processes.
+    """
+    if sys.platform != "linux":
+        return Path(sys.executable).parent
     return made_once("commands", start)
 
 
@@ -39,8 +51,7 @@ def write_commands(folder: Path) -> None:
 def start_server(folder: Path) -> None:
     """Start it for as long as pytest runs; with `pytest -n` that is this process's parent."""
     pid = os.getppid() if IS_WORKER else os.getpid()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "environment.json").write_text(json.dumps(environment()))
     listeners = []
     for name in ("libraries.socket", "allencv.socket"):
         listener = socket.socket(socket.AF_UNIX)
@@ -51,7 +62,7 @@ def start_server(folder: Path) -> None:
     with (folder / "server.log").open("wb") as log:
         subprocess.Popen(
             [sys.executable, HERE / "server.py", *map(str, descriptors), str(pid)],
-            env=environment,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

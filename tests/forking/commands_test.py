@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import Run
 from tests.forking.commands import forked_commands
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked")
+
 SEE = """
 import os, sys
 print(sys.argv, __name__, globals().get("__file__"), os.getcwd())
