@@ -55,7 +55,7 @@ DATA: Dict[str, "tuple[str, Callable[[Path], None]]"] = {
     "digits": ("demo/digits", folders("train", "val", labels=tuple("0123456789"), size=8)),
     "flowers102_mobilenet_v3": ("data/flowers102", write_flowers),
     "hymenoptera": ("data/hymenoptera_data", folders("train", "val", labels=("ants", "bees"))),
-    "image_classifier": ("data/PetImages", folders("train", "val", labels=("Cat", "Dog"))),
+    "image_classifier": ("data/PetImages", folders("train", "val", labels=("Cat", "Dog"), count=2)),
     "imagenet_resnet50_a2": (
         "data/imagenet",
         folders("train", "val", labels=tuple(f"n{number}" for number in range(6)), count=2),

@@ -69,7 +69,7 @@ def distributed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Distribut
     (folder / "callbacks.py").write_text(CALLBACK)
     (folder / "config.json").write_text(json.dumps(config))
     arguments = ["config.json", "-s", "run", "--include-package", "callbacks"]
-    run("allencv", "train", *arguments, cwd=folder, fresh=True)
+    run("allencv", "train", *arguments, cwd=folder)
     return DistributedRun(folder / "run", data)
 
 
