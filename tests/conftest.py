@@ -4,16 +4,37 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forking.commands import environment, forked_commands
+from tests.shared_folders import made_once, remove_shared_folder, shared_folder
+
 ROOT = Path(__file__).parent.parent
 
 # One thread each: the tests' networks are tiny, and the machine may be small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure() -> None:
+    shared_folder()  # before there are workers, which get it from here
+    environment()
+
+
+def pytest_unconfigure() -> None:
+    remove_shared_folder()
+
+
+LONG = ("readme_test.py", "training_config_test.py", "tutorial_test.py", "docs", "commands")
+"""The files and folders in `tests/` that take longest."""
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
 
 
 def write_images(
@@ -35,13 +56,34 @@ def write_images(
     return root
 
 
-@pytest.fixture(scope="session")
-def cats_and_dogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
-    root = tmp_path_factory.mktemp("PetImages")
+def write_cats_and_dogs(root: Path) -> None:
     for seed, (split, count) in enumerate({"train": 12, "val": 5, "test": 4}.items()):
         write_images(root / split, {"Cat": count, "Dog": count}, seed=seed)
-    return root
+
+
+@pytest.fixture(scope="session")
+def cats_and_dogs() -> Path:
+    """`train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
+    return made_once("PetImages", write_cats_and_dogs)
+
+
+@pytest.fixture(scope="session")
+def trained_run(cats_and_dogs: Path) -> Path:
+    """
+    The folder of a run of one epoch of `experiment`, for tests that need any trained model. Copy
+    the folder to write into it.
+    """
+
+    def train(folder: Path) -> None:
+        from allennlp.commands.train import train_model
+        from allennlp.common import Params
+
+        import allencv.plugin  # noqa: F401
+        from tests.configs import experiment
+
+        train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
+
+    return made_once("run", train)
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -49,15 +91,26 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would."""
+    """
+    Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
+    process is forked from one that has imported everything, or with `fresh` a new one.
+
+    A new process takes ten seconds, so tests start one only to see what a forked one cannot show:
+    that the console scripts start (`scripts/demo` in readme_test.py, recover_test.py), SIGKILL
+    (recover_test.py, runtime/classify_test.py), signals (stopping_test.py), distributed training
+    (distributed_test.py), what is imported (layering_test.py, slim_test.py), memory
+    (memory_test.py, twice), and servers of bundles, which start in a second (tests/serving).
+    """
 
     def run(
         *arguments: object,
         cwd: Optional[Path] = None,
         env: Optional[Dict[str, str]] = None,
         fails: bool = False,
+        fresh: bool = False,
     ) -> "subprocess.CompletedProcess[str]":
-        command = [str(Path(sys.executable).parent / str(arguments[0])), *map(str, arguments[1:])]
+        folder = Path(sys.executable).parent if fresh else forked_commands()
+        command = [str(folder / str(arguments[0])), *map(str, arguments[1:])]
         result = subprocess.run(
             command,
             cwd=cwd or ROOT,

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Dict, List
@@ -14,6 +13,7 @@ from allennlp.common import Registrable
 
 import allencv.plugin  # noqa: F401
 from tests.conftest import ROOT, write_images
+from tests.forking.commands import forked_commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -41,7 +41,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(command: str, folder: Path, **env: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{forked_commands()}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-euc", command],
         cwd=folder,
@@ -83,7 +83,7 @@ def test_from_a_folder_to_a_page(clone: Path) -> None:
     assert len((clone / "answers.csv").read_text().splitlines()) == 1 + 8
     serve = block("bash", "allencv serve").split()
     process = subprocess.Popen(
-        [sys.executable, "-m", *serve, "--port", "0"],
+        [forked_commands() / "python", "-m", *serve, "--port", "0"],
         cwd=clone,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -23,6 +22,7 @@ from allencv.modules.im2im_encoders import ResnetEncoder
 from allencv.modules.im2vec_encoders import FlattenEncoder
 from allencv.training import ImageTrainer
 from tests.conftest import ROOT, write_images
+from tests.forking.commands import forked_commands
 
 # As it is printed there.
 COMMAND = r"""
@@ -51,7 +51,7 @@ def allencv_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_command(
     command: str, allencv_dir: Path, cwd: Path, **env: str
 ) -> "subprocess.CompletedProcess[str]":
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{forked_commands()}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", command],
         cwd=cwd,

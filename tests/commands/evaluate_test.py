@@ -1,25 +1,22 @@
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.evaluate import Evaluate, metric_lines
 from allencv.commands.predict import Predict
-from tests.configs import experiment
 from tests.conftest import full_disk
 
 
 @pytest.fixture(scope="module")
-def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "run"
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
-    return folder
+    return shutil.copytree(trained_run, folder)
 
 
 def run(command: Any, *arguments: object) -> None:

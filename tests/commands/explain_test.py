@@ -1,15 +1,13 @@
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.explain import Explain
-from tests.configs import experiment
 from tests.conftest import full_disk
 
 
@@ -21,10 +19,9 @@ def explain(*arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained") / "run"
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
-    return folder
+    return shutil.copytree(trained_run, folder)
 
 
 def test_a_picture_is_written(

@@ -3,26 +3,24 @@
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.export import Export
 from allencv.runtime import open_bundle
 from allencv.runtime.errors import InputError
-from tests.configs import experiment
 from tests.conftest import Run
 
 
 @pytest.fixture(scope="module")
-def folder(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It holds a run."""
     folder = tmp_path_factory.mktemp("export")
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder / "run")
+    shutil.copytree(trained_run, folder / "run")
     return folder
 
 

@@ -3,13 +3,10 @@
 import argparse
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import List
 
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
@@ -17,8 +14,8 @@ from allencv.commands.serve import Serve
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime.errors import BundleError, InputError
 from allencv.serving.client import Client
-from tests.configs import experiment
 from tests.conftest import ROOT, Run
+from tests.forking.commands import forked_commands
 from tests.runtime.tiny_bundle import write_bundle
 
 
@@ -89,15 +86,13 @@ def test_errors_are_one_line(run: Run, bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pets") / "run"
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder)
-    return folder / "model.tar.gz"
+def archive(trained_run: Path) -> Path:
+    return trained_run / "model.tar.gz"
 
 
 def test_an_archive(archive: Path, cats_and_dogs: Path) -> None:
     images = sorted((cats_and_dogs / "test").glob("*/*.jpg"))
-    command = [sys.executable, "-m", "allencv", "serve", str(archive), "--port", "0"]
+    command = [forked_commands() / "python", "-m", "allencv", "serve", str(archive), "--port", "0"]
     with subprocess.Popen(
         [*command, "--device", "cpu"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:

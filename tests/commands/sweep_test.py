@@ -3,6 +3,7 @@ import contextlib
 import importlib
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -18,15 +19,18 @@ from allencv.commands.sweep import Sweep
 from allencv.data.inspection import read_splits
 from tests.configs import experiment
 from tests.conftest import same_tensors, write_images
+from tests.forking.commands import forked_commands
 
 
 def sweep(*arguments: Any) -> None:
-    """The command, in this process; its runs are in processes of their own."""
+    """The command, in this process; its runs are in forked processes of their own."""
     parser = argparse.ArgumentParser()
     subparser = Sweep().add_subparser(parser.add_subparsers())
     subparser.add_argument("--include-package", action="append", default=[])  # as AllenNLP does
     args = parser.parse_args(["sweep", *map(str, arguments)])
-    args.func(args)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(forked_commands() / "python"))
+        args.func(args)
 
 
 class Swept(NamedTuple):

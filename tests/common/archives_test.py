@@ -9,8 +9,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 import pytest
 import torch
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import SigTermReceived
 from allennlp.models.archival import load_archive as allennlps_load_archive
@@ -19,15 +17,12 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive, load_opened_archive, opened_archive
 from allencv.common.write_archive import archive_model
 from tests.common.tiny_archive import files_of, packed, write_run
-from tests.configs import experiment
 from tests.conftest import same_tensors
 
 
 @pytest.fixture(scope="module")
-def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder)
-    return folder / "model.tar.gz"
+def archive(trained_run: Path) -> Path:
+    return trained_run / "model.tar.gz"
 
 
 def rewritten(

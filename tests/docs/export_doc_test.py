@@ -6,20 +6,18 @@ import json
 import os
 import re
 import shlex
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.export import PRECISIONS, Export
 from allencv.runtime import open_bundle
 from allencv.runtime.engines import ENGINES
 from allencv.runtime.manifest import TOLERANCES
-from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
 
 PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
@@ -44,10 +42,10 @@ def export(command: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """It is the working directory, and has a run and photographs."""
     folder = tmp_path_factory.mktemp("export")
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder / "runs" / "pets")
+    shutil.copytree(trained_run, folder / "runs" / "pets")
     write_images(folder, {"photos": 6})
     before = Path.cwd()
     os.chdir(folder)

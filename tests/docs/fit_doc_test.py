@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import List
 
@@ -11,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.fitting import TableColumns, find_data
 from tests.conftest import ROOT, write_images
+from tests.forking.commands import forked_commands
 
 PAGE = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
 
@@ -39,9 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def allencv(command: str, folder: Path) -> str:
-    path = Path(sys.executable).parent
     result = subprocess.run(
-        ["bash", "-euc", f"PATH={path}:$PATH\n{command}"],
+        ["bash", "-euc", f"PATH={forked_commands()}:$PATH\n{command}"],
         cwd=folder,
         capture_output=True,
         text=True,

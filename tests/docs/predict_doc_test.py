@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
 from allencv.classify.output_files import columns
-from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -37,9 +34,9 @@ def read_csv(path: Path) -> List[Dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def folder(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), folder / "runs" / "pets")
+    shutil.copytree(trained_run, folder / "runs" / "pets")
     write_images(folder, {"photos": 7})
     (folder / "photos" / "000.jpg").rename(folder / "photos" / "a.jpg")
     (folder / "photos" / "b.jpg").touch()

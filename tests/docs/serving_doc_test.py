@@ -16,6 +16,7 @@ import pytest
 
 from allencv.serving.limits import CONNECTION_BYTES, Limits
 from tests.conftest import ROOT, write_images
+from tests.forking.commands import forked_commands
 from tests.runtime.tiny_bundle import write_bundle
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(folder: Path) -> Iterator[str]:
     program, *arguments = shlex.split(SERVE)
     assert program == "allencv"
-    command = [sys.executable, "-m", "allencv", *arguments, "--port", "0"]
+    command = [forked_commands() / "allencv", *arguments, "--port", "0"]
     process = subprocess.Popen(
         command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     )
@@ -134,7 +135,7 @@ def test_the_memory_is_that_of_the_limits() -> None:
 
 
 def test_every_option_of_the_page_is_one() -> None:
-    command = [sys.executable, "-m", "allencv", "serve", "--help"]
+    command = [forked_commands() / "allencv", "serve", "--help"]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     options = set(re.findall(r"`(--[a-z-]+)`", PAGE))
     assert len(options) > 5

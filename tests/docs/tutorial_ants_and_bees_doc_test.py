@@ -7,7 +7,6 @@ import csv
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -19,6 +18,7 @@ import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.runtime import open_bundle
 from tests.conftest import ROOT, Run, write_images
+from tests.forking.commands import forked_commands
 from tests.recipes import run_here
 
 PAGE = (ROOT / "docs" / "tutorial_ants_and_bees.md").read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def test_export(bundle: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, ca
 def url(bundle: Path) -> Iterator[str]:
     program, *arguments = shlex.split(SERVE)
     assert program == "allencv"
-    command = [sys.executable, "-m", "allencv", *arguments, "--port", "0"]
+    command = [forked_commands() / "allencv", *arguments, "--port", "0"]
     process = subprocess.Popen(
         command,
         cwd=bundle.parent,

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -22,6 +21,7 @@ import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.serving.client import Client
 from tests.conftest import ROOT, Run
+from tests.forking.commands import forked_commands
 from tests.recipes import run_here
 
 PAGE = (ROOT / "docs" / "tutorial_movie_posters.md").read_text(encoding="utf-8")
@@ -182,7 +182,7 @@ def test_serve(rows: Any, trained: Path) -> None:
     program, *arguments = shlex.split(SERVE)
     assert program == "allencv"
     process = subprocess.Popen(
-        [sys.executable, "-m", "allencv", *arguments, "--port", "0"],
+        [forked_commands() / "allencv", *arguments, "--port", "0"],
         cwd=trained,
         env={"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +20,7 @@ import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.runtime import open_bundle
 from tests.conftest import ROOT
+from tests.forking.commands import forked_commands
 from tests.recipes import DATA, SCENES, run_here
 
 PAGE = (ROOT / "docs" / "tutorial_scenes.md").read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def url(bundle: Path) -> Iterator[str]:
     program, *arguments = shlex.split(SERVE)
     assert program == "allencv"
     process = subprocess.Popen(
-        [sys.executable, "-m", "allencv", *arguments, "--port", "0"],
+        [forked_commands() / "allencv", *arguments, "--port", "0"],
         cwd=bundle.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -199,7 +199,7 @@ def test_the_files_for_hosts() -> None:
         for line in dockerfile.splitlines()
         if line.startswith("#     docker")
     ]
-    command = [sys.executable, "-m", "allencv", "serve", "--help"]
+    command = [forked_commands() / "allencv", "serve", "--help"]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     host = PAGE.split("## Put it on a small host")[1]
     options = set(re.findall(r"--(?:max-megapixels|workers|host|port)\b", host))

@@ -19,10 +19,8 @@ from tests.configs import experiment
 
 
 @pytest.fixture(scope="module")
-def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Archive:
-    folder = tmp_path_factory.mktemp("explained") / "run"
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), str(folder))
-    return load_archive(folder)
+def archive(trained_run: Path) -> Archive:
+    return load_archive(trained_run)
 
 
 def test_the_most_probable_label(archive: Archive, cats_and_dogs: Path) -> None:

@@ -13,9 +13,16 @@ from tests.conftest import Run
 from tests.training.callbacks.interruption import metrics_of, weights
 
 OWN = """
+import functools
 import json
 
+import torch.multiprocessing
 from allennlp.training import TrainerCallback
+
+# Forked processes need not import everything anew; distributed_test.py has new ones.
+torch.multiprocessing.spawn = functools.partial(
+    torch.multiprocessing.start_processes, start_method="fork"
+)
 
 
 @TrainerCallback.register("keep_records")
