@@ -142,7 +142,7 @@ def fit(*arguments: str) -> None:
     """Run the command in this process."""
     parser = argparse.ArgumentParser()
     Fit().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["fit", *arguments])
+    args = parser.parse_args(["fit", *arguments], argparse.Namespace(include_package=[]))
     try:
         args.func(args)
     finally:
