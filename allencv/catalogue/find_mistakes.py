@@ -52,6 +52,7 @@ from allencv.catalogue.whole_config import (
 )
 from allencv.common.arguments import holds_dict, is_not_built, not_built
 from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
+from allencv.common.random_state import keep_random_state
 from allencv.common.records import named_values
 
 
@@ -63,6 +64,7 @@ class Found:
     classes: List[Tuple[Path, type]] = field(default_factory=list)
 
 
+@keep_random_state()  # a check before training must not change its weights
 def find_mistakes(config: Any) -> List[Mistake]:
     """All mistakes of what a config evaluates to, and what to warn of."""
     if not isinstance(config, dict):

@@ -1,10 +1,12 @@
 """Each kind of mistake in a config that has no other."""
 
 import copy
+import random
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
 import pytest
 import torch
 from allennlp.common import FromParams, Lazy, Params, Registrable
@@ -52,6 +54,15 @@ def only(config: Any) -> Mistake:
 
 def test_a_config_without_mistakes() -> None:
     assert find_mistakes(CONFIG) == []
+
+
+def test_a_check_draws_no_random_numbers() -> None:
+    """Else `train`, which checks first, would begin with other weights than its seeds say."""
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    expected = torch.rand(3).tolist(), random.random(), np.random.rand()
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    assert find_mistakes(CONFIG) == []
+    assert (torch.rand(3).tolist(), random.random(), np.random.rand()) == expected
 
 
 def test_the_config_is_left_as_it_is() -> None:
