@@ -9,10 +9,10 @@ import torch
 @contextmanager
 def keep_random_state() -> Iterator[None]:
     """Put the generators of Python, numpy and torch's CPU back to their state on entry."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             random.setstate(of_python)
-            np.random.set_state(of_numpy)
+            np.random.set_state(of_numpy)  # noqa: NPY002

@@ -58,11 +58,11 @@ def test_a_config_without_mistakes() -> None:
 
 def test_a_check_draws_no_random_numbers() -> None:
     """Else `train`, which checks first, would begin with other weights than its seeds say."""
-    torch.manual_seed(1), random.seed(1), np.random.seed(1)
-    expected = torch.rand(3).tolist(), random.random(), np.random.rand()
-    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)  # noqa: NPY002
+    expected = torch.rand(3).tolist(), random.random(), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)  # noqa: NPY002
     assert find_mistakes(CONFIG) == []
-    assert (torch.rand(3).tolist(), random.random(), np.random.rand()) == expected
+    assert (torch.rand(3).tolist(), random.random(), np.random.rand()) == expected  # noqa: NPY002
 
 
 def test_the_config_is_left_as_it_is() -> None:
