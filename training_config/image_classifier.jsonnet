@@ -6,8 +6,8 @@
 //     allennlp train training_config/image_classifier.jsonnet -s runs/pets
 //
 // Hardware, time and score: not run with pretrained weights or on cats and dogs. A test run on two
-// cores of an AMD EPYC with AVX-512 BF16, one epoch of 245 ants and bees from random weights, took a
-// minute: chance (45.8 % of 153 others).
+// cores of an AMD EPYC with AVX-512 BF16, one epoch of 245 ants and bees from random weights, took
+// a minute: chance (45.8 % of 153 others).
 local size = 224;
 
 {

@@ -5,9 +5,9 @@
 //   DATA=data/imagenet \
 //     allennlp train training_config/imagenet_resnet50_a2.jsonnet -s runs/imagenet
 //
-// Hardware, time and score: not run on ImageNet. A test run on two cores of an AMD EPYC with AVX-512
-// BF16, one epoch of 600 images in ten classes in batches of 30, took 3 minutes: chance (11.5 % of
-// 200 others).
+// Hardware, time and score: not run on ImageNet. A test run on two cores of an AMD EPYC with
+// AVX-512 BF16, one epoch of 600 images in ten classes in batches of 30, took 3 minutes: chance
+// (11.5 % of 200 others).
 //
 // All numbers are those of the paper's table 2, with these differences:
 // - RandAugment is torchvision's. It lacks timm's Invert and SolarizeAdd and has an
