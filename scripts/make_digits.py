@@ -1,5 +1,5 @@
 """
-Writes scikit-learn's 1,797 handwritten digits (8x8 grey levels) as a folder of PNG images:
+Write scikit-learn's 1,797 handwritten digits (8x8 grey levels) as a folder of PNG images:
 `FOLDER/{train,val,test}/{0..9}/NNNN.png`. The split is stratified and always the same.
 
     python scripts/make_digits.py FOLDER

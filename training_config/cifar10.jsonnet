@@ -4,12 +4,11 @@
 //   DATA=data/cifar10 NETWORK=large EPOCHS=30 \
 //     allennlp train training_config/cifar10.jsonnet -s runs/cifar10
 //
-// and on two cores of a CPU with NETWORK=small EPOCHS=5.
+// On two cores of a CPU, use NETWORK=small EPOCHS=5.
 //
 // Hardware, time and score: two cores of an AMD EPYC with AVX-512 BF16, NETWORK=small EPOCHS=5:
-// 70.1 % of the test images, and 66.7 % after 4 epochs in 4 min 51 s; docs/recipes.md has that beside a
-// plain PyTorch loop.
-// NETWORK=large has not been run.
+// 70.1 % of the test images, and 66.7 % after 4 epochs in 4 min 51 s; docs/recipes.md compares this
+// with a plain PyTorch loop. NETWORK=large has not been run.
 local data = std.extVar("DATA");
 local network = {
   small: { widths: [32, 64, 128], blocks: 1 },  // 0.3 million parameters
@@ -43,7 +42,7 @@ local reader(transforms) = { type: "image_folder", transforms: transforms };
     num_epochs: std.parseInt(std.extVar("EPOCHS")),
     validation_metric: "+accuracy",
     optimizer: { type: "sgd", lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 5e-4 },
-    // The learning rate falls to nothing at the end, however few the epochs.
+    // The learning rate falls to nothing at the end, even with few epochs.
     learning_rate_scheduler: { type: "one_cycle", cycle_momentum: false },
   },
 }

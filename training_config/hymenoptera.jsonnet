@@ -1,16 +1,16 @@
-// Ants and bees: 244 photographs to learn from and 153 to be judged by, the data of PyTorch's
-// tutorial on transfer learning. A ResNet-18 that ImageNet has taught to see learns the two classes,
-// first its new last layer alone, then more and more of it.
+// Ants and bees: 244 photographs for training and 153 for validation, the data of PyTorch's
+// tutorial on transfer learning. Fine-tunes a ResNet-18 pretrained on ImageNet: first only its new
+// last layer, then more and more of it.
 //
 //   DATA=data/hymenoptera_data WEIGHTS=DEFAULT \
 //     allennlp train training_config/hymenoptera.jsonnet -s runs/hymenoptera
 //
-// WEIGHTS=DEFAULT downloads torchvision's; it may also be a file, or null for random weights.
+// WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //
 // Hardware, time and score: two cores of an AMD EPYC with AVX-512 BF16, 19 minutes (the machine
-// had other work too): 77.1 % of the validation images from random weights. With an
-// EfficientNet-Lite0 that ImageNet has taught (docs/recipes.md): 95.4 and 96.7 %, two seeds. Not run
-// with the weights of the ResNet-18.
+// had other work too): 77.1 % of the validation images from random weights. With a pretrained
+// EfficientNet-Lite0 (docs/recipes.md): 95.4 and 96.7 %, two seeds. Not run with the pretrained
+// weights of the ResNet-18.
 local weights = import "lib/weights.libsonnet";
 local data = std.extVar("DATA");
 local size = 224;
@@ -18,7 +18,7 @@ local reader(transforms) = { type: "image_folder", transforms: transforms };
 
 {
   dataset_reader: reader([
-    // An insect may be small in the picture, so a crop has at least a third of it.
+    // An insect may be small in the picture, so a crop covers at least a third of it.
     { type: "train_light", size: size, scale: [0.35, 1] },
     { type: "color_jitter", brightness: 0.2, contrast: 0.2 },
   ]),
@@ -45,7 +45,7 @@ local reader(transforms) = { type: "image_folder", transforms: transforms };
       lr: 0.001,
       weight_decay: 0.05,
       weight_decay_on_norm_and_bias: false,
-      // The pretrained part takes steps of a tenth.
+      // The learning rate of the pretrained part is ten times lower.
       parameter_groups: [[["_im2im_encoder"], { lr: 0.0001 }]],
     },
     learning_rate_scheduler: { type: "warmup_cosine", warmup_epochs: 1 },

@@ -1,20 +1,20 @@
-// Cats and dogs, or any other folder of images for each class, with a ResNet-50 that ImageNet has
-// taught to see. Its weights (98 MB) are downloaded by torchvision; to take them from a file, add
+// Cats and dogs, or any other folder of images for each class, with a ResNet-50 pretrained on
+// ImageNet. torchvision downloads its weights (98 MB); to read them from a file, add
 // -o '{"model.im2im_encoder.weights": "/path/of/resnet50.pth"}'.
 //
 //   TRAIN_PATH=data/PetImages/train VALIDATION_PATH=data/PetImages/val \
 //     allennlp train training_config/image_classifier.jsonnet -s runs/pets
 //
-// Hardware, time and score: not run with pretrained weights, nor on cats and dogs. On two cores of
-// an AMD EPYC with AVX-512 BF16 an epoch of 245 ants and bees from random weights: a minute, and
-// chance (45.8 % of 153 others). It shows that the config runs, and no more.
+// Hardware, time and score: not run with pretrained weights or on cats and dogs. A test run on two
+// cores of an AMD EPYC with AVX-512 BF16, one epoch of 245 ants and bees from random weights, took
+// a minute: chance (45.8 % of 153 others).
 local size = 224;
 
 {
   dataset_reader: {
     type: "image_classification_directory",
     transforms: [
-      // Most of the image at its own proportions, where the tutorial squeezes it into a square.
+      // Keeps the proportions of the image; the tutorial stretches it to a square.
       { type: "random_resized_crop", size: [size, size], scale: [0.35, 1] },
       { type: "random_horizontal_flip" },
     ],

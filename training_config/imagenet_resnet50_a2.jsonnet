@@ -1,29 +1,29 @@
 // ImageNet with a ResNet-50 from scratch by the procedure A2 of "ResNet strikes back" (Wightman,
-// Touvron and Jégou 2021, arXiv:2110.00476), which reaches 79.8 % there. DATA has train/n01440764,
+// Touvron and Jégou 2021, arXiv:2110.00476), which reports 79.8 %. DATA has train/n01440764,
 // ..., and val/n01440764, ..., a folder of images for each class.
 //
 //   DATA=data/imagenet \
 //     allennlp train training_config/imagenet_resnet50_a2.jsonnet -s runs/imagenet
 //
-// Hardware, time and score: not run on ImageNet. On two cores of an AMD EPYC with AVX-512 BF16 an
-// epoch of 600 images in ten classes, 30 at once: 3 minutes, and chance (11.5 % of 200 others). It
-// shows that the recipe runs, and no more.
+// Hardware, time and score: not run on ImageNet. A test run on two cores of an AMD EPYC with
+// AVX-512 BF16, one epoch of 600 images in ten classes in batches of 30, took 3 minutes: chance
+// (11.5 % of 200 others).
 //
-// All numbers are those of the paper's table 2. Different are:
-// - RandAugment is torchvision's. Its operations lack timm's Invert and SolarizeAdd and have an
-//   Identity, its Posterize keeps 5 bits for timm's 2, and the strength does not vary (timm draws
+// All numbers are those of the paper's table 2, with these differences:
+// - RandAugment is torchvision's. It lacks timm's Invert and SolarizeAdd and has an
+//   Identity. Its Posterize keeps 5 bits, timm's 2. The strength does not vary (timm draws
 //   it with a deviation of 0.5 of 10).
-// - bfloat16 in place of float16, and 4 batches of 512 accumulated in place of 4 GPUs. On 4 GPUs:
+// - bfloat16 instead of float16, and 4 accumulated batches of 512 instead of 4 GPUs. On 4 GPUs:
 //   -o '{"distributed": {"cuda_devices": [0, 1, 2, 3]}, "trainer.num_gradient_accumulation_steps": 1}'
-// - mixup and cutmix mix an image with the one before it, timm with one from the other end of the
-//   batch. With repeats that is, on one GPU, for two images of three another view of the same
-//   image; on four it is another image.
+// - mixup and cutmix mix an image with the one before it; timm uses one from the other end of the
+//   batch. With repeats on one GPU, this is a view of the same image for two images of three. On
+//   four GPUs it is another image.
 local data = std.extVar("DATA");
 local size = 224;
 local reader(transforms) = { type: "image_folder", transforms: transforms };
 
-// timm's "rand-m7-mstd0.5-inc1": two operations, each with a probability of a half and a strength of
-// 7 of 10, which is 21 of the 30 that torchvision counts.
+// timm's "rand-m7-mstd0.5-inc1": two operations, each with a probability of 0.5 and a strength of
+// 7 of 10, which is 21 of 30 in torchvision.
 local random_operation = {
   type: "random_apply",
   transforms: [
@@ -51,7 +51,7 @@ local random_operation = {
   train_data_path: data + "/train",
   validation_data_path: data + "/val",
 
-  // 2,048 images a step: 512 at once, and four times that (num_gradient_accumulation_steps).
+  // 2,048 images in a step: four batches of 512 (num_gradient_accumulation_steps).
   data_loader: { type: "image", batch_size: 512, shuffle: true, repeats: 3, drop_last: true },
   validation_data_loader: { type: "image", batch_size: 512 },
 

@@ -1,31 +1,31 @@
 // Genres of films from their posters: several labels an image. The folder DATA has a table
-// metadata.csv with a column Id and one of 0 and 1 for each genre, and the posters as
+// metadata.csv with a column Id and a column of 0 and 1 for each genre, and the posters,
 // images/{Id}.jpg.
 //
 //   DATA=data/posters WEIGHTS=DEFAULT \
 //     allennlp train training_config/movie_posters.jsonnet -s runs/posters
 //
-// WEIGHTS=DEFAULT downloads torchvision's; it may also be a file, or null for random weights.
+// WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //
-// Hardware, time and score: not run on posters. On two cores of an AMD EPYC with AVX-512 BF16
-// 2 epochs from random weights on 804 collages of one to three pictures in ten classes: 6 minutes,
-// mAP 0.24 of 196 others. It shows that the recipe runs, and no more.
+// Hardware, time and score: not run on posters. A test run on two cores of an AMD EPYC with AVX-512
+// BF16, 2 epochs from random weights on 804 collages of one to three pictures in ten classes, took
+// 6 minutes: mAP 0.24 on 196 others.
 local weights = import "lib/weights.libsonnet";
 local data = std.extVar("DATA");
 local size = [288, 192];  // height and width: a poster is upright
 
-// Every fifth poster is held out, with about as many of each genre.
+// A fifth of the posters is held out for validation, stratified by genre.
 local reader(part, transforms) = {
   type: "image_table",
   image_pattern: "{Id}.jpg",
   image_root: data + "/images",
-  label_columns: "*",  // all but Id; name those that are no genre in ignore_columns: ["Title"]
+  label_columns: "*",  // all but Id; list columns that are not genres in ignore_columns: ["Title"]
   split: { part: part, fraction: 0.2, by: "stratified" },
   transforms: transforms,
 };
 
 {
-  // Faces, letters and colours all over the poster tell the genre: most of it stays in view.
+  // Faces, letters and colours all over the poster show the genre, so crops keep most of it.
   dataset_reader: reader("train", [{ type: "train_light", size: size, scale: [0.5, 1] }]),
   validation_dataset_reader: reader("validation", [{ type: "eval", size: size, crop_ratio: 1 }]),
   train_data_path: data + "/metadata.csv",
@@ -38,7 +38,7 @@ local reader(part, transforms) = {
     type: "multilabel_image_classifier",
     im2im_encoder: { type: "pretrained_resnet", resnet_model: "resnet50", weights: weights },
     im2vec_encoder: { type: "flatten", input_channels: 2048, input_height: 1, input_width: 1 },
-    // Of 25 genres a film has two or three: those that it has not count less.
+    // A film has two or three of 25 genres, so absent genres get less weight.
     loss: { type: "asymmetric", gamma_negative: 4, margin: 0.05 },
     thresholds: "tune",
   },

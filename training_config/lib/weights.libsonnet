@@ -1,6 +1,6 @@
-// The weights that a pretrained network starts from, as the variable WEIGHTS says:
+// The initial weights of a pretrained network, set by the variable WEIGHTS:
 //
-//   WEIGHTS=DEFAULT       those of torchvision, which are downloaded once
+//   WEIGHTS=DEFAULT       torchvision's, downloaded once
 //   WEIGHTS=resnet18.pth  a file
 //   WEIGHTS=null          random numbers
 local weights = std.extVar("WEIGHTS");
