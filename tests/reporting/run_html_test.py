@@ -13,13 +13,18 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.predictions.predictions_file import FOLDER, Predictions
+from allencv.reporting import run_html
+from allencv.reporting.findings import run_findings
 from allencv.reporting.run_folder import read_run
-from allencv.reporting.run_html import as_html
 from tests.configs import experiment
 from tests.conftest import write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 CALLBACKS = [{"type": "write_predictions", "pictures": 2}]
+
+
+def as_html(folder: Path) -> str:
+    return run_html.as_html(run_findings(read_run(folder)))
 
 
 class Page(HTMLParser):
@@ -73,7 +78,7 @@ def test_one_file_without_the_images(trained: Path, run: Path) -> None:
     """Made in another folder, when the images are gone, by a page that loads nothing."""
     (trained / "data").rename(trained / "gone")
     try:
-        html = as_html(read_run(run))
+        html = as_html(run)
     finally:
         (trained / "gone").rename(trained / "data")
     page = Page(html)
@@ -96,23 +101,23 @@ def test_one_file_without_the_images(trained: Path, run: Path) -> None:
 
 
 def test_what_it_says(run: Path) -> None:
-    page = Page(as_html(read_run(run)))
+    page = Page(as_html(run))
     metrics = json.loads((run / "metrics.json").read_text())
     accuracy = metrics["best_validation_accuracy"]
     assert f"{100 * accuracy:.1f} %" in page.text
-    assert "small_resnet, trained on 24 images of 3 labels for 4 epochs" in page.text
+    assert "small_resnet, trained on 24 images with 3 labels for 4 epochs" in page.text
     assert "Validation: 18 images" in page.text
-    assert f"the best epoch, {metrics['best_epoch']}" in page.text
+    assert f"Best epoch: {metrics['best_epoch'] + 1} of 4 (dotted line)" in page.text
     assert "adamw (lr 0.01)" in page.text
     assert "random_seed 13370, numpy_seed 1337, pytorch_seed 133" in page.text
     assert "<b>red" in page.text, "names are text, whatever they hold"
     for title in (
         *("Results", "Learning curves", "Labels", "Confusion matrix", "Calibration"),
-        *("Most confident mistakes", "Least sure hits", "Likely label errors", "Speed"),
-        "What was trained",
+        *("Most confident mistakes", "Least confident correct predictions"),
+        *("Likely label errors", "Speed", "Training setup"),
     ):
         assert title in page.text
-    assert "Training has not ended" not in page.text
+    assert "Training has not finished" not in page.text
     assert page.count("svg") == 2 + 2 + 2  # the legend, two curves, calibration
 
 
@@ -121,7 +126,7 @@ def test_the_matrix_is_that_of_the_predictions(run: Path) -> None:
     predictions = Predictions.load(file)
     predictions.targets[:2] = (predictions.given[:2] + 1) % 3
     predictions.save(file)
-    html = as_html(read_run(run))
+    html = as_html(run)
     (table,) = re.findall(r'<table class="matrix">(.*?)</table>', html, re.DOTALL)
     rows = [re.findall(r"<td[^>]*>(\d+)</td>", row) for row in table.split("</tr>")[1:4]]
     counts = np.array(rows, dtype=int)
@@ -140,12 +145,12 @@ def test_several_labels_and_a_test_split(cats_and_dogs: Path, tmp_path: Path) ->
     train_model(Params(config), str(tmp_path / "run"))
     file = tmp_path / "run" / FOLDER / "validation.npz"
     shutil.copy(file, file.with_name("test.npz"))
-    page = Page(as_html(read_run(tmp_path / "run")))
+    page = Page(as_html(tmp_path / "run"))
     for text in ("mAP", "macro F1", "threshold", "average precision", "Test: 10 images"):
         assert text in page.text
     assert page.text.index("Test: 10 images") < page.text.index("Validation: 10 images")
     assert "Confusion" not in page.text
-    assert "decisions are wrong" in page.text or "There is no mistake" in page.text
+    assert "decisions are wrong" in page.text or "There are no mistakes" in page.text
     # No validation image has the label, so that there is nothing to say of it.
     assert re.search(r"small 0 0\.50 (?!\d)", page.text)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
@@ -161,16 +166,16 @@ def test_many_labels(run: Path) -> None:
     targets = random.integers(0, 80, 200)
     targets[:5], probs[:5] = 3, np.eye(80, dtype=np.float32)[7]
     Predictions(labels, names, probs, targets).save(run / FOLDER / "validation.npz")
-    page = Page(as_html(read_run(run)))
-    assert "20 more are between them" in page.text
-    assert "true label taken for images of the label label 3 label 7 5 " in page.text
+    page = Page(as_html(run))
+    assert "20 labels between them are not shown" in page.text
+    assert "true label predicted label images of the true label label 3 label 7 5 " in page.text
     assert "top-5 accuracy" in page.text
     assert "The run has no pictures of them." in page.text
 
 
 def test_a_run_without_predictions(run: Path) -> None:
     shutil.rmtree(run / FOLDER)
-    page = Page(as_html(read_run(run)))
+    page = Page(as_html(run))
     assert "no predictions for single images" in page.text
     assert "--evaluate" in page.text
     assert "predictions/run.json" in page.text
@@ -184,8 +189,8 @@ def test_a_run_that_was_killed(run: Path) -> None:
     (run / FOLDER / "validation.npz").unlink()
     (run / "metrics_epoch_2.json").unlink()
     (run / "metrics_epoch_3.json").write_text('{"best_epoch": 3, "tr')
-    page = Page(as_html(read_run(run)))
-    assert "Training has not ended" in page.text
+    page = Page(as_html(run))
+    assert "Training has not finished" in page.text
     assert "for 2 of 4 epochs" in page.text
 
 
@@ -193,10 +198,10 @@ def test_a_run_that_was_killed_in_its_first_epoch(run: Path) -> None:
     for file in [*run.glob("metrics*.json"), run / "out.log"]:
         file.unlink()
     shutil.rmtree(run / FOLDER)
-    page = Page(as_html(read_run(run)))
+    page = Page(as_html(run))
     assert "for 0 of 4 epochs" in page.text
     assert "Learning curves" not in page.text
-    assert "What was trained" in page.text
+    assert "Training setup" in page.text
 
 
 def test_the_time_of_a_run_that_was_recovered(run: Path) -> None:
