@@ -1,4 +1,4 @@
-"""What was trained, in the words of the config."""
+"""The training setup, as described by the config."""
 
 import json
 from typing import Any, Dict, Iterator, Optional, Tuple

@@ -1,4 +1,4 @@
-"""What the predictions for the images of one split show."""
+"""The findings about one split, computed from its predictions."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -106,6 +106,7 @@ class SplitFindings:
 
 
 def split_findings(name: str, predictions: Predictions) -> SplitFindings:
+    """Computes the findings about the split `name`."""
     bins = calibration(predictions)
     names, counts = _confusion(predictions)
     return SplitFindings(

@@ -16,6 +16,8 @@ from allencv.predictions.predictions_file import FOLDER, Predictions
 from allencv.reporting import run_html
 from allencv.reporting.findings import run_findings
 from allencv.reporting.run_folder import read_run
+from allencv.reporting.scores import Score
+from allencv.reporting.split_findings import ImageFinding, ImageList
 from tests.configs import experiment
 from tests.conftest import write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
@@ -137,6 +139,39 @@ def test_the_matrix_is_that_of_the_predictions(run: Path) -> None:
             both = (predictions.targets == true) & (predictions.given == given)
             assert counts[row, column] == both.sum()
     assert f"{(predictions.given != predictions.targets).sum()} of 18 images" in Page(html).text
+
+
+def test_numbers_as_text() -> None:
+    assert [run_html.duration(seconds) for seconds in (0.04, 9.94, 99.4, 100, 3725)] == [
+        *("0.0 s", "9.9 s", "99 s", "1 min 40 s", "1 h 02 min"),
+    ]
+    assert run_html.interval_text(Score("accuracy", 0.9, 0.8125, 0.95)) == "81.2 to 95.0 %"
+    assert run_html.interval_text(Score("log loss", 0.9, 0.8125, 1.2)) == "0.812 to 1.200"
+    right = ImageFinding("a.jpg", "cat", 0.6, True, None, "dog", 0.3)
+    assert run_html.comparison(right) == "second: dog, 30.0 %"
+    wrong = ImageFinding("a.jpg", "cat", 0.6, False, None, "dog", 0.3)
+    assert run_html.comparison(wrong) == "labelled: dog, 30.0 %"
+    several = ImageFinding("a.jpg", "cat", 0.6, False, 0.25)
+    assert run_html.comparison(several) == "threshold 25.0 %, labelled not cat"
+
+
+def test_lists_of_images_with_several_labels(run: Path) -> None:
+    """A likely label error suggests the opposite of what is labelled, whatever is predicted."""
+    findings = run_findings(read_run(run))
+    (split,) = findings.splits
+    images = [
+        ImageFinding("a.jpg", "<b>", 0.6, True, 0.5),
+        ImageFinding("b.jpg", "dog", 0.4, False, 0.5),
+    ]
+    split.multi_label = True
+    split.mistakes, split.label_errors = ImageList(2, images), ImageList(3, images)
+    text = Page(run_html.as_html(findings)).text
+    row = "a.jpg {} {} 60.0 % b.jpg not dog {} 40.0 %"
+    assert row.format("<b>", "<b>", "not dog") in text
+    assert row.format("<b>", "not <b>", "dog") in text
+    assert "All 2 in a list image true predicted probability" in text
+    assert "The first 2 in a list image true suggested probability" in text
+    assert "2 of 54 decisions are wrong. The run has no pictures of them." in text
 
 
 def test_several_labels_and_a_test_split(cats_and_dogs: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from allencv.reporting.scores import (
 from tests.reporting.predictions_data import several, single
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
 def test_scores() -> None:
     predictions = single()
     found = {score.name: score.value for score in summary_scores(predictions)}
