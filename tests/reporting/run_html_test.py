@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from allennlp.commands.train import train_model
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.predictions.predictions_file import FOLDER, Predictions
@@ -237,22 +236,3 @@ def test_a_run_that_was_killed_in_its_first_epoch(run: Path) -> None:
     assert "for 0 of 4 epochs" in page.text
     assert "Learning curves" not in page.text
     assert "Training setup" in page.text
-
-
-def test_the_time_of_a_run_that_was_recovered(run: Path) -> None:
-    """AllenNLP begins to count again."""
-    sums = ["0:00:02", "0:00:05.500000", "0:00:01.500000", "1 day, 0:00:01.500000"]
-    for number, total in enumerate(sums):
-        file = run / f"metrics_epoch_{number}.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "training_duration": total}))
-    assert read_run(run).epoch_seconds() == [2, 3.5, 1.5, 24 * 3600]
-
-
-def test_not_a_run(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no folder of a run at '.*missing'"):
-        read_run(tmp_path / "missing")
-    with pytest.raises(ConfigurationError, match="is not the folder of a run: it has no config"):
-        read_run(tmp_path)
-    (run / FOLDER / "validation.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(ConfigurationError, match="validation.npz does not hold .* --evaluate"):
-        read_run(run)
