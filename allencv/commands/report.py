@@ -56,6 +56,7 @@ class Report(Subcommand):
 def _report(args: argparse.Namespace) -> None:
     from allencv.commands.shared_arguments import check_cuda_device
     from allencv.reporting.evaluate_run import evaluate_run
+    from allencv.reporting.findings import run_findings
     from allencv.reporting.run_folder import read_run
     from allencv.reporting.run_html import as_html
     from allencv.runtime.whole_files import write_text
@@ -76,7 +77,7 @@ def _report(args: argparse.Namespace) -> None:
             args.trust_archive,
         )
         print(f"predictions: {written}")
-    page = as_html(read_run(args.run))
+    page = as_html(run_findings(read_run(args.run)))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page, errors="replace")
     print(f"report: {output}")

@@ -1,1 +1,1 @@
-"""Pages and texts about data and finished experiments."""
+"""Pages and texts about data and finished runs."""

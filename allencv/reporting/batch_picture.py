@@ -1,4 +1,4 @@
-"""A picture of a batch: each image as decoded and as the network sees it."""
+"""Draws the images of a batch, each as decoded and as the network sees it."""
 
 from pathlib import Path
 from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
@@ -22,14 +22,14 @@ from allencv.data.transforms import BatchTransform, Normalize
 from allencv.models.pixel_normalization import IMAGENET_MEAN, IMAGENET_STD
 
 CELL, GAP, CAPTION, HEADER = 2.2, 0.14, 0.45, 0.5
-"""Of the page, in inches: an image, the space around it, its lines of text, the page's own."""
+"""Sizes in inches: an image, the space around it, its lines of text, the page's header."""
 DPI = 110
 
 
 class DrawnImage(NamedTuple):
     """
-    An image with its label: the pixels `(height, width, channels)` to be drawn, and its size, which
-    may be larger than theirs.
+    An image with its label. `pixels` `(height, width, channels)` are drawn, and may be a smaller
+    version of the image. `height` and `width` are the size of the image.
     """
 
     label: str
@@ -39,7 +39,7 @@ class DrawnImage(NamedTuple):
 
 
 class ImagePair(NamedTuple):
-    """An image of the batch: as decoded, and as the network sees it."""
+    """An image of the batch, as decoded and as the network sees it."""
 
     name: str
     before: DrawnImage
@@ -48,9 +48,9 @@ class ImagePair(NamedTuple):
 
 def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[ImagePair]:
     """
-    The first images of an epoch, transformed as in training with the same seeds. The model's
-    `batch_transforms`, which are for training data, are drawn anew: in training their draws depend
-    on all that was drawn before.
+    Returns the first images of an epoch, transformed as in training with the same seeds. The
+    model's `batch_transforms` apply to training data only. Their random numbers differ from those
+    of training, which depend on all numbers drawn before.
     """
     if f"{split}_data_path" not in params:
         raise ConfigurationError(f"--split is '{split}', but the config has no {split}_data_path")
@@ -69,7 +69,7 @@ def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[Imag
     loader.index_with(vocab)
     images: Any = loader.images
     images.instances = _WithOriginals(images.instances)
-    loader.prefetch_batches = 1  # what is not shown need not be decoded
+    loader.prefetch_batches = 1  # decode no more images than needed
     loader.seek(epoch)
 
     shown: List[ImagePair] = []
@@ -91,7 +91,7 @@ def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[Imag
 
 
 class _WithOriginals(Sequence):
-    """Instances that carry themselves into their batch, where nothing else says which they were."""
+    """Adds each instance to its own fields, so that a batch tells its instances."""
 
     def __init__(self, instances: Sequence[Any]) -> None:
         self._instances = instances
@@ -107,7 +107,7 @@ class _WithOriginals(Sequence):
 
 
 def _vocabulary(params: Params, loaders: Any) -> Any:
-    """The vocabulary that training would make."""
+    """Makes the same vocabulary as training."""
     chosen = params.pop("datasets_for_vocab_creation", None)
     instances = (
         instance
@@ -119,7 +119,7 @@ def _vocabulary(params: Params, loaders: Any) -> Any:
 
 
 def _label_names(instance: Any, vocab: Any, num_labels: int) -> List[str]:
-    """The names of the classes in the order of their numbers; of those without one, the number."""
+    """Returns the names of the classes in order. A class without a name gets its number."""
     field = instance.fields.get("label", instance.fields.get("labels"))
     names = vocab.get_index_to_token_vocabulary(getattr(field, "_label_namespace", "labels"))
     return [names.get(index, str(index)) for index in range(max(num_labels, len(names)))]
@@ -129,8 +129,8 @@ def _pixel_scale(
     images: torch.Tensor, model: Params, transforms: Sequence[Any]
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """
-    The `mean` and `std` with which pixels between 0 and 1 are, or have been, normalised. Floats
-    that nobody has normalised are shown from their darkest to their brightest.
+    Returns the `mean` and `std` that normalise pixels between 0 and 1, in the model or in a
+    transform. Other floats are shown from their darkest to their brightest value.
     """
     normalizing = list(_normalizing(transforms))
     mean: Any
@@ -144,12 +144,12 @@ def _pixel_scale(
         low, high = min(0.0, images.min().item()), max(1.0, images.max().item())
         mean, std = [-low / (high - low)], [1 / (high - low)]
     if not {len(mean), len(std)} <= {1, images.shape[1]}:
-        mean, std = [0.5], [0.25]  # the model will refuse it; here it is only to be looked at
+        mean, std = [0.5], [0.25]  # the model would refuse them; a picture needs no exact values
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
 
 
 def _normalizing(transforms: Iterable[Any]) -> Iterable[Any]:
-    """The `normalize` transforms among these, and in those that are made of others."""
+    """Yields the `normalize` transforms among these and inside them."""
     for transform in transforms:
         if isinstance(transform, Normalize):
             yield transform
@@ -158,7 +158,7 @@ def _normalizing(transforms: Iterable[Any]) -> Iterable[Any]:
 
 
 def _labels(batch: Any, names: Sequence[str]) -> torch.Tensor:
-    """The shares `(batch, classes)` of a batch's labels; all 0 if there are none."""
+    """Returns the label weights `(batch, classes)` of a batch: all 0 without labels."""
     label = batch.get("label", batch.get("labels"))
     if label is None:
         return torch.zeros(len(batch["image"]), len(names))
@@ -171,7 +171,7 @@ def _as_the_network_sees(
     scale: Tuple[torch.Tensor, torch.Tensor],
     mixing: Sequence[Any],
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """The images of a batch, 0 to 255, and their labels, after the batch transforms."""
+    """Returns the images of a batch, 0 to 255, and their labels, after the batch transforms."""
     mean, std = scale
     if images.dtype == torch.uint8:
         images = (images / 255 - mean) / std
@@ -181,7 +181,7 @@ def _as_the_network_sees(
 
 
 def describe_label(shares: Sequence[float], names: Sequence[str]) -> str:
-    """`cat` for a whole label, `cat 0.7 dog 0.3` for a mixed one, `cat, dog` for two whole ones."""
+    """Returns `cat` for one label, `cat 0.7 dog 0.3` for a mix, `cat, dog` for two full labels."""
     present = sorted(
         ((share, name) for share, name in zip(shares, names) if share >= 0.005),
         key=lambda entry: -entry[0],
@@ -197,7 +197,7 @@ def _decoded(field: Any, label: str) -> DrawnImage:
 
 
 def _picture(image: torch.Tensor, label: str) -> DrawnImage:
-    """An image `(channels, height, width)` of values from 0 to 255, no larger than it is drawn."""
+    """Shrinks an image `(channels, height, width)` of values 0 to 255 to its size on the page."""
     channels, height, width = image.shape
     if channels not in (3, 4):
         image = image[:1].expand(3, -1, -1)
@@ -209,16 +209,16 @@ def _picture(image: torch.Tensor, label: str) -> DrawnImage:
 
 
 def draw_page(shown: Sequence[ImagePair], title: str) -> Figure:
-    """A page of pairs of images in cells of one size, before on the left and after on the right."""
+    """Draws pairs of images in cells of one size, before on the left and after on the right."""
     columns = int(np.ceil(np.sqrt(len(shown) / 2)))
     rows = int(np.ceil(len(shown) / columns))
-    pair = 2 * CELL + GAP  # the width of one
+    pair = 2 * CELL + GAP  # the width of a pair of images
     width = columns * pair + (2 * columns) * GAP
     height = HEADER + rows * (CAPTION + CELL + GAP)
     figure = Figure(figsize=(width, height), dpi=DPI)
 
     def write(x: float, baseline: float, text: str, space: float, **style: Any) -> None:
-        # A dollar sign in the name of a file begins no formula.
+        # A dollar sign in a file name must not start a formula.
         place = (x / width, 1 - baseline / height)
         written = figure.text(*place, text, va="baseline", parse_math=False, **style)
         _shorten(written, space * figure.dpi)
@@ -242,7 +242,7 @@ def draw_page(shown: Sequence[ImagePair], title: str) -> Figure:
 
 
 def _draw(figure: Figure, picture: DrawnImage, place: Tuple[float, float, float, float]) -> None:
-    """Draws a picture as large as fits into a square, in the middle of it."""
+    """Draws a picture in the middle of a square, as large as it fits."""
     cell = figure.add_axes(place, facecolor="0.94", xticks=[], yticks=[])
     for edge in cell.spines.values():
         edge.set_color("0.85")
@@ -254,7 +254,7 @@ def _draw(figure: Figure, picture: DrawnImage, place: Tuple[float, float, float,
 
 
 def _shorten(written: Text, most: float) -> None:
-    """Leaves out the middle of a text that is wider than so many pixels."""
+    """Cuts the middle out of a text that is wider than `most` pixels."""
     text = written.get_text()
     kept = len(text)
     while kept > 2 and written.get_window_extent().width > most:

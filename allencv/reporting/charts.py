@@ -1,7 +1,6 @@
-"""Charts as SVG: coloured by the style of their page, and readable at the width of a phone."""
+"""Charts as SVG. Their page's style sets the colours, and they fit the width of a phone."""
 
-from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Mapping, Optional, Sequence, Tuple
 
 from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
@@ -10,32 +9,25 @@ from allencv.reporting.scores import Bin
 
 WIDTH, HEIGHT = 340, 210
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 34
-"""The margins around the plot, in which the numbers of the axes stand."""
+"""The margins around the plot, which hold the numbers of the axes."""
 
 Point = Tuple[float, float]
 
 
-@dataclass
-class Line:
-    """Points of a chart that belong together; `kind` is the class of it in the page's style."""
-
-    kind: str
-    points: List[Point]
-
-
 class _Axes:
-    """Where the numbers of two axes lie in a picture."""
+    """The axes of a chart: they turn values into places in the picture."""
 
     def __init__(
         self, xs: Sequence[float], ys: Sequence[float], height: int = HEIGHT, whole: bool = False
     ) -> None:
         self.x_ticks = MaxNLocator(6, integer=whole).tick_values(min(xs), max(xs))
         self.y_ticks = MaxNLocator(4).tick_values(min(ys), max(ys))
-        # No share goes beyond all.
+        # A fraction is at most 1.
         top = min(self.y_ticks[-1], 1.0) if max(ys) <= 1 else self.y_ticks[-1]
         self.y_ticks = [tick for tick in self.y_ticks if tick <= top]
         if whole:
-            self.x_ticks = [tick for tick in self.x_ticks if min(xs) <= tick <= max(xs)]
+            inside = {tick for tick in self.x_ticks if min(xs) <= tick <= max(xs)}
+            self.x_ticks = sorted({min(xs), *inside})
         low, high = (min(xs), max(xs)) if whole else (self.x_ticks[0], self.x_ticks[-1])
         self.x_range = (low, high) if high > low else (low - 0.5, high + 0.5)
         self.y_range = (self.y_ticks[0], top)
@@ -72,29 +64,35 @@ class _Axes:
 
 
 def line_chart(
-    title: str, lines: Sequence[Line], x_label: str, marked: Optional[int] = None
+    title: str,
+    lines: Mapping[str, Sequence[Point]],
+    x_label: str,
+    marked: Optional[int] = None,
 ) -> Markup:
-    """Curves over whole numbers, such as epochs, of which one may be marked."""
-    points = [point for line in lines for point in line.points]
+    """
+    Draws lines over whole numbers, such as epochs. Their names are their classes in the page's
+    style. One of the numbers can be marked.
+    """
+    points = [point for line in lines.values() for point in line]
     axes = _Axes([x for x, _ in points], [y for _, y in points], whole=True)
     parts = [axes.drawn(x_label)]
-    if marked is not None:
+    if marked in {x for x, _ in points}:
         x = axes.x(marked)
         parts.append(f'<line class="marked" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    for line in lines:
-        path = " ".join(f"{axes.x(x)},{axes.y(y)}" for x, y in line.points)
-        parts.append(f'<polyline class="curve {line.kind}" points="{path}"/>')
-        # A curve of one epoch is but a point.
-        shown = line.points if len(line.points) == 1 else [p for p in line.points if p[0] == marked]
+    for kind, line in lines.items():
+        path = " ".join(f"{axes.x(x)},{axes.y(y)}" for x, y in line)
+        parts.append(f'<polyline class="curve {kind}" points="{path}"/>')
+        # A line with a single point is invisible without a dot.
         parts += [
-            f'<circle class="{line.kind}" cx="{axes.x(x)}" cy="{axes.y(y)}" r="3.5"/>'
-            for x, y in shown
+            f'<circle class="{kind}" cx="{axes.x(x)}" cy="{axes.y(y)}" r="3.5"/>'
+            for x, y in line
+            if x == marked or len(line) == 1
         ]
     return _svg(title, parts, HEIGHT)
 
 
 def reliability_chart(bins: Sequence[Bin], x_label: str) -> Markup:
-    """How often predictions are right (bars), by how sure they are. Ideally on the diagonal."""
+    """Draws the fraction of correct predictions by their probability, ideally on the diagonal."""
     height = 260
     axes = _Axes([0, 1], [0, 1], height)
     parts = [axes.drawn(x_label)]
@@ -110,18 +108,18 @@ def reliability_chart(bins: Sequence[Bin], x_label: str) -> Markup:
         'r="3.5"/>'
         for each in bins
     ]
-    return _svg("How often predictions are right, by their probability", parts, height)
+    return _svg("Fraction of correct predictions by probability", parts, height)
 
 
 def count_chart(bins: Sequence[Bin], x_label: str) -> Markup:
-    """How many predictions are how sure."""
+    """Draws the number of predictions by their probability."""
     height = 260
     axes = _Axes([0, 1], [0, max(each.count for each in bins)], height)
     parts = [axes.drawn(x_label)]
     for each in bins:
         left, right = axes.x(each.lower) + 1, axes.x(each.upper) - 1
         parts.append(_bar("bar", left, axes.y(each.count), right, axes.y(0)))
-    return _svg("How many predictions have which probability", parts, height)
+    return _svg("Number of predictions by probability", parts, height)
 
 
 def _bar(kind: str, left: float, top: float, right: float, bottom: float) -> str:

@@ -1,4 +1,4 @@
-"""What `allencv check-data` found, as text for a terminal and as JSON."""
+"""The findings of `allencv check-data` as text for a terminal and as JSON."""
 
 from itertools import groupby
 from textwrap import fill
@@ -8,12 +8,13 @@ from allencv.data.inspection import CheckedImage, Split
 from allencv.data.problems import KINDS, Problem, imbalance
 
 EXAMPLES, MOST_CLASSES = 3, 20
-"""How many problems of a kind and images of a group, and how many classes the text shows."""
+"""The most problems of a kind, images of a group, and classes that the text shows."""
+NO_PROBLEMS = "No problems found in these images and labels."
 INDENT = " " * 17
 
 
 def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
-    """What is to be read on a terminal: the counts of each split, and examples of each kind."""
+    """Returns the text for a terminal: the counts of each split, and examples of each problem."""
     lines = ["", *_table([_summary(split) for split in splits]), "", *_class_table(splits), ""]
     for kind, group in groupby(problems, key=lambda problem: problem.kind):
         found = list(group)
@@ -24,13 +25,13 @@ def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
             lines.append(f"{INDENT}and {len(found) - EXAMPLES} more")
         lines += [_wrap(f"-> {KINDS[kind].advice}"), ""]
     if not problems:
-        lines += ["Nothing is wrong with these images and labels.", ""]
-    # A name in no known encoding can be read, but not printed.
+        lines += [NO_PROBLEMS, ""]
+    # A file name in an unknown encoding cannot be printed.
     return "\n".join(lines).encode("utf-8", "replace").decode()
 
 
 def number_of(problems: Sequence[Problem]) -> str:
-    """Such as "1 error, 2 warnings"."""
+    """Returns a text such as "1 error, 2 warnings"."""
     fatal = sum(KINDS[problem.kind].is_fatal for problem in problems)
     return ", ".join(
         f"{count} {word}{'s' if count != 1 else ''}"
@@ -39,7 +40,7 @@ def number_of(problems: Sequence[Problem]) -> str:
 
 
 def class_counts(splits: Sequence[Split]) -> List[Tuple[str, List[int]]]:
-    """How many images of each class the splits have, the largest class of the first split first."""
+    """Counts the images of each class in each split, the largest class first."""
     of_splits = [split.samples.labels() for split in splits]
     labels = {label for counts in of_splits for label in counts}
     rows = [(label, [counts.get(label, 0) for counts in of_splits]) for label in labels]
@@ -95,7 +96,7 @@ def _shown(image: CheckedImage) -> str:
 
 
 def as_json(splits: Sequence[Split], problems: Sequence[Problem]) -> Dict[str, Any]:
-    """Everything that was found. `ok` is false if training on it would fail or mislead."""
+    """Returns all findings. `ok` is false if training would fail or its scores would mislead."""
     return {
         "ok": not any(KINDS[problem.kind].is_fatal for problem in problems),
         "splits": {

@@ -19,33 +19,33 @@ def evaluate_run(
     trusted: bool = False,
 ) -> Path:
     """
-    Writes `predictions/{split}.npz` of a run that has none, as the callback "write_predictions"
-    does at the end of training, and returns its path. The weights are the best that were saved.
+    Writes `predictions/{split}.npz` of a run, as the callback "write_predictions" does at the end
+    of training, and returns its path. Uses the best saved weights.
 
     # Parameters
 
     folder : `Union[str, Path]`, required
         The folder of the run, with `config.json`, the vocabulary and `best.th`.
     split : `str`, optional (default = `"validation"`)
-        "validation" or "test": the images at this path of the config.
+        "validation" or "test": the images at the config's path of this name.
     pictures : `int`, optional (default = `12`)
-        How many pictures of each kind (see `allencv.predictions.predictions_file.pictured`).
+        The number of pictures of each kind (see `allencv.predictions.predictions_file.pictured`).
     cuda_device : `int`, optional (default = `-1`)
     overrides : `str`, optional (default = `""`)
-        Jsonnet that changes the config, such as where the images are now.
+        Jsonnet that changes the config, for example a new path of the images.
     trusted : `bool`, optional (default = `False`)
         See `allencv.common.archives`.
 
     # Raises
 
-    `ConfigurationError` if there is no model, no path of these images, or no label.
+    `ConfigurationError` if the model, the path of the images or their labels are missing.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ConfigurationError(f"'{folder}' is not the folder of a run: it has no config.json")
     if not any((folder / name).exists() for name in ("best.th", "weights.th")):
         raise ConfigurationError(
-            f"'{folder}' has no weights (best.th), which training writes after its first epoch"
+            f"'{folder}' has no weights: expected best.th, which training writes after an epoch"
         )
     archive = load_archive(folder, cuda_device, overrides, trusted=trusted)
     model = archive.model
@@ -56,9 +56,7 @@ def evaluate_run(
     key = f"{split}_data_path"
     config = archive.config.duplicate().as_dict(quiet=True)
     if config.get(key) is None:
-        raise ConfigurationError(
-            f"the config of '{folder}' has no {key}; expected one, or another with --overrides"
-        )
+        raise ConfigurationError(f"the config of '{folder}' has no {key}; add it with --overrides")
     loader = DataLoader.from_params(
         Params(config.get("validation_data_loader") or config["data_loader"]),
         reader=archive.validation_dataset_reader,

@@ -14,13 +14,13 @@ from allencv.reporting.overlays import color_bar, overlaid
 from allencv.runtime import ImageSource
 
 LEAST_SIDE = 320
-"""Pixels of the shorter side of a picture, at least, so that there is room for the legend."""
+"""The minimum length in pixels of a picture's shorter side. The legend needs this space."""
 MARGIN, LINE = 12, 20
 
 
 @dataclass
 class Explanation:
-    """A label, how probable it is, and the picture that shows where the network saw it."""
+    """A label, its probability, and a picture of the areas that support it."""
 
     label: str
     probability: float
@@ -29,12 +29,12 @@ class Explanation:
 
 def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -> Explanation:
     """
-    Draws an image as the network sees it, and over it a map of where the network saw `label` (see
+    Draws an image as the network sees it, with a map of the areas that support `label` (see
     `allencv.predictions.grad_cam`). The default label is the most probable one.
 
     # Raises
 
-    `ConfigurationError` if there is no such label, if the archive holds no image classifier, or
+    `ConfigurationError` if the model has no such label, if the archive has no image classifier, or
     if its encoder has no feature image; `ImageError` if the image cannot be read.
     """
     model, reader = archive.model, archive.validation_dataset_reader
@@ -56,8 +56,8 @@ def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -
     heat = heat_map(model, pixels, index)
     if heat is None:
         raise ConfigurationError(
-            "the model's encoder gives no feature image of more than one pixel, in which a label "
-            "could have a place"
+            "the model's encoder gives no feature image of more than one pixel; expected one, to "
+            "draw a map from"
         )
     picture = as_pillow(pixels)
     factor = -(-LEAST_SIDE // min(picture.size))
@@ -70,7 +70,7 @@ def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -
 
 
 def _with_legend(picture: Image.Image, found: Explanation) -> Image.Image:
-    """The image, beside it the map over it, and below what they are."""
+    """Draws the image, the map beside it, and a legend below."""
     width = 2 * picture.width + 3 * MARGIN
     height = picture.height + 2 * LINE + 3 * MARGIN
     page = Image.new("RGB", (width, height), "white")
@@ -81,9 +81,9 @@ def _with_legend(picture: Image.Image, found: Explanation) -> Image.Image:
     top = picture.height + 2 * MARGIN
     draw.text((MARGIN, top), f"{found.label}, {found.probability:.1%}", "black", large)
     left = picture.width + 2 * MARGIN
-    draw.text((left, top), "where the network saw it (Grad-CAM)", "#444", small)
-    draw.text((left, top + LINE), "little", "#444", small)
+    draw.text((left, top), "areas that support the label (Grad-CAM)", "#444", small)
+    draw.text((left, top + LINE), "weakly", "#444", small)
     bar = color_bar()
-    page.paste(bar, (left + 40, top + LINE + 5))
-    draw.text((left + 48 + bar.width, top + LINE), "much", "#444", small)
+    page.paste(bar, (left + 52, top + LINE + 5))
+    draw.text((left + 60 + bar.width, top + LINE), "strongly", "#444", small)
     return page

@@ -11,15 +11,15 @@ from PIL import Image
 from allencv.predictions.predict import as_jpeg
 
 COLORS = "inferno"
-"""A colour map that goes from dark to light evenly, for the colour-blind too."""
+"""A colour map that gets evenly lighter, also for colour-blind readers."""
 STRENGTH = 0.7
-"""How much the strongest place hides of the picture, of 1."""
+"""The opacity of the map where it is strongest, from 0 to 1."""
 
 
 def overlaid(picture: Image.Image, heat: np.ndarray) -> Image.Image:
     """
-    A picture in grey with a map `(height, width)`, 0 to 1, in colours over it: the brighter, the
-    more a place speaks for the label.
+    Lays a map `(height, width)`, with values from 0 to 1, in colours over the picture in grey.
+    Brighter areas support the label more.
     """
     size = picture.size
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
@@ -32,7 +32,7 @@ def overlaid(picture: Image.Image, heat: np.ndarray) -> Image.Image:
 
 
 def color_bar(width: int = 120, height: int = 8) -> Image.Image:
-    """The colours of the maps, from nothing at the left to most at the right."""
+    """Draws the colours of the maps, from 0 on the left to 1 on the right."""
     row = colormaps[COLORS](np.linspace(0, 1, width))[None, :, :3]
     return Image.fromarray((np.repeat(row, height, 0) * 255).astype(np.uint8))
 
@@ -41,8 +41,15 @@ def open_jpeg(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content), formats=["JPEG"]).convert("RGB")
 
 
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """Enlarges a small picture up to `side` pixels, by a whole number and without smoothing."""
+    factor = max(side // max(picture.size), 1)
+    size = (factor * picture.width, factor * picture.height)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
 def data_uri(picture: Image.Image, quality: Optional[int] = 80) -> str:
-    """A picture as a `data:` URI, in JPEG, or without a quality in PNG."""
+    """Returns a picture as a `data:` URI: JPEG with this quality, or PNG if it is `None`."""
     if quality is None:
         file = io.BytesIO()
         picture.save(file, "PNG", optimize=True)

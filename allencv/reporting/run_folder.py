@@ -10,19 +10,19 @@ from allencv.predictions.predictions_file import FOLDER, Predictions
 from allencv.runtime.json_files import read_json
 
 SPLITS = ("test", "validation")
-"""The splits of which there may be predictions; the one that tells more comes first."""
+"""The splits that may have predictions, in the order of the report."""
 DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d+):(\d+(?:\.\d+)?)")
 SEEDS = {"random_seed": 13370, "numpy_seed": 1337, "pytorch_seed": 133}
-"""AllenNLP's seeds, if a config has no others."""
+"""AllenNLP's default seeds."""
 
 
 @dataclass
 class Run:
     """
-    What training has left in its folder; whatever is missing is empty or `None`.
+    The contents of a run's folder. Missing files are empty or `None`.
 
     `epochs` are the contents of `metrics_epoch_*.json` in order, `about` is `predictions/run.json`,
-    and `metrics` `metrics.json`, which is there when training has ended.
+    and `metrics` is `metrics.json`, which training writes at its end.
     """
 
     folder: Path
@@ -39,6 +39,7 @@ class Run:
 
     @property
     def best_epoch(self) -> Optional[int]:
+        """Counts from 0, as in the files of AllenNLP."""
         last = self.metrics or (self.epochs[-1] if self.epochs else {})
         return last.get("best_epoch")
 
@@ -47,9 +48,9 @@ class Run:
         return {key: self.config.get(key, default) for key, default in SEEDS.items()}
 
     def epoch_seconds(self) -> List[float]:
-        """How long each epoch took, with its validation. They are kept as sums."""
+        """Returns the time of each epoch, with its validation. The files hold running totals."""
         sums = [_seconds(epoch.get("training_duration")) for epoch in self.epochs]
-        # A run that was recovered counts from 0 again.
+        # The total starts at 0 again when a run is recovered.
         return [
             end - begin if end > begin else end for begin, end in zip([0.0, *sums], sums) if end > 0
         ]
@@ -57,11 +58,11 @@ class Run:
 
 def read_run(folder: Union[str, Path]) -> Run:
     """
-    Reads the folder of a run: none of its code, and no images.
+    Reads the folder of a run. Runs no code of it and reads no images.
 
     # Raises
 
-    `ConfigurationError` if it is no such folder, or if its predictions are damaged.
+    `ConfigurationError` if it is not the folder of a run, or if its predictions are damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -69,8 +70,8 @@ def read_run(folder: Union[str, Path]) -> Run:
     config = _read_json(folder / "config.json")
     if not config:
         raise ConfigurationError(
-            f"'{folder}' is not the folder of a run: it has no config.json, which 'allencv train' "
-            "writes first; expected what was given to it as --serialization-dir"
+            f"'{folder}' is not the folder of a run: it has no config.json; expected the "
+            "--serialization-dir of 'allencv train'"
         )
     files = sorted(folder.glob("metrics_epoch_*.json"), key=lambda file: _number(file.stem))
     epochs = [content for content in map(_read_json, files) if content]
@@ -81,7 +82,9 @@ def read_run(folder: Union[str, Path]) -> Run:
             try:
                 predictions[split] = Predictions.load(file)
             except ValueError as error:
-                raise ConfigurationError(f"{error}; remove it, or use --evaluate") from None
+                raise ConfigurationError(
+                    f"{error}; remove the file, or write it again with --evaluate"
+                ) from None
     return Run(
         folder,
         config,
@@ -94,7 +97,7 @@ def read_run(folder: Union[str, Path]) -> Run:
 
 
 def _read_json(path: Path) -> Dict[str, Any]:
-    """Empty if there is no such file, or if it was cut off when the run was killed."""
+    """Returns an empty dictionary if the file is missing or truncated, as in a killed run."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
@@ -116,7 +119,7 @@ def _seconds(duration: Any) -> float:
 
 
 def _started(log: Path) -> Optional[datetime]:
-    """The time of the first line of a log."""
+    """Reads the time from the first line of a log."""
     try:
         with open(log, encoding="utf-8", errors="replace") as file:
             return datetime.strptime(file.readline()[:19], "%Y-%m-%d %H:%M:%S")

@@ -1,213 +1,142 @@
-"""The page that `allencv report` writes: how a run went, and why to trust its model, or not."""
+"""The page of `allencv report`: the findings about a run as text, tables, charts and pictures."""
 
 import json
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import allencv
-from allencv.reporting.charts import Line, line_chart
-from allencv.reporting.overlays import color_bar, data_uri
-from allencv.reporting.run_facts import (
-    duration,
-    fact_rows,
-    images_per_second,
-    network,
-    speed_rows,
-)
-from allencv.reporting.run_folder import Run
-from allencv.reporting.scores import Score, summary_scores
-from allencv.reporting.split_section import Section, percent, split_section
-from allencv.reporting.styles import TEMPLATES, read_style
+from allencv.predictions.predictions_file import Picture
+from allencv.reporting.charts import count_chart, line_chart, reliability_chart
+from allencv.reporting.findings import Curve, Findings, Speed
+from allencv.reporting.overlays import color_bar, data_uri, enlarged, open_jpeg, overlaid
+from allencv.reporting.page_templates import page_environment
+from allencv.reporting.scores import BINS, LabelScores, Score
+from allencv.reporting.split_findings import ImageFinding
 
-MOST_CURVES = 9
-NOT_CURVES = ("_memory_MB", "_duration")
-IN_PERCENT = (
-    "accuracy",
-    "balanced accuracy",
-    "top-5 accuracy",
-    "images without a mistake",
-)
-"""The metrics that are shares of the images; others are numbers from 0 to 1, or losses."""
+MOST_LABELS, MOST_IN_MATRIX = 60, 20
+"""The most rows of the table of labels, and the most labels of a confusion matrix."""
+SMALL = 200
+"""Pictures are enlarged up to this number of pixels."""
+IN_PERCENT = ("accuracy", "balanced accuracy", "top-5 accuracy", "images without a mistake")
+"""These metrics are fractions of the images. The others are losses, or scores from 0 to 1."""
 
 
-def as_html(run: Run) -> str:
-    """A page of HTML that needs no other file."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    scores = {split: summary_scores(found) for split, found in run.predictions.items()}
-    splits = [split_section(split, found) for split, found in run.predictions.items()]
-    curves = _curves(run)
-    speed = speed_rows(run)
-    main = next(iter(run.predictions.values()), None)
-    style = read_style("style.css", "report.css")
+def as_html(findings: Findings) -> str:
+    """Returns a page of HTML that needs no other file."""
+    environment = page_environment()
+    environment.filters |= {
+        "percent": percent,
+        "duration": duration,
+        "score": score_text,
+        "interval": interval_text,
+        "summary": summary,
+        "score_columns": score_columns,
+        "speed_rows": speed_rows,
+        "comparison": comparison,
+        "picture_uris": picture_uris,
+        "json": lambda content: json.dumps(content, indent=2),
+    }
     return environment.get_template("report.html").render(
-        title=f"Report of {run.folder.resolve().name}",
-        style=style,
-        lead=_lead(run),
-        tiles=list(_tiles(run, scores, splits)),
-        notes=list(_notes(run)),
-        contents=_contents(scores, curves, splits, speed),
-        scores=_score_table(scores),
-        curves=curves,
-        best_epoch=run.best_epoch,
-        splits=splits,
-        multi_label=main is not None and main.multi_label,
+        findings=findings,
+        curve_chart=curve_chart,
+        reliability_chart=reliability_chart,
+        count_chart=count_chart,
         color_bar=data_uri(color_bar(), None),
-        speed=speed,
-        facts=list(fact_rows(run)),
-        train_labels=sorted(
-            run.about.get("train", {}).get("labels", {}).items(), key=lambda item: (-item[1], item)
-        ),
-        config=json.dumps(run.config, indent=2),
-        metrics=json.dumps(run.metrics, indent=2) if run.metrics else "",
+        most_labels=MOST_LABELS,
+        most_in_matrix=MOST_IN_MATRIX,
+        bins=BINS,
         version=allencv.__version__,
-        folder=run.folder.resolve().name,
     )
 
 
-def _lead(run: Run) -> str:
-    train = run.about.get("train", {})
-    images = f"{train['images']:,} images" if train.get("images") else "images"
-    labels = next((len(found.labels) for found in run.predictions.values()), None)
-    labels = labels or len(train.get("labels", {}))
-    of_labels = f" of {labels} labels" if labels else ""
-    planned = run.config.get("trainer", {}).get("num_epochs")
-    epochs = f"{len(run.epochs)} epoch{'s' if len(run.epochs) != 1 else ''}"
-    if planned and planned != len(run.epochs):
-        epochs = f"{len(run.epochs)} of {planned} epochs"
-    begin = f", begun on {run.started.day} {run.started:%B %Y at %H:%M}" if run.started else ""
-    return f"{network(run)}, trained on {images}{of_labels} for {epochs}{begin}."
+def summary(findings: Findings) -> str:
+    """Returns a sentence such as "resnet18, trained on 24 images with 3 labels for 4 epochs."."""
+    images = f"{findings.train_images:,} images" if findings.train_images else "images"
+    labels = f" with {findings.num_labels:,} labels" if findings.num_labels else ""
+    epochs = f"{findings.epochs} epoch{'s' if findings.epochs != 1 else ''}"
+    if findings.planned_epochs and findings.planned_epochs != findings.epochs:
+        epochs = f"{findings.epochs} of {findings.planned_epochs} epochs"
+    start = findings.started
+    started = f", started on {start.day} {start:%B %Y at %H:%M}" if start else ""
+    return f"{findings.network}, trained on {images}{labels} for {epochs}{started}."
 
 
-def _notes(run: Run) -> Iterator[str]:
-    if not run.is_finished:
+def speed_rows(speed: Speed) -> Iterator[Tuple[str, str]]:
+    """Yields the names and the texts of the table about speed."""
+    low, high = duration(min(speed.epoch_seconds)), duration(max(speed.epoch_seconds))
+    yield "all epochs", duration(sum(speed.epoch_seconds))
+    yield "one epoch, with validation", low if low == high else f"{low} to {high}"
+    if speed.images_per_second:
         yield (
-            "Training has not ended: there is no metrics.json. The numbers are those of the epochs "
-            "that were completed. 'allencv train --recover' goes on with it."
+            "training images per second",
+            f"{speed.images_per_second:,.0f} (including the time of validation)",
         )
-    if not run.predictions:
-        yield (
-            "There are no predictions for single images in this run's folder, which training "
-            "writes at its end (predictions/validation.npz). So intervals, the table of labels, "
-            "calibration and pictures are missing. 'allencv report RUN --evaluate' makes up for "
-            "it where the model and the images are at hand."
-        )
-    if not run.about:
-        yield (
-            "Which versions and how many training images were used is not known: the run has no "
-            "predictions/run.json, which training writes when it starts."
-        )
+    if speed.device:
+        yield "device", speed.device
+        yield "processes and threads", f"{speed.processes}, {speed.threads}"
+    for place, megabytes in speed.peak_memory.items():
+        yield f"peak memory, {place}", f"{megabytes:,.0f} MB"
 
 
-def _tiles(
-    run: Run, scores: Dict[str, List[Score]], splits: List[Section]
-) -> Iterator[Dict[str, str]]:
-    for split, found in list(scores.items())[:1]:
-        for score in (each for each in found if each is found[0] or each.name == "macro F1"):
-            yield {
-                "name": f"{split} {score.name}",
-                "value": _shown(score.name, score.value),
-                "detail": _interval(score),
-            }
-        yield {
-            "name": "calibration error",
-            "value": percent(splits[0]["calibration_error"]),
-            "detail": "0 is best",
-        }
-    seconds = run.epoch_seconds()
-    if seconds:
-        yield {
-            "name": "training time",
-            "value": duration(sum(seconds)),
-            "detail": f"{duration(sum(seconds) / len(seconds))} an epoch",
-        }
-    speed = images_per_second(run)
-    if speed:
-        yield {"name": "speed", "value": f"{speed:,.0f}", "detail": "training images a second"}
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
-def _contents(
-    scores: Dict[str, List[Score]],
-    curves: List[Section],
-    splits: List[Section],
-    speed: List[Tuple[str, str]],
-) -> List[Tuple[str, List[Tuple[str, str]]]]:
-    """The links of the page, in rows with titles where there are several splits."""
-    before = [("results", "Results")] * bool(scores) + [("learning", "Learning curves")] * bool(
-        curves
-    )
-    after = [("speed", "Speed")] * bool(speed) + [("training", "What was trained")]
-    of_splits = []
-    for split in splits:
-        sections = [("labels", "Labels")]
-        sections += [("confusion", "Confusion")] * bool(split["matrix"])
-        sections += [("confused", "Confusion")] * bool(split["confused"])
-        sections += [("calibration", "Calibration")]
-        sections += [(section["id"], section["short"]) for section in split["sections"]]
-        of_splits.append([(f"{split['name']}-{id}", name) for id, name in sections])
-    if len(splits) < 2:
-        return [("", [*before, *(link for links in of_splits for link in links), *after])]
-    titles = [split["name"].capitalize() for split in splits]
-    return [("", [*before, *after]), *zip(titles, of_splits)]
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _score_table(scores: Dict[str, List[Score]]) -> List[Tuple[str, List[Dict[str, str]]]]:
-    rows: Dict[str, List[Dict[str, str]]] = {}
-    for found in scores.values():
-        for score in found:
-            cell = {"value": _shown(score.name, score.value), "interval": _interval(score)}
-            rows.setdefault(score.name, []).append(cell)
-    return list(rows.items())
-
-
-def _shown(name: str, value: float) -> str:
+def score_text(value: float, name: str) -> str:
     return percent(value) if name in IN_PERCENT else f"{value:.3f}"
 
 
-def _interval(score: Score) -> str:
-    low, high = _shown(score.name, score.low), _shown(score.name, score.high)
+def interval_text(score: Score) -> str:
+    low, high = score_text(score.low, score.name), score_text(score.high, score.name)
     return f"{low.removesuffix(' %')} to {high}"
 
 
-def _curves(run: Run) -> List[Section]:
-    """A chart for each metric of the epochs: the loss first, then the one that chose the best."""
-    names: Dict[str, None] = {}
-    for epoch in run.epochs:
-        for key, value in epoch.items():
-            kind, _, name = key.partition("_")
-            is_curve = kind in ("training", "validation") and not name.endswith(NOT_CURVES)
-            if is_curve and name != "duration" and _is_number(value):
-                names.setdefault(name)
-    chosen = str(run.config.get("trainer", {}).get("validation_metric", "-loss")).lstrip("+-")
-    ordered = sorted(names, key=lambda name: (name != "loss", name != chosen, "_" in name))
-    return [
-        {"name": name.replace("_", " "), "chart": _curve(run, name)}
-        for name in ordered[:MOST_CURVES]
-    ]
+def score_columns(scores: LabelScores) -> Dict[str, str]:
+    """Returns the title and the text of each column of the table of labels."""
+    columns: Dict[str, Optional[float]] = {
+        "average precision": scores.average_precision,
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "F1": scores.f1,
+    }
+    threshold = {} if scores.threshold is None else {"threshold": f"{scores.threshold:.2f}"}
+    # A label without images has no scores.
+    return threshold | {
+        name: percent(value) if scores.images else ""
+        for name, value in columns.items()
+        if value is not None
+    }
 
 
-def _curve(run: Run, name: str) -> Markup:
-    lines = []
-    for kind in ("training", "validation"):
-        points = [
-            (float(epoch.get("epoch", number)), float(epoch[f"{kind}_{name}"]))
-            for number, epoch in enumerate(run.epochs)
-            if _is_number(epoch.get(f"{kind}_{name}"))
-        ]
-        if points:
-            lines.append(Line(kind, points))
-    epochs = {x for line in lines for x, _ in line.points}
-    marked = run.best_epoch if run.best_epoch in epochs else None
-    return line_chart(f"{name} of each epoch", lines, "epoch", marked)
+def comparison(found: ImageFinding) -> str:
+    """Returns what to compare a label and its probability with."""
+    if found.threshold is not None:
+        is_true = "" if found.is_true else "not "
+        return f"threshold {percent(found.threshold)}, labelled {is_true}{found.label}"
+    word = "second" if found.is_true else "labelled"
+    return f"{word}: {found.other_label}, {percent(found.other_probability)}"
 
 
-def _is_number(value: Any) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and abs(value) < float("inf")
+def picture_uris(picture: Picture) -> Tuple[str, Optional[str]]:
+    """Returns the `data:` URIs of a picture and of its map."""
+    opened = enlarged(open_jpeg(picture.jpeg), SMALL)
+    shown_map = None if picture.heat is None else data_uri(overlaid(opened, picture.heat))
+    return data_uri(opened), shown_map
+
+
+def curve_chart(curve: Curve, best_epoch: Optional[int]) -> Markup:
+    lines = {
+        kind: points
+        for kind, points in (("training", curve.training), ("validation", curve.validation))
+        if points
+    }
+    return line_chart(f"{curve.metric} by epoch", lines, "epoch", best_epoch)

@@ -1,7 +1,7 @@
-"""The numbers of a report, from the predictions of a model and what is true."""
+"""The numbers in a report, computed from predictions and true labels."""
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 
 import numpy as np
 from sklearn.metrics import (
@@ -13,7 +13,7 @@ from sklearn.metrics import (
 from allencv.predictions.predictions_file import Predictions
 
 RESAMPLES, LEAST_RESAMPLES, WORK = 1000, 100, 2e8
-"""How many bootstrap samples; fewer where all together would have more numbers than `WORK`."""
+"""The number of bootstrap samples. It is reduced if they would hold more than `WORK` numbers."""
 SEED = 0
 BINS = 10
 
@@ -23,7 +23,7 @@ Statistics = Callable[[Weights], Dict[str, float]]
 
 @dataclass
 class Score:
-    """A metric of all images, and between which two numbers it is with 95 % confidence."""
+    """A metric over all images, with the ends of its 95 % confidence interval."""
 
     name: str
     value: float
@@ -32,25 +32,40 @@ class Score:
 
 
 @dataclass
+class LabelScores:
+    """How well one label is predicted. Scores are 0 where scikit-learn would divide by 0."""
+
+    label: str
+    images: int
+    precision: float
+    recall: float
+    f1: float
+    threshold: Optional[float] = None
+    """`threshold` and `average_precision` are set if images have several labels."""
+    average_precision: Optional[float] = None
+
+
+@dataclass
 class Bin:
-    """Those predictions whose confidence is above `lower` and not above `upper`."""
+    """The predictions with a confidence above `lower` and at most `upper`."""
 
     lower: float
     upper: float
     count: int
     confidence: float
+    """The mean confidence."""
     accuracy: float
 
 
 def summary_scores(predictions: Predictions) -> List[Score]:
     """
-    The metrics of a split with 95 % confidence intervals: percentiles of the bootstrap (Efron and
-    Tibshirani 1993, chapter 13), which draws as many images with replacement, always the same ones.
+    Computes the metrics of a split with 95 % confidence intervals. The intervals are percentiles of
+    the bootstrap (Efron and Tibshirani 1993, chapter 13), with a fixed seed.
 
-    Of one label an image: accuracy, balanced accuracy, macro F1, log loss, and with more than ten
-    labels whether the right one is among the five most probable. Of several labels: mAP, micro and
-    macro F1, and the share of images without any mistake. Means over labels are over those that
-    images have, as in the metrics of a run.
+    With one label per image: accuracy, balanced accuracy, macro F1 and log loss, and with more than
+    ten labels top-5 accuracy. With several labels: mAP, micro and macro F1, and the fraction of
+    images without a mistake. Means over labels leave out labels without images, as the metrics of a
+    run do.
     """
     size = len(predictions.probs)
     statistics = (
@@ -71,7 +86,8 @@ def summary_scores(predictions: Predictions) -> List[Score]:
 
 
 def count_resamples(predictions: Predictions) -> int:
-    numbers = predictions.targets.size  # of each sample: images, or images times labels
+    """Returns the number of bootstrap samples for these predictions."""
+    numbers = predictions.targets.size  # in each sample: images, or images times labels
     return int(np.clip(WORK / max(numbers, 1), LEAST_RESAMPLES, RESAMPLES))
 
 
@@ -123,19 +139,19 @@ def _multi_label_statistics(predictions: Predictions) -> Statistics:
 
 
 def _f1(hits: np.ndarray, said: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Of labels that are there."""
+    """Computes the F1 of labels that have images."""
     return 2 * hits / (said + there)
 
 
 def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Weights], np.ndarray]:
     """
-    A function of the images' weights that gives the average precision of each label `(labels,)`, as
-    scikit-learn defines it. The images are sorted but once.
+    Returns a function from the images' weights to the average precision of each label `(labels,)`,
+    as scikit-learn defines it. The images are sorted only once.
     """
     order = np.argsort(-probs, axis=0, kind="stable")
     ranked = np.take_along_axis(-probs, order, axis=0)
     there = np.take_along_axis(targets, order, axis=0)
-    # Images of equal probability cannot be told apart: the precision is that with all of them.
+    # Images with equal probability share a rank: the precision counts all of them.
     last = np.stack(
         [np.searchsorted(column, column, side="right") - 1 for column in ranked.T], axis=1
     )
@@ -150,47 +166,37 @@ def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Wei
     return average_precisions
 
 
-def label_rows(predictions: Predictions) -> List[Dict[str, float]]:
-    """
-    For each label its `precision`, `recall`, `f1` and `support`, and where images have several also
-    `average_precision` and `threshold`: the numbers of scikit-learn, 0 where it divides by 0.
-    """
+def label_scores(predictions: Predictions) -> List[LabelScores]:
+    """Computes the scores of each label with scikit-learn, in the order of the labels."""
     labels = range(len(predictions.labels))
-    precision, recall, f1, support = precision_recall_fscore_support(
+    columns = precision_recall_fscore_support(
         predictions.targets, predictions.given, labels=list(labels), zero_division=0
     )
-    rows = [
-        {
-            "precision": float(precision[label]),
-            "recall": float(recall[label]),
-            "f1": float(f1[label]),
-            "support": int(support[label]),
-        }
-        for label in labels
+    scores = [
+        LabelScores(label, int(images), float(precision), float(recall), float(f1))
+        for label, precision, recall, f1, images in zip(predictions.labels, *columns)
     ]
     if predictions.thresholds is not None:
-        for label, row in enumerate(rows):
-            there = predictions.targets[:, label]
-            row["threshold"] = float(predictions.thresholds[label])
-            row["average_precision"] = (
-                float(average_precision_score(there, predictions.probs[:, label]))
-                if there.any()
-                else 0.0
+        for index, score in enumerate(scores):
+            is_true, probs = predictions.targets[:, index], predictions.probs[:, index]
+            score.threshold = float(predictions.thresholds[index])
+            score.average_precision = (
+                float(average_precision_score(is_true, probs)) if is_true.any() else 0.0
             )
-    return rows
+    return scores
 
 
 def confusions(predictions: Predictions) -> np.ndarray:
-    """`(labels, labels)`: how many images of a label (row) were given which one (column)."""
+    """Counts the images `(labels, labels)` by true label (row) and predicted label (column)."""
     labels = range(len(predictions.labels))
     return confusion_matrix(predictions.targets, predictions.given, labels=list(labels))
 
 
 def calibration(predictions: Predictions) -> List[Bin]:
     """
-    How often the model is right when it says that it is sure to some extent: its predictions by
-    their probability, in bins of equal width, the empty ones left out. Where images have several
-    labels, these are all probabilities, and how often the label is there.
+    Sorts the predictions by their probability into bins of equal width, and leaves out empty bins.
+    If images have several labels, each probability is a prediction, and it is right if the image
+    has the label.
     """
     if predictions.multi_label:
         confidence, right = predictions.probs.ravel(), predictions.targets.ravel()
@@ -216,8 +222,8 @@ def calibration(predictions: Predictions) -> List[Bin]:
 
 def calibration_error(bins: List[Bin]) -> float:
     """
-    The expected calibration error (Naeini et al. 2015): the mean distance between confidence and
-    accuracy over the bins, each weighted with its predictions.
+    Computes the expected calibration error (Naeini et al. 2015): the mean distance between
+    confidence and accuracy over the bins, weighted by their numbers of predictions.
     """
     total = sum(each.count for each in bins)
     return sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / total

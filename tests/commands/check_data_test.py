@@ -53,7 +53,7 @@ def cut(folder: Path, path: str) -> None:
 def test_nothing_is_wrong(pets: Path, capsys: pytest.CaptureFixture) -> None:
     assert check(pets) == 0
     text = capsys.readouterr().out
-    assert "Nothing is wrong with these images and labels." in text
+    assert "No problems found in these images and labels." in text
     assert "12 images checked in" in text
     assert sorted(path.name for path in pets.iterdir()) == ["pets", "pets.jsonnet"]
 
@@ -147,7 +147,10 @@ def test_the_page_shows_each_image_in_question(pets: Path) -> None:
     assert page.count('<img src="data:image/jpeg;base64,') == 4
     assert page.count("dog/003.jpg<br>image file is truncated") == 1
     assert '<meta name="viewport" content="width=device-width' in page
-    assert "<p>2 errors, 1 warning. Training on them would fail or mislead.</p>" in page
+    assert (
+        "<p>2 errors, 1 warning. Training on this data would fail or its scores would mislead.</p>"
+        in page
+    )
     assert not re.findall(r"<script|https?://|<link", page)
     assert len(page) < 40_000
 

@@ -13,7 +13,6 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.predictors import ImageClassifierPredictor
 from allencv.reporting.explain import explain
-from allencv.reporting.overlays import color_bar, overlaid
 from allencv.runtime import ImageError
 from tests.configs import experiment
 
@@ -67,16 +66,3 @@ def test_a_model_without_a_feature_image(cats_and_dogs: Path, tmp_path: Path) ->
     image = str(next((cats_and_dogs / "test" / "Cat").iterdir()))
     with pytest.raises(ConfigurationError, match="no feature image of more than one pixel"):
         explain(load_archive(tmp_path / "run"), image)
-
-
-def test_maps_over_pictures() -> None:
-    """Bright where a map is strong, the picture in grey where there is nothing."""
-    picture = Image.new("RGB", (40, 20), (200, 0, 0))
-    heat = np.array([[0, 0, 1, 1], [0, 0, 1, 1]])
-    found = np.asarray(overlaid(picture, heat)).astype(int)
-    assert found.shape == (20, 40, 3)
-    assert np.ptp(found[:, 0], axis=-1).max() == 0
-    assert found[10, 0, 0] == np.asarray(picture.convert("L"))[0, 0]
-    assert found[10, 39].sum() > found[10, 0].sum() + 150
-    bar = np.asarray(color_bar().convert("L")).astype(int)[0]
-    assert (np.diff(bar) >= 0).all()

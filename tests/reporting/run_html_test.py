@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 from allennlp.commands.train import train_model
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.predictions.predictions_file import FOLDER, Predictions
+from allencv.reporting import run_html
+from allencv.reporting.findings import run_findings
 from allencv.reporting.run_folder import read_run
-from allencv.reporting.run_html import as_html
+from allencv.reporting.scores import Score
+from allencv.reporting.split_findings import ImageFinding, ImageList
 from tests.configs import experiment
 from tests.conftest import write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 CALLBACKS = [{"type": "write_predictions", "pictures": 2}]
+
+
+def as_html(folder: Path) -> str:
+    return run_html.as_html(run_findings(read_run(folder)))
 
 
 class Page(HTMLParser):
@@ -73,7 +79,7 @@ def test_one_file_without_the_images(trained: Path, run: Path) -> None:
     """Made in another folder, when the images are gone, by a page that loads nothing."""
     (trained / "data").rename(trained / "gone")
     try:
-        html = as_html(read_run(run))
+        html = as_html(run)
     finally:
         (trained / "gone").rename(trained / "data")
     page = Page(html)
@@ -96,23 +102,23 @@ def test_one_file_without_the_images(trained: Path, run: Path) -> None:
 
 
 def test_what_it_says(run: Path) -> None:
-    page = Page(as_html(read_run(run)))
+    page = Page(as_html(run))
     metrics = json.loads((run / "metrics.json").read_text())
     accuracy = metrics["best_validation_accuracy"]
     assert f"{100 * accuracy:.1f} %" in page.text
-    assert "small_resnet, trained on 24 images of 3 labels for 4 epochs" in page.text
+    assert "small_resnet, trained on 24 images with 3 labels for 4 epochs" in page.text
     assert "Validation: 18 images" in page.text
-    assert f"the best epoch, {metrics['best_epoch']}" in page.text
+    assert f"Best epoch: {metrics['best_epoch'] + 1} of 4 (dotted line)" in page.text
     assert "adamw (lr 0.01)" in page.text
     assert "random_seed 13370, numpy_seed 1337, pytorch_seed 133" in page.text
     assert "<b>red" in page.text, "names are text, whatever they hold"
     for title in (
         *("Results", "Learning curves", "Labels", "Confusion matrix", "Calibration"),
-        *("Most confident mistakes", "Least sure hits", "Likely label errors", "Speed"),
-        "What was trained",
+        *("Most confident mistakes", "Least confident correct predictions"),
+        *("Likely label errors", "Speed", "Training setup"),
     ):
         assert title in page.text
-    assert "Training has not ended" not in page.text
+    assert "Training has not finished" not in page.text
     assert page.count("svg") == 2 + 2 + 2  # the legend, two curves, calibration
 
 
@@ -121,7 +127,7 @@ def test_the_matrix_is_that_of_the_predictions(run: Path) -> None:
     predictions = Predictions.load(file)
     predictions.targets[:2] = (predictions.given[:2] + 1) % 3
     predictions.save(file)
-    html = as_html(read_run(run))
+    html = as_html(run)
     (table,) = re.findall(r'<table class="matrix">(.*?)</table>', html, re.DOTALL)
     rows = [re.findall(r"<td[^>]*>(\d+)</td>", row) for row in table.split("</tr>")[1:4]]
     counts = np.array(rows, dtype=int)
@@ -134,18 +140,51 @@ def test_the_matrix_is_that_of_the_predictions(run: Path) -> None:
     assert f"{(predictions.given != predictions.targets).sum()} of 18 images" in Page(html).text
 
 
+def test_numbers_as_text() -> None:
+    assert [run_html.duration(seconds) for seconds in (0.04, 9.94, 99.4, 100, 3725)] == [
+        *("0.0 s", "9.9 s", "99 s", "1 min 40 s", "1 h 02 min"),
+    ]
+    assert run_html.interval_text(Score("accuracy", 0.9, 0.8125, 0.95)) == "81.2 to 95.0 %"
+    assert run_html.interval_text(Score("log loss", 0.9, 0.8125, 1.2)) == "0.812 to 1.200"
+    right = ImageFinding("a.jpg", "cat", 0.6, True, None, "dog", 0.3)
+    assert run_html.comparison(right) == "second: dog, 30.0 %"
+    wrong = ImageFinding("a.jpg", "cat", 0.6, False, None, "dog", 0.3)
+    assert run_html.comparison(wrong) == "labelled: dog, 30.0 %"
+    several = ImageFinding("a.jpg", "cat", 0.6, False, 0.25)
+    assert run_html.comparison(several) == "threshold 25.0 %, labelled not cat"
+
+
+def test_lists_of_images_with_several_labels(run: Path) -> None:
+    """A likely label error suggests the opposite of what is labelled, whatever is predicted."""
+    findings = run_findings(read_run(run))
+    (split,) = findings.splits
+    images = [
+        ImageFinding("a.jpg", "<b>", 0.6, True, 0.5),
+        ImageFinding("b.jpg", "dog", 0.4, False, 0.5),
+    ]
+    split.multi_label = True
+    split.mistakes, split.label_errors = ImageList(2, images), ImageList(3, images)
+    text = Page(run_html.as_html(findings)).text
+    row = "a.jpg {} {} 60.0 % b.jpg not dog {} 40.0 %"
+    assert row.format("<b>", "<b>", "not dog") in text
+    assert row.format("<b>", "not <b>", "dog") in text
+    assert "All 2 in a list image true predicted probability" in text
+    assert "The first 2 in a list image true suggested probability" in text
+    assert "2 of 54 decisions are wrong. The run has no pictures of them." in text
+
+
 def test_several_labels_and_a_test_split(cats_and_dogs: Path, tmp_path: Path) -> None:
     write_tables(cats_and_dogs, tmp_path)
     config = multilabel_experiment(tmp_path, trainer__callbacks=CALLBACKS)
     train_model(Params(config), str(tmp_path / "run"))
     file = tmp_path / "run" / FOLDER / "validation.npz"
     shutil.copy(file, file.with_name("test.npz"))
-    page = Page(as_html(read_run(tmp_path / "run")))
+    page = Page(as_html(tmp_path / "run"))
     for text in ("mAP", "macro F1", "threshold", "average precision", "Test: 10 images"):
         assert text in page.text
     assert page.text.index("Test: 10 images") < page.text.index("Validation: 10 images")
     assert "Confusion" not in page.text
-    assert "decisions are wrong" in page.text or "There is no mistake" in page.text
+    assert "decisions are wrong" in page.text or "There are no mistakes" in page.text
     # No validation image has the label, so that there is nothing to say of it.
     assert re.search(r"small 0 0\.50 (?!\d)", page.text)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
@@ -161,16 +200,16 @@ def test_many_labels(run: Path) -> None:
     targets = random.integers(0, 80, 200)
     targets[:5], probs[:5] = 3, np.eye(80, dtype=np.float32)[7]
     Predictions(labels, names, probs, targets).save(run / FOLDER / "validation.npz")
-    page = Page(as_html(read_run(run)))
-    assert "20 more are between them" in page.text
-    assert "true label taken for images of the label label 3 label 7 5 " in page.text
+    page = Page(as_html(run))
+    assert "20 labels between them are not shown" in page.text
+    assert "true label predicted label images of the true label label 3 label 7 5 " in page.text
     assert "top-5 accuracy" in page.text
     assert "The run has no pictures of them." in page.text
 
 
 def test_a_run_without_predictions(run: Path) -> None:
     shutil.rmtree(run / FOLDER)
-    page = Page(as_html(read_run(run)))
+    page = Page(as_html(run))
     assert "no predictions for single images" in page.text
     assert "--evaluate" in page.text
     assert "predictions/run.json" in page.text
@@ -184,8 +223,8 @@ def test_a_run_that_was_killed(run: Path) -> None:
     (run / FOLDER / "validation.npz").unlink()
     (run / "metrics_epoch_2.json").unlink()
     (run / "metrics_epoch_3.json").write_text('{"best_epoch": 3, "tr')
-    page = Page(as_html(read_run(run)))
-    assert "Training has not ended" in page.text
+    page = Page(as_html(run))
+    assert "Training has not finished" in page.text
     assert "for 2 of 4 epochs" in page.text
 
 
@@ -193,26 +232,7 @@ def test_a_run_that_was_killed_in_its_first_epoch(run: Path) -> None:
     for file in [*run.glob("metrics*.json"), run / "out.log"]:
         file.unlink()
     shutil.rmtree(run / FOLDER)
-    page = Page(as_html(read_run(run)))
+    page = Page(as_html(run))
     assert "for 0 of 4 epochs" in page.text
     assert "Learning curves" not in page.text
-    assert "What was trained" in page.text
-
-
-def test_the_time_of_a_run_that_was_recovered(run: Path) -> None:
-    """AllenNLP begins to count again."""
-    sums = ["0:00:02", "0:00:05.500000", "0:00:01.500000", "1 day, 0:00:01.500000"]
-    for number, total in enumerate(sums):
-        file = run / f"metrics_epoch_{number}.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "training_duration": total}))
-    assert read_run(run).epoch_seconds() == [2, 3.5, 1.5, 24 * 3600]
-
-
-def test_not_a_run(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no folder of a run at '.*missing'"):
-        read_run(tmp_path / "missing")
-    with pytest.raises(ConfigurationError, match="is not the folder of a run: it has no config"):
-        read_run(tmp_path)
-    (run / FOLDER / "validation.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(ConfigurationError, match="validation.npz does not hold .* --evaluate"):
-        read_run(run)
+    assert "Training setup" in page.text

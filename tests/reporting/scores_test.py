@@ -16,44 +16,19 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
-from allencv.predictions.predictions_file import Predictions
 from allencv.reporting.scores import (
     RESAMPLES,
     calibration,
     calibration_error,
     confusions,
     count_resamples,
-    label_rows,
+    label_scores,
     summary_scores,
 )
+from tests.reporting.predictions_data import several, single
 
 
-def single(labels: int = 12, images: int = 200, seed: int = 0) -> Predictions:
-    random = np.random.default_rng(seed)
-    targets = random.integers(0, labels - 1, images)  # no image has the last label
-    scores = random.normal(0, 1.5, (images, labels))
-    scores[np.arange(images), targets] += 2
-    probs = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    names = [str(number) for number in range(images)]
-    return Predictions(
-        [f"label {number}" for number in range(labels)], names, probs.astype(np.float32), targets
-    )
-
-
-def several(images: int = 150, seed: int = 0) -> Predictions:
-    random = np.random.default_rng(seed)
-    targets = random.random((images, 4)) < [0.5, 0.2, 0.05, 0]  # no image has the last label
-    # Rounded, so that images share probabilities.
-    probs = (1 / (1 + np.exp(-random.normal(3 * targets - 1.5, 1.5)))).round(2)
-    return Predictions(
-        ["a", "b", "c", "d"],
-        [str(number) for number in range(images)],
-        probs.astype(np.float32),
-        targets,
-        np.array([0.5, 0.3, 0.2, 0.5], dtype=np.float32),
-    )
-
-
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
 def test_scores() -> None:
     predictions = single()
     found = {score.name: score.value for score in summary_scores(predictions)}
@@ -146,10 +121,12 @@ def test_rows_of_labels() -> None:
         output_dict=True,
         zero_division=0,
     )
-    for label, row in zip(predictions.labels, label_rows(predictions)):
-        expected = {"f1" if k == "f1-score" else k: v for k, v in report[label].items()}
-        assert row == pytest.approx(expected)
-    assert row["support"] == 0
+    scores = label_scores(predictions)
+    assert [each.label for each in scores] == predictions.labels
+    for each in scores:
+        found = [each.precision, each.recall, each.f1, each.images]
+        assert found == pytest.approx(list(report[each.label].values()))
+    assert scores[-1].images == 0
 
 
 def test_rows_of_several_labels() -> None:
@@ -161,13 +138,12 @@ def test_rows_of_several_labels() -> None:
         output_dict=True,
         zero_division=0,
     )
-    for index, row in enumerate(label_rows(predictions)):
-        label = predictions.labels[index]
-        assert row["f1"] == pytest.approx(report[label]["f1-score"])
-        assert row["threshold"] == pytest.approx([0.5, 0.3, 0.2, 0.5][index])
+    for index, each in enumerate(label_scores(predictions)):
+        assert each.f1 == pytest.approx(report[each.label]["f1-score"])
+        assert each.threshold == pytest.approx([0.5, 0.3, 0.2, 0.5][index])
         there, probs = predictions.targets[:, index], predictions.probs[:, index]
         expected = average_precision_score(there, probs) if there.any() else 0
-        assert row["average_precision"] == pytest.approx(expected)
+        assert each.average_precision == pytest.approx(expected)
 
 
 def test_confusions() -> None:

@@ -1,0 +1,145 @@
+"""Everything that the report of a run says, before any of it is made into text or charts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Dict, List, Optional, Tuple
+
+from allencv.reporting.run_facts import config_facts, network
+from allencv.reporting.run_folder import Run
+from allencv.reporting.split_findings import SplitFindings, split_findings
+
+MOST_CURVES = 9
+NOT_CURVES = ("_memory_MB", "duration")
+
+
+@dataclass
+class Curve:
+    """The values of a metric, each with its epoch. Epochs count from 1."""
+
+    metric: str
+    training: List[Tuple[int, float]]
+    validation: List[Tuple[int, float]]
+
+
+@dataclass
+class Speed:
+    """How long training took and what it used."""
+
+    epoch_seconds: List[float]
+    """The time of each epoch, with its validation."""
+    images_per_second: Optional[float]
+    device: Optional[str]
+    processes: Optional[int]
+    threads: Optional[int]
+    peak_memory: Dict[str, float]
+    """In MB, by process or GPU."""
+
+
+@dataclass
+class Findings:
+    """
+    Everything that the report of a run says. Whatever the run's folder does not tell is empty or
+    `None`.
+    """
+
+    name: str
+    network: str
+    started: Optional[datetime]
+    is_finished: bool
+    has_run_json: bool
+    epochs: int
+    """The number of completed epochs."""
+    planned_epochs: Optional[int]
+    best_epoch: Optional[int]
+    """Epochs count from 1."""
+    train_images: Optional[int]
+    train_labels: List[Tuple[str, int]]
+    """Each label with its number of training images, the largest first."""
+    splits: List[SplitFindings]
+    curves: List[Curve]
+    """The loss first, then the metric that chose the best epoch."""
+    speed: Optional[Speed]
+    facts: Dict[str, str]
+    """What the config and `predictions/run.json` say about the training."""
+    config: Dict[str, Any]
+    metrics: Dict[str, Any]
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.splits[0].labels) if self.splits else len(self.train_labels)
+
+
+def run_findings(run: Run) -> Findings:
+    """Computes all findings. The bootstrap takes most of the time."""
+    train = run.about.get("train", {})
+    return Findings(
+        name=run.folder.resolve().name,
+        network=network(run),
+        started=run.started,
+        is_finished=run.is_finished,
+        has_run_json=bool(run.about),
+        epochs=len(run.epochs),
+        planned_epochs=run.config.get("trainer", {}).get("num_epochs"),
+        best_epoch=None if run.best_epoch is None else run.best_epoch + 1,
+        train_images=train.get("images"),
+        train_labels=sorted(
+            train.get("labels", {}).items(), key=lambda counted: (-counted[1], counted)
+        ),
+        splits=[split_findings(name, found) for name, found in run.predictions.items()],
+        curves=_curves(run),
+        speed=_speed(run),
+        facts=dict(config_facts(run)),
+        config=run.config,
+        metrics=run.metrics,
+    )
+
+
+def _curves(run: Run) -> List[Curve]:
+    names: Dict[str, None] = {}
+    for epoch in run.epochs:
+        for key, value in epoch.items():
+            kind, _, name = key.partition("_")
+            is_curve = kind in ("training", "validation") and not name.endswith(NOT_CURVES)
+            if is_curve and _is_number(value):
+                names.setdefault(name)
+    chosen = str(run.config.get("trainer", {}).get("validation_metric", "-loss")).lstrip("+-")
+    ordered = sorted(names, key=lambda name: (name != "loss", name != chosen, "_" in name))
+    return [
+        Curve(
+            name.replace("_", " "),
+            _points(run, f"training_{name}"),
+            _points(run, f"validation_{name}"),
+        )
+        for name in ordered[:MOST_CURVES]
+    ]
+
+
+def _points(run: Run, key: str) -> List[Tuple[int, float]]:
+    return [
+        (int(epoch.get("epoch", index)) + 1, float(epoch[key]))
+        for index, epoch in enumerate(run.epochs)
+        if _is_number(epoch.get(key))
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and abs(value) < float("inf")
+
+
+def _speed(run: Run) -> Optional[Speed]:
+    seconds, images = run.epoch_seconds(), run.about.get("train", {}).get("images")
+    if not seconds:
+        return None
+    return Speed(
+        epoch_seconds=seconds,
+        images_per_second=images * len(seconds) / sum(seconds) if images else None,
+        device=run.about.get("device"),
+        processes=run.about.get("processes"),
+        threads=run.about.get("threads"),
+        peak_memory={
+            key[len("peak_") : -len("_memory_MB")].replace("_", " "): value
+            for key, value in run.metrics.items()
+            if key.startswith("peak_") and key.endswith("_memory_MB")
+        },
+    )
