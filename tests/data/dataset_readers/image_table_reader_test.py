@@ -557,7 +557,7 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
             "f,l\na,b\nc, \n",
             ONE,
             "table.csv: 1 line without a label in column l: line 3 (' '); expected a label in "
-            'each, or dataset_reader.missing_labels "skip" to leave them out, or "keep" to take a '
+            'each, or dataset_reader.missing_labels "skip" to leave them out, or "keep" to use a '
             "word such as NaN as a label",
         ),
         (
@@ -696,7 +696,7 @@ def test_bad_files(root: str) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "image_column is None and image_pattern is None; expected one of them"),
+        ({}, "image_column is None and image_pattern is None; expected exactly one"),
         ({"image_column": "a", "image_pattern": "b"}, "expected exactly one of them"),
         ({"image_pattern": "a.jpg"}, "'a.jpg'; expected names of columns in braces"),
         ({"image_pattern": "{}.jpg"}, "'{}.jpg'; expected names of columns in braces"),
