@@ -68,8 +68,8 @@ class Facts:
     """The colour of an image with only one colour."""
     pixels: bytes = b""
     """
-    A hash of the decoded pixels, upright and in the reader's colour mode. For an image that loses
-    its range, a hash of the values before conversion.
+    A hash of the decoded pixels, upright and in the reader's colour mode; for an image that loses
+    its range, of the original values.
     """
     difference_hash: int = 0
     thumbnail: bytes = b""

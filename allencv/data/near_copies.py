@@ -31,9 +31,9 @@ def difference_hash(grey: Image.Image) -> int:
 
 def near_groups(hashes: Sequence[int], thumbnails: Sequence[bytes]) -> List[List[int]]:
     """
-    Return the indices of nearly identical images, in groups. Two images match if their hashes
-    differ in at most `NEAR_BITS` of 64 bits and their thumbnails correlate by at least
-    `NEAR_CORRELATION`; matches of matches join the group. An image of one colour matches no other.
+    Return groups of indices of nearly identical images. Two images match if their hashes differ in
+    at most `NEAR_BITS` of 64 bits and their thumbnails correlate by at least `NEAR_CORRELATION`;
+    matches of matches count too. An image of one colour matches no other.
     """
     # Shape: (images, 256)
     pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(hashes), THUMBNAIL**2)

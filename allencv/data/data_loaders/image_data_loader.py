@@ -403,8 +403,8 @@ def in_batches(
     items: Iterator[T], size: int, drop_last: bool, is_first: bool = True
 ) -> Iterator[List[T]]:
     """
-    Divide items into batches. A last batch of one item is joined to the batch before it. If
-    not `is_first`, a single item was joined to the batch before `items`: nothing is yielded.
+    Divide items into batches. A last batch of one item is joined to the batch before it; if not
+    `is_first`, that was before `items`, and a single item is dropped.
     """
     batch = list(itertools.islice(items, size))
     joins = size > 1 and not drop_last

@@ -146,7 +146,7 @@ class _BatchOfThreads(Future):
         self._lock = threading.Lock()
 
     def work(self) -> None:
-        """Load images until none is left; each thread runs this."""
+        """Load images until none is left."""
         try:
             for place, (key, seed) in iter(self._next, None):
                 self._loaded[place] = self._moved(place, load(self._instances[key], seed))

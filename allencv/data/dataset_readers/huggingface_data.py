@@ -19,9 +19,8 @@ SAVED = ("dataset_dict.json", "state.json")
 
 class OpenTable:
     """
-    The images of an open data set. Another process receives only the arguments, and opens the data
-    set again, once.
-    opened with, and is opened again there, once.
+    The images of an open data set. Another process gets only the arguments, and opens them again
+    once.
     """
 
     def __init__(self, arguments: str, column: str, data: Any) -> None:

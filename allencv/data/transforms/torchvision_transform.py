@@ -63,10 +63,7 @@ https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.{name
 
 
 def _draws(torchvision_class: Type[v2.Transform]) -> bool:
-    """
-    Return whether a transform draws random numbers: parameters, or whether or in which order to
-    apply.
-    """
+    """Return whether a transform draws at random: parameters, an order, or whether to apply."""
     return (
         torchvision_class.make_params is not v2.Transform.make_params
         or torchvision_class.forward not in (v2.Transform.forward, v2.Compose.forward)
@@ -151,8 +148,8 @@ class TorchvisionTransform(ImageTransform):
                 f"{name} cannot be made with {self.arguments}: {type(error).__name__}: {error}"
             ) from error
 
-        # torchvision's `forward` finds the image among boxes and masks in nested samples. For such
-        # a `forward`, `__call__` runs only the steps that a tensor needs.
+        # torchvision's `forward` finds the image among boxes and masks in nested samples. For
+        # classes that use it, `__call__` runs only the steps that a tensor needs.
         forward = self.torchvision_class.forward
         self._has_probability = forward is v2.RandomHorizontalFlip.forward
         self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
