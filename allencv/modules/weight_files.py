@@ -100,11 +100,11 @@ def load_fitting(
 
 def adapt_input_channels(weight: torch.Tensor, input_channels: int) -> torch.Tensor:
     """
-    Convert the weight of a first convolution for red, green and blue, of shape `(output_channels,
-    3, height, width)`, to `input_channels`. For 1 channel the three are summed, so a gray image
-    gives the same output as in RGB. For other numbers they are repeated in turn (R, G, B, R, ...)
-    and scaled by `3 / input_channels`, which keeps the size of the output. `timm` does the same for
-    its `in_chans`.
+    Convert the weight of a first convolution for red, green and blue, of shape
+    `(output_channels, 3, height, width)`, to `input_channels`. For 1 channel the three are summed,
+    so a gray image gives the same output as in RGB. For other numbers they are repeated in turn (R,
+    G, B, R, ...) and scaled by `3 / input_channels`, which keeps the size of the output. `timm`
+    does the same for its `in_chans`.
     """
     if input_channels == 1:
         return weight.sum(dim=1, keepdim=True)

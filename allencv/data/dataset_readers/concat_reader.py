@@ -23,8 +23,8 @@ class ConcatReader(ImageDatasetReader):
     of its own reader; the labels of all readers are combined. The metadata of an image name its
     reader under `from_reader`.
 
-    The data path is a dictionary with a path for each reader name: `"train_data_path": {"photos":
-    "photos/train", "posters": "posters/train.csv"}`; `null` instead of a path skips a reader.
+    The data path is a dictionary with a path for each reader name, or `null` to skip a reader:
+    `"train_data_path": {"photos": "photos/train", "posters": "posters/train.csv"}`.
 
     A single image, as in `predict`, gets the transforms of the first reader.
 

@@ -40,8 +40,9 @@ class HuggingFaceReader(ImageDatasetReader):
     * a folder of images or Parquet files, as on the hub;
     * a folder written by `save_to_disk`;
     * Parquet or Arrow files: a path, a glob, or a list of these; or
-    * a dictionary of arguments of `load_dataset`, such as `{"path": "uoft-cs/cifar100", "split":
-      "test"}`: path, name, data_dir, data_files, split, revision, cache_dir.
+    * a dictionary of arguments of `load_dataset`, such as
+      `{"path": "uoft-cs/cifar100", "split": "test"}`: path, name, data_dir, data_files, split,
+      revision, cache_dir.
 
     The library caches the data in a file and reads only what is needed. AllenCV decodes the images,
     as always.

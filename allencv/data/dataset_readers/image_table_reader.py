@@ -73,9 +73,9 @@ class ImageTableReader(ListingReader):
         that lists such rows, "skip" leaves them out and logs their number, "keep" uses the word as
         a label.
     split_column : `str`, optional (default = `None`)
-        The column with the split of each row. The data path is then a dictionary such as `{"path":
-        "table.csv", "split": "val"}`: the rows with `val` in that column. A split of `null` means
-        all rows.
+        The column with the split of each row. The data path is then a dictionary such as
+        `{"path": "table.csv", "split": "val"}`: the rows with `val` in that column. A split of
+        `null` means all rows.
     format : `str`, optional (default = `None`)
         "csv", "tsv", "jsonl" or "parquet"; by default determined by the suffix of the table.
     delimiter : `str`, optional (default = `None`)

@@ -11,7 +11,7 @@ from allencv.data.dataset_readers.image_dataset_reader import Sample
 
 
 def labels_of(sample: Sample) -> Sequence[Optional[str]]:
-    """Return the labels of a sample; `None` stands for no label."""
+    """Return the labels of a sample, or `(None,)` without labels."""
     return sample.labels or (sample.label,)
 
 

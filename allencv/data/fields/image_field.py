@@ -91,9 +91,9 @@ class ImageField(Field[torch.Tensor]):
 
     source : `Union[ImageSource, torch.Tensor, Callable[[], ImageSource]]`
         A path, the bytes of a file, a PIL image, or a `uint8` array `(height, width[, channels])`:
-        `allencv.runtime.to_color_mode` describes their conversion. Or a tensor `(channels, height,
-        width)`, `uint8` or floating point, used unchanged. Or a function without arguments that
-        returns one of these, called for each decoding.
+        `allencv.runtime.to_color_mode` describes their conversion. Or a tensor
+        `(channels, height, width)`, `uint8` or floating point, used unchanged. Or a function
+        without arguments that returns one of these, called for each decoding.
     transform : `Callable[[torch.Tensor], torch.Tensor]`, optional
         Applied to the image `(channels, height, width)` each time it is decoded.
     color_mode : `str`, optional (default = `"RGB"`)

@@ -22,9 +22,9 @@ def check_fill(key: str, fill: Fill) -> None:
 
 def fill_values(key: str, fill: Fill, image: torch.Tensor) -> torch.Tensor:
     """
-    Return the values for hidden parts of an image `(channels, height, width)`: `(1 or channels, 1,
-    1)`, of the image's type. `None` means ImageNet's mean pixel for `uint8`, and 0 for floats,
-    which are taken as normalised.
+    Return the values for hidden parts of an image `(channels, height, width)`:
+    `(1 or channels, 1, 1)`, of the image's type. `None` means ImageNet's mean pixel for `uint8`,
+    and 0 for floats, which are taken as normalised.
     """
     channels = image.shape[0]
     if fill is None:

@@ -15,9 +15,9 @@ class FeedForwardEncoder(Im2ImEncoder):
     """
     A stack of convolutions: what AllenNLP's `FeedForward` is for vectors. Each layer is a
     convolution, batch normalisation, an activation and dropout. Use it for small networks trained
-    from scratch. Input shape: `(batch, input_channels, height, width)`; output shape: `(batch,
-    hidden_channels[-1], ceil(height / stride), ceil(width / stride))`, where `stride` is the
-    product of `strides`.
+    from scratch. Input shape: `(batch, input_channels, height, width)`; output shape:
+    `(batch, hidden_channels[-1], ceil(height / stride), ceil(width / stride))`, where `stride` is
+    the product of `strides`.
 
     Registered as an `Im2ImEncoder` with name "feedforward".
 

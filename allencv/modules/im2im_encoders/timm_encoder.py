@@ -32,13 +32,13 @@ _CONTAINERS = ("stages", "dense_stages", "transformers")
 @Im2ImEncoder.register("timm")
 class TimmEncoder(Im2ImEncoder):
     """
-    Any network of `timm` without its classifier. Input shape: `(batch, input_channels, height,
-    width)`, normalised as the weights require (see `mean` and `std` of
-    `timm.get_pretrained_cfg(model_name)`; not all are ImageNet's). Output shape: `(batch,
-    output_channels, 1, 1)`, the input of timm's own classifier: pooled as in this network (average,
-    class token, attention), with its last normalisation. With `pool` off it is the feature image
-    `(batch, output_channels, height / stride, width / stride)`; for a transformer, that of its
-    patches, without class and register tokens.
+    Any network of `timm` without its classifier. Input shape:
+    `(batch, input_channels, height, width)`, normalised as the weights require (see `mean` and
+    `std` of `timm.get_pretrained_cfg(model_name)`; not all are ImageNet's). Output shape:
+    `(batch, output_channels, 1, 1)`, the input of timm's own classifier: pooled as in this network
+    (average, class token, attention), with its last normalisation. With `pool` off it is the
+    feature image `(batch, output_channels, height / stride, width / stride)`; for a transformer,
+    that of its patches, without class and register tokens.
 
     The network is `backbone`, so parameters have names such as `backbone.blocks.0.norm1.weight`.
     Parameters that do not affect the output are removed. With `gradient_checkpointing`, batch

@@ -23,8 +23,8 @@ class TorchvisionEncoder(Im2ImEncoder):
     Any classification network of `torchvision` without its last layer, pretrained on ImageNet by
     default. Input shape: `(batch, input_channels, height, width)`, normalised with ImageNet's mean
     and deviation for pretrained weights; output shape: `(batch, output_channels, 1, 1)`, the input
-    of the last layer; or with `pool` off the feature image before the pooling, `(batch,
-    output_channels, height / 32, width / 32)`.
+    of the last layer; or with `pool` off the feature image before the pooling,
+    `(batch, output_channels, height / 32, width / 32)`.
 
     The network is `backbone`, so parameters have names such as `backbone.features.0.0.weight`. For
     a ResNet, "pretrained_resnet" keeps torchvision's parameter names.
@@ -55,8 +55,8 @@ class TorchvisionEncoder(Im2ImEncoder):
         The channels of an input image. `allencv.modules.weight_files.adapt_input_channels` converts
         pretrained weights for 3 channels to another number.
     torchvision_arguments : `Optional[Dict[str, Any]]`, optional (default = `None`)
-        More arguments of torchvision's function of this name, such as `{"stochastic_depth_prob":
-        0.2}` for convnext, or `{"image_size": 384}` for vit.
+        More arguments of torchvision's function of this name, such as
+        `{"stochastic_depth_prob": 0.2}` for convnext, or `{"image_size": 384}` for vit.
 
     # Raises
 

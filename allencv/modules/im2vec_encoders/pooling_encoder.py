@@ -25,10 +25,10 @@ def gem_pool(
 
 def attention_pool(images: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """
-    Return the average of the vectors `x_i` at all positions `i`, weighted by `softmax_i(x_i . query
-    / sqrt(channels))`: the scaled dot-product attention of Vaswani et al. (2017, arXiv:1706.03762,
-    equation 1) with one query; `x_i` are both keys and values. A learned query is the seed vector
-    of Lee et al. (2019, arXiv:1810.00825, section 3.2).
+    Return the average of the vectors `x_i` at all positions `i`, weighted by
+    `softmax_i(x_i . query / sqrt(channels))`: the scaled dot-product attention of Vaswani et al.
+    (2017, arXiv:1706.03762, equation 1) with one query; `x_i` are both keys and values. A learned
+    query is the seed vector of Lee et al. (2019, arXiv:1810.00825, section 3.2).
     Input shapes: `(batch, channels, height, width)` and `(channels,)`; output shape:
     `(batch, channels)`.
     """
@@ -42,9 +42,9 @@ def attention_pool(images: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 @Im2VecEncoder.register("pooling")
 class PoolingEncoder(Im2VecEncoder):
     """
-    Pools each channel of an image of any size to one or two numbers. Input shape: `(batch,
-    input_channels, height, width)`; output shape: `(batch, input_channels)`, or `(batch, 2 *
-    input_channels)` for "avg_max".
+    Pools each channel of an image of any size to one or two numbers. Input shape:
+    `(batch, input_channels, height, width)`; output shape: `(batch, input_channels)`, or
+    `(batch, 2 * input_channels)` for "avg_max".
 
     Registered as an `Im2VecEncoder` with name "pooling".
 

@@ -18,9 +18,9 @@ class CrossEntropyLoss(ClassificationLoss):
 
     With `class_weights` it is the sum over images of `weight * cross_entropy`, divided by the sum
     of the weights. The weight of an image is that of its class, or the mean of the weights by its
-    shares. For images that look alike, the loss is smallest if a class has the probability `(1 -
-    label_smoothing) * prior + label_smoothing / num_labels`; `prior` is the weighted share of the
-    class among these images. Without label smoothing, indices give torch's own weighted loss.
+    shares. For images that look alike, the loss is smallest if a class has the probability
+    `(1 - label_smoothing) * prior + label_smoothing / num_labels`; `prior` is the weighted share of
+    the class among these images. Without label smoothing, indices give torch's own weighted loss.
 
     Registered as a `ClassificationLoss` with name "cross_entropy".
 

@@ -15,9 +15,9 @@ from allencv.modules.losses.classification_loss import (
 @ClassificationLoss.register("focal")
 class FocalLoss(ClassificationLoss):
     """
-    Cross entropy in which well predicted images count less: each term is multiplied by `(1 - p) **
-    gamma`, where `p` is the probability of the truth. Lin et al. 2017, "Focal Loss for Dense Object
-    Detection", arXiv:1708.02002.
+    Cross entropy in which well predicted images count less: each term is multiplied by
+    `(1 - p) ** gamma`, where `p` is the probability of the truth. Lin et al. 2017, "Focal Loss for
+    Dense Object Detection", arXiv:1708.02002.
 
     With several labels per image, it is torchvision's `sigmoid_focal_loss`, averaged over images
     and labels. With one, the softmax gets the same factor; `gamma` 0 is "cross_entropy".

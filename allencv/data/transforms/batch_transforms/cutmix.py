@@ -11,9 +11,9 @@ class CutMix(Mixing):
     the batch, and the label is divided by area. The rectangle is drawn once per batch. Shuffle the
     data, otherwise images are mixed only within their class.
 
-    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or `(batch,
-    num_classes)`, also of images with several labels; the result's labels are `(batch,
-    num_classes)`.
+    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or
+    `(batch, num_classes)`, also of images with several labels; the result's labels are
+    `(batch, num_classes)`.
 
     Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
     Features", https://arxiv.org/abs/1905.04899

@@ -11,9 +11,9 @@ class MixUp(Mixing):
     the batch, and so does its label. The weight is drawn once per batch. Shuffle the data,
     otherwise images are mixed only within their class.
 
-    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or `(batch,
-    num_classes)`, also of images with several labels; the result's labels are `(batch,
-    num_classes)`.
+    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or
+    `(batch, num_classes)`, also of images with several labels; the result's labels are
+    `(batch, num_classes)`.
 
     Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412
 
