@@ -6,9 +6,8 @@ from allencv.data.class_weightings.class_weighting import ClassWeighting
 @ClassWeighting.register("effective_number")
 class EffectiveNumber(ClassWeighting):
     """
-    Weights an image by the inverse of the effective number of images of its class:
-    `(1 - beta ** count) / (1 - beta)`. Each further image adds less to it (Cui et al. 2019,
-    arXiv:1901.05555).
+    Weights an image by the inverse of the effective number of images of its class,
+    `(1 - beta ** count) / (1 - beta)`: further images add less (Cui et al. 2019, arXiv:1901.05555).
 
     Registered as a `ClassWeighting` with name "effective_number".
 
