@@ -8,7 +8,7 @@ from allencv.data.transforms.torchvision_transform import TRANSFORMS
 @ImageTransform.register("train_light")
 class TrainLight(InTurn):
     """
-    The default training transforms: a random part of the image at the size of the network
+    Basic training transforms: a random part of the image at the size of the network
     (`random_resized_crop`), randomly mirrored (`random_horizontal_flip`). Use them as a start for
     fine-tuning and for short training.
 

@@ -34,8 +34,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         classes; with several, how far each 0 or 1 is moved towards 0.5 (1 is all the way).
     target_threshold : `float`, optional (default = `None`)
         Targets above it become 1 and the others 0, after smoothing and mixing. With 0.2, an image
-        that mixup made from two has both labels, unless the share of one is at most a fifth. In [0,
-        1).
+        that mixup made from two has both labels, unless one has at most a fifth. In [0, 1).
     """
 
     def __init__(
