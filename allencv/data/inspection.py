@@ -1,6 +1,6 @@
 """
-Looks at all images of a config's data, once: `read_splits` lists them, and `examine_all` decodes
-them and says what is to be known of each.
+Inspects all images of a config's data once: `read_splits` lists them, `examine_all` decodes them
+and collects facts about each.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from allencv.runtime.value_ranges import ValueRange, is_deep_colour, what_is_los
 
 
 class Split(NamedTuple):
-    """A part of the data, with the reader that lists it."""
+    """A part of the data and the reader that lists it."""
 
     name: str
     path: Any
@@ -38,20 +38,20 @@ class Split(NamedTuple):
     samples: SampleList
 
     def source(self, index: int) -> Tuple[str, Source]:
-        """The name of an image, and what it is decoded from."""
+        """Return the name of an image and the source to decode."""
         sample = self.samples[index]
         is_path = isinstance(sample.image, (str, os.PathLike))
         name = str(sample.image)
         if not is_path and not callable(sample.image):
             name = f"image {index} ({type(sample.image).__name__})"
-        # Without its labels, which may be such that no instance can be made of them.
+        # Leave out the labels: text_to_instance may reject them.
         instance = self.reader.text_to_instance(sample.image, metadata=sample.metadata)
         return name, instance["image"].source
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What decoding an image tells; of one that cannot be decoded, only the `error`."""
+    """Facts from decoding an image; only `error` if decoding failed."""
 
     error: Optional[str] = None
     width: int = 0
@@ -60,16 +60,16 @@ class Facts:
     frames: int = 1
     orientation: int = 1
     lost: str = ""
-    """What 8 bits a channel cannot hold of the image, in words."""
+    """What 8 bits per channel cannot hold of the image, in words."""
     darkest: int = 0
     brightest: int = 255
-    """The grey levels of 0 to 255 that 99% of the pixels lie between."""
+    """The grey levels (0 to 255) between which 99% of the pixels lie."""
     colour: Optional[Tuple[int, ...]] = None
-    """The colour of an image that has only one."""
+    """The colour of an image with only one colour."""
     pixels: bytes = b""
     """
-    A hash of the decoded pixels, upright and in the reader's colour mode; of an image that loses
-    its range, of what was decoded.
+    A hash of the decoded pixels, upright and in the reader's colour mode; for an image that loses
+    its range, of the original values.
     """
     difference_hash: int = 0
     thumbnail: bytes = b""
@@ -85,7 +85,7 @@ class CheckedImage:
 
 
 def read_splits(params: Params) -> List[Split]:
-    """The splits of a config, listed without decoding anything."""
+    """List the splits of a config without decoding anything."""
     if "train_data_path" not in params:
         raise ConfigurationError("the config has no train_data_path; expected data to check")
     readers = {"train": _reader(params, "dataset_reader")}
@@ -113,7 +113,7 @@ def _reader(params: Params, key: str) -> ImageDatasetReader:
 
 
 def examine_all(splits: Iterable[Split], num_threads: int) -> Iterator[CheckedImage]:
-    """Decodes each image of the splits once, in order."""
+    """Decode each image of the splits once, in order."""
 
     def examined(place: Tuple[Split, int]) -> CheckedImage:
         split, index = place
@@ -129,7 +129,7 @@ def examine_all(splits: Iterable[Split], num_threads: int) -> Iterator[CheckedIm
 
     places = ((split, index) for split in splits for index in range(len(split.samples)))
     with ThreadPoolExecutor(num_threads) as executor:
-        # In portions, as the executor begins with all that it is given.
+        # In portions, because the executor starts all jobs it is given.
         while portion := list(islice(places, 64 * num_threads)):
             yield from executor.map(examined, portion)
 
@@ -137,14 +137,14 @@ def examine_all(splits: Iterable[Split], num_threads: int) -> Iterator[CheckedIm
 def examine(
     source: Source, color_mode: str = "RGB", value_range: Optional[ValueRange] = None
 ) -> Facts:
-    """Decodes an image as training would, and looks at its file's header."""
+    """Decode an image as training would, and read its file's header."""
     try:
         if callable(source):
             source = source()
         # Shape: (height, width, channels)
         pixels = as_bytes(load_image(source, color_mode, value_range=value_range))
     except ImageError as error:
-        reason = str(error)  # it begins with the path, or "image of 100 bytes"
+        reason = str(error)  # starts with the path, or "image of 100 bytes"
         name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
         is_named = isinstance(source, bytes) or (name and reason.startswith(f"{name}: "))
         return Facts(error=reason[len(name) :].partition(": ")[2] if is_named else reason)
@@ -172,14 +172,14 @@ def examine(
 
 
 def as_bytes(decoded: torch.Tensor) -> np.ndarray:
-    """An image `(channels, height, width)` as `uint8` `(height, width, channels)`."""
+    """Convert an image `(channels, height, width)` to `uint8` `(height, width, channels)`."""
     if decoded.is_floating_point():
         decoded = (decoded * 255).clamp(0, 255).byte()
     return decoded.permute(1, 2, 0).contiguous().numpy()
 
 
 class _Header(NamedTuple):
-    """What a file says about its image, and the values that `lost` is about."""
+    """Facts from a file's header, and the values that `lost` describes."""
 
     mode: str = ""
     frames: int = 1
@@ -189,7 +189,7 @@ class _Header(NamedTuple):
 
 
 def _header(source: Any, value_range: Optional[ValueRange]) -> _Header:
-    """What there is to know of an image that could be decoded."""
+    """Collect facts about an image that can be decoded."""
     try:
         if isinstance(source, (str, os.PathLike)):
             source = Path(source).read_bytes()
@@ -199,21 +199,21 @@ def _header(source: Any, value_range: Optional[ValueRange]) -> _Header:
         if not isinstance(image, Image.Image):
             return _Header()
         mode = f"{image.mode}, transparent" if image.has_transparency_data else image.mode
-        # The second picture of an MPO file is a preview or a depth map, and no frame.
+        # The second picture of an MPO file is a preview or a depth map, not a frame.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         orientation = exif_orientation(image.getexif)
         deep_colour = is_deep_colour(image)
         lost = what_is_lost(image, deep_colour, value_range) or ""
-        # Pillow has only the upper half of deep colours; the whole file tells them apart.
+        # Pillow keeps only the upper half of deep colours; the whole file tells them apart.
         is_file = deep_colour and isinstance(source, bytes)
         values = np.frombuffer(source, np.uint8) if is_file else np.asarray(image)
         return _Header(mode, frames, orientation, lost, values if lost else np.empty(0))
-    except Exception:  # the pixels are there; the rest of the file is damaged
+    except Exception:  # the pixels can be read; the rest of the file is damaged
         return _Header()
 
 
 def _levels_of_most(grey: Image.Image) -> Tuple[int, int]:
-    """The grey levels that 99% of the pixels of an image lie between."""
+    """Return the grey levels between which 99% of the pixels of an image lie."""
     shares = np.cumsum(grey.histogram()) / (grey.width * grey.height)
     darkest, brightest = np.searchsorted(shares, (0.005, 0.995))
     return int(darkest), int(brightest)

@@ -15,12 +15,12 @@ from allencv.data.fields import ImageField
 @Vocabulary.register("from_instances", constructor="from_instances", exist_ok=True)
 class LabelVocabulary(Vocabulary):
     """
-    AllenNLP's vocabulary, with two repairs:
+    AllenNLP's vocabulary, with two fixes:
 
-    * The labels of images have no entries for padding and for unknown words, whatever their
-      namespace is called. AllenNLP adds these two entries unless the name ends in "labels" or
-      "tags", and a classifier then has two classes too many.
-    * A file that is not UTF-8 is named, with the line.
+    * Image labels get no entries for padding and unknown words, whatever their namespace is called.
+      AllenNLP adds these two entries unless the name ends in "labels" or "tags", so a classifier
+      would have two classes too many.
+    * An error about a file that is not UTF-8 names the file and the line.
 
     Registered as a `Vocabulary` with the names "from_instances" (the default), "extend" and
     "from_files".
@@ -49,7 +49,7 @@ class LabelVocabulary(Vocabulary):
         non_padded_namespaces: Iterable[str] = DEFAULT_NON_PADDED_NAMESPACES,
         **others: Any,
     ) -> Vocabulary:
-        # AllenNLP looks at the namespaces when all instances have been counted.
+        # AllenNLP looks at the namespaces after counting all instances.
         namespaces = set(non_padded_namespaces)
         counted = _noting_label_namespaces(instances, namespaces)
         return super().from_instances(counted, non_padded_namespaces=namespaces, **others)
@@ -69,13 +69,13 @@ class LabelVocabulary(Vocabulary):
         )
 
 
-# AllenNLP reads from the signatures what a config may say.
+# AllenNLP reads from the signatures which keys a config may have.
 for _name in ("from_files", "from_instances", "from_files_and_instances"):
     _method, _original = (getattr(each, _name).__func__ for each in (LabelVocabulary, Vocabulary))
     _signature = inspect.signature(_original)
     _method.__signature__ = _signature.replace(
         parameters=[
-            # AllenNLP's annotation is a string, of which no type can be made.
+            # AllenNLP's annotation is a string, which does not resolve to a type.
             each.replace(annotation=Iterable[Instance]) if each.name == "instances" else each
             for each in _signature.parameters.values()
         ]
@@ -85,7 +85,7 @@ for _name in ("from_files", "from_instances", "from_files_and_instances"):
 def _noting_label_namespaces(
     instances: Iterable[Instance], namespaces: Set[str]
 ) -> Iterator[Instance]:
-    """The instances; on the way, `namespaces` gets those of the labels of images."""
+    """Yield the instances and add the namespaces of image labels to `namespaces`."""
     for instance in instances:
         if any(isinstance(field, ImageField) for field in instance.values()):
             namespaces.update(

@@ -1,4 +1,4 @@
-"""Finds images that are nearly the same among many, by a hash and a thumbnail of each."""
+"""Finds nearly identical images by a hash and a thumbnail of each."""
 
 from collections import defaultdict
 from typing import Iterator, List, Sequence
@@ -9,20 +9,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NEAR_BITS, NEAR_CORRELATION = 4, 0.98
-"""How many bits of two difference hashes may differ, and how alike the thumbnails must be."""
+"""The maximum number of differing hash bits, and the minimum correlation of the thumbnails."""
 BANDS = NEAR_BITS + 1
 THUMBNAIL = 16
 
 
 def thumbnail(grey: Image.Image) -> bytes:
-    """The 16 x 16 pixels of a grey image, made small."""
+    """Return a grey image scaled to 16 x 16 pixels, as bytes."""
     return grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
 
 
 def difference_hash(grey: Image.Image) -> int:
     """
-    The 64 bits of an image that say where, in 8 rows of 9, it grows brighter from left to right:
-    dHash (Krawetz 2013, https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html).
+    Return 64 bits that say where, in 8 rows of 9, an image gets brighter from left to right: dHash
+    (Krawetz 2013, https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html).
     """
     # Shape: (8, 9)
     small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
@@ -31,9 +31,9 @@ def difference_hash(grey: Image.Image) -> int:
 
 def near_groups(hashes: Sequence[int], thumbnails: Sequence[bytes]) -> List[List[int]]:
     """
-    The places of images that are nearly the same: those whose difference hashes differ in
-    `NEAR_BITS` of 64 bits at most, and whose thumbnails correlate by `NEAR_CORRELATION`, with all
-    that are like them in turn. An image of one colour is like no other.
+    Return groups of indices of nearly identical images. Two images match if their hashes differ in
+    at most `NEAR_BITS` of 64 bits and their thumbnails correlate by at least `NEAR_CORRELATION`;
+    matches of matches count too. An image of one colour matches no other.
     """
     # Shape: (images, 256)
     pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(hashes), THUMBNAIL**2)
@@ -54,17 +54,17 @@ def near_groups(hashes: Sequence[int], thumbnails: Sequence[bytes]) -> List[List
 
 def _near_pairs(hashes: np.ndarray) -> Iterator[np.ndarray]:
     """
-    The places `(2, pairs)` of hashes that differ in few bits; a pair may come several times.
+    Return index pairs `(2, pairs)` of hashes that differ in few bits; pairs may repeat.
 
-    The bits are dealt into one band more than bits may differ, so two such hashes are equal in one
-    band at least: only those that share a band are compared.
+    The bits are split into one band more than bits may differ. So two such hashes are equal in at
+    least one band, and only hashes that share a band are compared.
     """
     for band in range(BANDS):
         mask = np.uint64(sum(1 << bit for bit in range(band, 64, BANDS)))
         order = np.argsort(hashes & mask, kind="stable")
         starts = np.flatnonzero(np.diff(hashes[order] & mask)) + 1
         for bucket in np.split(order, starts):
-            # In blocks, so that a bucket of many takes no memory of many squared.
+            # In blocks: a large bucket would take memory quadratic in its size.
             for start in range(0, len(bucket) - 1, 256):
                 rows = bucket[start : start + 256]
                 distances = np.bitwise_count(hashes[rows, None] ^ hashes[None, bucket[start:]])
@@ -75,7 +75,7 @@ def _near_pairs(hashes: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each row with its partner; 0 where one is of one colour."""
+    """Return Pearson's correlation of each pair of rows; 0 if a row is constant."""
     first, second = (
         each - each.mean(1, keepdims=True, dtype=np.float32) for each in (first, second)
     )

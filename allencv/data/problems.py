@@ -1,6 +1,6 @@
 """
-What may be wrong with the images and the labels of a data set, judged by what has been found out
-about its images (`allencv.data.inspection`) before any time goes into training.
+Finds problems with the images and labels of a data set before training, based on the facts that
+`allencv.data.inspection` collects.
 """
 
 from collections import Counter, defaultdict
@@ -24,18 +24,18 @@ from allencv.data.near_copies import near_groups
 from allencv.runtime.unidentified_files import NEEDS_AVIF, NEEDS_HEIF
 
 TINY, HUGE, EXTREME_SHAPE = 32, 40_000_000, 4
-"""The shorter side in pixels, the number of pixels, and the ratio of the sides that are odd."""
+"""Limits: shorter side in pixels, number of pixels, ratio of the sides."""
 DARK, BLANK = 30, 8
 """
-Of 255 grey levels, the one below which 99% of the pixels of a dark image are, and how few levels
-99% of the pixels of a blank one lie between.
+Limits in grey levels of 0 to 255: in a dark image 99% of the pixels are at most `DARK`; in a blank
+image 99% of the pixels span at most `BLANK` levels.
 """
 IMBALANCE = 10
-"""The ratio of the largest class to the smallest from which on it is reported."""
+"""Report a ratio of the largest class to the smallest above this."""
 
 
 class Problem(NamedTuple):
-    """Something of a `kind` (see `KINDS`): with one image, with a group of them, or with none."""
+    """A problem of a `kind` (see `KINDS`), with the images it concerns, if any."""
 
     kind: str
     detail: str = ""
@@ -52,7 +52,7 @@ KINDS = {
     "empty_split": Kind("splits without images", True, "Check its path and the reader's patterns."),
     "one_class": Kind("fewer than two classes", True, "Check the path and the labels."),
     "unknown_label": Kind(
-        "labels that training lacks",
+        "labels missing from training",
         True,
         "They can never be predicted: add training images, or correct the labels.",
     ),
@@ -87,12 +87,12 @@ KINDS = {
         "near copies within a split", False, "Look at them, above all where the labels differ."
     ),
     "missing_label": Kind(
-        "labels of training that another split lacks", False, "Its scores say nothing about them."
+        "training labels missing from another split", False, "Its scores say nothing about them."
     ),
     "similar_labels": Kind(
         "labels that look the same",
         False,
-        "They differ in case, spaces or the form of a letter alone: if they mean the same, rename "
+        "They differ only in case, spaces or the form of a letter: if they mean the same, rename "
         "one.",
     ),
     "few_images": Kind(
@@ -104,36 +104,36 @@ KINDS = {
     "lost_range": Kind(
         "images that lose their range",
         False,
-        "Set value_range in dataset_reader and validation_dataset_reader to the values that are "
-        "black and white. Such images are not compared with others, unless their values are equal.",
+        "Set value_range in dataset_reader and validation_dataset_reader to the values of black "
+        "and white. Such images are not compared with others, unless their values are equal.",
     ),
     "constant": Kind(
         "constant images, of one colour", False, "Nothing can be learned from them: remove them."
     ),
-    "dark": Kind("dark images", False, "See that something is on them."),
-    "blank": Kind("nearly blank images", False, "See that something is on them."),
+    "dark": Kind("dark images", False, "Check that they show something."),
+    "blank": Kind("nearly blank images", False, "Check that they show something."),
     "odd_mode": Kind(
         "odd colour modes",
         False,
-        "They become what color_mode says: transparency is laid over white, more than 8 bits are "
-        "mapped as value_range says, CMYK is converted without its profile. See that they look "
+        "They are converted to color_mode: transparency is laid over white, more than 8 bits are "
+        "mapped by value_range, CMYK is converted without its profile. Check that they look "
         "right.",
     ),
-    "tiny": Kind("tiny images", False, "There is little to see in them: find larger ones."),
+    "tiny": Kind("tiny images", False, "They show little: find larger ones."),
     "huge": Kind("huge images", False, "They are slow to decode: scale the files down once."),
     "extreme_shape": Kind(
-        "extreme shapes", False, "A square crop shows little of them: cut them, or leave them out."
+        "extreme shapes", False, "A square crop shows little of them: cut them, or remove them."
     ),
     "animated": Kind("files with several frames", False, "Only the first frame is used."),
     "rotated": Kind(
         "images turned by EXIF", False, "AllenCV turns them upright; other programs may not."
     ),
 }
-"""The kinds of problems, the gravest first. After a fatal one, training would fail or mislead."""
+"""The kinds of problems, most serious first. After a fatal one, training would fail or mislead."""
 
 
 def find_problems(splits: Sequence[Split], images: Sequence[CheckedImage]) -> List[Problem]:
-    """All that is to be said about the data, the gravest kind first."""
+    """Return all problems in the data, most serious kind first."""
     problems = [
         *_problems_of_labels({split.name: split.samples.labels() for split in splits}, images),
         *(Problem("empty_split", split.name) for split in splits if not len(split.samples)),
@@ -190,19 +190,19 @@ def _similar_labels(counts: Dict[str, Dict[str, int]]) -> Iterator[Problem]:
 
 
 def similar_labels(labels: Dict[str, int], split: str = "train") -> List[str]:
-    """For each group of labels that look the same, the labels with their numbers of images."""
+    """Describe each group of labels that look the same, with their numbers of images."""
     return [problem.detail for problem in _similar_labels({split: labels})]
 
 
 def imbalance(counts: Dict[str, int]) -> float:
-    """The ratio of the largest class to the smallest; 1 without classes."""
+    """Return the ratio of the largest class to the smallest; 1 without classes."""
     return max(counts.values()) / max(min(counts.values()), 1) if counts else 1
 
 
 def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
     readable = [image.facts for image in images if image.facts.error is None]
     modes = Counter(facts.mode for facts in readable)
-    # Of a data set of small images, only the much smaller are odd.
+    # In a data set of small images, only much smaller ones are odd.
     usual = np.median([min(facts.width, facts.height) for facts in readable] or [0])
     for image in images:
         facts = image.facts
@@ -225,7 +225,7 @@ def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
 
 
 def _contrast(facts: Facts) -> Iterator[Tuple[str, str]]:
-    """What is odd about the brightness of an image, unless it is only that its range is lost."""
+    """Describe what is odd about the brightness, except for images that lose their range."""
     if facts.lost:
         return
     most = f"99% of the pixels have grey levels from {facts.darkest} to {facts.brightest} of 255"
@@ -247,7 +247,7 @@ def _kind_of_error(reason: str) -> str:
 
 
 def _odd_mode(mode: str, is_among_colour: bool) -> str:
-    """What is odd about a colour mode, "" if nothing is."""
+    """Describe what is odd about a colour mode; "" if nothing is."""
     if mode.startswith(("I", "F")):
         return f"more than 8 bits a channel ({mode})"
     if mode.startswith("P"):
@@ -270,7 +270,7 @@ def _problems_of_copies(images: Sequence[CheckedImage]) -> Iterator[Problem]:
             yield Problem("contradiction", images=group)
         if not is_leak and not is_contradiction:
             yield Problem("duplicate", images=group)
-    # Values that have become equal by decoding say nothing about likeness.
+    # Decoding made these values equal, so they do not show that images are alike.
     comparable = [group for group in by_pixels if not group[0].facts.lost]
     near = near_groups(
         [group[0].facts.difference_hash for group in comparable],

@@ -1,4 +1,4 @@
-"""Files that may be on this machine or behind a URL that fsspec understands."""
+"""Files on this machine or behind a URL that fsspec understands."""
 
 import os
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ HTTP = ("http://", "https://")
 @dataclass(frozen=True)
 class RemoteImage:
     """
-    The source of an image behind a URL, fetched whenever it is decoded: `s3://`, `gs://`,
-    `memory://` and whatever else [fsspec](https://filesystem-spec.readthedocs.io) has a file system
-    for. What is behind `http://` and `https://` stays in AllenNLP's cache.
+    The source of an image behind a URL, fetched each time it is decoded: `s3://`, `gs://`,
+    `memory://` and the other file systems of [fsspec](https://filesystem-spec.readthedocs.io).
+    AllenNLP caches files behind `http://` and `https://`.
 
     An image that cannot be fetched raises `ImageError`.
     """
@@ -31,7 +31,7 @@ class RemoteImage:
         try:
             with open_file(self.url) as file:
                 return file.read()
-        except Exception as error:  # as many kinds as there are file systems
+        except Exception as error:  # each file system has its own errors
             raise ImageError(f"cannot be fetched ({error})") from error
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ def is_remote(path: str) -> bool:
 
 
 def expand(path: Any) -> str:
-    """A path or a URL as a string, with `~` for the home folder."""
+    """Return a path or a URL as a string; `~` is the home folder."""
     if not isinstance(path, (str, os.PathLike)):
         raise ConfigurationError(f"the path is {path!r}; expected the text of a path or a URL")
     path = os.fspath(path)
@@ -52,7 +52,7 @@ def expand(path: Any) -> str:
 
 @contextmanager
 def open_file(path: str) -> Iterator[IO[bytes]]:
-    """Opens a path or a URL to read bytes from it."""
+    """Open a path or a URL to read bytes."""
     if is_remote(path) and not path.startswith(HTTP):
         with fsspec.open(path, "rb") as file:
             yield file
@@ -75,7 +75,7 @@ def exists(path: str) -> bool:
 
 
 def parent(path: str) -> str:
-    """The folder that a file is in: of `zip://a/b.csv::s3://c.zip`, `zip://a::s3://c.zip`."""
+    """Return the folder of a file: for `zip://a/b.csv::s3://c.zip`, `zip://a::s3://c.zip`."""
     if not is_remote(path):
         return os.path.dirname(path)
     first, chain, rest = path.partition("::")
@@ -84,7 +84,7 @@ def parent(path: str) -> str:
 
 
 def join(folder: str, path: str) -> str:
-    """The path of a file in a folder, or the path itself if it is absolute or a URL."""
+    """Return the path of a file in a folder, or `path` itself if it is absolute or a URL."""
     if is_remote(path) or os.path.isabs(path) or not is_remote(folder):
         return path if is_remote(path) else os.path.join(folder, os.path.expanduser(path))
     first, chain, rest = folder.partition("::")
@@ -92,7 +92,7 @@ def join(folder: str, path: str) -> str:
 
 
 def relative(path: str, root: str) -> str:
-    """The path of a file as it stands below a folder; the path itself if it is elsewhere."""
+    """Return the path of a file relative to a folder, or `path` itself if it is elsewhere."""
     return path.removeprefix(root if root.endswith("/") else f"{root}/")
 
 

@@ -10,16 +10,16 @@ LabelKey = Tuple[Optional[str], Optional[Tuple[str, ...]]]
 
 class SampleList(Sequence[Sample]):
     """
-    Samples in little memory: a path costs its length in bytes, and a sample 12 bytes besides. A
-    million photographs are listed in about 80 MB, where as many `Instance`s take a gigabyte.
-    Samples are made anew whenever they are asked for.
+    A list of samples that takes little memory: the bytes of each path and 12 bytes more. A million
+    photographs take about 80 MB; as many `Instance`s take a gigabyte. Samples are rebuilt on each
+    access.
     """
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
         self._paths = bytearray()
         self._ends = array("Q")
         self._codes = array("I")
-        # What few samples have: a source that is no path, and metadata.
+        # Few samples have these: a source that is not a path, and metadata.
         self._sources: Dict[int, Any] = {}
         self._metadata: Dict[int, Dict[str, Any]] = {}
         self._first_with_labels: List[int] = []
@@ -60,7 +60,7 @@ class SampleList(Sequence[Sample]):
         return Sample(image, label, labels, self._metadata.get(index))
 
     def labels(self) -> Dict[str, int]:
-        """How many samples have each label."""
+        """Return the number of samples with each label."""
         counts: Dict[str, int] = {}
         of_codes = array("Q", bytes(8 * len(self._labels)))
         for code in self._codes:
@@ -71,12 +71,12 @@ class SampleList(Sequence[Sample]):
         return counts
 
     def one_of_each_label(self) -> List[int]:
-        """The places of the first samples with each label, or with each set of labels."""
+        """Return the indices of the first samples with each label, or each set of labels."""
         return self._first_with_labels
 
 
 class Instances(Sequence[Instance]):
-    """The instances that a reader makes of samples, made anew whenever they are asked for."""
+    """The instances that a reader makes from samples, rebuilt on each access."""
 
     def __init__(self, reader: ImageDatasetReader, samples: SampleList) -> None:
         self.samples = samples
@@ -93,7 +93,7 @@ class Instances(Sequence[Instance]):
         return instance
 
     def one_of_each_label(self) -> Iterator[Instance]:
-        """The first instance with each label, not indexed."""
+        """Return the first instance with each label, not indexed."""
         return (self._make(*self.samples[i]) for i in self.samples.one_of_each_label())
 
     def __iter__(self) -> Iterator[Instance]:

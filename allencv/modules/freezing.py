@@ -11,10 +11,10 @@ def freeze(
     module: torch.nn.Module, requires_grad: bool, trainable_layers: Optional[List[str]]
 ) -> None:
     """
-    Leaves only the parameters under `trainable_layers` trainable; `None` means all if
+    Make only the parameters under `trainable_layers` trainable; `None` means all if
     `requires_grad`, else none. A layer is the name of a submodule or a parameter, such as "layer4"
-    or "blocks.11.mlp". Raises `ConfigurationError` for a name that holds no parameter, or if both
-    are given and contradict each other.
+    or "blocks.11.mlp". Raises `ConfigurationError` for a name without parameters, or if both
+    arguments contradict each other.
     """
     if trainable_layers and not requires_grad:
         raise ConfigurationError(
@@ -35,8 +35,8 @@ def freeze(
 
 def stop_frozen_batch_norm(module: torch.nn.Module) -> None:
     """
-    Puts every batch normalisation in `module` whose weight does not require gradients into
-    evaluation mode: it normalises with its running statistics and leaves them as they are.
+    Put every batch normalisation in `module` whose weight does not require gradients into
+    evaluation mode: it uses its running statistics and does not change them.
     """
     for part in module.modules():
         if isinstance(part, _BatchNorm) and part.affine and not part.weight.requires_grad:

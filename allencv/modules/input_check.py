@@ -6,11 +6,11 @@ from allennlp.common.checks import ConfigurationError
 
 def check_input_channels(encoder: Any, inputs: Tuple[Any, ...]) -> None:
     """
-    A forward pre-hook that both encoder bases register: the images given to `encoder` must have
-    shape `(batch, channels, height, width)` with the channels that `encoder.get_input_channels()`
-    declares. Only shapes are read, so nothing waits for a device. Raises `ConfigurationError`.
+    Check the images given to `encoder`: shape `(batch, channels, height, width)`, with
+    `encoder.get_input_channels()` channels. Both encoder bases register this forward pre-hook. It
+    reads only shapes, so nothing waits for a device. Raises `ConfigurationError`.
     """
-    if not inputs:  # called with keywords only: forward itself says what is wrong
+    if not inputs:  # only keywords were given: forward reports what is wrong
         return
     shape, channels = tuple(inputs[0].shape), encoder.get_input_channels()
     if len(shape) != 4 or shape[1] != channels:
@@ -22,11 +22,11 @@ def check_input_channels(encoder: Any, inputs: Tuple[Any, ...]) -> None:
 
 def check_output(key: str, encoder: Any, output: Any, dtype: torch.dtype) -> None:
     """
-    Check what the encoder under a `key` of `model` gave: a tensor in the precision of the model.
+    Check the output of the encoder under a `key` of `model`: a tensor in the model's precision.
 
     # Raises
 
-    `ConfigurationError` if it is something else. Under autocast any precision will do.
+    `ConfigurationError` for anything else. Under autocast any precision is accepted.
     """
     place = f"model.{key}: forward of {type(encoder).__name__} returned"
     if not isinstance(output, torch.Tensor):

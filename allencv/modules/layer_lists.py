@@ -5,9 +5,8 @@ from allennlp.common.checks import ConfigurationError
 
 def one_per_layer(key: str, value: Any, counted: str, count: int) -> List[Any]:
     """
-    The values under a config `key` for `count` layers: a list of them, or a single value for all.
-    `counted` is what says how many layers there are. Raises `ConfigurationError` for a list of
-    another length.
+    Return the values under a config `key` for `count` layers: a list, or one value for all.
+    `counted` names the number of layers. Raises `ConfigurationError` for a list of another length.
     """
     values = list(value) if isinstance(value, (list, tuple)) else [value] * count
     if len(values) != count:

@@ -1,10 +1,10 @@
 """
-An archive holds every weight of its model, so a model rebuilt from one must not fetch the weights
-that its training started from: they may be gone, or the machine offline.
+An archive holds all weights of its model. A model rebuilt from it must not fetch pretrained
+weights: they may be gone, or the machine offline.
 
 AllenNLP deletes the keys "pretrained_file" and "initializer" from the model's config for this. An
-encoder that is pretrained by default has no key to delete; it asks `pretrained_weights_skipped()`.
-A model that may hold such encoders rebuilds itself inside `without_pretrained_weights()`:
+encoder that is pretrained by default has no such key; it calls `pretrained_weights_skipped()`. A
+model with such encoders rebuilds itself inside `without_pretrained_weights()`:
 
 ```python
 @classmethod
@@ -23,7 +23,7 @@ _skipped: ContextVar[bool] = ContextVar("allencv_pretrained_weights_skipped", de
 
 @contextmanager
 def without_pretrained_weights() -> Iterator[None]:
-    """Encoders built inside keep their random initialisation, whatever their config says."""
+    """Keep the random initialisation of encoders built inside, whatever their config says."""
     token = _skipped.set(True)
     try:
         yield
@@ -32,5 +32,5 @@ def without_pretrained_weights() -> Iterator[None]:
 
 
 def pretrained_weights_skipped() -> bool:
-    """Whether the caller runs inside `without_pretrained_weights()`, in this thread or task."""
+    """Return whether `without_pretrained_weights()` is active in this thread or task."""
     return _skipped.get()

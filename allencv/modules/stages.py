@@ -1,4 +1,4 @@
-"""A network's parts from the input to the output, as names: the stages of `get_stages`."""
+"""The stages of a network from input to output, for `get_stages`: lists of names."""
 
 from collections import Counter
 from typing import Dict, Iterable, List, Sequence
@@ -8,11 +8,11 @@ import torch
 
 def layer_stages(module: torch.nn.Module, containers: Sequence[str] = ()) -> List[List[str]]:
     """
-    A stage for each direct child of `module`, or of the children named in `containers`, that has
-    a weight of two dimensions or more, in the order in which the parameters are registered. What
-    has none joins the stage before it (a normalisation follows its convolution), or the first.
+    Return a stage for each direct child of `module`, or of the children named in `containers`, with
+    a weight of at least two dimensions, in the order of registration. A child without such a weight
+    joins the stage before it (a normalisation follows its convolution), or the first.
     """
-    # "" for what stands in no container; the longest name first
+    # "" for names outside all containers; longest name first
     inside = sorted((f"{name}." for name in containers), key=len, reverse=True)
     has_weight: Dict[str, bool] = {}
     for name, parameter in module.named_parameters():
@@ -35,8 +35,8 @@ def layer_stages(module: torch.nn.Module, containers: Sequence[str] = ()) -> Lis
 
 def shortest_prefixes(groups: Iterable[List[str]]) -> List[List[str]]:
     """
-    Each group of parameter names as the fewest prefixes: the modules that lie in it entirely, and
-    what is left of the others. `[["a.w", "a.b", "c.1.w"], ["c.2.w"]]` is `[["a", "c.1"], ["c.2"]]`.
+    Shorten each group of parameter names to the fewest prefixes: modules entirely in the group, and
+    the remaining names. `[["a.w", "a.b", "c.1.w"], ["c.2.w"]]` becomes `[["a", "c.1"], ["c.2"]]`.
     """
     groups = list(groups)
     sizes = Counter(prefix for names in groups for name in names for prefix in _prefixes(name))
@@ -52,6 +52,6 @@ def shortest_prefixes(groups: Iterable[List[str]]) -> List[List[str]]:
 
 
 def _prefixes(name: str) -> List[str]:
-    """`["a", "a.b", "a.b.w"]` of `"a.b.w"`."""
+    """Return `["a", "a.b", "a.b.w"]` for `"a.b.w"`."""
     parts = name.split(".")
     return [".".join(parts[: end + 1]) for end in range(len(parts))]

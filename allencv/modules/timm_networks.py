@@ -1,4 +1,4 @@
-"""Networks of timm with their classifiers, whose failures are `ConfigurationError`s of one line."""
+"""Builds timm's networks with their classifiers; failures are one-line `ConfigurationError`s."""
 
 import os
 from difflib import get_close_matches
@@ -14,8 +14,8 @@ def create_timm_network(
     model_name: str, pretrained: bool, weights: Optional[str], arguments: Dict[str, Any]
 ) -> Any:
     """
-    timm's network `model_name`, with the weights in the file `weights`, or those that timm
-    publishes, or random ones. `arguments` are those of `timm.create_model`.
+    Return timm's network `model_name` with the weights of the file `weights`, the published
+    weights, or random ones. `arguments` are those of `timm.create_model`.
     """
     _check_name(model_name, pretrained and weights is None)
     if weights is not None:
@@ -28,7 +28,7 @@ def create_timm_network(
         advice = ""
         if pretrained:
             advice = (
-                " with its published weights: look at the connection, set weights to a local file, "
+                " with its published weights: check the connection, set weights to a local file, "
                 "or set pretrained to false for random initialisation"
             )
         raise ConfigurationError(
@@ -53,7 +53,7 @@ def _check_name(model_name: str, published_weights: bool) -> None:
     published = timm.list_pretrained(f"{architecture}.*")
     try:
         timm.get_pretrained_cfg(model_name)
-    except RuntimeError:  # the part after the dot is none of this architecture's
+    except RuntimeError:  # the part after the dot is unknown for this architecture
         raise not_one_of("model_name", model_name, [architecture, *published]) from None
     if published_weights and not timm.is_model_pretrained(model_name):
         others = f"one of {', '.join(published)}, or " if published else ""
@@ -70,15 +70,15 @@ def _create(model_name: str, pretrained: bool, arguments: Dict[str, Any]) -> Any
         return timm.create_model(model_name, pretrained=pretrained, **arguments)
     except TypeError as error:
         raise ConfigurationError(
-            f"{model_name} does not take an argument of this config ({reason(error)}); look at "
+            f"{model_name} does not take an argument of this config ({reason(error)}); check "
             "image_size, drop_path_rate and timm_arguments"
         ) from error
 
 
 def _create_from_file(model_name: str, weights: str, arguments: Dict[str, Any]) -> Any:
     """
-    timm converts the weights that it reads to the network. It then checks all names and shapes if
-    the file has as many classes as expected, and otherwise none: so say how many it has.
+    Build a network with weights from a file, which timm converts. timm checks names and shapes only
+    if the file has the expected number of classes, so pass the number in the file.
     """
     import timm
 
@@ -89,7 +89,7 @@ def _create_from_file(model_name: str, weights: str, arguments: Dict[str, Any]) 
     classifier: Any = (published and published.classifier) or []
     names = [classifier] if isinstance(classifier, str) else classifier
     classes = [len(state[f"{name}.weight"]) for name in names if f"{name}.weight" in state]
-    # Without a classifier as timm names it, the file has other names throughout, or it has none.
+    # Without a classifier named as in timm, all names in the file differ, or it has none.
     attempts: List[Dict[str, Any]] = [{}, {"num_classes": 0, "label_offset": 0}]
     if classes:
         attempts = [{"num_classes": classes[0], "label_offset": 0}]

@@ -1,4 +1,4 @@
-"""torchvision's networks for classification without their last layer."""
+"""torchvision's classification networks without their last layer."""
 
 import re
 from typing import Any, Dict, List, Optional, Tuple
@@ -33,25 +33,25 @@ FEATURES = {
     "wide_resnet": "layer4",
 }
 """
-By the beginning of a network's name, the node of torchvision's feature extraction that is pooled
-next. All have the same stride. The networks that are missing have no feature image, or convolutions
-without padding, so that its size is no fraction of the image's.
+For each start of a network's name, the node of torchvision's feature extraction before pooling. All
+have the same stride. Missing networks have no feature image, or convolutions without padding, so
+that its size is not a fraction of the image's.
 """
 FEATURES_STRIDE = 32
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
-"""More classifiers of googlenet and inception_v3, which only their first training used."""
+"""Auxiliary classifiers of googlenet and inception_v3, used only in their original training."""
 
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
-"""The published weights of DenseNets say `norm.1` for `norm1`."""
+"""The published weights of DenseNets say `norm.1` instead of `norm1`."""
 
 
 def create_torchvision_network(
     model_name: str, weights: Optional[str], input_channels: int, arguments: Dict[str, Any]
 ) -> Tuple[torch.nn.Module, int]:
     """
-    A network that gives what its last layer would take, of shape `(batch, channels)`, with
-    `weights` as in `torchvision_state_dict`, and the number of these channels.
+    Return a network that outputs the input of its last layer, `(batch, channels)`, and the number
+    of channels. `weights` are as in `torchvision_state_dict`.
     """
     network = _build(model_name, weights, input_channels, arguments)
     layers: List[Tuple[str, Any]] = [
@@ -60,7 +60,7 @@ def create_torchvision_network(
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))
     ]
     (first_name, first_layer), (last_name, last_layer) = layers[0], layers[-1]
-    convolution = isinstance(last_layer, torch.nn.Conv2d)  # that of SqueezeNet
+    convolution = isinstance(last_layer, torch.nn.Conv2d)  # as in SqueezeNet
     channels = last_layer.in_channels if convolution else last_layer.in_features
     network.set_submodule(last_name, torch.nn.Identity())
     if input_channels != 3:
@@ -85,16 +85,16 @@ def without_pooling(
     network: torch.nn.Module, model_name: str, channels: int
 ) -> Tuple[torch.nn.Module, int]:
     """
-    `network` up to its feature image, which it gives as `{"features": image}`, and the number of
-    that image's channels. `channels` are those that the last layer takes.
+    Return `network` up to its feature image, output as `{"features": image}`, and the channels of
+    that image. `channels` is the number that the last layer takes.
     """
     node = next((node for name, node in FEATURES.items() if model_name.startswith(name)), None)
     if node is None:
         raise ConfigurationError(
             f"pool is false; expected true for {model_name}, which has no feature image of a fixed "
-            f"stride: those have one whose names begin with {', '.join(FEATURES)}"
+            f"stride: only networks whose names start with {', '.join(FEATURES)} have one"
         )
-    # VGG and MobileNetV3 have another layer between the pooling and the last one.
+    # VGG and MobileNetV3 have another layer between the pooling and the last layer.
     between = getattr(network, "classifier", torch.nn.Identity()).modules()
     first = next((layer for layer in between if isinstance(layer, torch.nn.Linear)), None)
     if first is not None:
@@ -112,7 +112,7 @@ def _build(
                 f"torchvision_arguments has {key!r}; expected other arguments of {model_name}"
             )
     if model_name in ("googlenet", "inception_v3"):
-        # Their published weights want another normalisation than the rest, and compute it here.
+        # Their published weights need a different normalisation, which they compute here.
         transform = weights is not None and input_channels == 3
         own = {"aux_logits": False, "transform_input": transform, "init_weights": True}
         arguments = {**own, **arguments}

@@ -1,4 +1,4 @@
-"""Pretrained weights: reading them, fetching torchvision's, and putting them into a network."""
+"""Reads pretrained weights, downloads torchvision's, and loads them into a network."""
 
 import argparse
 import contextlib
@@ -13,15 +13,15 @@ from allennlp.common.checks import ConfigurationError
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Under one of these keys a training checkpoint of timm and many others holds the weights."""
+"""The keys under which training checkpoints of timm and others hold the weights."""
 
 
 def read_state_dict(path: str) -> Dict[str, torch.Tensor]:
     """
-    The weights in a file of safetensors (".safetensors") or of `torch.save`. Where a training
-    checkpoint of timm holds averaged weights (EMA), they are taken; names lose the `module.` of
-    distributed training. Nothing in the file is run. Raises `ConfigurationError` if it holds
-    something else, with `weights` as the key.
+    Return the weights in a safetensors file (".safetensors") or a file of `torch.save`. From a
+    training checkpoint of timm, averaged weights (EMA) are preferred. The `module.` of distributed
+    training is removed from names. No code in the file is run. Raises `ConfigurationError` for
+    other contents, with `weights` as the key.
     """
     try:
         if path.endswith(".safetensors"):
@@ -29,10 +29,10 @@ def read_state_dict(path: str) -> Dict[str, torch.Tensor]:
 
             state: Any = load_file(path)
         else:
-            # timm's checkpoints hold the arguments of the training beside the weights.
+            # timm's checkpoints hold the training arguments beside the weights.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is raised depends on what the file is instead
+    except Exception as error:  # the kind of error depends on what the file really is
         raise ConfigurationError(
             f"weights is {path!r}, which cannot be read ({reason(error)}); expected a state dict "
             "saved by torch.save or as .safetensors"
@@ -45,7 +45,7 @@ def read_state_dict(path: str) -> Dict[str, torch.Tensor]:
     ):
         raise ConfigurationError(
             f"weights is {path!r}, which holds a {type(state).__name__}; expected a state dict of "
-            "nothing but names and tensors"
+            "names and tensors only"
         )
     consume_prefix_in_state_dict_if_present(state, "module.")
     return state
@@ -53,9 +53,9 @@ def read_state_dict(path: str) -> Dict[str, torch.Tensor]:
 
 def torchvision_state_dict(model_name: str, weights: str) -> Dict[str, torch.Tensor]:
     """
-    The weights of torchvision's network `model_name`: `weights` is a name of torchvision's, such as
-    "DEFAULT" or "IMAGENET1K_V1", which is downloaded once and kept in torch.hub's folder, or the
-    path of a file. Raises `ConfigurationError` if it is neither, or the download fails.
+    Return the weights of torchvision's network `model_name`. `weights` is a name such as "DEFAULT"
+    or "IMAGENET1K_V1", downloaded once to torch.hub's folder, or the path of a file. Raises
+    `ConfigurationError` if it is neither, or if the download fails.
     """
     known = torchvision.models.get_model_weights(model_name).__members__
     if weights in known:
@@ -72,11 +72,11 @@ def load_fitting(
     module: torch.nn.Module, state: Dict[str, torch.Tensor], weights: str, expected: str
 ) -> None:
     """
-    Loads `state` into `module`. Raises `ConfigurationError` if they differ in a name or a shape,
-    for `weights`, the config's value, and with what was `expected` there.
+    Load `state` into `module`. Raises `ConfigurationError` if a name or a shape differs, for
+    `weights` (the config's value), with what was `expected`.
     """
     own_state = module.state_dict()
-    # Files from before PyTorch 1.0 lack the batch counters.
+    # Files from before PyTorch 1.0 lack batch counters.
     needed = [name for name in own_state if not name.endswith("num_batches_tracked")]
     problems = {
         "lacks": [name for name in needed if name not in state],
@@ -92,7 +92,7 @@ def load_fitting(
                 f"weights is {weights!r}, which {problem} {', '.join(names[:3])}{more}; "
                 f"expected {expected}"
             )
-    # In the order and of the version of the network's own: what is not in a file has its default.
+    # Order and version as in the network; values missing from a file keep their default.
     fitting = OrderedDict((name, state.get(name, value)) for name, value in own_state.items())
     fitting._metadata = own_state._metadata  # type: ignore[attr-defined]
     module.load_state_dict(fitting)
@@ -100,11 +100,11 @@ def load_fitting(
 
 def adapt_input_channels(weight: torch.Tensor, input_channels: int) -> torch.Tensor:
     """
-    Turns the weight of a first convolution made for red, green and blue, of shape
-    `(output_channels, 3, height, width)`, into one for `input_channels`. For 1 channel the three
-    are summed, so that a gray image gives what it gave as RGB. For any other number they are
-    repeated in turn (R, G, B, R, ...) and scaled by `3 / input_channels`, which keeps the size of
-    the output. `timm` has the same convention for its `in_chans`.
+    Convert the weight of a first convolution for red, green and blue, of shape
+    `(output_channels, 3, height, width)`, to `input_channels`. For 1 channel the three are summed,
+    so a gray image gives the same output as in RGB. For other numbers they are repeated in turn (R,
+    G, B, R, ...) and scaled by `3 / input_channels`, which keeps the size of the output. `timm`
+    does the same for its `in_chans`.
     """
     if input_channels == 1:
         return weight.sum(dim=1, keepdim=True)
@@ -113,20 +113,20 @@ def adapt_input_channels(weight: torch.Tensor, input_channels: int) -> torch.Ten
 
 
 def reason(error: Exception) -> str:
-    """The kind of an error and the first line of what it says, for a message of one line."""
+    """Return the class of an error and the first line of its message."""
     first_line = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first_line}"
 
 
 def _download(weights: Any) -> Dict[str, torch.Tensor]:
-    """`weights` is a member of a weights enum of torchvision."""
+    """Download the weights of a member of torchvision's weights enum."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where it says what it downloads
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints what it downloads
             return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # of the network, the disk or torch.load
         folder = os.path.join(torch.hub.get_dir(), "checkpoints")
         raise ConfigurationError(
-            f"could not load {os.path.basename(weights.url)} from {folder} nor download it there "
+            f"could not load {os.path.basename(weights.url)} from {folder} or download it there "
             f"({reason(error)}): put it there yourself, or set weights to a local file, or to "
             "null for random initialisation"
         ) from error

@@ -4,7 +4,7 @@ from allencv.data.class_weightings.class_weighting import ClassWeighting
 @ClassWeighting.register("balanced")
 class Balanced(ClassWeighting):
     """
-    Gives all classes the same weight in sum: an image weighs `images / (classes * count)`, which is
+    Gives all classes the same total weight: an image weighs `images / (classes * count)`, like
     scikit-learn's "balanced".
 
     Registered as a `ClassWeighting` with name "balanced".

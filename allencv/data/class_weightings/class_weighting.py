@@ -7,23 +7,23 @@ from allencv.common.checks import CheckedFromParams
 
 class ClassWeighting(CheckedFromParams, Registrable):
     """
-    How much an image of each class weighs, by the number of images that the classes have. The
-    "image" data loader draws images by it (`class_weighting`), and a model weighs their losses by
-    it (`class_weights`).
+    Computes the weight of an image of each class from the number of images per class. The "image"
+    data loader uses it to draw images (`class_weighting`), a model to weight their losses
+    (`class_weights`).
     """
 
     def weight(self, count: int) -> float:
-        """What an image weighs whose class has `count` images, 1 or more; up to a common factor."""
+        """Return the weight of an image whose class has `count >= 1` images, up to a factor."""
         raise NotImplementedError
 
     def weights(self, counts: Dict[str, int]) -> Dict[str, float]:
-        """What an image of each class weighs, up to a common factor."""
+        """Return the weight of an image of each class, up to a common factor."""
         return {label: self.weight(count) for label, count in counts.items()}
 
     def __call__(self, counts: Dict[str, int]) -> Dict[str, float]:
         """
-        The weights of the classes, scaled so that they are 1 in the mean over the images: the sum
-        of weight times count is the number of images.
+        Return the weights of the classes, scaled to average 1 over all images: the sum of weight
+        times count is the number of images.
         """
         weights = self.weights(counts)
         total = sum(weights[label] * count for label, count in counts.items())

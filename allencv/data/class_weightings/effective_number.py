@@ -6,15 +6,15 @@ from allencv.data.class_weightings.class_weighting import ClassWeighting
 @ClassWeighting.register("effective_number")
 class EffectiveNumber(ClassWeighting):
     """
-    Weighs an image by one over the effective number of images of its class, `(1 - beta ** count) /
-    (1 - beta)`, in which each further image adds less (Cui et al. 2019, arXiv:1901.05555).
+    Weights an image by the inverse of the effective number of images of its class,
+    `(1 - beta ** count) / (1 - beta)`: further images add less (Cui et al. 2019, arXiv:1901.05555).
 
     Registered as a `ClassWeighting` with name "effective_number".
 
     # Parameters
 
     beta : `float`, optional (default = `0.9999`)
-        In [0, 1): 0 weighs all images alike; the nearer to 1, the nearer to "balanced".
+        In [0, 1): 0 weights all images equally; values near 1 approach "balanced".
     """
 
     def __init__(self, beta: float = 0.9999) -> None:

@@ -9,21 +9,21 @@ from allencv.data.class_weightings.class_weighting import ClassWeighting
 @ClassWeighting.register("weights")
 class ExplicitWeights(ClassWeighting):
     """
-    Weights that the config says: `{"type": "weights", "weights": {"cat": 2.0}}`. An image of a
-    class without one weighs 1.
+    Takes the weights from the config: `{"type": "weights", "weights": {"cat": 2.0}}`. An image of a
+    class that is not listed weighs 1.
 
     Registered as a `ClassWeighting` with name "weights".
 
     # Parameters
 
     weights : `Dict[str, float]`, required
-        By label, 0 or more. They are scaled as those of every `ClassWeighting`, so that only their
+        Weights by label, 0 or more. They are scaled as in every `ClassWeighting`, so only their
         ratios matter.
 
     # Raises
 
-    `ConfigurationError` for a weight below 0, and with the training data for a label that no image
-    has, or if no image has a weight above 0.
+    `ConfigurationError` for a weight below 0; once the training data are known, also for a label
+    without images, or if no image has a weight above 0.
     """
 
     def __init__(self, weights: Dict[str, float]) -> None:

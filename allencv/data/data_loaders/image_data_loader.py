@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Made = Tuple[BatchJob, Collated]
-"""What there was to do for a batch, and what became of it."""
+"""The job of a batch, and its result."""
 
 WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
 ON_ERROR = ("raise", "skip")
@@ -57,21 +57,21 @@ ON_ERROR = ("raise", "skip")
 @DataLoader.register("image")
 class ImageDataLoader(CheckedFromParams, DataLoader):
     """
-    Makes batches of images: decodes and transforms them in workers, afresh each epoch, while the
+    Makes batches of images. Workers decode and transform the images anew each epoch, while the
     model computes. Nothing decoded is kept; at most `prefetch_batches` batches wait to be used.
 
-    The order of the epochs and what each random transform draws depend on the seed and the epoch
-    alone: the same for any number of workers, threads or processes, and whether or not
-    training was interrupted. In distributed training each rank takes its share of the same order:
-    when shuffling, all ranks get the same number of images (some are used twice to fill up); else
-    every image is used exactly once.
+    The order of the images and the draws of random transforms depend only on the seed and the
+    epoch. They do not depend on the number of workers, on threads or processes, or on
+    interruptions. In distributed training each rank takes its share of the same order. When
+    shuffling, all ranks get the same number of images (some are used twice); otherwise every image
+    is used exactly once.
 
-    A last batch of a single image is joined to the batch before it, unless `drop_last` leaves it
-    out or `batch_size` is 1: batch normalisation cannot train on one image where its features are
-    1 x 1 pixels.
+    A last batch of one image is joined to the batch before it, unless `drop_last` drops it or
+    `batch_size` is 1: batch normalisation cannot train on one image whose features are 1 x 1
+    pixels.
 
-    A reader whose `streaming` is true is read along, shard by shard, instead of listed first: then
-    there is no `len()` of the loader, and the order depends on `shuffle_buffer`.
+    With a reader whose `streaming` is true, shards are read one by one and not listed first. Then
+    the loader has no `len()`, and the order depends on `shuffle_buffer`.
 
     Registered as a `DataLoader` with name "image".
 
@@ -86,42 +86,42 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     reader : `DatasetReader`, required
         Any reader whose instances hold an `ImageField`. (In a config: the `dataset_reader`.)
     data_path : `Any`, required
-        What the reader is to read. (In a config: `train_data_path` and its like.)
+        What the reader reads. (In a config: `train_data_path` etc.)
     batch_size : `int`, optional (default = `32`)
-        How many images a batch has; the last one of an epoch may have fewer, or one more.
+        The number of images in a batch; the last of an epoch may have fewer, or one more.
     shuffle : `bool`, optional (default = `False`)
-        Whether to take the images in random order, another one in each epoch.
+        Whether to use a new random order in each epoch.
     class_weighting : `ClassWeighting`, optional (default = `None`)
-        Draw the images of an epoch at random, with replacement, those of rare classes more often:
-        "balanced" draws each class as often as the others. Needs `shuffle`, and one label an image.
+        Draw the images of an epoch at random, with replacement, rare classes more often: "balanced"
+        draws all classes equally often. Needs `shuffle` and one label per image.
     repeats : `int`, optional (default = `1`)
         How many times in a row an image is used, transformed anew each time: "repeated
-        augmentation" (Hoffer et al. 2020, arXiv:1901.09335). An epoch has as many images as
-        without, of which every `repeats`-th is another. Needs `shuffle`.
+        augmentation" (Hoffer et al. 2020, arXiv:1901.09335). The number of images in an epoch stays
+        the same, so an epoch uses one `repeats`-th of the data. Needs `shuffle`.
     drop_last : `bool`, optional (default = `False`)
-        Whether to leave out the last batch of an epoch if it is smaller than the others.
+        Whether to drop the last batch of an epoch if it is smaller than the others.
     num_workers : `int`, optional (default = `None`)
-        How many workers decode. 0 decodes in the main thread; `None` is one for each core that
-        this process may use, 8 at the most, shared among the ranks of this machine.
+        The number of workers that decode. 0 decodes in the main thread. `None` uses one per core
+        that this process may use, at most 8, shared among the ranks of this machine.
     worker : `str`, optional (default = `"thread"`)
         "thread", or "process" for transforms that hold Python's lock for long (pure Python).
     prefetch_batches : `int`, optional (default = `3`)
-        How many batches are prepared ahead of the one in use. Processes prepare as many each: the
-        number is rounded up to a multiple of theirs.
+        How many batches are prepared ahead of the one in use. With processes, the number is rounded
+        up to a multiple of their number.
     shuffle_buffer : `int`, optional (default = `1000`)
-        For readers that stream: each image is drawn from so many that have been read and are
-        waiting, besides that the shards are in random order. They cost the memory of their files,
-        unless these are in tar files on this machine.
+        For streaming readers: each image is drawn from a buffer of this size, and shards are read
+        in random order. The buffer holds the bytes of the files, except of tar files on this
+        machine.
     on_error : `str`, optional (default = `"raise"`)
-        What to do about an image that cannot be read or transformed: "raise" stops with its path;
-        "skip" leaves it out of its batch, logs it, and counts it in `images_skipped`. A batch of
-        which no image is left is left out. When shuffling, a single image that is left of a batch
-        joins the next batch; if there is none, it is left out too, logged and counted, unless it is
-        the only image of the epoch. In distributed training such a single image is left out, and
-        the batch before (or after) is used again, as all ranks need the same number of batches. An
-        epoch of which no image can be read is an error.
+        What to do if an image cannot be read or transformed. "raise" stops with its path. "skip"
+        drops the image from its batch, logs it, and counts it in `images_skipped`. A batch without
+        images is dropped. When shuffling, the only image left in a batch joins the next batch; if
+        there is none, it is dropped, logged and counted, unless it is the only image of the epoch.
+        In distributed training the only image left in a batch is dropped, and the batch before (or
+        after) is used again, because all ranks need the same number of batches. An epoch without a
+        readable image is an error.
     seed : `int`, optional (default = `None`)
-        `None` takes torch's seed, which is the config's `pytorch_seed`.
+        `None` uses torch's seed, which is the config's `pytorch_seed`.
     """
 
     def __init__(
@@ -168,11 +168,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.seed = torch.initial_seed() if seed is None else seed
         self.images_skipped = 0
         self._device: Optional[torch.device] = None
-        self._place = (0, 0)  # the epoch and the batch that the next iteration begins with
+        self._place = (0, 0)  # the epoch and the batch at which the next iteration starts
         self.batches_left_out = 0
         """
-        Of the epoch so far, how many batches had too few images that could be read. To go on in the
-        middle of an epoch, set it to what it was.
+        The number of batches of this epoch that had too few readable images. Set it to resume in
+        the middle of an epoch.
         """
         self.another_epoch_follows = False
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
@@ -181,17 +181,17 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._is_indexed = False
         if isinstance(self.images, ListedImages) and drop_last and len(self) == 0:
             raise ConfigurationError(
-                f"data_loader.batch_size is {batch_size}, of which the {len(self.images)} "
-                f"images of {data_path} do not fill one; with drop_last none would be left"
+                f"data_loader.batch_size is {batch_size}, but {data_path} has only "
+                f"{len(self.images)} images; with drop_last no batch would be left"
             )
 
     def __repr__(self) -> str:
         return short_repr(self)
 
     def __len__(self) -> int:
-        """The batches of an epoch. Raises `TypeError` if the reader streams: nobody knows."""
+        """Return the number of batches per epoch. Raises `TypeError` if the reader streams."""
         if not isinstance(self.images, ListedImages):
-            raise TypeError(f"how many images {self.data_path} holds is not known when streaming")
+            raise TypeError(f"the number of images in {self.data_path} is unknown when streaming")
         whole, rest = divmod(len(self.images), self.batch_size)
         is_joined = rest == 1 and whole > 0
         return whole if self.drop_last or rest == 0 or is_joined else whole + 1
@@ -211,18 +211,18 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def prefetch(self) -> None:
         """
-        Lets threads begin with the first batches of the next iteration, which then need not be
-        waited for. They do so by themselves as soon as an epoch has no work left for them, if
-        `another_epoch_follows` has been set to true.
+        Start decoding the first batches of the next iteration, with thread workers. If
+        `another_epoch_follows` is true, this happens without a call, once an epoch leaves them
+        no work.
         """
         if self._prefetched is None:
-            self._prefetched = (self._place, iter(()))  # a short epoch may come by here again
+            self._prefetched = (self._place, iter(()))  # a short epoch may call this again
             self._prefetched = (self._place, self._begin(self._place))
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """
-        Makes the next iteration the given epoch, from the given batch on, where those count that
-        were left out. Decodes nothing.
+        Start the next iteration at the given epoch and batch, counting batches left out. Decodes
+        nothing.
         """
         self._place = (epoch, batch)
 
@@ -235,9 +235,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def labels(self) -> Dict[str, int]:
         """
-        The labels of the images, and how many images have each. Of a stream they are known once
-        `iter_instances` has gone through it, as it does to make a vocabulary; until then this is
-        empty.
+        Return the number of images with each label. For a stream it is empty until
+        `iter_instances` has run to the end, as it does to make a vocabulary.
         """
         return self.images.labels()
 
@@ -265,10 +264,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._device = device
 
     def _jobs(self, epoch: int, start: int) -> Iterator[BatchJob]:
-        """What there is to do for the batches of this rank in an epoch, from batch `start` on."""
+        """Yield this rank's batch jobs of an epoch, from batch `start` on."""
         images = self.images.epoch(epoch, start * self.batch_size)
         for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
-            # What is drawn for an image hangs on its place, as one image may have several.
+            # Draws depend on the place, because an image may have several.
             yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
         if self.another_epoch_follows and isinstance(self.images, ListedImages):
             self.prefetch()
@@ -288,7 +287,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _stream(
         self, place: Tuple[int, int], workers: Workers, images: StreamedImages
     ) -> Iterator[Made]:
-        """The batches of an epoch of which nobody knows how many there are."""
+        """Yield the batches of an epoch of unknown length."""
         jobs = ReadAhead(self._jobs(*place), self.prefetch_batches)
         try:
             for number, made in enumerate(_with_jobs(workers, jobs), start=place[1]):
@@ -299,7 +298,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             jobs.stop()
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
-        """The batches of an epoch, or of its rest unless it `is_whole`."""
+        """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
         keeps_pace = self.shuffle and util.is_distributed()
         usable = self._as_many(batches) if keeps_pace else self._usable(batches, is_whole)
         for batch in usable:
@@ -307,8 +306,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _usable(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """
-        Leaves out the batches without an image. When shuffling, an image that is left alone joins
-        the next batch, before anything else is delivered: recovery finds the same batches.
+        Drop batches without images. When shuffling, the only image left in a batch joins the next
+        batch before anything else is delivered, so that recovery finds the same batches.
         """
         alone: Optional[Made] = None
         reason, is_empty = "", is_whole
@@ -338,8 +337,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _as_many(self, batches: Iterator[Made]) -> Iterator[TensorDict]:
         """
-        Gives as many batches as there are, as other ranks wait for them: in the place of one that
-        cannot be used the batch before, or at the beginning the batch after.
+        Yield one batch per batch made, because other ranks wait for it. An unusable batch is
+        replaced with the batch before it, or at the start with the batch after it.
         """
         last: Optional[TensorDict] = None
         alone: Optional[Collated] = None
@@ -362,7 +361,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             yield from itertools.repeat(alone.batch, missing)
 
     def _report(self, collated: Collated) -> None:
-        """Raises or logs and counts what could not be read, as `on_error` says."""
+        """Raise, or log and count, the errors, as `on_error` says."""
         if collated.errors and self.on_error == "raise":
             raise ImageError(
                 f'{collated.errors[0]} (in {self.data_path}; "on_error": "skip" in the data '
@@ -373,14 +372,14 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.images_skipped += len(collated.errors)
 
     def _is_alone(self, collated: Collated) -> bool:
-        """Whether a single image is left of a batch to train on."""
+        """Return whether only one image is left in a batch for training."""
         is_single = len(collated.places) == 1 < self.batch_size
         return is_single and self.shuffle and bool(collated.errors)
 
     def _leave_out(self, alone: Collated) -> None:
-        """Logs and counts a good image that is left alone in its batch."""
+        """Log and count a good image that is alone in its batch."""
         metadata = alone.batch.get("metadata", ["one image"])
-        logger.warning("Left out for this time, as it is alone in its batch: %s", metadata[0])
+        logger.warning("Left out this time, because it is alone in its batch: %s", metadata[0])
         self.images_skipped += 1
 
     def _nothing_can_be_read(self, reason: str) -> ImageError:
@@ -388,7 +387,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
 
 def _with_jobs(workers: Workers, jobs: Iterable[BatchJob]) -> Iterator[Made]:
-    """The batches that workers make, each with its job."""
+    """Yield the batches that workers make, each with its job."""
     begun: Deque[BatchJob] = deque()
 
     def noted() -> Iterator[BatchJob]:
@@ -396,7 +395,7 @@ def _with_jobs(workers: Workers, jobs: Iterable[BatchJob]) -> Iterator[Made]:
             begun.append(job)
             yield job
 
-    # The workers are called now, not when the first batch is asked for: threads begin at once.
+    # Call the workers now, not when the first batch is requested: threads start at once.
     return ((begun.popleft(), collated) for collated in workers(noted()))
 
 
@@ -404,8 +403,8 @@ def in_batches(
     items: Iterator[T], size: int, drop_last: bool, is_first: bool = True
 ) -> Iterator[List[T]]:
     """
-    Divides items into batches. A last batch of one item is joined to the batch before it, of which
-    it is the end if the items do not begin with the first.
+    Divide items into batches. A last batch of one item is joined to the batch before it; if not
+    `is_first`, that was before `items`, and a single item is dropped.
     """
     batch = list(itertools.islice(items, size))
     joins = size > 1 and not drop_last

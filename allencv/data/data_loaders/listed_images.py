@@ -23,14 +23,14 @@ LABEL_KEYS = ("label", "labels")
 
 class ListedImages:
     """
-    The images of a data set of which all are listed, in the orders of epochs.
+    All images of a listed data set, in the order of each epoch.
 
     # Parameters
 
     reader, data_path, shuffle, class_weighting, repeats, seed
-        As of `ImageDataLoader`.
+        See `ImageDataLoader`.
     rank, world_size : `int`
-        This process's number among those of distributed training, and how many they are.
+        The number of this process in distributed training, and the number of processes.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class ListedImages:
         counts = [f"{shown(label)} {count}" for label, count in sorted(self.labels().items())]
         listed = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
         logger.info("%d images in %s: %s", size, shown(str(data_path)), listed or "unlabelled")
-        for group in similar_labels(self.labels()) if shuffle else []:  # once, of what is learned
+        for group in similar_labels(self.labels()) if shuffle else []:  # only the training data
             logger.warning("%s: labels that look the same: %s", data_path, group)
         self._weights = self._image_weights(class_weighting)
 
     def __len__(self) -> int:
-        """How many images this rank takes in an epoch. When shuffling, all ranks take as many."""
+        """Return this rank's number of images in an epoch; all ranks share it when shuffling."""
         size = len(self.instances)
         if not self._shuffle or self._world_size == 1:
             return len(range(self._rank, size, self._world_size))
         return self._repeats * -(-size // (self._repeats * self._world_size))
 
     def epoch(self, epoch: int, start: int) -> Iterator[Tuple[int, int]]:
-        """This rank's images in an epoch from number `start` on, each with its place among all."""
+        """Yield this rank's images of an epoch from `start` on, each with its place among all."""
         size = len(self.instances)
         order = torch.arange(size)
         if self._shuffle:
@@ -79,7 +79,7 @@ class ListedImages:
         images = order.numpy()
         repeats, drawn = self._repeats, -(-size // self._repeats)
         for number in range(start, len(self)):
-            # Ranks take turns with an image and all its repeats.
+            # Each rank takes an image with all its repeats.
             image, repeat = divmod(number, repeats)
             image = self._rank + image * self._world_size
             yield int(images[image % drawn]), image * repeats + repeat
@@ -90,21 +90,21 @@ class ListedImages:
     def index_with(self, vocab: Vocabulary) -> None:
         instances: Iterable[Instance] = self.instances
         if isinstance(self.instances, Instances):
-            # They are indexed when they are made; here it is seen to that they all can be.
+            # Instances are indexed when they are made; check here that this will work.
             self.instances.vocab = vocab
             instances = self.instances.one_of_each_label()
         for instance in instances:
             index_instance(instance, vocab)
 
     def labels(self) -> Dict[str, int]:
-        """The labels of the images, and how many images have each."""
+        """Return the number of images with each label."""
         if isinstance(self.instances, Instances):
             return self.instances.samples.labels()
         fields = (instance.fields.get(k) for instance in self.instances for k in LABEL_KEYS)
         return dict(Counter(str(label) for field in fields for label in field_labels(field)))
 
     def _image_weights(self, weighting: Optional[ClassWeighting]) -> Optional[torch.Tensor]:
-        """What each image weighs when the images of an epoch are drawn."""
+        """Return the weight of each image for drawing an epoch."""
         if weighting is None:
             return None
         samples = self.instances.samples if isinstance(self.instances, Instances) else ()
@@ -119,9 +119,7 @@ class ListedImages:
 
 
 def index_instance(instance: Instance, vocab: Vocabulary) -> None:
-    """
-    Indexes an instance. Raises `ConfigurationError` for a label that the vocabulary does not know.
-    """
+    """Index an instance. Raises `ConfigurationError` for a label missing from the vocabulary."""
     unknown = _unknown_label(instance, vocab)
     if unknown is not None:
         raise ConfigurationError(unknown)
@@ -138,7 +136,7 @@ def field_labels(field: Optional[Field]) -> Sequence[str]:
 
 
 def _read_all(reader: DatasetReader, data_path: Any) -> Sequence[Instance]:
-    """Every instance, in distributed training too, where a reader gives each rank its share."""
+    """Return every instance, even when distributed, where a reader gives each rank a share."""
     if isinstance(reader, ImageDatasetReader) and reader.reads_samples_alone():
         samples = itertools.islice(reader.read_samples(data_path), reader.max_instances)
         return Instances(reader, SampleList(samples))
@@ -153,7 +151,7 @@ def _read_all(reader: DatasetReader, data_path: Any) -> Sequence[Instance]:
 
 
 def _unknown_label(instance: Instance, vocab: Vocabulary) -> Optional[str]:
-    """What there is to say if the vocabulary does not know a label of an instance."""
+    """Return an error message if the vocabulary lacks a label of an instance."""
     for field in instance.values():
         namespace = getattr(field, "_label_namespace", "")
         known = vocab.get_token_to_index_vocabulary(namespace)

@@ -19,26 +19,23 @@ T = TypeVar("T")
 
 class StreamedImages:
     """
-    The images of a data set that is read from front to back in each epoch, shard by shard, and of
-    which nobody knows how many there are.
+    The images of a data set of unknown size, which is read shard by shard in each epoch.
 
-    To shuffle, the shards are read in a random order, and each image is drawn from the
-    `shuffle_buffer` images that have been read last and not been used. Both depend on the seed and
-    the epoch alone.
+    To shuffle, shards are read in random order, and each image is drawn from a buffer of
+    `shuffle_buffer` images. Both depend only on the seed and the epoch.
 
-    In distributed training each rank reads shards of its own, or each takes its share of the
-    images if there are fewer shards than ranks. When shuffling, a rank that has used its images
-    while others have not begins with them again, so that all have as many batches; else each image
-    is used exactly once.
+    In distributed training each rank reads its own shards, or takes a share of the images if there
+    are fewer shards than ranks. When shuffling, a rank that runs out of images before others starts
+    over, so that all have the same number of batches; otherwise each image is used once.
 
     # Parameters
 
     reader : `ImageDatasetReader`
-        With `num_shards` and `read_shard`, as `WebDatasetReader` has them.
+        A reader with `num_shards` and `read_shard`, such as `WebDatasetReader`.
     data_path, shuffle, shuffle_buffer, seed
-        As of `ImageDataLoader`.
+        See `ImageDataLoader`.
     rank, world_size : `int`
-        This process's number among those of distributed training, and how many they are.
+        The number of this process in distributed training, and the number of processes.
     """
 
     def __init__(
@@ -62,11 +59,11 @@ class StreamedImages:
         self._rank, self._world_size = rank, world_size
         self._labels: Counter[str] = Counter()
         self._used_up_after: Optional[int] = None
-        # The ranks agree on the end of an epoch on the CPU, whatever they train on.
+        # The ranks agree on the end of an epoch on the CPU, whatever device they train on.
         self._group: Any = dist.new_group(backend="gloo") if self.is_endless else None
 
     def epoch(self, epoch: int, start: int) -> Iterator[Tuple[Sample, int]]:
-        """This rank's images in an epoch from number `start` on, each with its place among all."""
+        """Yield this rank's images of an epoch from `start` on, each with its place among all."""
         self._used_up_after = None
         first = self._counted(self._samples(epoch))
         repeated = chain.from_iterable(iter(lambda: self._samples(epoch), None))
@@ -76,8 +73,8 @@ class StreamedImages:
 
     def is_over(self, number: int) -> bool:
         """
-        Whether all ranks have used up what they had before their image `number`. They have to ask
-        at the same time.
+        Return whether all ranks have used all their images before image `number`. All ranks must
+        call this at the same time.
         """
         has_more = self._used_up_after is None or number < self._used_up_after
         answer = torch.tensor(has_more, dtype=torch.int32)
@@ -85,7 +82,7 @@ class StreamedImages:
         return not answer
 
     def iter_instances(self) -> Iterator[Instance]:
-        """All images once, in order. Counts the labels on the way."""
+        """Yield all images once, in order, and count their labels."""
         labels: Counter[str] = Counter()
         for sample in self._reader.read_samples(self._data_path):
             labels.update(sample.labels or [])
@@ -97,7 +94,7 @@ class StreamedImages:
         self.instances.vocab = vocab
 
     def labels(self) -> Dict[str, int]:
-        """How many images have each label, as far as that is known: see `iter_instances`."""
+        """Return the number of images with each label, as far as known: see `iter_instances`."""
         return dict(self._labels)
 
     def _samples(self, epoch: int) -> Iterator[Sample]:
@@ -132,7 +129,7 @@ class StreamedImages:
 
 
 class _InstancesOfSamples:
-    """The instances that a reader makes of samples."""
+    """The instances that a reader makes from samples."""
 
     def __init__(self, reader: ImageDatasetReader) -> None:
         self.vocab: Optional[Vocabulary] = None
@@ -146,7 +143,7 @@ class _InstancesOfSamples:
 
 
 def shuffled(items: Iterable[T], buffer_size: int, draw: random.Random) -> Iterator[T]:
-    """Each item is drawn from the `buffer_size` that are waiting, whose place the next takes."""
+    """Yield each item from a random place in a buffer; the next item takes its place."""
     iterator = iter(items)
     buffer = list(islice(iterator, buffer_size))
     draw.shuffle(buffer)
@@ -158,7 +155,7 @@ def shuffled(items: Iterable[T], buffer_size: int, draw: random.Random) -> Itera
 
 
 class ReadAhead(Iterator[T]):
-    """Takes items from an iterator in a thread of its own, `size` of them ahead."""
+    """Reads `size` items ahead from an iterator, in its own thread."""
 
     def __init__(self, items: Iterator[T], size: int) -> None:
         self._items = items
@@ -170,7 +167,7 @@ class ReadAhead(Iterator[T]):
     def __next__(self) -> T:
         item, error = self._ready.get()
         if error is not None:
-            self._ready.put((None, error))  # for whoever asks again
+            self._ready.put((None, error))  # for later calls
             raise error
         self._room.release()
         return item  # type: ignore[return-value]
@@ -186,5 +183,5 @@ class ReadAhead(Iterator[T]):
                 if self._is_stopped:
                     raise StopIteration
                 self._ready.put((next(self._items), None))
-        except BaseException as error:  # whatever it is, somebody is waiting for the next item
+        except BaseException as error:  # any error must reach the waiting consumer
             self._ready.put((None, error))

@@ -1,6 +1,6 @@
 """
-How the batches of the "image" data loader are made: by threads, by processes, or where they are
-used. Each of these three is called with the jobs of an epoch and gives their batches in order.
+Make the batches of the "image" data loader in threads, in processes, or in the main thread. Each of
+the three classes takes the jobs of an epoch and yields their batches in order.
 """
 
 import itertools
@@ -34,7 +34,7 @@ from allencv.data.transforms import random_source
 from allencv.runtime import ImageError
 
 BatchJob = List[Tuple[Any, int]]
-"""A batch to be made: for each image its key for `InstanceLookup`, and the seed it draws by."""
+"""A batch to make: for each image its key for `InstanceLookup` and the seed of its draws."""
 
 
 class InstanceLookup(Protocol):
@@ -42,13 +42,13 @@ class InstanceLookup(Protocol):
 
 
 Loaded = Union[Instance, str]
-"""An instance whose images have been decoded and transformed; or why they could not be."""
+"""An instance with decoded and transformed images, or the reason why this failed."""
 
 
 class Collated(NamedTuple):
     """
-    A batch, empty if it has no image; the places in its job of the images that it has; and why
-    others are not in it.
+    A batch (empty without images), the places in its job of the images it has, and the errors of
+    the others.
     """
 
     batch: TensorDict
@@ -60,7 +60,7 @@ Workers = Callable[[Iterable[BatchJob]], Iterator[Collated]]
 
 
 def load(instance: Instance, seed: int) -> Loaded:
-    """Decodes and transforms the images of an instance, with what `seed` draws."""
+    """Decode and transform the images of an instance, with random draws from `seed`."""
     try:
         with random_source(torch.Generator().manual_seed(seed)):
             return Instance({key: _decoded(field) for key, field in instance.items()})
@@ -77,7 +77,7 @@ def _decoded(field: Field) -> Field:
 
 
 def collate(loaded: Sequence[Loaded]) -> Collated:
-    """Makes a batch of what could be loaded, as AllenNLP does."""
+    """Make a batch of the loaded instances, as AllenNLP does."""
     places = [place for place, each in enumerate(loaded) if isinstance(each, Instance)]
     instances = [each for each in loaded if isinstance(each, Instance)]
     errors = [each for each in loaded if isinstance(each, str)]
@@ -86,7 +86,7 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
 
 
 class NoWorkers:
-    """Makes each batch when it is asked for, in the thread that asks."""
+    """Makes each batch when it is requested, in the calling thread."""
 
     def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
@@ -97,7 +97,7 @@ class NoWorkers:
 
 
 class ThreadWorkers:
-    """Threads that work on one batch together, image by image, and then on the next."""
+    """Threads that work together on one batch, image by image, then on the next."""
 
     def __init__(self, instances: InstanceLookup, num_workers: int, prefetch_batches: int) -> None:
         self._instances = instances
@@ -109,7 +109,7 @@ class ThreadWorkers:
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         batches = map(self._start, jobs)
-        # Not in the generator, so that work begins now and not when the first batch is asked for.
+        # Not in the generator, so that work starts now and not with the first batch.
         waiting = deque(itertools.islice(batches, self._prefetch_batches))
         return self._finished(waiting, batches)
 
@@ -134,7 +134,7 @@ class ThreadWorkers:
 
 
 class _BatchOfThreads(Future):
-    """A batch that several threads work on; the one that loads its last image collates it."""
+    """A batch made by several threads; the thread that loads the last image collates it."""
 
     def __init__(self, instances: InstanceLookup, job: BatchJob) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _BatchOfThreads(Future):
         self._lock = threading.Lock()
 
     def work(self) -> None:
-        """What each of the threads does."""
+        """Load images until none is left."""
         try:
             for place, (key, seed) in iter(self._next, None):
                 self._loaded[place] = self._moved(place, load(self._instances[key], seed))
@@ -155,14 +155,14 @@ class _BatchOfThreads(Future):
                     is_complete = self._missing == 0
                 if is_complete:
                     self.set_result(collate(self._loaded))
-        except BaseException as error:  # whatever it is, somebody is waiting for the batch
+        except BaseException as error:  # any error must reach whoever waits for the batch
             self.stop()
             with self._lock:
                 if not self.done():
                     self.set_exception(error)
 
     def _moved(self, place: int, loaded: Loaded) -> Loaded:
-        """The instance with its images where those of the whole batch are put together."""
+        """Return the instance with its images moved into the memory of the whole batch."""
         if isinstance(loaded, Instance):
             for key, field in loaded.items():
                 if isinstance(field, ImageField):
@@ -171,7 +171,7 @@ class _BatchOfThreads(Future):
         return loaded
 
     def stop(self) -> None:
-        """Leaves the images that no thread has begun with."""
+        """Drop the images that no thread has started."""
         with self._lock:
             self._todo = enumerate([])
 
@@ -182,12 +182,12 @@ class _BatchOfThreads(Future):
 
 def _use_one_core(num_threads_of_others: int) -> None:
     """
-    Makes torch compute in the calling thread alone, as each worker has an image of its own.
+    Make torch compute in the calling thread only, because each worker has its own image.
 
-    torch hands the number that was set last, by whichever thread, to all threads that begin to
-    compute later. Therefore a thread made for the purpose sets it to what it was.
+    torch gives the number set last, in any thread, to all threads that start computing later.
+    Therefore a temporary thread sets it back to the old value.
     """
-    torch.get_num_threads()  # from here on this thread is no longer one of them
+    torch.get_num_threads()  # now calls in other threads do not change this one
     torch.set_num_threads(1)
     thread = threading.Thread(target=torch.set_num_threads, args=(num_threads_of_others,))
     thread.start()
@@ -195,7 +195,7 @@ def _use_one_core(num_threads_of_others: int) -> None:
 
 
 class ProcessWorkers:
-    """Processes that each make a whole batch: torch's, which stay for the next epoch."""
+    """Worker processes of torch that each make whole batches and stay for the next epoch."""
 
     def __init__(self, instances: InstanceLookup, num_workers: int, prefetch_batches: int) -> None:
         self._jobs = _Jobs()
@@ -206,9 +206,10 @@ class ProcessWorkers:
             num_workers=num_workers,
             persistent_workers=True,
             prefetch_factor=-(-prefetch_batches // num_workers),
-            generator=torch.Generator(),  # else it draws from the global one
+            generator=torch.Generator(),  # otherwise it draws from the global one
         )
-        # Left to the garbage collector, the queues can go first: torch then waits for each process.
+        # If left to the garbage collector, the queues may go first: torch then waits for each
+        # process.
         weakref.finalize(self, _stop, self._loader).atexit = False
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
@@ -227,7 +228,7 @@ class ProcessWorkers:
 
 
 class _Jobs:
-    """What torch's loader takes its batches from, the same object in each epoch."""
+    """The batch sampler for torch's loader, the same object in each epoch."""
 
     jobs: Iterator[BatchJob] = iter(())
 
@@ -244,7 +245,7 @@ def _stop(loader: TorchDataLoader) -> None:
 
 
 class _LoadedInstances:
-    """What torch's loader asks for images in a worker process."""
+    """The data set of torch's loader in a worker process."""
 
     def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances

@@ -1,4 +1,4 @@
-"""Says what a file is that is not the text it is called."""
+"""Recognises files that are not text."""
 
 from typing import Optional
 
@@ -19,19 +19,19 @@ _BEGINNINGS = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),
-    (b"version https://git-lfs", "a pointer of Git LFS: fetch the file with git lfs pull"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file with git lfs pull"),
 )
 _SHEET = b"xl/"
-"""A folder in the ZIP archive that an Excel file is."""
+"""An Excel file is a ZIP archive with this folder."""
 _PAGES = (b"<!doctype html", b"<html")
 
 
 def what_it_is(data: bytes) -> Optional[str]:
-    """Return what a file is by its content, with what helps, or `None` for what may be text."""
+    """Return what a file is and what to do about it, or `None` if it may be text."""
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             is_sheet = beginning == b"PK\x03\x04" and _SHEET in data
             return "an Excel file: save it as CSV" if is_sheet else name
     if data[:200].lstrip().lower().startswith(_PAGES):
-        return "an HTML page, and not the file that a link led to: download it again"
+        return "an HTML page instead of the linked file: download it again"
     return None

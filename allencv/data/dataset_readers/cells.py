@@ -1,4 +1,4 @@
-"""What the cells of a table mean: paths and labels."""
+"""Converts the cells of a table to paths and labels."""
 
 import ast
 import io
@@ -10,7 +10,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 from allennlp.common.checks import ConfigurationError
 
 _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
-"""What 0 and 1 look like as text, pandas' ways among them."""
+"""0 and 1 as text, including pandas' spellings."""
 
 
 _MISSING = {"nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat"}
@@ -18,7 +18,7 @@ _MISSING = {"nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat"}
 
 
 class WrongCell(Exception):
-    """A cell that is not what was expected: its place among those given, and the expectation."""
+    """An unexpected cell: its index among the given cells, and what was expected."""
 
     def __init__(self, place: int, expected: str) -> None:
         self.place = place
@@ -26,17 +26,17 @@ class WrongCell(Exception):
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing: None, no text, or NaN."""
+    """Return whether a cell is empty: None, blank text, or NaN."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def is_word_for_missing(value: Any) -> bool:
-    """Whether a cell holds a text such as NaN, which may stand for a missing value."""
+    """Return whether a cell holds a word such as NaN, which may mean a missing value."""
     return isinstance(value, str) and value.strip().lower() in _MISSING
 
 
 def to_path(cells: Sequence[Any]) -> str:
-    """The path of an image in the first of the cells."""
+    """Return the path of an image from the first cell."""
     if isinstance(cells[0], (bytes, dict)):
         raise WrongCell(0, 'the path of an image (the reader "huggingface" takes their bytes)')
     if is_empty(cells[0]) or not isinstance(cells[0], str):
@@ -55,8 +55,8 @@ def to_label(cell: Any) -> str:
 
 def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
     """
-    The labels in a cell: a list, a list that is written as text, as pandas does in CSV, or a text
-    with a delimiter between the labels.
+    Return the labels in a cell: a list, a list written as text (as pandas does in CSV), or text
+    with a delimiter between labels.
     """
     if is_empty(cell):
         return []
@@ -71,7 +71,7 @@ def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
     if any(isinstance(part, (list, dict)) for part in parts):
         raise WrongCell(0, "a list of text or numbers")
     if len(parts) > 1 and delimiter is None and all(to_flag(part) is not None for part in parts):
-        raise WrongCell(0, "the names of the labels in the list, and no 0 or 1 for each of them")
+        raise WrongCell(0, "label names in the list, not 0s and 1s")
     labels = ["" if is_empty(part) else str(part).strip() for part in parts]
     if "" in labels or len(set(labels)) < len(labels):
         between = "" if delimiter is None else f" with {delimiter!r} between them"
@@ -81,8 +81,8 @@ def to_labels(cell: Any, delimiter: Optional[str]) -> List[str]:
 
 def as_list(text: str) -> Optional[List[Any]]:
     """
-    The list that a text shows in the notation of Python or JSON, `None` for any other text. Tuples
-    and sets count if they hold text alone.
+    Return the list in a text with a Python or JSON list, `None` for any other text. Tuples and sets
+    of strings count too.
     """
     text = text.strip()
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):
@@ -97,19 +97,19 @@ def as_list(text: str) -> Optional[List[Any]]:
 
 
 def _lacks_commas(text: str) -> bool:
-    """Whether two texts stand side by side, as in numpy's arrays: Python would join them."""
+    """Return whether two strings are adjacent, as in numpy's output: Python would join them."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     kinds = [token.type for token in tokens if token.type != tokenize.NL]
     return any(pair == (tokenize.STRING, tokenize.STRING) for pair in pairwise(kinds))
 
 
 def to_flag(cell: Any) -> Optional[bool]:
-    """Whether a cell is 1, or `None` if it is neither 0 nor 1."""
+    """Return whether a cell is 1, or `None` if it is neither 0 nor 1."""
     return _FLAGS.get(str(cell).strip().title())
 
 
 def chosen(labels: Sequence[str], flags: Sequence[Any]) -> Tuple[str, ...]:
-    """The labels whose flag is 1, where each is 0 or 1."""
+    """Return the labels whose flag is 1; each flag is 0 or 1."""
     found = []
     for place, (label, flag) in enumerate(zip(labels, flags)):
         is_chosen = to_flag(flag)
@@ -121,7 +121,7 @@ def chosen(labels: Sequence[str], flags: Sequence[Any]) -> Tuple[str, ...]:
 
 
 def parse_pattern(pattern: str) -> Tuple[List[str], Callable[[Sequence[Any]], str]]:
-    """The columns that a pattern names, and what makes a path from their cells."""
+    """Return the columns that a pattern names, and a function from their cells to a path."""
     try:
         parts = list(Formatter().parse(pattern))
     except ValueError as error:
@@ -143,7 +143,7 @@ def parse_pattern(pattern: str) -> Tuple[List[str], Callable[[Sequence[Any]], st
             try:
                 made.append(format(cell, spec))
             except (TypeError, ValueError) as error:
-                raise WrongCell(place, f"what '{spec}' can format ({error})") from None
+                raise WrongCell(place, f"a value that '{spec}' can format ({error})") from None
         cells_left = iter(made)
         return "".join(
             text + ("" if name is None else next(cells_left)) for text, name, _, _ in parts

@@ -12,22 +12,21 @@ from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader
 logger = logging.getLogger(__name__)
 
 KEY = "from_reader"
-"""The key of the metadata that says which reader an image is from."""
+"""The metadata key for the name of the reader of an image."""
 
 
 @DatasetReader.register("concat")
 class ConcatReader(ImageDatasetReader):
     """
-    Reads several data sets, each with a reader of its own, as one: the images of the first reader,
-    then those of the second, in the alphabetical order of the readers' names (jsonnet keeps no
-    other). Each is prepared by the transforms of its own reader; the labels are those of all. The
-    metadata of an image say under `from_reader` which reader it is from.
+    Reads several data sets, each with its own reader, as one. The readers follow each other in the
+    alphabetical order of their names (jsonnet keeps no other order). Each image gets the transforms
+    of its own reader; the labels of all readers are combined. The metadata of an image name its
+    reader under `from_reader`.
 
-    What is read is a dictionary with a path for each reader, by its name:
-    `"train_data_path": {"photos": "photos/train", "posters": "posters/train.csv"}`; `null` instead
-    of a path passes a reader over.
+    The data path is a dictionary with a path for each reader name, or `null` to skip a reader:
+    `"train_data_path": {"photos": "photos/train", "posters": "posters/train.csv"}`.
 
-    An image by itself, as in `predict`, is prepared by the first reader.
+    A single image, as in `predict`, gets the transforms of the first reader.
 
     Registered as a `DatasetReader` with name "concat".
 
@@ -48,11 +47,11 @@ class ConcatReader(ImageDatasetReader):
     readers : `Dict[str, DatasetReader]`, required
         Readers of images, with the same `color_mode` and `label_namespace`.
     max_instances : `int`, optional (default = `None`)
-        Read at most this many in all.
+        The maximum number of images in total.
 
     # Raises
 
-    `ConfigurationError` when read, if the paths are not those of the readers.
+    `ConfigurationError` when reading, if the paths do not match the readers.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class ConcatReader(ImageDatasetReader):
             if not isinstance(reader, ImageDatasetReader) or isinstance(reader, ConcatReader):
                 raise ConfigurationError(
                     f"dataset_reader.readers.{name} is a {type(reader).__name__}; expected a "
-                    "reader of images (those of a concat reader can stand here themselves)"
+                    "reader of images (list the readers of a concat reader here directly)"
                 )
         self.readers: Dict[str, Any] = dict(sorted(readers.items()))
         name, first = next(iter(self.readers.items()))
@@ -88,7 +87,7 @@ class ConcatReader(ImageDatasetReader):
         self.value_range = first.value_range
 
     def read_samples(self, file_path: Any) -> Iterator[Sample]:
-        # All paths are looked at before anything is read.
+        # Check all paths before reading anything.
         return self._samples(self._paths(file_path))
 
     def _samples(self, paths: List[Tuple[str, Any]]) -> Iterator[Sample]:
@@ -102,7 +101,7 @@ class ConcatReader(ImageDatasetReader):
             logger.info("%s: %d images from %s", name, count, path)
 
     def _paths(self, file_path: Any) -> List[Tuple[str, Any]]:
-        """The names of the readers and what each is to read."""
+        """Return the names of the readers, each with its path."""
         names = list(self.readers)
         if isinstance(file_path, Params):
             file_path = file_path.as_dict(quiet=True)
@@ -118,7 +117,7 @@ class ConcatReader(ImageDatasetReader):
         if missing:
             raise ConfigurationError(
                 f"the paths are for {', '.join(file_path) or 'no reader'}; expected one for "
-                f"{', '.join(missing)} of dataset_reader.readers too, or null to pass it over"
+                f"{', '.join(missing)} of dataset_reader.readers too, or null to skip it"
             )
         return [(name, file_path[name]) for name in names if file_path[name] is not None]
 
@@ -129,6 +128,6 @@ class ConcatReader(ImageDatasetReader):
         labels: Optional[Any] = None,
         metadata: Optional[Dict[str, Any]] = None,
     ) -> Instance:
-        """Makes an instance with the reader that `metadata` names, or else with the first."""
+        """Make an instance with the reader that `metadata` names, or with the first."""
         name = (metadata or {}).get(KEY, next(iter(self.readers)))
         return self.readers[name].text_to_instance(image, label, labels, metadata)

@@ -1,4 +1,4 @@
-"""The files that a config names: tables, lists and class maps; and what images are called."""
+"""Reads the files that a config names (tables, lists, class maps); recognises image names."""
 
 import bz2
 import codecs
@@ -19,19 +19,19 @@ DECOMPRESS: Dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
     ".xz": lzma.decompress,
 }
-"""How a compressed file is read, by the last suffix of its name."""
+"""Functions to open compressed files, by the last suffix."""
 
 MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",  # it begins as that of UTF-16 does
+    codecs.BOM_UTF32_LE: "utf-32",  # it starts like that of UTF-16
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""The encodings by the mark (BOM) that a text begins with. None of these is UTF-8."""
+"""Encodings by their byte order mark (BOM). None of these is UTF-8."""
 
 
 def suffixes(path: str) -> Tuple[str, str]:
-    """The suffix of a file without that of its compression, and the latter, in lower case."""
+    """Return the suffixes of a file and of its compression, in lower case."""
     stem, last = os.path.splitext(path.partition("::")[0].lower())
     return (os.path.splitext(stem)[1], last) if last in DECOMPRESS else (last, "")
 
@@ -42,12 +42,12 @@ def is_named_as_image(path: str) -> bool:
 
 
 def read_bytes(path: str, key: str = KEYS) -> bytes:
-    """What a file that a config names holds, unpacked if it is compressed."""
+    """Return the content of a file that a config names, decompressed if necessary."""
     try:
         with remote.open_file(path) as file:
             data = file.read()
         return DECOMPRESS.get(suffixes(path)[1], bytes)(data)
-    except Exception as error:  # as many kinds as there are file systems
+    except Exception as error:  # each file system has its own errors
         if isinstance(error, FileNotFoundError):
             reason = "is not there"
         elif isinstance(error, IsADirectoryError):
@@ -59,12 +59,12 @@ def read_bytes(path: str, key: str = KEYS) -> bytes:
 
 def read_text(path: str, encoding: str, key: str = KEYS) -> str:
     """
-    The text of a file, without the mark (BOM) that it may begin with. The mark of UTF-16 or UTF-32
-    goes before an encoding of UTF-8, as which the file could not be read.
+    Return the text of a file without its byte order mark (BOM). A mark of UTF-16 or UTF-32
+    overrides the encoding UTF-8.
     """
     data = read_bytes(path, key)
     if (what := what_it_is(data)) is not None:
-        raise ConfigurationError(f"{path} is {what}; expected a file of text")
+        raise ConfigurationError(f"{path} is {what}; expected a text file")
     if encoding.lower() in ("utf-8", "utf8"):
         encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), encoding)
     try:
@@ -79,11 +79,11 @@ def read_text(path: str, encoding: str, key: str = KEYS) -> str:
         line = data[: error.start].decode(encoding, "replace").count("\n") + 1
         raise ConfigurationError(
             f"{path}, line {line}: {data[error.start : error.end]!r} is not {encoding} "
-            f"({error.reason}); dataset_reader.encoding names another encoding"
+            f"({error.reason}); set dataset_reader.encoding to the encoding of the file"
         ) from None
     if "\0" in text:
         raise ConfigurationError(
-            f"{path} has zero bytes in it, which text in {encoding} does not; expected "
-            "dataset_reader.encoding to be that of the file, such as utf-16-le"
+            f"{path} contains zero bytes, unlike text in {encoding}; expected the encoding of the "
+            "file in dataset_reader.encoding, such as utf-16-le"
         )
     return text

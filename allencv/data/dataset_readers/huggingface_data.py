@@ -1,4 +1,4 @@
-"""Data sets of the library `datasets`: how they are opened, and the images in them."""
+"""Opens data sets of the library `datasets`, and their images."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from allencv.data.remote import image_source
 from allencv.runtime import ImageError, ImageSource
 
 SAVED = ("dataset_dict.json", "state.json")
-"""What `save_to_disk` writes beside the data."""
+"""Files that `save_to_disk` writes beside the data."""
 
 
 class OpenTable:
     """
-    The images of a data set, ready to be read. Sent to another process, it is only what it was
-    opened with, and is opened again there, once.
+    The images of an open data set. Another process gets only the arguments, and opens them again
+    once.
     """
 
     def __init__(self, arguments: str, column: str, data: Any) -> None:
@@ -56,7 +56,7 @@ class TableImage:
 
 
 class StreamedImage:
-    """An image that has been read along with its row."""
+    """An image read together with its row."""
 
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
@@ -91,16 +91,16 @@ def load(arguments: Dict[str, Any], streaming: bool) -> Any:
             data = _part(data, split, arguments)
             return data.to_iterable_dataset() if streaming else data
         data = _part(datasets.load_dataset(**arguments, streaming=streaming), None, arguments)
-        # Files that do not say what their columns are have to be looked into.
+        # Some files do not declare their columns and must be inspected.
         return data._resolve_features() if streaming and data.features is None else data
     except ConfigurationError:
         raise
-    except Exception as error:  # as many kinds as there are formats and ways to fetch them
+    except Exception as error:  # each format and protocol has its own errors
         raise ConfigurationError(f"{described(arguments)} ({KEYS}): {reason(error)}") from error
 
 
 def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
-    """The split of a data set that is wanted, or the only one."""
+    """Return the requested split of a data set, or the only one."""
     if not isinstance(data, dict):
         if split is not None and split != str(data.split):
             raise ConfigurationError(
@@ -116,7 +116,7 @@ def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
 
 
 def undecoded(data: Any, columns: List[str]) -> Any:
-    """Some columns of a data set, with the images as they stand in their files."""
+    """Return some columns of a data set, with the images as stored in the files."""
     datasets = library()
     data = data.select_columns(columns)
     for column in columns:
@@ -126,7 +126,7 @@ def undecoded(data: Any, columns: List[str]) -> Any:
 
 
 def paths(table: OpenTable) -> Iterator[Optional[str]]:
-    """The path of each image that is a file of its own, and `None` for the others."""
+    """Yield the path of each image that is a separate file, and `None` for the others."""
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
@@ -146,7 +146,7 @@ def paths(table: OpenTable) -> Iterator[Optional[str]]:
 
 
 def _resolved(value: Any) -> ImageSource:
-    """An image as it stands in a row: its bytes, its path or URL, or both in a dictionary."""
+    """Return an image as stored in a row: bytes, a path or URL, or both in a dictionary."""
     if isinstance(value, dict):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if not isinstance(value, (str, bytes)):

@@ -25,7 +25,7 @@ from allencv.data.dataset_readers.unique_samples import UniqueSamples
 from allencv.runtime import ImageError
 
 ARGUMENTS = ("path", "name", "data_dir", "data_files", "split", "revision", "cache_dir")
-"""What a data path may say: arguments of `datasets.load_dataset`."""
+"""The allowed keys of a data path: arguments of `datasets.load_dataset`."""
 
 FILES = {".parquet": "parquet", ".arrow": "arrow"}
 
@@ -33,19 +33,19 @@ FILES = {".parquet": "parquet", ".arrow": "arrow"}
 @DatasetReader.register("huggingface")
 class HuggingFaceReader(ImageDatasetReader):
     """
-    Reads what the library [datasets](https://huggingface.co/docs/datasets) reads. What is to be
-    read is
+    Reads data sets through the library [datasets](https://huggingface.co/docs/datasets). The data
+    path is
 
     * the name of a data set on the Hugging Face hub, "uoft-cs/cifar100";
-    * a folder of images or of Parquet files, as on the hub;
-    * a folder that `save_to_disk` has written;
+    * a folder of images or Parquet files, as on the hub;
+    * a folder written by `save_to_disk`;
     * Parquet or Arrow files: a path, a glob, or a list of these; or
-    * a dictionary of the arguments of `load_dataset`, such as
+    * a dictionary of arguments of `load_dataset`, such as
       `{"path": "uoft-cs/cifar100", "split": "test"}`: path, name, data_dir, data_files, split,
       revision, cache_dir.
 
-    The library keeps what it reads in a cache of its own as a file, of which nothing is read that
-    is not needed. Images are decoded by AllenCV, as everywhere.
+    The library caches the data in a file and reads only what is needed. AllenCV decodes the images,
+    as always.
 
     Needs `pip install 'allencv[huggingface]'`. Registered as a `DatasetReader` with name
     "huggingface".
@@ -53,23 +53,23 @@ class HuggingFaceReader(ImageDatasetReader):
     # Parameters
 
     split : `str`, optional (default = `None`)
-        The part to be read, "train" or "train[:10%]", unless the data path says another. Not needed
-        where there is only one.
+        The part to read, "train" or "train[:10%]", unless the data path names another. Not needed
+        if there is only one.
     image_column : `str`, optional (default = `None`)
-        The column with the images: of the type Image, or with the bytes of files, or with paths.
-        Not needed where there is only one of the type Image.
+        The column of the images: of type Image, file contents, or paths. Not needed if there is
+        only one of type Image.
     label_column : `str`, optional (default = `None`)
-        The column with the label or the list of labels: class labels, which become their names,
-        texts or integers. Not needed where there is only one of class labels. Rows whose label is
-        null or -1 have none.
+        The column of the label or the list of labels: class labels (which become their names), text
+        or integers. Not needed if there is only one column of class labels. A label of null or -1
+        means no label.
     streaming : `bool`, optional (default = `False`)
-        Whether to read row by row, from where the data are, without a copy of all on this machine.
+        Whether to read row by row from the source, without a full copy on this machine.
     transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises
 
-    `ConfigurationError` when read, if there are no such data or columns, or the library is missing.
+    `ConfigurationError` when reading, if data or columns do not exist, or the library is missing.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class HuggingFaceReader(ImageDatasetReader):
         self.streaming = streaming
 
     def num_shards(self, file_path: Any) -> int:
-        """As how many shares `read_shard` can read without reading anything twice."""
+        """Return how many shares `read_shard` can read without reading anything twice."""
         if self.max_instances:
             return 1
         return int(load(self._arguments(file_path), streaming=True).num_shards)
@@ -97,12 +97,11 @@ class HuggingFaceReader(ImageDatasetReader):
 
     def read_shard(self, file_path: Any, index: int, count: int) -> Iterator[Sample]:
         """
-        The share of number `index` of `count` that read at the same time; together they read each
-        sample once, and always in the same order.
+        Yield share `index` of `count` shares, which may be read at the same time. Together they
+        hold each sample once, always in the same order.
 
-        When streaming, each takes every `count`-th of the files that the data consist of. If there
-        are fewer than that, or with `max_instances`, all read all rows, and each takes every
-        `count`-th.
+        When streaming, a share is every `count`-th file of the data. With fewer files than that, or
+        with `max_instances`, every share reads all rows and takes every `count`-th.
         """
         if not self.streaming:
             samples: Iterator[Sample] = iter(self._list(file_path))
@@ -123,7 +122,7 @@ class HuggingFaceReader(ImageDatasetReader):
             yield self.text_to_instance(*sample)
 
     def _arguments(self, file_path: Any) -> Dict[str, Any]:
-        """The arguments of `load_dataset` for a data path."""
+        """Return the arguments of `load_dataset` for a data path."""
         if isinstance(file_path, dict):
             for key in file_path:
                 if key not in ARGUMENTS:
@@ -175,13 +174,13 @@ class HuggingFaceReader(ImageDatasetReader):
                 number += 1
         except (ConfigurationError, ImageError):
             raise
-        except Exception as error:  # as many kinds as there are formats and ways to fetch them
+        except Exception as error:  # each format and protocol has its own errors
             raise ImageError(f"{where}: {reason(error)} (after {number} rows)") from error
 
     def _columns(
         self, features: Dict[str, Any], arguments: Dict[str, Any]
     ) -> Tuple[str, Optional[str], Callable[[Any], str]]:
-        """The columns of the images and of the labels, and what makes the name of a label."""
+        """Return the columns of images and labels, and a function from a label to its name."""
         datasets = library()
         where = described(arguments)
         image = _column("image_column", self.image_column, features, datasets.Image, where)
@@ -231,7 +230,7 @@ def _text(value: Any) -> str:
 def _column(
     key: str, given: Optional[str], features: Dict[str, Any], kind: type, where: str
 ) -> Optional[str]:
-    """The column that is meant: the given one, or the only one of its kind, if there is any."""
+    """Return the given column, or the only one of its kind, if any."""
     if given is not None:
         if given not in features:
             raise not_one_of(f"dataset_reader.{key} for {where}", given, features)

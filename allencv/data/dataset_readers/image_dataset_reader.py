@@ -32,8 +32,8 @@ class Sample(NamedTuple):
     """
     One image of a data set before it becomes an `Instance`: no pixels.
 
-    `image` is a source as `ImageField` takes it. An image has one `label`, or several `labels` (an
-    empty list is an image without any), or neither.
+    `image` is a source for `ImageField`. An image has one `label`, or several `labels` (an empty
+    list is an image without labels), or neither.
     """
 
     image: Union[ImageSource, Callable[[], ImageSource]]
@@ -44,9 +44,9 @@ class Sample(NamedTuple):
 
 class ImageDatasetReader(CheckedFromParams, DatasetReader):
     """
-    The base of the readers of images. A subclass lists its `Sample`s in `read_samples`; this class
-    makes an `Instance` of each, which holds where the image is, and how it is to be transformed,
-    but no pixels.
+    The base class of image readers. A subclass lists its `Sample`s in `read_samples`; this class
+    makes an `Instance` of each. An instance holds the source and the transforms of the image, but
+    no pixels.
 
     The fields of an instance are `image` (`ImageField`), `label` (`LabelField`) or `labels`
     (`MultiLabelField`) if there are any, and `metadata` (`MetadataField` with the key `image`: the
@@ -55,19 +55,19 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
     # Parameters
 
     transforms : `List[ImageTransform]`, optional (default = `None`)
-        Applied in order to the decoded `uint8` image `(channels, height, width)`, afresh each time
-        that it is read. Without any, images keep their sizes.
+        Applied in order to the decoded `uint8` image `(channels, height, width)`, anew each time it
+        is read. Without transforms, images keep their sizes.
     color_mode : `str`, optional (default = `"RGB"`)
         "RGB", "L" (one channel, grey) or "RGBA".
     label_namespace : `str`, optional (default = `"labels"`)
         The vocabulary namespace of the labels.
     max_instances : `int`, optional (default = `None`)
-        Read at most this many.
+        The maximum number of images to read.
     value_range : `List[float]`, optional (default = `None`)
-        `[black, white]`: which values become black and white in images of more than 8 bits a
-        channel, such as `[0, 4095]` for 12 bits and `[0, 1]` for floating point; values between
-        are mapped linearly, and others are clipped. Images of 8 bits stay as they are. By default
-        16-bit images keep their upper 8 bits, and floating point is taken as 0 to 255.
+        `[black, white]`: the values that become black and white in images of more than 8 bits per
+        channel, such as `[0, 4095]` for 12 bits and `[0, 1]` for floating point. Values between are
+        mapped linearly, others are clipped. Images of 8 bits stay unchanged. By default 16-bit
+        images keep their upper 8 bits, and floating point ranges from 0 to 255.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             raise ConfigurationError(f"dataset_reader.{error}") from None
         if _is_no_file_name(label_namespace):
             raise ConfigurationError(
-                f"dataset_reader.label_namespace is {label_namespace!r}; expected a name that a "
-                "file can have, such as 'labels'"
+                f"dataset_reader.label_namespace is {label_namespace!r}; expected a valid file "
+                "name, such as 'labels'"
             )
         super().__init__(
             max_instances=max_instances,
@@ -101,23 +101,23 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             serialization_dir=serialization_dir,
         )
         for field in (LabelField, MultiLabelField):
-            # They would warn of entries that `LabelVocabulary` does not make.
+            # They would warn about entries that `LabelVocabulary` does not make.
             field._already_warned_namespaces.add(label_namespace)
         self.transforms = list(transforms or [])
         self.color_mode = color_mode
         self.label_namespace = label_namespace
-        # The fields hold this and not the reader: they are copied, and sent to other processes.
+        # The fields hold this, not the reader: they are copied and sent to other processes.
         self._transform = InTurn(self.transforms) if self.transforms else None
 
     def __repr__(self) -> str:
         return short_repr(self)
 
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
-        """Lists what is at `file_path`, always in the same order, without decoding anything."""
+        """List the samples at `file_path`, always in the same order, without decoding."""
         raise NotImplementedError
 
     def reads_samples_alone(self) -> bool:
-        """Whether the samples are all there is to the instances, so that these can be made late."""
+        """Return whether instances depend only on the samples, so that they can be made later."""
         return (
             type(self)._read is ImageDatasetReader._read
             and type(self).apply_token_indexers is DatasetReader.apply_token_indexers
@@ -135,14 +135,13 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         metadata: Optional[Dict[str, Any]] = None,
     ) -> Instance:
         """
-        Makes an instance of one image: a path, a URL (downloaded into AllenNLP's cache), the bytes
-        of a file, a PIL image, an array, a tensor, or a function that gives one of these, as
-        `ImageField` takes them.
+        Make an instance of one image: a path, a URL (downloaded to AllenNLP's cache), the bytes of
+        a file, a PIL image, an array, a tensor, or a function that returns one of these.
 
         # Raises
 
-        `ImageError` for a URL that cannot be downloaded. What else is wrong with an image is found
-        when it is decoded. `ConfigurationError` for a label that a vocabulary cannot write.
+        `ImageError` for a URL that cannot be downloaded; other errors of the image appear when it
+        is decoded. `ConfigurationError` for a label that a vocabulary cannot write.
         """
         _check_labels([*([] if label is None else [label]), *(labels or [])], image)
         is_url = isinstance(image, str) and "://" in image
@@ -163,7 +162,7 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
 
 
 def _is_no_file_name(namespace: str) -> bool:
-    """Whether a vocabulary could not write a namespace to a file, and find that file again."""
+    """Return whether a vocabulary cannot write a namespace to a file and find it again."""
     is_odd = any(character in namespace for character in "/\\*\0\r\n") or ".txt" in namespace
     return is_odd or namespace.startswith(".") or namespace in ("", "non_padded_namespaces")
 
@@ -182,5 +181,5 @@ def _check_labels(labels: Sequence[str], image: object) -> None:
 def _download(url: Any) -> str:
     try:
         return str(cached_path(url))
-    except Exception as error:  # as many kinds as there are ways to fetch a file
+    except Exception as error:  # each protocol has its own errors
         raise ImageError(f"{url}: {error}") from error

@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 @DatasetReader.register("image_folder")
 class ImageFolderReader(ImageDatasetReader):
     """
-    Reads a folder with one subfolder of images for each class, whose name is the label:
-    `cats_and_dogs/train/cat/001.jpg`. Classes and files come in sorted order.
+    Reads a folder with one subfolder of images per class, whose name is the label:
+    `cats_and_dogs/train/cat/001.jpg`. Classes and files are sorted.
 
-    Files are taken by their content: one with a suffix that is not an image's is opened to see
-    whether it is an image all the same. Hidden files are passed over. What else is not used - files
-    beside the class folders, files that are no images, classes without an image, folders that other
-    programs make, such as `@eaDir` - is named in a warning.
+    Files count by content: a file without an image suffix is opened to see if it is an image.
+    Hidden files are skipped. A warning names everything else that is not used: files beside the
+    class folders, files that are not images, classes without images, and folders of other programs,
+    such as `@eaDir`.
 
     Registered as a `DatasetReader` with the names "image_folder" and
     "image_classification_directory".
@@ -40,21 +40,21 @@ class ImageFolderReader(ImageDatasetReader):
     # Parameters
 
     recursive : `bool`, optional (default = `False`)
-        Whether a class also has the images of the folders below its own.
+        Whether the images in subfolders of a class folder also belong to the class.
     labelled : `bool`, optional (default = `True`)
-        If not, the images are in the folder itself (and with `recursive` in those below it), and
+        If false, the images are in the folder itself (with `recursive` also in its subfolders) and
         have no label.
     label_pattern : `str`, optional (default = `None`)
-        A regular expression with one group, which is searched for in the path of each image
-        relative to the root. What the group finds is the label; the images are then in the root
-        itself and in folders of any depth below it. `"([^/]+)_[0-9]+\\.jpg$"` gives
-        `great_pyrenees_12.jpg` the label `great_pyrenees`.
+        A regular expression with one group, searched for in the path of each image relative to the
+        root. The text of the group is the label; the images are in the root and its subfolders of
+        any depth. `"([^/]+)_[0-9]+\\.jpg$"` gives `great_pyrenees_12.jpg` the label
+        `great_pyrenees`.
     include : `List[str]`, optional (default = `None`)
-        Patterns, of which the path of an image relative to the root, with `/` between its parts,
-        must match one: `*` is any text, `/` too, `?` any character and `[abc]` one of these, as in
-        Python's `fnmatch`; upper and lower case differ. `"*.png"`, `"cat/*"`.
+        Use only images whose path relative to the root, with `/` between its parts, matches one of
+        these patterns: `*` is any text (also `/`), `?` any character and `[abc]` one of these, as
+        in Python's `fnmatch`; case matters. `"*.png"`, `"cat/*"`.
     exclude : `List[str]`, optional (default = `None`)
-        Patterns of which it must match none.
+        Leave out images whose path matches one of these patterns.
     split : `ImageSplit`, optional (default = `None`)
         The part of the images to read.
     transforms, color_mode, value_range, label_namespace, max_instances
@@ -62,8 +62,8 @@ class ImageFolderReader(ImageDatasetReader):
 
     # Raises
 
-    `ConfigurationError` when read, if there is no such folder (saying which ones there are), no
-    image in it, or an image in whose path `label_pattern` finds nothing.
+    `ConfigurationError` when reading, if the folder does not exist (existing ones are listed) or
+    has no images, or `label_pattern` finds nothing in the path of an image.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ImageFolderReader(ImageDatasetReader):
             "files beside the class folders": self._wanted(at_root.files, root),
             "folders of other programs": junk,
             f'without "recursive": true folders inside of {_folder(has_classes)}': unread,
-            "files that are no images": no_images,
+            "files that are not images": no_images,
             "class folders without an image": empty if has_classes else [],
         }.items():
             if paths:
@@ -139,7 +139,7 @@ class ImageFolderReader(ImageDatasetReader):
         return self.split.select(samples, names, root)
 
     def _wanted(self, files: List[str], root: str) -> List[str]:
-        """The files that `include` and `exclude` leave."""
+        """Return the files that `include` and `exclude` keep."""
         if self.include is None and self.exclude is None:
             return files
         names = [remote.relative(file, root) for file in files]
@@ -163,12 +163,12 @@ class ImageFolderReader(ImageDatasetReader):
 
 
 class Entries(NamedTuple):
-    """What is in a folder, each sorted by name, without hidden files and folders."""
+    """The content of a folder, sorted by name, without hidden files and folders."""
 
     folders: List[str]
     files: List[str]
     junk: List[str]
-    """Folders that other programs have made, which are not looked into."""
+    """Folders made by other programs, which are not read."""
 
 
 def _folder(has_classes: bool) -> str:
@@ -204,7 +204,7 @@ def _found_labels(pattern: "re.Pattern[str]", names: Iterable[str], root: str) -
 
 
 def _warn_of_unread(root: str, samples: List[Sample]) -> None:
-    """Warns of images that take a package to be read, before the first of them is decoded."""
+    """Warn about images that need another package, before the first of them is decoded."""
     unread: Dict[str, List[str]] = {}
     for sample in samples:
         suffix = os.path.splitext(str(sample.image))[1].lower()
@@ -217,7 +217,7 @@ def _warn_of_unread(root: str, samples: List[Sample]) -> None:
 
 
 def _root(path: str) -> str:
-    """The folder at a path or a URL, as its files are named. Raises if there is none."""
+    """Return the folder at a path or URL, as its files are named. Raises if it does not exist."""
     if not path:
         raise ConfigurationError(f"'' ({KEYS}) is empty; expected a folder")
     if not remote.is_remote(path):
@@ -227,7 +227,7 @@ def _root(path: str) -> str:
     try:
         file_system, name = fsspec.url_to_fs(path)
         is_folder = file_system.isdir(name)
-    except Exception as error:  # as many kinds as there are file systems
+    except Exception as error:  # each file system has its own errors
         raise ConfigurationError(f"'{path}' ({KEYS}) cannot be read: {error}") from error
     if not is_folder:
         raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder")
@@ -258,15 +258,15 @@ def _list(folder: str) -> Entries:
 
 
 def _files(folder: str, recursive: bool) -> Entries:
-    """The files in a folder, and the folders in it that have been left out."""
+    """Return the files in a folder, and the folders in it that are not read."""
     folders, files, junk = _list(folder)
     if not recursive:
         return Entries(folders, files, junk)
     for subfolder in folders:
         if os.path.islink(subfolder) and _is_in(folder, subfolder):
             raise ConfigurationError(
-                f"'{subfolder}' ({KEYS}) is a link to a folder that it is in; expected to come to "
-                "an end"
+                f"'{subfolder}' ({KEYS}) is a link to a folder that contains it; expected no loop "
+                "of links"
             )
         below = _files(subfolder, recursive)
         files += below.files
@@ -284,7 +284,7 @@ def is_image(path: str) -> bool:
     try:
         with remote.open_file(path) as file, Image.open(file, formats=FORMATS):
             return True
-    except Exception:  # whatever pillow finds wrong with it, it is none that could be used
+    except Exception:  # pillow raises many kinds of errors for files that are not images
         return False
 
 

@@ -18,45 +18,44 @@ logger = logging.getLogger(__name__)
 
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
 LABELLED = re.compile(rf"(?P<path>\S.*?(?:{_SUFFIXES}))[\s,;|]+(?P<label>\S.*)", re.IGNORECASE)
-"""A line with the path of an image and what follows, whatever is between them."""
+"""A line with the path of an image and the rest, with any characters between them."""
 
 
 @DatasetReader.register("image_list")
 class ImageListReader(ListingReader):
     """
-    Reads a list of images: a text with a line `path<delimiter>label` for each, as PaddleClas has
-    them. Images come in the order of the lines; empty lines are passed over. The list may be
-    compressed (`list.txt.gz`, `.bz2`, `.xz`), and behind a URL that fsspec understands; so may the
-    images be.
+    Reads a list of images: a text file with a line `path<delimiter>label` for each, as in
+    PaddleClas. Images keep the order of the lines; empty lines are skipped. The list may be
+    compressed (`list.txt.gz`, `.bz2`, `.xz`). List and images may be behind URLs that fsspec
+    understands.
 
     Registered as a `DatasetReader` with name "image_list".
 
     # Parameters
 
     delimiter : `str`, optional (default = `None`)
-        What stands between the path and the label: a space, or with `multi_label` a tab. The label
-        is what comes after the last one in the line, so that a path may hold spaces.
+        The character between path and label: by default a space, or with `multi_label` a tab. The
+        label follows the last delimiter in the line, so paths may contain spaces.
     class_map : `str`, optional (default = `None`)
-        A file with a line `id name` for each class, such as `0 tench, Tinca tinca`. With it the
-        labels in the list are ids, and those of the images are the names.
+        A file with a line `id name` for each class, such as `0 tench, Tinca tinca`. The list then
+        contains ids, and the labels of the images are the names.
     multi_label : `bool`, optional (default = `False`)
-        Whether images have several labels each. A line's label is then a 0 or a 1 for each class,
-        with commas between them: `0,1,0`. The classes are those of the class map in the order of
-        their ids, which are 0, 1, 2, ...; without a class map they have these numbers for names.
+        Whether images have several labels each. A line then has a 0 or a 1 for each class,
+        separated by commas: `0,1,0`. The classes are those of the class map in the order of their
+        ids, which are 0, 1, 2, ...; without a class map these numbers are their names.
     labelled : `bool`, optional (default = `True`)
-        If not, each line is the path of an image.
+        If false, each line is the path of an image.
     image_root, encoding, check_files, split
-        See `ListingReader`; the encoding is that of the class map too.
+        See `ListingReader`; the encoding also applies to the class map.
     transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises
 
-    `ConfigurationError` with the number of the line when read, if there is no such file, no line,
-    a line without a label, a label that the class map does not have or that seems to hold a part of
-    the path, a 0/1 list of another length, or an image that stands there twice with different
-    labels. One that stands there twice with the
-    same labels is taken once, with a warning.
+    `ConfigurationError` with the line number when reading, if the file does not exist or is empty,
+    a line has no label, a label is not in the class map or seems to contain part of the path, a 0/1
+    list has another length, or an image is repeated with different labels. An image repeated with
+    the same labels is used once, with a warning.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class ImageListReader(ListingReader):
                     odd.append((number, line, line))
                 listing.add(number, line)
                 continue
-            # The label is what follows the last delimiter; a line may end with space.
+            # The label follows the last delimiter; a line may end with space.
             image, _, label = line.rstrip().rpartition(self.delimiter)
             if not image.strip() or not label.strip():
                 without.append(f"{number} ({cut(line)})")
@@ -123,8 +122,8 @@ class ImageListReader(ListingReader):
         self, path: str, listing: Listing, odd: List[Tuple[int, str, str]], count: int
     ) -> None:
         """
-        Raise if some lines hold no path of an image, where the others do: a header, a comment, or a
-        label with the delimiter in it.
+        Raise if some lines lack the path of an image and others do not: a header, a comment, or a
+        label that contains the delimiter.
         """
         for number, line, _ in odd:
             parts = LABELLED.match(line) if self.labelled else None
@@ -135,7 +134,7 @@ class ImageListReader(ListingReader):
                     "character between path and label, such as a tab"
                 )
         if len(odd) == count:
-            return  # all names are without suffix
+            return  # all names lack a suffix
         places = [
             f"{number} ({cut(line)})"
             for number, line, image in odd
@@ -149,7 +148,7 @@ class ImageListReader(ListingReader):
             )
 
     def _to_labels(self) -> Callable[[str], Labels]:
-        """What makes the label or the labels of an image from what its line says."""
+        """Return a function from the text of a line to the label or labels of an image."""
         names = self._names()
         if self.multi_label:
             return self._from_flags(names)
@@ -167,12 +166,12 @@ class ImageListReader(ListingReader):
         return from_text
 
     def _check_label(self, label: str) -> None:
-        """A path with spaces in it and another delimiter after it is cut in its middle."""
+        """Raise if a path with spaces and another delimiter after it was cut in the middle."""
         parts = re.split(r"[\s,;|]", label)
         if any(os.path.splitext(part)[1].lower() in IMAGE_SUFFIXES for part in parts):
             raise ConfigurationError(
                 f"the label is {label!r}, after {self.delimiter!r} (dataset_reader.delimiter); "
-                "expected no name of a file in it,"
+                "expected no file name in it,"
             )
 
     def _from_flags(self, names: Optional[Dict[str, str]]) -> Callable[[str], Labels]:
@@ -211,7 +210,7 @@ class ImageListReader(ListingReader):
         return from_flags
 
     def _names(self) -> Optional[Dict[str, str]]:
-        """The names of the classes by their ids."""
+        """Return the names of the classes by their ids."""
         if self.class_map is None:
             return None
         path = remote.expand(self.class_map)
@@ -221,10 +220,10 @@ class ImageListReader(ListingReader):
             identifier, *rest = line.split(maxsplit=1)
             name = rest[0].strip() if rest else ""
             if not name or identifier in names or name in taken:
-                reason = "stands there already" if name else "has no name"
+                reason = "repeats an id or a name" if name else "has no name"
                 raise ConfigurationError(
-                    f"{path}, line {number}: {line.strip()!r} {reason}; expected an id and a name "
-                    "of its own for each class (dataset_reader.class_map)"
+                    f"{path}, line {number}: {line.strip()!r} {reason}; expected a different "
+                    "id and name for each class (dataset_reader.class_map)"
                 )
             names[identifier] = name
             taken.add(name)
@@ -235,7 +234,7 @@ class ImageListReader(ListingReader):
 
 
 def _lines(text: str) -> Iterator[Tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
+    """Yield the lines that are not empty, with their numbers."""
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if line.strip():
             yield number, line.rstrip("\n")

@@ -30,13 +30,13 @@ MISSING_LABELS = ("fail", "skip", "keep")
 @DatasetReader.register("image_table")
 class ImageTableReader(ListingReader):
     """
-    Reads a table with a row for each image: CSV or TSV with a header, JSON lines, or Parquet (with
-    the extra `parquet`). Images come in the order of the rows. The table may be compressed
-    (`table.csv.gz`, `.bz2`, `.xz`), and behind a URL that fsspec understands; so may the images be.
+    Reads a table with one row per image: CSV or TSV with a header, JSON lines, or Parquet (with the
+    extra `parquet`). Images keep the order of the rows. The table may be compressed
+    (`table.csv.gz`, `.bz2`, `.xz`). Table and images may be behind URLs that fsspec understands.
 
-    The labels are one in a column (`label_column`), several in as many columns of 0 and 1
-    (`label_columns`), or several in one column (`labels_column`); without any of these the images
-    have none. Space around labels and names of columns is not part of them.
+    The labels are one per image in a column (`label_column`), several in columns of 0 and 1
+    (`label_columns`), or several in one column (`labels_column`); without these, images have no
+    labels. Space around labels and column names is removed.
 
     Registered as a `DatasetReader` with name "image_table".
 
@@ -49,39 +49,37 @@ class ImageTableReader(ListingReader):
     # Parameters
 
     image_column : `str`, optional (default = `None`)
-        The column of the paths of the images. Either this or `image_pattern` is required.
+        The column of image paths. Either this or `image_pattern` is required.
     image_pattern : `str`, optional (default = `None`)
-        How a path is made from the columns of a row: `"{Id}.jpg"`.
+        A pattern that makes a path from the columns of a row: `"{Id}.jpg"`.
     label_column : `str`, optional (default = `None`)
-        The column of the label. None of its cells may be empty (see `missing_labels`).
+        The column of the label. Its cells must not be empty (see `missing_labels`).
     label_columns : `Union[str, List[str]]`, optional (default = `None`)
-        The columns whose names are labels, with a 1 in the row of an image that has the label and a
-        0 in that of one that has not (0.0, 1.0, True and False will do). `"*"` takes all columns
-        that nothing else uses, and logs which.
+        The columns whose names are labels: 1 if an image has the label, 0 if not (0.0, 1.0, True
+        and False also work). `"*"` takes all columns that are not used otherwise, and logs them.
     ignore_columns : `List[str]`, optional (default = `None`)
         The columns that `"*"` leaves out.
     one_hot : `bool`, optional (default = `False`)
-        Whether `label_columns` have a 1 in exactly one of them in each row, which is the one label
-        of the image.
+        Whether each row of `label_columns` has exactly one 1, which is the only label of the image.
     labels_column : `str`, optional (default = `None`)
-        The column of the labels of each image: text, in which `labels_delimiter` stands between
-        them; a list in JSON lines and Parquet; or a list written as text, as pandas does:
-        `['cat', 'dog']`. An empty cell is an image without any label; how many there are is logged.
+        The column of the labels of each image: text with `labels_delimiter` between the labels; a
+        list in JSON lines and Parquet; or a list written as text, as pandas does: `['cat', 'dog']`.
+        An empty cell is an image without labels; their number is logged.
     labels_delimiter : `str`, optional (default = `None`)
-        What stands between the labels of an image.
+        The text between the labels of an image.
     missing_labels : `str`, optional (default = `"fail"`)
-        What to do about a row whose `label_column` is empty, or whose `label_column` or
-        `labels_column` holds a word for a missing value: NaN, NA, N/A, null. "fail" is an error
-        with all such rows, "skip" leaves them out and logs how many they are, and "keep" takes the
-        word as a label.
+        What to do with a row whose `label_column` is empty, or whose `label_column` or
+        `labels_column` holds a word for a missing value: NaN, NA, N/A, null. "fail" raises an error
+        that lists such rows, "skip" leaves them out and logs their number, "keep" uses the word as
+        a label.
     split_column : `str`, optional (default = `None`)
-        The column that says which split a row belongs to. What is read is then a dictionary such as
+        The column with the split of each row. The data path is then a dictionary such as
         `{"path": "table.csv", "split": "val"}`: the rows with `val` in that column. A split of
-        `null` is all rows.
+        `null` means all rows.
     format : `str`, optional (default = `None`)
-        "csv", "tsv", "jsonl" or "parquet"; by default as the suffix of the table says.
+        "csv", "tsv", "jsonl" or "parquet"; by default determined by the suffix of the table.
     delimiter : `str`, optional (default = `None`)
-        What stands between the cells: a comma in CSV and a tab in TSV by default.
+        The character between cells: by default a comma in CSV and a tab in TSV.
     image_root, encoding, check_files, split
         See `ListingReader`.
     transforms, color_mode, value_range, label_namespace, max_instances
@@ -89,10 +87,10 @@ class ImageTableReader(ListingReader):
 
     # Raises
 
-    `ConfigurationError` with the number of the line (in Parquet, of the row) when read, if there is
-    no such file or column, no row, a row with too few or too many cells, a cell that is not what it
-    should be, or an image that stands there twice with different labels. One that stands there
-    twice with the same labels is taken once, with a warning.
+    `ConfigurationError` with the line number (row number in Parquet) when reading, if the file or a
+    column does not exist, there are no rows, a row has too few or too many cells, a cell is not as
+    expected, or an image is repeated with different labels. An image repeated with the same labels
+    is used once, with a warning.
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class ImageTableReader(ListingReader):
         if (image_column is None) == (image_pattern is None):
             raise ConfigurationError(
                 f"dataset_reader.image_column is {image_column!r} and image_pattern is "
-                f"{image_pattern!r}; expected one of them, the other left out"
+                f"{image_pattern!r}; expected exactly one of them"
             )
         labels = {
             "label_column": label_column,
@@ -125,7 +123,7 @@ class ImageTableReader(ListingReader):
         given = [key for key, value in labels.items() if value is not None]
         if len(given) > 1:
             raise ConfigurationError(
-                f"dataset_reader has {' and '.join(given)}; expected one of them at the most"
+                f"dataset_reader has {' and '.join(given)}; expected at most one of them"
             )
         if (isinstance(label_columns, str) and label_columns != "*") or label_columns == []:
             raise ConfigurationError(
@@ -144,7 +142,7 @@ class ImageTableReader(ListingReader):
         ):
             if value is not None and not is_there:
                 raise ConfigurationError(
-                    f"dataset_reader.{key} is {value!r}, which is for {needed} alone"
+                    f"dataset_reader.{key} is {value!r}, which only works with {needed}"
                 )
         if missing_labels not in MISSING_LABELS:
             raise not_one_of("dataset_reader.missing_labels", missing_labels, MISSING_LABELS)
@@ -215,7 +213,7 @@ class ImageTableReader(ListingReader):
         return listing
 
     def _lacks_label(self, cell: Any) -> bool:
-        """Whether there is no label in a cell of `label_column` or `labels_column`."""
+        """Return whether a cell of `label_column` or `labels_column` has no label."""
         is_word = is_word_for_missing(cell) and self.missing_labels != "keep"
         if self.label_column is not None:
             return is_empty(cell) or is_word
@@ -232,7 +230,7 @@ class ImageTableReader(ListingReader):
             return
         raise ConfigurationError(
             f"{path}: {rows}: {some(without)}; expected a label in each, or "
-            'dataset_reader.missing_labels "skip" to leave them out, or "keep" to take a word such '
+            'dataset_reader.missing_labels "skip" to leave them out, or "keep" to use a word such '
             "as NaN as a label"
         )
 
@@ -243,7 +241,7 @@ class ImageTableReader(ListingReader):
             raise ConfigurationError(
                 f"the path is {file_path!r} and dataset_reader.split_column is "
                 f"{self.split_column!r}; expected the keys path and split, such as "
-                '{"path": "table.csv", "split": "train"}, or split_column left out'
+                '{"path": "table.csv", "split": "train"}, or no split_column'
             )
         split = file_path["split"]
         return remote.expand(file_path["path"]), None if split is None else str(split)
@@ -270,7 +268,7 @@ class ImageTableReader(ListingReader):
                     raise not_one_of(f"{path}: dataset_reader.{key}", name, table.columns)
 
     def _named_labels(self) -> List[str]:
-        """The columns of the labels that the config names."""
+        """Return the label columns that the config names."""
         if self.label_columns is not None:
             return [] if self.label_columns == "*" else list(self.label_columns)
         return [name for name in (self.label_column, self.labels_column) if name is not None]
@@ -282,8 +280,8 @@ class ImageTableReader(ListingReader):
         columns = [name for name in table.columns if name not in used]
         if not all(columns):
             raise ConfigurationError(
-                f"{path}: column {table.columns.index('') + 1} has no name; expected that of a "
-                'label, or "" among dataset_reader.ignore_columns'
+                f"{path}: column {table.columns.index('') + 1} has no name; expected the name of a "
+                'label, or "" in dataset_reader.ignore_columns'
             )
         if not columns:
             raise ConfigurationError(
@@ -294,7 +292,7 @@ class ImageTableReader(ListingReader):
         return columns
 
     def _labels_of(self, columns: List[str]) -> Callable[[Sequence[Any]], Labels]:
-        """What makes the label or the labels of an image from the cells of these columns."""
+        """Return a function from the cells of these columns to the label or labels of an image."""
         if self.label_column is not None:
             return lambda cells: (to_label(cells[0]), None)
         if self.labels_column is not None:
@@ -315,11 +313,11 @@ class ImageTableReader(ListingReader):
         try:
             labels = chosen(columns, flags)
             if self.one_hot and len(labels) != 1:
-                raise WrongCell(0, f"one 1 in the row, as one_hot is true, and not {len(labels)}")
+                raise WrongCell(0, f"exactly one 1 in the row (one_hot is true), not {len(labels)}")
             return labels
         except WrongCell as wrong:
             if self.label_columns == "*" and wrong.expected == "0 or 1":
-                wrong.expected += "; ignore_columns leaves out what is no label"
+                wrong.expected += "; ignore_columns leaves out columns that are not labels"
             raise
 
     def _log_labels(self, path: str, listing: Listing, columns: List[str]) -> None:
@@ -338,7 +336,7 @@ class ImageTableReader(ListingReader):
 def _check_delimiter(
     path: str, columns: List[str], named: List[str], delimiter: Optional[str]
 ) -> None:
-    """Says so if the named columns would be there with another delimiter."""
+    """Raise if another delimiter would produce the named columns."""
     if delimiter is None or set(named) <= set(columns):
         return
     header = delimiter.join(columns)

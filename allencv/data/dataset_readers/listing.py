@@ -1,4 +1,4 @@
-"""What the readers of images that stand in a file, a table or a list, have in common."""
+"""The common parts of readers of tables and lists of images."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ Labels = Tuple[Optional[str], Optional[Sequence[str]]]
 
 class Listing:
     """
-    The images that a file lists, each once (see `UniqueSamples`).
+    The images listed in a file, each once (see `UniqueSamples`).
 
     # Parameters
 
     path : `str`
         The file.
     image_root : `str`, optional
-        The folder, or the URL of it, that paths are relative to; `None` for that of the file.
+        The folder or URL that paths are relative to; `None` means that of the file.
     unit : `str`, optional (default = `"line"`)
-        What the numbers of the images count.
+        The unit of the images' numbers.
     """
 
     def __init__(self, path: str, image_root: Optional[str], unit: str = "line") -> None:
@@ -37,7 +37,7 @@ class Listing:
         self.root = remote.parent(path) if image_root is None else remote.expand(image_root)
         self.unit = unit
         self.unique = UniqueSamples(path, unit)
-        # What absolute paths of images below the root begin with.
+        # Absolute paths of images below the root start with this.
         is_remote = remote.is_remote(self.root)
         self._whole_root = os.path.normpath(self.root if is_remote else os.path.abspath(self.root))
         self._has_odd_names = False
@@ -53,12 +53,12 @@ class Listing:
         if not self._has_odd_names and ("\\" in image or image != image.strip()):
             self._check_odd_name(number, image, str(source))
         name = self._name(image)
-        # One text in place of two equal ones, as there may be millions.
+        # Reuse one of two equal strings, because there may be millions.
         name = image if name == image else name
         self.unique.add(number, Sample(source, label, labels), name)
 
     def samples(self, check_files: bool, split: Optional[ImageSplit]) -> List[Sample]:
-        """All of the images, or those of a part."""
+        """Return all images, or those of a split."""
         self.unique.check()
         samples = self.unique.samples
         if check_files:
@@ -69,13 +69,13 @@ class Listing:
         return split.select(samples, list(self.unique.index_of), self.path)
 
     def _name(self, image: str) -> str:
-        """The path of an image relative to the root, as long as it is below it."""
+        """Return the path of an image relative to the root, if the image is below it."""
         name = os.path.normpath(os.path.expanduser(image))
         is_whole = os.path.isabs(name) or remote.is_remote(image)
         return remote.relative(name, self._whole_root) if is_whole else name
 
     def _check_odd_name(self, number: int, image: str, source: str) -> None:
-        """Once, as there may be files that are really called so."""
+        """Check once, because files may really have such names."""
         self._has_odd_names = True
         if not remote.exists(source):
             raise ConfigurationError(
@@ -100,17 +100,17 @@ class Listing:
 
 class ListingReader(ImageDatasetReader):
     """
-    The base of the readers of a file that lists images, which a subclass reads in `read_listing`.
+    The base class of readers of files that list images. A subclass implements `read_listing`.
 
     # Parameters
 
     image_root : `str`, optional (default = `None`)
-        The folder or URL that paths are relative to; that of the file by default.
+        The folder or URL that paths are relative to; by default that of the file.
     encoding : `str`, optional (default = `"utf-8"`)
-        Of the text, with or without a byte order mark.
+        The encoding of the text, with or without a byte order mark.
     check_files : `bool`, optional (default = `False`)
-        Whether to see when the file is read that all images are there. Otherwise a missing one is
-        found when it is to be decoded.
+        Whether to check that all images exist when the file is read. Otherwise a missing image is
+        an error when it is decoded.
     split : `ImageSplit`, optional (default = `None`)
         The part of the images to read.
     transforms, color_mode, value_range, label_namespace, max_instances

@@ -1,4 +1,4 @@
-"""Shards, tar files of samples: where they are, and what is in them."""
+"""Finds and reads shards: tar files of samples."""
 
 import glob
 import logging
@@ -23,11 +23,11 @@ BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
 """`{000..009}`, or `{train,extra}`."""
 
 FILE_NAME = re.compile(r"(?:\./)*((?:.*/)?[^./][^./]*)\.([^/]+)")
-"""The key of a sample up to the first dot of the file's name, and the file's extension."""
+"""The key of a sample (the file name up to the first dot) and the extension of the file."""
 
 
 class ShardFile:
-    """A file in a shard: its bytes or, in a tar file that is here and not compressed, its place."""
+    """A file in a shard: its bytes or, in a local uncompressed tar file, its position."""
 
     def __init__(
         self, shard: str, name: str, data: Optional[bytes] = None, start: int = 0, size: int = 0
@@ -56,7 +56,7 @@ class ShardFile:
 
 
 def find_shards(pattern: str) -> List[str]:
-    """The shards that a path with braces, a glob or a plain path means, in order."""
+    """Return the shards of a path with braces, a glob or a plain path, in order."""
     if os.path.isfile(pattern):
         return [pattern]
     if os.path.isdir(pattern):
@@ -76,7 +76,7 @@ def find_shards(pattern: str) -> List[str]:
 
 
 def _in_braces(pattern: str) -> List[str]:
-    """What a shell makes of the braces of a pattern."""
+    """Expand the braces of a pattern, as a shell does."""
     found = BRACES.search(pattern)
     if found is None:
         return [pattern]
@@ -108,8 +108,8 @@ def read_groups(
     shard: str, is_wanted: Callable[[str], bool]
 ) -> Iterator[Tuple[str, Dict[str, ShardFile]]]:
     """
-    The samples of a shard: the key of each, and its files by their extensions. Where a shard can
-    be read from front to back alone, only the files with a wanted extension hold their bytes.
+    Yield the samples of a shard: the key of each, and its files by extension. If a shard can only
+    be read from front to back, only files with a wanted extension keep their bytes.
     """
     key, last, files = "", "", cast(Dict[str, ShardFile], {})
     keys: Set[str] = set()
@@ -126,8 +126,8 @@ def read_groups(
                 key, last, files = found, key, {}
                 if key in keys:
                     raise ConfigurationError(
-                        f"the files of sample '{key}' of '{shard}' do not stand side by side, or "
-                        "stand there twice; expected them as tar --sort=name puts them"
+                        f"the files of sample '{key}' of '{shard}' are not adjacent, or are "
+                        "repeated; expected the order of tar --sort=name"
                     )
                 keys.add(key)
             if extension in files:
@@ -137,10 +137,10 @@ def read_groups(
             files[extension] = file
     except ConfigurationError:
         raise
-    except Exception as error:  # as many kinds as there are ways to fetch and unpack a file
-        whole = f"the last whole sample is '{last}'" if last else "no sample is whole"
+    except Exception as error:  # each protocol and format has its own errors
+        whole = f"the last complete sample is '{last}'" if last else "no sample is complete"
         raise ImageError(
-            f"'{shard}' is damaged or no tar file, or has been cut short ({error}); {whole}"
+            f"'{shard}' is damaged, cut short or not a tar file ({error}); {whole}"
         ) from error
     if key:
         yield key, files
@@ -149,26 +149,26 @@ def read_groups(
             "%s: files without an extension are not used (%d): %s", shard, len(others), some(others)
         )
     if not key:
-        logger.warning("%s: no sample in it", shard)
+        logger.warning("%s: no samples", shard)
 
 
 def _files(
     shard: str, is_wanted: Callable[[str], bool]
 ) -> Iterator[Tuple[Optional[Tuple[str, str]], ShardFile]]:
     """
-    The files of a shard but for the hidden ones, each with its sample's key and its extension, or
-    `None` if it has no extension. Reads the wanted alone.
+    Yield the files of a shard except hidden ones, each with the key of its sample and its extension
+    (`None` without extension). Reads only wanted files.
     """
     is_remote = remote.is_remote(shard)
     with _open(shard) as file:
-        # Other tar files than POSIX's and GNU's, and compressed ones, have none at this place.
+        # Only uncompressed POSIX and GNU tar files have this mark here.
         is_plain = not is_remote and file.read(512)[257:262] == b"ustar"
         if not is_remote:
             file.seek(0)
         mode = "r:" if is_plain else "r|*"
         with tarfile.open(fileobj=file, mode=mode, tarinfo=_Header) as tar:  # type: ignore[call-overload]
             for member in iter(tar.next, None):
-                tar.members = []  # else it remembers them all
+                tar.members = []  # otherwise it keeps all of them
                 if not member.isfile() or os.path.basename(member.name).startswith("."):
                     continue
                 found = FILE_NAME.fullmatch(member.name)
@@ -187,26 +187,26 @@ def _open(shard: str) -> BinaryIO:
         return open(shard, "rb")
     with _remote(shard):
         if shard.startswith(remote.HTTP):
-            # fsspec asks for it in parts, which many servers do not give.
+            # fsspec requests it in parts, which many servers do not support.
             return cast(BinaryIO, urlopen(shard, timeout=60))
         return cast(BinaryIO, fsspec.open(shard, "rb").open())
 
 
 @contextmanager
 def _remote(path: str) -> Iterator[None]:
-    """Says what is wrong where a remote file cannot be opened."""
+    """Explain why a remote file cannot be opened."""
     try:
         yield
     except ImportError as error:
-        raise ConfigurationError(f"'{path}' ({KEYS}) needs one package more: {error}") from error
+        raise ConfigurationError(f"'{path}' ({KEYS}) needs another package: {error}") from error
     except (ValueError, FileNotFoundError, HTTPError) as error:
         raise ConfigurationError(f"'{path}' ({KEYS}): {error}") from error
 
 
 class _Header(tarfile.TarInfo):
     """
-    Reads the headers of a tar file. tarfile takes a file that ends or has been damaged between two
-    members for a whole one; this insists on the mark at its end.
+    Reads the headers of a tar file. tarfile accepts a file that ends or is damaged between two
+    members; this class requires the end mark.
     """
 
     @classmethod

@@ -23,42 +23,40 @@ BY = ("hash", "stratified")
 
 class ImageSplit(FromParams):
     """
-    Holds out some of the images of one folder, table or list, so that it serves for training and
-    for validation: a share of them, or one of the folds of a cross validation. The two readers get
-    the same split, but for its `part`.
+    Holds out some images of one folder, table or list for validation: a share of them, or one fold
+    of a cross validation. Both readers get the same split with a different `part`.
 
-    Which side an image falls on depends on its path relative to the root and on the seed alone: it
-    is the same on every machine.
+    The side of an image depends only on its path relative to the root and the seed. It is the same
+    on every machine.
 
     # Parameters
 
     part : `str`, required
-        "train", or "validation" for the images that are held out.
+        "train", or "validation" for the images held out.
     fraction : `float`, optional (default = `None`)
-        How large the share that is held out is: between 0 and 1. 0.2 if there are no `folds`
-        either.
+        The share to hold out, between 0 and 1. By default 0.2, without `folds`.
     fold : `int`, optional (default = `None`)
-        Which of the `folds` is held out; the first is 0. Each image is in exactly one of them.
+        The fold to hold out; the first is 0. Each image is in exactly one fold.
     folds : `int`, optional (default = `None`)
-        Into how many folds of about the same size the images are divided: 2 or more.
+        The number of folds of about equal size: 2 or more.
     by : `str`, optional (default = `"hash"`)
-        "hash" decides on each image by itself, so that images added later move no other; the share
-        is met approximately, and a class of few images may be on one side only, which is named in a
-        warning. "stratified" holds out the share of each class, rounded, and of a class of two or
-        more images at least one is on each side; or it gives each fold as many images of each class
-        as the others, up to one. Of images with several labels, the rarest labels come first, and
-        the shares of the others are met as well as may be.
+        "hash" decides on each image separately, so adding images moves no others. The share is
+        approximate, and a small class may be on one side only, with a warning. "stratified" holds
+        out the rounded share of each class, and puts at least one image on each side if a class has
+        two or more; or it gives all folds the same number of images of each class, plus or minus
+        one. For images with several labels, the rarest labels come first, and the others are split
+        as well as possible.
     seed : `int`, optional (default = `0`)
         Another seed makes another split.
     group : `str`, optional (default = `None`)
-        A regular expression that is searched for in the path of each image relative to the root.
-        Images for which it finds the same (in its first group, if it has one) stay on the same
-        side: with "(img_[0-9]+)", `img_001_a.jpg` and `img_001_b.jpg` do. An image in which it
-        finds nothing is on its own, and named in a warning.
+        A regular expression, searched for in the path of each image relative to the root. Images
+        with the same match (of the first group, if any) stay on the same side: with "(img_[0-9]+)",
+        `img_001_a.jpg` and `img_001_b.jpg` do. An image without a match is on its own, with a
+        warning.
 
     # Raises
 
-    `ConfigurationError` when read, if the part holds no image, or no path has a `group`.
+    `ConfigurationError` when reading, if the part has no images, or no path matches `group`.
     """
 
     def __init__(
@@ -96,16 +94,16 @@ class ImageSplit(FromParams):
         self.of = of
 
     def divides(self, data_path: Any) -> bool:
-        """Whether the split is of the data at this path."""
+        """Return whether the split applies to the data at this path."""
         if self.of is None or _real(self.of) == _real(data_path):
             return True
-        logger.info("%s is read whole, as dataset_reader.split.of is %s", data_path, self.of)
+        logger.info("%s is read in full, as dataset_reader.split.of is %s", data_path, self.of)
         return False
 
     def select(self, samples: Sequence[Sample], names: Sequence[str], place: str) -> List[Sample]:
         """
-        The samples of this part, in their order. `names` are their paths relative to the root;
-        `place` says in messages where they are from.
+        Return the samples of this part, in their order. `names` are their paths relative to the
+        root; messages call their source `place`.
         """
         groups = self._groups(names, place)
         held_out = self._held_out(samples, groups)
@@ -146,7 +144,7 @@ class ImageSplit(FromParams):
         return {group for group, fold in fold_of.items() if fold == self.fold}
 
     def _groups(self, names: Sequence[str], place: str) -> List[str]:
-        """For each image the name of what it stays together with."""
+        """Return the name of the group of each image."""
         names = [unicodedata.normalize("NFC", name.replace(os.sep, "/")) for name in names]
         if self.group is None:
             return names
@@ -165,10 +163,10 @@ class ImageSplit(FromParams):
         ]
 
     def _share(self, group: str) -> float:
-        """A number of [0, 1) that looks random, the same on every machine."""
+        """Return a pseudorandom number in [0, 1), the same on every machine."""
         key = f"{self.seed}:{group}".encode("utf-8", "surrogateescape")
         number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
-        return (number >> 11) / 2**53  # as many bits as a float has, or it could round to 1
+        return (number >> 11) / 2**53  # the precision of a float; more bits could round to 1
 
 
 def _check_folds(fraction: Optional[float], fold: Optional[int], folds: Optional[int]) -> None:
@@ -193,7 +191,7 @@ def _check_folds(fraction: Optional[float], fold: Optional[int], folds: Optional
 
 
 def _real(data_path: Any) -> Any:
-    """A data path, of which files and folders are compared however they are written."""
+    """Return a data path with its files and folders in a unique form, for comparison."""
     if isinstance(data_path, dict):
         return {key: _real(value) if key == "path" else value for key, value in data_path.items()}
     if not isinstance(data_path, (str, os.PathLike)) or remote.is_remote(os.fspath(data_path)):

@@ -1,7 +1,7 @@
 """
 Divides images so that each part has its share of each label. Images of one group stay together:
-`groups` has the name of each image's group, and `shares` a number that looks random for each
-group, which orders them.
+`groups` has the group name of each image, `shares` a pseudorandom number per group, which sets the
+order.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ from allencv.data.dataset_readers.image_dataset_reader import Sample
 
 
 def labels_of(sample: Sample) -> Sequence[Optional[str]]:
-    """What a sample is counted under: `None` if it has no label."""
+    """Return the labels of a sample, or `(None,)` without labels."""
     return sample.labels or (sample.label,)
 
 
@@ -19,18 +19,18 @@ def hold_out(
     samples: Sequence[Sample], groups: Sequence[str], shares: Dict[str, float], fraction: float
 ) -> Set[str]:
     """
-    The groups that are held out: label by label from the rarest, in the order of their shares,
-    until the label has its fraction; what of it is left then is not held out.
+    Return the groups to hold out: label by label from the rarest, in the order of their shares,
+    until the label has its fraction.
     """
     is_held_out: Dict[str, bool] = {}
     for of_label, total in _rarest_first(samples, groups):
-        # One image at least on each side where there are two; half an image is held out.
+        # At least one image on each side if there are two; half an image is held out.
         target = min(max(int(fraction * total + 0.5), 1), total - 1)
         undecided = sorted((g for g in of_label if g not in is_held_out), key=lambda g: shares[g])
         held = sum(size for group, size in of_label.items() if is_held_out.get(group))
         for group in undecided:
             size = of_label[group]
-            # Nearer to the target with it than without, and something is left to train on.
+            # This brings it nearer to the target, and leaves something to train on.
             is_held_out[group] = size <= 2 * (target - held) and held + size < total
             held += size if is_held_out[group] else 0
         if held == 0 and undecided and len(of_label) > 1:
@@ -42,10 +42,10 @@ def deal(
     samples: Sequence[Sample], groups: Sequence[str], shares: Dict[str, float], folds: int
 ) -> Dict[str, int]:
     """
-    The fold of each group: label by label from the rarest, the largest groups first, each to the
-    fold with the fewest images of the label, and of these to the one with the fewest in all. Of
-    images with one label each and no groups, folds differ by one image at most, in each class and
-    in all. The order is that of iterative stratification (Sechidis et al. 2011).
+    Return the fold of each group: label by label from the rarest, largest groups first, each to the
+    fold with the fewest images of the label, then with the fewest images. Without groups and with
+    one label per image, folds differ by at most one image, in each class and in total. The order is
+    that of iterative stratification (Sechidis et al. 2011).
     """
     sizes = Counter(groups)
     fold_of: Dict[str, int] = {}
@@ -67,7 +67,7 @@ def deal(
 def _rarest_first(
     samples: Sequence[Sample], groups: Sequence[str]
 ) -> List[Tuple[Dict[str, int], int]]:
-    """For each label, the number of its images in each group, and in all."""
+    """Return for each label the number of its images, by group and in total."""
     sizes: Dict[Optional[str], Dict[str, int]] = defaultdict(Counter)
     for sample, group in zip(samples, groups):
         for label in labels_of(sample):

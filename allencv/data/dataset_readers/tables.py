@@ -33,9 +33,8 @@ Row = Tuple[int, Sequence[Any]]
 
 class Table(NamedTuple):
     """
-    The names of a table's columns; a function that gives, for the columns that it is called with,
-    the number of each row and its cells; what these numbers count, lines or rows; and what is
-    between the cells of a text.
+    A table: the names of its columns; a function that takes some columns and yields the number and
+    cells of each row; the unit of these numbers (lines or rows); and the delimiter of a text table.
     """
 
     columns: List[str]
@@ -46,8 +45,8 @@ class Table(NamedTuple):
 
 def open_table(path: str, format: Optional[str], delimiter: Optional[str], encoding: str) -> Table:
     """
-    Open a table of a format, or of that which its suffix says; a CSV or TSV with a delimiter, or
-    with that of the format.
+    Open a table of the given format, or of that of its suffix; a CSV or TSV table with the given
+    delimiter, or with that of its format.
     """
     suffix, _ = suffixes(path)
     format = format or FORMATS.get(suffix)
@@ -73,7 +72,7 @@ def open_table(path: str, format: Optional[str], delimiter: Optional[str], encod
 
 
 def read_csv(path: str, delimiter: str, encoding: str) -> Table:
-    """A table whose cells are text, with a header. A quoted cell may hold line ends."""
+    """Read a table of text with a header. A quoted cell may contain line ends."""
     text = read_text(path, encoding)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
@@ -96,14 +95,14 @@ def read_csv(path: str, delimiter: str, encoding: str) -> Table:
     if repeated:
         raise ConfigurationError(
             f"{path}, line {header[0]}: the header has {some(repeated)} more than once; expected a "
-            "name of its own for each column"
+            "different name for each column"
         )
 
     def rows(wanted: List[str]) -> Iterator[Row]:
         pick = _picker([columns.index(name) for name in wanted])
         for number, cells in numbered:
             if len(cells) != len(columns):
-                # Editors do not show the line ends of the first Macintosh.
+                # Editors do not show the line ends of early Macs.
                 has_odd_ends = "\n" in text and re.search(r"\r(?![\r\n])", text)
                 hint = "; a carriage return (\\r) alone also ends a line" if has_odd_ends else ""
                 if columns[0].startswith("#"):
@@ -118,10 +117,10 @@ def read_csv(path: str, delimiter: str, encoding: str) -> Table:
 
 
 def read_json_lines(path: str, encoding: str) -> Table:
-    """A table of one JSON object in each line, whose keys are the columns."""
+    """Read a table with one JSON object per line, whose keys are the columns."""
     numbered: List[Tuple[int, Dict[str, Any]]] = []
     columns: Dict[str, None] = {}
-    text = io.StringIO(read_text(path, encoding), newline=None)  # whatever ends its lines
+    text = io.StringIO(read_text(path, encoding), newline=None)  # any line end
     for number, line in enumerate(text, 1):
         if not line.strip():
             continue
@@ -144,7 +143,7 @@ def read_json_lines(path: str, encoding: str) -> Table:
 
 
 def read_parquet(path: str) -> Table:
-    """A table in Parquet, of which only the columns that are wanted are read."""
+    """Read only the requested columns of a table in Parquet."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -153,7 +152,7 @@ def read_parquet(path: str) -> Table:
             f'{path}: Parquet needs pyarrow; install it with pip install "allencv[parquet]"'
         ) from None
     try:
-        # A file on this machine is read as far as it is needed.
+        # A local file is read only as far as needed.
         is_here = os.path.isfile(path) and not suffixes(path)[1]
         file = parquet.ParquetFile(path if is_here else pyarrow.BufferReader(read_bytes(path)))
     except (OSError, pyarrow.ArrowException) as error:
@@ -175,10 +174,10 @@ def read_parquet(path: str) -> Table:
 
 
 def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    """A JSON object, of whose keys none would be lost."""
+    """Return a JSON object; raise if keys are repeated."""
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError(f"a key stands there twice: {', '.join(key for key, _ in pairs)}")
+        raise ValueError(f"a key is repeated: {', '.join(key for key, _ in pairs)}")
     return row
 
 

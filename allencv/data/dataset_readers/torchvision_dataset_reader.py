@@ -23,18 +23,18 @@ from allencv.runtime.plurals import numbered
 logger = logging.getLogger(__name__)
 
 OURS = {"self", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
-"""Arguments of data sets that no config can give, or that are the reader's own."""
+"""Arguments that a config cannot give, or that belong to the reader."""
 
 PAIRS = ("samples", "_samples", "imgs")
 PATHS = ("_image_files", "_images")
 TARGETS = ("targets", "_labels", "labels", "y")
-"""Where torchvision's data sets keep the paths of their images and the targets, if they do."""
+"""Attributes in which torchvision's data sets keep paths and targets, if at all."""
 
 
 class OpenDataset:
     """
-    A data set of torchvision, ready to be read. Sent to another process, it is only its name and
-    its arguments, and is opened again there, once.
+    An open torchvision data set. When sent to another process, only its name and arguments are
+    sent, and it is opened there again, once.
     """
 
     def __init__(self, name: str, arguments: str) -> None:
@@ -55,7 +55,7 @@ def _open(name: str, arguments: str) -> OpenDataset:
 
 
 class DatasetImage:
-    """An image in a data set of torchvision."""
+    """An image in a torchvision data set."""
 
     def __init__(self, dataset: OpenDataset, index: int) -> None:
         self.dataset = dataset
@@ -64,7 +64,7 @@ class DatasetImage:
     def __call__(self) -> Any:
         try:
             return self.dataset.data[self.index][0]
-        except Exception as error:  # as many kinds as there are data sets
+        except Exception as error:  # each data set has its own errors
             raise ImageError(str(error)) from error
 
     def __str__(self) -> str:
@@ -74,11 +74,11 @@ class DatasetImage:
 @DatasetReader.register("torchvision_dataset")
 class TorchvisionDatasetReader(ImageDatasetReader):
     """
-    Reads a data set of [torchvision](https://docs.pytorch.org/vision/stable/datasets.html) that has
-    a class for each image: "CIFAR10", "Flowers102", "Food101", "ImageNet", "MNIST", ...
+    Reads a [torchvision](https://docs.pytorch.org/vision/stable/datasets.html) data set with one
+    class per image: "CIFAR10", "Flowers102", "Food101", "ImageNet", "MNIST", ...
 
-    What is to be read is the data set's folder, its `root`; or a dictionary of its arguments, such
-    as `{"root": "data", "split": "test"}`, which go before those in `arguments`:
+    The data path is the folder of the data set (`root`), or a dictionary of its arguments, such as
+    `{"root": "data", "split": "test"}`, which override `arguments`:
 
     ```
     dataset_reader: { type: "torchvision_dataset", dataset: "CIFAR10" },
@@ -86,10 +86,10 @@ class TorchvisionDatasetReader(ImageDatasetReader):
     validation_data_path: { root: "data", train: false },
     ```
 
-    The labels are the names of the classes, or their numbers where the data set has no names. Where
-    two classes have one name, their numbers are put behind it. Images without a class have no
-    label. Images that are files of their own come sorted by their paths, and all others as in the
-    data set. A data set that tells its classes only with the images is read through once.
+    The labels are the names of the classes, or their numbers if they have no names. If two classes
+    have the same name, their numbers are added. Images without a class have no label. Images in
+    separate files are sorted by path, others keep the order of the data set. If a data set gives
+    classes only together with images, all images are read once.
 
     Registered as a `DatasetReader` with name "torchvision_dataset".
 
@@ -100,14 +100,14 @@ class TorchvisionDatasetReader(ImageDatasetReader):
     arguments : `Dict[str, Any]`, optional (default = `None`)
         Arguments of the data set, such as `{"split": "train"}`.
     download : `bool`, optional (default = `False`)
-        Whether to download what is not there. Some data sets have to be fetched by hand.
+        Whether to download missing data. Some data sets must be fetched by hand.
     transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises
 
-    `ConfigurationError` for a data set or an argument that torchvision does not have and, when
-    read, for a data set that is not there or does not have a class for each image.
+    `ConfigurationError` for an unknown data set or argument and, when reading, for a data set that
+    does not exist or does not have a class for each image.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
             raise ConfigurationError(f"{self.dataset} has no image in {file_path!r} ({KEYS})")
         targets = self._kept_targets(dataset.data)
         if targets is None:
-            logger.warning("%s is read through once, to know its classes", self.dataset)
+            logger.warning("%s is read once in full, to find its classes", self.dataset)
             targets = [self._target(dataset.data, index) for index in range(size)]
             names = []
         else:
@@ -146,7 +146,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
         largest = max((target for target in targets if target is not None), default=-1)
         if names and largest >= len(names):
             logger.warning(
-                "%s names %s and has class %d: the labels are the numbers of the classes",
+                "%s names %s but has class %d: the labels are the numbers of the classes",
                 self.dataset,
                 numbered(len(names), "class"),
                 largest,
@@ -160,7 +160,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
         return [Sample(DatasetImage(dataset, i), label) for i, label in enumerate(labels)]
 
     def _further(self, file_path: Any) -> Dict[str, Any]:
-        """What a data path says about the arguments."""
+        """Return the arguments that a data path gives."""
         if isinstance(file_path, dict):
             self._check(KEYS, file_path)
             return file_path
@@ -186,22 +186,22 @@ class TorchvisionDatasetReader(ImageDatasetReader):
         try:
             if self.download and root is not None:
                 os.makedirs(root, exist_ok=True)
-                # Of several processes one downloads, and the others find it done.
+                # One of several processes downloads; the others then find the files.
                 with FileLock(os.path.join(root, f".{self.dataset}.lock")):
                     getattr(datasets, self.dataset)(**arguments, download=True)
             return OpenDataset(self.dataset, json.dumps(arguments))
-        except Exception as error:  # as many kinds as there are data sets
+        except Exception as error:  # each data set has its own errors
             reason = " ".join(str(error).split()).split(". You can use download=True")[0]
             place = f" in '{root}'" if root is not None else ""
             is_missing = isinstance(error, (RuntimeError, OSError)) and not self.download
-            hint = '; "download": true in the dataset_reader downloads what is not there'
+            hint = '; "download": true in the dataset_reader downloads missing files'
             raise ConfigurationError(
                 f"{self.dataset}{place} ({KEYS}): {reason or type(error).__name__}"
                 f"{hint if is_missing and 'download' in self._known else ''}"
             ) from error
 
     def _kept_targets(self, data: Any) -> Optional[List[Optional[int]]]:
-        """The class of each image, if the data set keeps a list of them."""
+        """Return the class of each image, if the data set keeps a list of classes."""
         some: Dict[int, Optional[int]] = {}
         for index in (0, len(data) // 2, len(data) - 1):
             with suppress(ImageError):
@@ -219,7 +219,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
     def _target(self, data: Any, index: int) -> Optional[int]:
         try:
             found = data[index]
-        except Exception as error:  # as many kinds as there are data sets
+        except Exception as error:  # each data set has its own errors
             raise ImageError(f"{self.dataset}[{index}]: {error}") from error
         try:
             _, target = found
@@ -228,13 +228,13 @@ class TorchvisionDatasetReader(ImageDatasetReader):
             parts = found if isinstance(found, tuple) else [found]
             kinds = ", ".join(type(part).__name__ for part in parts)
             raise ConfigurationError(
-                f"dataset_reader.dataset is '{self.dataset}', of which number {index} is ({kinds});"
+                f"dataset_reader.dataset is '{self.dataset}', whose item {index} is ({kinds});"
                 " expected an image and the number of its class"
             ) from None
 
 
 def _names() -> List[str]:
-    """The names of torchvision's data sets."""
+    """Return the names of torchvision's data sets."""
     found = ((name, getattr(datasets, name)) for name in datasets.__all__)
     kinds = [(name, each) for name, each in found if isinstance(each, type)]
     abstract = (datasets.VisionDataset, datasets.DatasetFolder)
@@ -242,7 +242,7 @@ def _names() -> List[str]:
 
 
 def _parameters(dataset: type) -> Set[str]:
-    """The arguments that a data set takes: its own, and with `**kwargs` those of its base."""
+    """Return the arguments of a data set: its own, and with `**kwargs` those of its base."""
     known: Set[str] = set()
     for base in dataset.__mro__:
         if "__init__" in vars(base):
@@ -254,13 +254,13 @@ def _parameters(dataset: type) -> Set[str]:
 
 
 def _index(target: Any) -> Optional[int]:
-    """A class index; -1 and `None` stand for an image without a class."""
+    """Return a class index; -1 and `None` mean an image without a class."""
     index = -1 if target is None else to_index(target)
     return None if index < 0 else index
 
 
 def _paths(data: Any) -> Optional[List[str]]:
-    """The paths of the images, if they are files of their own."""
+    """Return the paths of the images, if they are separate files."""
     for name in (*PAIRS, *PATHS):
         kept = getattr(data, name, None)
         if isinstance(kept, list) and len(kept) == len(data):
@@ -271,7 +271,7 @@ def _paths(data: Any) -> Optional[List[str]]:
 
 
 def _class_names(data: Any) -> List[str]:
-    """The names of the classes, each different from the others; none if the data set has none."""
+    """Return the names of the classes, made unique; empty if the data set has no names."""
     given = getattr(data, "classes", None) or getattr(data, "categories", None)
     if given is None:
         indices = getattr(data, "class_to_idx", {})

@@ -12,15 +12,15 @@ logger = logging.getLogger(__name__)
 
 class UniqueSamples:
     """
-    Collects the images that something lists, each once. An image that is listed again with the same
-    labels is passed over, with a warning; with different labels it is an error.
+    Collects listed images, each once. An image repeated with the same labels is skipped, with a
+    warning; with different labels it is an error.
 
     # Parameters
 
     place : `str`
-        Says in messages where the images are listed.
+        The name of the list in messages.
     unit : `str`
-        What the numbers of the images count: "line" or "row".
+        The unit of the images' numbers: "line" or "row".
     """
 
     def __init__(self, place: str, unit: str) -> None:
@@ -33,7 +33,7 @@ class UniqueSamples:
         self._contradictory: List[str] = []
 
     def add(self, number: int, sample: Sample, name: Optional[str]) -> None:
-        """Takes an image; `name` is what it has in common with itself, or `None` if not known."""
+        """Add an image; `name` identifies it, or is `None` if unknown."""
         size = len(self.samples)
         index = size if name is None else self.index_of.setdefault(name, size)
         if index == size:
@@ -48,7 +48,7 @@ class UniqueSamples:
             self._contradictory.append(f"{where} ({_shown(first)} and {_shown(sample)})")
 
     def check(self) -> None:
-        """Says which images were listed more than once."""
+        """Raise or warn about images listed more than once."""
         if self._contradictory:
             raise ConfigurationError(
                 f"{self.place}: the same image with different labels ({len(self._contradictory)}): "
@@ -56,7 +56,7 @@ class UniqueSamples:
             )
         if self._repeated:
             logger.warning(
-                "%s: images that are listed again are taken once (%d): %s",
+                "%s: repeated images are used once (%d): %s",
                 self.place,
                 len(self._repeated),
                 some(self._repeated),

@@ -27,48 +27,47 @@ class IncompleteSample(ConfigurationError):
 @DatasetReader.register("webdataset")
 class WebDatasetReader(ImageDatasetReader):
     """
-    Reads shards: tar files in which the files of a sample stand side by side and share their name
-    up to the first dot, `000017.jpg` and `000017.cls`
+    Reads shards: tar files in which the files of a sample are adjacent and share their name up to
+    the first dot, `000017.jpg` and `000017.cls`
     ([WebDataset](https://github.com/webdataset/webdataset)). Shards may be compressed (gzip, bzip2,
-    xz), and may lie wherever [fsspec](https://filesystem-spec.readthedocs.io) reads: `https://`,
-    `s3://`, `gs://`, `hf://`.
+    xz), and may be anywhere that [fsspec](https://filesystem-spec.readthedocs.io) reads:
+    `https://`, `s3://`, `gs://`, `hf://`.
 
-    What is to be read is a path with braces, `data/train-{000..146}.tar`, a glob, `data/*.tar`, or
-    a list of these. The order is that of the braces and of the list, sorted for a glob, and within
-    a shard that of the file.
+    The data path is a path with braces, `data/train-{000..146}.tar`, a glob, `data/*.tar`, or a
+    list of these. Shards come in the order of the braces and of the list, or sorted for a glob;
+    samples in the order of the file.
 
-    Shards are read from front to back, once each epoch. Of a plain tar file on this machine only
-    the headers and the labels are read, and an image when it is decoded; elsewhere the bytes of an
-    image are held until its batch is made.
+    Shards are read from front to back, once per epoch. For a plain local tar file, only headers and
+    labels are read then, and images when they are decoded; otherwise the bytes of an image are held
+    until its batch is made.
 
     Registered as a `DatasetReader` with name "webdataset".
 
     # Parameters
 
     image_keys : `List[str]`, optional (default = `None`)
-        The extensions of the image, the preferred first: `["left.png", "png"]`. `None` takes the
-        first file of a sample whose extension is an image's.
+        The extensions of the image, preferred first: `["left.png", "png"]`. `None` takes the first
+        file of a sample with an image extension.
     label_key : `str`, optional (default = `"cls"`)
-        The extension of the file with the label: its text, such as "cat" or "3". A "json" holds it
-        under `label_field`. `None` reads images without labels.
+        The extension of the label file, whose text is the label, such as "cat" or "3". A "json"
+        file has it under `label_field`. `None` reads images without labels.
     label_field : `str`, optional (default = `"label"`)
-        The key of the label in a JSON file. A list there makes several `labels`.
+        The key of the label in a JSON file. A list gives an image several `labels`.
     classes : `Union[Dict[str, str], List[str]]`, optional (default = `None`)
-        What the labels mean: the name of each label or, as a list, of each class index.
+        The name of each label or, as a list, of each class index.
     on_incomplete : `str`, optional (default = `"raise"`)
-        What to do about a sample without an image or a label: "raise" stops with its shard and
-        key; "skip" leaves it out, logs it, and counts it in `samples_skipped`.
+        What to do if a sample has no image or label: "raise" stops with its shard and key; "skip"
+        leaves it out, logs it, and counts it in `samples_skipped`.
     streaming : `bool`, optional (default = `True`)
-        Whether a data loader is to read along instead of listing all images first. A list, which
-        can be shuffled as a whole, costs no memory for the images of plain tar files on this
-        machine.
+        Whether a data loader reads shard by shard and does not list all images first. A list can be
+        shuffled as a whole, and takes no memory for the images of plain local tar files.
     transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises
 
-    `ConfigurationError` when read, if there are no such shards, or a sample is incomplete;
-    `ImageError` for a shard that is damaged or has been cut short.
+    `ConfigurationError` when reading, if shards do not exist or a sample is incomplete;
+    `ImageError` for a shard that is damaged or cut short.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class WebDatasetReader(ImageDatasetReader):
         self.image_keys = None if image_keys is None else [_extension(key) for key in image_keys]
         self.label_key = None if label_key is None else _extension(label_key)
         self.label_field = label_field
-        # Both kinds as names by the text of a label.
+        # Store both kinds as names by label text.
         names = classes if isinstance(classes, dict) else dict(enumerate(classes or []))
         self.classes = {str(label): name for label, name in names.items()}
         self.on_incomplete = on_incomplete
@@ -95,7 +94,7 @@ class WebDatasetReader(ImageDatasetReader):
         self.samples_skipped = 0
 
     def shards(self, file_path: Any) -> List[str]:
-        """The shards at `file_path`, of which each can be read alone, in order."""
+        """Return the shards at `file_path`, in order; each can be read alone."""
         patterns = [file_path] if isinstance(file_path, (str, os.PathLike)) else file_path
         if not isinstance(patterns, (list, tuple)) or not patterns:
             raise ConfigurationError(
@@ -111,7 +110,7 @@ class WebDatasetReader(ImageDatasetReader):
         return shards
 
     def num_shards(self, file_path: Any) -> int:
-        """As how many shares `read_shard` can read without reading anything twice."""
+        """Return how many shares `read_shard` can read without reading anything twice."""
         return 1 if self.max_instances else len(self.shards(file_path))
 
     def read_samples(self, file_path: Any) -> Iterator[Sample]:
@@ -119,11 +118,11 @@ class WebDatasetReader(ImageDatasetReader):
 
     def read_shard(self, file_path: Any, index: int, count: int) -> Iterator[Sample]:
         """
-        The share of number `index` of `count` that read at the same time; together they read each
-        sample once, and always in the same order.
+        Yield share `index` of `count` shares, which may be read at the same time. Together they
+        hold each sample once, always in the same order.
 
-        Each takes every `count`-th shard. If there are fewer shards than that, or with
-        `max_instances`, all read all shards, and each takes every `count`-th sample.
+        A share is every `count`-th shard. With fewer shards than that, or with `max_instances`,
+        every share reads all shards and takes every `count`-th sample.
         """
         shards = self.shards(file_path)
         if count <= len(shards) and self.max_instances is None:
@@ -158,21 +157,21 @@ class WebDatasetReader(ImageDatasetReader):
     def _sample(self, name: str, files: Dict[str, ShardFile]) -> Sample:
         order = files if self.image_keys is None else self.image_keys
         image = next((files[key] for key in order if key in files and self._is_image(key)), None)
-        has = ", ".join(f".{extension}" for extension in files) or "none of them"
+        has = ", ".join(f".{extension}" for extension in files) or "nothing"
         if image is None:
             keys = ", ".join(self.image_keys or ["jpg", "png", "..."])
-            raise _incomplete(f"{name} has no image: expected one of {keys}, and it has {has}")
+            raise _incomplete(f"{name} has no image: expected one of {keys}, but it has {has}")
         if self.label_key is None:
             return Sample(image)
         if self.label_key not in files:
-            raise _incomplete(f"{name} has no label: expected .{self.label_key}, and it has {has}")
+            raise _incomplete(f"{name} has no label: expected .{self.label_key}, but it has {has}")
         label = self._label(name, files[self.label_key]())
         if isinstance(label, list):
             return Sample(image, labels=[self._class(name, each) for each in label])
         return Sample(image, self._class(name, label))
 
     def _label(self, name: str, data: bytes) -> Any:
-        """What stands in the file of a label."""
+        """Return the content of a label file."""
         try:
             text = data.decode("utf-8-sig")
             value = json.loads(text) if str(self.label_key).endswith("json") else text.strip()
@@ -199,7 +198,7 @@ class WebDatasetReader(ImageDatasetReader):
             return str(label)
         if str(label) not in self.classes:
             raise ConfigurationError(
-                f"{name} has the label '{label}', which is none of dataset_reader.classes: "
+                f"{name} has the label '{label}', which is not in dataset_reader.classes: "
                 f"{some(list(self.classes))}"
             )
         return self.classes[str(label)]
@@ -211,6 +210,6 @@ def _extension(key: str) -> str:
 
 def _incomplete(what: str) -> IncompleteSample:
     return IncompleteSample(
-        f"{what} (dataset_reader.image_keys and label_key); the files of a sample have one name up "
-        "to the first dot, and stand side by side, as tar --sort=name puts them"
+        f"{what} (dataset_reader.image_keys and label_key); the files of a sample must share their "
+        "name up to the first dot and be adjacent, as with tar --sort=name"
     )

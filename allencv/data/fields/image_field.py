@@ -23,7 +23,7 @@ JPEG_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}
 """The markers of a JPEG file that are followed by a length."""
 
 PLAIN_COLORSPACES = {"RGB": ("YCbCr", "Gray"), "L": ("Gray",)}
-"""For a colour mode those of a JPEG file that libjpeg converts as pillow does."""
+"""For each colour mode, the JPEG colour spaces that libjpeg converts as pillow does."""
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 Source = Union[ImageSource, torch.Tensor, Callable[[], Union[ImageSource, torch.Tensor]]]
@@ -31,15 +31,15 @@ Source = Union[ImageSource, torch.Tensor, Callable[[], Union[ImageSource, torch.
 
 class ImageBatch:
     """
-    The memory of a batch, into which each of its images is copied as soon as it is there, by any
-    thread. Images that wait in memory of their own until all are there would take as much again.
+    The memory of a batch, into which any thread copies an image as soon as it is decoded. Otherwise
+    images waiting for the batch would take as much memory again.
 
-    The first image sets shape, type and layout; one that differs stays outside.
+    The first image sets shape, type and layout; different images stay outside.
 
     # Parameters
 
     size : `int`, required
-        How many images there will be.
+        The number of images.
     """
 
     def __init__(self, size: int) -> None:
@@ -48,7 +48,7 @@ class ImageBatch:
         self._tensor: Optional[torch.Tensor] = None
 
     def put(self, place: int, image: torch.Tensor) -> torch.Tensor:
-        """The image `(channels, height, width)` as a part of the batch, or itself if it differs."""
+        """Return the image `(channels, height, width)` in the batch, or itself if it differs."""
         if image.dim() != 3:
             return image
         with self._lock:
@@ -63,7 +63,7 @@ class ImageBatch:
         return part.copy_(image)
 
     def made_of(self, images: List[torch.Tensor]) -> Optional[torch.Tensor]:
-        """The batch `(size, channels, height, width)`, if these and no others are its parts."""
+        """Return the batch `(size, channels, height, width)` if these are all of its parts."""
         if len(images) != len(self._images):
             return None
         is_whole = all(image is part for image, part in zip(images, self._images))
@@ -79,29 +79,29 @@ class ImageBatch:
 
 class ImageField(Field[torch.Tensor]):
     """
-    An image, held as its source (usually a path) and decoded each time that a batch is made, so
-    that a data set costs no memory and a random transform draws afresh each time.
+    An image, held as its source (usually a path) and decoded each time a batch is made. A data set
+    takes little memory, and random transforms draw anew each time.
 
     As a tensor it is `(channels, height, width)`, `uint8` unless a transform makes it float. A
     batch is `(batch, channels, height, width)`, in torch's memory format `channels_last` if its
-    images are, as decoded ones are. Images of unequal sizes are padded at the right and at the
-    bottom to the largest of the batch with `padding_value`.
+    images are, as decoded images are. Images of different sizes are padded with `padding_value` at
+    the right and the bottom to the largest size in the batch.
 
     # Parameters
 
     source : `Union[ImageSource, torch.Tensor, Callable[[], ImageSource]]`
         A path, the bytes of a file, a PIL image, or a `uint8` array `(height, width[, channels])`:
-        what each becomes in a colour mode is said in `allencv.runtime.to_color_mode`. Or a tensor
-        `(channels, height, width)`, `uint8` or floating point, which is taken as it is. Or a
-        function without arguments that gives one of these when the image is to be decoded.
+        `allencv.runtime.to_color_mode` describes their conversion. Or a tensor
+        `(channels, height, width)`, `uint8` or floating point, used unchanged. Or a function
+        without arguments that returns one of these, called for each decoding.
     transform : `Callable[[torch.Tensor], torch.Tensor]`, optional
-        Applied to the image `(channels, height, width)` whenever it is decoded.
+        Applied to the image `(channels, height, width)` each time it is decoded.
     color_mode : `str`, optional (default = `"RGB"`)
         "RGB", "L" (one channel) or "RGBA".
     padding_value : `float`, optional (default = `0`)
-        What fills the rest of a batch of unequal images: 0 to 255 for `uint8` images.
+        The value of padding pixels: 0 to 255 for `uint8` images.
     value_range : `Tuple[float, float]`, optional (default = `None`)
-        Which values of an image of more than 8 bits a channel become black and white.
+        The values that become black and white, for images of more than 8 bits per channel.
 
     An image that cannot be read or transformed raises `ImageError` with its path.
     """
@@ -125,31 +125,31 @@ class ImageField(Field[torch.Tensor]):
 
     @property
     def name(self) -> str:
-        """The path of the image, or what else it was made from."""
+        """Return the path of the image, or a description of its source."""
         if isinstance(self.source, (str, os.PathLike)):
             return os.fspath(self.source)
         return str(self.source) if callable(self.source) else type(self.source).__name__
 
     def decoded(self) -> "ImageField":
-        """This image decoded and transformed once and for all, as a field of its own."""
+        """Return a field that holds this image decoded and transformed."""
         return ImageField(self.as_tensor({}), None, self.color_mode, self.padding_value)
 
     def moved_to(self, batch: ImageBatch, place: int) -> "ImageField":
-        """This image, which has been decoded, in the memory of the batch that it belongs to."""
+        """Return this decoded image in the memory of its batch."""
         image = batch.put(place, self.as_tensor({}))
         moved = ImageField(image, None, self.color_mode, self.padding_value)
         moved.batch = batch
         return moved
 
     def get_padding_lengths(self) -> Dict[str, int]:
-        # The size is known only after decoding; batch_tensors pads what needs it.
+        # The size is known only after decoding; batch_tensors pads if needed.
         return {}
 
     def as_tensor(self, padding_lengths: Dict[str, int]) -> torch.Tensor:
         transform = self.transform
 
         def shrink(height: int, width: int) -> int:
-            """How much smaller than it is the image may be decoded, for what has been drawn."""
+            """Draw the transform and return by which factor decoding may shrink the image."""
             nonlocal transform
             draft = self.transform.draft(height, width)  # type: ignore[union-attr]
             if draft is None:
@@ -167,7 +167,7 @@ class ImageField(Field[torch.Tensor]):
             return transform(image)
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # as many kinds as there are transforms
+        except Exception as error:  # each transform has its own errors
             kind = "" if isinstance(error, TransformError) else f"{type(error).__name__}: "
             raise ImageError(f"{self.name}: {kind}{error}") from error
 
@@ -184,7 +184,7 @@ class ImageField(Field[torch.Tensor]):
             return whole
         shapes = {tensor.shape for tensor in tensor_list}
         if len(shapes) == 1 and all(map(_is_channels_last, tensor_list)):
-            # As decoders give them; a sixth of the time that another layout takes.
+            # Decoders give this layout; other layouts take six times as long.
             rows = torch.stack([tensor.permute(1, 2, 0) for tensor in tensor_list])
             return rows.permute(0, 3, 1, 2)
         if len(shapes) == 1:
@@ -218,20 +218,19 @@ def load_image(
     value_range: Optional[ValueRange] = None,
 ) -> torch.Tensor:
     """
-    Decodes a source into a `uint8` tensor `(channels, height, width)`. A tensor is returned as it
-    is.
+    Decode a source into a `uint8` tensor `(channels, height, width)`; return a tensor unchanged.
 
-    JPEG files are decoded by libjpeg-turbo with the GIL released; the pixels are the same, bit for
-    bit, as `allencv.runtime.read_image` gives, which decodes all else.
+    libjpeg-turbo decodes JPEG files with the GIL released. The pixels are bit for bit those of
+    `allencv.runtime.read_image`, which decodes everything else.
 
     # Parameters
 
     source : `Source`, required
-        What `ImageField` takes.
+        See `ImageField`.
     color_mode : `str`, optional (default = `"RGB"`)
     shrink : `Callable[[int, int], int]`, optional (default = `None`)
-        Called with height and width before a JPEG file is decoded, if it is called at all; returns
-        what part of them is enough: 1 for the whole, 2 for a half, 4 or 8.
+        May be called with height and width before a JPEG file is decoded; returns by how much to
+        shrink it: 1 (full size), 2, 4 or 8.
     value_range : `Tuple[float, float]`, optional (default = `None`)
         See `allencv.runtime.to_color_mode`.
 
@@ -270,7 +269,7 @@ def load_image(
 def _decode_jpeg(
     source: ImageSource, color_mode: str, shrink: Optional[Callable[[int, int], int]]
 ) -> Optional[np.ndarray]:
-    """The pixels of a plain JPEG file, or None for whatever else the source may be."""
+    """Return the pixels of a plain JPEG file, or None for any other source."""
     if color_mode not in PLAIN_COLORSPACES or not isinstance(source, (str, os.PathLike, bytes)):
         return None
     try:
@@ -285,18 +284,18 @@ def _decode_jpeg(
         least = {"min_height": -(-height // part), "min_width": -(-width // part)}
         return simplejpeg.decode_jpeg(jpeg, "RGB" if color_mode == "RGB" else "GRAY", **least)
     except (OSError, ValueError):
-        return None  # read_image finds out what is wrong and says it
+        return None  # read_image finds the error and reports it
 
 
 def _read_jpeg(path: Union[str, os.PathLike]) -> bytes:
-    """The content of a JPEG file; of another, its first bytes."""
+    """Return the content of a JPEG file; for other files, the first bytes."""
     with open_regular(path) as file:
         start = file.read(len(JPEG_START))
         return start + file.read() if start == JPEG_START else start
 
 
 def _is_turned(jpeg: bytes) -> bool:
-    """Whether the metadata of a JPEG file say that it is to be turned or mirrored."""
+    """Return whether the metadata of a JPEG file rotate or mirror the image."""
     if not _has_app1(jpeg):
         return False
     with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
@@ -304,7 +303,7 @@ def _is_turned(jpeg: bytes) -> bool:
 
 
 def _has_app1(jpeg: bytes) -> bool:
-    """Whether a JPEG file has an APP1 segment, where EXIF and XMP stand. True if in doubt."""
+    """Return whether a JPEG file has an APP1 segment (EXIF, XMP); True if in doubt."""
     position = len(JPEG_START) - 1
     while len(jpeg) > position + 3:
         start, marker = jpeg[position], jpeg[position + 1]

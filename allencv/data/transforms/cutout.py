@@ -10,8 +10,8 @@ from allencv.data.transforms.image_transform import ImageTransform
 @ImageTransform.register("cutout")
 class Cutout(ImageTransform):
     """
-    Hides squares of the image. Their centres lie anywhere in it, so that a square may reach over
-    the edge, where nothing is to be hidden.
+    Hides squares of the image. Their centres are anywhere in it, so a square may extend over the
+    edge.
 
     Input and output are `(channels, height, width)`, `uint8` or floats.
 
@@ -23,13 +23,13 @@ class Cutout(ImageTransform):
     # Parameters
 
     num_holes : `int`, optional (default = `1`)
-        How many squares are hidden. They may overlap.
+        The number of squares to hide. They may overlap.
     size : `Union[int, float]`, optional (default = `0.5`)
         The side of a square: in pixels, or, below 1, as a share of the image's shorter side. The
-        paper has 16 of 32 pixels for CIFAR-10 and 8 for CIFAR-100.
+        paper uses 16 of 32 pixels for CIFAR-10 and 8 for CIFAR-100.
     fill : `Union[float, List[float]]`, optional (default = `None`)
-        The value of a hidden pixel, or one for each channel. `None` is the mean of ImageNet's
-        pixels for `uint8`, and 0 for floats, as in the paper, which hides after normalising.
+        The value of hidden pixels, or one value per channel. `None` means ImageNet's mean pixel for
+        `uint8`, and 0 for floats, as in the paper, which hides after normalising.
     """
 
     is_random = True
@@ -52,11 +52,11 @@ class Cutout(ImageTransform):
         self.fill = fill
 
     def make_centers(self, height: int, width: int) -> torch.Tensor:
-        """Draws the row and the column of each hole's centre: `(num_holes, 2)`."""
+        """Draw the row and column of the centre of each square: `(num_holes, 2)`."""
         return (torch.rand(self.num_holes, 2) * torch.tensor([height, width])).long()
 
     def transform(self, image: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
-        """Hides a square around each of the centres."""
+        """Hide a square around each centre."""
         _, height, width = image.shape
         side = int(self.size)
         if self.size < 1:

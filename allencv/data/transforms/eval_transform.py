@@ -10,8 +10,8 @@ from allencv.runtime import Preprocessing
 @ImageTransform.register("eval")
 class EvalTransform(ImageTransform):
     """
-    Resizes and crops an image the way that it is evaluated, predicted and served: with
-    `allencv.runtime.Preprocessing`, by pillow and numpy. It draws nothing at random.
+    Resizes and crops an image as in evaluation, prediction and serving: with
+    `allencv.runtime.Preprocessing`, by pillow and numpy. Nothing is random.
 
     Input and output are `uint8`: `(channels, any, any)` to `(channels, height, width)`.
 
@@ -22,11 +22,11 @@ class EvalTransform(ImageTransform):
     size : `Union[int, List[int]]`, required
         The size of the result in pixels: one number for a square, or `[height, width]`.
     fit : `str`, optional (default = `"crop"`)
-        "crop" resizes the shorter side to `size / crop_ratio` and cuts out the centre; "stretch"
-        resizes both sides whatever the shape; "pad" resizes the longer side and centres the image
-        on black.
+        "crop" resizes the shorter side to `size / crop_ratio` and crops the centre; "stretch"
+        resizes both sides, ignoring the aspect ratio; "pad" resizes the longer side and centres the
+        image on black.
     crop_ratio : `float`, optional (default = `0.875`)
-        The share of the resized image's side that "crop" keeps, in (0, 1].
+        The share of the resized side that "crop" keeps, in (0, 1].
     interpolation : `str`, optional (default = `"bilinear"`)
         "nearest", "bilinear", "bicubic" or "lanczos".
     """

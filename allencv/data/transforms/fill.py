@@ -7,13 +7,13 @@ from allencv.runtime.plurals import numbered
 
 Fill = Optional[Union[float, List[float]]]
 
-# The mean of ImageNet's pixels: what 0 is in an image that has been normalised.
+# ImageNet's mean pixel, which normalisation maps to 0.
 MEAN_COLOR = (124, 116, 104)
 MEAN_GREY = 117
 
 
 def check_fill(key: str, fill: Fill) -> None:
-    """Raises a `ConfigurationError` unless `fill` is one number, or a number per channel."""
+    """Raise `ConfigurationError` unless `fill` is one number, or one number per channel."""
     values = fill if isinstance(fill, list) else [fill]
     is_number = [isinstance(value, (int, float)) for value in values]
     if fill is not None and not (is_number and all(is_number)):
@@ -22,9 +22,9 @@ def check_fill(key: str, fill: Fill) -> None:
 
 def fill_values(key: str, fill: Fill, image: torch.Tensor) -> torch.Tensor:
     """
-    What to put where a part of an image `(channels, height, width)` is hidden: `(1 or channels, 1,
-    1)`, of the image's type. `None` is the mean of ImageNet's pixels in a `uint8` image, and 0 in
-    one of floats, which is taken as normalised.
+    Return the values for hidden parts of an image `(channels, height, width)`:
+    `(1 or channels, 1, 1)`, of the image's type. `None` means ImageNet's mean pixel for `uint8`,
+    and 0 for floats, which are taken as normalised.
     """
     channels = image.shape[0]
     if fill is None:

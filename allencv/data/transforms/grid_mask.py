@@ -10,8 +10,8 @@ from allencv.data.transforms.image_transform import ImageTransform
 
 class Grid(NamedTuple):
     """
-    A grid that repeats every `period` pixels, of which the first `kept` belong to its lines. It is
-    turned by `angle` degrees around the upper left corner, and then begins `(top, left)` before it.
+    A grid with a period of `period` pixels, of which the first `kept` are lines. It is rotated by
+    `angle` degrees around the upper left corner, then starts `(top, left)` before it.
     """
 
     period: int
@@ -22,7 +22,7 @@ class Grid(NamedTuple):
 
 
 def grid_holes(height: int, width: int, grid: Grid) -> torch.Tensor:
-    """Where the squares between the lines of a grid are: booleans `(height, width)`."""
+    """Return where the squares between the lines of a grid are: booleans `(height, width)`."""
     cos, sin = math.cos(math.radians(grid.angle)), math.sin(math.radians(grid.angle))
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
     down = (rows * cos + columns * sin + grid.top) % grid.period
@@ -33,30 +33,30 @@ def grid_holes(height: int, width: int, grid: Grid) -> torch.Tensor:
 @ImageTransform.register("grid_mask")
 class GridMask(ImageTransform):
     """
-    Hides squares that stand in a regular grid, whose size, place and angle are drawn at random. Of
-    the image a share of `1 - (1 - ratio) ** 2` is left.
+    Hides squares in a regular grid of random size, position and angle. `1 - (1 - ratio) ** 2` of
+    the image remains visible.
 
     Input and output are `(channels, height, width)`, `uint8` or floats.
 
     Chen et al. 2020, "GridMask Data Augmentation", https://arxiv.org/abs/2001.04086. The defaults
-    are those of its ResNet-50 on ImageNet. There the probability grows in the course of training,
-    up to `probability` after 240 of 300 epochs; here it is always the same.
+    are those of its ResNet-50 on ImageNet. There the probability increases during training, up to
+    `probability` after 240 of 300 epochs; here it is constant.
 
     Registered as an `ImageTransform` with name "grid_mask".
 
     # Parameters
 
     d_min, d_max : `int`, optional (default = `96` and `224`)
-        The distance from one square to the next in pixels: from `d_min` to `d_max`, both included.
+        The distance between squares in pixels: from `d_min` to `d_max`, both included.
     ratio : `float`, optional (default = `0.6`)
-        The share of that distance that is not hidden, in (0, 1).
+        The share of that distance that stays visible, in (0, 1).
     rotation : `float`, optional (default = `360.0`)
-        The grid is turned by an angle from 0 up to this, in degrees.
+        The grid is rotated by an angle from 0 up to this, in degrees.
     probability : `float`, optional (default = `0.8`)
         The probability of hiding anything, in [0, 1].
     fill : `Union[float, List[float]]`, optional (default = `None`)
-        The value of a hidden pixel, or one for each channel. `None` is the mean of ImageNet's
-        pixels for `uint8`, and 0 for floats, as in the paper, which hides after normalising.
+        The value of hidden pixels, or one value per channel. `None` means ImageNet's mean pixel for
+        `uint8`, and 0 for floats, as in the paper, which hides after normalising.
     """
 
     is_random = True
@@ -90,7 +90,7 @@ class GridMask(ImageTransform):
         self.fill = fill
 
     def make_grid(self) -> Optional[Grid]:
-        """Draws a grid, or `None` if nothing is to be hidden."""
+        """Draw a grid, or `None` to hide nothing."""
         if torch.rand(()) >= self.probability:
             return None
         period = int(torch.randint(self.d_min, self.d_max + 1, ()))
@@ -99,7 +99,7 @@ class GridMask(ImageTransform):
         return Grid(period, kept, top, left, float(torch.rand(())) * self.rotation)
 
     def transform(self, image: torch.Tensor, grid: Optional[Grid]) -> torch.Tensor:
-        """Hides the squares of the grid."""
+        """Hide the squares of the grid."""
         if grid is None:
             return image
         hidden = grid_holes(image.shape[1], image.shape[2], grid)

@@ -10,9 +10,9 @@ from allencv.data.transforms.image_transform import ImageTransform
 @ImageTransform.register("hide_and_seek")
 class HideAndSeek(ImageTransform):
     """
-    Divides the image into a grid of square patches and hides each with some probability, so that
-    the network learns to recognise what is seen of an object, whichever part that is. At the right
-    and at the bottom patches are cut off by the edge.
+    Divides the image into a grid of square patches and hides each with some probability. The
+    network then learns to recognise objects by any of their parts. Patches at the right and bottom
+    edge may be smaller.
 
     Input and output are `(channels, height, width)`, `uint8` or floats.
 
@@ -24,14 +24,14 @@ class HideAndSeek(ImageTransform):
     # Parameters
 
     grid_sizes : `List[int]`, optional (default = `[0, 16, 32, 44, 56]`)
-        The side of a patch in pixels, one of these for each image; 0 hides nothing. The default is
+        The side of a patch in pixels: one of these for each image; 0 hides nothing. The default is
         the authors', for images of 224 pixels.
     hide_probability : `float`, optional (default = `0.5`)
         The probability of hiding a patch, in [0, 1].
     fill : `Union[float, List[float]]`, optional (default = `None`)
-        The value of a hidden pixel, or one for each channel. `None` is the mean of ImageNet's
-        pixels for `uint8`, and 0 for floats. The paper shows why it is to be the mean: the first
-        layer then gives on average what it gives when nothing is hidden.
+        The value of hidden pixels, or one value per channel. `None` means ImageNet's mean pixel for
+        `uint8`, and 0 for floats. The paper uses the mean, so that the average output of the first
+        layer stays the same.
     """
 
     is_random = True
@@ -57,7 +57,7 @@ class HideAndSeek(ImageTransform):
         self.fill = fill
 
     def make_patches(self, height: int, width: int) -> Optional[torch.Tensor]:
-        """Draws which patches to hide: booleans `(height, width)`, or `None` if none are."""
+        """Draw the pixels to hide: booleans `(height, width)`, or `None` to hide none."""
         size = self.grid_sizes[int(torch.randint(len(self.grid_sizes), ()))]
         if size == 0:
             return None
@@ -66,7 +66,7 @@ class HideAndSeek(ImageTransform):
         return hidden.repeat_interleave(size, 0).repeat_interleave(size, 1)[:height, :width]
 
     def transform(self, image: torch.Tensor, hidden: Optional[torch.Tensor]) -> torch.Tensor:
-        """Hides the image `(channels, height, width)` where `hidden` `(height, width)` is true."""
+        """Hide the image `(channels, height, width)` where `hidden` `(height, width)` is true."""
         if hidden is None:
             return image
         return torch.where(hidden, fill_values("hide_and_seek.fill", self.fill, image), image)

@@ -11,9 +11,9 @@ from allencv.runtime.errors import AllenCVError
 
 class Draft(NamedTuple):
     """
-    What a transform has drawn for an image before it is decoded: the image may be decoded at
-    `1 / shrink` of its size (1, 2, 4 or 8), and `apply` then does what the transform would do to
-    the whole image. `apply` takes the image at any size.
+    The draws of a transform for an image before decoding. The image may be decoded at `1 / shrink`
+    of its size (1, 2, 4 or 8); `apply` then does what the transform would do to the whole image.
+    `apply` takes the image at any size.
     """
 
     shrink: int
@@ -22,20 +22,20 @@ class Draft(NamedTuple):
 
 class ImageTransform(CheckedFromParams, Registrable):
     """
-    Turns one decoded image into another: a crop, a flip, a change of colour.
+    Changes one decoded image: a crop, a flip, a change of colour.
 
-    Input and output are `(channels, height, width)`. An image arrives as decoded, `uint8` from 0 to
-    255, usually a view of a `(height, width, channels)` array, the layout where resizing is
-    fastest. A transform may change the size, the number of channels, and the type to `float32`.
+    Input and output are `(channels, height, width)`. The input is usually `uint8` from 0 to 255, a
+    view of a `(height, width, channels)` array, the fastest layout for resizing. A transform may
+    change the size, the number of channels, and the type to `float32`.
 
-    One object serves many threads at once, so a transform keeps nothing from one call to the next.
-    It draws its random numbers from torch (`torch.rand`, `torch.randint`, ...), never from `random`
-    or `numpy`: the caller decides the generator with `random_source`, and the same seed gives the
-    same image.
+    One object serves many threads at once, so a transform must not keep state between calls. It
+    must draw random numbers from torch (`torch.rand`, `torch.randint`, ...), never from `random` or
+    `numpy`: the caller sets the generator with `random_source`, so the same seed gives the same
+    image.
     """
 
     is_random: ClassVar[Optional[bool]] = None
-    """Whether it draws random numbers; `None` if not known. What it holds does not count."""
+    """Whether it draws random numbers itself (not its parts); `None` if unknown."""
 
     @abstractmethod
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -46,8 +46,8 @@ class ImageTransform(CheckedFromParams, Registrable):
 
     def draft(self, height: int, width: int) -> Optional[Draft]:
         """
-        Draws for an image of this size that is not decoded yet, if a smaller one would do; `None`
-        for a transform that is to be called with the whole image.
+        Draw for an image of this size before it is decoded, if a smaller one is enough. Return
+        `None` to be called with the whole image instead.
         """
         return None
 
@@ -57,7 +57,7 @@ class TransformError(AllenCVError, ValueError):
 
 
 def registered_name(transform: object) -> str:
-    """The name of a transform in a config, or that of its class."""
+    """Return the name of a transform in a config, or that of its class."""
     names = ImageTransform.list_available()
     registered = [name for name in names if ImageTransform.by_name(name) is type(transform)]
     return registered[0] if registered else type(transform).__name__
@@ -65,17 +65,17 @@ def registered_name(transform: object) -> str:
 
 class InTurn(ImageTransform):
     """
-    Applies transforms one after the other. What JSON has a list for.
+    Applies transforms one after the other: a list in JSON.
 
     # Parameters
 
     transforms : `List[ImageTransform]`, required
     named : `List[ImageTransform]`, optional (default = `transforms`)
-        What the transforms are called in errors.
+        The transforms to name in errors.
 
     # Raises
 
-    `TransformError` when called, for anything but a shortage of memory.
+    `TransformError` when called, for any error except lack of memory.
     """
 
     is_random = False
@@ -92,7 +92,7 @@ class InTurn(ImageTransform):
                 image = transform(image)
             except (MemoryError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:  # as many kinds as there are transforms
+            except Exception as error:  # each transform has its own errors
                 name, shape = registered_name(self.named[place]), " x ".join(map(str, image.shape))
                 reason = str(error).partition("\n")[0]
                 raise TransformError(

@@ -8,8 +8,8 @@ from allencv.data.transforms.torchvision_transform import TorchvisionTransform
 @ImageTransform.register("normalize")
 class Normalize(TorchvisionTransform):
     """
-    torchvision's `Normalize`: `(image - mean) / std` in each channel. An image of integers, as
-    decoded, which torchvision refuses, is first brought to `float32` between 0 and 1.
+    torchvision's `Normalize`: `(image - mean) / std` in each channel. Integer images, which
+    torchvision rejects, are first converted to `float32` between 0 and 1.
 
     Input and output are `(channels, height, width)`.
 
@@ -20,7 +20,7 @@ class Normalize(TorchvisionTransform):
     mean, std : `List[float]`, required
         One number per channel, for values between 0 and 1.
     inplace : `bool`, optional (default = `False`)
-        Overwrites an image that is float already.
+        Whether to overwrite an image that is already float.
 
     https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.Normalize.html
     """

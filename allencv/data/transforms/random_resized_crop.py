@@ -21,19 +21,19 @@ class RandomResizedCrop(TorchvisionTransform):
     size : `Union[int, List[int]]`, required
         The size of the result in pixels: one number for a square, or `[height, width]`.
     scale : `List[float]`, optional (default = `[0.08, 1.0]`)
-        The part of the image's area that is seen, from the smallest to the largest.
+        The area of the crop as a share of the image: smallest and largest.
     ratio : `List[float]`, optional (default = `[0.75, 1.333]`)
-        Width to height of what is seen, from the smallest to the largest.
+        The ratio of width to height of the crop: smallest and largest.
     interpolation : `str`, optional (default = `"bilinear"`)
         "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos".
     antialias : `bool`, optional (default = `True`)
     dct_scaling : `bool`, optional (default = `False`)
-        Decode a JPEG file at a half, a quarter or an eighth of its size where the crop has more
-        than twice, four or eight times as many pixels as the result along both sides. libjpeg then
-        computes fewer pixels from the cosine transform (DCT) that a JPEG file holds. What is drawn
-        is the same, but the edges of the crop move to the nearest of every second, fourth or
-        eighth pixel, and the pixels differ by about 1 of 255, less than "bilinear" differs from
-        "bicubic". Images in other formats are decoded whole.
+        Decode a JPEG file at a half, a quarter or an eighth of its size if the crop has more than
+        two, four or eight times as many pixels as the result along both sides. libjpeg then
+        computes fewer pixels from the cosine transform (DCT) in the file. The draws stay the same,
+        but the edges of the crop move to the nearest second, fourth or eighth pixel, and pixels
+        differ by about 1 of 255, less than "bilinear" differs from "bicubic". Images in other
+        formats are decoded in full.
 
     https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.RandomResizedCrop.html
     """
@@ -51,7 +51,7 @@ class RandomResizedCrop(TorchvisionTransform):
     ) -> None:
         super().__init__(size, scale, ratio, interpolation, antialias)
         self.dct_scaling = dct_scaling
-        # torchvision reads single numbers out of a tensor at each draw, which takes a while.
+        # torchvision reads single numbers from a tensor at each draw, which is slow.
         self._transform._log_ratio = self._transform._log_ratio.tolist()
 
     def draft(self, height: int, width: int) -> Optional[Draft]:
@@ -66,7 +66,7 @@ class RandomResizedCrop(TorchvisionTransform):
             shrink //= 2
 
         def apply(image: torch.Tensor) -> torch.Tensor:
-            # A pixel of the smaller image stands for `part` by `part` pixels of the whole.
+            # A pixel of the smaller image covers `part` by `part` pixels of the whole.
             part = 1 if image.shape[-2:] == (height, width) else shrink
             params = {key: round(value / part) for key, value in crop.items()}
             params["height"] = min(params["height"], image.shape[-2] - params["top"])

@@ -24,7 +24,7 @@ def _randint_like(
     return torch.empty_like(like, **options).random_(low, high, generator=generator)
 
 
-# What draws, and how it draws from a generator.
+# The functions that draw, each with a version that takes a generator.
 _DRAWING: Dict[Callable[..., Any], Callable[..., Any]] = {
     function: function
     for function in (
@@ -51,7 +51,7 @@ _DRAWING: Dict[Callable[..., Any], Callable[..., Any]] = {
         torch.Tensor.uniform_,
     )
 }
-# Not every version of torch gives these a generator; this is what they do inside.
+# In some versions of torch these take no generator; these functions do the same.
 _DRAWING[torch.rand_like] = _rand_like
 _DRAWING[torch.randn_like] = _randn_like
 _DRAWING[torch.randint_like] = _randint_like
@@ -59,23 +59,23 @@ _DRAWING[torch.randint_like] = _randint_like
 
 class random_source(TorchFunctionMode):
     """
-    A context in which what torch draws at random, in this thread, comes from `generator`:
+    A context in which torch draws all random numbers of this thread from `generator`:
 
         with random_source(torch.Generator().manual_seed(7)):
             image = transform(image)
 
-    torchvision's transforms draw from torch's global generator. All threads share it, so that what
-    one thread draws depends on what the others do. In this context it is neither read nor advanced;
-    the numbers are those that it would give with the same seed.
+    torchvision's transforms draw from torch's global generator, which all threads share. So the
+    draws of one thread depend on the others. In this context the global generator is not used; the
+    numbers are those that it would give with the same seed.
 
-    Covered are the functions of `torch`, the methods of `Tensor`, and what draws through them, as
-    `torch.distributions` does. A call that passes a generator of its own keeps it. Not covered are
-    the functions of `torch.nn.functional` that draw inside, such as `dropout`: they take none.
+    This covers the functions of `torch`, the methods of `Tensor`, and everything that draws through
+    them, such as `torch.distributions`. A call with its own generator keeps it. Not covered are
+    functions of `torch.nn.functional` that draw inside, such as `dropout`: they take no generator.
 
     # Parameters
 
     generator : `torch.Generator`, required
-        Advanced by each draw. No two threads may use it at once.
+        The generator to draw from. Only one thread may use it at a time.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -89,7 +89,8 @@ class random_source(TorchFunctionMode):
         args: Tuple[Any, ...] = (),
         kwargs: Optional[Dict[str, Any]] = None,
     ) -> Any:
-        # Each call of torch takes this way, at about a microsecond, so what does not draw is first.
+        # Each call of torch passes here (about a microsecond), so calls that do not draw come
+        # first.
         draw = _DRAWING.get(func)
         if draw is None:
             return func(*args, **kwargs) if kwargs else func(*args)

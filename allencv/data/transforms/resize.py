@@ -10,7 +10,7 @@ from allencv.data.transforms.torchvision_transform import TorchvisionTransform
 @ImageTransform.register("resize")
 class Resize(TorchvisionTransform):
     """
-    torchvision's `Resize`, which also takes `height` and `width` in place of `size`.
+    torchvision's `Resize`, which also takes `height` and `width` instead of `size`.
 
     Input and output are `(channels, height, width)`.
 
@@ -30,7 +30,7 @@ class Resize(TorchvisionTransform):
     interpolation : `str`, optional (default = `"bilinear"`)
         "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos".
     max_size : `int`, optional (default = `None`)
-        The longer side becomes no longer than this; without `size`, as long as this.
+        The maximum length of the longer side; without `size`, its exact length.
     antialias : `bool`, optional (default = `True`)
     height, width : `int`, optional (default = `None`)
         The same as `size=[height, width]`; the names in the published tutorial.

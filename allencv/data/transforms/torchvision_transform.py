@@ -10,7 +10,7 @@ from allencv.common.snake_case import snake_case
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.runtime.preprocessing import LARGEST_SIDE
 
-# The classes of `torchvision.transforms.v2` that do not turn one tensor image into another.
+# The classes of `torchvision.transforms.v2` that do not map one tensor image to another.
 _NOT_FOR_ONE_IMAGE = frozenset(
     [
         *("CutMix", "MixUp"),  # take a batch and its labels
@@ -25,7 +25,7 @@ _NOT_FOR_ONE_IMAGE = frozenset(
 )
 _IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomResizedCrop", "Resize"])
 
-# What torchvision can do to a tensor. The others, "box" and "hamming", are for pillow's images.
+# The interpolations for tensors. "box" and "hamming" only work with pillow's images.
 _RESIZING = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
 _WARPING = ("nearest", "bilinear")
 _PIXELS = ("size", "min_size", "max_size", "target_size", "padding", "kernel_size")
@@ -33,8 +33,8 @@ _DTYPES = ("uint8", "int16", "int32", "int64", "float16", "bfloat16", "float32",
 
 
 def _signature(torchvision_class: type) -> inspect.Signature:
-    # AllenNLP passes on what is annotated with `Any` as it is. It would try, and fail, to build
-    # the types in torchvision's own annotations.
+    # AllenNLP passes arguments annotated with `Any` unchanged. It could not build the types in
+    # torchvision's annotations.
     return inspect.Signature(
         [
             parameter.replace(annotation=List[ImageTransform] if name == "transforms" else Any)
@@ -63,7 +63,7 @@ https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.{name
 
 
 def _draws(torchvision_class: Type[v2.Transform]) -> bool:
-    """Whether a transform draws random numbers: its parameters, or whether and in which order."""
+    """Return whether a transform draws at random: parameters, an order, or whether to apply."""
     return (
         torchvision_class.make_params is not v2.Transform.make_params
         or torchvision_class.forward not in (v2.Transform.forward, v2.Compose.forward)
@@ -81,7 +81,7 @@ def _interpolation_names(torchvision_class: type) -> List[str]:
 def _by_name(key: str, value: Any, choices: Dict[str, Any]) -> Any:
     if isinstance(value, str) and value in choices:
         return choices[value]
-    # What torchvision takes itself, from Python. Its interpolation may be one of pillow's numbers.
+    # Values that torchvision accepts from Python. Its interpolation may be a pillow number.
     if isinstance(value, (int, v2.InterpolationMode, v2.AutoAugmentPolicy, torch.dtype)):
         return value
     raise not_one_of(key, value, choices)
@@ -89,19 +89,19 @@ def _by_name(key: str, value: Any, choices: Dict[str, Any]) -> Any:
 
 class TorchvisionTransform(ImageTransform):
     """
-    A transform of `torchvision.transforms.v2`. Each one that acts on a single image has a subclass
-    of this, with its name in Python and the same in snake case in a config: `RandomResizedCrop` is
-    registered as an `ImageTransform` with name "random_resized_crop".
+    A transform of `torchvision.transforms.v2`. Each one for single images has a subclass with its
+    name in Python, and the same name in snake case in a config: `RandomResizedCrop` is registered
+    as an `ImageTransform` with name "random_resized_crop".
 
     Input and output are `(channels, height, width)`.
 
     # Parameters
 
-    Torchvision's own, with its defaults; `help(RandomResizedCrop)` shows them. What has no form in
-    JSON goes by its name: `interpolation` ("bilinear"), `dtype` of `ToDtype` ("float32"), `policy`
-    of `AutoAugment` ("imagenet"). `transforms` of `Compose`, `RandomApply`, `RandomChoice` and
-    `RandomOrder` are `ImageTransform`s of any kind. A `ConfigurationError` is raised for a
-    parameter that is unknown or missing, and for a value that torchvision refuses.
+    Torchvision's own, with its defaults; `help(RandomResizedCrop)` shows them. Values without a
+    JSON form are given by name: `interpolation` ("bilinear"), `dtype` of `ToDtype` ("float32"),
+    `policy` of `AutoAugment` ("imagenet"). `transforms` of `Compose`, `RandomApply`, `RandomChoice`
+    and `RandomOrder` are `ImageTransform`s of any kind. Raises `ConfigurationError` for an unknown
+    or missing parameter, and for a value that torchvision rejects.
     """
 
     torchvision_class: ClassVar[Type[v2.Transform]]
@@ -117,7 +117,7 @@ class TorchvisionTransform(ImageTransform):
         if "__init__" in cls.__dict__:
             return
 
-        # AllenNLP reads the signature of the constructor, so that each class needs its own.
+        # AllenNLP reads the signature of the constructor, so each class needs its own.
         def __init__(self: TorchvisionTransform, *args: Any, **kwargs: Any) -> None:
             TorchvisionTransform.__init__(self, *args, **kwargs)
 
@@ -143,20 +143,20 @@ class TorchvisionTransform(ImageTransform):
             )
         except ConfigurationError:
             raise
-        except Exception as error:  # whatever torchvision raises, its arguments are the reason
+        except Exception as error:  # torchvision raises many kinds of errors for wrong arguments
             raise ConfigurationError(
                 f"{name} cannot be made with {self.arguments}: {type(error).__name__}: {error}"
             ) from error
 
-        # torchvision's `forward` finds the image among boxes and masks in nested samples. Where it
-        # is that one, `__call__` takes the steps that are left for a tensor.
+        # torchvision's `forward` finds the image among boxes and masks in nested samples. For
+        # classes that use it, `__call__` runs only the steps that a tensor needs.
         forward = self.torchvision_class.forward
         self._has_probability = forward is v2.RandomHorizontalFlip.forward
         self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
         self._draws_first = self.torchvision_class.make_params is not v2.Transform.make_params
 
     def _argument(self, name: str, key: str, value: Any) -> Any:
-        """What torchvision is to get for an argument: what a name stands for, or the argument."""
+        """Return the value of an argument for torchvision, which a name may stand for."""
         path = f"{name}.{key}"
         if key == "interpolation":
             names = _interpolation_names(self.torchvision_class)
@@ -178,7 +178,7 @@ class TorchvisionTransform(ImageTransform):
             smallest = min((each for each in numbers if isinstance(each, int)), default=1)
             if key != "padding" and smallest < 1:  # negative padding crops
                 raise ConfigurationError(f"{path} is {value!r}; expected at least 1 pixel")
-        # torchvision takes "64" for a sequence, of "6" and "4".
+        # torchvision reads "64" as a sequence of "6" and "4".
         if isinstance(value, str) and key not in ("padding_mode", "value"):
             raise ConfigurationError(f"{path} is {value!r}; expected a number or a list")
         return value
@@ -190,9 +190,9 @@ class TorchvisionTransform(ImageTransform):
         if self._has_probability and torch.rand(1) >= transform.p:
             return image
         params = transform.make_params([image])
-        if not self._draws_first:  # it may draw while it transforms, as GaussianNoise does
+        if not self._draws_first:  # it may draw while transforming, as GaussianNoise does
             return transform.transform(image, params)
-        # Nothing is drawn from here on: spare torch's calls the way through a `random_source`.
+        # Nothing is drawn from here on: torch's calls can bypass a `random_source`.
         with torch._C.DisableTorchFunction():
             return transform.transform(image, params)
 
@@ -218,5 +218,5 @@ def __getattr__(name: str) -> Type[TorchvisionTransform]:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-# The name that the published tutorial gives to the horizontal flip.
+# The published tutorial's name for the horizontal flip.
 ImageTransform.register("flip")(TRANSFORMS["RandomHorizontalFlip"])

@@ -8,12 +8,12 @@ from allencv.data.transforms.torchvision_transform import TRANSFORMS
 @ImageTransform.register("train_light")
 class TrainLight(InTurn):
     """
-    What an image goes through for training when nothing else is known about it: a random part of
-    it at the size of the network (`random_resized_crop`), mirrored or not
-    (`random_horizontal_flip`). A start for fine-tuning, and for short training.
+    Basic training transforms: a random part of the image at the size of the network
+    (`random_resized_crop`), randomly mirrored (`random_horizontal_flip`). Use them as a start for
+    fine-tuning and for short training.
 
-    This is the published training of torchvision's first ImageNet weights, after Szegedy et al.
-    2015, "Going Deeper with Convolutions", section 6, https://arxiv.org/abs/1409.4842
+    torchvision trained its first ImageNet weights with them, after Szegedy et al. 2015, "Going
+    Deeper with Convolutions", section 6, https://arxiv.org/abs/1409.4842
 
     Input and output are `(channels, any, any)` and `(channels, height, width)`.
 
@@ -24,10 +24,10 @@ class TrainLight(InTurn):
     size : `Union[int, List[int]]`, required
         The size of the result in pixels: one number for a square, or `[height, width]`.
     scale : `List[float]`, optional (default = `[0.08, 1.0]`)
-        The part of the image's area that is seen, from the smallest to the largest. For a few
-        epochs, or where what is to be seen is small in the image, `[0.35, 1.0]`.
+        The area of the crop as a share of the image: smallest and largest. For a few epochs, or for
+        small objects, use `[0.35, 1.0]`.
     flip_probability : `float`, optional (default = `0.5`)
-        The probability of mirroring; 0 where left and right differ, as in letters and digits.
+        The probability of mirroring. Use 0 if left and right differ, as in letters and digits.
     interpolation : `str`, optional (default = `"bilinear"`)
         "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos".
     dct_scaling : `bool`, optional (default = `True`)

@@ -14,8 +14,8 @@ from allencv.modules.stages import layer_stages
 class FeedForwardEncoder(Im2ImEncoder):
     """
     A stack of convolutions: what AllenNLP's `FeedForward` is for vectors. Each layer is a
-    convolution, batch normalisation, an activation and dropout; for small networks trained from
-    scratch. Input shape: `(batch, input_channels, height, width)`; output shape:
+    convolution, batch normalisation, an activation and dropout. Use it for small networks trained
+    from scratch. Input shape: `(batch, input_channels, height, width)`; output shape:
     `(batch, hidden_channels[-1], ceil(height / stride), ceil(width / stride))`, where `stride` is
     the product of `strides`.
 
@@ -41,18 +41,18 @@ class FeedForwardEncoder(Im2ImEncoder):
     num_layers : `int`, required
         The number of convolutions, 1 or more.
     hidden_channels : `Union[int, List[int]]`, required
-        The output channels of each convolution. If this is a single `int`, we use it for all of
-        them. If it is a `List[int]`, its length must be `num_layers`; so for every list below.
+        The output channels of each convolution. A single `int` is used for all. The length of a
+        `List[int]` must be `num_layers`; this holds for every list below.
     activations : `Union[Activation, List[Activation]]`, required
         The activation after each normalised convolution. A single one is shared by all layers.
     kernel_sizes : `Union[int, List[int]]`, optional (default = `3`)
         The height and width of each convolution in pixels. Odd numbers only: each side is padded by
-        half of it, so that a layer of stride 1 keeps the size of the image.
+        half of it, so a layer of stride 1 keeps the size of the image.
     strides : `Union[int, List[int]]`, optional (default = `1`)
         The step of each convolution in pixels.
     batch_norm : `bool`, optional (default = `True`)
         Whether to normalise each convolution's output over the batch (Ioffe and Szegedy 2015,
-        arXiv:1502.03167). The convolutions have a bias only without it.
+        arXiv:1502.03167). Without it, the convolutions have a bias.
     dropout : `Union[float, List[float]]`, optional (default = `0.0`)
         The probability, 0 to 1, that a whole channel of an image is set to zero in training
         (Tompson et al. 2015, arXiv:1411.4280).

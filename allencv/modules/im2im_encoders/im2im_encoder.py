@@ -16,15 +16,14 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     images. Input shape: `(batch, channels, height, width)`, floats, normalised; output shape:
     `(batch, output_channels, output_height, output_width)`.
 
-    Images with another number of channels than `get_input_channels()` raise a `ConfigurationError`
+    Images with a number of channels other than `get_input_channels()` raise a `ConfigurationError`
     before `forward` runs.
 
-    Batch normalisation whose weights do not require gradients, for whatever reason, is frozen
-    altogether: it normalises with its running statistics and leaves them as they are, in training
-    too.
+    Batch normalisation whose weights do not require gradients is frozen completely: it uses its
+    running statistics and does not change them, in training too.
 
-    A kind that fetches pretrained weights must not do so when its model is rebuilt from an archive:
-    it asks `allencv.modules.pretrained_weights.pretrained_weights_skipped()`.
+    A subclass that fetches pretrained weights must not do so when its model is rebuilt from an
+    archive: check `allencv.modules.pretrained_weights.pretrained_weights_skipped()`.
     """
 
     def __init__(self) -> None:
@@ -33,28 +32,27 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
 
     @abstractmethod
     def get_input_channels(self) -> int:
-        """The channels of an input image."""
+        """Return the number of channels of an input image."""
         raise NotImplementedError
 
     @abstractmethod
     def get_output_channels(self) -> int:
-        """The channels of a feature image. This is not the shape of the returned tensor, but the
-        second element of that shape."""
+        """Return the number of channels of a feature image: the second dimension of the output."""
         raise NotImplementedError
 
     def get_stride(self) -> Optional[int]:
         """
-        Input pixels per output pixel along each side: an image whose sides are multiples of the
-        stride gives `height / stride` by `width / stride` pixels. `None` if the output is pooled to
-        1 by 1 whatever the size of the input.
+        Return the number of input pixels per output pixel along each side: an image whose sides are
+        multiples of the stride gives `height / stride` by `width / stride` pixels. `None` if the
+        output is always pooled to 1 by 1.
         """
         raise NotImplementedError
 
     def get_stages(self) -> List[List[str]]:
         """
-        The encoder's parts from the input to the output: each stage is a list of names of its
-        submodules or parameters, and every parameter lies in exactly one stage. Here, a stage for
-        each direct child; one without a weight matrix, such as a normalisation, joins the one
+        Return the parts of the encoder from input to output: each stage is a list of names of
+        submodules or parameters, and each parameter is in exactly one stage. By default, each
+        direct child is a stage; one without a weight matrix, such as a normalisation, joins the one
         before it.
         """
         return layer_stages(self)

@@ -26,7 +26,7 @@ class ResnetEncoder(Im2ImEncoder):
     output_channels, 1, 1)`, or `(batch, output_channels, ceil(height / 32), ceil(width / 32))` with
     `pool` off. There are 512 output channels for resnet18 and resnet34, and 2048 for the others.
 
-    The layers keep torchvision's names, so parameters are called `layer4.0.conv1.weight` and so on.
+    The layers keep torchvision's names, such as `layer4.0.conv1.weight`.
 
     Registered as an `Im2ImEncoder` with names "pretrained_resnet" and "resnet".
 
@@ -35,24 +35,24 @@ class ResnetEncoder(Im2ImEncoder):
     resnet_model : `str`, required
         "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
     requires_grad : `bool`, optional (default = `True`)
-        Whether the encoder is trained. If `False`, all of it is frozen.
+        Whether to train the encoder. If `False`, all of it is frozen.
     weights : `Optional[str]`, optional (default = `"DEFAULT"`)
-        The name of a set of weights of torchvision for this model ("DEFAULT", "IMAGENET1K_V1" and
-        so on), which is downloaded once and kept in torch.hub's folder; or the path of a file with
-        torchvision's parameter names, with or without the classifier's `fc` (see
-        `allencv.modules.weight_files.read_state_dict`); or `None` for random initialisation. It is
-        ignored when a trained model is loaded from its archive (see
+        The name of torchvision weights for this model ("DEFAULT", "IMAGENET1K_V1" and so on),
+        downloaded once to torch.hub's folder; or the path of a file with torchvision's parameter
+        names, with or without the classifier's `fc` (see
+        `allencv.modules.weight_files.read_state_dict`); or `None` for random initialisation.
+        Ignored when a trained model is loaded from its archive (see
         `allencv.modules.pretrained_weights`). Raises `ConfigurationError` if it is neither a name
         nor a file, if the download fails, or if the file does not fit the model.
     pool : `bool`, optional (default = `True`)
         Whether to average the feature image to 1 by 1 pixel. If `False`, its stride is 32.
     trainable_layers : `Optional[List[str]]`, optional (default = `None`)
-        The layers that are trained, of conv1, bn1, layer1, layer2, layer3 and layer4, or parts of
-        them, such as "layer4.1"; the others are frozen, and an empty list freezes all. `None` means
-        all if `requires_grad`, else none.
+        The layers to train, of conv1, bn1, layer1, layer2, layer3 and layer4, or parts of them,
+        such as "layer4.1"; the others are frozen. An empty list freezes all. `None` means all if
+        `requires_grad`, else none.
     input_channels : `int`, optional (default = `3`)
-        The channels of an input image. Pretrained weights for 3 channels are adapted to another
-        number by `adapt_input_channels`.
+        The channels of an input image. `adapt_input_channels` converts pretrained weights for 3
+        channels to another number.
     """
 
     def __init__(

@@ -12,10 +12,10 @@ from allencv.modules.stages import layer_stages
 @Im2ImEncoder.register("small_resnet")
 class SmallResnetEncoder(Im2ImEncoder):
     """
-    The residual network that He et al. (2015, arXiv:1512.03385, section 4.2) train on CIFAR-10: a 3
-    by 3 convolution without max pooling, then stages of basic blocks, each stage but the first with
-    stride 2. It is meant for images of about 32 to 128 pixels and training from scratch. A shortcut
-    that changes the shape is a 1 by 1 convolution (the paper's option B).
+    The residual network of He et al. (2015, arXiv:1512.03385, section 4.2) for CIFAR-10: a 3 by 3
+    convolution without max pooling, then stages of basic blocks; all stages but the first have
+    stride 2. Use it for images of about 32 to 128 pixels and training from scratch. A shortcut that
+    changes the shape is a 1 by 1 convolution (the paper's option B).
 
     Input shape: `(batch, input_channels, height, width)`; output shape: `(batch, widths[-1],
     ceil(height / stride), ceil(width / stride))`, where `stride` is
@@ -28,13 +28,13 @@ class SmallResnetEncoder(Im2ImEncoder):
     widths : `Optional[List[int]]`, optional (default = `[16, 32, 64]`)
         The channels of each stage.
     blocks : `Union[int, List[int]]`, optional (default = `1`)
-        The blocks in each stage, each of two 3 by 3 convolutions; a single number is for all
-        stages, and 3 is the paper's ResNet-20. Raises `ConfigurationError` if the length of a list
-        is not that of `widths`.
+        The number of blocks per stage, each of two 3 by 3 convolutions. A single number applies to
+        all stages; 3 is the paper's ResNet-20. Raises `ConfigurationError` if the length of a list
+        differs from that of `widths`.
     input_channels : `int`, optional (default = `3`)
         The channels of an input image.
     stem_stride : `int`, optional (default = `2`)
-        The step of the first convolution in pixels; the paper's is 1.
+        The stride of the first convolution in pixels; the paper uses 1.
     zero_init_residual : `bool`, optional (default = `True`)
         Whether the last batch normalisation of each block starts with weight 0, so that the block
         starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
@@ -92,7 +92,7 @@ class SmallResnetEncoder(Im2ImEncoder):
 def _make_stage(
     input_channels: int, channels: int, num_blocks: int, stride: int
 ) -> torch.nn.Sequential:
-    """The first block takes `input_channels` and applies the stride; the others keep the shape."""
+    """Make a stage whose first block takes `input_channels` and applies the stride."""
     shortcut = None
     if stride != 1 or input_channels != channels:
         shortcut = torch.nn.Sequential(

@@ -23,78 +23,78 @@ _OWN_KEYS = {
     "out_indices": "stage",
     "num_classes": "the model's own num_labels",
 }
-"""Arguments of `timm.create_model` that stand elsewhere in the config."""
+"""Arguments of `timm.create_model` with another place in the config."""
 
 _CONTAINERS = ("stages", "dense_stages", "transformers")
-"""What holds the layers of the few networks for which timm does not say which are the stages."""
+"""Where the few networks without stages in timm keep their layers."""
 
 
 @Im2ImEncoder.register("timm")
 class TimmEncoder(Im2ImEncoder):
     """
-    Any network of `timm` without its classifier. Input shape: `(batch, input_channels, height,
-    width)`, normalised as the weights want it (`timm.get_pretrained_cfg(model_name)` says `mean`
-    and `std`; not all have ImageNet's). Output shape: `(batch, output_channels, 1, 1)`, what timm's
-    own classifier takes: pooled as this network does it (the average, a class token, attention),
-    with its last normalisation. With `pool` off it is the feature image `(batch, output_channels,
-    height / stride, width / stride)`, for a transformer that of its patches, without class and
-    register tokens.
+    Any network of `timm` without its classifier. Input shape:
+    `(batch, input_channels, height, width)`, normalised as the weights require (see `mean` and
+    `std` of `timm.get_pretrained_cfg(model_name)`; not all are ImageNet's). Output shape:
+    `(batch, output_channels, 1, 1)`, the input of timm's own classifier: pooled as in this network
+    (average, class token, attention), with its last normalisation. With `pool` off it is the
+    feature image `(batch, output_channels, height / stride, width / stride)`; for a transformer,
+    that of its patches, without class and register tokens.
 
-    The network is `backbone`, so its parameters are called `backbone.blocks.0.norm1.weight` and so
-    on. Its parameters without use for the output are removed. With `gradient_checkpointing`, batch
-    normalisation takes each batch into its running statistics twice.
+    The network is `backbone`, so parameters have names such as `backbone.blocks.0.norm1.weight`.
+    Parameters that do not affect the output are removed. With `gradient_checkpointing`, batch
+    normalisation counts each batch twice in its running statistics.
 
     Registered as an `Im2ImEncoder` with name "timm".
 
     # Parameters
 
     model_name : `str`, required
-        A name of timm's ("convnext_tiny"), with a tag for a certain set of weights
-        ("vit_base_patch16_224.dino"), or of the Hugging Face hub ("hf-hub:owner/repository").
-        `timm.list_models()` and `timm.list_pretrained()` list them. The hub is also asked, for the
-        network's description, without `pretrained` and when a model is loaded from its archive.
+        A name in timm ("convnext_tiny"), with a tag for particular weights
+        ("vit_base_patch16_224.dino"), or on the Hugging Face hub ("hf-hub:owner/repository").
+        `timm.list_models()` and `timm.list_pretrained()` list names. The hub is needed for the
+        network's description even without `pretrained`, and when a model is loaded from its
+        archive.
     requires_grad : `bool`, optional (default = `True`)
-        Whether the encoder is trained. If `False`, all of it is frozen.
+        Whether to train the encoder. If `False`, all of it is frozen.
     pretrained : `bool`, optional (default = `True`)
-        Whether to start from the weights that timm publishes, which are downloaded once. It is
-        ignored when a trained model is loaded from its archive, as is `weights` (see
-        `allencv.modules.pretrained_weights`).
+        Whether to start from timm's published weights, downloaded once. Ignored, like `weights`,
+        when a trained model is loaded from its archive (see `allencv.modules.pretrained_weights`).
     weights : `Optional[str]`, optional (default = `None`)
-        The path of a file of weights for this network, ".safetensors" or `torch.save`'s, to take
-        instead of the published ones. The classifier may be missing, or be for other classes.
-        Position embeddings for another size of image are interpolated, and a first convolution for
-        red, green and blue is adapted to `input_channels`, as with published weights.
+        The path of a weights file for this network (".safetensors" or `torch.save`) to use instead
+        of the published weights. The classifier may be missing or have other classes. As with
+        published weights, position embeddings for another image size are interpolated, and a first
+        convolution for red, green and blue is adapted to `input_channels`.
     pool : `bool`, optional (default = `True`)
-        Whether to give one pixel. If `False`, the stride is that of the feature level.
+        Whether to output one pixel. If `False`, the stride is that of the feature level.
     stage : `Optional[int]`, optional (default = `None`)
-        The feature level to give, an index into timm's `feature_info`: 0 is the first, -1 the last.
-        It has no further normalisation, and `pool` averages it. `None` is the network's end: the
-        pooled vector, or without `pool` the last level, normalised if the network does so. What
-        timm counts to the classifier's head, such as the last layer of an EfficientNet or the
-        normalisation after the pooling of a ConvNeXt, is not in the feature levels.
+        The feature level to output, an index into timm's `feature_info`: 0 is the first, -1 the
+        last. It gets no further normalisation; `pool` averages it. `None` is the end of the
+        network: the pooled vector, or without `pool` the last level, normalised if the network does
+        so. Parts of the head in timm, such as the last layer of an EfficientNet or the
+        normalisation after the pooling of a ConvNeXt, are not in the feature levels.
     trainable_layers : `Optional[List[str]]`, optional (default = `None`)
-        The layers that are trained, by their names in timm's network, such as "stages.3", "norm" or
+        The layers to train, by their names in timm's network, such as "stages.3", "norm" or
         "blocks.11"; the others are frozen. `None` means all if `requires_grad`, else none.
     input_channels : `int`, optional (default = `3`)
         The channels of an input image.
     image_size : `Optional[Union[int, List[int]]]`, optional (default = `None`)
-        The side, or height and width, of the images in pixels, for a network that is built for one
-        size, such as most transformers. `None` is the size of its weights.
+        The side, or height and width, of the images in pixels, for networks built for one size,
+        such as most transformers. `None` is the size of the weights.
     drop_path_rate : `Optional[float]`, optional (default = `None`)
         Stochastic depth (Huang et al. 2016, arXiv:1603.09382): the probability, in [0, 1), of
-        leaving out the last block in training, falling to 0 towards the first. `None` is timm's own
-        value for the network, mostly 0.
+        skipping the last block in training, decreasing to 0 towards the first. `None` is timm's
+        value for the network, usually 0.
     gradient_checkpointing : `bool`, optional (default = `False`)
-        Whether to compute the blocks' activations again in the backward pass rather than to keep
-        them (Chen et al. 2016, arXiv:1604.06174): less memory, about a third more time.
+        Whether to recompute the blocks' activations in the backward pass instead of keeping them
+        (Chen et al. 2016, arXiv:1604.06174): less memory, about a third more time.
     timm_arguments : `Optional[Dict[str, Any]]`, optional (default = `None`)
-        Further arguments of `timm.create_model` for this network, such as `{"global_pool": "avg"}`
-        or `{"dynamic_img_size": true}`.
+        More arguments of `timm.create_model` for this network, such as `{"global_pool": "avg"}` or
+        `{"dynamic_img_size": true}`.
 
     # Raises
 
-    `ConfigurationError` if timm has no such network, stage or argument, if the weights can be
-    neither found nor downloaded, or do not fit; and by `forward` for images of a wrong size.
+    `ConfigurationError` if timm has no such network, stage or argument, or if the weights cannot be
+    found or downloaded, or do not fit; and in `forward` for images of a wrong size.
     """
 
     def __init__(
@@ -142,8 +142,8 @@ class TimmEncoder(Im2ImEncoder):
                 self.backbone.set_grad_checkpointing()
             except (AssertionError, AttributeError):
                 raise ConfigurationError(
-                    f"gradient_checkpointing is true; expected false, as timm has none for "
-                    f"{model_name}"
+                    f"gradient_checkpointing is true; expected false, because timm does not "
+                    f"support it for {model_name}"
                 ) from None
         freeze(self.backbone, requires_grad, trainable_layers)
         self.train()  # puts the batch normalisation of frozen layers into evaluation mode
@@ -182,16 +182,16 @@ class TimmEncoder(Im2ImEncoder):
                 output_fmt="NCHW",
                 intermediates_only=True,
             )
-        except AssertionError as error:  # how timm refuses a size, and what it cannot give
+        except AssertionError as error:  # timm's error for a wrong size or an unsupported output
             raise ConfigurationError(
                 f"{self._model_name} got images of {images.shape[2]} by {images.shape[3]} pixels "
-                f"(height by width): {error} Look at the encoder's image_size and stage, or "
+                f"(height by width): {error} Check the encoder's image_size and stage, or "
                 "change the size of the images"
             ) from error
         return features.mean(dim=(2, 3), keepdim=True) if self._pool else features
 
     def _cut(self, stage: Optional[int]) -> None:
-        """Removes the classifier, and whatever comes after the feature level."""
+        """Remove the classifier, and everything after the feature level."""
         self._level: Optional[int] = None
         self._norm = stage is None
         try:
@@ -215,5 +215,5 @@ class TimmEncoder(Im2ImEncoder):
         except (AssertionError, AttributeError) as error:
             raise ConfigurationError(
                 f"{self._model_name} does not give what this config asks for ({reason(error)}); "
-                "look at pool and stage"
+                "check pool and stage"
             ) from error

@@ -20,14 +20,14 @@ _CONTAINERS = ("features", "trunk_output", "layers", "blocks", "encoder.layers",
 @Im2ImEncoder.register("torchvision")
 class TorchvisionEncoder(Im2ImEncoder):
     """
-    Any network for classification of `torchvision` without its last layer, pretrained on ImageNet
-    by default. Input shape: `(batch, input_channels, height, width)`, normalised with ImageNet's
-    mean and deviation for pretrained weights; output shape: `(batch, output_channels, 1, 1)`, what
-    the last layer takes; or with `pool` off the feature image before the pooling, `(batch,
-    output_channels, height / 32, width / 32)`.
+    Any classification network of `torchvision` without its last layer, pretrained on ImageNet by
+    default. Input shape: `(batch, input_channels, height, width)`, normalised with ImageNet's mean
+    and deviation for pretrained weights; output shape: `(batch, output_channels, 1, 1)`, the input
+    of the last layer; or with `pool` off the feature image before the pooling,
+    `(batch, output_channels, height / 32, width / 32)`.
 
-    The network is `backbone`, so its parameters are called `backbone.features.0.0.weight` and so
-    on. For a ResNet there is also "pretrained_resnet", whose parameters have torchvision's names.
+    The network is `backbone`, so parameters have names such as `backbone.features.0.0.weight`. For
+    a ResNet, "pretrained_resnet" keeps torchvision's parameter names.
 
     Registered as an `Im2ImEncoder` with name "torchvision".
 
@@ -37,32 +37,31 @@ class TorchvisionEncoder(Im2ImEncoder):
         One of `torchvision.models.list_models(module=torchvision.models)`, such as
         "efficientnet_b0", "convnext_tiny" or "mobilenet_v3_large".
     requires_grad : `bool`, optional (default = `True`)
-        Whether the encoder is trained. If `False`, all of it is frozen.
+        Whether to train the encoder. If `False`, all of it is frozen.
     weights : `Optional[str]`, optional (default = `"DEFAULT"`)
-        The name of a set of weights of torchvision for this network ("DEFAULT", "IMAGENET1K_V1" and
-        so on), which is downloaded once and kept in torch.hub's folder; or the path of a file with
-        torchvision's parameter names, with or without the last layer (see
-        `allencv.modules.weight_files.read_state_dict`); or `None` for random initialisation. It is
-        not read when a trained model is loaded from its archive (see
-        `allencv.modules.pretrained_weights`).
+        The name of torchvision weights for this network ("DEFAULT", "IMAGENET1K_V1" and so on),
+        downloaded once to torch.hub's folder; or the path of a file with torchvision's parameter
+        names, with or without the last layer (see `allencv.modules.weight_files.read_state_dict`);
+        or `None` for random initialisation. Ignored when a trained model is loaded from its archive
+        (see `allencv.modules.pretrained_weights`).
     pool : `bool`, optional (default = `True`)
-        Whether to give one pixel. `False` is possible for convnext, densenet, efficientnet,
+        Whether to output one pixel. `False` is possible for convnext, densenet, efficientnet,
         googlenet, maxvit, mnasnet, mobilenet, regnet, resnet, resnext, shufflenet, swin, vgg and
-        wide_resnet; its stride is 32.
+        wide_resnet; the stride is then 32.
     trainable_layers : `Optional[List[str]]`, optional (default = `None`)
-        The layers that are trained, by their names in torchvision's network, such as "features.7"
-        or "layer4"; the others are frozen. `None` means all if `requires_grad`, else none.
+        The layers to train, by their names in torchvision's network, such as "features.7" or
+        "layer4"; the others are frozen. `None` means all if `requires_grad`, else none.
     input_channels : `int`, optional (default = `3`)
-        The channels of an input image. Pretrained weights for 3 channels are adapted to another
-        number by `allencv.modules.weight_files.adapt_input_channels`.
+        The channels of an input image. `allencv.modules.weight_files.adapt_input_channels` converts
+        pretrained weights for 3 channels to another number.
     torchvision_arguments : `Optional[Dict[str, Any]]`, optional (default = `None`)
-        Further arguments of torchvision's function of this name, such as
+        More arguments of torchvision's function of this name, such as
         `{"stochastic_depth_prob": 0.2}` for convnext, or `{"image_size": 384}` for vit.
 
     # Raises
 
-    `ConfigurationError` if torchvision has no such network or argument, if the weights can be
-    neither found nor downloaded, or do not fit.
+    `ConfigurationError` if torchvision has no such network or argument, or if the weights cannot be
+    found or downloaded, or do not fit.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class TorchvisionEncoder(Im2ImEncoder):
                 return self.backbone(images)[:, :, None, None]
             # Shape: (batch, output_channels, height / 32, width / 32)
             return self.backbone(images)["features"]
-        except AssertionError as error:  # how torchvision refuses a size
+        except AssertionError as error:  # torchvision's error for a wrong size
             raise ConfigurationError(
                 f"{self._model_name} got images of {images.shape[2]} by {images.shape[3]} pixels "
                 f"(height by width): {error} Change the size of the images in the transforms of "

@@ -19,8 +19,8 @@ class FeedForwardVectorEncoder(Im2VecEncoder):
     im2vec_encoder : `Im2VecEncoder`, required
         Turns a feature image into a vector.
     feedforward : `FeedForward`, required
-        AllenNLP's. Raises `ConfigurationError` if its `input_dim` is not the dimension of that
-        vector.
+        AllenNLP's. Raises `ConfigurationError` if its `input_dim` differs from the dimension of
+        that vector.
     """
 
     def __init__(self, im2vec_encoder: Im2VecEncoder, feedforward: FeedForward) -> None:

@@ -10,11 +10,11 @@ from allencv.modules.im2vec_encoders.im2vec_encoder import Im2VecEncoder
 @Im2VecEncoder.register("flatten")
 class FlattenEncoder(Im2VecEncoder):
     """
-    Lines up all values of an image of a known size in one vector, and optionally applies a
-    feed-forward network to it. Input shape: `(batch, input_channels, input_height, input_width)`;
-    output shape: `(batch, input_channels * input_height * input_width)`, or the feed-forward
-    network's output dimension. Images of another size raise a `ConfigurationError`; where sizes
-    vary, use "pooling".
+    Flattens an image of a known size to one vector, and optionally applies a feed-forward network
+    to it. Input shape: `(batch, input_channels, input_height, input_width)`; output shape:
+    `(batch, input_channels * input_height * input_width)`, or the feed-forward network's output
+    dimension. Images of another size raise a `ConfigurationError`; for varying sizes, use
+    "pooling".
 
     Registered as an `Im2VecEncoder` with name "flatten".
 

@@ -12,7 +12,7 @@ class Im2VecEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     An `Im2VecEncoder` is a `Module` that takes a batch of (feature) images and returns one vector
     for each. Input shape: `(batch, channels, height, width)`; output shape: `(batch, dim)`.
 
-    Images with another number of channels than `get_input_channels()` raise a `ConfigurationError`
+    Images with a number of channels other than `get_input_channels()` raise a `ConfigurationError`
     before `forward` runs.
     """
 
@@ -22,13 +22,12 @@ class Im2VecEncoder(CheckedFromParams, torch.nn.Module, Registrable):
 
     @abstractmethod
     def get_input_channels(self) -> int:
-        """The channels of an input image."""
+        """Return the number of channels of an input image."""
         raise NotImplementedError
 
     @abstractmethod
     def get_output_dim(self) -> int:
-        """The dimension of the vector for one image. This is not the shape of the returned tensor,
-        but the last element of that shape."""
+        """Return the dimension of the vector for one image: the last dimension of the output."""
         raise NotImplementedError
 
     @abstractmethod

@@ -14,10 +14,10 @@ def gem_pool(
     images: torch.Tensor, p: Union[float, torch.Tensor], eps: float = 1e-6
 ) -> torch.Tensor:
     """
-    Generalised-mean pooling (Radenovic et al. 2018, arXiv:1711.02512, equation 3). For each
-    channel, `(mean over positions of max(x, eps) ** p) ** (1 / p)`: the average for `p = 1`, and
-    towards the maximum as `p` grows. Values below `eps` count as `eps`, so it suits features after
-    a ReLU.
+    Apply generalised-mean pooling (Radenovic et al. 2018, arXiv:1711.02512, equation 3). For each
+    channel: `(mean over positions of max(x, eps) ** p) ** (1 / p)`. This is the average for `p = 1`
+    and approaches the maximum for large `p`. Values below `eps` count as `eps`, so it suits
+    features after a ReLU.
     Input shape: `(batch, channels, height, width)`; output shape: `(batch, channels)`.
     """
     return images.clamp(min=eps).pow(p).mean(dim=(2, 3)).pow(1 / p)
@@ -25,11 +25,10 @@ def gem_pool(
 
 def attention_pool(images: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """
-    The average of the vectors `x_i` at all positions `i`, weighted by
+    Return the average of the vectors `x_i` at all positions `i`, weighted by
     `softmax_i(x_i . query / sqrt(channels))`: the scaled dot-product attention of Vaswani et al.
-    (2017, arXiv:1706.03762, equation 1) with one query, the `x_i` being both keys and values. A
-    query that is learned rather than computed is the seed vector of Lee et al. (2019,
-    arXiv:1810.00825, section 3.2).
+    (2017, arXiv:1706.03762, equation 1) with one query; `x_i` are both keys and values. A learned
+    query is the seed vector of Lee et al. (2019, arXiv:1810.00825, section 3.2).
     Input shapes: `(batch, channels, height, width)` and `(channels,)`; output shape:
     `(batch, channels)`.
     """
@@ -43,9 +42,9 @@ def attention_pool(images: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 @Im2VecEncoder.register("pooling")
 class PoolingEncoder(Im2VecEncoder):
     """
-    Pools each channel of an image of any size to one number, or to two. Input shape: `(batch,
-    input_channels, height, width)`; output shape: `(batch, input_channels)`, or `(batch, 2 *
-    input_channels)` for "avg_max".
+    Pools each channel of an image of any size to one or two numbers. Input shape:
+    `(batch, input_channels, height, width)`; output shape: `(batch, input_channels)`, or
+    `(batch, 2 * input_channels)` for "avg_max".
 
     Registered as an `Im2VecEncoder` with name "pooling".
 
@@ -59,8 +58,8 @@ class PoolingEncoder(Im2VecEncoder):
         3.3), "gem" (see `gem_pool`; one learned `p` for all channels) or "attention" (see
         `attention_pool`; the learned query starts at zero, which is the average).
     gem_p : `float`, optional (default = `3.0`)
-        The value above 0 at which `p` starts. Raises `ConfigurationError` if it is given for
-        another `pool` than "gem".
+        The initial `p` above 0. Raises `ConfigurationError` if it is given for a `pool` other than
+        "gem".
     """
 
     def __init__(self, input_channels: int, pool: str = "avg", gem_p: float = 3.0) -> None:

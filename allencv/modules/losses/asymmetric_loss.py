@@ -10,11 +10,11 @@ from allencv.modules.losses.classification_loss import ClassificationLoss, check
 @ClassificationLoss.register("asymmetric")
 class AsymmetricLoss(ClassificationLoss):
     """
-    For images with several labels, most of which an image does not have: labels that are not there
-    count less than those that are, and nothing once they are predicted well. Ridnik et al. 2021,
-    "Asymmetric Loss For Multi-Label Classification", arXiv:2009.14119, equations 4 to 7. The sum
-    over labels, in the mean over images. `class_weights` multiply the terms of a label, and do not
-    move the probability at which these are smallest.
+    A loss for images with few of many labels. Labels that an image does not have count less than
+    its labels, and nothing once they are predicted well. Ridnik et al. 2021, "Asymmetric Loss For
+    Multi-Label Classification", arXiv:2009.14119, equations 4 to 7. The terms are summed over
+    labels and averaged over images. `class_weights` multiply the terms of a label; its best
+    probability stays the same.
 
     Registered as a `ClassificationLoss` with name "asymmetric".
 
@@ -22,11 +22,11 @@ class AsymmetricLoss(ClassificationLoss):
 
     gamma_positive : `float`, optional (default = `0.0`)
     gamma_negative : `float`, optional (default = `4.0`)
-        The focusing of labels that are there, and of those that are not: as in "focal". Each is 0,
-        or at least 1. The defaults are the paper's.
+        The focusing of present and of absent labels, as in "focal". Each is 0 or at least 1. The
+        defaults are the paper's.
     margin : `float`, optional (default = `0.05`)
-        What is taken off the probability of a label that is not there, in [0, 1). One that is
-        predicted with less than that counts nothing.
+        Subtracted from the probability of an absent label, in [0, 1). Absent labels below this
+        probability do not count.
     """
 
     takes_single_label = False
@@ -50,7 +50,7 @@ class AsymmetricLoss(ClassificationLoss):
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         logits, targets = logits.float(), targets.float()
-        absent = (-logits).sigmoid()  # more exact than 1 - probs where a label is likely
+        absent = (-logits).sigmoid()  # more exact than 1 - probs if a label is likely
         positive = absent**self.gamma_positive * F.logsigmoid(logits)
         if self.margin:
             absent = (absent + self.margin).clamp(max=1)

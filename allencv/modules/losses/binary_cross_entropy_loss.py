@@ -15,14 +15,13 @@ from allencv.modules.losses.classification_loss import (
 @ClassificationLoss.register("binary_cross_entropy")
 class BinaryCrossEntropyLoss(ClassificationLoss):
     """
-    The cross entropy of a sigmoid for each label by itself; the mean over images and labels. It is
-    the usual loss of images with several labels. With one label an image each class is asked for by
-    itself, with 1 for the right one and 0 for the others: Wightman et al. 2021, "ResNet strikes
-    back", arXiv:2110.00476, section 2. There the logits, and with them the step sizes, are other
-    than those of "cross_entropy".
+    The cross entropy of a sigmoid for each label separately, averaged over images and labels: the
+    usual loss for images with several labels. With one label per image, the target is 1 for the
+    right class and 0 for the others: Wightman et al. 2021, "ResNet strikes back", arXiv:2110.00476,
+    section 2. The logits, and therefore the step sizes, then differ from those of "cross_entropy".
 
-    With one label an image, `class_weights` weigh the image by its class, or by the shares of its
-    classes before smoothing and thresholding. For images that look alike the loss is smallest where
+    With one label per image, `class_weights` weight the image by its class, or by the shares of its
+    classes before smoothing and thresholding. For images that look alike the loss is smallest if
     the sigmoid of each class is the weighted mean of its targets. With several labels they multiply
     the terms of a label, and the loss is smallest at the plain mean of its targets.
 
@@ -31,11 +30,11 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
     # Parameters
 
     label_smoothing : `float`, optional (default = `0.0`)
-        In [0, 1). With one label an image, the share of the target that is spread over all classes;
-        with several, how far each 0 or 1 is moved towards 0.5 (1 is all the way).
+        In [0, 1). With one label per image, the share of the target that is spread over all
+        classes; with several, how far each 0 or 1 is moved towards 0.5 (1 is all the way).
     target_threshold : `float`, optional (default = `None`)
-        Targets above it become 1 and the others 0, after smoothing and mixing: with 0.2 an image
-        that mixup made of two is wholly both, unless one has less than a fifth of it. In [0, 1).
+        Targets above it become 1 and the others 0, after smoothing and mixing. With 0.2, an image
+        that mixup made from two has both labels, unless one has at most a fifth. In [0, 1).
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         return weighted_mean(terms.mean(-1), shares, class_weights)
 
     def _check_threshold(self, absent: float, present: float) -> None:
-        """Refuses a threshold that does not part the smoothed targets of a whole label."""
+        """Raise if the threshold does not separate the smoothed targets of a whole label."""
         if not absent <= (self.target_threshold or 0) < present:
             raise ConfigurationError(
                 f"model.loss.target_threshold is {self.target_threshold}, but label_smoothing "

@@ -11,33 +11,33 @@ from allencv.common.checks import CheckedFromParams
 class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
     """
     A `ClassificationLoss` is a `Module` that compares the logits of a batch, `(batch, num_labels)`,
-    with its targets, and returns one number, `float32` under autocast too.
+    with its targets, and returns one number, `float32` even under autocast.
 
-    Targets are class indices `(batch,)`, or `(batch, num_labels)`: the shares of the classes, such
-    as mixup makes them, or for each label whether an image has it (0 or 1, or a share between).
-    The model that has the loss says with `for_task` which of the two its targets are.
+    Targets are class indices `(batch,)`, or `(batch, num_labels)`: the shares of the classes, as
+    mixup makes them, or for each label whether an image has it (0 or 1, or a share between). The
+    model tells the loss with `for_task` which of the two its targets are.
 
-    `class_weights`, `(num_labels,)`, have two meanings, which follow from the targets:
+    `class_weights`, `(num_labels,)`, have two meanings, depending on the targets:
 
-    * Where an image has one label, it weighs as much as its class, or as the mean of its classes by
-      their shares, before any label smoothing. The loss is the weighted mean over images: see
-      `weighted_mean`. Label smoothing changes what an image is trained towards, never its weight.
+    * If images have one label, the weight of an image is that of its class, or the mean over its
+      classes by their shares, before label smoothing. The loss is the weighted mean over images:
+      see `weighted_mean`. Label smoothing changes the target of an image, never its weight.
       (torch's `cross_entropy` also gives the smoothed share of a class the weight of that class. A
-      rare class of a large weight then becomes the best answer for images of the others:
+      rare class with a large weight then becomes the best answer for images of other classes:
       https://github.com/pytorch/pytorch/issues/104776.)
-    * Where an image may have several labels, each label is a question of its own. The terms of a
-      label are multiplied by its weight, whether the image has the label or not. The weight says
-      how much the label counts beside the others, and moves no label's best probability.
+    * If images may have several labels, each label is a separate question. The terms of a label are
+      multiplied by its weight, whether the image has the label or not. The weight sets how much the
+      label counts relative to others; it does not change any best probability.
     """
 
     default_implementation = "cross_entropy"
 
     takes_single_label = True
-    """Whether it can be used where each image has one label of several."""
+    """Whether it works for images with exactly one label."""
     takes_multi_label = True
-    """Whether it can be used where each image has any number of labels."""
+    """Whether it works for images with any number of labels."""
     num_views = 1
-    """How many times in a row a training batch must hold each image."""
+    """How many times in a row a training batch must contain each image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
 
     def for_task(self, multi_label: bool) -> None:
         """
-        Says whether images may have several labels. Called by the model when it is built.
+        Set whether images may have several labels. The model calls this when it is built.
 
         # Raises
 
-        `ConfigurationError` if the loss is not made for that.
+        `ConfigurationError` if the loss does not support this.
         """
         if not (self.takes_multi_label if multi_label else self.takes_single_label):
             several = "several labels" if multi_label else "one label"
@@ -72,8 +72,8 @@ class ClassificationLoss(CheckedFromParams, torch.nn.Module, Registrable):
 
 def image_weights(targets: torch.Tensor, class_weights: torch.Tensor) -> torch.Tensor:
     """
-    What each image weighs, `(batch,)`: the weight of its class, or the mean of the weights by its
-    shares. `targets` are class indices `(batch,)` or shares `(batch, num_labels)`.
+    Return the weight of each image, `(batch,)`: that of its class, or the mean by its shares.
+    `targets` are class indices `(batch,)` or shares `(batch, num_labels)`.
     """
     return class_weights[targets] if targets.dim() == 1 else targets.float() @ class_weights
 
@@ -82,9 +82,9 @@ def weighted_mean(
     losses: torch.Tensor, targets: torch.Tensor, class_weights: Optional[torch.Tensor]
 ) -> torch.Tensor:
     """
-    The mean of the losses of images with one label each, `(batch,)`, weighted by `image_weights`:
-    the sum of weight times loss, divided by the sum of the weights, as torch's `cross_entropy` does
-    it for class indices. It is 0 for a batch whose images all weigh 0.
+    Return the mean of the losses of images with one label each, `(batch,)`, weighted by
+    `image_weights`: the sum of weight times loss, divided by the sum of the weights, as in torch's
+    `cross_entropy` for class indices. It is 0 if all images of a batch weigh 0.
     """
     if class_weights is None:
         return losses.mean()
@@ -101,10 +101,10 @@ def check_label_smoothing(label_smoothing: float) -> None:
 
 def check_focusing(key: str, gamma: float) -> None:
     """
-    An exponent of a factor that goes to 0 for what is certain. Between 0 and 1 its slope there is
-    infinite, which ends in gradients that are no numbers.
+    Check the exponent of a factor that goes to 0 for certain predictions. Between 0 and 1 its slope
+    there is infinite, which makes gradients NaN.
     """
     if gamma != 0 and gamma < 1:
         raise ConfigurationError(
-            f"model.loss.{key} is {gamma}; expected 0, which does without, or at least 1"
+            f"model.loss.{key} is {gamma}; expected 0 (no focusing) or at least 1"
         )

@@ -14,11 +14,11 @@ from allencv.modules.losses.classification_loss import (
 class CrossEntropyLoss(ClassificationLoss):
     """
     torch's `cross_entropy`, the loss of a softmax. Targets are class indices `(batch,)`, or shares
-    of the classes `(batch, num_labels)`, which makes it the loss for soft targets too.
+    of the classes `(batch, num_labels)` (soft targets).
 
     With `class_weights` it is the sum over images of `weight * cross_entropy`, divided by the sum
     of the weights. The weight of an image is that of its class, or the mean of the weights by its
-    shares. So for images that look alike the loss is smallest where a class has the probability
+    shares. For images that look alike, the loss is smallest if a class has the probability
     `(1 - label_smoothing) * prior + label_smoothing / num_labels`; `prior` is the weighted share of
     the class among these images. Without label smoothing, indices give torch's own weighted loss.
 

@@ -15,28 +15,28 @@ from allencv.modules.losses.classification_loss import (
 @ClassificationLoss.register("focal")
 class FocalLoss(ClassificationLoss):
     """
-    Cross entropy in which what is predicted well counts less: each term is multiplied by `(1 -
-    p) ** gamma`, where `p` is the probability given to the truth. Lin et al. 2017, "Focal Loss for
+    Cross entropy in which well predicted images count less: each term is multiplied by
+    `(1 - p) ** gamma`, where `p` is the probability of the truth. Lin et al. 2017, "Focal Loss for
     Dense Object Detection", arXiv:1708.02002.
 
-    With several labels an image, torchvision's `sigmoid_focal_loss`, in the mean over images and
-    labels. With one, the same factor for the softmax: with `gamma` 0 it is "cross_entropy".
+    With several labels per image, it is torchvision's `sigmoid_focal_loss`, averaged over images
+    and labels. With one, the softmax gets the same factor; `gamma` 0 is "cross_entropy".
 
-    With one label an image, `class_weights` weigh the image as in "cross_entropy". For images that
-    look alike the loss depends on the weighted shares of the classes alone. With a `gamma` of 0 it
-    is smallest at these; the larger `gamma`, the closer the best probabilities are to each other.
-    With several labels `class_weights` multiply the terms of a label, and move no best probability.
+    With one label per image, `class_weights` weight the image as in "cross_entropy". For images
+    that look alike, the loss depends only on the weighted shares of the classes. With `gamma` 0 it
+    is smallest at these; the larger `gamma`, the closer together the best probabilities are. With
+    several labels, `class_weights` multiply the terms of a label; no best probability changes.
 
     Registered as a `ClassificationLoss` with name "focal".
 
     # Parameters
 
     gamma : `float`, optional (default = `2.0`)
-        0, or at least 1; the paper's best is 2.
+        0, or at least 1; the paper recommends 2.
     alpha : `float`, optional (default = `None`)
-        For several labels an image alone: what labels that are there weigh, in [0, 1]; those that
-        are not weigh `1 - alpha`. The paper has 0.25 with `gamma` 2. `None` leaves both at 1. With
-        one label an image it would say nothing; the model's `class_weights` do.
+        Only for several labels per image: the weight of present labels, in [0, 1]; absent labels
+        weigh `1 - alpha`. The paper uses 0.25 with `gamma` 2. `None` means 1 for both. With one
+        label per image, use the model's `class_weights` instead.
     """
 
     def __init__(self, gamma: float = 2.0, alpha: Optional[float] = None) -> None:
@@ -64,7 +64,7 @@ class FocalLoss(ClassificationLoss):
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         if self.multi_label:
-            # torchvision's way to say that both kinds weigh 1
+            # in torchvision, -1 means a weight of 1 for both kinds
             alpha = -1 if self.alpha is None else self.alpha
             terms = sigmoid_focal_loss(logits.float(), targets.float(), alpha, self.gamma)
             return (terms if class_weights is None else terms * class_weights).mean()

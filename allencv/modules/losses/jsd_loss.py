@@ -14,9 +14,9 @@ from allencv.modules.losses.classification_loss import (
 
 def jensen_shannon_divergence(logits: torch.Tensor) -> torch.Tensor:
     """
-    How far the softmax distributions of several views of an image are from their mean: the mean
-    over views of the Kullback-Leibler divergence from it, in nats, at most the logarithm of their
-    number. Input shape: `(batch, views, num_labels)`; output shape: `(batch,)`.
+    Return how far the softmax distributions of several views of an image are from their mean: the
+    Kullback-Leibler divergence from it, averaged over views, in nats, at most the logarithm of
+    their number. Input shape: `(batch, views, num_labels)`; output shape: `(batch,)`.
     """
     log_probs = logits.log_softmax(-1)
     log_mean = log_probs.logsumexp(dim=1, keepdim=True) - math.log(logits.shape[1])
@@ -26,14 +26,14 @@ def jensen_shannon_divergence(logits: torch.Tensor) -> torch.Tensor:
 @ClassificationLoss.register("jsd")
 class JsdLoss(ClassificationLoss):
     """
-    Cross entropy, and a penalty for views of the same image that are predicted differently: the
+    Cross entropy, with a penalty if views of the same image are predicted differently: the
     Jensen-Shannon consistency loss of AugMix (Hendrycks et al. 2020, arXiv:1912.02781, section 3).
-    In training a batch holds each image `num_views` times in a row, each time transformed anew, as
-    the "image" data loader gives it with `repeats` of the same number. All views are random, so the
-    cross entropy is the mean over all of them, where the paper has the one that is not augmented.
-    In evaluation it is "cross_entropy".
+    In training a batch holds each image `num_views` times in a row, each transformed anew: set
+    `repeats` of the "image" data loader to the same number. The cross entropy is averaged over all
+    views, which are all random; the paper uses only the one that is not augmented. In evaluation
+    the loss is "cross_entropy".
 
-    `class_weights` weigh the image as in "cross_entropy", its penalty included. Views that are
+    `class_weights` weight the image as in "cross_entropy", with its penalty. Views that are
     predicted alike have no penalty, so the loss is smallest where "cross_entropy" is.
 
     Registered as a `ClassificationLoss` with name "jsd".
@@ -41,17 +41,17 @@ class JsdLoss(ClassificationLoss):
     # Parameters
 
     num_views : `int`, optional (default = `3`)
-        At least 2. A `data_loader.batch_size` that it divides, and `data_loader.drop_last`, keep
-        the views of an image in one batch.
+        At least 2. To keep the views of an image in one batch, choose a multiple of it as
+        `data_loader.batch_size`, and set `data_loader.drop_last`.
     alpha : `float`, optional (default = `12.0`)
-        What the consistency weighs, above 0. The default is the paper's.
+        The weight of the consistency penalty, above 0. The default is the paper's.
     label_smoothing : `float`, optional (default = `0.0`)
         As in "cross_entropy".
 
     # Raises
 
-    `ConfigurationError` for a training batch that does not hold each image so many times, as its
-    size shows, and in the first batches the targets. `allennlp train` looks at the config, too.
+    `ConfigurationError` for a training batch whose size, or in the first batches whose targets,
+    show that images are not repeated so often. `allennlp train` checks the config too.
     """
 
     takes_multi_label = False
@@ -93,7 +93,7 @@ class JsdLoss(ClassificationLoss):
             )
         # Shape: (images, num_views, num_labels)
         views = logits.unflatten(0, (-1, self.num_views))
-        if self._batches_to_check:  # not all, as reading the answer waits for the device
+        if self._batches_to_check:  # only at first, because reading the answer waits for the device
             self._batches_to_check -= 1
             self._check_views(targets)
         divergences = jensen_shannon_divergence(views).repeat_interleave(self.num_views)

@@ -135,7 +135,7 @@ def test_drop_last(shards: str) -> None:
 
 
 def test_nobody_knows_the_length(shards: str) -> None:
-    with pytest.raises(TypeError, match="not known when streaming"):
+    with pytest.raises(TypeError, match="unknown when streaming"):
         len(make_loader(shards))
 
 

@@ -37,8 +37,8 @@ def image(format: str) -> bytes:
         (image("PNG"), "a PNG image"),
         (image("JPEG"), "a JPEG image"),
         (image("GIF"), "a GIF image"),
-        (b"\n<!DOCTYPE html><html>", "an HTML page, and not the file that a link led to"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>", "an HTML page instead of the linked file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     ],
 )
 def test_what_a_file_is(data: bytes, what: str) -> None:

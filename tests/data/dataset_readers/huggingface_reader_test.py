@@ -475,7 +475,7 @@ def test_a_file_that_stands_there_twice(tmp_path: Path, caplog: pytest.LogCaptur
 
     (instance,) = read(write(["x", "x"]), **arguments)
     assert instance["image"].source == path
-    assert f"are taken once (1): '{path}' in rows 0 and 1" in caplog.text
+    assert f"are used once (1): '{path}' in rows 0 and 1" in caplog.text
     with pytest.raises(
         ConfigurationError, match=r"different labels \(1\): .*rows 0 and 1 \(x and y"
     ):

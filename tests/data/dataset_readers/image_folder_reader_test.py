@@ -106,7 +106,7 @@ def test_what_is_not_used_is_named_in_warnings(
     assert read(tmp_path) == [("cat/1.jpg", "cat"), ("dog/1.jpg", "dog")]
     assert [message.removeprefix(f"{tmp_path}: ") for message in caplog.messages] == [
         "files beside the class folders are not used (2): README.md, labels.csv",
-        "files that are no images are not used (2): cat/notes.txt, dog/Thumbs.db",
+        "files that are not images are not used (2): cat/notes.txt, dog/Thumbs.db",
         "class folders without an image are not used (1): fox",
     ]
 
@@ -213,7 +213,7 @@ def test_what_macos_and_windows_leave_behind(
     assert [message.partition(": ")[2] for message in caplog.messages] == [
         "files beside the class folders are not used (1): Thumbs.db",
         "folders of other programs are not used (1): __MACOSX",
-        "files that are no images are not used (1): cat/desktop.ini",
+        "files that are not images are not used (1): cat/desktop.ini",
     ]
 
 
@@ -222,7 +222,7 @@ def test_a_link_to_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     (tmp_path / "cat" / "2.jpg").symlink_to("nowhere")
     (tmp_path / "cat" / "3").symlink_to("nowhere")
     _, instance = ImageFolderReader().read(tmp_path)
-    assert caplog.messages == [f"{tmp_path}: files that are no images are not used (1): cat/3"]
+    assert caplog.messages == [f"{tmp_path}: files that are not images are not used (1): cat/3"]
     with pytest.raises(ImageError, match=r"cat/2.jpg: No such file"):
         instance["image"].as_tensor({})
 
@@ -231,7 +231,7 @@ def test_a_circle_of_links(tmp_path: Path) -> None:
     make(tmp_path, "cat/a/1.jpg")
     (tmp_path / "cat" / "a" / "again").symlink_to(tmp_path / "cat")
     with pytest.raises(
-        ConfigurationError, match=r"cat/a/again' .* is a link to a folder that it is"
+        ConfigurationError, match=r"cat/a/again' .* is a link to a folder that contains"
     ):
         read(tmp_path, recursive=True)
     (tmp_path / "cat" / "a" / "again").unlink()
@@ -344,7 +344,7 @@ def test_a_folder_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert [list(instance) for instance in instances] == [["image", "metadata"]] * 2
     assert caplog.messages == [
         f'{tmp_path}: without "recursive": true folders inside of the folder are not used (1): a',
-        f"{tmp_path}: files that are no images are not used (1): notes.txt",
+        f"{tmp_path}: files that are not images are not used (1): notes.txt",
     ]
     assert listed(tmp_path, labelled=False) == ["10.jpg", "2.jpg"]
     assert listed(tmp_path, labelled=False, recursive=True) == [
@@ -413,7 +413,7 @@ def test_a_folder_behind_a_url(
             (f"{url}/dog/Größe 1", "dog"),
         ]
         assert instances[2]["image"].as_tensor({}).shape == (3, 16, 16)
-        assert f"{url}: files that are no images are not used (1): dog/x.txt" in caplog.messages
+        assert f"{url}: files that are not images are not used (1): dog/x.txt" in caplog.messages
     with pytest.raises(ConfigurationError, match=f"'{url}/x' .* is not there; expected a folder"):
         ImageFolderReader().read_samples(f"{url}/x")
     with pytest.raises(ConfigurationError, match="'nosuch://x' .* cannot be read"):

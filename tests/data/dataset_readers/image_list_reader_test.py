@@ -91,7 +91,7 @@ def test_compressed_lists(root: str, suffix: str) -> None:
 def test_absolute_paths(root: str, caplog: pytest.LogCaptureFixture) -> None:
     text = f"{root}/a.jpg x\n/b.jpg y\na.jpg x\n"
     assert read(root, text) == [("a.jpg", "x"), ("/b.jpg", "y")]
-    assert "are taken once (1): 'a.jpg' in lines 1 and 3" in caplog.text
+    assert "are used once (1): 'a.jpg' in lines 1 and 3" in caplog.text
 
 
 def test_names_with_backslashes(root: str) -> None:
@@ -134,8 +134,7 @@ def test_repeated_lines(root: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     assert read(root, "a.jpg 1\nb.jpg 1\na.jpg 1\n") == [("a.jpg", "1"), ("b.jpg", "1")]
     assert caplog.messages == [
-        f"{root}/list.txt: images that are listed again are taken once (1): 'a.jpg' in lines 1 and "
-        "3"
+        f"{root}/list.txt: repeated images are used once (1): 'a.jpg' in lines 1 and 3"
     ]
 
 
@@ -175,13 +174,13 @@ def test_split(root: str) -> None:
             "a.jpg 0\nmy photo.jpg\t1\n",
             {},
             "list.txt, line 2: the label is 'photo.jpg\\t1', after ' ' (dataset_reader.delimiter); "
-            "expected no name of a file in it, for 'my'",
+            "expected no file name in it, for 'my'",
         ),
         (
             "my photo.JPG,1\n",
             {},
             "list.txt, line 1: the label is 'photo.JPG,1', after ' ' (dataset_reader.delimiter); "
-            "expected no name of a file in it, for 'my'",
+            "expected no file name in it, for 'my'",
         ),
         (
             "a.jpg 0\ncat\\b.jpg 0\n",
@@ -222,20 +221,20 @@ def test_split(root: str) -> None:
         (
             "a.jpg 0\n",
             {"class_map": "0 cat\n1\n"},
-            "classes.txt, line 2: '1' has no name; expected an id and a name of its own for each "
+            "classes.txt, line 2: '1' has no name; expected a different id and name for each "
             "class (dataset_reader.class_map)",
         ),
         (
             "a.jpg 0\n",
             {"class_map": "0 cat\n\n0 dog\n"},
-            "classes.txt, line 3: '0 dog' stands there already; expected an id and a name of its "
-            "own for each class (dataset_reader.class_map)",
+            "classes.txt, line 3: '0 dog' repeats an id or a name; expected a different id and "
+            "name for each class (dataset_reader.class_map)",
         ),
         (
             "a.jpg 0\n",
             {"class_map": "0 cat\n1 cat\n"},
-            "classes.txt, line 2: '1 cat' stands there already; expected an id and a name of its "
-            "own for each class (dataset_reader.class_map)",
+            "classes.txt, line 2: '1 cat' repeats an id or a name; expected a different id and "
+            "name for each class (dataset_reader.class_map)",
         ),
         (
             "a.jpg 0\n",
@@ -246,7 +245,7 @@ def test_split(root: str) -> None:
             b"a.jpg 0\n\xc3\xa4.jpg 0\n\xe4.jpg 0\n",
             {},
             "list.txt, line 3: b'\\xe4' is not utf-8 (invalid continuation byte); "
-            "dataset_reader.encoding names another encoding",
+            "set dataset_reader.encoding to the encoding of the file",
         ),
         (
             "a.jpg 0\nb.jpg 0\n",

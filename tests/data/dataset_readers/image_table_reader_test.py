@@ -151,8 +151,8 @@ def test_one_label_in_columns_of_0_and_1(root: str) -> None:
     assert read(root, text, **arguments) == [("a.jpg", "cat", None), ("b.jpg", "dog", None)]
     for flags, number in (("1,1", 2), ("0,0", 0)):
         assert error_of(root, f"{text}c.jpg,{flags},9\n", **arguments) == (
-            f"table.csv, line 4: cat is '{flags[0]}'; expected one 1 in the row, as one_hot is "
-            f"true, and not {number} (dataset_reader.label_columns)"
+            f"table.csv, line 4: cat is '{flags[0]}'; expected exactly one 1 in the row "
+            f"(one_hot is true), not {number} (dataset_reader.label_columns)"
         )
 
 
@@ -416,7 +416,7 @@ def test_images_that_are_listed_again(root: str, caplog: pytest.LogCaptureFixtur
     found = read(root, text, labels_column="t", labels_delimiter="|")
     assert found == [("a.jpg", None, ["x", "y"]), ("b.jpg", None, ["x"])]
     assert caplog.messages[-2] == (
-        f"{root}/table.csv: images that are listed again are taken once (2): 'a.jpg' in lines 2 "
+        f"{root}/table.csv: repeated images are used once (2): 'a.jpg' in lines 2 "
         "and 5, 'b.jpg' in lines 3 and 6"
     )
 
@@ -426,7 +426,7 @@ def test_an_absolute_and_a_relative_path_of_one_image(
 ) -> None:
     text = f"f,l\na.jpg,x\n{root}/a.jpg,x\n"
     assert read(root, text, label_column="l") == [("a.jpg", "x", None)]
-    assert "are taken once (1): 'a.jpg' in lines 2 and 3" in caplog.text
+    assert "are used once (1): 'a.jpg' in lines 2 and 3" in caplog.text
     text = f"f,l\n{root}/y/../a.jpg,x\na.jpg,y\n"
     assert "(1): 'a.jpg' in lines 2 and 3 (x and y)" in error_of(root, text, label_column="l")
 
@@ -501,7 +501,7 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
         (
             "f,l,f\na,b,c\n",
             ONE,
-            "table.csv, line 1: the header has f more than once; expected a name of its own for "
+            "table.csv, line 1: the header has f more than once; expected a different name for "
             "each column",
         ),
         (
@@ -531,7 +531,7 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
             f"f,y\na,{'x' * 500}\n",
             STAR,
             f"table.csv, line 2: y is '{'x' * 37}...{'x' * 38}'; expected 0 or 1; ignore_columns "
-            "leaves out what is no label (dataset_reader.label_columns)",
+            "leaves out columns that are not labels (dataset_reader.label_columns)",
         ),
         (
             "f,l\na,b\rc\r\nd,e\r\n",
@@ -542,8 +542,8 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
         (
             "f,l\na,b\n".encode("utf-16-le"),
             ONE,
-            "table.csv has zero bytes in it, which text in utf-8 does not; expected "
-            "dataset_reader.encoding to be that of the file, such as utf-16-le",
+            "table.csv contains zero bytes, unlike text in utf-8; expected the encoding of the "
+            "file in dataset_reader.encoding, such as utf-16-le",
         ),
         (
             "f,l\na,['b']\n",
@@ -557,7 +557,7 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
             "f,l\na,b\nc, \n",
             ONE,
             "table.csv: 1 line without a label in column l: line 3 (' '); expected a label in "
-            'each, or dataset_reader.missing_labels "skip" to leave them out, or "keep" to take a '
+            'each, or dataset_reader.missing_labels "skip" to leave them out, or "keep" to use a '
             "word such as NaN as a label",
         ),
         (
@@ -575,8 +575,8 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
         (
             "f\nb\n",
             {"image_pattern": "{f:03d}"},
-            "table.csv, line 2: f is 'b'; expected what '03d' can format (Unknown format code 'd' "
-            "for object of type 'str') (dataset_reader.image_pattern)",
+            "table.csv, line 2: f is 'b'; expected a value that '03d' can format (Unknown format "
+            "code 'd' for object of type 'str') (dataset_reader.image_pattern)",
         ),
         (
             "f,x,y\na,1,0\nb,1,2\n",
@@ -586,13 +586,13 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
         (
             "f,name,y\na,Anna,0\n",
             STAR,
-            "table.csv, line 2: name is 'Anna'; expected 0 or 1; ignore_columns leaves out what is "
-            "no label (dataset_reader.label_columns)",
+            "table.csv, line 2: name is 'Anna'; expected 0 or 1; ignore_columns leaves out columns "
+            "that are not labels (dataset_reader.label_columns)",
         ),
         (
             ",f,y\n0,a,0\n",
             STAR,
-            'table.csv: column 1 has no name; expected that of a label, or "" among '
+            'table.csv: column 1 has no name; expected the name of a label, or "" in '
             "dataset_reader.ignore_columns",
         ),
         (
@@ -623,13 +623,13 @@ TAGS = {"labels_column": "l", "labels_delimiter": "|"}
             b"f,l\na,b\nc,d\n" + "ä".encode("latin-1") + b",e\n",
             ONE,
             "table.csv, line 4: b'\\xe4' is not utf-8 (invalid continuation byte); "
-            "dataset_reader.encoding names another encoding",
+            "set dataset_reader.encoding to the encoding of the file",
         ),
         (
             b"\xef\xbb\xbff,l\n\xc3\xa4,b\n\xff,e\n",
             ONE,
             "table.csv, line 3: b'\\xff' is not utf-8 (invalid start byte); "
-            "dataset_reader.encoding names another encoding",
+            "set dataset_reader.encoding to the encoding of the file",
         ),
         (
             "f\na\n",
@@ -661,7 +661,7 @@ def test_bad_tables(root: str, content: Any, arguments: Any, message: str) -> No
         (
             '{"f": "a", "l": 1, "l": 2}',
             {},
-            "a.jsonl, line 1: not JSON: a key stands there twice: f, l, l",
+            "a.jsonl, line 1: not JSON: a key is repeated: f, l, l",
         ),
         ('{"f": "a"}\n{"f": "b', {}, "a.jsonl, line 2: not JSON: Unterminated string"),
         ('{"f": 3}\n', {}, "a.jsonl, line 1: f is 3; expected the path of an image"),
@@ -696,22 +696,25 @@ def test_bad_files(root: str) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "image_column is None and image_pattern is None; expected one of them"),
-        ({"image_column": "a", "image_pattern": "b"}, "expected one of them, the other left out"),
+        ({}, "image_column is None and image_pattern is None; expected exactly one"),
+        ({"image_column": "a", "image_pattern": "b"}, "expected exactly one of them"),
         ({"image_pattern": "a.jpg"}, "'a.jpg'; expected names of columns in braces"),
         ({"image_pattern": "{}.jpg"}, "'{}.jpg'; expected names of columns in braces"),
         ({"image_pattern": "{Id.jpg"}, "'{Id.jpg'; expected a pattern: expected '}'"),
         ({"image_pattern": "{Id!r}"}, "'{Id!r}'; expected names of columns in braces"),
         (
             {"image_column": "a", "label_column": "b", "labels_column": "c"},
-            "dataset_reader has label_column and labels_column; expected one of them at the most",
+            "dataset_reader has label_column and labels_column; expected at most one of them",
         ),
         ({"image_column": "a", "label_columns": "b"}, "label_columns is 'b'; expected a list or"),
         ({"image_column": "a", "label_columns": []}, r"label_columns is \[\]; expected a list or"),
-        ({"image_column": "a", "labels_delimiter": "|"}, "which is for labels_column alone"),
-        ({"image_column": "a", "missing_labels": "skip"}, "is for label_column and labels_column"),
+        ({"image_column": "a", "labels_delimiter": "|"}, "which only works with labels_column"),
+        (
+            {"image_column": "a", "missing_labels": "skip"},
+            "only works with label_column and labels_column",
+        ),
         ({"image_column": "a", "label_column": "b", "missing_labels": "x"}, "is 'x'; expected one"),
-        ({"image_column": "a", "ignore_columns": ["b"]}, "which is for label_columns .* alone"),
+        ({"image_column": "a", "ignore_columns": ["b"]}, "which only works with label_columns"),
         ({"image_column": "a", "labels_column": "b", "labels_delimiter": ""}, "delimiter is ''"),
         ({"image_column": "a", "format": "xls"}, "format is 'xls'; expected one of csv, jsonl"),
         ({"image_column": "a", "delimiter": ", "}, "delimiter is ', '; expected one character"),

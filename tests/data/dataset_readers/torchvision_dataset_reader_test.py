@@ -365,7 +365,7 @@ def test_a_data_set_of_something_else(
     item: Any, kinds: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Binary, "__getitem__", lambda self, index: item)
-    message = rf"dataset is 'Binary', of which number 0 is \({kinds}\); expected an image and the"
+    message = rf"dataset is 'Binary', whose item 0 is \({kinds}\); expected an image and the"
     with pytest.raises(ConfigurationError, match=message):
         read("", dataset="Binary")
 
@@ -394,7 +394,7 @@ def test_fewer_names_than_classes(
     first, second, third = read("", dataset="Binary")
     assert (labels([first, second]), "label" in third) == (["0", "2"], False)
     assert caplog.messages == [
-        "Binary names 1 class and has class 2: the labels are the numbers of the classes"
+        "Binary names 1 class but has class 2: the labels are the numbers of the classes"
     ]
 
 

@@ -265,7 +265,7 @@ def test_a_failed_download_says_what_to_do(offline):
         TimmEncoder("test_resnet", timm_arguments=offline)
     message = str(error.value)
     assert message.startswith(
-        "could not build test_resnet with its published weights: look at the connection, set "
+        "could not build test_resnet with its published weights: check the connection, set "
         "weights to a local file, or set pretrained to false for random initialisation"
     )
     assert len(message.splitlines()) == 1

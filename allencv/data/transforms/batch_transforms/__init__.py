@@ -1,4 +1,4 @@
-"""Transforms of a whole batch and its labels, which the model applies when it is trained."""
+"""Transforms of a whole batch and its labels, which the model applies during training."""
 
 from allencv.common.label_shares import as_shares
 from allencv.data.transforms.batch_transforms.batch_transform import BatchTransform

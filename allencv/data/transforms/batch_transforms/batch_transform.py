@@ -9,18 +9,17 @@ from allencv.common.checks import CheckedFromParams
 
 class BatchTransform(CheckedFromParams, Registrable):
     """
-    Changes a batch of images and their labels together: mixes images, and with them what they are
-    images of. A model applies it when it is trained, never when it is evaluated or predicts.
+    Changes a batch of images and their labels together: it mixes images and their labels. A model
+    applies it in training, never in evaluation or prediction.
 
     Images are `(batch, channels, height, width)`, normalised floats on the model's device. Labels
-    are `(batch,)` class numbers or `(batch, num_classes)` shares of the classes: of images with
-    several labels, 0 or 1 for each. The result is new images of the same shape, and soft labels
-    `(batch, num_classes)`: how much of the image has each label, so that over a batch the shares
-    of a label add up to what they did before.
+    are `(batch,)` class indices or `(batch, num_classes)` shares of the classes (0 or 1 each for
+    images with several labels). The result is new images of the same shape, and soft labels
+    `(batch, num_classes)`: the share of each label in the image. The sum of a label's shares over
+    the batch stays the same.
 
-    It draws its random numbers on the CPU from torch's global generator, so that the device is not
-    waited for, and so that they are part of what a checkpoint keeps: a run that was interrupted
-    goes on with the same draws.
+    It draws random numbers on the CPU from torch's global generator. So nothing waits for the
+    device, and checkpoints include the state: an interrupted run resumes with the same draws.
     """
 
     @abstractmethod

@@ -7,13 +7,13 @@ from allencv.data.transforms.batch_transforms.mixing import Mixing
 @BatchTransform.register("cutmix")
 class CutMix(Mixing):
     """
-    torchvision's `CutMix`: a rectangle of each image is replaced with that of the image before it
-    in the batch, and the label is shared out by area. The rectangle is drawn once for each batch.
-    The batch must be shuffled, or else an image meets those of its own class alone.
+    torchvision's `CutMix`: a rectangle of each image is replaced with that of the previous image in
+    the batch, and the label is divided by area. The rectangle is drawn once per batch. Shuffle the
+    data, otherwise images are mixed only within their class.
 
-    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or `(batch,
-    num_classes)`, of images with several labels too; the result's labels are `(batch,
-    num_classes)`.
+    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or
+    `(batch, num_classes)`, also of images with several labels; the result's labels are
+    `(batch, num_classes)`.
 
     Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
     Features", https://arxiv.org/abs/1905.04899
@@ -23,8 +23,8 @@ class CutMix(Mixing):
     # Parameters
 
     alpha : `float`, optional (default = `1.0`)
-        The area that is kept is drawn from Beta(alpha, alpha), of which the part of the rectangle
-        that lies outside the image is given back. Above 0. The paper has 1: any area alike.
+        The area to keep is drawn from Beta(alpha, alpha); it grows by the part of the rectangle
+        outside the image. Above 0. The paper uses 1: a uniform area.
     """
 
     def __init__(self, alpha: float = 1.0) -> None:

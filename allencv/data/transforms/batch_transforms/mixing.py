@@ -10,7 +10,7 @@ from allencv.data.transforms.batch_transforms.batch_transform import BatchTransf
 
 class Mixing(BatchTransform):
     """
-    The base of torchvision's transforms that mix each image with the one before it in the batch.
+    The base class of torchvision's transforms that mix each image with the previous one.
 
     # Parameters
 

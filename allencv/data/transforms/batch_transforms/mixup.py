@@ -7,13 +7,13 @@ from allencv.data.transforms.batch_transforms.mixing import Mixing
 @BatchTransform.register("mixup")
 class MixUp(Mixing):
     """
-    torchvision's `MixUp`: each image becomes the weighted mean of itself and the image before it in
-    the batch, and so does its label. The weight is drawn once for each batch. The batch must be
-    shuffled, or else an image meets those of its own class alone.
+    torchvision's `MixUp`: each image becomes the weighted mean of itself and the previous image in
+    the batch, and so does its label. The weight is drawn once per batch. Shuffle the data,
+    otherwise images are mixed only within their class.
 
-    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or `(batch,
-    num_classes)`, of images with several labels too; the result's labels are `(batch,
-    num_classes)`.
+    Images are `(batch, channels, height, width)` floats; labels `(batch,)` or
+    `(batch, num_classes)`, also of images with several labels; the result's labels are
+    `(batch, num_classes)`.
 
     Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412
 
@@ -22,8 +22,8 @@ class MixUp(Mixing):
     # Parameters
 
     alpha : `float`, optional (default = `0.2`)
-        The weight is drawn from Beta(alpha, alpha): near 0 or 1 if alpha is small, anywhere between
-        for 1. Above 0. The paper has 0.1 to 0.4 for ImageNet and 1 for CIFAR.
+        The weight is drawn from Beta(alpha, alpha): near 0 or 1 if alpha is small, uniform for 1.
+        Above 0. The paper uses 0.1 to 0.4 for ImageNet and 1 for CIFAR.
     """
 
     def __init__(self, alpha: float = 0.2) -> None:

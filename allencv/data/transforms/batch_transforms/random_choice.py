@@ -10,7 +10,7 @@ from allencv.data.transforms.batch_transforms.batch_transform import BatchTransf
 @BatchTransform.register("random_choice")
 class RandomChoice(BatchTransform):
     """
-    Applies one of several batch transforms, drawn anew for each batch, or none.
+    Applies one of several batch transforms, drawn for each batch, or none.
 
     Images are `(batch, channels, height, width)` floats; labels `(batch,)` or `(batch,
     num_classes)`; the result's labels are `(batch, num_classes)`.
@@ -20,34 +20,34 @@ class RandomChoice(BatchTransform):
     # Parameters
 
     transforms : `List[BatchTransform]`, required
-        Those of which each batch gets one.
+        The transforms to choose from.
     probabilities : `List[float]`, optional (default = `None`)
-        One for each of `transforms`. What they lack of 1 is the probability that a batch stays as
-        it is. `None` gives all the same.
+        The probability of each transform. If their sum is below 1, the rest is the probability of
+        no transform. `None` gives all the same.
     """
 
     def __init__(
         self, transforms: List[BatchTransform], probabilities: Optional[List[float]] = None
     ) -> None:
         if not transforms:
-            raise ConfigurationError("random_choice.transforms is []; expected one at least")
+            raise ConfigurationError("random_choice.transforms is []; expected at least one")
         if probabilities is None:
             probabilities = [1 / len(transforms)] * len(transforms)
         if len(probabilities) != len(transforms):
             raise ConfigurationError(
-                f"random_choice.probabilities are {len(probabilities)} numbers; expected "
+                f"random_choice.probabilities has {len(probabilities)} numbers; expected "
                 f"{len(transforms)}, one for each of transforms"
             )
         if min(probabilities) < 0 or sum(probabilities) > 1 + 1e-6:
             raise ConfigurationError(
                 f"random_choice.probabilities is {probabilities}; expected numbers of at least 0 "
-                "that add up to 1 at most"
+                "with a sum of at most 1"
             )
         self.transforms = transforms
         self.probabilities = probabilities
 
     def make_choice(self) -> int:
-        """Draws which of the transforms to apply; their number stands for none."""
+        """Draw the index of the transform to apply; their number means none."""
         none = max(0.0, 1 - sum(self.probabilities))
         return int(torch.multinomial(torch.tensor([*self.probabilities, none]), 1))
 

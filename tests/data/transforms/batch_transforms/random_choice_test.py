@@ -56,10 +56,10 @@ def test_probabilities_of_thirds_add_up_to_1() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"transforms": []}, r"random_choice.transforms is \[\]; expected one at least"),
-        ({"probabilities": [1.0]}, "probabilities are 1 numbers; expected 2, one for each"),
+        ({"transforms": []}, r"random_choice.transforms is \[\]; expected at least one"),
+        ({"probabilities": [1.0]}, "probabilities has 1 numbers; expected 2, one for each"),
         ({"probabilities": [0.8, 0.3]}, r"probabilities is \[0.8, 0.3\]; expected numbers of at"),
-        ({"probabilities": [-0.1, 0.3]}, "add up to 1 at most"),
+        ({"probabilities": [-0.1, 0.3]}, "with a sum of at most 1"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: Dict[str, Any], message: str) -> None:
