@@ -1,5 +1,5 @@
-# A bundle behind HTTP, without torch. Next to this file lie a clone of the repository and `bundle/`,
-# which `allencv export` has written:
+# Serve a bundle over HTTP, without torch. Put `bundle/`, made by `allencv export`, into the
+# root of a clone:
 #
 #     docker build -t pets .
 #     docker run --rm -p 8000:8000 --memory 512m pets
@@ -8,7 +8,7 @@ FROM python:3.13-slim
 WORKDIR /app
 COPY requirements-serve.txt setup.py pyproject.toml README.md ./
 COPY allencv allencv
-# The requirements are complete; what only training needs is not installed.
+# --no-deps: the requirements are complete, and the packages for training are left out.
 RUN pip install --no-cache-dir --no-deps -r requirements-serve.txt . && rm -r allencv
 COPY bundle bundle
 

@@ -1,13 +1,13 @@
 """
-Data loading side by side: this project's loader, timm's, torchvision's and AllenNLP's, on the same
-JPEG files of 500x375 pixels, with RandomResizedCrop and a flip, to normalised float batches.
+Compare the data loaders of this project, timm, torchvision and AllenNLP on the same JPEG files of
+500x375 pixels, with RandomResizedCrop, a flip, and normalised float batches.
 
     pip install -e '.[benchmark]'
     python benchmarks/data_loading.py [--sizes 224 128] [--images 1024] [--workers 2] [--rounds 5]
 
-Each measurement is a process of its own, and the loaders take turns. Prints medians and the ratios
-to timm within a round, writes data_loading.json beside this file, and puts its table into
-docs/data_loading.md.
+Each measurement runs in a new process, and the loaders take turns. The program prints medians and
+the ratios to timm within a round, writes data_loading.json beside this file, and puts its table
+into docs/data_loading.md.
 """
 
 import argparse
@@ -42,7 +42,7 @@ LOADERS = (
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Photo-like images: smooth colours, edges and some grain, about 50 KB each as JPEG."""
+    """Write images like photos: smooth colours, edges and some grain, about 50 KB each as JPEG."""
     import numpy as np
     from PIL import Image
 
@@ -72,14 +72,14 @@ def allencv_loader(
     from allencv.data.transforms import RandomHorizontalFlip, RandomResizedCrop
     from allencv.models.pixel_normalization import PixelNormalization
 
-    normalize = PixelNormalization(list(MEAN), list(STD))  # as the models do
+    normalize = PixelNormalization(list(MEAN), list(STD))  # the models do this
     crop = RandomResizedCrop(size, dct_scaling=dct_scaling)
     reader = ImageFolderReader(transforms=[crop, RandomHorizontalFlip()])
     loader = ImageDataLoader(
         reader, folder / "train", BATCH_SIZE, shuffle=True, num_workers=workers, worker=kind
     )
     loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
-    loader.another_epoch_follows = True  # as the trainer tells it
+    loader.another_epoch_follows = True  # the trainer sets this
 
     def epoch() -> Iterator[Any]:
         for batch in loader:
@@ -148,7 +148,7 @@ def allennlp_loader(folder: Path, workers: int, size: int) -> Epoch:
     )
 
     class Reader(DatasetReader):
-        """What one writes with AllenNLP alone: the image is decoded when it is read."""
+        """The usual reader with AllenNLP alone: it decodes each image when it reads it."""
 
         def __init__(self) -> None:
             super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True)
@@ -173,11 +173,11 @@ def allennlp_loader(folder: Path, workers: int, size: int) -> Epoch:
 
 
 def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float]:
-    """Two epochs: the first for the time to its first batch, the second for speed."""
+    """Measure two epochs: the first for the time to its first batch, the second for speed."""
     import psutil
-    import torch  # noqa: F401 - the imports are not part of what is measured
+    import torch  # noqa: F401 - imports are not measured
 
-    import allencv.plugin  # noqa: F401 - imports are not part of what is measured
+    import allencv.plugin  # noqa: F401 - imports are not measured
 
     if name == "timm":
         import timm.data  # noqa: F401
@@ -200,7 +200,7 @@ def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float
         return alive + ended.children_user + ended.children_system
 
     def used_up(epoch: Epoch) -> Tuple[int, float]:
-        """How many images an epoch had, and when its first batch was there."""
+        """Return the number of images of an epoch, and the time of its first batch."""
         images, first = 0, 0.0
         for batch in epoch():
             first = first or time.perf_counter()
@@ -222,9 +222,9 @@ def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float
 
 def run(command: List[str]) -> Dict[str, float]:
     """
-    Runs one measurement and watches from outside the memory of its processes, until they begin to
-    end (which reads a hundred megabytes of libraries). What they share (the imports of forked
-    workers, batches in shared memory) counts once: the sum of their PSS.
+    Run one measurement and watch the memory of its processes from outside. The watch stops when
+    they begin to end, which reads a hundred megabytes of libraries. Shared memory (imports of
+    forked workers, batches in shared memory) counts once: the sum of their PSS.
     """
     import psutil
 
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loaders", nargs="+", choices=LOADERS, default=LOADERS)
-    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     parser.add_argument("--measure", nargs=3, metavar=("LOADER", "FOLDER", "SIZE"))
     arguments = parser.parse_args()
     if arguments.measure:
@@ -293,7 +293,7 @@ def main() -> None:
 
 
 def summary(results: Dict[str, List[Dict[str, float]]]) -> Dict[str, Any]:
-    """Medians for each loader, and medians of the ratios to timm within a round."""
+    """Return the medians of each loader, and the medians of its ratios to timm within a round."""
     report: Dict[str, Any] = {"medians": {}, "ratios_to_timm": {}}
     for name, rounds in results.items():
         pairs = list(zip(rounds, results["timm"]))
@@ -306,14 +306,15 @@ def summary(results: Dict[str, List[Dict[str, float]]]) -> Dict[str, Any]:
 
 
 def table(report: Dict[str, Any]) -> str:
-    """The report in Markdown; docs/data_loading.md holds it."""
+    """Return the report in Markdown, for docs/data_loading.md."""
     settings = report["settings"]
     lines = [
         f"Medians of {settings['rounds']} rounds, {settings['workers']} workers on "
         f"{settings['cores']} cores ({settings['machine']}), batches of {settings['batch_size']}, "
         f"{settings['images']} images, Python {settings['python']}.",
         "",
-        "| px | loader | images/s | to timm | CPU ms/image | first batch s | of epoch 2 s | MB |",
+        "| px | loader | images/s | ratio to timm | CPU ms per image | first batch, s "
+        "| first batch of epoch 2, s | peak MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for size, results in report["sizes"].items():

@@ -1,14 +1,14 @@
 """
-Learning curves side by side: the recipe training_config/cifar10.jsonnet, and a plain PyTorch loop
-with torchvision's ImageFolder, the same network, augmentation, optimizer and schedule.
+Compare the learning curves of training_config/cifar10.jsonnet and of a plain PyTorch loop with
+torchvision's ImageFolder. Network, augmentation, optimizer and schedule are the same.
 
     python benchmarks/learning_curves.py data/cifar10 [--epochs 3] [--minutes 5] [--seeds 0 1]
 
-First both train for the same number of epochs; then each for as many as it is done with in so many
-minutes, by what the first ones took, its schedule ending with the last. Minutes are those of
-training and evaluation, without what a process needs to start. Prints the accuracies on the test
-images after each epoch, with their spread over the seeds; writes learning_curves.json beside this
-file, and puts its tables into docs/recipes.md.
+First both train for the same number of epochs. Then each trains for the epochs that fit into
+`--minutes`, estimated from the first training, with a schedule of this length. The time is that of
+training and evaluation, without the start of the process. The program prints the accuracies on the
+test images after each epoch, with their spread over the seeds, writes learning_curves.json beside
+this file, and puts its tables into docs/recipes.md.
 """
 
 import argparse
@@ -33,14 +33,14 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class Curve(NamedTuple):
-    """The share of the test images that are right after each epoch, and when that was known."""
+    """The accuracy on the test images after each epoch, and the seconds until then."""
 
     accuracy: List[float]
     seconds: List[float]
 
 
 def recipe(data: Path, network: str, epochs: int, seed: int) -> Curve:
-    """Trains by the command that the config names."""
+    """Train with the command that the config names."""
     overrides = {"random_seed": seed, "numpy_seed": seed, "pytorch_seed": seed}
     from allencv.reporting.run_folder import read_run
 
@@ -124,11 +124,11 @@ LOOPS = {"recipe": recipe, "plain PyTorch": plain}
 
 
 def table(report: Dict[str, Any]) -> str:
-    """The report in Markdown; docs/recipes.md holds it."""
+    """Return the report in Markdown, for docs/recipes.md."""
     settings = report["settings"]
     lines = [
-        f"Accuracy on the {settings['test_images']:,} test images after each epoch in %, mean of "
-        f"{len(settings['seeds'])} seeds and the widest distance of one from it, with "
+        f"Accuracy in % on the {settings['test_images']:,} test images after each epoch: mean of "
+        f"{len(settings['seeds'])} seeds ± largest deviation, with "
         f"`NETWORK={settings['network']}` on {settings['cores']} cores:",
         "",
         "| | " + " | ".join(f"epoch {n + 1}" for n in range(settings["epochs"])) + " | seconds |",
@@ -139,9 +139,9 @@ def table(report: Dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} | {last_second(runs):.0f} |")
     lines += [
         "",
-        f"Each for the epochs that it is done with in {settings['minutes']:g} minutes:",
+        f"As many epochs as fit into {settings['minutes']:g} minutes:",
         "",
-        "| | epochs | seconds | accuracy at the end |",
+        "| | epochs | seconds | final accuracy |",
         "|---|---|---|---|",
     ]
     for name, runs in report["same_time"].items():
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     args = parser.parse_args()
 
     @functools.cache

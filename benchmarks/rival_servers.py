@@ -1,7 +1,6 @@
 """
-The servers that benchmarks/serving.py compares with, as one would write them around the ONNX
-file of a bundle. They run the network as `allencv serve` does: a thread each, without
-spinning.
+The servers that benchmarks/serving.py compares with: the usual code around the ONNX file of a
+bundle. They run the network as `allencv serve` does, with one thread each, without spinning.
 """
 
 import argparse
@@ -38,7 +37,7 @@ class Network:
 
 
 def pixels(file: bytes) -> np.ndarray:
-    """224 x 224, from the centre of an image whose shorter side is 256 first."""
+    """Resize the shorter side of an image to 256, and return its central 224 x 224 pixels."""
     image = Image.open(io.BytesIO(file)).convert("RGB")
     scale = 256 / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), 2)

@@ -1,18 +1,18 @@
 """
-Servers side by side: `allencv serve`, a plain FastAPI handler (pillow and onnxruntime in a `def`,
-uvicorn with httptools and uvloop), and LitServe, with the same ONNX file: torchvision's ResNet-18,
-224 px, with random weights, as `allencv export` writes it in float32 and in int8. All run it with
-onnxruntime; `allencv serve` a second time with OpenVINO, in the precision that is the fastest on
-this machine (`--engine openvino-reduced`).
+Compare `allencv serve` with a plain FastAPI handler (pillow and onnxruntime in a `def`, uvicorn
+with httptools and uvloop) and with LitServe. All serve the same ONNX file: torchvision's ResNet-18,
+224 px, with random weights, exported by `allencv export` in float32 and in int8. All use
+onnxruntime. `allencv serve` also runs with OpenVINO in the fastest precision of this machine
+(`--engine openvino-reduced`).
 
     pip install -e '.[benchmark,openvino]'
     python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]
 
-Clients upload JPEG files of 500x375 pixels over connections that stay open, each the next one when
-it has the answer to the last. All servers have as many workers (threads of one process here,
-processes there), and take turns; the program that asks runs on the same machine. Prints medians and
-the ratios within a round, writes serving.json beside this file, and puts its table into
-docs/serving.md. It takes about rounds x 8 x (clients x (seconds + 1) + 4) seconds.
+Clients upload JPEG files of 500x375 pixels over open connections, one at a time each. All servers
+have the same number of workers (threads in `allencv serve`, processes in the others). They take
+turns, and the clients run on the same machine. The program prints medians and ratios within a
+round, writes serving.json beside this file, and puts its table into docs/serving.md. It takes about
+rounds x 8 x (clients x (seconds + 1) + 4) seconds.
 """
 
 import argparse
@@ -77,8 +77,8 @@ RATIOS = (
 
 def make_model(folder: Path) -> None:
     """
-    `images/`, `run/model.tar.gz` and its bundles in float32 and int8: a step from ResNet-18's
-    random weights.
+    Write `images/`, `run/model.tar.gz` and its bundles in float32 and int8. The model is ResNet-18
+    with random weights, trained for one step.
     """
     make_images(folder / "images", 20)
     config = {**CONFIG, "train_data_path": str(folder / "images" / "train")}
@@ -119,7 +119,7 @@ def free_port() -> int:
 def running(
     command: List[str], port: int, body: bytes, folder: Path, **environment: str
 ) -> Iterator[psutil.Process]:
-    """Starts a server in a folder and waits for its first answer; ends all its processes."""
+    """Start a server in a folder, wait for its first answer, and finally end all its processes."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -132,7 +132,7 @@ def running(
         deadline = time.perf_counter() + 120
         while not _answers(port, body):
             if process.poll() is not None or time.perf_counter() > deadline:
-                raise RuntimeError(f"no answer of {' '.join(command)}")
+                raise RuntimeError(f"no answer from {' '.join(command)}")
             time.sleep(0.01)
         yield psutil.Process(process.pid)
     finally:
@@ -160,7 +160,7 @@ def request_of(file: bytes) -> bytes:
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
-    """Sends a request and reads its answer. Raises `ValueError` if that is no label."""
+    """Send a request and read its answer. Raise `ValueError` if the answer has no label."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
@@ -178,7 +178,7 @@ async def ask_once(port: int, request: bytes) -> None:
 
 
 def cpu_seconds(server: psutil.Process) -> float:
-    """The processor time of a server and all its processes."""
+    """Return the CPU time of a server and all its processes."""
     total = 0.0
     for process in [server, *server.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -190,7 +190,7 @@ def cpu_seconds(server: psutil.Process) -> float:
 async def load(
     server: psutil.Process, port: int, requests: List[bytes], clients: int, seconds: float
 ) -> Dict[str, float]:
-    """So many clients for so long, after a warm-up."""
+    """Run `clients` clients for `seconds` seconds after a warm-up, and return the measurements."""
     latencies: List[float] = []
     begin = time.perf_counter() + WARM_UP_SECONDS
     end = begin + seconds
@@ -226,14 +226,14 @@ Round = Dict[str, Dict[int, Dict[str, float]]]  # by server and number of client
 
 
 def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
-    """The rounds of each precision."""
+    """Return the rounds of each precision."""
     rounds: Dict[str, List[Round]] = {precision: [] for precision in PRECISIONS}
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
         images = sorted((Path(folder) / "images").rglob("*.jpg"))
         requests = [request_of(image.read_bytes()) for image in images]
         for number in range(arguments.rounds):
-            # Who comes first changes from round to round.
+            # Another server comes first in each round.
             turns = [SERVERS[(number + i) % len(SERVERS)] for i in range(len(SERVERS))]
             for precision, bundle in PRECISIONS.items():
                 rounds[precision].append({})
@@ -248,7 +248,7 @@ def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
 def measure_server(
     name: str, bundle: Path, requests: List[bytes], arguments: argparse.Namespace
 ) -> Dict[int, Dict[str, float]]:
-    """The figures of a server that is started for it, by number of clients."""
+    """Start a server and return its measurements by number of clients."""
     port = free_port()
     command = command_of(name, bundle, port, arguments.workers)
     environment = {"BENCHMARK_BUNDLE": str(bundle)}
@@ -260,7 +260,7 @@ def measure_server(
 
 
 def summary(rounds: List[Round], clients: List[int]) -> Dict[str, Any]:
-    """Medians, and the medians of the ratios within a round."""
+    """Return medians, and the medians of the ratios within a round."""
     result: Dict[str, Any] = {}
     for number in clients:
         result[str(number)] = {}
@@ -278,11 +278,12 @@ def table(report: Dict[str, Any]) -> str:
     settings = report["settings"]
     lines = [
         f"{settings['workers']} workers on {settings['cores']} cores, medians of "
-        f"{settings['rounds']} rounds of {settings['seconds']:g} s; the last three columns are "
-        "ratios within a round: requests/s and p99 to LitServe's, CPU to the plain handler's.",
+        f"{settings['rounds']} rounds of {settings['seconds']:g} s. The last three columns are "
+        "ratios within a round: requests/s and p99 relative to LitServe, CPU relative to plain "
+        "FastAPI.",
         "",
-        "| network | clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms a request "
-        "| speed | p99 | CPU |",
+        "| network | clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms per request "
+        "| requests/s ratio | p99 ratio | CPU ratio |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for precision, by_clients in report["precisions"].items():
@@ -303,7 +304,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     arguments = parser.parse_args()
     rounds = measure(arguments)
     report = {

@@ -1,16 +1,15 @@
 """
-What it takes to serve ResNet-18 (224 px, float32): with the slim packages from a bundle, and with
-torch from the archive that the bundle was made of.
+Measure the cost of serving ResNet-18 (224 px, float32) from a bundle with the slim packages, and
+from its archive with torch.
 
     python -m venv /tmp/slim
     /tmp/slim/bin/pip install --no-deps -r requirements-serve.txt .
     python benchmarks/slim.py --slim /tmp/slim/bin/python [--rounds 5]
 
-The Python that runs it has torch and the package. Measures the megabytes of the installed packages,
-the seconds from the start of the process to its first answer, and its memory after a hundred
-answers; and what becomes of them where pip was told not to compile (`--no-compile`), by a start
-without compiled files. Prints medians, writes slim.json beside this file, and puts its table into
-docs/serving.md.
+Run it with a Python that has torch and the package. It measures the size of the installed packages,
+the time from the start of the process to its first answer, and its memory after a hundred answers.
+A start without compiled files shows the effect of `pip install --no-compile`. The program prints
+medians, writes slim.json beside this file, and puts its table into docs/serving.md.
 """
 
 import argparse
@@ -36,7 +35,7 @@ ANSWERS = 100
 
 
 def megabytes(python: str) -> Dict[str, float]:
-    """What the packages of an environment take, without pip; and what compiled Python files add."""
+    """Return the size of an environment's packages without pip, and of compiled Python files."""
     command = [python, "-c", SITE_PACKAGES]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     folder = Path(printed.strip())
@@ -70,7 +69,7 @@ def measure(
 def measure_uncompiled(
     python: str, model: Path, requests: List[bytes], folder: Path
 ) -> Dict[str, float]:
-    """The first start after `pip install --no-compile`: Python compiles what it imports."""
+    """Measure the first start after `pip install --no-compile`: Python compiles its imports."""
     compiled = Path(tempfile.mkdtemp(dir=folder))
     environment = {"PYTHONPYCACHEPREFIX": str(compiled), "PYTHONDONTWRITEBYTECODE": ""}
     run = measure(python, model, requests, folder, **environment)
@@ -79,17 +78,13 @@ def measure_uncompiled(
 
 
 def table(report: Dict[str, Any]) -> str:
-    lines = ["| | slim, a bundle | torch, the archive |", "|---|---|---|"]
+    lines = ["| | slim, from a bundle | torch, from an archive |", "|---|---|---|"]
     for key, label, digits in (
-        ("installed_megabytes", "installed, MB", 0),
-        ("compiled_megabytes", "compiled files that pip adds, MB", 0),
-        (
-            "used_megabytes",
-            "those that a server uses, all that there are after `pip install --no-compile`, MB",
-            0,
-        ),
-        ("first_answer_seconds", "first answer after, s", 1),
-        ("uncompiled_answer_seconds", "after `pip install --no-compile`, the first time, s", 1),
+        ("installed_megabytes", "installed packages, MB", 0),
+        ("compiled_megabytes", "compiled Python files added by pip, MB", 0),
+        ("used_megabytes", "compiled Python files with `pip install --no-compile`, MB", 0),
+        ("first_answer_seconds", "start to first answer, s", 1),
+        ("uncompiled_answer_seconds", "first start after `pip install --no-compile`, s", 1),
         ("memory_megabytes", "memory, MB", 0),
     ):
         values = [f"{report[name][key]:.{digits}f}" for name in ("slim", "torch")]
@@ -103,7 +98,7 @@ def main() -> None:
         "--slim", type=Path, required=True, help="the Python of the slim environment"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     arguments = parser.parse_args()
     report: Dict[str, Any] = {
         "settings": {"rounds": arguments.rounds, "python": platform.python_version()}
@@ -120,7 +115,7 @@ def main() -> None:
         runs: Dict[str, List[Dict[str, float]]] = {name: [] for name in models}
         for _ in range(arguments.rounds):
             for name, (python, model) in models.items():
-                # Not in the clone, whose package would be imported in place of the installed one
+                # Run outside the clone, so that the installed package is imported
                 arguments_of_run = (python, model, requests, folder)
                 runs[name].append(
                     measure(*arguments_of_run) | measure_uncompiled(*arguments_of_run)

@@ -1,4 +1,4 @@
-"""Puts what a benchmark found into the page of the docs that speaks of it."""
+"""Write the table of a benchmark into its page of the docs."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def in_docs(page: str, program: str) -> "re.Match[str]":
-    """The part of a page that a program writes, between its marks."""
+    """Return the part of a page that a program writes, between its marks."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.search(rf"(<!-- made by {re.escape(program)} -->\n)(.*?)(<!-- end -->)", text, re.S)
     if found is None:

@@ -1,16 +1,15 @@
 """
-Training loops side by side: this project's trainer, AllenNLP's, a bare PyTorch loop, and the loops
-of timm's and torchvision's training scripts, with the same network, optimizer and batches.
+Compare training loops with the same network, optimizer and batches: this project's trainer,
+AllenNLP's trainer, a bare PyTorch loop, and the loops of timm's and torchvision's training scripts.
 
     pip install -e '.[benchmark]'
     python benchmarks/training.py [--rounds 7] [--steps 20]
 
-"loop" feeds batches that are in memory already, and every loop takes turns in one process: what is
-compared is the cost of the loop itself, in float32 unless said otherwise. "end to end" reads JPEG
-files, each loop with the loader of its home and its own defaults, a process each. On a machine with
-a GPU the networks are larger and computed in bfloat16. Prints medians of the ratios to the bare
-loop within a round, writes training.json beside this file, and puts its tables into
-docs/training.md.
+"loop" measures the cost of the loop itself. The batches are in memory, and the loops take turns in
+one process, in float32 unless their name says otherwise. "end to end" reads JPEG files. Each loop
+has its own loader and defaults, in a process of its own. With a GPU, the networks are larger and
+computed in bfloat16. The program prints medians of the ratios to the bare loop within a round,
+writes training.json beside this file, and puts its tables into docs/training.md.
 """
 
 import argparse
@@ -62,7 +61,7 @@ BATCH_SIZE = 256 if ON_GPU else 32
 
 
 def make_model(network: str) -> Any:
-    """The classifier that this project's and AllenNLP's trainers train."""
+    """Return the classifier that this project's and AllenNLP's trainers train."""
     from allennlp.common import Params
     from allennlp.data import Vocabulary
     from allennlp.models import Model
@@ -83,14 +82,14 @@ def make_model(network: str) -> Any:
 
 
 def plain_network(model: Any) -> torch.nn.Module:
-    """The same network without anything of AllenNLP's around it."""
+    """Return the same network without AllenNLP's code around it."""
     return torch.nn.Sequential(
         model._im2im_encoder, model._im2vec_encoder, model._classification_layer
     )
 
 
 class Batches(List[Any]):
-    """Batches in memory, as a data loader of AllenNLP's."""
+    """Batches in memory, with the interface of an AllenNLP data loader."""
 
     def set_target_device(self, device: torch.device) -> None:
         pass
@@ -116,7 +115,7 @@ def autocast(on: bool) -> Any:
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=on)
 
 
-# The loops. Each returns what trains so many steps.
+# The loops. Each returns a function that trains `steps` steps.
 
 
 def trainer_loop(network: str, batches: Batches, steps: int, **arguments: Any) -> Epoch:
@@ -183,7 +182,7 @@ def bare_half_loop(network: str, batches: Batches, steps: int) -> Epoch:
 
 
 def timm_loop(network: str, batches: Batches, steps: int) -> Epoch:
-    """What train_one_epoch of timm's train.py does in a step, with its defaults."""
+    """Train like train_one_epoch of timm's train.py, with its defaults."""
     from timm.scheduler import CosineLRScheduler
     from timm.utils import AverageMeter
 
@@ -215,7 +214,7 @@ def timm_loop(network: str, batches: Batches, steps: int) -> Epoch:
 
 
 def torchvision_loop(network: str, batches: Batches, steps: int) -> Epoch:
-    """What train_one_epoch of torchvision's classification reference does in a step."""
+    """Train like train_one_epoch of torchvision's classification reference."""
     net = plain_network(make_model(network)).train()
     optimizer, loss_function = optimizer_of(net), torch.nn.CrossEntropyLoss()
 
@@ -250,7 +249,7 @@ LOOPS: Dict[str, Callable[[str, Batches, int], Epoch]] = {
     "bare, bf16 channels_last": bare_half_loop,
     "allencv, as it comes": allencv_default_loop,
 }
-if ON_GPU:  # where all of them compute in bfloat16
+if ON_GPU:  # all of them compute in bfloat16 there
     LOOPS = {name: loop for name, loop in LOOPS.items() if "," not in name}
 
 
@@ -352,8 +351,8 @@ END_TO_END = {
 
 
 def measure_end_to_end(name: str, folder: Path, size: int, workers: int) -> float:
-    """Images per second in the second epoch."""
-    import allencv.plugin  # noqa: F401 - imports are not part of what is measured
+    """Return the images per second of the second epoch."""
+    import allencv.plugin  # noqa: F401 - imports are not measured
 
     epochs = END_TO_END[name](folder, size, workers)
     next(epochs)
@@ -369,7 +368,7 @@ def run_end_to_end(size: int, rounds: int, images: int, workers: int) -> Dict[st
         for _ in range(rounds):
             for name in END_TO_END:
                 command = [sys.executable, __file__, "--end-to-end", name, folder, str(size)]
-                # glibc's own default, said aloud, is left alone.
+                # The trainer keeps a malloc setting that is already set, here glibc's default.
                 given_back = {"MALLOC_MMAP_MAX_": "65536"} if "given back" in name else {}
                 output = subprocess.run(
                     [*command, "--workers", str(workers)],
@@ -388,7 +387,7 @@ def run_end_to_end(size: int, rounds: int, images: int, workers: int) -> Dict[st
 
 
 def table(report: Dict[str, Any]) -> str:
-    """The report in Markdown; docs/training.md holds it."""
+    """Return the report in Markdown, for docs/training.md."""
     settings = report["settings"]
     lines = [
         f"Medians of {settings['rounds']} rounds on {settings['device']}, {settings['threads']} "
@@ -396,7 +395,7 @@ def table(report: Dict[str, Any]) -> str:
         f"{'yes' if settings['avx512_bf16'] else 'no'}; batches of {settings['batch_size']}, torch "
         f"{settings['torch'].partition('+')[0]}.",
         "",
-        "| network | loop | images/s | time to bare loop |",
+        "| network | loop | images/s | time relative to bare loop |",
         "|---|---|---|---|",
     ]
     for network, loops in report["loop"].items():
@@ -404,7 +403,7 @@ def table(report: Dict[str, Any]) -> str:
             f"| {network} | {name} | {each['images_per_second']:.0f} | {each['time_to_bare']:.3f} |"
             for name, each in loops.items()
         ]
-    lines += ["", "| from JPEG files | | images/s | to timm |", "|---|---|---|---|"]
+    lines += ["", "| from JPEG files | loop | images/s | ratio to timm |", "|---|---|---|---|"]
     for size, loops in report["end_to_end"].items():
         lines += [
             f"| ResNet-18, {size} px | {name} | {each['images_per_second']:.0f} "
@@ -417,11 +416,11 @@ def table(report: Dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=20, help="of ResNet-18; 20 times as many else")
+    parser.add_argument("--steps", type=int, default=20, help="for ResNet-18; tiny CNN: 20 times")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="a JSON file to write; the docs are left alone")
+    parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     parser.add_argument("--end-to-end", nargs=3, metavar=("LOOP", "FOLDER", "SIZE"))
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)

@@ -107,15 +107,15 @@ def test_the_limits_are_those_of_the_server() -> None:
     table = dict(re.findall(r"^\| (.*?) \| (.*?) \|", PAGE.split("## Limits")[1], re.MULTILINE))
     limits = Limits()
     expected = {
-        "images that wait for them; then 429": f"{limits.max_waiting}",
-        "images that a thread classifies at once": f"{limits.max_batch}",
-        "images of a request": f"{limits.max_files}",
-        "bytes of a request": f"{limits.max_body_bytes // 2**20} MB",
+        "waiting images; then 429": f"{limits.max_waiting}",
+        "images per batch of a thread": f"{limits.max_batch}",
+        "images per request": f"{limits.max_files}",
+        "bytes per request": f"{limits.max_body_bytes // 2**20} MB",
         "bytes of all open requests; then 429": f"{limits.max_pending_bytes // 2**20} MB",
         "pixels of a JPEG": f"{limits.max_pixels // 10**6} million",
         "pixels of another format": f"{limits.max_other_pixels // 10**6} million",
         "seconds of CPU time to decode an image; then 422": f"{limits.decode_seconds:g}",
-        "clients that are connected; then 503": f"{limits.max_connections}",
+        "open connections; then 503": f"{limits.max_connections}",
         "seconds for a body to arrive, and for the answer": f"{limits.body_seconds:g}",
     }
     assert {key: table[key] for key in expected} == expected

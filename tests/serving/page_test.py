@@ -113,7 +113,7 @@ def test_drop_and_paste(page: Any, kind: str) -> None:
 
 BROKEN = {
     "empty.jpg": (b"", "The file is empty."),
-    "page.jpg": (b"<html>", "This is not an image that can be read here."),
+    "page.jpg": (b"<html>", "This is not a supported image."),
     "cut.jpg": (file_of(photo("red"))[:-200], "The file is damaged or was cut short."),
     "large.jpg": (bytes(1_100_000), "The file is too large."),
 }
@@ -133,7 +133,7 @@ def test_errors_in_words(page: Any, name: str) -> None:
 def test_one_bad_file_among_others(page: Any) -> None:
     broken = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"text"}
     page.set_input_files("#files", [upload("red"), broken, upload("blue")])
-    api.expect(page.locator("#status")).to_have_text("3 images done, 1 of them without an answer.")
+    api.expect(page.locator("#status")).to_have_text("3 images done, 1 failed.")
     assert page.locator(".label").all_inner_texts() == ["red", "No answer", "blue"]
 
 
@@ -314,6 +314,6 @@ def test_many_labels_are_shown_in_part(serve: Serve, browser: Any) -> None:
     with serve() as running:
         page = browser.new_page()
         page.goto(running.url)
-        page.get_by_text("What it can tell apart (3)").click()
+        page.get_by_text("Labels (3)").click()
         assert page.locator("#labels").inner_text() == "red, green, blue"
         page.close()

@@ -27,7 +27,7 @@ function route(method, path, operation) {
   }
   for (const type of Object.keys(operation.requestBody?.content || {})) {
     const fields = Object.keys(operation.requestBody.content[type].schema.properties || {});
-    rows.push([type, fields.length ? `takes ${fields.join(", ")}` : "the image itself"]);
+    rows.push([type, fields.length ? `fields: ${fields.join(", ")}` : "the image itself"]);
   }
   for (const [status, response] of Object.entries(operation.responses)) {
     if (status !== "200" && method === "post") rows.push([status, response.description]);

@@ -1,17 +1,17 @@
 "use strict";
 
-const AT_A_TIME = 3; // images that are sent at once
+const AT_A_TIME = 3; // images sent at once
 const RETRIES = 5; // when the server is busy
 
 const WORDS = {
-  unsupported_format: "This is not an image that can be read here. JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF will do.",
+  unsupported_format: "This is not a supported image. Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.",
   damaged_image: "The file is damaged or was cut short.",
   empty_file: "The file is empty.",
   odd_shape: "The image is too long and narrow.",
   too_much_work: "The file takes too long to read. Save it as JPEG or PNG first.",
   too_many_pixels: "The image has too many pixels. Scale it down first.",
   body_too_large: "The file is too large. Scale the image down first.",
-  too_slow: "Sending took too long.",
+  too_slow: "The upload took too long.",
   overloaded: "The server is busy.",
   too_many_connections: "The server is busy.",
   no_answer_in_time: "The server took too long to answer.",
@@ -22,7 +22,7 @@ const MAY_WORK_LATER = ["too_slow", "overloaded", "too_many_connections", "no_an
 
 const byId = (id) => document.getElementById(id);
 const waiting = [];
-let round = []; // the items that the status line speaks of
+let round = []; // the items that the status line describes
 let active = 0;
 let limits = null;
 
@@ -35,10 +35,10 @@ function say(text) {
   byId("status").textContent = text;
 }
 
-/** Puts a card for each file at the top of the list, and sends the files. */
+/** Put a card for each file at the top of the list, and send the files. */
 function add(files) {
   const items = [...files].map((file) => ({ file, card: makeCard(file), canceller: new AbortController() }));
-  if (!items.length) return say("There was no image file in that.");
+  if (!items.length) return say("No image file found.");
   byId("results").prepend(...items.map((item) => item.card));
   byId("clear").hidden = false;
   items.forEach(enqueue);
@@ -84,7 +84,7 @@ async function sendNext() {
   }
   item.card.removeAttribute("aria-busy");
   active -= 1;
-  if (round.includes(item)) sayProgress(); // it may have been cleared away
+  if (round.includes(item)) sayProgress(); // not if it was cleared
   sendNext();
 }
 
@@ -137,7 +137,7 @@ function makeBar({ label, probability }, isChosen) {
   const fill = element("div", "fill");
   fill.style.width = `${100 * probability}%`;
   const track = element("div", "track", fill);
-  track.setAttribute("aria-hidden", "true"); // the number says it
+  track.setAttribute("aria-hidden", "true"); // the number says the same
   const number = element("span", "number", percent(probability));
   return element("li", isChosen ? "chosen" : "", element("span", "name", label), track, number);
 }
@@ -154,7 +154,7 @@ function showError(item, error) {
   again.hidden = !MAY_WORK_LATER.includes(error.code);
   again.onclick = () => {
     again.hidden = true;
-    byId("files").focus(); // not lost with the button
+    byId("files").focus(); // keep the focus when the button is hidden
     enqueue(item);
   };
 }
@@ -167,13 +167,13 @@ function sayProgress() {
   } else if (round.length === 1) {
     say(round[0].words);
   } else {
-    say(`${done} images done${failed ? `, ${failed} of them without an answer` : ""}.`);
+    say(`${done} images done${failed ? `, ${failed} failed` : ""}.`);
   }
 }
 
 function clear() {
   waiting.length = 0;
-  for (const item of round) item.canceller.abort(); // the server stops to work on them
+  for (const item of round) item.canceller.abort(); // the server then drops them
   round = [];
   for (const image of byId("results").querySelectorAll("img")) URL.revokeObjectURL(image.src);
   byId("results").replaceChildren();
@@ -189,7 +189,7 @@ async function showModel() {
     document.title = `${model.name}: classify images`;
     byId("model").textContent = model.name;
     byId("about").hidden = false;
-    byId("about").querySelector("summary").textContent = `What it can tell apart (${model.labels.length})`;
+    byId("about").querySelector("summary").textContent = `Labels (${model.labels.length})`;
     byId("labels").textContent = model.labels.join(", ");
   } catch {
     say(WORDS.unreachable);
