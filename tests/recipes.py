@@ -73,7 +73,7 @@ SHORT = {**ONE_EPOCH, "data_loader.batch_size": 4}
 WARMUP = {**SHORT, "trainer.learning_rate_scheduler.warmup_epochs": 0.5}
 QUICK: Dict[str, Dict[str, Any]] = {
     "cifar10": SHORT,
-    "digits": SHORT,
+    "digits": {**SHORT, "trainer.learning_rate_scheduler.warmup_steps": 4},
     "flowers102_mobilenet_v3": WARMUP,
     "hymenoptera": WARMUP,
     "image_classifier": SHORT,
