@@ -25,7 +25,7 @@ from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
 from tests.configs import experiment
 
-READ_FROM_FILES = ("from_archive", "extend")
+READ_FROM_FILES = ("from_archive", "extend", "from_files")
 """Parts that are read from a file, which an example cannot bring."""
 PARTS = [
     part
