@@ -141,5 +141,5 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
         super().step(metric)
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        # The config says what a plateau is and what follows, the checkpoint how far training is.
+        # The config defines a plateau and its effect, the checkpoint the progress of training.
         super().load_state_dict({name: state_dict[name] for name in PROGRESS})

@@ -28,7 +28,7 @@ _LEFT_OUT = [
     *("bnb*", "fused*"),  # need bitsandbytes or apex; torch's own have an argument `fused`
     "*legacy",  # what torch has taken over
     "adahessian",  # needs second derivatives, which no trainer of AllenNLP's computes
-    "kron*",  # needs opt_einsum and a C++ compiler, and does not go on as before after a recovery
+    "kron*",  # needs opt_einsum and a C++ compiler, and does not recover exactly
 ]
 
 # Keys of a group of `parameter_groups` besides the optimizer's arguments: for AllenNLP, and for
