@@ -17,19 +17,19 @@ from allencv.runtime.images import ImageSource
 from allencv.runtime.onnx_classifier import OnnxClassifier
 
 BATCH = 32
-"""How many images are decoded and classified at once."""
+"""The number of images decoded and classified at once."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """
-    What a model says about one image.
+    The labels and probabilities of one image.
 
     # Parameters
 
     labels : `List[str]`
-        The labels of the image, the most probable first: one, or with a model for several labels
-        an image any number.
+        The labels, the most probable first. A multi-label model gives any number of them, other
+        models one.
     probabilities : `Dict[str, float]`
         The probabilities of all labels, from 0 to 1, the most probable first.
     error : `str`, optional
@@ -42,7 +42,7 @@ class Prediction:
 
     @property
     def label(self) -> Optional[str]:
-        """The most probable of `labels`; `None` if there is none."""
+        """The most probable of `labels`, or `None`."""
         return self.labels[0] if self.labels else None
 
     def top(self, count: int = TOP_K) -> Dict[str, float]:
@@ -70,12 +70,12 @@ class Prediction:
 
 class TrainedModel:
     """
-    An archive or a bundle that has been opened. `load` makes one.
+    An opened archive or bundle, created by `load`.
 
     # Parameters
 
     classifier : `Classifier`
-        What computes the probabilities; its `labels`, `multi_label` and `thresholds` may be read.
+        Computes the probabilities. You may read its `labels`, `multi_label` and `thresholds`.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -96,7 +96,7 @@ class TrainedModel:
         self, images: Union[ImageSource, Sequence[ImageSource]]
     ) -> Union[Prediction, List[Prediction]]:
         """
-        Classifies one image, or a list of them.
+        Classify one image, or a list of them.
 
         # Parameters
 
@@ -106,7 +106,7 @@ class TrainedModel:
 
         # Returns
 
-        A `Prediction`; for a list one for each image, in their order.
+        A `Prediction`, or for a list one per image, in the same order.
 
         # Raises
 
@@ -162,22 +162,22 @@ def load(
     trusted: bool = False,
 ) -> TrainedModel:
     """
-    Opens a trained model: an archive (`model.tar.gz`, a URL of one, or the folder of a run), or a
-    bundle that was exported. A bundle needs neither torch nor AllenNLP.
+    Open a trained model: an archive (`model.tar.gz`, a URL of one, or the folder of a run), or an
+    exported bundle. A bundle needs neither torch nor AllenNLP.
 
     # Parameters
 
     device : `str`, optional (default = the first GPU, or else the CPU)
         For an archive: "cpu", "cuda", "cuda:1", ...
     engine : `str`, optional (default = `"onnxruntime"`)
-        For a bundle: what runs the network; see `OnnxClassifier`.
+        For a bundle: the library that runs the network; see `OnnxClassifier`.
     trusted : `bool`, optional (default = `False`)
         For an archive: whether its config may name any Python code, which then runs.
 
     # Raises
 
-    `BundleError` or `ConfigurationError` if it cannot be opened; `InputError` for an argument that
-    is not for this kind of model.
+    `BundleError` or `ConfigurationError` if it cannot be opened; `InputError` for an argument of
+    the other kind of model.
     """
     if is_bundle(path):
         if device is not None or trusted:

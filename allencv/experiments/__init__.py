@@ -1,1 +1,1 @@
-"""One config, run several times: other seeds, folds, learning rates, the time of an epoch."""
+"""Run one config several times: for seeds, folds, learning rates, or the time of an epoch."""

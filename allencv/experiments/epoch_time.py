@@ -1,4 +1,4 @@
-"""How long an epoch of a config takes on this machine."""
+"""Estimate how long an epoch of a config takes on this machine."""
 
 import re
 import tempfile
@@ -13,22 +13,22 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import prepare_environment
 
 WARM_UP, STEPS, SECONDS = 2, 12, 15
-"""Steps before the clock runs, the most that are timed, and after how long no other is begun."""
+"""Warm-up steps, the most steps that are timed, and the seconds after which timing stops."""
 RESERVE = 0.15
-"""The share of the time that is left for what is not measured: checkpoints, the archive."""
+"""The share of the time kept for what is not measured: checkpoints, the archive."""
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def seconds_of(text: str) -> float:
-    """`"90s"`, `"10m"` and `"1.5h"` in seconds. Raises `ConfigurationError` for anything else."""
+    """Convert `"90s"`, `"10m"` or `"1.5h"` to seconds. Raise `ConfigurationError` for others."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
     if found is None or float(found[1]) == 0:
-        raise ConfigurationError(f"--time is {text!r}; expected such as 90s, 10m or 1.5h")
+        raise ConfigurationError(f"--time is {text!r}; expected a time such as 90s, 10m or 1.5h")
     return float(found[1]) * UNITS[found[2]]
 
 
 def seconds_per_epoch(config: Dict[str, Any]) -> float:
-    """The time of an epoch with its validation, extrapolated from some steps of each."""
+    """Estimate the seconds of an epoch with its validation from some steps of each."""
     params = Params(config)
     prepare_environment(params)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def seconds_per_epoch(config: Dict[str, Any]) -> float:
 
 
 def _time_per_step(loader: Any, step: Any, device: torch.device) -> float:
-    """In seconds, data included. With fewer batches than steps all of them count."""
+    """Return seconds, data included. With `WARM_UP` batches or fewer, all count."""
     warm_up = WARM_UP if len(loader) > WARM_UP else 0
     started, steps, begun = time.perf_counter(), 0, time.perf_counter()
     for number, batch in enumerate(islice(iter(loader), warm_up + STEPS)):

@@ -1,4 +1,4 @@
-"""Trains for some steps with a learning rate that rises, to see where the loss falls fastest."""
+"""Train for some steps with a rising learning rate, to see where the loss falls fastest."""
 
 from typing import List, Optional, Sequence, Tuple
 
@@ -20,15 +20,15 @@ def learning_rates_and_losses(
     stopping_factor: Optional[float] = None,
 ) -> Tuple[List[float], List[float]]:
     """
-    The learning rates of the steps and the loss before each, smoothed by a moving average (Smith
-    2017, arXiv:1506.01186, section 3.3), of the trainer that a config describes, whatever its kind.
+    Return the learning rate of each step and the loss before it, smoothed by a moving average
+    (Smith 2017, arXiv:1506.01186, section 3.3). The config may have any kind of trainer.
 
     # Parameters
 
     linear_steps : `bool`
-        Whether the learning rate rises by the same amount each step, and not by the same factor.
+        Whether each step raises the learning rate by the same amount, not by the same factor.
     stopping_factor : `float`
-        End when the loss is so many times the smallest one.
+        Stop when the loss exceeds this multiple of the smallest one.
     """
     if params.get("distributed"):
         raise ConfigurationError(
@@ -50,7 +50,7 @@ def learning_rates_and_losses(
 
 
 def smooth(losses: Sequence[float], momentum: float = 0.9) -> List[float]:
-    """The exponential moving average with its start corrected, as Adam corrects its moments."""
+    """Return the exponential moving average, with its start corrected as in Adam."""
     mean, smoothed = 0.0, []
     for step, loss in enumerate(losses, 1):
         mean = momentum * mean + (1 - momentum) * loss
@@ -60,21 +60,21 @@ def smooth(losses: Sequence[float], momentum: float = 0.9) -> List[float]:
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
     """
-    The learning rate at which the smoothed loss falls fastest over the logarithm of the rate, of
-    those before its minimum: large enough to learn, and away from where training diverges.
+    Return the learning rate at which the smoothed loss falls fastest over the logarithm of the
+    rate, before the minimum of the loss. Higher learning rates may diverge.
 
     # Raises
 
-    `ConfigurationError` if the loss falls nowhere.
+    `ConfigurationError` if the loss does not fall.
     """
     finite = np.isfinite(losses)
     end = int(np.argmin(np.where(finite, losses, np.inf)))
-    # The first steps are those of the random start.
+    # The first losses depend on the random start.
     begin = min(3, end)
     if end - begin < 2:
         raise ConfigurationError(
             f"the loss does not fall between learning rates of {rates[0]:.2g} and {rates[-1]:.2g}; "
-            "expected a learning rate given by hand"
+            "set the learning rate by hand"
         )
     slopes = np.gradient(losses[begin : end + 1], np.log(rates[begin : end + 1]))
     return float(rates[begin + int(np.argmin(slopes))])

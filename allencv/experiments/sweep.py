@@ -1,4 +1,4 @@
-"""One config trained several times: with other seeds, or in cross validation."""
+"""Train one config several times: with other seeds, or in cross-validation."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from allencv.runtime.whole_files import write_text
 from allencv.training.run_folder import read_json
 
 SHOWN = ("best_validation_", "averaged_validation_", "test_")
-"""Prefixes of the metrics that the summary has: those of the final model, not of the last epoch."""
+"""Prefixes of the metrics in the summary: those of the final model, not of the last epoch."""
 
 Config = Dict[str, Any]
 
@@ -29,9 +29,9 @@ def sweep(
     config: Config, folder: Path, kind: str, count: int, include_packages: List[str]
 ) -> List[Dict[str, Any]]:
     """
-    Trains the config `count` times, each run in a process and a folder of its own, prints a line
-    for each run and a table of their metrics, and writes `sweep.json` after each run. Runs that an
-    earlier call has finished are not repeated.
+    Train the config `count` times, each run in its own process and folder. Print a line for each
+    run and a table of their metrics, and write `sweep.json` after each run. Runs that an earlier
+    call has finished are not repeated.
 
     # Parameters
 
@@ -40,7 +40,7 @@ def sweep(
 
     # Returns
 
-    For each run its name, its seed or fold, and its `metrics`, or the `error` that ended it.
+    For each run its name, its seed or fold, and its `metrics` or the `error` that ended it.
     """
     if kind == "seed":
         configs = [with_seed(config, seed) for seed in range(count)]
@@ -67,15 +67,15 @@ def sweep(
 
 
 def with_seed(config: Config, seed: int) -> Config:
-    """The config with all its seeds replaced."""
+    """Return the config with all seeds replaced."""
     return {**config, "random_seed": seed, "numpy_seed": seed, "pytorch_seed": seed}
 
 
 def with_fold(config: Config, fold: int, folds: int) -> Config:
     """
-    The config with one of so many folds of the training data as validation data, and the rest as
-    training data. A split that it has already says by what the folds are made. There is no test
-    data: AllenNLP reads it with the reader of the validation data, hence only a fold of it.
+    Return the config with one fold of the training data as validation data, and the rest as
+    training data. An existing split decides how the folds are made. Test data are removed, because
+    AllenNLP would read only a fold of them, with the validation reader.
     """
     config = {key: value for key, value in config.items() if key != "test_data_path"}
     config.pop("evaluate_on_test", None)
@@ -104,11 +104,11 @@ def _check_splits(key: str, reader_type: str) -> None:
 
 def check_folds(configs: List[Config]) -> None:
     """
-    Says which classes have no image in a fold.
+    Print which classes have no image in a fold.
 
     # Raises
 
-    `ConfigurationError` for a class of which there is no image to train on, as all are in one fold.
+    `ConfigurationError` for a class whose images are all in one fold, with none left to train on.
     """
     for fold, config in enumerate(configs):
         splits = read_splits(Params(json.loads(json.dumps(config))))
@@ -120,20 +120,20 @@ def check_folds(configs: List[Config]) -> None:
             )
         if missing := sorted(trained - validated):
             print(
-                f"warning: fold {fold} of {len(configs)} has no image of {', '.join(missing)}, "
-                "which its metrics say nothing about",
+                f"warning: fold {fold} of {len(configs)} has no image of {', '.join(missing)}; "
+                "its metrics do not cover these classes",
                 flush=True,
             )
 
 
 def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, Dict[str, Any]]:
-    """What `sweep.json` of an earlier call says about the runs that need not be done again."""
+    """Return the finished runs in the `sweep.json` of an earlier call."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, config in enumerate(configs):
         file = folder / f"{kind}_{number}" / "config.json"
         if file.exists() and read_json(file) != json.loads(json.dumps(config)):
             raise ConfigurationError(
-                f"{file} is that of another experiment; expected the same config and overrides, or "
+                f"{file} belongs to another experiment; expected the same config and overrides, or "
                 "another folder (--serialization-dir)"
             )
     if not (folder / "sweep.json").exists():
@@ -141,7 +141,7 @@ def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, 
     before = read_json(folder / "sweep.json")
     if before["kind"] != kind:
         raise ConfigurationError(
-            f"{folder / 'sweep.json'} is that of a sweep with --{before['kind']}s; expected "
+            f"{folder / 'sweep.json'} belongs to a sweep with --{before['kind']}s; expected "
             "another folder (--serialization-dir)"
         )
     return {run["run"]: run for run in before["runs"] if "metrics" in run}
@@ -149,8 +149,8 @@ def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, 
 
 def train(config: Config, folder: Path, include_packages: List[str]) -> Dict[str, Any]:
     """
-    Trains as `allencv train` does, in a process of its own. The `metrics` of the run, or the
-    `error` that ended it.
+    Train as `allencv train` does, in a process of its own. Return the `metrics` of the run, or
+    the `error` that ended it.
     """
     config_file = folder.with_suffix(".json")
     write_text(config_file, json.dumps(config, indent=2) + "\n")
@@ -169,7 +169,7 @@ def train(config: Config, folder: Path, include_packages: List[str]) -> Dict[str
 
 
 def _run(command: List[str]) -> Tuple[int, str]:
-    """Runs a command whose errors are shown. Its status, and the last line of them."""
+    """Run a command and show its errors. Return its status and the last error line."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0)
     shown = b""
     try:
@@ -179,7 +179,7 @@ def _run(command: List[str]) -> Tuple[int, str]:
             shown = (shown + chunk)[-4000:]
         status = process.wait()
     finally:
-        process.terminate()  # without effect on one that has ended
+        process.terminate()  # no effect if it has ended
         process.wait()
     lines = [line for line in shown.decode(errors="replace").splitlines() if line.strip()]
     return status, lines[-1].strip() if lines else ""
@@ -187,8 +187,8 @@ def _run(command: List[str]) -> Tuple[int, str]:
 
 def summarize(runs: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
     """
-    For each metric the number `n` of the runs that have it, `mean`, `std`, `min` and `max`. `std`
-    is the standard deviation of a sample, with `n - 1`; `None` for one run.
+    Return for each metric `n` (the number of runs that have it), `mean`, `std`, `min` and `max`.
+    `std` is the sample standard deviation, with `n - 1`; `None` for one run.
     """
     values: Dict[str, List[float]] = {}
     for run in runs:
@@ -213,7 +213,7 @@ def summarize(runs: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
 
 
 def as_table(summary: Dict[str, Dict[str, Any]], runs: str) -> str:
-    """The summary as text, a line for each metric. `runs` says of what there are `n`."""
+    """Return the summary as text, a line for each metric. `runs` says what `n` counts."""
     width = max([len("metric"), *map(len, summary)])
     columns = ("mean", "std", "min", "max")
     lines = [f"{'metric':<{width}}" + "".join(f"{column:>10}" for column in columns) + "  n"]

@@ -19,9 +19,9 @@ class BasicImageClassifier(ImageClassifier):
     Gives each image one label of several: normalise, `Im2ImEncoder`, `Im2VecEncoder`, dropout, a
     linear layer, softmax.
 
-    The loss is "cross_entropy" if the config names no other. Where `batch_transforms` make labels
-    soft, metrics take the largest share of each for its label. Metrics of the config are given
-    logits `(batch, num_labels)` and class indices `(batch,)`.
+    The default loss is "cross_entropy". If `batch_transforms` make labels soft, metrics count the
+    label with the largest share. Metrics of the config get logits `(batch, num_labels)` and class
+    indices `(batch,)`.
 
     Registered as a `Model` with name "basic_image_classifier".
 
@@ -90,7 +90,7 @@ class BasicImageClassifier(ImageClassifier):
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """
-        Adds to each image its `label`, and `top_k`: its most probable labels with their
+        Add to each image its `label`, and `top_k`: its most probable labels with their
         probabilities, at most five, the most probable first.
         """
         super().make_output_human_readable(output_dict)

@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 class Distillation(FromParams, KeepsCounts):
     """
-    Teaches a model, the student, what a trained one, the teacher, predicts, and not the labels of
-    the data alone: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network",
-    arXiv:1503.02531. In training the loss becomes
+    Trains a model, the student, on the labels of the data and on the predictions of a trained
+    model, the teacher: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural
+    Network", arXiv:1503.02531. In training the loss becomes
 
         (1 - alpha) * loss + alpha * temperature ** 2 * divergence
 
     where `divergence` is the Kullback-Leibler divergence of the student's distribution over labels
     from the teacher's, both softened: the softmax of the logits divided by `temperature`. With
-    several labels an image it is that of the sigmoids, in the mean over the labels. The teacher
-    sees the very images that the student sees, after all transforms; it is not trained, and it is
-    no part of the student's state or archive, which opens without it.
+    several labels per image, the divergence of the sigmoids is averaged over the labels. The
+    teacher sees the same transformed images as the student. It is not trained. The student's
+    archive does not contain it and opens without it.
 
     # Parameters
 
@@ -35,9 +35,9 @@ class Distillation(FromParams, KeepsCounts):
         The archive of a model of the same kind (`model.tar.gz`, a URL, or the folder of a run),
         with the same labels in any order. It is opened without running code of its own.
     temperature : `float`, optional (default = `2.0`)
-        Above 0. The higher, the more the teacher's small probabilities tell.
+        Above 0. A higher value gives the teacher's small probabilities more weight.
     alpha : `float`, optional (default = `0.5`)
-        What the teacher weighs against the labels, above 0 and at most 1.
+        The weight of the teacher against the labels, above 0 and at most 1.
     """
 
     def __init__(self, teacher: str, temperature: float = 2.0, alpha: float = 0.5) -> None:
@@ -59,11 +59,11 @@ class Distillation(FromParams, KeepsCounts):
 
     def load(self, student: Teacher) -> None:
         """
-        Opens the teacher, if it is not open yet.
+        Open the teacher, if it is not open yet.
 
         # Raises
 
-        `ConfigurationError` if there is none, or if it is no teacher for this student.
+        `ConfigurationError` if the teacher is missing or does not fit this student.
         """
         if self._model is not None:
             return
@@ -73,7 +73,7 @@ class Distillation(FromParams, KeepsCounts):
         if not isinstance(teacher, Teacher) or teacher.multi_label is not student.multi_label:
             raise ConfigurationError(
                 f"model.distillation.teacher '{self.teacher}' is a {type(teacher).__name__}; "
-                f"expected a model of the kind of its student, a {type(student).__name__}"
+                f"expected the same kind as its student, a {type(student).__name__}"
             )
         order = self._find_order(student.label_names(), teacher.label_names())
         self._order = None if order == sorted(order) else torch.tensor(order)
@@ -88,8 +88,8 @@ class Distillation(FromParams, KeepsCounts):
         outputs: Dict[str, Any],
     ) -> torch.Tensor:
         """
-        The loss of a batch of normalised `images`, for which the student gives `outputs`: the
-        `logits`, the `loss` by the labels, and what that counts.
+        Return the loss of a batch of normalised `images`. The student's `outputs` hold the
+        `logits`, the `loss` by the labels, and its weight.
         """
         logits, label_loss = outputs["logits"], outputs["loss"]
         self.load(student)
@@ -105,7 +105,7 @@ class Distillation(FromParams, KeepsCounts):
         return (1 - self.alpha) * label_loss + self.alpha * distillation_loss
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
-        """The two parts of the loss; nothing where there was no training."""
+        """Return the two parts of the loss, or nothing without training."""
         means = {name: mean.get(reset) for name, mean in self._means.items()}
         return {name: mean for name, mean in means.items() if mean is not None}
 
@@ -114,12 +114,12 @@ class Distillation(FromParams, KeepsCounts):
         return {name: vars(mean) for name, mean in self._means.items()}
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         for name, mean in self._means.items():
             vars(mean).update(state_dict[name])
 
     def _teach(self, student: Teacher, images: torch.Tensor) -> torch.Tensor:
-        """The teacher's logits, in the order of the student's labels."""
+        """Return the teacher's logits in the order of the student's labels."""
         assert self._model is not None
         teacher = self._model
         if teacher.normalize.mean.device != images.device:
@@ -134,7 +134,7 @@ class Distillation(FromParams, KeepsCounts):
         return logits if self._order is None else logits.index_select(1, self._order)
 
     def _find_order(self, wanted: List[str], known: List[str]) -> List[int]:
-        """For each of the student's labels its place among the teacher's."""
+        """Return the place of each student label among the teacher's."""
         if set(wanted) != set(known):
             raise ConfigurationError(
                 f"model.distillation.teacher '{self.teacher}' has other labels than the data: the "
@@ -145,14 +145,14 @@ class Distillation(FromParams, KeepsCounts):
 
 
 def kl_of_softmaxes(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """The divergence of the softmax of `logits` from that of `wanted`; both `(batch, labels)`."""
+    """Return the divergence of softmax `logits` from softmax `wanted`; both `(batch, labels)`."""
     return F.kl_div(
         logits.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="batchmean"
     )
 
 
 def kl_of_sigmoids(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """The same for a sigmoid of each label by itself, in the mean over images and labels."""
+    """Return the same for the sigmoid of each label, averaged over images and labels."""
     there = wanted.sigmoid() * (F.logsigmoid(wanted) - F.logsigmoid(logits))
     absent = (-wanted).sigmoid() * (F.logsigmoid(-wanted) - F.logsigmoid(-logits))
     return (there + absent).mean()
@@ -163,7 +163,7 @@ def _listed(names: "set[str]") -> str:
 
 
 class _Mean:
-    """The weighted mean of numbers on a device, which are read only when it is asked for."""
+    """A weighted mean of numbers on a device, read only when `get` is called."""
 
     def __init__(self) -> None:
         self._totals: Optional[torch.Tensor] = None  # of value times weight, and of the weights

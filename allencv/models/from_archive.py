@@ -1,4 +1,4 @@
-"""Models of the type "from_archive", with which training goes on from a trained model."""
+"""Models of the type "from_archive", which train a trained model further."""
 
 import json
 import logging
@@ -23,11 +23,11 @@ TYPE = "from_archive"
 @Model.register(TYPE, constructor="from_archive", exist_ok=True)
 class ModelFromArchive(Model):
     """
-    Goes on from a trained model: the model of an archive, with its weights.
+    Trains the model of an archive further, from its weights.
 
-    AllenNLP's own ends in an IndexError where the data have labels that the archive lacks, and
-    opens any archive as code (allennlp/models/model.py, `Model.from_archive`). Of an image
-    classifier this one makes the model that the archive's config says, with `start_from`.
+    AllenNLP's own raises an IndexError if the data have labels that the archive lacks, and runs
+    code of any archive (allennlp/models/model.py, `Model.from_archive`). For an image classifier,
+    this one builds the model in the archive's config, with `start_from`.
 
     Registered as a `Model` with name "from_archive".
 
@@ -55,9 +55,8 @@ class ModelFromArchive(Model):
 
 def with_archived_model(params: Params) -> Params:
     """
-    The config of an experiment, with the model of the archive in the place of one of the type
-    "from_archive". So what a run writes says all about its model, and nobody needs the archive to
-    open it.
+    Return the config with the archive's model in place of a model of the type "from_archive". The
+    files of the run then describe the whole model, which opens without the archive.
 
     # Raises
 
@@ -77,8 +76,8 @@ def with_archived_model(params: Params) -> Params:
 
 def model_config(archive_file: str, new_head: bool) -> Optional[Dict[str, Any]]:
     """
-    What a config says of the model of an archive that is to be trained further. `None` for a model
-    that is no image classifier.
+    Return the config of an archive's model for further training, or `None` if the model is not an
+    image classifier.
     """
     with opened_archive(archive_file) as folder:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["model"]

@@ -35,15 +35,14 @@ from allencv.training.running_losses import LOSS_WEIGHT
 logger = logging.getLogger(__name__)
 
 READABLE_LABELS = 5
-"""How many labels `make_output_human_readable` lists, the most probable first."""
+"""The number of labels that `make_output_human_readable` lists."""
 RESERVED_METRICS = ("loss", "batch_loss", "reg_loss", "batch_reg_loss")
 
 
 class ImageClassifier(CheckedFromParams, Model):
     """
-    What the classifiers share: normalise, `Im2ImEncoder`, `Im2VecEncoder`, dropout, a linear layer,
-    and a loss. A kind of them says what its targets are, how logits become probabilities, and what
-    it counts.
+    The base of the classifiers: normalise, `Im2ImEncoder`, `Im2VecEncoder`, dropout, a linear
+    layer, and a loss. Subclasses define targets, probabilities and metrics.
 
     # Parameters
 
@@ -51,7 +50,7 @@ class ImageClassifier(CheckedFromParams, Model):
     im2vec_encoder : `Im2VecEncoder`, required
         Turns a feature image into a vector.
     im2im_encoder : `Im2ImEncoder`, optional (default = `None`)
-        Turns the image into a feature image. Without one, the vector is made of the image itself.
+        Turns the image into a feature image. Without it, `im2vec_encoder` gets the image.
     dropout : `float`, optional (default = `None`)
         The probability of zeroing an element of the vector, in [0, 1).
     num_labels : `int`, optional (default = `None`)
@@ -59,32 +58,31 @@ class ImageClassifier(CheckedFromParams, Model):
     label_namespace : `str`, optional (default = `"labels"`)
         The namespace of the vocabulary that holds the labels.
     loss : `ClassificationLoss`, optional
-        The default is that of the kind of classifier.
+        The default depends on the type of classifier.
     class_weights : `Union[ClassWeighting, Dict[str, float]]`, optional (default = `None`)
-        A weight in the loss for each of these labels; the others weigh 1. Or a `ClassWeighting`,
-        such as `{"type": "balanced"}`, that computes them from the training data.
+        The weights of these labels in the loss; the others weigh 1. Or a `ClassWeighting`, such as
+        `{"type": "balanced"}`, that computes them from the training data.
     metrics : `Dict[str, Metric]`, optional (default = `None`)
-        More metrics, by the names under which they are reported. A metric that gives several
-        numbers is reported as several: `{key}_{name}` for those of a dictionary, `{key}_{label}`
-        for a list or a tensor with one for each label.
+        More metrics, by the names in the report. A metric with several numbers is reported as
+        `{key}_{name}` if it returns a dictionary, and as `{key}_{label}` if it returns a list or
+        tensor with a number for each label.
     pixel_mean, pixel_std : `List[float]`, optional (default = ImageNet's)
         Images of `uint8` become `(image / 255 - pixel_mean) / pixel_std`, channel by channel, on
-        the model's device. An image that is float already is taken as normalised.
+        the model's device. Float images are taken as normalised.
     batch_transforms : `List[BatchTransform]`, optional (default = `None`)
-        Such as `mixup`: applied in order to the normalised images and their labels, when training.
+        Applied in order to normalised training images and their labels, for example `mixup`.
     test_time_augmentation : `List[str]`, optional (default = `None`)
-        In evaluation and prediction the model looks at each image in these ways too:
-        "horizontal_flip", "vertical_flip", "rotate_90", "rotate_180", "rotate_270". The
-        probabilities are the mean over the image and its views (as in Simonyan and Zisserman 2015,
-        arXiv:1409.1556, section 3.2), and the logits are those of the mean. Each view costs as much
-        time as the image.
+        More views of each image in evaluation and prediction: "horizontal_flip", "vertical_flip",
+        "rotate_90", "rotate_180", "rotate_270". The probabilities are the mean over the image and
+        its views (as in Simonyan and Zisserman 2015, arXiv:1409.1556, section 3.2). The logits are
+        those of the mean. Each view costs as much time as the image.
     distillation : `Distillation`, optional (default = `None`)
         A trained model that teaches this one.
     start_from : `StartFrom`, optional (default = `None`)
-        A trained model whose weights this one begins with. `{"type": "from_archive"}` as a model
-        takes the rest of the config from there too.
+        A trained model whose weights this one starts with. The model type "from_archive" takes the
+        rest of the config from there too.
     initializer : `InitializerApplicator`, optional
-        What the first weights are drawn from, by regular expressions for their names.
+        How to draw the first weights, by regular expressions for their names.
     regularizer : `RegularizerApplicator`, optional
 
     # Raises
@@ -96,7 +94,7 @@ class ImageClassifier(CheckedFromParams, Model):
     multi_label = False
     """Whether an image may have several labels."""
     tunes_thresholds = False
-    """Whether `on_validation_end` sets thresholds, for which there must be validation images."""
+    """Whether `on_validation_end` sets thresholds, which needs validation images."""
     default_loss: Type[ClassificationLoss] = CrossEntropyLoss
 
     _class_weights: Optional[torch.Tensor]
@@ -144,7 +142,7 @@ class ImageClassifier(CheckedFromParams, Model):
         self._batch_transforms = list(batch_transforms or [])
         self._views = views_by_name(test_time_augmentation)
         self._training_size: Optional[int] = None
-        # What is computed from the training data is kept with the model; the rest is in the config.
+        # Weights computed from the training data are saved with the model, as no config has them.
         self._class_weighting = class_weights if isinstance(class_weights, ClassWeighting) else None
         self.register_buffer(
             "_class_weights",
@@ -169,8 +167,8 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
         """
-        Load weights as AllenNLP does. Raise `ConfigurationError` for complex weights of a real
-        network, of which torch would drop the imaginary part.
+        Load weights as AllenNLP does. Raise `ConfigurationError` for complex weights in a real
+        network: torch would drop their imaginary part.
         """
         own = self.state_dict()
         for name in set(own).intersection(state_dict):
@@ -188,20 +186,20 @@ class ImageClassifier(CheckedFromParams, Model):
 
     @property
     def num_views(self) -> int:
-        """How many times in a row each image has to stand in a batch, for the sake of the loss."""
+        """How many times in a row a batch must hold each image, for the loss."""
         return self._loss.num_views
 
     def is_channels_last(self) -> bool:
-        """Whether the weights have been put into `torch.channels_last` order."""
+        """Return whether the weights are in `torch.channels_last` order."""
         return bool(self._kernel) and not self._kernel[0].is_contiguous()
 
     def _normalized(self, image: torch.Tensor) -> torch.Tensor:
         """
-        What the encoders see of a batch of images: normalised, in training resized to what
-        `set_training_size` says, and in the memory format and the precision of the weights.
+        Prepare a batch of images for the encoders: normalise, in training resize as set by
+        `set_training_size`, and convert to the memory format and precision of the weights.
         """
         is_channels_last = self.is_channels_last()
-        # On a CPU bytes are the quicker to be put into channels-first order, floats into the other.
+        # On a CPU it is faster to make bytes channels-first, and floats channels-last.
         images = self.normalize(image if is_channels_last else image.contiguous())
         if self.training and self._training_size is not None:
             images = self._resized(images, self._training_size)
@@ -210,7 +208,7 @@ class ImageClassifier(CheckedFromParams, Model):
         return images.to(self._classification_layer.weight.dtype)
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits `(batch, num_labels)` of normalised images, looked at once."""
+        """Return the logits `(batch, num_labels)` of normalised images, without more views."""
         self._check_images(images)
         features, dtype = images, self._classification_layer.weight.dtype
         if self._im2im_encoder is not None:
@@ -225,8 +223,8 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def _check_images(self, images: torch.Tensor) -> None:
         """
-        Raise `ConfigurationError`, with the shape, for what is no batch of images of the encoder's
-        channels, and for integers other than bytes, whose range is unknown.
+        Raise `ConfigurationError` unless this is a batch of images with the encoder's channels.
+        Integers other than bytes are refused, because their range is unknown.
         """
         encoder = self._im2im_encoder or self._im2vec_encoder
         channels, shape = encoder.get_input_channels(), tuple(images.shape)
@@ -260,7 +258,7 @@ class ImageClassifier(CheckedFromParams, Model):
         targets: Optional[torch.Tensor],
         metadata: Optional[List[Dict[str, Any]]],
     ) -> Dict[str, Any]:
-        """What `forward` does with a batch, whatever the targets are called."""
+        """Do the work of `forward`, whatever the name of the targets."""
         self._check_images(image)
         images = self._normalized(image)
         if self.training and targets is not None:
@@ -288,11 +286,11 @@ class ImageClassifier(CheckedFromParams, Model):
         raise NotImplementedError
 
     def _merge(self, logits: List[torch.Tensor]) -> torch.Tensor:
-        """The logits of the mean probabilities of several views."""
+        """Return the logits of the mean probabilities of several views."""
         raise NotImplementedError
 
     def _count(self, logits: torch.Tensor, probs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Gives a batch to the metrics. Waits for no device."""
+        """Add a batch to the metrics, without waiting for the device."""
         raise NotImplementedError
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
@@ -315,15 +313,15 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def metric_names(self) -> List[str]:
         """
-        List the metrics of validation before there are any, without "loss". A name that ends in "*"
-        stands for all names with this beginning: the images decide which of them there are.
+        List the names of the validation metrics before any image is seen, without "loss". "name_*"
+        stands for all names that begin with "name_": the images decide which there are.
         """
         twin = copy.copy(self)
         reported: List[Set[str]] = []
         for scores, gold in self._made_up_predictions():
             twin._metrics = copy.deepcopy(self._metrics)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there are few images
+                warnings.simplefilter("ignore")  # about too few images
                 for metric in twin._metrics.values():
                     metric(scores, gold)
                 reported.append(set(ImageClassifier.get_metrics(twin)))
@@ -333,19 +331,19 @@ class ImageClassifier(CheckedFromParams, Model):
         return sorted({*always, *(f"{key}_*" for key in keys)})
 
     def _made_up_predictions(self) -> List[Tuple[torch.Tensor, torch.Tensor]]:
-        """Return what the metrics take of a batch: once all right, and once all wrong."""
+        """Return inputs for the metrics: once all right, and once all wrong."""
         raise NotImplementedError
 
     def label_names(self) -> List[str]:
-        """The names of the labels in the order of the logits; the number where one has no name."""
+        """List the labels in the order of the logits; one without a name is its number."""
         names = self.vocab.get_index_to_token_vocabulary(self._label_namespace)
         return [names.get(index, str(index)) for index in range(self._num_labels)]
 
     def get_stages(self) -> List[List[str]]:
         """
-        The parts of the model from the input to the output, as prefixes of parameter names: the
-        stages of the encoder, and last the head. A parameter belongs to a prefix that is its name,
-        or the beginning of it up to a dot; each belongs to exactly one stage.
+        Return the parts of the model from input to output, as prefixes of parameter names: the
+        stages of the encoder, then the head. A prefix is a whole name, or its beginning up to a
+        dot. Each parameter belongs to exactly one stage.
         """
         stages = [] if self._im2im_encoder is None else self._im2im_encoder.get_stages()
         named = [[f"_im2im_encoder.{name}" for name in stage] for stage in stages]
@@ -355,27 +353,27 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def set_training_size(self, size: Optional[int]) -> None:
         """
-        Lets training images be resized, after they have been normalised and before the batch
-        transforms, so that their shorter side has `size` pixels; `None` leaves them as they come.
-        It is for progressive resizing, and no part of the model's state.
+        Resize training images, between normalisation and batch transforms, so that their shorter
+        side has `size` pixels. `None` leaves them unchanged. This is for progressive resizing, and
+        not part of the model's state.
         """
         if size is not None and size < 1:
             raise ConfigurationError(f"the training size is {size}; expected at least 1 pixel")
         self._training_size = size
 
     def on_validation_end(self) -> None:
-        """Do nothing: the trainer's call when all validation images have been seen."""
+        """Do nothing. The trainer calls this after the last validation image."""
 
     def set_class_counts(self, counts: Dict[str, int]) -> None:
         """
-        Computes the weights of the labels in the loss, if `class_weights` is a `ClassWeighting`,
-        from the number of training images of each label. Called before training begins.
+        Compute the weights of the labels in the loss from the number of training images of each
+        label, if `class_weights` is a `ClassWeighting`. Called before training.
         """
         if self._class_weighting is not None and self._class_weights is not None:
             if not counts:
                 raise ConfigurationError(
-                    "model.class_weights is to be computed from the training data, whose labels "
-                    "are not known when they are streamed to a ready vocabulary; expected numbers"
+                    "model.class_weights needs the labels of the training data, which are unknown "
+                    "if the data are streamed to a ready vocabulary; expected numbers"
                 )
             weights = self._class_weighting(counts)
             logger.info("Class weights: %s", weights)
@@ -383,7 +381,7 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """
-        Adds to each image `top_k`: its most probable labels with their probabilities, at most five,
+        Add to each image `top_k`: its most probable labels with their probabilities, at most five,
         the most probable first.
         """
         names = self.label_names()
@@ -436,12 +434,12 @@ class ImageClassifier(CheckedFromParams, Model):
         for name in self._metrics:
             if name in {*reported, *RESERVED_METRICS}:
                 raise ConfigurationError(
-                    f"model.metrics.{name} has the name of a metric that is reported anyway; "
+                    f"model.metrics.{name} has the name of a metric that is always reported; "
                     "expected another name"
                 )
 
     def _check_fields(self, others: Dict[str, Any], known: str) -> None:
-        """Raises `ConfigurationError` for data that this kind of classifier has no use for."""
+        """Raise `ConfigurationError` for data that this type of classifier does not use."""
         if others:
             raise ConfigurationError(
                 f"the images come with the field '{next(iter(others))}'; a {type(self).__name__} "

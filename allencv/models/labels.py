@@ -12,11 +12,11 @@ def count_labels(
     vocab: Vocabulary, namespace: str, num_labels: Optional[int], multi_label: bool
 ) -> int:
     """
-    The number of labels: what the config says, or else what the vocabulary holds.
+    Return the number of labels: from the config, or else from the vocabulary.
 
     # Raises
 
-    `ConfigurationError` if that is too few: an image has one of two labels at least, or any of one.
+    `ConfigurationError` if there are fewer than two labels, or with `multi_label` none.
     """
     _check_not_padded(vocab, namespace)
     known = vocab.get_vocab_size(namespace)
@@ -37,7 +37,7 @@ def count_labels(
 
 
 def _check_not_padded(vocab: Vocabulary, namespace: str) -> None:
-    """Raises if entries for padding and unknown words would count as labels."""
+    """Raise if entries for padding and unknown words would count as labels."""
     tokens = vocab.get_token_to_index_vocabulary(namespace)
     reserved = [token for token in (vocab._padding_token, vocab._oov_token) if token in tokens]
     # An archive from before this check has weights for them.
@@ -55,7 +55,7 @@ def _check_not_padded(vocab: Vocabulary, namespace: str) -> None:
 def label_numbers(
     key: str, values: Dict[str, float], default: float, indices: Dict[str, int], num_labels: int
 ) -> torch.Tensor:
-    """`(num_labels,)` numbers of which the config gives some, by label, under `model.{key}`."""
+    """Return `(num_labels,)` numbers: the `values` of `model.{key}` by label, else `default`."""
     numbers = torch.full((num_labels,), default)
     for label, value in values.items():
         if label not in indices:

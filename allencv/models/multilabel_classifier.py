@@ -24,13 +24,12 @@ DEFAULT_THRESHOLD = 0.5
 @Model.register("multilabel_image_classifier")
 class MultiLabelImageClassifier(ImageClassifier):
     """
-    Gives each image any number of labels, none too: as `BasicImageClassifier`, but with a sigmoid
-    for each label. An image has the labels whose probability is above their threshold.
+    Gives each image any number of labels, or none: like `BasicImageClassifier`, but with a sigmoid
+    for each label. An image gets the labels whose probability is above their threshold.
 
-    The loss is "binary_cross_entropy" if the config names no other. It reports what
-    `MultiLabelMetrics` says. Where `batch_transforms` make labels soft, metrics count those of more
-    than half. Metrics of the config are given probabilities and integers 0 or 1, both `(batch,
-    num_labels)`.
+    The default loss is "binary_cross_entropy". The reported metrics are those of
+    `MultiLabelMetrics`. If `batch_transforms` make labels soft, metrics count labels above 0.5.
+    Metrics of the config get probabilities and integers 0 or 1, both `(batch, num_labels)`.
 
     Registered as a `Model` with name "multilabel_image_classifier".
 
@@ -50,12 +49,11 @@ class MultiLabelImageClassifier(ImageClassifier):
     Those of `ImageClassifier`, and:
 
     thresholds : `Union[float, str, Dict[str, float]]`, optional (default = `0.5`)
-        Above which probability an image has a label: a number in [0, 1) for all; or one for each of
-        these labels, and 0.5 for the others; or "tune", which takes for each label what gives the
-        best F1 on the validation data, anew in each epoch. The model keeps the thresholds of the
-        epoch whose weights are kept, and its archive holds them. Metrics of the validation data are
-        then better than those of new data, as they are computed with thresholds made for it. A
-        label that no validation image has stays at 0.5.
+        The probability above which an image has a label: one number in [0, 1), or one for each of
+        these labels and 0.5 for the others. "tune" finds for each label the threshold with the best
+        F1 on the validation data, again in each epoch. The archive holds the thresholds of the
+        epoch whose weights are kept. Validation metrics are then optimistic, because the thresholds
+        were tuned on the same images. A label without validation images stays at 0.5.
     """
 
     multi_label = True
@@ -82,7 +80,7 @@ class MultiLabelImageClassifier(ImageClassifier):
                 raise ConfigurationError(
                     f"model.thresholds has {threshold}; expected numbers in [0, 1)"
                 )
-        # What is computed from the validation data is kept with the model.
+        # Tuned thresholds are saved with the model, as no config has them.
         self.register_buffer(
             "_thresholds",
             self._per_label("thresholds", given, float(same)),
@@ -118,7 +116,7 @@ class MultiLabelImageClassifier(ImageClassifier):
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """
-        Adds to each image its `labels`, those above their thresholds, and `top_k`: its most
+        Add to each image its `labels`, those above their thresholds, and `top_k`: its most
         probable labels with their probabilities, at most five. The most probable comes first.
         """
         super().make_output_human_readable(output_dict)
@@ -140,20 +138,19 @@ class MultiLabelImageClassifier(ImageClassifier):
 
     def get_label_metrics(self) -> Dict[str, Dict[str, float]]:
         """
-        For each label its `support`, `precision`, `recall`, `f1`, `threshold`, and in evaluation
+        Return each label's `support`, `precision`, `recall`, `f1`, `threshold`, and in evaluation
         `average_precision`, as of the last `get_metrics(reset=True)`.
         """
         return self._label_metrics.by_label
 
     def get_thresholds(self) -> Dict[str, float]:
-        """For each label the probability above which an image has it."""
+        """Return for each label the probability above which it is given."""
         return dict(zip(self.label_names(), self._thresholds.tolist()))
 
     def on_validation_end(self) -> None:
         """
-        Tunes the thresholds, if `thresholds` is "tune". The trainer calls this when all validation
-        images have been seen and before it reads their metrics; in distributed training every rank
-        does.
+        Tune the thresholds, if `thresholds` is "tune". The trainer calls this on every rank, after
+        the last validation image and before it reads the metrics.
         """
         if not self.tunes_thresholds:
             return

@@ -14,20 +14,20 @@ logger = logging.getLogger(__name__)
 
 class MultiLabelMetrics(KeepsCounts):
     """
-    How well any number of labels an image is predicted. Of the labels that are predicted where
-    their probability is above a threshold:
+    Metrics for any number of labels per image. A label is predicted if its probability is above a
+    threshold:
 
     * `micro_f1`: the F1 of all decisions together;
-    * `macro_f1`: the mean over labels of their F1;
+    * `macro_f1`: the mean F1 over the labels;
     * `hamming_loss`: the share of decisions that are wrong;
     * `subset_accuracy`: the share of images without a wrong decision.
 
-    And of the probabilities themselves, in evaluation, once all images have been seen:
+    In evaluation, from the probabilities of all images:
 
-    * `mAP`: the mean over labels of their average precision, as scikit-learn computes it.
+    * `mAP`: the mean average precision over the labels, as in scikit-learn.
 
-    A label that no image has is left out of `mAP` and `macro_f1`, with a warning; without any label
-    at all they are 0. Nothing is read from the device before `get_metric`.
+    A label that no image has is left out of `mAP` and `macro_f1`, with a warning. If no image has a
+    label, both are 0. Nothing is read from the device before `get_metric`.
     """
 
     NAMES = ("mAP", "micro_f1", "macro_f1", "hamming_loss", "subset_accuracy")
@@ -37,7 +37,7 @@ class MultiLabelMetrics(KeepsCounts):
         self.by_label: Dict[str, Dict[str, float]] = {}
         """
         For each label, of the images up to the last reset: `support` (how many have it),
-        `precision`, `recall`, `f1`, `threshold`, and `average_precision` as far as known.
+        `precision`, `recall`, `f1`, `threshold`, and `average_precision` if known.
         """
         self._has_warned = False
         self._counts: Optional[torch.Tensor] = None
@@ -51,7 +51,7 @@ class MultiLabelMetrics(KeepsCounts):
         keep: bool,
     ) -> None:
         """
-        Counts a batch: `probs` and `targets` (0 or 1) are `(batch, labels)`, `thresholds`
+        Count a batch: `probs` and `targets` (0 or 1) are `(batch, labels)`, `thresholds`
         `(labels,)`. If `keep`, the probabilities are kept until the next reset.
         """
         probs = probs.detach()
@@ -61,7 +61,7 @@ class MultiLabelMetrics(KeepsCounts):
             self._kept.append((probs, targets))
 
     def kept(self) -> Tuple[torch.Tensor, torch.Tensor]:
-        """All probabilities and targets that were kept, of all ranks: each must call this."""
+        """Return the kept probabilities and targets of all ranks; each must call this."""
         probs, targets = (
             torch.cat([batch[index].cpu() for batch in self._kept])
             if self._kept
@@ -76,9 +76,9 @@ class MultiLabelMetrics(KeepsCounts):
 
     def get_metric(self, thresholds: torch.Tensor, reset: bool = False) -> Dict[str, float]:
         """
-        The metrics since the last reset. With `reset`, of all ranks, each of which must call this,
-        and with `mAP` and the present `thresholds` if probabilities were kept; else of this process
-        alone, with the thresholds of the time.
+        Return the metrics since the last reset. With `reset` they cover all ranks, each of which
+        must call this. Kept probabilities then add `mAP` and use `thresholds`. Without `reset`
+        they cover this process, with the thresholds of each call.
         """
         if not reset:
             return {} if self._counts is None else _summarize(self._counts.cpu())[0]
@@ -111,7 +111,7 @@ class MultiLabelMetrics(KeepsCounts):
         return {"counts": self._counts, "kept": self._kept, "has_warned": self._has_warned}
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._counts, self._kept = state_dict["counts"], state_dict["kept"]
         self._has_warned = state_dict["has_warned"]
 
@@ -133,8 +133,8 @@ class MultiLabelMetrics(KeepsCounts):
 
 def _count(probs: torch.Tensor, targets: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
     """
-    For each label how often it is predicted rightly, is predicted, and is there; then the images
-    without a mistake, and the images: all in one tensor `(3 * labels + 2,)`.
+    Count how often each label is predicted correctly, is predicted, and is true; then the images
+    without a mistake, and all images. Return one tensor `(3 * labels + 2,)`.
     """
     predicted, there = probs > thresholds, targets.bool()
     rows = torch.stack([predicted & there, predicted, there]).sum(1).flatten()
@@ -143,7 +143,7 @@ def _count(probs: torch.Tensor, targets: torch.Tensor, thresholds: torch.Tensor)
 
 
 def _summarize(counts: torch.Tensor) -> Tuple[Dict[str, float], Dict[str, torch.Tensor]]:
-    """The metrics, and those of each label `(labels,)`."""
+    """Return the metrics, and those of each label `(labels,)`."""
     exact, images = counts[-2:].tolist()
     right, predicted, there = counts[:-2].double().view(3, -1)
     f1 = 2 * right / (predicted + there).clamp(min=1)
@@ -167,7 +167,7 @@ def _summarize(counts: torch.Tensor) -> Tuple[Dict[str, float], Dict[str, torch.
 def _average_precisions(
     probs: torch.Tensor, targets: torch.Tensor, present: torch.Tensor
 ) -> torch.Tensor:
-    """`(labels,)`; 0 for a label that no image has."""
+    """Return `(labels,)`, with 0 for a label that no image has."""
     precisions = torch.zeros(len(present), dtype=torch.float64)
     for index in present.nonzero().flatten().tolist():
         precisions[index] = average_precision_score(targets[:, index], probs[:, index])

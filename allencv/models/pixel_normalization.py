@@ -12,10 +12,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 class PixelNormalization(torch.nn.Module):
     """
-    Turns `uint8` pixels into `(image / 255 - mean) / std`, channel by channel, on the device of the
-    image, in the memory format that the image has. Floats are taken as normalised already, and left
-    as they are. It has no state: the numbers are in the config. Shapes: `(batch, channels, height,
-    width)`.
+    Turns `uint8` pixels into `(image / 255 - mean) / std`, channel by channel, on the device and in
+    the memory format of the image. Floats are taken as normalised and left unchanged. There is no
+    state: the numbers are in the config. Shapes: `(batch, channels, height, width)`.
 
     # Parameters
 
@@ -52,14 +51,14 @@ class PixelNormalization(torch.nn.Module):
         self.register_buffer("shift", -self.mean / self.std, False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        """Stay in float32: a model in half precision is given images that are as exact as any."""
+        """Stay in float32, so that images stay exact for a model in half precision."""
         super()._apply(fn, recurse)
         if self.mean.dtype != torch.float32:
             self._set_buffers(self.mean.device)
         return self
 
     def is_like(self, other: "PixelNormalization") -> bool:
-        """Whether both normalise alike; reads nothing from a device."""
+        """Return whether both normalise alike, without reading from a device."""
         return self._numbers == other._numbers
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -71,10 +70,10 @@ class PixelNormalization(torch.nn.Module):
                 f"model.pixel_mean and model.pixel_std have {len(self.mean)} and {len(self.std)} "
                 f"numbers, but the images have {numbered(channels, 'channel')}"
             )
-        # In place: a batch is tens of megabytes, and memory that is new is slow.
+        # In place: a batch is tens of megabytes, and new memory is slow.
         if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):
             return _as_floats(image).mul_(self.scale).add_(self.shift)
-        # Row by row, which on a CPU takes a fifth of the time that three numbers by three would.
+        # Row by row, which on a CPU takes a fifth of the time of pixel by pixel.
         pixels = _as_floats(image.permute(0, 2, 3, 1))
         scale, shift = (
             numbers.flatten().expand(channels).repeat(image.shape[3])

@@ -1,4 +1,4 @@
-"""Metrics of any kind as named numbers, which is what a run reports."""
+"""Turn metrics of any kind into the named numbers that a run reports."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ def count_batch(
     metrics: Dict[str, Metric], predictions: torch.Tensor, targets: torch.Tensor
 ) -> None:
     """
-    Gives a batch to each metric.
+    Add a batch to each metric.
 
     # Raises
 
@@ -33,18 +33,16 @@ def reported(
     key: str, metric: Metric, labels: List[str], has_seen: bool, reset: bool
 ) -> Dict[str, float]:
     """
-    What a metric under `model.metrics.{key}` has computed, each number with its name: `key` for a
-    single number, `{key}_{name}` for those of a dictionary, and for those of a list or a tensor
-    `{key}_{label}` if there is one for each label, else `{key}_{index}`. Lists in a dictionary are
-    named by both.
+    Return the numbers of the metric under `model.metrics.{key}` by name: `key` for a single number,
+    `{key}_{name}` for those of a dictionary, and for a list or a tensor `{key}_{label}` if there is
+    one number for each label, else `{key}_{index}`. Lists in a dictionary are named by both.
 
-    Where `has_seen` is false, no image has been seen since the last reset. The numbers of
-    torchmetrics' metrics are then NaN. A metric that refuses to be computed is left out.
+    `has_seen` is false if no image has been seen since the last reset. The numbers of
+    torchmetrics' metrics are then NaN, and a metric that fails is left out.
 
     # Raises
 
-    `ConfigurationError` with the key of a metric that gives something else than numbers, or that
-    fails.
+    `ConfigurationError` with the key of a metric that fails or does not give numbers.
     """
     try:
         with _named(key, metric):
@@ -79,7 +77,7 @@ def _named_numbers(name: str, place: str, value: Any, labels: List[str]) -> Dict
 
 @contextmanager
 def _named(key: str, metric: Metric) -> Iterator[None]:
-    """Lets whatever a metric raises say which metric it is."""
+    """Name the metric in any error that it raises."""
     try:
         yield
     except Exception as error:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 HEAD = ("_classification_layer.weight", "_classification_layer.bias")
 OF_THE_DATA = ("_class_weights", "_thresholds")
-"""What training computes from its data before it begins, or anew in each epoch."""
+"""What training computes from its own data."""
 
 
 class StartFrom(FromParams):
@@ -42,7 +42,7 @@ class StartFrom(FromParams):
 
     def extend(self, vocab: Vocabulary, namespace: str) -> None:
         """
-        Add the labels of the trained model to a vocabulary, unless there is to be a new head.
+        Add the labels of the trained model to a vocabulary, unless `new_head` is true.
 
         # Raises
 
@@ -56,8 +56,8 @@ class StartFrom(FromParams):
         if unknown := [label for label in given if label not in known]:
             raise ConfigurationError(
                 f"'{self.archive_file}' knows the labels {some(known)}, but the data have "
-                f"{some(given)}; expected no others than it knows ({some(unknown)}), or "
-                "model.new_head true, which keeps the encoder and makes a new last layer"
+                f"{some(given)}; expected data without {some(unknown)}, or model.new_head true, "
+                "which keeps the encoder and makes a new last layer"
             )
         for label in known:
             vocab.add_token_to_namespace(label, namespace)
@@ -92,7 +92,7 @@ class StartFrom(FromParams):
         if unfit:
             raise ConfigurationError(
                 f"'{self.archive_file}' has no weights that fit {some(unfit)}; expected a model "
-                "that is configured as that of the archive (see its config.json)"
+                "with the same config as in the archive (see its config.json)"
             )
         model.load_state_dict(kept, strict=False)
         head = "made anew" if self.new_head else "kept"
@@ -105,9 +105,9 @@ class StartFrom(FromParams):
         )
 
     def trained(self) -> Teacher:
-        """The trained model, which is opened once."""
+        """Return the trained model, which is opened once."""
         if self._trained is None:
-            # What is drawn next does not depend on the archive.
+            # Later random numbers must not depend on the archive.
             with torch.random.fork_rng(devices=[]):
                 trained = load_archive(self.archive_file).model
             if not isinstance(trained, Teacher):
@@ -120,7 +120,7 @@ class StartFrom(FromParams):
 
 
 def without_labels(config: Dict[str, object]) -> "tuple[Dict[str, object], List[str]]":
-    """The config of a model without the keys that speak of its labels, and these keys."""
+    """Return a model's config without the keys about its labels, and these keys."""
     of_labels = [
         key
         for key, value in config.items()

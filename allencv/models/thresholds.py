@@ -5,9 +5,9 @@ def best_f1_thresholds(
     probs: torch.Tensor, targets: torch.Tensor, default: torch.Tensor
 ) -> torch.Tensor:
     """
-    For each label the threshold with the best F1: an image has the label if its probability is
-    above. Of equally good ones the highest is taken, and of the thresholds that make no difference
-    the one half way between two probabilities, so that neither is decided by rounding.
+    Find the threshold with the best F1 for each label. An image has the label if its probability is
+    above. The highest of equally good thresholds is taken. It lies half way between two
+    probabilities, so that rounding does not matter.
 
     # Parameters
 

@@ -13,7 +13,7 @@ VIEWS: Dict[str, View] = {
     "rotate_180": lambda images: images.rot90(2, (-2, -1)),
     "rotate_270": lambda images: images.rot90(3, (-2, -1)),
 }
-"""The ways in which `test_time_augmentation` may look at images; turns are anticlockwise."""
+"""The views of `test_time_augmentation`. Rotations are anticlockwise."""
 
 
 def views_by_name(names: Optional[List[str]]) -> List[View]:

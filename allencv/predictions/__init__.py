@@ -1,1 +1,1 @@
-"""What a trained model says about the images of a split: computed, kept in a file, and read."""
+"""The predictions of a trained model for a split: compute, save and read them."""

@@ -8,31 +8,30 @@ def grad_cam(
     score: Callable[[], torch.Tensor], encoder: Any, size: Tuple[int, int]
 ) -> Optional[torch.Tensor]:
     """
-    Where in its images a network saw what it gives a score for: Grad-CAM (Selvaraju et al. 2017,
+    Find which parts of an image support a score: Grad-CAM (Selvaraju et al. 2017,
     arXiv:1610.02391). The channels of a feature image are added up, each weighted with the mean of
-    the score's gradient by it, and what speaks against the score is left out.
+    the score's gradient by it. Negative values become 0.
 
-    The feature image is the output of the encoder; of an encoder that pools it to one pixel, the
-    last output of its stages that is an image still and on all of which the score depends: the
-    feature image before the pooling, or of a transformer with a class token the patches of the
-    block before the last.
+    The feature image is the output of the encoder. If the encoder pools it to one pixel, it is the
+    last output of a stage that is still an image and affects the score: the feature image before
+    the pooling, or for a transformer with a class token the patches of the block before the last.
 
     # Parameters
 
     score : `Callable[[], torch.Tensor]`
         Calls the encoder with a batch of images and returns one score for each, `(batch,)`: the
-        logit of a label. The network has to be in evaluation mode, so that no image of the batch
-        has a part in the score of another.
+        logit of a label. The network must be in evaluation mode, so that the score of an image
+        does not depend on the others.
     encoder : `torch.nn.Module`
-        One with `get_stages()` and `get_output_channels()`, as an `Im2ImEncoder` has them.
+        Has `get_stages()` and `get_output_channels()`, like an `Im2ImEncoder`.
     size : `Tuple[int, int]`
         Height and width of the images in pixels.
 
     # Returns
 
-    `(batch, height, width)` of the feature image, from 0 to 1, which is the largest value of each
-    image; 0 everywhere if nothing speaks for the score. `None` if the network has no feature image
-    of more than one pixel.
+    `(batch, height, width)` of the feature image, from 0 to 1. The largest value of each image is
+    1, or 0 if nothing supports the score. `None` if the network has no feature image of more than
+    one pixel.
     """
     modules = dict(encoder.named_modules())
     names = [name for stage in encoder.get_stages() for name in stage if name in modules]
@@ -41,12 +40,12 @@ def grad_cam(
     def keep(name: str) -> Callable[..., None]:
         def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor):
-                outputs.setdefault(name, output)  # of several views of the images the first
+                outputs.setdefault(name, output)  # with several views, only the first
 
         return hook
 
     def follow(module: torch.nn.Module, inputs: Any) -> Any:
-        # Also where all weights are frozen there are gradients to be computed.
+        # Gradients are needed even if all weights are frozen.
         return (inputs[0].detach().requires_grad_(), *inputs[1:])
 
     hooks = [modules[name].register_forward_hook(keep(name)) for name in [*names, ""]]
@@ -82,7 +81,7 @@ def _is_image(features: Optional[torch.Tensor]) -> bool:
 
 
 def _prefix_tokens(encoder: Any) -> Optional[int]:
-    """How many tokens that stand for no patch a transformer of timm has in front of the others."""
+    """Return the number of tokens that a timm transformer puts before the patches."""
     return next(
         (
             module.num_prefix_tokens
@@ -96,7 +95,7 @@ def _prefix_tokens(encoder: Any) -> Optional[int]:
 def _layout(
     size: Tuple[int, int], channels: int, prefix_tokens: Optional[int]
 ) -> Callable[[torch.Tensor], Optional[torch.Tensor]]:
-    """A function that gives what a layer puts out as `(batch, channels, height, width)`."""
+    """Return a function that turns outputs into `(batch, channels, height, width)`."""
 
     def as_image(features: torch.Tensor) -> Optional[torch.Tensor]:
         if features.dim() == 4:

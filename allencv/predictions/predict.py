@@ -1,4 +1,4 @@
-"""What a trained model says about the images of a split, with pictures and maps of some of them."""
+"""Predict the images of a split with a trained model, with pictures and maps of some."""
 
 import io
 from pathlib import Path
@@ -26,12 +26,12 @@ from allencv.predictions.grad_cam import grad_cam
 from allencv.predictions.predictions_file import FOLDER, Picture, Predictions, Shown, pictured
 
 SIDE, QUALITY = 224, 85
-"""The most pixels of a picture's side, and the quality of its JPEG file."""
+"""The longest side of a picture in pixels, and the quality of its JPEG file."""
 
 
 @runtime_checkable
 class LabelledModel(Protocol):
-    """A classifier that says what its labels are."""
+    """A classifier that names its labels."""
 
     multi_label: bool
     """Whether an image may have any number of labels."""
@@ -52,14 +52,14 @@ def save_predictions(
     forward: Optional[Forward] = None,
 ) -> Optional[Path]:
     """
-    Writes `predictions/{split}.npz` into the folder of a run, and returns its path; `None` if the
-    images have no labels, and on all ranks but the first in distributed training, each of which
-    must call this with its share of the images.
+    Write `predictions/{split}.npz` into the folder of a run, and return its path, or `None` if the
+    images have no labels. In distributed training every rank must call this with its share of the
+    images; only the first gets the path.
 
     # Parameters
 
     model : `Any`
-        An image classifier, as `allencv.models` has them.
+        An image classifier of `allencv.models`.
     pictures : `int`
         How many pictures of each kind (see `allencv.predictions.predictions_file.pictured`).
     forward : `Callable`, optional
@@ -74,7 +74,7 @@ def save_predictions(
         chosen = pictured(predictions, pictures)
         predictions.pictures = take_pictures(model, loader, predictions, chosen)
     finally:
-        predictions.save(path)  # of use without pictures, too
+        predictions.save(path)  # useful without pictures, too
     return path
 
 
@@ -85,11 +85,11 @@ def predict(
     forward: Optional[Forward] = None,
 ) -> Optional[Predictions]:
     """
-    What a classifier says about all images of a data loader, on all ranks in distributed training,
-    each of which must call this. `None` if the images have no labels.
+    Return the predictions of a classifier for all images of a data loader, or `None` if they have
+    no labels. In distributed training every rank must call this, and gets those of all ranks.
 
-    An image that comes several times counts once. The metrics of the model are reset. Of labels
-    that are soft, the largest counts.
+    An image that comes several times counts once. The metrics of the model are reset. Of soft
+    labels, the largest counts.
     """
     was_training = model.training
     model.eval()
@@ -141,7 +141,7 @@ def predict(
 def take_pictures(
     model: Any, loader: Any, predictions: Predictions, chosen: List[Shown]
 ) -> Dict[Shown, Picture]:
-    """Pictures of the chosen images, as the network sees them, with maps of the chosen labels."""
+    """Return the chosen images as the network sees them, with maps of the chosen labels."""
     wanted: Dict[str, List[Shown]] = {}
     for shown in chosen:
         wanted.setdefault(predictions.names[shown[0]], []).append(shown)
@@ -157,7 +157,7 @@ def take_pictures(
 
 
 def picture(model: Any, image: torch.Tensor, label: int) -> Picture:
-    """An image `(channels, height, width)` as the network gets it, with the map of a label."""
+    """Return a picture of an image `(channels, height, width)` with the map of a label."""
     shown = as_pillow(image)
     shown.thumbnail((SIDE, SIDE))
     return Picture(as_jpeg(shown, QUALITY), heat_map(model, image, label))
@@ -172,8 +172,8 @@ def as_jpeg(picture: Image.Image, quality: int) -> bytes:
 
 def heat_map(model: Any, image: torch.Tensor, label: int) -> Optional[np.ndarray]:
     """
-    Grad-CAM of a label `(height, width)` in an image `(channels, height, width)`; `None` if the
-    model has no encoder with a feature image.
+    Return the Grad-CAM `(height, width)` of a label in an image `(channels, height, width)`, or
+    `None` if the model has no feature image.
     """
     encoder = getattr(model, "_im2im_encoder", None)
     if encoder is None:
@@ -189,7 +189,7 @@ def heat_map(model: Any, image: torch.Tensor, label: int) -> Optional[np.ndarray
 
 
 def as_pillow(image: torch.Tensor) -> Image.Image:
-    """A picture in red, green and blue. Floats are stretched to what can be seen."""
+    """Return an RGB picture. Floats are stretched to the visible range."""
     pixels = image.detach().float()
     if image.is_floating_point():
         lowest, highest = pixels.min(), pixels.max()

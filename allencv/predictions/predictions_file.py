@@ -8,15 +8,15 @@ import numpy as np
 from allencv.runtime.whole_files import whole_file
 
 FOLDER = "predictions"
-"""Where in the folder of a run its predictions are."""
+"""The subfolder of a run that holds its predictions."""
 
 Shown = Tuple[int, int]
-"""An image and a label of it, by their indices: what a picture is shown for."""
+"""The indices of an image and of the label that a picture shows it for."""
 
 
 @dataclass
 class Picture:
-    """An image as the network sees it, and where it sees a label in it."""
+    """An image as the network sees it, and the areas that support a label."""
 
     jpeg: bytes
     heat: Optional[np.ndarray] = None
@@ -26,23 +26,23 @@ class Picture:
 @dataclass
 class Predictions:
     """
-    What a model says about the images of a split, and what is true.
+    The predictions of a model for the images of a split, and the truth.
 
     # Parameters
 
     labels : `List[str]`
         The names of the labels in the order of the probabilities.
     names : `List[str]`
-        Of each image its path, or what else the reader calls it.
+        The path of each image, or another name from the reader.
     probs : `np.ndarray`
         `(images, labels)`, float32, from 0 to 1.
     targets : `np.ndarray`
         `(images,)`, the index of each image's label; or, if images have several labels, `(images,
         labels)`, true where an image has a label.
     thresholds : `np.ndarray`, optional (default = `None`)
-        `(labels,)`, if images have several labels: above which probability one is given.
+        `(labels,)`, if images have several labels: the probability above which each is given.
     pictures : `Dict[Shown, Picture]`, optional
-        Some of the images, for an image and a label each.
+        Pictures of some images, each for one label.
     """
 
     labels: List[str]
@@ -58,13 +58,13 @@ class Predictions:
 
     @property
     def given(self) -> np.ndarray:
-        """What is predicted, in the form of `targets`."""
+        """The predicted labels, in the form of `targets`."""
         if self.thresholds is None:
             return self.probs.argmax(1)
         return self.probs > self.thresholds
 
     def save(self, path: Union[str, Path]) -> None:
-        """Writes a file of numpy's, `.npz`, whole or not at all."""
+        """Write an `.npz` file of numpy, whole or not at all."""
         arrays: Dict[str, Any] = {
             "labels": np.array(self.labels),
             "names": np.array(self.names),
@@ -84,11 +84,11 @@ class Predictions:
     @classmethod
     def load(cls, path: Union[str, Path]) -> "Predictions":
         """
-        Reads what `save` has written; runs no code of it.
+        Read what `save` has written, without running code of it.
 
         # Raises
 
-        `ValueError` if the file is damaged, or no such file.
+        `ValueError` if the file is missing, damaged or of another kind.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -113,8 +113,8 @@ class Predictions:
 
 def confident_mistakes(predictions: Predictions) -> List[Shown]:
     """
-    The wrong predictions, the most confident first: an image and the label that it was given, or
-    where images have several, the label that it was wrongly given or not given.
+    Return the wrong predictions, the most confident first: an image and the label that it was
+    given, or with several labels the one that was wrongly given or wrongly left out.
     """
     probs, given = predictions.probs, predictions.given
     if predictions.multi_label:
@@ -127,8 +127,8 @@ def confident_mistakes(predictions: Predictions) -> List[Shown]:
 
 def unsure_hits(predictions: Predictions) -> List[Shown]:
     """
-    The labels that were rightly given, the least sure first: those of the lowest probability, or
-    where images have several labels, those nearest to their threshold.
+    Return the correct labels, the least sure first: those of the lowest probability, or if images
+    have several labels, those nearest to their threshold.
     """
     probs, given = predictions.probs, predictions.given
     if predictions.multi_label:
@@ -141,14 +141,14 @@ def unsure_hits(predictions: Predictions) -> List[Shown]:
 
 def likely_label_errors(predictions: Predictions) -> List[Shown]:
     """
-    The images whose label is likely to be wrong, the most likely first, each with the label that it
-    should rather have: those off the diagonal of the confident joint (Northcutt et al. 2021,
-    arXiv:1911.00068, section 3.1), the least probable label first. An image counts for a label if
-    the label's probability is at least its mean over the images that are labelled so; of several
-    such labels it is for the most probable. If it is for another than its own, that is in doubt.
+    Return the images whose label is likely wrong, each with the label that it should have: those
+    off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068, section 3.1),
+    the least probable label first. An image counts for a label if the label's probability is at
+    least its mean over the images with this label. Of several such labels the most probable counts.
+    If that is not the image's own label, the own label is in doubt.
 
-    Where images have several labels, each label is looked at by itself, as two classes: the second
-    of a pair is the label that is missing, or too much.
+    If images have several labels, each label is judged by itself, as two classes. The second of a
+    pair is then the label that is missing or wrong.
     """
     probs, targets = predictions.probs, predictions.targets
     if not predictions.multi_label:
@@ -164,11 +164,11 @@ def likely_label_errors(predictions: Predictions) -> List[Shown]:
 
 
 def _off_diagonal(probs: np.ndarray, targets: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """The images that are confidently of another class than their own, and that class."""
+    """Return the images that confidently belong to another class, and that class."""
     counts = np.bincount(targets, minlength=probs.shape[1])
     own = probs[np.arange(len(targets)), targets]
     means = np.bincount(targets, own, minlength=probs.shape[1]) / np.maximum(counts, 1)
-    # Of a class without images there is no telling what a high probability is.
+    # A class without images has no mean to compare with.
     means[counts == 0] = np.inf
     confident = np.where(probs >= means, probs, -1.0)
     other = confident.argmax(1)
@@ -182,6 +182,6 @@ def _ordered(images: np.ndarray, labels: np.ndarray, keys: np.ndarray) -> List[S
 
 
 def pictured(predictions: Predictions, count: int) -> List[Shown]:
-    """What a report shows pictures for: the first `count` of each kind, each once."""
+    """Return what a report pictures: the first `count` of each kind, without repeats."""
     kinds = (confident_mistakes, unsure_hits, likely_label_errors)
     return list(dict.fromkeys(shown for kind in kinds for shown in kind(predictions)[:count]))

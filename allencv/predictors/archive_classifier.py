@@ -18,8 +18,8 @@ from allencv.runtime import ImageError, ImageSource
 
 class ArchiveClassifier:
     """
-    A `Classifier` from a model archive: the reader that the model was validated with prepares the
-    images, and the network computes in float32. It answers as `ImageClassifierPredictor` does.
+    A `Classifier` from a model archive. The validation reader of the model prepares the images, and
+    the network computes in float32. The answers are those of `ImageClassifierPredictor`.
 
     # Parameters
 
@@ -30,14 +30,14 @@ class ArchiveClassifier:
     trusted : `bool`, optional (default = `False`)
         Whether the archive's config may name any Python code (see `allencv.common.archives`).
 
-    Its `preprocessing` is `None` if the transforms of the reader are anything but one "eval".
-    `preprocess` applies them all the same; pixels are floats then, if the transforms make them so.
-    `checksum` is that of the config, the vocabulary and the weights.
+    `preprocessing` is `None` unless the reader has exactly one transform, "eval". `preprocess`
+    applies any transforms, some of which make pixels floats. `checksum` covers the config, the
+    vocabulary and the weights.
 
     # Raises
 
-    `ConfigurationError` for an archive that is not opened or holds no image classifier, and for a
-    device that is not there.
+    `ConfigurationError` for an archive that cannot be opened or holds no image classifier, and for
+    a missing device.
     """
 
     preprocessing: Any  # an Optional[Preprocessing]; bundles and servers have one always
@@ -73,15 +73,15 @@ class ArchiveClassifier:
             )
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
-        """The pixels `(height, width, channels)` of one image. Raises `ImageError`."""
+        """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
         image: Any = self._reader.text_to_instance(source)["image"]
         return image.as_tensor({}).permute(1, 2, 0).numpy()
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """
-        For `(batch, height, width, channels)` the probabilities `(batch, labels)`. Raises
-        `ImageError` where images have sizes of their own and the network does not take these.
+        Return the probabilities `(batch, labels)` of images `(batch, height, width, channels)`.
+        Raise `ImageError` if the size varies and the network does not take this one.
         """
         batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         try:
@@ -108,7 +108,7 @@ def _checksum(folder: Path) -> str:
     digest = hashlib.sha256()
     files = [folder / "config.json", Path(get_weights_path(folder))]
     for file in [*files, *sorted((folder / "vocabulary").glob("*.txt"))]:
-        if file.is_file():  # what is missing is found by what opens the archive
+        if file.is_file():  # a missing file is reported when the archive is opened
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()

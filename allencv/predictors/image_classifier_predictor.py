@@ -25,16 +25,16 @@ INPUT_KEYS = ("image", "image_base64", "image_array")
 @Predictor.register("image_classifier")
 class ImageClassifierPredictor(Predictor):
     """
-    Classifies images with a trained model, through the reader that it was validated with.
+    Classifies images with a trained model and its validation reader.
 
     The JSON of one image has one of these keys: `image`, a path or a URL; `image_base64`, an image
     file in base64; `image_array`, the pixels as nested lists `[height][width][channel]`, 0 to 255.
-    Text in place of an object is a path or a URL, and so is a line of input that is not JSON.
+    A string, or a line of input that is not JSON, is a path or a URL.
 
     The answer has `label`, or `labels` from a model that gives any number of them, the most
     probable first; `top_k` (the most probable labels with their `probability`, at most five);
     `probs` and `logits` in the order of the vocabulary; and `metadata`. An image that cannot be
-    read is answered with `error`, and the others are answered all the same.
+    read gets an `error`, and does not affect the others.
 
     Registered as a `Predictor` with the names "image_classifier" and "default_image".
     """
@@ -47,7 +47,7 @@ class ImageClassifierPredictor(Predictor):
 
     def predict(self, image: Any) -> Union[JsonDict, List[JsonDict]]:
         """
-        Classifies one image, or each image of a list: paths, URLs, the bytes of a file, `uint8`
+        Classify one image, or each image of a list: paths, URLs, the bytes of a file, `uint8`
         arrays `(height, width[, channels])`, PIL images, or the JSON objects of `predict_json`.
         """
         if isinstance(image, (list, tuple)):
@@ -83,7 +83,7 @@ class ImageClassifierPredictor(Predictor):
         return self._answers(inputs, self._json_to_instance)
 
     def _answers(self, images: List[Any], to_instance: Callable[[Any], Instance]) -> List[JsonDict]:
-        """An answer for each of the images, an `error` for one that is no image."""
+        """Return an answer for each image, an `error` if it cannot be read."""
         errors: Dict[int, JsonDict] = {}
         instances = []
         for index, image in enumerate(images):
@@ -110,13 +110,13 @@ class ImageClassifierPredictor(Predictor):
             json_dict = {"image": json_dict}
         if not isinstance(json_dict, dict):
             raise ImageError(
-                f"{json_dict!r:.100} is no JSON object; expected one with a key of "
+                f"{json_dict!r:.100} is not a JSON object; expected one with a key of "
                 f"{', '.join(INPUT_KEYS)}"
             )
         keys = [key for key in INPUT_KEYS if key in json_dict]
         if len(keys) != 1:
             raise ImageError(
-                f"a JSON object with the keys {sorted(json_dict)}; expected exactly one of "
+                f"the JSON object has the keys {sorted(json_dict)}; expected exactly one of "
                 f"{', '.join(INPUT_KEYS)}"
             )
         value: Any = json_dict[keys[0]]
@@ -124,12 +124,12 @@ class ImageClassifierPredictor(Predictor):
             try:
                 value = base64.b64decode(value, validate=True)
             except (binascii.Error, TypeError, ValueError) as error:
-                raise ImageError(f"image_base64 is no base64 text: {error}") from None
+                raise ImageError(f"image_base64 is not base64 text: {error}") from None
         elif keys[0] == "image_array":
             try:
                 value = np.array(value, dtype=np.uint8)
             except (OverflowError, TypeError, ValueError) as error:
-                raise ImageError(f"image_array is no array of 0 to 255: {error}") from None
+                raise ImageError(f"image_array is not an array of 0 to 255: {error}") from None
         elif not isinstance(value, str):
             raise ImageError(f"image is {value!r}; expected a path or a URL")
         return self._dataset_reader.text_to_instance(value)
@@ -148,8 +148,8 @@ class ImageClassifierPredictor(Predictor):
         **kwargs: Any,
     ) -> "ImageClassifierPredictor":
         """
-        AllenNLP's `Predictor.from_path`, which runs no code from the archive unless it is `trusted`
-        (see `allencv.common.archives`).
+        Load a predictor as AllenNLP's `Predictor.from_path` does, but run no code from the archive
+        unless it is `trusted` (see `allencv.common.archives`).
         """
         if import_plugins:
             plugins.import_plugins()
@@ -160,4 +160,4 @@ class ImageClassifierPredictor(Predictor):
             frozen=frozen,
             extra_args=kwargs,
         )
-        return cast(ImageClassifierPredictor, predictor)  # unless predictor_name is another's
+        return cast(ImageClassifierPredictor, predictor)  # unless predictor_name names another

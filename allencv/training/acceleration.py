@@ -1,6 +1,6 @@
 """
-How a network is made fast on the device at hand: half precision, the order of its weights in
-memory, compilation. The defaults are those that benchmarks/training.py chose.
+Make a network fast on its device: half precision, the memory order of its weights, compilation.
+The defaults come from benchmarks/training.py.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself, and so faster than in float32."""
+    """Return whether the device computes in bfloat16 itself, and so faster than in float32."""
     if device.type == "cpu":
         return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -25,8 +25,8 @@ def choose_amp_dtype(
     device: torch.device, use_amp: Optional[bool], name: Optional[str]
 ) -> Optional[torch.dtype]:
     """
-    The type to compute in, `None` for float32. `use_amp` and `name` are the trainer's `use_amp` and
-    `amp_dtype`. Raises `ConfigurationError` for a type that the device does not have.
+    Return the type to compute in, `None` for float32. `use_amp` and `name` are the trainer's
+    `use_amp` and `amp_dtype`. Raise `ConfigurationError` for a type that the device lacks.
     """
     choices = ["bfloat16"] if device.type == "cpu" else list(AMP_DTYPES)
     if name is not None and name not in choices:
@@ -45,9 +45,8 @@ def set_memory_format(
     model: torch.nn.Module, channels_last: Optional[bool], device: torch.device, is_half: bool
 ) -> None:
     """
-    Puts the weights of convolutions into the order that the device is fastest with.
-    `channels_last` is the trainer's. Raises `ConfigurationError` if it is true for a network that
-    torch crashes with.
+    Put the weights of convolutions into the fastest order for the device. `channels_last` is the
+    trainer's. Raise `ConfigurationError` if it is true for a network on which torch crashes.
     """
     crashes = device.type == "cpu" and _has_narrow_projection(model)
     if channels_last is None:
@@ -64,8 +63,8 @@ def set_memory_format(
 
 def _has_narrow_projection(model: torch.nn.Module) -> bool:
     """
-    Whether the model has a convolution whose gradient torch 2.15 writes into memory that is not its
-    own, on a CPU, if the images are in channels-last order. Seen with 8 and 12 channels, in float32
+    Return whether the model has a convolution for which torch 2.15 writes outside the memory of its
+    gradient, on a CPU with images in channels-last order. Seen with 8 and 12 channels, in float32
     and in bfloat16; `Conv2d(8, 16, 1, 2)` and images of `(24, 8, 112, 112)` show it.
     """
     return any(
@@ -81,8 +80,8 @@ class Compilation:
     """
     Compiles a model, or parts of it, in place: its parameters keep their names.
 
-    A batch of another size than the first, as the last of an epoch often is, is computed without
-    the compiled code, which would have to be made anew.
+    A batch of another size than the first, such as the last of an epoch, runs without the compiled
+    code, to avoid another compilation.
     """
 
     def __init__(self, model: torch.nn.Module, compile: Union[bool, List[str]]) -> None:
@@ -97,7 +96,7 @@ class Compilation:
             modules[name].compile(dynamic=False)
 
     def __call__(self, model: torch.nn.Module, batch: Dict[str, Any]) -> ContextManager[Any]:
-        """The context in which the model is to be called with a batch."""
+        """Return the context for calling the model with a batch."""
         if not self._is_on:
             return contextlib.nullcontext()
         size = next(tuple(each.shape) for each in batch.values() if isinstance(each, torch.Tensor))
@@ -107,7 +106,7 @@ class Compilation:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a CPU or a GPU has not as much memory as was asked for."""
+    """Return whether an error says that a CPU or a GPU is out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     )

@@ -1,4 +1,4 @@
-"""The config with which a run is recovered, compared with the one that it was trained with."""
+"""Compare the config of a recovery with the config that the run was trained with."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 MISSING = object()
 Change = Tuple[str, Any, Any]
-"""A key in dotted form, its value of before, and its value now. `MISSING` stands for none."""
+"""A key in dotted form, its old value, and its new value. `MISSING` means no value."""
 
 MAY_CHANGE = re.compile(
     r"trainer\.("
@@ -17,23 +17,23 @@ MAY_CHANGE = re.compile(
     r"|(learning_rate_scheduler|momentum_scheduler|moving_average|callbacks\.\d+)\.(?!type$).*"
     r")|(validation_)?data_loader\.num_workers"
 )
-"""What a checkpoint does not depend on, or what is set anew when it has been loaded."""
+"""Keys that a checkpoint does not depend on, or that are set again after loading it."""
 OPTIMIZER = re.compile(
     r"trainer\.optimizer\.(?!(type|parameter_groups|layer_decay|weight_decay_on_norm_and_bias)\b).*"
 )
 """Keys of the optimizer that leave its parameter groups as they are."""
 OF_SCHEDULE = re.compile(r"trainer\.(num_epochs|optimizer\..*|learning_rate_scheduler\..*)")
-"""What AllenNLP's "combined" schedule keeps in a state that cannot be brought up to date."""
+"""Keys that AllenNLP's "combined" schedule keeps in a state that cannot be updated."""
 
 
 def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> List[str]:
     """
-    Compare the config of a run with the one to go on with, and return a line for each change.
+    Compare the config of a run with a new one, and return a line for each change.
 
     # Raises
 
-    `ConfigurationError` with all keys and both values, if a change cannot be meant: the weights and
-    the place in the data that a checkpoint holds are those of the old config.
+    `ConfigurationError` with all keys and both values, if a change does not fit the checkpoint,
+    whose weights and place in the data depend on the old config.
     """
     changes = list(find_changes(then, now))
     scheduler = now.get("trainer", {}).get("learning_rate_scheduler")
@@ -54,7 +54,7 @@ def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> Lis
 def find_changes(then: Any, now: Any, key: str = "") -> Iterator[Change]:
     """Find the keys at which two configs differ, as deep as both have the same structure."""
     if isinstance(then, dict) and isinstance(now, str):
-        now = {"type": now}  # which means the same
+        now = {"type": now}  # means the same
     if isinstance(then, str) and isinstance(now, dict):
         then = {"type": then}
     prefix = f"{key}." if key else ""
@@ -82,7 +82,7 @@ def _may_change(change: Change) -> bool:
 
 
 def _is_numeric(value: Any) -> bool:
-    """Whether a value is a number or several, as rates are; not a switch, as `amsgrad` is."""
+    """Return whether a value is a number or a list of numbers, but not a boolean."""
     if isinstance(value, list):
         return all(map(_is_numeric, value))
     return value is MISSING or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 LEFTOVER = re.compile(
     r"\.allencv-[0-9a-f]{32}\.th|(model|training)_state_e\d+_b\d+(_w\d+)?\.th\.tmp"
 )
-"""What a run that was killed while it wrote leaves; the second form is that of AllenCV 0.1."""
+"""Files left by a run that was killed while writing; AllenCV 0.1 used the second form."""
 
 # (epochs completed, batches of the next epoch completed)
 PointInTime = Tuple[int, int]
 
 
 class DamagedFileError(Exception):
-    """A file is not the whole of what `torch.save` has written."""
+    """A file differs from what `torch.save` has written."""
 
 
 def save_state(state: Dict[str, Any], path: str) -> None:
@@ -60,10 +60,10 @@ def _write_state(state: Dict[str, Any], path: Path) -> None:
 
 def load_state(path: str) -> Dict[str, Any]:
     """
-    Reads what `torch.save` has written, onto the CPU and without running code that it may hold.
+    Read what `torch.save` has written, onto the CPU and without running code in it.
 
-    Raises `DamagedFileError` if the file is not as it was written, and `ConfigurationError` if it
-    is, but holds types that `torch.load` does not allow.
+    Raise `DamagedFileError` if the file is damaged, and `ConfigurationError` if it holds types that
+    `torch.load` does not allow.
     """
     if not has_valid_checksums(path):
         raise DamagedFileError(path)
@@ -72,8 +72,8 @@ def load_state(path: str) -> Dict[str, Any]:
     except pickle.UnpicklingError as error:
         refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         raise ConfigurationError(
-            f"{path} is undamaged but holds what torch.load refuses: {refused}; expected tensors, "
-            "plain values and types allowed with torch.serialization.add_safe_globals"
+            f"{path} is undamaged but holds types that torch.load refuses: {refused}; expected "
+            "tensors, plain values and types allowed with torch.serialization.add_safe_globals"
         ) from error
 
 
@@ -83,17 +83,17 @@ class AtomicCheckpointer(Checkpointer):
     Saves the states of model and trainer so that a crash, a kill or a full disk at any moment
     leaves a checkpoint to recover from.
 
-    Stands in for AllenNLP's class (`training/checkpointer.py`), which
+    Replaces AllenNLP's class (`training/checkpointer.py`), which
 
-    - writes its two files in place and reads only the newest of them: a crash while writing ends
-      every later `--recover`, though older checkpoints are whole;
+    - writes its two files in place and reads only the newest of them: a crash while writing breaks
+      every later `--recover`, although older checkpoints are complete;
     - does not write a file that exists, so a damaged one is never repaired;
     - removes `e0_b10` to `e0_b19` along with `e0_b1`;
     - finds nothing in a folder whose name holds a `[`, and starts over.
 
-    Here both files are written beside their places, flushed to the disk and then moved, the
-    model's first: where the training state exists, the pair is complete. When loading, incomplete
-    and damaged pairs are passed over with a warning. File names are AllenNLP's.
+    Here both files are written under temporary names, flushed to the disk and then renamed, the
+    model's first: if the training state exists, the pair is complete. Loading skips incomplete and
+    damaged pairs with a warning. File names are AllenNLP's.
 
     Registered as a `Checkpointer` with name "default".
 
@@ -111,8 +111,7 @@ class AtomicCheckpointer(Checkpointer):
     keep_most_recent_by_count : `int`, optional (default = `2`)
         How many complete pairs to keep. The newest is always kept.
     keep_most_recent_by_age : `int`, optional (default = `None`)
-        Pairs younger than this number of seconds are kept besides. If both are `None`, all are
-        kept.
+        Pairs younger than this number of seconds are kept too. If both are `None`, all are kept.
     """
 
     def __init__(
@@ -165,7 +164,7 @@ class AtomicCheckpointer(Checkpointer):
 
     def load_checkpoint(self) -> Optional[TrainerCheckpoint]:
         """
-        The newest checkpoint that can be read, on the CPU; `None` if there has never been one.
+        Return the newest readable checkpoint, on the CPU, or `None` if there has never been one.
         """
         self._damaged.clear()
         saved = self._saved_files()
@@ -187,14 +186,14 @@ class AtomicCheckpointer(Checkpointer):
         if saved:
             files = sorted(name for names in saved.values() for name in names)
             raise ConfigurationError(
-                f"no checkpoint in {self._serialization_dir} can be recovered from; expected a "
-                "whole pair of model_state and training_state, found incomplete or damaged ones. "
-                f"To start over, delete {files}"
+                f"no checkpoint in {self._serialization_dir} can be recovered from: all "
+                "are incomplete or damaged; expected a whole pair of model_state and "
+                f"training_state. To start over, delete {files}"
             )
         return None
 
     def _find_all_checkpoints(self) -> Set[PointInTime]:
-        """The complete pairs, without those that `load_checkpoint` has found damaged."""
+        """Find complete pairs, without those that `load_checkpoint` has found damaged."""
         return {
             point
             for point, names in self._saved_files().items()
@@ -202,7 +201,7 @@ class AtomicCheckpointer(Checkpointer):
         }
 
     def _pair(self, point: PointInTime) -> List[str]:
-        """The names of the files that make a complete checkpoint: two, or two of each process."""
+        """Return the file names of a complete checkpoint: two, or two for each process."""
         shards = [""]
         if self.state_is_sharded:
             shards = [f"_w{rank}" for rank in range(dist.get_world_size())]

@@ -10,8 +10,8 @@ Values = Dict[str, Any]
 
 def configured_values(trainer: Any) -> Values:
     """
-    Return what the config says of a trainer's optimizer and schedulers: the plain values that they
-    have before the first step.
+    Return the configured values of a trainer's optimizer and schedulers: their plain values before
+    the first step.
     """
     schedulers = {}
     for name in ("_learning_rate_scheduler", "_momentum_scheduler"):
@@ -23,9 +23,9 @@ def configured_values(trainer: Any) -> Values:
 
 def apply_changes(trainer: Any, then: Values, now: Values) -> None:
     """
-    Replace what was loaded from a checkpoint where the config differs from that of the checkpoint:
-    `then` and `now` are what `configured_values` returned for the two. Learning rates keep what a
-    schedule has made of them: they are multiplied by the ratio of the configured ones.
+    Replace the values from a checkpoint whose config has changed. `then` and `now` are what
+    `configured_values` returned for the old and the new config. Scheduled learning rates are
+    multiplied by the ratio of the configured ones.
     """
     for group, before, after in zip(trainer.optimizer.param_groups, then["groups"], now["groups"]):
         base = "initial_lr" if "initial_lr" in before and "initial_lr" in after else "lr"
@@ -44,7 +44,7 @@ def apply_changes(trainer: Any, then: Values, now: Values) -> None:
 
 
 def _plain_part(values: Values) -> Values:
-    """Copy what is plain of `values`, which live on."""
+    """Copy the plain part of `values`."""
     return {
         key: _plain_part(value) if isinstance(value, dict) else copy.deepcopy(value)
         for key, value in values.items()

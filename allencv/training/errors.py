@@ -2,4 +2,4 @@ from allencv.runtime.errors import AllenCVError
 
 
 class TrainingError(AllenCVError, ValueError):
-    """Training cannot go on. The message says why and what to try."""
+    """Training cannot continue. The message says why and what to try."""

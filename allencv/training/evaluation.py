@@ -26,8 +26,8 @@ def evaluate(
     on_batch: Optional[Callable[[TensorDict, Outputs], None]] = None,
 ) -> Dict[str, Any]:
     """
-    The metrics of a model on all images of a data loader. In distributed training every rank
-    evaluates its share, and each must call this.
+    Return the metrics of a model on all images of a data loader. In distributed training every
+    rank must call this and evaluates its share.
 
     AllenNLP's function of this name (`training/util.py`) reports the mean of the batches' losses,
     which changes with the batch size. Here `loss` is the mean over the images; with class weights,
@@ -60,10 +60,10 @@ def evaluate(
 @Evaluator.register("simple", exist_ok=True)
 class ImageEvaluator(SimpleEvaluator):
     """
-    What the command `evaluate` runs: `evaluate` of this module, for all models.
+    Runs the command `evaluate` with `evaluate` of this module, for all models.
 
-    Stands in for AllenNLP's class (`evaluation/evaluator.py`), whose loss is the mean of the
-    batches' losses.
+    Replaces AllenNLP's class (`evaluation/evaluator.py`), whose loss is the mean of the batches'
+    losses.
 
     Registered as an `Evaluator` with name "simple".
 

@@ -1,4 +1,4 @@
-"""What a user can do about an error that ends training."""
+"""Tell the user what to do about an error that ends training."""
 
 import traceback
 from typing import Any, Dict, Optional
@@ -9,15 +9,15 @@ from allencv.training.acceleration import is_out_of_memory
 from allencv.training.errors import TrainingError
 
 NEEDS_SEVERAL = "Expected more than 1 value per channel when training"
-"""What torch says about a single image where batch normalisation is over 1 x 1 features."""
+"""torch's error for a single image with batch normalisation over 1 x 1 features."""
 OF_LIBRARIES = ("allennlp.", "torch.", "timm.")
 """The packages whose classes a user does not debug: an error in one comes from its values."""
 
 
 def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
     """
-    Return the error with which a trainer ends, if a user can do something about it, such as change
-    a key of the config. `None` for an error in the code, or one that says it already.
+    Return an error that tells the user what to do, such as change a key of the config, or `None`
+    for an error in the code and for one that says so already.
     """
     if isinstance(error, (ConfigurationError, TrainingError, OSError)):
         return None
@@ -32,9 +32,9 @@ def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
         )
     if isinstance(error, ValueError) and NEEDS_SEVERAL in str(error):
         return TrainingError(
-            "a batch of a single image came to a layer of batch normalisation over 1 x 1 "
-            f"features, which needs two images or more (data_loader.batch_size is {size}): "
-            "expected a larger batch_size, larger images, or more of them"
+            "a batch has a single image, but batch normalisation over 1 x 1 features "
+            f"needs two images or more (data_loader.batch_size is {size}): expected a larger "
+            "batch_size, larger images, or more images"
         )
     key = _key_at_fault(error, trainer)
     if key is None:
@@ -45,7 +45,7 @@ def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
 
 
 def _key_at_fault(error: Exception, trainer: Any) -> Optional[str]:
-    """The config key of the part of a library in whose methods an error was raised."""
+    """Return the config key of the library part whose method raised an error."""
     keys: Dict[int, str] = {
         id(trainer.data_loader): "data_loader",
         id(trainer._validation_data_loader): "validation_data_loader",

@@ -46,7 +46,7 @@ from allencv.training.trainer_checks import check_trainer_values, metric_names_o
 logger = logging.getLogger(__name__)
 
 KEPT_BYTES = 1 << 30
-"""Enough for what a network computes in a step."""
+"""Enough memory for one step of a network."""
 
 
 @Trainer.register("image", constructor="from_partial_objects")
@@ -55,20 +55,18 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     AllenNLP's trainer, with the same arguments, callbacks and checkpoint files, for images and
     today's torch:
 
-    * No step waits for the device: losses and metrics stay there, and are read once each
-      `log_interval`, at the end of an epoch, and when a callback looks at them.
-    * A run that was interrupted goes on where the last checkpoint was made and ends with the same
-      weights, to the bit on a CPU, and the same metrics, as if it had not been: the random
-      generators and what the metrics have counted are part of the checkpoint. With the "image" data
-      loader nothing is decoded to get back there.
+    * No step waits for the device: losses and metrics stay there, and are read once per
+      `log_interval`, at the end of an epoch, and when a callback reads them.
+    * An interrupted run resumes at the last checkpoint and ends with the same metrics and the same
+      weights, bit for bit on a CPU: a checkpoint holds the random generators and the counts of the
+      metrics. The "image" data loader decodes nothing to get back there.
     * Mixed precision through `torch.autocast`, on a CPU too, in training and validation.
-    * Losses are means over images, whatever the sizes of the batches. An accumulated batch counts
-      in the gradient as many images as it has, with a gradient scaler as without one.
-    * In distributed training gradients are exchanged once for each step of the optimizer, and every
-      image of the validation data counts once, however unequal the ranks' shares.
-    * A moving average is also one of the running statistics of batch normalisation.
-    * The callback "write_predictions" is a default one: it leaves in the run's folder what `allencv
-      report` is made from.
+    * Losses are means over images, whatever the batch sizes. In accumulated gradients each batch
+      counts by its number of images.
+    * In distributed training gradients are exchanged once per optimizer step, and every validation
+      image counts once, even if the ranks' shares differ.
+    * A moving average includes the running statistics of batch normalisation.
+    * The callback "write_predictions" is on by default. It saves what `allencv report` needs.
 
     Registered as a `Trainer` with name "image".
 
@@ -89,29 +87,29 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     The arguments are those of AllenNLP's `GradientDescentTrainer`, with these differences:
 
     use_amp : `bool`, optional (default = `None`)
-        Train and validate in mixed precision. `None` does where the device computes in bfloat16
-        itself: a CPU with AMX or AVX-512 BF16, a GPU since NVIDIA's Ampere.
+        Train and validate in mixed precision. `None` does so if the device computes in bfloat16
+        itself: a CPU with AMX or AVX-512 BF16, an NVIDIA GPU since Ampere.
     amp_dtype : `str`, optional (default = `None`)
         "bfloat16", or "float16" on a GPU, with gradient scaling unless `grad_scaling` is false.
-        `None` takes "bfloat16" wherever the device has it.
+        `None` is "bfloat16" if the device has it.
     channels_last : `bool`, optional (default = `None`)
         Keep the weights of convolutions in the memory order `(height, width, channels)`. `None`
-        does on a GPU, and on a CPU in mixed precision; without it that would be slower for small
-        images.
+        does so on a GPU, and on a CPU in mixed precision. In float32 on a CPU, small images would
+        be slower.
     compile : `Union[bool, List[str]]`, optional (default = `False`)
-        Compile the model with `torch.compile`, or those of its parts that are named, such as
-        "_im2im_encoder". The first steps then take minutes. Archives do not change.
+        Compile the model with `torch.compile`, or only the named parts, such as "_im2im_encoder".
+        The first steps then take minutes. Archives do not change.
     log_interval : `float`, optional (default = `1.0`)
-        How many seconds pass between two looks at the loss and the metrics.
+        The seconds between two readings of the loss and the metrics.
     checkpointer : `Checkpointer`, optional (default = `AtomicCheckpointer`)
     run_confidence_checks : `bool`, optional (default = `False`)
-        AllenNLP's check stops training at a bias in front of a normalisation layer, which many
+        AllenNLP's check stops training at a bias before a normalisation layer, which many
         well-known image models have.
 
     # Raises
 
-    `TrainingError` if the loss is not a finite number any more, with the images of the batch, and
-    if memory runs out. What is left of the model and its optimizer is then in `not_finite.th`.
+    `TrainingError` if memory runs out, or if the loss is not finite, with the images of the batch.
+    The model and its optimizer with such a loss are saved in `not_finite.th`.
     """
 
     _num_epochs: int
@@ -147,7 +145,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             callbacks.append(ConsoleLoggerCallback(serialization_dir, should_log_inputs=False))
         is_missing = enable_default_callbacks and WritePredictions not in map(type, callbacks)
         if is_missing and serialization_dir is not None:
-            # The last, so that it finds the weights that others have made, as averaging does.
+            # Last, so that it sees the weights that other callbacks have set, such as averages.
             callbacks.append(WritePredictions(serialization_dir))
         # AllenNLP's own mixed precision stays off: torch.cuda.amp is deprecated and refuses a CPU.
         super().__init__(
@@ -212,7 +210,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             logger.warning(
                 "Nothing is left to train: %s ended after %d of %d epochs, because its best epoch "
                 "is %s and trainer.patience is %s. Raise trainer.patience to continue",
-                *(run, completed, num_epochs, tracker.best_epoch, tracker._patience),
+                *(run, completed, num_epochs, (tracker.best_epoch or 0) + 1, tracker._patience),
             )
         else:
             logger.warning(
@@ -228,7 +226,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         with autocast, self._compilation(self.model, batch):
             if for_training:
                 return super().batch_outputs(batch, for_training)
-            # Without gradients there is nothing to exchange: the ranks may differ in their batches.
+            # Without gradients to exchange, the ranks may have different numbers of batches.
             return self.model(**batch)
 
     def _train_epoch(self, epoch: int) -> Dict[str, float]:
@@ -243,7 +241,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._losses = losses = RunningLosses()
         self._resumable.restore()
 
-        logger.info("Epoch %d/%d", epoch, self._num_epochs - 1)
+        logger.info("Epoch %d/%d", epoch + 1, self._num_epochs)
         self._pytorch_model.train()
         groups = common_util.lazy_groups_of(batches, accumulated)
         progress = Progress(
@@ -284,7 +282,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return metrics
 
     def _step(self, group: List[TensorDict]) -> List[Dict[str, torch.Tensor]]:
-        """One step of the optimizer, with the mean loss over the images of some batches."""
+        """Make one optimizer step, with the mean loss over the images of some batches."""
         self.optimizer.zero_grad()
         images = [count_images(batch) for batch in group]
         outputs = [
@@ -313,13 +311,13 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self, batch: TensorDict, share: float, last: bool
     ) -> Dict[str, torch.Tensor]:
         """
-        One batch of a group that is accumulated, with its `share` of the images of the group. The
+        Run one batch of an accumulated group, with its `share` of the images of the group. The
         gradients add up to those of the mean loss over the images.
         """
         wait = self._distributed and not last
         with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
             outputs = self.batch_outputs(batch, for_training=True)
-            # Callbacks that do the backward pass themselves find the loss to use in the outputs.
+            # Callbacks that do the backward pass themselves use the loss in the outputs.
             if share < 1:
                 outputs["loss"] = outputs["loss"] * share
             backward_called = False
@@ -333,8 +331,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     def rescale_gradients(self) -> Optional[torch.Tensor]:
         """
-        Clips the norm of the gradients to `grad_norm`, if that is a number. Returns the norm it
-        was, on the device, or `None` if `grad_norm` is false.
+        Clip the norm of the gradients to `grad_norm`, if that is a number. Return the norm before,
+        on the device, or `None` if `grad_norm` is false.
         """
         if self._grad_norm is False:
             return None
@@ -348,7 +346,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._grad_norm)
 
     def _check_losses(self) -> None:
-        """Raises `TrainingError` if a loss since the last check has not been a finite number."""
+        """Raise `TrainingError` if a loss since the last check is not finite."""
         self._losses.read()
         unchecked, self._unchecked = self._unchecked, []
         bad = self._losses.first_bad
@@ -372,13 +370,13 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             save_state(state, file)
         named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if images[3:] else "")
         raise TrainingError(
-            f"the loss is {self._losses.bad_value} at step {step} of epoch {self._epochs_completed}"
-            f" ({named or 'unnamed images'}): try a lower trainer.optimizer.lr, trainer.grad_norm "
-            f"1.0, or trainer.use_amp false; {saved}"
+            f"the loss is {self._losses.bad_value} at step {step} of epoch "
+            f"{self._epochs_completed + 1} ({named or 'unnamed images'}): try a lower "
+            f"trainer.optimizer.lr, trainer.grad_norm 1.0, or trainer.use_amp false; {saved}"
         )
 
     def get_checkpoint_state(self) -> Optional[TrainerCheckpoint]:
-        self._check_losses()  # never go on from a model that is lost
+        self._check_losses()  # never resume from a model that is lost
         self._resumable.collect()
         return super().get_checkpoint_state()
 
@@ -399,8 +397,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             )
         if completed == 0:
             return
-        # AllenNLP makes best.th after the checkpoint of its epoch, which does not know of it yet. A
-        # run that was cut off in between has lost the file, or has that of an earlier epoch.
+        # AllenNLP writes best.th after the checkpoint of its epoch. A run that was cut off in
+        # between lacks the file, or has that of an earlier epoch.
         best = os.path.join(self._serialization_dir, "best.th")
         if not in_epoch and self._primary and self._metric_tracker.is_best_so_far():
             with self._averaged():
@@ -412,7 +410,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Puts the moving averages in the place of the weights, if there are any."""
+        """Replace the weights by their moving averages, if there are any."""
         if self._moving_average is None:
             yield
             return
@@ -424,8 +422,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     def _validation_loss(self, epoch: int) -> Tuple[float, Optional[float], float]:
         """
-        The sum of the losses of the validation images, no penalty, and the number of the images, or
-        the sum of their weights if there are class weights. With several ranks, of this rank.
+        Return the sum of the losses of the validation images, no penalty, and the number of images
+        (with class weights, the sum of their weights). With several ranks, these are of this rank.
         """
         if self._validation_data_loader is None:
             raise ConfigurationError("validation needs validation_data_path in the config")
@@ -462,7 +460,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             return losses.total, None, losses.weight
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
-        """The batches of an epoch from `start` on; in distributed training as many on each rank."""
+        """Return the batches of an epoch from `start` on, equally many on each rank."""
         if isinstance(self.data_loader, SeekableLoader):
             left_out = self._resumable.batches_left_out if start else 0
             self.data_loader.batches_left_out = left_out
@@ -470,7 +468,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self.data_loader.another_epoch_follows = epoch + 1 < self._num_epochs
             batches = iter(self.data_loader)
         else:
-            # What this loader draws at random has to be drawn again to get to the same place.
+            # This loader must repeat its random draws to get to the same place.
             batches = itertools.islice(iter(self.data_loader), start, None)
         if self._distributed:
             fewest = _fewest_on_a_rank(self.data_loader, self.cuda_device)
@@ -478,7 +476,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return batches
 
     def _skip_epoch(self, epoch: int) -> None:
-        """Passes over an epoch that was trained before an interruption."""
+        """Skip an epoch that was trained before an interruption."""
         if not isinstance(self.data_loader, SeekableLoader):
             for _ in self.data_loader:
                 pass
@@ -524,13 +522,13 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         ddp_accelerator: Optional[DdpAccelerator] = None,
     ) -> Trainer:
         """
-        Builds the trainer from a config, in AllenNLP's order. The arguments stand here in full
-        because AllenNLP reads from them what a config may say.
+        Build the trainer from a config, in AllenNLP's order. All arguments are listed, because
+        AllenNLP reads the allowed keys of a config from them.
         """
         arguments = {name: value for name, value in locals().items() if name != "cls"}
         arguments.pop("__class__", None)
         check_trainer_values(arguments, validation_data_loader is not None)
-        # For parameter groups that follow from the model: AllenNLP passes its parameters alone.
+        # For parameter groups that depend on the model: AllenNLP passes only its parameters.
         arguments["optimizer"] = Lazy(optimizer.construct, model=model)
         if moving_average is not None:
             arguments["moving_average"] = Lazy(
@@ -538,7 +536,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             )
         if distributed:
             device = common_util.int_to_device(-1 if cuda_device is None else cuda_device)
-            # The wrapper that exchanges gradients wants their order in memory settled before.
+            # The wrapper that exchanges gradients needs the memory format to be set before.
             is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
             set_memory_format(model, channels_last, device, is_half)
             steps = _fewest_on_a_rank(data_loader, device)
@@ -559,7 +557,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
 
 def _length(data_loader: DataLoader) -> Optional[int]:
-    """The batches of an epoch, if they are known before they have been read."""
+    """Return the number of batches of an epoch, if known before reading them."""
     try:
         return len(data_loader)
     except TypeError:
@@ -567,7 +565,7 @@ def _length(data_loader: DataLoader) -> Optional[int]:
 
 
 def _fewest_on_a_rank(data_loader: DataLoader, device: torch.device) -> Optional[int]:
-    """The batches of an epoch on the rank that has the fewest. All ranks have to ask together."""
+    """Return the number of batches on the rank with the fewest. All ranks must call this."""
     length = _length(data_loader)
     if length is None:
         return None
@@ -579,7 +577,7 @@ def _fewest_on_a_rank(data_loader: DataLoader, device: torch.device) -> Optional
 def _of_statistics_too(
     parameters: List[Any], average: Lazy[MovingAverage], model: Model
 ) -> MovingAverage:
-    """A moving average of the parameters, and of the statistics that go with them."""
+    """Build a moving average of parameters and batch normalisation statistics."""
     statistics = [
         [f"{name}.{key}", getattr(module, key)]
         for name, module in model.named_modules()

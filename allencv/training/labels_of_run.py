@@ -1,4 +1,4 @@
-"""The labels of a run that is recovered. The weights of its checkpoint depend on their order."""
+"""The labels of a recovered run. The weights of its checkpoint depend on their order."""
 
 from pathlib import Path
 from typing import Any, Dict, List
@@ -15,17 +15,17 @@ def labels_of_run(
     folder: Path, vocabulary: Lazy[Vocabulary], may_lack: bool, **given: Any
 ) -> Vocabulary:
     """
-    Load the vocabulary of the run in `folder`, and compare it with the one that its config makes of
-    the data now. More images may have changed the order of that one, but not the labels in it.
+    Load the vocabulary of the run in `folder`, and compare it with the vocabulary of the present
+    data. New images may change the order of the labels there, but not the labels.
 
     # Parameters
 
     folder : `Path`, required
         The folder of the run.
     vocabulary : `Lazy[Vocabulary]`, required
-        What the config says of the vocabulary.
+        The vocabulary in the config.
     may_lack : `bool`, required
-        Whether the model of the run knows labels that its data lack.
+        Whether the data may lack labels of the model.
 
     # Raises
 
@@ -35,7 +35,7 @@ def labels_of_run(
     directory = folder / "vocabulary"
     if not (directory / NAMESPACE_PADDING_FILE).is_file():
         raise ConfigurationError(
-            f"{folder} has a checkpoint, but no vocabulary that says what its labels are; expected "
+            f"{folder} has a checkpoint, but no vocabulary with its labels; expected "
             f"{directory / NAMESPACE_PADDING_FILE}, or --force to start over"
         )
     check_vocabulary(directory)
@@ -57,7 +57,7 @@ def labels_of_run(
 
 
 def _labels(vocabulary: Vocabulary) -> Dict[str, List[str]]:
-    """The labels in each namespace."""
+    """Return the labels in each namespace."""
     reserved = (vocabulary._padding_token, vocabulary._oov_token)
     return {
         name: [
@@ -70,7 +70,7 @@ def _labels(vocabulary: Vocabulary) -> Dict[str, List[str]]:
 
 
 def _without(labels: Dict[str, List[str]], others: Dict[str, List[str]]) -> List[str]:
-    """The labels that `others` does not have in the same namespace."""
+    """Return the labels that `others` lacks in the same namespace."""
     return [
         label
         for name, those in labels.items()

@@ -4,8 +4,8 @@ from typing import Callable, Dict, Iterator, Mapping
 
 class LazyMetrics(Mapping[str, float]):
     """
-    The metrics of a step, computed when somebody first looks at them: only then does the host wait
-    for the device. The trainer gives them to each callback at each step, and most look at few.
+    The metrics of a step, computed on first access, so that the host waits for the device only
+    then. The trainer passes them to every callback at every step, and few are read.
     """
 
     def __init__(self, read: Callable[[], Dict[str, float]]) -> None:

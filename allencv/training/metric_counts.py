@@ -1,4 +1,4 @@
-"""What the metrics of a model have counted, as values that a checkpoint can hold."""
+"""The counts of a model's metrics, as values that a checkpoint can hold."""
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -15,8 +15,8 @@ PLAIN = (type(None), bool, int, float, str)
 
 class KeepsCounts:
     """
-    A base of metrics, and of what else counts for a model, that say what their counts are. Many
-    other attributes of a network have methods of these names: its layers, the classes of these.
+    The base of metrics and other counters of a model that return their counts. It is a class of its
+    own, because other attributes of a network have methods of these names, such as layers.
     """
 
     def state_dict(self) -> Counts:
@@ -27,16 +27,16 @@ class KeepsCounts:
 
 
 class NotPlainError(Exception):
-    """A value is no tensor, no number, no text, and no collection of these."""
+    """A value is not a tensor, a number, text, or a collection of these."""
 
 
 def save_counts(model: Model) -> Dict[str, Optional[Counts]]:
     """
-    Return what each metric of `model` has counted since its last reset, by the metric's place.
+    Return the counts of each metric of `model` since its last reset, by the metric's place.
 
     A metric is a module, an attribute of a module, or a member of a list or dictionary that is one.
-    Its counts are those that a `KeepsCounts` says, or else all its attributes. `None` stands for a
-    metric with an attribute that a checkpoint cannot hold.
+    A `KeepsCounts` returns its counts; those of other metrics are all attributes. `None` means that
+    a checkpoint cannot hold an attribute of the metric.
     """
     return {place: _counts_of(metric) for place, metric in _metrics_in(model)}
 
@@ -45,7 +45,7 @@ def restore_counts(
     model: Model, saved: Dict[str, Optional[Counts]], device: torch.device
 ) -> List[str]:
     """
-    Let the metrics of `model` go on from what `save_counts` returned. Tensors that were on an
+    Restore what `save_counts` returned in the metrics of `model`. Tensors that were on an
     accelerator are moved to `device`. Return the places of the metrics whose counts are unknown.
     """
     unknown = []
@@ -62,7 +62,7 @@ def restore_counts(
         else:
             for name, value in counts.items():
                 current = getattr(metric, name, None)
-                if isinstance(current, dict):  # which may be a kind of its own, as defaultdict is
+                if isinstance(current, dict):  # keep its type, such as defaultdict
                     current.clear()
                     current.update(value)
                 else:
@@ -71,12 +71,12 @@ def restore_counts(
 
 
 def torchmetrics_counts(metric: torchmetrics.Metric) -> Counts:
-    """Return what a metric of torchmetrics has counted. Its own `state_dict()` leaves that out."""
+    """Return the counts of a torchmetrics metric. Its own `state_dict()` leaves them out."""
     return {**metric.metric_state, "_update_count": metric.update_count}
 
 
 def load_torchmetrics_counts(metric: torchmetrics.Metric, counts: Counts) -> None:
-    """Let a metric of torchmetrics go on from what `torchmetrics_counts` returned."""
+    """Restore what `torchmetrics_counts` returned."""
     for name, value in counts.items():
         setattr(metric, name, value)
 

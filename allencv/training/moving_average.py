@@ -11,16 +11,15 @@ class ExponentialMovingAverage(MovingAverage):
     Keeps an exponential moving average (EMA) of the parameters, which validation uses in their
     place: `average = decay * average + (1 - decay) * parameter` after every step.
 
-    Stands in for AllenNLP's class, whose state holds the parameters themselves
-    (`training/moving_average.py`). After `--recover` it averages the loaded copies, which nobody
-    trains, and gives its averages to them: the model is validated and saved without. Here the state
-    holds the averages alone; one that AllenNLP's class has saved can be loaded too. All parameters
-    are averaged in one fused call.
+    Replaces AllenNLP's class (`training/moving_average.py`), whose state holds the parameters
+    themselves. After `--recover` it averages the loaded copies, which are not trained, so the model
+    is validated and saved without averages. Here the state holds only the averages. A state saved
+    by AllenNLP's class can be loaded too. All parameters are averaged in one fused call.
 
-    Only what the trainer passes as `parameters` is averaged: AllenNLP's passes the trainable
-    parameters. The buffers of a model, such as the running statistics of batch norm, are then those
-    of the current weights, also in validation and in the saved model. Floating-point buffers that
-    are passed too are averaged with the rest.
+    Only the `parameters` that the trainer passes are averaged. AllenNLP's trainer passes the
+    trainable parameters, so the model's buffers, such as the running statistics of batch norm, keep
+    their current values, also in validation and in the saved model. The "image" trainer passes
+    these statistics too.
 
     Registered as a `MovingAverage` with name "exponential".
 
@@ -41,8 +40,8 @@ class ExponentialMovingAverage(MovingAverage):
         `warmup_gamma` and `warmup_power` has these as `denominator` and `power`, a `numerator` of 0
         and a `start_step` of 1. With a numerator equal to the denominator there is no warm-up.
     start_step : `int`, optional (default = `0`)
-        Before this step the averages are copies of the parameters. Training recipes begin to
-        average when the warm-up of the learning rate is over.
+        Before this step the averages are copies of the parameters. Training recipes often start to
+        average after the warm-up of the learning rate.
 
     # Raises
 
@@ -82,7 +81,7 @@ class ExponentialMovingAverage(MovingAverage):
 
     def apply(self, num_updates: Optional[int] = None) -> None:
         """
-        Moves the averages towards the current values of the parameters.
+        Move the averages towards the current values of the parameters.
         """
         decay = self._decay if num_updates is None else self._decay_at(num_updates)
         shadows = [self._shadows[name] for name, _ in self._parameters]
@@ -106,7 +105,7 @@ class ExponentialMovingAverage(MovingAverage):
         if loaded.keys() != self._shadows.keys():
             raise ConfigurationError(
                 "the saved moving average lacks "
-                f"{sorted(self._shadows.keys() - loaded.keys())} and has besides "
+                f"{sorted(self._shadows.keys() - loaded.keys())} and also has "
                 f"{sorted(loaded.keys() - self._shadows.keys())}; expected the trainable "
                 'parameters of this model (keys "model" and "trainer.no_grad")'
             )

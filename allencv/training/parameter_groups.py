@@ -19,7 +19,7 @@ def split_parameter_groups(
     layer_decay: Optional[float] = None,
 ) -> List[Dict[str, Any]]:
     """
-    Splits the parameter groups of an optimizer by two rules, which hold inside each group:
+    Split the parameter groups of an optimizer by two rules, which hold inside each group:
 
     * Without `weight_decay_on_norm_and_bias` the parameters named by `without_weight_decay` have a
       weight decay of 0.
@@ -31,10 +31,10 @@ def split_parameter_groups(
     # Parameters
 
     groups : `List[Dict[str, Any]]`
-        As torch's optimizers take them: "params", and what differs from the optimizer's arguments.
+        The groups for a torch optimizer: "params", and values that differ from its arguments.
     model : `torch.nn.Module`
-        Has the parameters. For `layer_decay` it needs `get_stages()`: for each stage from the input
-        to the head a list of names of submodules or parameters.
+        Has the parameters. For `layer_decay` it needs `get_stages()`, which lists the names of
+        submodules or parameters of each stage, from the input to the head.
     lr : `float`, optional
         The learning rate of a group that has none of its own.
 
@@ -63,8 +63,8 @@ def split_parameter_groups(
             name = names.get(id(parameter))
             if name is None:
                 raise ConfigurationError(
-                    f"an optimizer's parameter of shape {tuple(parameter.shape)} is none of "
-                    f"{type(model).__name__}'s; expected those of the argument model"
+                    f"an optimizer's parameter of shape {tuple(parameter.shape)} is not in "
+                    f"{type(model).__name__}; expected parameters of the argument model"
                 )
             key = (find_stage(name, stages) if scales else 0, name not in undecayed)
             parts.setdefault(key, {**group, "params": []})["params"].append(parameter)
@@ -81,10 +81,10 @@ def split_parameter_groups(
 
 def without_weight_decay(model: torch.nn.Module) -> Set[str]:
     """
-    The names of the parameters that weight decay is bad for: biases, all others of one dimension,
-    which are the scales of norms, and what a submodule names itself in a method
-    `no_weight_decay()`, as timm's models do (position embeddings, class tokens). The names there
-    are relative to the submodule, and may have wildcards.
+    Return the names of the parameters that weight decay harms: biases, all others of one dimension
+    (the scales of norms), and those that a submodule lists in a method `no_weight_decay()`, as
+    timm's models do (position embeddings, class tokens). The listed names are relative to the
+    submodule, and may have wildcards.
     """
     patterns = []
     for prefix, module in model.named_modules():
@@ -100,7 +100,7 @@ def without_weight_decay(model: torch.nn.Module) -> Set[str]:
 
 
 def stages_of(model: torch.nn.Module) -> List[List[str]]:
-    """The stages of a model, from the input to the head."""
+    """Return the stages of a model, from the input to the head."""
     if not isinstance(model, StagedModel):
         raise ConfigurationError(
             "trainer.optimizer.layer_decay needs the stages of the model, and "
@@ -110,7 +110,7 @@ def stages_of(model: torch.nn.Module) -> List[List[str]]:
 
 
 def find_stage(name: str, stages: List[List[str]]) -> int:
-    """The index of the stage that has the parameter called `name`."""
+    """Return the index of the stage that has the parameter `name`."""
     for index, prefixes in enumerate(stages):
         if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes):
             return index

@@ -6,24 +6,24 @@ from allennlp.data import TensorDict
 from allennlp.training.util import description_from_metrics, get_batch_size
 
 SMOOTHING = 0.7
-"""How much of the speed shown is that of before; the rest is that of the last interval."""
+"""The weight of the earlier speed in the speed shown; the last interval has the rest."""
 
 
 class Progress:
     """
-    The steps of an epoch with a bar that shows how training goes: the metrics, images per second,
-    and the share of the time that was spent waiting for data.
+    The steps of an epoch with a progress bar: the metrics, images per second, and the share of time
+    spent waiting for data.
 
     # Parameters
 
     steps : `Iterable[List[TensorDict]]`
         The batches of each step.
     total, done : `Optional[int]`, `int`
-        How many steps the epoch has, if that is known, and how many of them are over already.
+        The number of steps of the epoch, if known, and the number of steps already done.
     interval : `float`
-        How many seconds pass between two looks at the metrics.
+        The seconds between two readings of the metrics.
     is_shown : `bool`
-        Whether there is a bar.
+        Whether to show the bar.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Progress:
                 self._bar.close()
 
     def is_due(self) -> bool:
-        """Whether it is time to look at the metrics."""
+        """Return whether it is time to read the metrics."""
         self._now = time.perf_counter()
         return self._now - self._last_look >= self._interval
 

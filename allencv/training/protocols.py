@@ -1,4 +1,4 @@
-"""What the trainer asks of models and data loaders, AllenCV's own or others."""
+"""What the trainer needs from models and data loaders, AllenCV's own or others."""
 
 import os
 from typing import Dict, Iterator, List, Optional, Protocol, Tuple, Union, runtime_checkable
@@ -57,7 +57,7 @@ class SeekableLoader(Protocol):
         """Make the next iteration that of `epoch`, from `batch` on."""
 
     def labels(self) -> Dict[str, int]:
-        """Return how many images have each label; empty if that takes reading the data."""
+        """Return the number of images of each label; empty if unknown without reading."""
 
     def iter_instances(self) -> Iterator[Instance]:
-        """Read the instances without transforms of an epoch."""
+        """Read the instances, without the transforms of an epoch."""

@@ -22,19 +22,19 @@ State = Dict[str, Any]
 
 class ResumableState(TrainerCallback):
     """
-    What a checkpoint of AllenNLP's leaves out. It travels in the checkpoint as the state of a
+    The state that AllenNLP's checkpoints leave out. A checkpoint holds it as the state of a
     callback:
 
-    * of each rank the random generators, the gradient scaler, the number of steps, and what the
-      losses and metrics of the epoch have counted so far;
-    * the metrics of the epochs before, and the seconds that training has taken;
-    * what the config said of optimizer and schedulers, so that a changed config is noticed.
+    * for each rank the random generators, the gradient scaler, the number of steps, and the counts
+      of the losses and metrics of the epoch so far;
+    * the metrics of earlier epochs, and the seconds of training so far;
+    * the configured values of optimizer and schedulers, to find changes of the config.
 
     # Parameters
 
     serialization_dir : `str`
     trainer : `ImageTrainer`
-        Whose state this is.
+        The owner of the state.
     """
 
     def __init__(self, serialization_dir: str, trainer: Any) -> None:
@@ -49,7 +49,7 @@ class ResumableState(TrainerCallback):
         self._started: Optional[float] = None
 
     def collect(self) -> None:
-        """Ask all ranks for their state, which one of them will save. All have to call this."""
+        """Collect the states of all ranks, for one to save. All ranks must call this."""
         state = self._state_of_rank()
         self._ranks = [state]
         if self.trainer._distributed:
@@ -87,17 +87,17 @@ class ResumableState(TrainerCallback):
         self._seconds_before = state_dict.get("seconds", 0.0)
 
     def apply_changed_config(self) -> None:
-        """Call this when the states of optimizer and schedulers have been loaded."""
+        """Apply changes of the config to the loaded optimizer and schedulers."""
         if self._saved and "configured" in self._saved:
             apply_changes(self.trainer, self._saved["configured"], self._configured)
 
     @property
     def batches_left_out(self) -> int:
-        """How many batches of the interrupted epoch the data loader had left out."""
+        """The number of batches that the data loader left out of the interrupted epoch."""
         return self._of_this_rank(self._saved).get("batches_left_out", 0) if self._saved else 0
 
     def restore(self) -> None:
-        """Called at the moment that training goes on, after all that may have drawn before it."""
+        """Restore the state just before training resumes, after all other random draws."""
         saved, self._saved = self._saved, None
         if self._started is None:
             self._started = time.time()
@@ -132,10 +132,10 @@ class ResumableState(TrainerCallback):
         unknown += restore_counts(self.trainer.model, counts, self.trainer.cuda_device)
         if in_epoch and unknown:
             logger.warning(
-                "The checkpoint does not hold what was counted for %s: the training metrics of "
-                "epoch %d are those of the images after the interruption",
+                "The checkpoint does not hold the counts of %s: the training metrics of epoch %d "
+                "cover only the images after the interruption",
                 ", ".join(unknown),
-                self.trainer._epochs_completed,
+                self.trainer._epochs_completed + 1,
             )
 
     def on_epoch(
@@ -146,7 +146,7 @@ class ResumableState(TrainerCallback):
         is_primary: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Let the metrics of an epoch be those of a run that was never interrupted."""
+        """Make the metrics of an epoch those of a run that was never interrupted."""
         if self._earlier or self._seconds_before:
             self.add_earlier(metrics)
             duration = datetime.timedelta(seconds=self._seconds())
@@ -157,7 +157,7 @@ class ResumableState(TrainerCallback):
         self._metrics = dict(metrics)
 
     def add_earlier(self, metrics: Dict[str, Any]) -> None:
-        """Add to `metrics` what only the epochs before this process have reported."""
+        """Add to `metrics` what only the epochs before this process reported."""
         for name, value in self._earlier.items():
             if name not in metrics:
                 metrics[name] = value
@@ -165,7 +165,7 @@ class ResumableState(TrainerCallback):
                 metrics[name] = max(metrics[name], value)
 
     def _seconds(self) -> float:
-        """How long training has taken, without the time between a checkpoint and a crash."""
+        """Return the training time, without that between a checkpoint and a crash."""
         if self._started is None:
             return self._seconds_before
         return self._seconds_before + time.time() - self._started

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it, and what a run leaves there that never began."""
+"""The folder of a run: its lock, and the leftovers of a run without a checkpoint."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from allennlp.training.checkpointer import Checkpointer
 logger = logging.getLogger(__name__)
 
 LOCKED = "ALLENCV_LOCKED_FOLDER"
-"""The environment variable by which the ranks of a run know that its first process has the lock."""
+"""The environment variable that tells the ranks of a run that its first process has the lock."""
 LEFTOVER = re.compile(
     r"config\.json|meta\.json|out\.log|out_worker\d+\.log|vocabulary|log|predictions"
     r"|metrics_epoch_\d+\.json|not_finite\.th|\.allencv-[0-9a-f]{32}\.\w+"
@@ -28,12 +28,11 @@ _held: Set[int] = set()  # the descriptors of locked folders
 @contextmanager
 def locked(folder: Union[str, os.PathLike]) -> Iterator[None]:
     """
-    Keep other runs away from `folder`. It is created if it is missing, and removed again if it is
-    still empty at the end. The lock is one of the folder itself and needs no file. It ends with
-    this process, however that ends. A lock that this process has, or the one that started it as a
-    rank, is shared.
+    Keep other runs away from `folder`. Create it if it is missing, and remove it again if it is
+    still empty at the end. The lock is on the folder itself, needs no file, and always ends with
+    this process. A lock that this process has, or the one that started it as a rank, is shared.
 
-    Where folders cannot be locked, as on Windows and on NFS, a warning says so.
+    Warn if folders cannot be locked, as on Windows and on NFS.
 
     # Raises
 
@@ -87,7 +86,7 @@ def _lock(folder: str) -> Optional[int]:
 
 
 def _close_locks() -> None:
-    """A forked process must not keep the lock when its parent has ended."""
+    """Close the locks in a forked process, which may outlive its parent."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -98,18 +97,18 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run in `folder` can be recovered. The training state is written last."""
+    """Return whether the run in `folder` has a training state, which is written last."""
     return any(map(Checkpointer._parse_training_state_path, os.listdir(folder)))
 
 
 def is_unbegun(folder: Path) -> bool:
-    """Whether `folder` is that of a run which has ended before it wrote a checkpoint."""
+    """Return whether a run in `folder` has ended before its first checkpoint."""
     # AllenNLP writes these two first. A config alone may be the user's own.
     return {"config.json", "meta.json"} <= set(os.listdir(folder)) and has_only_leftovers(folder)
 
 
 def has_only_leftovers(folder: Path) -> bool:
-    """Whether `folder` holds nothing but what a run writes before its first checkpoint."""
+    """Return whether `folder` holds only what a run writes before its first checkpoint."""
     predictions = folder / "predictions"
     if predictions.is_dir() and set(os.listdir(predictions)) - {"run.json"}:
         return False
@@ -140,7 +139,7 @@ def read_json(path: Path) -> Dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Delete all that is in `folder`, and not the folder, whose lock would be lost."""
+    """Delete the contents of `folder`, but not the folder, which holds the lock."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

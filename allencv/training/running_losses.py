@@ -7,27 +7,26 @@ from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import get_batch_size
 
 LOSS_WEIGHT = "loss_weight"
-"""The key of a model's outputs that says how much its loss counts, where that is not the images."""
+"""The key in a model's outputs for the weight of its loss, if not the number of images."""
 
 
 class RunningLosses:
     """
-    The losses of an epoch, as the mean over its images, whatever the sizes of its batches. A batch
-    counts as many images as it has, or what the model's outputs say under `weight_key`: with class
-    weights, the sum of the weights of its images.
+    The mean loss of an epoch over its images, whatever the batch sizes. The weight of a batch is
+    its number of images, or the model's output `weight_key`: with class weights, the sum of the
+    weights of its images.
 
-    The losses stay on their device until somebody reads them, so that no step waits for the step
-    before it.
+    The losses stay on their device until they are read, so that no step waits for the one before.
     """
 
     def __init__(self, weight_key: str = LOSS_WEIGHT) -> None:
         self._weight_key = weight_key
         self.steps = 0
         self.total = 0.0
-        """The sum of loss times weight, as far as has been read."""
+        """The sum of loss times weight, of what has been read."""
         self.weight = 0.0
         self.first_bad: Optional[int] = None
-        """The number of the first step whose loss is not finite, as far as has been read."""
+        """The first step whose loss is not finite, of what has been read."""
         self.bad_value = 0.0
         self._reg_total: Optional[float] = None
         self._last: Dict[str, float] = {}
@@ -36,14 +35,14 @@ class RunningLosses:
 
     def add(self, outputs: List[Dict[str, Any]], images: List[int]) -> None:
         """
-        Adds the batches of one step.
+        Add the batches of one step.
 
         # Parameters
 
         outputs : `List[Dict[str, Any]]`
             The model's outputs for each batch. Their losses add up to the loss of the step.
         images : `List[int]`
-            How many images each batch has.
+            The number of images of each batch.
         """
         loss = torch.stack([each["loss"].detach().float() for each in outputs]).sum()
         weight = sum(each.get(self._weight_key, count) for each, count in zip(outputs, images))
@@ -54,7 +53,7 @@ class RunningLosses:
         self.steps += 1
 
     def read(self) -> Dict[str, float]:
-        """The mean loss so far, and the loss of the last step. Waits for the device."""
+        """Return the mean loss so far and the last step's. Wait for the device."""
         if self._unread:
             first = self.steps - len(self._unread)
             for number, values in enumerate(torch.stack(self._unread).tolist(), start=first):
@@ -73,16 +72,16 @@ class RunningLosses:
         return self._last | self._means(self.total, self._reg_total, self.weight)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return the losses so far, for a checkpoint. Waits for the device."""
+        """Return the losses so far, for a checkpoint. Wait for the device."""
         self.read()
         return dict(vars(self))
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         vars(self).update(state_dict)
 
     def read_all_ranks(self) -> Dict[str, float]:
-        """The mean losses over all ranks, without those of the last step."""
+        """Return the mean losses over all ranks, without those of the last step."""
         self.read()
         if dist_reduce_sum(self.steps) == 0:
             return {}
@@ -97,5 +96,5 @@ class RunningLosses:
 
 
 def count_images(batch: TensorDict) -> int:
-    """The images of a batch: the length of its first tensor. A batch without tensors counts 1."""
+    """Return the images of a batch: the length of its first tensor, or 1 without tensors."""
     return next(filter(None, map(get_batch_size, batch.values())), 1)

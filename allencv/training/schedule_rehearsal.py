@@ -18,9 +18,9 @@ Scheduler = Union[LearningRateScheduler, MomentumScheduler]
 KNOWN = ("allencv.", "allennlp.")
 """The packages whose schedulers change nothing but an optimizer's parameter groups."""
 MOST_EPOCHS = 1000
-"""More epochs are not rehearsed."""
+"""The most epochs that are rehearsed."""
 WARMUPS = {"warmup_steps": "steps", "num_warmup_steps": "epochs"}
-"""The lengths of warm-ups, and what AllenNLP's schedulers count by them, whatever their names."""
+"""The keys of warm-ups, and the units in which AllenNLP's schedulers count them."""
 
 
 def rehearsed(
@@ -46,19 +46,19 @@ def rehearse(
     steps_per_epoch: Optional[int],
 ) -> Scheduler:
     """
-    Build a schedule for a copy of an optimizer's parameter groups, and follow it through all
-    epochs, in each of which it is asked for the first steps and the last. Returns the scheduler.
+    Build a schedule for a copy of an optimizer's parameter groups, and run the first steps and the
+    last of each epoch. Return the scheduler.
 
     # Parameters
 
     key : `str`, required
         The scheduler's place in the config, for messages.
     config : `Mapping[str, Any]`, required
-        What the config says there, for messages.
+        The scheduler's config, for messages.
     construct : `Callable[..., Scheduler]`, required
         Builds the scheduler when it is called with an `optimizer`.
     steps_per_epoch : `int`, required
-        Steps of the optimizer in an epoch, if that is known.
+        Optimizer steps in an epoch, if known.
 
     # Raises
 
@@ -84,13 +84,13 @@ def rehearse(
             if isinstance(scheduler, MomentumScheduler):
                 field = scheduler.param_group_field
             for epoch in range(min(num_epochs, MOST_EPOCHS)):
-                when = f"in epoch {epoch}"
+                when = f"in epoch {epoch + 1}"
                 length = steps_per_epoch or 1
                 for step in sorted({1, 2, length} - set(range(length + 1, 3))):
                     scheduler.step_batch(epoch * length + step)
                     _check(key, config, field, stand_in, when)
                 scheduler.step(0.0)
-                _check(key, config, field, stand_in, f"after epoch {epoch}")
+                _check(key, config, field, stand_in, f"after epoch {epoch + 1}")
         return scheduler
     except ConfigurationError:
         raise
@@ -116,7 +116,7 @@ def _check(
 
 
 def _stand_in(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """An optimizer with the same settings of parameter groups, for parameters without numbers."""
+    """Return an optimizer with the same parameter group settings, for empty parameters."""
     groups: List[Dict[str, Any]] = [
         {**group, "params": [torch.nn.Parameter(torch.empty(0)) for _ in group["params"]]}
         for group in optimizer.param_groups
@@ -129,7 +129,7 @@ def _stand_in(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what is logged: it will be said when the schedule is built for training."""
+    """Hide log messages, which come when the schedule is built for training."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -39,20 +39,20 @@ def train_in_folder(
 ) -> Optional[Model]:
     """
     Train as AllenNLP's `train_model` does, with the same arguments and a config without mistakes,
-    but let one run alone write to the folder:
+    but let only one run write to the folder:
 
     * Another run there is refused while this one lasts.
-    * A run that ends before its first checkpoint leaves nothing behind, and one that was killed
-      before it does not keep the next from beginning.
-    * A run can be recovered with some other values of the trainer (see `changed_config`), which
-      are logged; `config.json` then has the new ones.
-    * A recovery that fails before it has written a checkpoint leaves the run's own files as they
-      were. One that is refused leaves the log as it was, too.
+    * A run that ends before its first checkpoint leaves nothing behind. A run that was killed
+      before it does not block the next.
+    * A run can be recovered with other values for some keys of the trainer (see `changed_config`),
+      which are logged and written to `config.json`.
+    * A recovery that fails before its first checkpoint leaves the run's own files unchanged. A
+      refused recovery leaves the log unchanged, too.
 
     # Raises
 
-    `ConfigurationError` if the folder is in use, or holds what does not fit to the arguments;
-    `OSError` with a file or the folder as its `filename` if the disk is full.
+    `ConfigurationError` if the folder is in use, or does not fit the arguments; `OSError` with a
+    file or the folder as its `filename` if the disk is full.
     """
     folder = Path(serialization_dir)
     if recover and force:
@@ -83,7 +83,7 @@ def train_in_folder(
 
 
 def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
-    """Make the folder ready for AllenNLP, and return whether AllenNLP is to recover."""
+    """Make the folder ready for AllenNLP, and return whether it should recover."""
     if force:
         clear(folder)
         return False
@@ -110,7 +110,7 @@ def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
 
 
 def _accept_config(folder: Path, params: Params) -> None:
-    """Let the run go on with `params`, if their differences from its `config.json` allow it."""
+    """Let the run resume with `params`, if their differences from `config.json` allow it."""
     file = folder / "config.json"
     if not file.exists():
         return  # AllenNLP refuses this
@@ -124,8 +124,8 @@ def _accept_config(folder: Path, params: Params) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete what a run has left that wrote no checkpoint, unless it is of use."""
-    # What a loss that is not finite has made of a model is to be looked at, and so are metrics.
+    """Delete the files of a run without a checkpoint, unless they are useful."""
+    # A model whose loss is not finite may need a look, and so may metrics.
     is_of_use = any(folder.glob("not_finite.th")) or any(folder.glob("metrics_epoch_*.json"))
     if has_only_leftovers(folder) and not is_of_use:
         clear(folder)
@@ -133,7 +133,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def _given_back(folder: Path) -> Iterator[None]:
-    """Give a run with checkpoints its files back, if an error comes before another checkpoint."""
+    """Restore the files of a run with checkpoints after an error before the next checkpoint."""
     checkpoints = _checkpoints(folder)
     log = folder / "out.log"
     size = log.stat().st_size if log.exists() else None
@@ -154,14 +154,14 @@ def _given_back(folder: Path) -> Iterator[None]:
 
 
 def _checkpoints(folder: Path) -> Dict[str, int]:
-    """The training states in a folder, and when each was written."""
+    """Return the training states in a folder, and when each was written."""
     files = filter(Checkpointer._parse_training_state_path, os.listdir(folder))
     return {name: os.stat(folder / name).st_mtime_ns for name in files}
 
 
 @contextmanager
 def _also_to(log: Path) -> Iterator[None]:
-    """Append what is logged meanwhile to the log of the run, which is not open yet."""
+    """Also append log messages to the log of the run, which is not open yet."""
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(name)s - %(message)s"))
     logger.addHandler(handler)
@@ -174,7 +174,7 @@ def _also_to(log: Path) -> Iterator[None]:
 
 @contextmanager
 def _full_disk_named(folder: Path) -> Iterator[None]:
-    """Let the error of a full disk name the folder, where AllenNLP's files name nothing."""
+    """Add the folder to an error of a full disk that names no file."""
     before = logging.raiseExceptions
     logging.raiseExceptions = False  # a log on a full disk would print a traceback for each line
     try:

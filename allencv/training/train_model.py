@@ -37,7 +37,7 @@ config_checks: List[Callable[[Dict[str, Any]], None]] = []
 
 @contextmanager
 def config_is_checked() -> Iterator[None]:
-    """While it is open, configs are not checked again."""
+    """Do not check configs again inside."""
     checks = config_checks[:]
     config_checks.clear()
     try:
@@ -49,50 +49,49 @@ def config_is_checked() -> Iterator[None]:
 @TrainModel.register("default", constructor="from_partial_objects", exist_ok=True)
 class TrainImageModel(TrainModel):
     """
-    What `allennlp train` runs, with repairs, for all models:
+    Runs `allennlp train` for all models, with repairs:
 
     * `evaluate_on_test` in distributed training: AllenNLP evaluates on the first rank alone, whose
-      metrics then wait for the others for ever, or crash (allennlp/commands/train.py,
+      metrics then wait for the others forever, or crash (allennlp/commands/train.py,
       `TrainModel.finish`). Here every rank evaluates its share.
-    * Labels that the training data lacks end the run at once, with their names, and not as
-      images that can never be right.
-    * A run that is recovered keeps its labels and their order, whatever images were added. AllenNLP
-      sorts the labels anew by how many images have each, and so gives weights to other labels.
-    * Mistakes of the config are found before any data is read, where `allencv.plugin` is imported,
-      as `--include-package allencv` and `.allennlp_plugins` do.
+    * Labels of other splits that the training data lacks end the run at once, with their names.
+    * A recovered run keeps its labels and their order, even if images were added. AllenNLP sorts
+      the labels again by their numbers of images, and so gives weights to other labels.
+    * Mistakes in the config are found before any data is read, if `allencv.plugin` is imported, as
+      `--include-package allencv` and `.allennlp_plugins` do.
     * A second run in the same folder is refused while the first one trains.
-    * A model that tunes thresholds is refused where nobody would call it to do so, and one whose
-      loss compares views of an image where batches would not hold them.
+    * A model that tunes thresholds is refused if the trainer would not let it. A loss that compares
+      views of an image is refused if the batches would not hold them.
 
     Registered as a `TrainModel` with name "default". The top-level keys of a config are AllenNLP's.
 
     # Parameters
 
     dataset_reader : `DatasetReader`, required
-        Reads the training data; also those for validation and test, unless there is a
-        `validation_dataset_reader`, which random transforms ask for.
+        Reads the training data, and those for validation and test unless there is a
+        `validation_dataset_reader`, which you need with random transforms.
     train_data_path : `Any`, required
-        What the reader is to read: mostly the path of a folder or a file.
+        What the reader reads: usually the path of a folder or a file.
     model : `Model`, required
-        It is built when the labels are known.
+        Built when the labels are known.
     data_loader : `DataLoader`, required
-        Makes the batches of training; also those for validation and test, unless there is a
+        Makes the batches of training, and those of validation and test unless there is a
         `validation_data_loader`.
     trainer : `Trainer`, required
         Trains the model.
     vocabulary : `Vocabulary`, optional
-        The labels. By default those of all data that the config names.
+        The labels. By default those of all data in the config.
     datasets_for_vocab_creation : `List[str]`, optional (default = `None`)
-        Which data the labels are taken from: "train", "validation", "test". `None` is all.
+        The data to take the labels from: "train", "validation", "test". `None` is all.
     validation_dataset_reader : `DatasetReader`, optional (default = `None`)
-        Reads the data for validation and test, and later the images to be predicted: without random
+        Reads the data for validation and test, and later for predictions: without random
         transforms.
     validation_data_path : `Any`, optional (default = `None`)
-        The images by which the best epoch is chosen. Without them the last epoch is kept.
+        The images that decide the best epoch. Without them the last epoch is kept.
     validation_data_loader : `DataLoader`, optional (default = `None`)
         Makes the batches of validation and test.
     test_data_path : `Any`, optional (default = `None`)
-        Images that play no part in training.
+        Images that are not used in training.
     evaluate_on_test : `bool`, optional (default = `False`)
         Whether to evaluate the model on the test images when training is over.
     batch_weight_key : `str`, optional (default = `""`)
@@ -196,7 +195,7 @@ class TrainImageModel(TrainModel):
 
 def check_views(num_views: int, train: Optional[DataLoader]) -> None:
     """
-    Sees to it that training batches hold each image `num_views` times in a row.
+    Check that training batches hold each image `num_views` times in a row.
 
     # Raises
 
@@ -219,8 +218,8 @@ def check_views(num_views: int, train: Optional[DataLoader]) -> None:
 
 def check_labels(train: DataLoader, other: DataLoader, split: str) -> None:
     """
-    Compares the labels of the training data with those of another split, where the loaders know
-    them without reading anything, as the "image" loader does unless it streams.
+    Compare the labels of the training data with those of another split, if the loaders know them
+    without reading anything, as the "image" loader does unless it streams.
 
     # Raises
 

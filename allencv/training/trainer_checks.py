@@ -1,4 +1,4 @@
-"""What a config says to the trainer, checked before any image is read."""
+"""Check the trainer's values in a config before any image is read."""
 
 import math
 import re
@@ -25,7 +25,7 @@ AT_LEAST_ZERO = ("log_interval",)
 
 
 class WrongValue(NamedTuple):
-    """A value under a key of `trainer` that cannot be meant, and what is wrong with it."""
+    """A wrong value under a key of `trainer`, and what is wrong with it."""
 
     key: str
     message: str
@@ -33,7 +33,7 @@ class WrongValue(NamedTuple):
 
 @runtime_checkable
 class NamesMetrics(Protocol):
-    """A model that knows what it will report before it has seen an image."""
+    """A model that knows its metrics before it has seen an image."""
 
     def metric_names(self) -> List[str]: ...
 
@@ -50,12 +50,12 @@ def wrong_trainer_values(
 
     values : `Mapping[str, Any]`
         The keys of `trainer` as the config has them. Keys that are missing or `None`, other keys,
-        and values of another type are left alone.
+        and values of another type are ignored.
     has_validation : `bool`
         Whether the config has a `validation_data_path`.
     metric_names : `Collection[str]`, optional (default = `None`)
-        What the model reports, without "loss", as `metric_names` of our models lists it: a name
-        that ends in "*" stands for all names with this beginning. `None` if that is not known.
+        The metrics of the model, without "loss", in the form of `ImageClassifier.metric_names`: a
+        name that ends in "*" stands for all names that begin so. `None` if they are not known.
     """
     for keys, is_right, expected in (
         (AT_LEAST_ONE, lambda value: value >= 1, "1 or more"),
@@ -137,8 +137,7 @@ def _is_among(name: str, names: Collection[str]) -> bool:
 
 def metric_names_of(model: Any) -> Optional[List[str]]:
     """
-    List what a model will report of validation images, without "loss"; `None` if that cannot be
-    known.
+    List the validation metrics of a model, without "loss"; `None` if they cannot be known.
 
     # Raises
 

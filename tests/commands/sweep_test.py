@@ -147,9 +147,9 @@ def test_the_table_is_that_of_the_runs(swept: Swept) -> None:
 
 def test_another_experiment_needs_another_folder(swept: Swept) -> None:
     arguments = [swept.config, "-s", swept.folder]
-    with pytest.raises(ConfigurationError, match=r"seed_0/config.json is that of another experim"):
+    with pytest.raises(ConfigurationError, match=r"seed_0/config.json belongs to another experim"):
         sweep(*arguments, "--seeds", 2)  # without the overrides
-    with pytest.raises(ConfigurationError, match="is that of a sweep with --seeds"):
+    with pytest.raises(ConfigurationError, match="belongs to a sweep with --seeds"):
         sweep(*arguments, "--folds", 2)
 
 

@@ -12,9 +12,9 @@ LOGGED = [
     ("allennlp.common.util", logging.INFO, "_im2im_encoder.conv1.weight"),
     ("allennlp.common.util", logging.INFO, "Metrics: {}"),
     ("allennlp.common.util", logging.WARNING, "a warning"),
-    ("allencv.training.image_trainer", logging.INFO, "Epoch 0/2"),
+    ("allencv.training.image_trainer", logging.INFO, "Epoch 1/3"),
 ]
-SEEN = ["Metrics: {}", "a warning", "Epoch 0/2"]
+SEEN = ["Metrics: {}", "a warning", "Epoch 1/3"]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def test_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "0m", "-1m", "ten minutes", "1d"])
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="expected such as 90s, 10m or 1.5h"):
+    with pytest.raises(ConfigurationError, match="expected a time such as 90s, 10m or 1.5h"):
         seconds_of(text)
 
 

@@ -150,16 +150,16 @@ def test_one_bad_image_spoils_none_of_the_others(
         "cut.jpg: ",
         None,
         "nowhere.jpg: No such file",
-        "image_base64 is no base64 text",
+        "image_base64 is not base64 text",
         None,
-        "image_array is no array of 0 to 255",
+        "image_array is not an array of 0 to 255",
         "the keys ['picture']; expected exactly one of image, image_base64, image_array",
         "not an image",
         "image is 7; expected a path or a URL",
         None,
-        """'{"image": ' is no JSON object; expected one with a key of image, """,
-        "000.jpg'] is no JSON object",
-        "None is no JSON object",
+        """'{"image": ' is not a JSON object; expected one with a key of image, """,
+        "000.jpg'] is not a JSON object",
+        "None is not a JSON object",
     ]
     assert len(answers) == len(reasons)
     for answer, reason in zip(answers, reasons):

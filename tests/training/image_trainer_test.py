@@ -388,7 +388,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_images(bad: str, tmp_p
     with pytest.raises(TrainingError) as error:
         trainer.train()
     assert str(error.value) == (
-        f"the loss is {bad} at step 3 of epoch 0 (2-0.jpg, 2-1.jpg, 2-2.jpg and 2 more): try a "
+        f"the loss is {bad} at step 3 of epoch 1 (2-0.jpg, 2-1.jpg, 2-2.jpg and 2 more): try a "
         "lower trainer.optimizer.lr, trainer.grad_norm 1.0, or trainer.use_amp false; the "
         f"model is saved in {tmp_path}/not_finite.th"
     )
@@ -411,7 +411,7 @@ def test_a_lost_model_is_not_saved_as_a_checkpoint(cats_and_dogs: Path, tmp_path
         trainer__callbacks=["spoil"],
         trainer__checkpointer={"save_every_num_batches": 1, "keep_most_recent_by_count": 100},
     )
-    with pytest.raises(TrainingError, match=r"step 3 of epoch 1 \(.*/train/.*\.jpg"):
+    with pytest.raises(TrainingError, match=r"step 3 of epoch 2 \(.*/train/.*\.jpg"):
         train(config, tmp_path)
     kept = sorted(path.name for path in tmp_path.glob("model_state_*"))
     assert "model_state_e1_b1.th" in kept

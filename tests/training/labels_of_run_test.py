@@ -105,7 +105,9 @@ def test_other_labels_are_refused_and_nothing_is_written(animals: Path) -> None:
     assert files_of(run) == before
     load_archive(run)  # it can still be opened
     (run / "vocabulary" / "non_padded_namespaces.txt").unlink()
-    with pytest.raises(ConfigurationError, match="has a checkpoint, but no vocabulary that says"):
+    with pytest.raises(
+        ConfigurationError, match="has a checkpoint, but no vocabulary with its labels"
+    ):
         train(config, run, recover=True)
 
 

@@ -238,6 +238,6 @@ def test_a_state_of_other_parameters_is_refused():
     average = ExponentialMovingAverage(parameters(network()))
     shadows = dict(average.state_dict()["shadows"])
     shadows["other"] = shadows.pop("0.bias")
-    message = r"lacks \['0.bias'\] and has besides \['other'\]"
+    message = r"lacks \['0.bias'\] and also has \['other'\]"
     with pytest.raises(ConfigurationError, match=message):
         average.load_state_dict({"shadows": shadows})

@@ -167,5 +167,5 @@ def test_there_must_be_a_learning_rate_to_scale() -> None:
 
 def test_the_parameters_of_another_model() -> None:
     groups = [{"params": list(Small().parameters())}]
-    with pytest.raises(ConfigurationError, match=r"shape \(2, 2\) is none of Small's"):
+    with pytest.raises(ConfigurationError, match=r"shape \(2, 2\) is not in Small"):
         split_parameter_groups(groups, Small(), 0.1, False)

@@ -33,12 +33,12 @@ def build(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"type": "step", "step_size": 0}, r"step_size': 0}, which fails in epoch 0 \(ZeroDiv"),
+        ({"type": "step", "step_size": 0}, r"step_size': 0}, which fails in epoch 1 \(ZeroDiv"),
         ({"type": "step", "step_size": 1, "gamma": -1.0}, "makes the learning rate -0.1 after ep"),
-        ({"type": "exponential", "gamma": 1e200}, "makes the learning rate inf after epoch 1"),
-        ({"type": "cosine", "t_initial": 1, "t_mul": 0.1}, "fails in epoch 0"),
+        ({"type": "exponential", "gamma": 1e200}, "makes the learning rate inf after epoch 2"),
+        ({"type": "cosine", "t_initial": 1, "t_mul": 0.1}, "fails in epoch 1"),
         ({"type": "cosine", "t_initial": 0}, r"fails before training \(AssertionError\)"),
-        ({"type": "noam", "model_size": 0, "warmup_steps": 2}, "fails in epoch 0"),
+        ({"type": "noam", "model_size": 0, "warmup_steps": 2}, "fails in epoch 1"),
         ({"type": "linear_with_warmup", "warmup_steps": 13}, "warmup_steps is 13, longer than tr"),
         ({"type": "constant_with_warmup", "num_warmup_steps": 4}, "which has 3 epochs"),
         ({"type": "reduce_on_plateau", "min_lr": [0.1, 0.2]}, "expected 1 min_lrs, got 2"),
@@ -47,7 +47,7 @@ def build(
                 "type": "combined",
                 "schedulers": [[1, "constant"], [2, {"type": "step", "step_size": 0}]],
             },
-            "fails in epoch 0",
+            "fails in epoch 1",
         ),
         ({"type": "warmup_cosine", "warmup_epochs": 3}, "warmup_epochs is 3; expected"),
     ],
@@ -63,7 +63,7 @@ def test_a_schedule_that_cannot_be_followed_is_refused_at_the_start(
 
 def test_a_momentum_schedule_is_rehearsed_too() -> None:
     config = {"type": "inverted_triangular", "cool_down": 1, "warm_up": 1, "ratio": 0}
-    with pytest.raises(ConfigurationError, match="fails in epoch 0"):
+    with pytest.raises(ConfigurationError, match="fails in epoch 1"):
         build(config, base=MomentumScheduler)
     assert build({**config, "ratio": 10}, base=MomentumScheduler).last_epoch == -1
 

@@ -258,7 +258,7 @@ def test_a_recovery_with_nothing_left_to_train_says_why(run: Run) -> None:
     log = (run.folder / "out.log").read_text()
     assert log.count("Nothing is left to train: ") == 1
     assert (
-        "ended after 2 of 4 epochs, because its best epoch is 0 and trainer.patience is 1. Raise "
+        "ended after 2 of 4 epochs, because its best epoch is 1 and trainer.patience is 1. Raise "
         "trainer.patience to continue" in log
     )
     run.train(recover=True, trainer__num_epochs=2, **rate)

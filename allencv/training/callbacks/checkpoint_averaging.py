@@ -24,21 +24,20 @@ State = Dict[str, torch.Tensor]
 class CheckpointAveraging(CheckedFromParams, TrainerCallback):
     """
     Averages the weights of the last epochs when training ends: stochastic weight averaging (SWA,
-    Izmailov et al. 2018, arXiv:1803.05407), which costs nothing while training. It helps most after
-    a learning rate that has stayed high to the end.
+    Izmailov et al. 2018, arXiv:1803.05407). This costs nothing while training. It helps most if the
+    learning rate stays high to the end.
 
-    The checkpoints of the last epochs are averaged. The statistics of batch normalisation belong to
-    none of the averaged weights, so one more pass over the training images estimates them. Frozen
-    batch normalisation keeps its statistics. The average is validated as each epoch is. Unless it
-    is worse by the trainer's `validation_metric` than the best epoch, it becomes the model of the
-    run, with which `best.th` is written. Without validation data it always does.
+    The checkpoints of the last epochs are averaged. Their batch normalisation statistics do not fit
+    the average, so one more pass over the training images estimates them. Frozen batch
+    normalisation keeps its statistics. The average is validated like an epoch. It becomes the model
+    of the run and is written to `best.th`, unless it is worse than the best epoch by the trainer's
+    `validation_metric`. Without validation data it is always used.
 
-    `metrics.json` tells what has happened: `averaged_epochs`, `averaged_weights_used`, and the
+    `metrics.json` has `averaged_epochs` (counted from 0), `averaged_weights_used`, and the
     average's metrics as `averaged_validation_...`; `best_validation_...` are still those of the
-    best epoch. Like this, averaged metrics are of the data by which the weights have been chosen.
+    best epoch. All are optimistic, because the same data decided between the weights.
 
-    A moving average (`trainer.moving_average`) does the same in another way; only one of the two
-    can be used.
+    You can use this or a moving average (`trainer.moving_average`), but not both.
 
     Registered as a `TrainerCallback` with name "checkpoint_averaging".
 
@@ -47,13 +46,13 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
     serialization_dir : `str`
         This argument does not get an entry in a configuration file.
     count : `int`, optional (default = `5`)
-        How many epochs are averaged, 2 or more: the last ones that were trained, or all if there
-        were fewer. The trainer's checkpointer has to keep as many
+        The number of final epochs to average, 2 or more. With fewer epochs, all are averaged. The
+        trainer's checkpointer must keep as many
         (`"checkpointer": {"keep_most_recent_by_count": 5}`).
 
     # Raises
 
-    `ConfigurationError` when training starts, if these checkpoints will not be there.
+    `ConfigurationError` when training starts, if these checkpoints will not be kept.
     """
 
     def __init__(self, serialization_dir: str, count: int = 5) -> None:
@@ -74,8 +73,8 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
             )
         if checkpointer is None or not checkpointer._save_completed_epochs:
             raise ConfigurationError(
-                "trainer.checkpointer saves no checkpoint at the end of an epoch; expected that "
-                "it does, as the callback 'checkpoint_averaging' averages them"
+                "trainer.checkpointer saves no checkpoint at the end of an epoch; expected one, "
+                "because the callback 'checkpoint_averaging' averages them"
             )
         if checkpointer.state_is_sharded:
             raise ConfigurationError(
@@ -104,7 +103,7 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
         points = sorted(point for point in checkpointer._find_all_checkpoints() if point[1] == 0)
         points = points[-self.count :]
         if len(points) < 2:
-            logger.warning("Nothing is averaged: there are checkpoints of %d epochs", len(points))
+            logger.warning("Nothing is averaged: %d epochs have a checkpoint", len(points))
             return
         best = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         averaged = average_states(
@@ -122,7 +121,7 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
         metrics["averaged_weights_used"] = is_used
         logger.info(
             "The average of epochs %s is %s",
-            metrics["averaged_epochs"],
+            [completed for completed, _ in points],
             "used" if is_used else "worse than the best epoch, and not used",
         )
         if not is_used:
@@ -137,7 +136,7 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
 
 
 def average_states(states: List[State]) -> State:
-    """The mean of each tensor of several state dicts; of counters the last."""
+    """Return the mean of each tensor over several state dicts, and the last of each counter."""
     return {
         name: sum(state[name] / len(states) for state in states)
         if last.is_floating_point()
@@ -148,8 +147,8 @@ def average_states(states: List[State]) -> State:
 
 def _estimate_statistics(trainer: Any) -> None:
     """
-    Estimates the statistics of batch normalisation from the training images of one epoch: the mean
-    of the batches' statistics, weighted by their images. Frozen statistics stay as they are, and
+    Estimate the statistics of batch normalisation from the training images of one epoch: the mean
+    of the batches' statistics, weighted by their images. Frozen statistics stay unchanged, and
     normalise the features that the others are estimated from.
     """
     model = trainer.model
@@ -171,7 +170,7 @@ def _estimate_statistics(trainer: Any) -> None:
         torch.no_grad(),
         torch.compiler.set_stance("force_eager"),  # it would compile for each value of momentum
     ):
-        torch.manual_seed(0)  # what is drawn is the same after an interruption
+        torch.manual_seed(0)  # the same draws after an interruption
         for batch in _batches(trainer):
             images = count_images(batch)
             seen += images

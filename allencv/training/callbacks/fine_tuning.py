@@ -16,36 +16,35 @@ from allencv.training.protocols import StagedModel
 logger = logging.getLogger(__name__)
 
 ALL = -1
-"""In place of a number of stages."""
+"""The number that means all stages."""
 
 
 class FineTuning(CheckedFromParams, TrainerCallback):
     """
     The base of the callbacks that freeze the first stages of a pretrained backbone, and train the
-    head with the others. A subclass says how many stages are trained in each epoch. Epochs count
-    from 0, as in AllenNLP's logs.
+    head with the others. Subclasses define how many stages are trained in each epoch. Their keys
+    count epochs from 0; the log counts from 1.
 
-    The stages are those of the model's `get_stages()`, from the input to the output; the last is
-    the head, which is always trained. Freezing takes away `requires_grad` when training starts, and
-    unfreezing gives it back: the optimizer, which has been built before, holds all parameters, and
-    passes over those that have no gradient; neither momentum nor weight decay moves them. An
-    interrupted run goes on with the stages of its epoch.
+    The model's `get_stages()` lists the stages from the input to the output. The last is the head,
+    which is always trained. Freezing and unfreezing set the `requires_grad` of parameters. The
+    optimizer holds all parameters, and skips those without a gradient: neither momentum nor weight
+    decay moves them. An interrupted run resumes with the stages of its epoch.
 
-    In distributed training torch has to be told that the gradients of some parameters will not
-    come: `"ddp_accelerator": {"type": "torch", "find_unused_parameters": true}` in the trainer.
+    In distributed training, frozen parameters have no gradients to exchange. The trainer then needs
+    `"ddp_accelerator": {"type": "torch", "find_unused_parameters": true}`.
 
     # Parameters
 
     serialization_dir : `str`
         This argument does not get an entry in a configuration file.
     train_bn : `bool`, optional (default = `False`)
-        Whether the batch normalisation of frozen stages is trained all the same. If not, it
-        normalises with its running statistics and leaves them as they are.
+        Whether to train the batch normalisation of frozen stages. If not, it normalises with its
+        running statistics and does not change them.
 
     # Raises
 
-    `ConfigurationError` when training starts, if the model has no `get_stages`, or if a stage that
-    is to be trained was frozen before the optimizer was built, which then does not know of it.
+    `ConfigurationError` when training starts, if the model has no `get_stages`, or if the optimizer
+    lacks a stage to be trained, because it was frozen before.
     """
 
     def __init__(self, serialization_dir: str, train_bn: bool = False) -> None:
@@ -54,7 +53,7 @@ class FineTuning(CheckedFromParams, TrainerCallback):
         self._num_trained: Optional[int] = None
 
     def num_trained_stages(self, epoch: int, num_stages: int) -> int:
-        """How many of the backbone's `num_stages` are trained in an epoch: the last so many."""
+        """Return how many of the backbone's `num_stages`, from the last, an epoch trains."""
         raise NotImplementedError
 
     def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
@@ -88,7 +87,7 @@ class FineTuning(CheckedFromParams, TrainerCallback):
                     parameter.requires_grad_(is_trained or parameter in always_trained)
         logger.info(
             "From epoch %d on: training the head and the last %d of the backbone's %d stages",
-            epoch,
+            epoch + 1,
             num_trained,
             len(stages),
         )
@@ -122,15 +121,15 @@ class FineTuning(CheckedFromParams, TrainerCallback):
 @TrainerCallback.register("freeze")
 class Freeze(FineTuning):
     """
-    Keeps the backbone, or its first stages, as they are, and trains the rest: quick, and hard to
-    overfit with few images.
+    Freezes the backbone, or its first stages, and trains the rest. This is fast and hard to overfit
+    with few images.
 
     Registered as a `TrainerCallback` with name "freeze".
 
     # Parameters
 
     stages : `int`, optional (default = `None`)
-        How many stages are frozen, counted from the input; `None` freezes the whole backbone.
+        The number of stages to freeze, from the input; `None` freezes the whole backbone.
     train_bn
         See `FineTuning`.
     """
@@ -155,16 +154,15 @@ class Freeze(FineTuning):
 @TrainerCallback.register("freeze_unfreeze")
 class FreezeUnfreeze(FineTuning):
     """
-    Trains the head alone at first, and from an epoch on the whole network. The gradients of a head
-    that has learnt nothing yet would spoil the pretrained backbone (Kumar et al. 2022,
-    arXiv:2202.10054).
+    Trains the head alone at first, and the whole network from an epoch on. The gradients of an
+    untrained head would damage the pretrained backbone (Kumar et al. 2022, arXiv:2202.10054).
 
     Registered as a `TrainerCallback` with name "freeze_unfreeze".
 
     # Parameters
 
     unfreeze_epoch : `int`, required
-        The first epoch, 1 or more, in which the backbone is trained too.
+        The first epoch to train the backbone too, from 0; 1 or more.
     train_bn
         See `FineTuning`.
     """
@@ -185,16 +183,16 @@ class FreezeUnfreeze(FineTuning):
 @TrainerCallback.register("gradual_unfreezing")
 class GradualUnfreezing(FineTuning):
     """
-    Trains the head alone at first, and then one stage more after every so many epochs, from the
+    Trains the head alone at first, then one more stage every `epochs_per_stage` epochs, from the
     last to the first (Howard and Ruder 2018, "Universal Language Model Fine-tuning",
-    arXiv:1801.06146, section 3.3). If there are more stages than epochs, the first stay frozen.
+    arXiv:1801.06146, section 3.3). With too few epochs, the first stages stay frozen.
 
     Registered as a `TrainerCallback` with name "gradual_unfreezing".
 
     # Parameters
 
     epochs_per_stage : `int`, optional (default = `1`)
-        After how many epochs the next stage is trained too.
+        The number of epochs before the next stage.
     train_bn
         See `FineTuning`.
     """
@@ -217,16 +215,16 @@ class GradualUnfreezing(FineTuning):
 @TrainerCallback.register("unfreeze_milestones")
 class UnfreezeMilestones(FineTuning):
     """
-    Trains the head alone at first, and from given epochs on more and more of the last stages.
+    Trains the head alone at first, and more of the last stages from given epochs on.
 
     Registered as a `TrainerCallback` with name "unfreeze_milestones".
 
     # Parameters
 
     milestones : `List[Tuple[int, int]]`, required
-        Pairs of an epoch and the number of stages that are trained from then on, counted from the
-        head; -1 is all of them. `[[5, 1], [10, -1]]` trains the last stage from epoch 5 on,
-        and the whole backbone from epoch 10 on. Both numbers rise.
+        Pairs of an epoch, counted from 0, and the number of final stages to train from then on;
+        -1 is all. `[[5, 1], [10, -1]]` trains the last stage from epoch 5 on, and the whole
+        backbone from epoch 10 on. Both numbers rise.
     train_bn
         See `FineTuning`.
     """
@@ -263,11 +261,11 @@ class UnfreezeMilestones(FineTuning):
 
 
 def backbone_stages(model: Model) -> List[Dict[str, torch.nn.Parameter]]:
-    """The parameters of each stage of the model but the last, which is its head, by name."""
+    """Return the parameters by name of each stage of the model, without the head."""
     if not isinstance(model, StagedModel):
         raise ConfigurationError(
-            f"model is a {type(model).__name__}, which has no get_stages(); expected a model that "
-            "says what its stages are, for trainer.callbacks to freeze"
+            f"model is a {type(model).__name__}, which has no get_stages(); expected a model with "
+            "stages for trainer.callbacks to freeze"
         )
     stages = [
         {
@@ -286,11 +284,11 @@ def backbone_stages(model: Model) -> List[Dict[str, torch.nn.Parameter]]:
 
 
 def optimized_parameters(trainer: Any) -> "set[torch.nn.Parameter]":
-    """The parameters that the optimizer holds."""
+    """Return the parameters of the optimizer."""
     return {each for group in trainer.optimizer.param_groups for each in group["params"]}
 
 
 def batch_norm_parameters(model: Model) -> "set[torch.nn.Parameter]":
-    """The weights and biases of the batch normalisations."""
+    """Return the weights and biases of batch normalisation."""
     norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
     return {parameter for norm in norms for parameter in norm.parameters(recurse=False)}

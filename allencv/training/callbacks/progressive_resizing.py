@@ -10,11 +10,11 @@ from allencv.training.protocols import TrainableClassifier
 @TrainerCallback.register("progressive_resizing")
 class ProgressiveResizing(CheckedFromParams, TrainerCallback):
     """
-    Trains on small images at first, which is quicker, and on larger and larger ones later: the
-    progressive resizing of Howard and fastai (2018), and the progressive learning of EfficientNetV2
-    (Tan and Le 2021, arXiv:2104.00298, section 4), which also augments more strongly as images
-    grow. The model shrinks the batches; validation always has images of full size. With `compile`
-    in the trainer each new size is compiled anew.
+    Trains on small images at first, which is faster, and on larger ones later: the progressive
+    resizing of Howard and fastai (2018), and the progressive learning of EfficientNetV2 (Tan and Le
+    2021, arXiv:2104.00298, section 4), which also augments more strongly as images grow. The model
+    resizes the batches. Validation always uses the full size. With `compile` in the trainer, each
+    new size is compiled.
 
     Registered as a `TrainerCallback` with name "progressive_resizing".
 
@@ -25,19 +25,19 @@ class ProgressiveResizing(CheckedFromParams, TrainerCallback):
     initial_size : `int`, required
         The shorter side in pixels of the first epoch's images.
     final_size : `int`, required
-        The full size: that of the images as the training transforms make them.
+        The full size, which the training transforms produce.
     initial_epochs : `int`, optional (default = `1`)
-        How many epochs there are with the initial size. From then on it grows by about the same in
-        each epoch.
+        The number of epochs with the initial size. After them the size grows by about the same
+        amount in each epoch.
     full_size_epochs : `int`, optional (default = `1`)
-        How many of the last epochs have images of full size, 1 or more.
+        The number of final epochs with full size, 1 or more.
     multiple_of : `int`, optional (default = `32`)
         Sizes are rounded down to a multiple of this, which should be the stride of the network.
 
     # Raises
 
     `ConfigurationError` when training starts, if the model has no `set_training_size`, or if there
-    are not as many epochs.
+    are too few epochs.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ProgressiveResizing(CheckedFromParams, TrainerCallback):
         self.multiple_of = multiple_of
 
     def size(self, epoch: int, num_epochs: int) -> Optional[int]:
-        """The size of the images in an epoch of `num_epochs`; `None` is the full size."""
+        """Return the size of images in an epoch of `num_epochs`; `None` is the full size."""
         # It grows after each epoch from the last of the initial size to the first of the full size.
         steps = num_epochs - self.full_size_epochs - self.initial_epochs + 1
         step = max(0, epoch - self.initial_epochs + 1)

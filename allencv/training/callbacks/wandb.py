@@ -9,7 +9,7 @@ class WandBCallback(AllenNLPWandBCallback):
     """
     Logs training to Weights & Biases. The parameters are those of AllenNLP's `WandBCallback`.
 
-    Stands in for AllenNLP's class, which names a new run with `wandb.util.generate_id`
+    Replaces AllenNLP's class, which names a new run with `wandb.util.generate_id`
     (`training/callbacks/wandb.py`); wandb has moved that function.
 
     Registered as a `TrainerCallback` with name "wandb".
@@ -22,5 +22,5 @@ class WandBCallback(AllenNLPWandBCallback):
             from wandb.sdk.lib.runid import generate_id  # slow to import
 
             self._run_id = generate_id()
-        self._wandb_kwargs.pop("anonymous", None)  # without effect, and wandb is about to refuse it
+        self._wandb_kwargs.pop("anonymous", None)  # no effect, and wandb will soon refuse it
         super().on_start(trainer, is_primary=is_primary, **kwargs)

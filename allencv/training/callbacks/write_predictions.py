@@ -25,19 +25,18 @@ PACKAGES = ("allencv", "allennlp", "torch", "torchvision", "timm", "numpy")
 @TrainerCallback.register("write_predictions")
 class WritePredictions(CheckedFromParams, TrainerCallback):
     """
-    Leaves in the run's folder what `allencv report` is made from, so that it can be made on another
-    machine, without the images:
+    Saves what `allencv report` needs to the folder of the run, so that you can make the report on
+    another machine, without the images:
 
-    * `predictions/run.json`, when training starts: the versions, the device, and how many images of
-      each label there are to learn from.
-    * `predictions/validation.npz`, when training ends: for each validation image its path, what is
-      true and the probabilities of the best weights (4 bytes for each image and label), and the
-      pictures of some images with the maps of Grad-CAM over them (see `allencv.predictions`). The
-      network sees the validation images once more for that.
+    * `predictions/run.json`, when training starts: the versions, the device, and the number of
+      training images of each label.
+    * `predictions/validation.npz`, when training ends: for each validation image its path, its true
+      labels and the probabilities of the best weights (4 bytes for each image and label), and
+      pictures of some images with Grad-CAM maps (see `allencv.predictions`). This takes one more
+      pass over the validation images.
 
-    Should this fail, that is logged as a warning: it is no reason to lose a trained model.
-    In a list of callbacks it has to stand behind one that changes the weights when training ends,
-    as "checkpoint_averaging" does.
+    A failure is logged as a warning and does not end the run. In a list of callbacks, put this one
+    after any that changes the weights when training ends, such as "checkpoint_averaging".
 
     Registered as a `TrainerCallback` with name "write_predictions".
 
@@ -46,8 +45,7 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
     serialization_dir : `str`
         This argument does not get an entry in a configuration file.
     pictures : `int`, optional (default = `12`)
-        How many pictures are kept of each kind: mistakes, hits that were close, and labels that are
-        likely to be wrong.
+        The number of pictures of each kind: mistakes, close hits, and likely label errors.
     """
 
     def __init__(self, serialization_dir: str, pictures: int = 12) -> None:
@@ -85,8 +83,8 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
 
     def write(self, split: str, model: Any, loader: Any, forward: Optional[Forward] = None) -> None:
         """
-        Writes the predictions of a model for a split (see `save_predictions`). Other models than
-        ours, which do not say what their labels are, are left alone.
+        Write the predictions of a model for a split (see `save_predictions`). Do nothing for models
+        that do not name their labels.
         """
         if self.serialization_dir is None or not isinstance(model, LabelledModel):
             return
@@ -97,7 +95,7 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
 
 
 def describe_run(device: torch.device, loader: Any) -> Dict[str, Any]:
-    """What cannot be read from the other files of a run."""
+    """Return what the other files of a run lack."""
     name = platform.machine()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -111,7 +109,7 @@ def describe_run(device: torch.device, loader: Any) -> Dict[str, Any]:
 
 
 def _count_images(loader: Any) -> Optional[int]:
-    """All images of a data loader, those of other ranks too; `None` if it does not know."""
+    """Return the number of images of a data loader on all ranks; `None` if unknown."""
     instances = getattr(getattr(loader, "images", None), "instances", None)
     try:
         return len(instances)  # type: ignore[arg-type]

@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 class OneCycle(Schedule):
     """
     The one-cycle policy (Smith and Topin 2018, https://arxiv.org/abs/1708.07120), by torch's
-    `OneCycleLR`. The learning rate rises from a small part of the optimizer's to the whole, and
-    falls to almost nothing.
+    `OneCycleLR`. The learning rate rises from a small part of the optimizer's to the full value,
+    and falls to almost 0.
 
     Meanwhile the momentum of the optimizer falls from `max_momentum` to `base_momentum`, and rises
-    again. That is the first of its `betas`, or where there are none (SGD) its `momentum`. What the
-    config says there is replaced, a `momentum` of 0 too, unless `cycle_momentum` is false.
+    again. It is the first of the `betas`, or the `momentum` of an optimizer without them (SGD).
+    Unless `cycle_momentum` is false, the value in the config is replaced, even if it is 0.
 
     Registered as a `LearningRateScheduler` with name "one_cycle".
 
@@ -30,11 +30,11 @@ class OneCycle(Schedule):
     pct_start : `float`, optional (default = `0.3`)
         The part of training in which the learning rate rises, from 0 to 1.
     anneal_strategy : `str`, optional (default = `"cos"`)
-        The form of rise and fall: "cos" or "linear".
+        The shape of rise and fall: "cos" or "linear".
     cycle_momentum : `bool`, optional (default = `True`)
         Whether the momentum falls while the learning rate rises, and the other way round.
     base_momentum : `float`, optional (default = `0.85`)
-        The momentum where the learning rate is highest.
+        The momentum when the learning rate is highest.
     max_momentum : `float`, optional (default = `0.95`)
         The momentum at the beginning and at the end.
     div_factor : `float`, optional (default = `25.0`)
@@ -42,8 +42,8 @@ class OneCycle(Schedule):
     final_div_factor : `float`, optional (default = `1e4`)
         The last learning rate is the first divided by this.
     three_phase : `bool`, optional (default = `False`)
-        Whether to fall to the first learning rate in the same time as the rise took, and to the
-        last one in what is left. Then `pct_start` is at most 0.5.
+        Whether to fall to the first learning rate in the time that the rise took, and to the last
+        one in the remaining time. Then `pct_start` is at most 0.5.
 
     The others are those of `Schedule`.
     """
@@ -72,7 +72,7 @@ class OneCycle(Schedule):
         if not 0 <= pct_start <= highest or pct_start * self.num_updates == 1:
             raise ConfigurationError(
                 f"learning_rate_scheduler.pct_start is {pct_start}; expected a number from 0 to "
-                f"{highest}, and more or less than 1 of the {self.num_updates} updates"
+                f"{highest}, but not exactly 1 of the {self.num_updates} updates"
             )
         for key, value, is_right, expected in (
             ("div_factor", div_factor, div_factor > 0, "a number above 0"),
@@ -92,8 +92,8 @@ class OneCycle(Schedule):
             )
         if cycle_momentum:
             logger.info(
-                "The learning rate schedule sets the momentum, from %s to %s and back, in place of "
-                "the optimizer's %s %s",
+                "The learning rate schedule moves the momentum from %s to %s and back, and "
+                "replaces the optimizer's %s %s",
                 max_momentum,
                 base_momentum,
                 momentum,

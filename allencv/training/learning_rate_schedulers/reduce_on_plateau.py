@@ -13,7 +13,7 @@ from allennlp.training.optimizers import Optimizer
 from allencv.common.checks import not_one_of
 
 PROGRESS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
-"""What of the state of PyTorch's scheduler changes in training."""
+"""The state of PyTorch's scheduler that changes in training."""
 
 
 @LearningRateScheduler.register("reduce_on_plateau", exist_ok=True)
@@ -25,11 +25,10 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
     The sign of `validation_metric` says which direction is better: with "-loss" the rate falls when
     the loss has stopped falling, with "+accuracy" when the accuracy has stopped rising.
 
-    Stands in for AllenNLP's class (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`),
-    which hands PyTorch the argument `verbose` that it no longer takes and so cannot be built. Also,
-    trainers give a scheduler a score that is better when it is higher, such as minus the loss.
-    AllenNLP's class takes the score for the loss, by its default mode "min", and then lowers the
-    rate while the loss falls.
+    Replaces AllenNLP's class (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`), which
+    cannot be built, because PyTorch no longer takes its argument `verbose`. Also, trainers pass
+    schedulers a score of which higher is better, such as minus the loss. AllenNLP's class, with its
+    default mode "min", treats the score as a loss, and lowers the rate while the loss falls.
 
     Registered as a `LearningRateScheduler` with name "reduce_on_plateau".
 
@@ -38,18 +37,17 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
     optimizer : `Optimizer`
         This argument does not get an entry in a configuration file.
     mode : `str`, optional (default = `None`)
-        Not needed, as the sign of `validation_metric` decides. `"min"` says that a lower metric is
-        better, which has to agree with the sign; `"max"` agrees with either sign, as the score is
-        better when it is higher.
+        Not needed: the sign of `validation_metric` decides. `"min"` must agree with the sign: a
+        lower metric is better. `"max"` agrees with either sign, because a higher score is better.
     factor : `float`, optional (default = `0.1`)
         The learning rate is multiplied by this; below 1.
     patience : `int`, optional (default = `10`)
-        Epochs without improvement that are allowed before the learning rate is lowered.
+        Epochs without improvement before the learning rate is lowered.
     verbose : `bool`, optional (default = `False`)
         Deprecated and without effect; kept so that existing configurations can be read.
     threshold_mode : `str`, optional (default = `"rel"`)
-        `"rel"` when `threshold` is a fraction of the best value, whatever its sign, `"abs"` when it
-        is a difference.
+        `"rel"` if `threshold` is a fraction of the best value, whatever its sign, `"abs"` if it is
+        a difference.
     threshold : `float`, optional (default = `1e-4`)
         The smallest change that counts as an improvement.
     cooldown : `int`, optional (default = `0`)
@@ -115,11 +113,11 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
 
     def check(self, tracked: List[Tuple[float, str]], has_validation: bool) -> None:
         """
-        Called by the trainer when it is built, with the sign and the name of each of its metrics.
+        Check the sign and name of each metric of the trainer, which calls this when it is built.
 
         # Raises
 
-        `ConfigurationError` without validation data, or if `mode` is "min" and more is better of
+        `ConfigurationError` without validation data, or if `mode` is "min" and higher is better for
         all metrics.
         """
         if not has_validation:
@@ -130,18 +128,18 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
         if self.mode == "min" and all(sign > 0 for sign, _ in tracked):
             names = ", ".join(f"+{name}" for _, name in tracked)
             raise ConfigurationError(
-                "trainer.learning_rate_scheduler.mode is 'min', but more is better of "
+                "trainer.learning_rate_scheduler.mode is 'min', but higher is better for "
                 f"trainer.validation_metric, {names}; expected no mode, as the sign decides"
             )
 
     def step(self, metric: Optional[float] = None) -> None:
-        """Called after each epoch with its score, which is better when it is higher."""
+        """Update the rate after an epoch with a score of which higher is better."""
         best = self.lr_scheduler.best
         if self._is_relative and math.isfinite(best):
-            # PyTorch multiplies the best value, which for one below 0 makes it better, not worse.
+            # PyTorch multiplies the best value, which makes a negative one better, not worse.
             self.lr_scheduler.threshold = self._threshold * abs(best)
         super().step(metric)
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        # The config says what a plateau is and what follows, the checkpoint how far training is.
+        # The config defines a plateau and its effect, the checkpoint the progress of training.
         super().load_state_dict({name: state_dict[name] for name in PROGRESS})

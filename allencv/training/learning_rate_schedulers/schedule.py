@@ -14,31 +14,30 @@ logger = logging.getLogger(__name__)
 
 class Schedule(CheckedFromParams, LearningRateScheduler):
     """
-    The base of schedules whose learning rate depends on how far training has come. It is set
-    `num_updates` times: before each step of the optimizer, or before each epoch. Update 0 is that
-    of the first step or epoch, so that with update `n` the step `n` (from 0) is made, as with
-    torch's and timm's schedules.
+    The base of schedules whose learning rate depends on the progress of training. The rate is set
+    `num_updates` times: before each optimizer step, or before each epoch. Update `n` sets the rate
+    of step or epoch `n`, counted from 0, as in torch's and timm's schedules.
 
-    The learning rates of all parameter groups are multiplied by the same numbers: their ratios stay
-    as the optimizer's `parameter_groups` and `layer_decay` set them.
+    The learning rates of all parameter groups are multiplied by the same number, so the ratios set
+    by the optimizer's `parameter_groups` and `layer_decay` stay.
 
     # Parameters
 
     optimizer : `torch.optim.Optimizer`
         This argument does not get an entry in a configuration file.
     num_epochs : `int`
-        The length of the schedule: by default that of training, which the trainer passes. If a
-        config says less, the last learning rate holds for the epochs after; more is an error.
+        The length of the schedule. The default is that of training, passed by the trainer. After a
+        shorter schedule the last learning rate stays; a longer one is an error.
     num_steps_per_epoch : `int`, optional (default = `None`)
-        Steps of the optimizer in an epoch. The trainer passes it, where the data loader knows its
-        length; a config says it where not, as for streamed data.
+        Optimizer steps in an epoch. The trainer passes it if the data loader knows its length. Set
+        it in the config if not, as for streamed data.
     by_epoch : `bool`, optional (default = `False`)
-        Whether to set the learning rate once for each epoch, and not for each step.
+        Whether to set the learning rate once for each epoch instead of for each step.
 
     # Raises
 
-    `ConfigurationError` for a schedule by steps without their number, for one that is longer than
-    training, and for an optimizer whose learning rate cannot be set.
+    `ConfigurationError` for a schedule by steps without their number, for one longer than training,
+    and for an optimizer whose learning rate cannot be set.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         self.by_epoch = by_epoch
         self.updates_per_epoch = 1 if by_epoch else num_steps_per_epoch or 1
         self.num_updates = num_epochs * self.updates_per_epoch
-        self.num_steps = 0  # that have been announced
+        self.num_steps = 0  # the last step that `step_batch` has prepared
 
     @classmethod
     def from_params(cls, params: Params, *args: Any, **extras: Any) -> Any:
@@ -94,8 +93,8 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
 
     def set_update(self, update: int) -> None:
         """
-        Sets the learning rates for an update from 0 to `num_updates`, the last being what holds
-        when the schedule is over.
+        Set the learning rates for an update from 0 to `num_updates`. The last one holds when the
+        schedule is over.
         """
         raise NotImplementedError
 
@@ -108,7 +107,7 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def step_batch(self, batch_num_total: Optional[int] = None) -> None:
-        """Called before each step of the optimizer, which counts from 1."""
+        """Set the rate before an optimizer step, counted from 1."""
         self.num_steps = batch_num_total or self.num_steps + 1
         if self.by_epoch:
             return
@@ -117,7 +116,7 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         if update == self.num_updates:
             logger.warning(
                 "The learning rate schedule ends after %d steps (%d epochs of %d), and training "
-                "goes on; the learning rate stays at %s.",
+                "continues; the learning rate stays at %s.",
                 self.num_updates,
                 self.num_epochs,
                 self.updates_per_epoch,
@@ -125,7 +124,7 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
             )
 
     def step(self, metric: Optional[float] = None) -> None:
-        """Called after each epoch."""
+        """Set the rate after an epoch."""
         self.last_epoch += 1
         if self.by_epoch:
             self.set_update(min(self.last_epoch + 1, self.num_updates))

@@ -12,7 +12,7 @@ from allencv.training.learning_rate_schedulers.schedule import Schedule
 
 
 def check_factor(key: str, value: float) -> None:
-    """Raises a `ConfigurationError` if what the learning rate is multiplied by is not a part."""
+    """Raise a `ConfigurationError` unless a factor of the learning rate is from 0 to 1."""
     if not 0 <= value <= 1:
         raise ConfigurationError(
             f"learning_rate_scheduler.{key} is {value}; expected a number from 0 to 1"
@@ -23,15 +23,15 @@ class WarmupSchedule(Schedule):
     """
     The base of schedules that begin with a linear warm-up (Goyal et al. 2017,
     https://arxiv.org/abs/1706.02677). In a warm-up of `n` updates the learning rate is that of the
-    optimizer times `1 / (n + 1)`, `2 / (n + 1)`, ...; the first update after it has the whole.
+    optimizer times `1 / (n + 1)`, `2 / (n + 1)`, ...; the first update after it has the full rate.
 
     # Parameters
 
     warmup_epochs : `float`, optional (default = `0.0`)
-        The length of the warm-up in epochs, of which it may take a fraction: 0.5 is half an epoch.
-        It is a part of `num_epochs`.
+        The length of the warm-up in epochs, whole or in part: 0.5 is half an epoch. `num_epochs`
+        includes it.
     warmup_steps : `float`, optional (default = `None`)
-        The same in steps of the optimizer, in place of `warmup_epochs`.
+        The same in optimizer steps, instead of `warmup_epochs`.
 
     The others are those of `Schedule`.
 
@@ -69,11 +69,11 @@ class WarmupSchedule(Schedule):
         self.set_update(0)
 
     def after_warmup(self, update: int) -> float:
-        """What the learning rate is multiplied by in an update that is not of the warm-up."""
+        """Return the factor of the learning rate in an update after the warm-up."""
         raise NotImplementedError
 
     def progress(self, update: int) -> float:
-        """The part of the time after the warm-up that has passed: from 0 to 1."""
+        """Return how much of the time after the warm-up has passed, from 0 to 1."""
         return (update - self.warmup) / (self.num_updates - self.warmup)
 
     def set_update(self, update: int) -> None:
@@ -112,7 +112,7 @@ class WarmupCosine(WarmupSchedule):
     # Parameters
 
     end_factor : `float`, optional (default = `0.0`)
-        What is left of the learning rate at the end; from 0 to 1.
+        The factor of the learning rate at the end, from 0 to 1.
 
     The others are those of `WarmupSchedule`.
     """
@@ -144,10 +144,10 @@ class WarmupMultiStep(WarmupSchedule):
     # Parameters
 
     milestones : `List[float]`
-        In epochs of training that have passed, warm-up included, in rising order: with `[30, 60]`
-        the 31st epoch is the first with a lower learning rate. All are less than `num_epochs`.
+        Completed epochs, warm-up included, in rising order: with `[30, 60]` the 31st epoch is the
+        first with a lower learning rate. All are less than `num_epochs`.
     gamma : `float`, optional (default = `0.1`)
-        What the learning rate is multiplied by; from 0 to 1.
+        The factor of the learning rate, from 0 to 1.
 
     The others are those of `WarmupSchedule`.
     """
@@ -190,7 +190,7 @@ class WarmupPolynomial(WarmupSchedule):
     power : `float`, optional (default = `1.0`)
         Above 0.
     end_factor : `float`, optional (default = `0.0`)
-        What is left of the learning rate at the end; from 0 to 1.
+        The factor of the learning rate at the end, from 0 to 1.
 
     The others are those of `WarmupSchedule`.
     """
@@ -221,16 +221,16 @@ class WarmupPolynomial(WarmupSchedule):
 class WarmupStep(WarmupSchedule):
     """
     A linear warm-up to the learning rate of the optimizer, which is then multiplied by `gamma`
-    whenever another `step_size` epochs of training have passed.
+    every `step_size` epochs of training.
 
     Registered as a `LearningRateScheduler` with name "warmup_step".
 
     # Parameters
 
     step_size : `float`
-        In epochs, counted from the beginning of training, warm-up included; less than training.
+        In epochs from the start of training, warm-up included; less than `num_epochs`.
     gamma : `float`, optional (default = `0.1`)
-        What the learning rate is multiplied by; from 0 to 1.
+        The factor of the learning rate, from 0 to 1.
 
     The others are those of `WarmupSchedule`.
     """

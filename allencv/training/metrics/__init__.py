@@ -1,5 +1,5 @@
 """
-Metrics. torchmetrics' have torchmetrics' names here: `from allencv.training.metrics import AUROC`.
+Metrics. Those of torchmetrics keep their names: `from allencv.training.metrics import AUROC`.
 """
 
 from typing import Type

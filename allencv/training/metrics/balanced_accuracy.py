@@ -9,12 +9,11 @@ from allencv.training.metrics.torchmetrics_metric import TorchmetricsMetric
 @Metric.register("balanced_accuracy")
 class BalancedAccuracy(TorchmetricsMetric):
     """
-    The mean over the classes of the share of their images that are classified right: what accuracy
-    is on data with the same number of images for each class. For images with one label each.
+    The mean over the classes of the share of their images that are classified right: the accuracy
+    on data with the same number of images for each class. For images with one label each.
 
-    A class without any image has no share in the mean, as in scikit-learn's
-    `balanced_accuracy_score`, and is named in a warning. The macro averages of `recall` and
-    `accuracy` are the same number.
+    A class without images is left out with a warning, as in scikit-learn's
+    `balanced_accuracy_score`. The macro averages of `recall` and `accuracy` are the same number.
 
     Registered as a `Metric` with name "balanced_accuracy".
     """

@@ -11,19 +11,19 @@ from allencv.training.metrics.torchmetrics_metric import TorchmetricsMetric
 @Metric.register("confusion_matrix")
 class ConfusionMatrix(TorchmetricsMetric):
     """
-    Which classes are taken for which: "{gold}_as_{predicted}" is how many images of the class
-    `gold` were classified as `predicted`, for the most frequent confusions. For images with one
-    label each. `matrix` has the numbers for all pairs of classes.
+    The most frequent confusions of classes: "{gold}_as_{predicted}" is the number of images of the
+    class `gold` that were classified as `predicted`. For images with one label each. `matrix` has
+    the numbers for all pairs of classes.
 
-    What was reported once when an epoch ended is so in later epochs too, be it 0: AllenNLP would
-    otherwise carry the old number on in `metrics.json`.
+    A confusion reported at the end of an epoch is reported in later epochs too, even if it is 0.
+    Otherwise AllenNLP would keep the old number in `metrics.json`.
 
     Registered as a `Metric` with name "confusion_matrix".
 
     # Parameters
 
     max_confusions : `int`, optional (default = `10`)
-        How many confusions `get_metric` gives at most, at least 1. Among equally frequent ones the
+        The most confusions that `get_metric` returns, at least 1. Among equally frequent ones the
         first classes come first.
     """
 
@@ -42,13 +42,11 @@ class ConfusionMatrix(TorchmetricsMetric):
 
     def matrix(self) -> torch.Tensor:
         """
-        `(num_classes, num_classes)`: how many images of the class of the row were classified as the
-        class of the column, when `get_metric` was called last.
+        Return `(num_classes, num_classes)`, as of the last `get_metric`: the number of images of
+        the row's class that were classified as the column's class.
         """
         if self._matrix is None:
-            raise ConfigurationError(
-                "confusion_matrix has no matrix yet; expected get_metric first"
-            )
+            raise ConfigurationError("confusion_matrix has no matrix yet; call get_metric first")
         return self._matrix
 
     def get_metric(self, reset: bool = False) -> Union[float, Dict[str, float]]:
@@ -58,7 +56,7 @@ class ConfusionMatrix(TorchmetricsMetric):
         return value
 
     def undefined(self) -> Dict[str, float]:
-        """Nothing, as the names of the most frequent confusions are not known before."""
+        """Return nothing: the most frequent confusions are not known before."""
         return {}
 
     def state_dict(self) -> Dict[str, Any]:

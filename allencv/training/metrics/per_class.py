@@ -13,16 +13,16 @@ class PerClass(TorchmetricsMetric):
     "{label}_precision", "{label}_recall", "{label}_f1" and "{label}_support". For images with one
     label or with several.
 
-    A quotient of 0 by 0 is 0, as in scikit-learn's `precision_recall_fscore_support`: the precision
-    of a class that is never predicted, the recall of one without any image.
+    0 divided by 0 is 0, as in scikit-learn's `precision_recall_fscore_support`: the precision of a
+    class that is never predicted, or the recall of a class without images.
 
     Registered as a `Metric` with name "per_class".
 
     # Parameters
 
     threshold : `float`, optional (default = `None`)
-        The probability in [0, 1] above which a label is predicted, only where an image has several
-        labels; `None` is 0.5.
+        The probability in [0, 1] above which a label is predicted; `None` is 0.5. Only for images
+        with several labels.
     """
 
     torchmetrics_name = "StatScores"

@@ -12,10 +12,10 @@ class TopKAccuracy(Metric):
     The share of predictions whose gold label is among the `top_k` highest scores.
 
     The counts stay on the device of the predictions until `get_metric` reads them, so a call never
-    makes the host wait for the device. For the same reason labels are not checked: one that is no
-    class (such as -100) counts as wrong, unless it is masked.
+    makes the host wait for the device. For the same reason labels are not checked: one outside the
+    classes (such as -100) counts as wrong, unless it is masked.
 
-    Among equal scores the ones that `torch.argmax` (for `top_k` 1) or `torch.topk` picks count.
+    Ties are resolved as in `torch.argmax` (for `top_k` 1) or `torch.topk`.
 
     Registered as a `Metric` with name "top_k_accuracy".
 
@@ -49,7 +49,7 @@ class TopKAccuracy(Metric):
             Class numbers of shape `(batch_size, ...)`, or soft labels: floats of the shape of
             `predictions`, of which the largest is the gold label.
         mask : `torch.Tensor`, optional (default = `None`)
-            Booleans of shape `(batch_size, ...)`: only where true is the prediction counted.
+            Booleans of shape `(batch_size, ...)`: predictions count where it is true.
         """
         predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
         num_classes = predictions.size(-1)
@@ -85,7 +85,7 @@ class TopKAccuracy(Metric):
 
     def get_metric(self, reset: bool = False) -> float:
         """
-        The accuracy since the last reset, 0 before the first prediction.
+        Return the accuracy since the last reset, 0 before any prediction.
 
         In distributed training `reset=True` sums the counts of all processes, so every process must
         call it, as the trainer does at the end of an epoch. With `reset=False` this is the accuracy

@@ -1,4 +1,4 @@
-"""What torchmetrics' classification metrics are called here, and the arguments that they take."""
+"""The names and the arguments of torchmetrics' classification metrics."""
 
 import inspect
 import re
@@ -9,25 +9,25 @@ from torchmetrics import classification
 
 # Each task has its own class of a metric. The number of classes is an argument of it.
 NUMBER_OF_CLASSES = {"multiclass": "num_classes", "multilabel": "num_labels"}
-_TASKS = {"multiclass": "one label an image", "multilabel": "several labels an image"}
+_TASKS = {"multiclass": "one label per image", "multilabel": "several labels per image"}
 
-# Known from the first batch, or of no use where an image has one label or one row of labels.
+# Known from the first batch, or useless if an image has one label or one row of labels.
 _NOT_IN_A_CONFIG = frozenset(["self", "kwargs", "validate_args", "multidim_average"])
 
 
 def snake_case(name: str) -> str:
-    """The registered name of a class: "f1_score" of `F1Score`."""
+    """Return the registered name of a class: "f1_score" for `F1Score`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def task_classes(name: str) -> Dict[str, Type[torchmetrics.Metric]]:
-    """The classes of a metric by task: `MulticlassF1Score` and `MultilabelF1Score` of "F1Score"."""
+    """Return the classes by task, for "F1Score" `MulticlassF1Score` and `MultilabelF1Score`."""
     found = {task: getattr(classification, task.capitalize() + name, None) for task in _TASKS}
     return {task: task_class for task, task_class in found.items() if task_class is not None}
 
 
 def parameters_of(task_class: Type[torchmetrics.Metric]) -> Dict[str, inspect.Parameter]:
-    """The parameters of a class for a task that a config may name."""
+    """Return the parameters of a task's class that a config may set."""
     hidden = _NOT_IN_A_CONFIG.union(NUMBER_OF_CLASSES.values())
     parameters = inspect.signature(task_class.__init__).parameters
     return {key: parameter for key, parameter in parameters.items() if key not in hidden}
@@ -35,14 +35,14 @@ def parameters_of(task_class: Type[torchmetrics.Metric]) -> Dict[str, inspect.Pa
 
 def signature_of(name: str) -> inspect.Signature:
     """
-    The arguments for either task, with the defaults of torchmetrics' class for all tasks, which is
-    the one that its users know: `average` is "micro" in `F1Score`, "macro" in `MulticlassF1Score`.
+    Return the arguments for both tasks. The defaults are those of torchmetrics' class for all
+    tasks, which users know: `average` is "micro" in `F1Score`, "macro" in `MulticlassF1Score`.
     """
     general = inspect.signature(getattr(classification, name, object).__new__).parameters
     found: Dict[str, inspect.Parameter] = {}
     for task_class in task_classes(name).values():
         for key, parameter in parameters_of(task_class).items():
-            # AllenNLP passes on what is annotated with `Any` as it is.
+            # AllenNLP passes values annotated with `Any` unchanged.
             found[key] = inspect.Parameter(
                 key,
                 inspect.Parameter.KEYWORD_ONLY,
@@ -66,7 +66,7 @@ torchmetrics' own: {page}
 
 
 def as_torchmetrics_takes_it(key: str, value: Any) -> Any:
-    """jsonnet writes 2.0 as 2, and has no tuples; torchmetrics refuses integers and lists."""
+    """Restore floats and tuples, which jsonnet writes as integers and lists."""
     if isinstance(value, int) and not isinstance(value, bool):
         is_float = key in ("beta", "threshold") or key.startswith("min_")
         return float(value) if is_float else value

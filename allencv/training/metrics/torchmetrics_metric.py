@@ -47,7 +47,7 @@ _NEED_OTHER_IMAGES = frozenset(["AUROC", "LogAUC", "Specificity"])
 _RANKINGS = frozenset(["AUROC", "LogAUC"])
 _MORE_THAN_ANY_TOP_K = 10**6
 _MOST_SCORES_HELD = 2**24  # 64 MiB
-# It is brought together and computed when `get_metric` says so.
+# `get_metric` decides when to combine the processes and compute.
 _AS_GET_METRIC_SAYS = {"sync_on_compute": False, "compute_with_cache": False}
 
 
@@ -55,15 +55,15 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
     """
     A classification metric of `torchmetrics`. Each has a subclass of this, with its name in Python
     and the same in snake case in a config: `CalibrationError` is registered as a `Metric` with name
-    "calibration_error". Not so the curves `ROC` and `PrecisionRecallCurve`, which are no numbers.
+    "calibration_error". The curves `ROC` and `PrecisionRecallCurve` are not numbers and left out.
 
     The task and the number of classes come from the first batch. A call keeps the scores on their
-    device and makes the host wait for nothing; they are counted when `get_metric` reads them, or
-    when 64 MiB have come together. Counts are as many numbers as there are classes, or their
-    square. But `calibration_error` keeps two numbers of each image until it is reset; and `auroc`,
-    `average_precision` and whatever else takes `thresholds` keep all scores if they get none. With
-    `thresholds` they keep counts, and take scores between two neighbouring thresholds for equal,
-    which is too low a result for a network whose scores are close to 0 and 1.
+    device, without waiting for it. They are counted when `get_metric` reads them, or at 64 MiB.
+    Most metrics keep a number for each class, or for each pair of classes. `calibration_error`
+    keeps two numbers for each image until it is reset. `auroc`, `average_precision` and others with
+    `thresholds` keep all scores if `thresholds` is not set. With `thresholds` they keep counts, and
+    treat scores between two neighbouring thresholds as equal. The result is then too low for a
+    network whose scores are close to 0 and 1.
 
     A macro average is the mean over the classes that have images, in every metric. torchmetrics
     itself counts a class without images as 0 in some. `auroc`, `log_auc` and `specificity` compare
@@ -73,8 +73,8 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
     # Parameters
 
     torchmetrics' own, with the defaults of its class for all tasks; `help(F1Score)` shows them. A
-    `ConfigurationError` is raised for one that is unknown, that torchmetrics refuses, or that it
-    does not have for the task, such as `top_k` where an image has several labels.
+    `ConfigurationError` is raised for an argument that is unknown, that torchmetrics refuses, or
+    that the task lacks, such as `top_k` if images have several labels.
     """
 
     supports_distributed = True
@@ -119,7 +119,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         self.reset()
 
     def set_labels(self, names: List[str]) -> None:
-        """Gives the classes, in the order of the scores, the names that `get_metric` shows."""
+        """Set the class names that `get_metric` shows, in the order of the scores."""
         self._labels = list(names)
 
     def __call__(self, predictions: torch.Tensor, gold_labels: torch.Tensor) -> None:
@@ -164,13 +164,13 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
 
     def get_metric(self, reset: bool = False) -> Union[float, Dict[str, float]]:
         """
-        The metric since the last reset, or a dictionary of the labels where it has a value for each
-        of them; an empty one before the first prediction. A value that is not defined is NaN, or
-        what torchmetrics puts in its place.
+        Return the metric since the last reset, or a dictionary by label if it has a value for each
+        label; an empty one before the first prediction. An undefined value is NaN, or what
+        torchmetrics puts in its place.
 
-        In distributed training `reset=True` takes the predictions of all processes together, so
-        every process must call it, also one that has seen no batch. With `reset=False` this is the
-        metric of this process alone.
+        In distributed training `reset=True` combines the predictions of all processes, so every
+        process must call it, even one that has seen no batch. With `reset=False` this is the metric
+        of this process alone.
         """
         if reset and is_distributed():
             self._gather()
@@ -186,7 +186,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         return value
 
     def undefined(self) -> Union[float, Dict[str, float]]:
-        """What `get_metric` gives once images have been seen, with NaN for each number."""
+        """Return what `get_metric` gives after some images, with NaN for each number."""
         if self._is_mean_over_classes():
             return math.nan
         num_classes = max(len(self._labels), 2)
@@ -223,7 +223,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         }
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.reset()
         scores, counts = state_dict["scores"], state_dict["counts"]
         self._hold(scores, state_dict["targets"])
@@ -235,7 +235,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             load_torchmetrics_counts(self._metric, counts)
 
     def _readable(self, result: Any) -> Union[float, Dict[str, float]]:
-        """What torchmetrics has computed, as numbers: of the images, or of each label."""
+        """Return the result of torchmetrics as a number, or one for each label."""
         if self._stat_scores is not None:
             # Shape: (num_classes, 5), of which 1 and 2 are the images of other classes
             stat_scores = self._stat_scores.compute()
@@ -251,7 +251,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         return self._by_label(result) if result.dim() > 0 else result.item()
 
     def _average(self) -> Optional[str]:
-        """Over what torchmetrics is to average, if this metric has such an argument."""
+        """Return what torchmetrics averages over, if this metric has that argument."""
         if "average" not in self.signature.parameters:
             return None
         return self.arguments.get("average", self.signature.parameters["average"].default)
@@ -260,7 +260,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         return self._average() == "macro" and self.torchmetrics_name in _MEANS_OVER_CLASSES
 
     def _mean_over_classes(self, values: torch.Tensor, counts: torch.Tensor) -> float:
-        """The mean of the values `(num_classes,)` of the classes that count; NaN if none does."""
+        """Return the mean of `values` `(num_classes,)` of the classes that count, or NaN."""
         names = self._names(len(values))
         self._left_out = [
             name for name, is_counted in zip(names, counts.tolist()) if not is_counted
@@ -317,7 +317,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             ) from error
 
     def _check_arguments(self) -> None:
-        """Refuses, before an image is read, what fits neither task."""
+        """Refuse arguments that fit neither task, before reading images."""
         classes = self._classes()
         unknown = {
             task: len(self.arguments.keys() - parameters_of(classes[task])) for task in classes
@@ -333,14 +333,14 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         raise errors[0]
 
     def _start(self, task: Tuple[str, int], device: torch.device) -> None:
-        # Counts that are made in inference mode could not be added to outside.
+        # Counts made in inference mode could not be changed outside it.
         with torch.inference_mode(False), device:
             self._metric = self._build(*task)
             self._stat_scores = self._build_stat_scores(*task)
         self._task = task
 
     def _build_stat_scores(self, task: str, num_classes: int) -> Optional[torchmetrics.Metric]:
-        """What counts the images of each class, where a class without images matters."""
+        """Build the count of images of each class, if a class without images matters."""
         is_one_each = self._average() in (None, "none") and self.torchmetrics_name in _RANKINGS
         if not self._is_mean_over_classes() and not is_one_each:
             return None
@@ -361,7 +361,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             self._hold([], [])
 
     def _gather(self) -> None:
-        """Brings the counts of all processes together."""
+        """Combine the counts of all processes."""
         tasks: List[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(tasks, self._task)
         seen = sorted({task for task in tasks if task is not None})
@@ -380,7 +380,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
                 metric.sync()
 
     def _hold_no_image(self, task: str, num_classes: int) -> None:
-        """Scores of no image, as torchmetrics brings together only lists of the same shape."""
+        """Hold scores of no image: torchmetrics combines only lists of the same shape."""
         metric = self._metric
         if metric is not None and any(isinstance(s, list) for s in metric.metric_state.values()):
             scores = torch.empty(0, num_classes, device=metric.device)

@@ -28,15 +28,15 @@ _LEFT_OUT = [
     *("bnb*", "fused*"),  # need bitsandbytes or apex; torch's own have an argument `fused`
     "*legacy",  # what torch has taken over
     "adahessian",  # needs second derivatives, which no trainer of AllenNLP's computes
-    "kron*",  # needs opt_einsum and a C++ compiler, and does not go on as before after a recovery
+    "kron*",  # needs opt_einsum and a C++ compiler, and does not recover exactly
 ]
 
-# What a group of `parameter_groups` may say besides the optimizer's arguments: to AllenNLP, and to
-# Muon, which then treats the group by AdamW.
+# Keys of a group of `parameter_groups` besides the optimizer's arguments: for AllenNLP, and for
+# Muon, which then uses AdamW for the group.
 _GROUP_KEYS = ("requires_grad", "optimizer_name")
 _MUON_GROUP_KEYS = ("use_fallback",)
 
-# The largest values, where not every library checks them. The smallest is 0.
+# The largest values, which not every library checks. The smallest is 0.
 _RANGES = {"lr": sys.float_info.max, "weight_decay": sys.float_info.max, "momentum": 1}
 
 _GroupValue = Union[float, bool, str, List[float]]
@@ -66,7 +66,7 @@ _OWN = {parameter.name for parameter in _OWN_PARAMETERS}
 
 
 def _annotation(annotation: Any, default: Any = None) -> Any:
-    """An annotation in a form that AllenNLP reads; `Any`, which it passes on, if there is none."""
+    """Return an annotation that AllenNLP reads, or `Any`, whose values it passes unchanged."""
     members = get_args(annotation)
     if get_origin(annotation) is tuple:
         return Tuple[tuple(_annotation(member) for member in members)]
@@ -83,7 +83,7 @@ def _annotation(annotation: Any, default: Any = None) -> Any:
 
 
 def _signature(library_class: type, defaults: Dict[str, Any]) -> inspect.Signature:
-    """The arguments of ours and of the library's class, with other `defaults` for some."""
+    """Return our arguments and those of the library's class, some with other `defaults`."""
     _, *parameters = inspect.signature(library_class).parameters.values()
     library = []
     for parameter in parameters:
@@ -107,10 +107,10 @@ def _signature(library_class: type, defaults: Dict[str, Any]) -> inspect.Signatu
 class TorchOptimizer(CheckedFromParams, Optimizer):
     """
     An optimizer of torch or timm. Each has a subclass of this, registered as an `Optimizer` under
-    the name that timm gives it (`timm.optim.list_optimizers()`), or that AllenNLP has for it.
+    its name in timm (`timm.optim.list_optimizers()`) or in AllenNLP.
 
     Under AllenNLP's names ("adam", "adamw", "sgd", ...) the class is torch's with AllenNLP's
-    defaults and all of torch's arguments, `fused` and `foreach` among them, which AllenNLP's own
+    defaults and all of torch's arguments, including `fused` and `foreach`, which AllenNLP's own
     classes do not take.
 
     # Parameters
@@ -118,21 +118,21 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
     model_parameters : `List[Tuple[str, torch.nn.Parameter]]`
         Names and parameters to train. This argument does not get an entry in a configuration file.
     parameter_groups : `List[Tuple[List[str], Dict[str, Any]]]`, optional (default = `None`)
-        Lists of regular expressions, each with what differs for the parameters whose names they
-        find: `[[["_classification_layer"], {"lr": 0.01}]]`.
+        Lists of regular expressions, each with the arguments for the parameters whose names match:
+        `[[["_classification_layer"], {"lr": 0.01}]]`.
     model : `torch.nn.Module`, optional (default = `None`)
-        What has the parameters; the trainer passes it. This argument does not get an entry in a
+        The model of the parameters; the trainer passes it. This argument does not get an entry in a
         configuration file.
     weight_decay_on_norm_and_bias : `bool`, optional (default = `True`)
-        If false, norms, biases and what the network names in `no_weight_decay()` are not decayed.
+        If false, norms, biases and the names in the network's `no_weight_decay()` do not decay.
     layer_decay : `float`, optional (default = `None`)
         The learning rate of a stage of the model is that of the next one, towards the head, times
-        this: above 0 and at most 1. Most networks have fewer stages than timm's layer decay has
-        layers (a vision transformer has as many), so that the same value reaches less far.
+        this: above 0 and at most 1. Most networks have fewer stages than layers in timm's layer
+        decay, so the same value has less effect. A vision transformer has as many.
 
-    All others are the library's own. `split_parameter_groups` tells how the last two and
-    `parameter_groups` go together. A `ConfigurationError` is raised for an argument that is unknown
-    or missing, and for a value that the library refuses.
+    All others are the library's own. `split_parameter_groups` explains how the last two and
+    `parameter_groups` combine. A `ConfigurationError` is raised for an argument that is unknown or
+    missing, and for a value that the library refuses.
     """
 
     name: ClassVar[str]
@@ -149,7 +149,7 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
         given = {key: value for key, value in bound.arguments.items() if key not in _OWN}
         bound.apply_defaults()
         arguments = dict(bound.arguments)
-        if type(arguments["lr"]) is int:  # jsonnet writes 1e30 as one, which torch cannot hold
+        if type(arguments["lr"]) is int:  # jsonnet writes 1e30 as an int, too large for torch
             arguments["lr"] = float(arguments["lr"])
         own = {
             parameter.name: arguments.pop(parameter.name, parameter.default)

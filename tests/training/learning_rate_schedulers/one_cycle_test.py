@@ -72,7 +72,7 @@ def test_momentum_that_is_left_alone() -> None:
 def test_the_log_tells_what_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "allencv"):
         make_schedule(make_optimizer(momentum=0.6), "one_cycle")
-    assert "from 0.95 to 0.85 and back, in place of the optimizer's momentum 0.6" in caplog.text
+    assert "from 0.95 to 0.85 and back, and replaces the optimizer's momentum 0.6" in caplog.text
 
 
 def test_training_that_goes_on_keeps_the_last_learning_rate() -> None:
@@ -103,7 +103,7 @@ def test_recovered_it_goes_on_without_a_word() -> None:
         ({"anneal_strategy": "cosine"}, "anneal_strategy is 'cosine'; expected one of cos, linear"),
         ({"pct_start": 1.5}, "pct_start is 1.5; expected a number from 0 to 1"),
         ({"pct_start": 0.6, "three_phase": True}, "pct_start is 0.6; expected .* from 0 to 0.5"),
-        ({"pct_start": 0.05}, "more or less than 1 of the 20 updates"),
+        ({"pct_start": 0.05}, "but not exactly 1 of the 20 updates"),
         ({"warmup_epochs": 1}, "a key of OneCycle is 'warmup_epochs'; expected one of"),
     ],
 )

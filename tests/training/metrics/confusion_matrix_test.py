@@ -66,7 +66,7 @@ def test_as_scikit_learn():
 
 
 def test_no_matrix_before_get_metric():
-    with pytest.raises(ConfigurationError, match="expected get_metric first"):
+    with pytest.raises(ConfigurationError, match="call get_metric first"):
         ConfusionMatrix().matrix()
 
 
