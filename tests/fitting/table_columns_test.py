@@ -173,7 +173,7 @@ def test_another_delimiter_is_named_where_there_is_one_column(folder: Path) -> N
     with pytest.raises(ConfigurationError) as error:
         table(folder, PLAIN.replace(",", " "))
     assert error.value.message.endswith(
-        "expected --image-column and --image-root, or --delimiter for what is between the cells"
+        "expected --image-column and --image-root, or --delimiter for the separator of the cells"
     )
 
 
