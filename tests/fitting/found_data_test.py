@@ -47,7 +47,7 @@ def test_validation_and_test_data_that_the_user_names(table: Path) -> None:
     with pytest.raises(ConfigurationError, match="--validation is '.*images'; expected a path to"):
         find(table, validation=str(table.parent / "images"))
     (table.parent / "images" / "a").mkdir()
-    with pytest.raises(ConfigurationError, match="--validation is 'nope', which is not there"):
+    with pytest.raises(ConfigurationError, match="--validation is 'nope', which does not exist"):
         find(table.parent / "images", validation="nope", label_pattern="(.)")
 
 
