@@ -78,7 +78,7 @@ def test_another_run_is_refused_unless_it_is_to_restart(part: str, images: List[
         ({**HEADER, "--top-k": 3, "model": "d"}, "has another model and has --top-k 2, not 3; "),
         ({"model": "abc"}, "is unknown here; "),
     ):
-        with pytest.raises(InputError, match=f"of a run that {reason}.* or begin .* --restart$"):
+        with pytest.raises(InputError, match=f"of a run that {reason}.* or start .* --restart$"):
             UnfinishedRun(part, header, False)
         assert Path(part).read_bytes() == before
     unfinished = UnfinishedRun(part, {**HEADER, "model": "abd"}, True)

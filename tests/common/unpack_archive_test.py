@@ -87,7 +87,7 @@ REFUSED = {
     "disk": (file("weights.th", type=tarfile.BLKTYPE), "a device"),
     "contiguous": (file("x", type=tarfile.CONTTYPE), "of the type b'7'; expected plain files only"),
     "unknown": (file("x", type=b"Q"), "of the type b'Q'"),
-    "absolute": (file("/etc/passwd"), "'/etc/passwd', which is no part of an archive"),
+    "absolute": (file("/etc/passwd"), "'/etc/passwd', which is not part of an archive"),
     "above": (file("../outside.txt"), "no part of an archive"),
     "above, later": (file("vocabulary/../../outside.txt"), "no part of an archive"),
     "above, folder": (file("tables/..", type=tarfile.DIRTYPE), "the folder 'tables/..'"),
@@ -205,8 +205,8 @@ def test_a_cut_tar_in_a_whole_gzip_is_noticed(tmp_path: Path) -> None:
     ("rest", "message"),
     [
         (b"text", "Not a gzipped file"),
-        (gzip.compress(b"text"), "goes on after its end"),
-        (gzip.compress(tar_of(good_files())), "goes on after its end"),
+        (gzip.compress(b"text"), "continues after its end"),
+        (gzip.compress(tar_of(good_files())), "continues after its end"),
     ],
     ids=["text", "gzipped text", "another archive"],  # gzip writes the time into its header
 )
