@@ -18,7 +18,7 @@ SEVERAL_LABELS = ("labels", "classes", "categories", "tags", "genres", "tag", "g
 DELIMITERS = ("|", ";", ",", " ")
 NOT_IN_WORDS = ("|", ";")
 ENOUGH = 20
-"""From this number of rows on, at least half of the labels must recur."""
+"""From this number of rows on, labels must have two rows each on average."""
 FEW = 0.1
 """A smaller share of rows with several labels may be mistakes."""
 

@@ -178,7 +178,7 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
     paths = (cell for name in names for cell in cells[name] if _is_image(cell))
     example = next((f", such as {cut(path)}" for path in paths), "")
     raise ConfigurationError(
-        f"{file}: no column of {', '.join(names)} has paths of images that are there{example}, in "
+        f"{file}: no column of {', '.join(names)} has paths of images that exist{example}, in "
         f"{where}; expected {expected}"
     )
 

@@ -64,7 +64,7 @@ def _reader_of(path: Path) -> Iterator[None]:
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "a named pipe that nobody reads") from None
+            raise OSError(errno.ENXIO, "a named pipe without a reader") from None
         raise
     try:
         yield

@@ -163,7 +163,7 @@ def run(
         greeting = f"Serving {classifier.name} on http://{host}:{port}"
         Server(app, limits, greeting).run(sockets=[listening])
     if not app.state.has_finished:
-        # A thread still computes for nobody. Only the end of the process stops it.
+        # A thread still computes an abandoned answer. Only the end of the process stops it.
         logging.shutdown()
         os._exit(0)
 

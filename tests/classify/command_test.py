@@ -150,7 +150,7 @@ def test_bad_arguments(bundle: Path, photos: Path, arguments: List[str], message
 def test_a_label_with_the_delimiter_of_csv_is_refused(
     multi_label_bundle: Path, photos: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"the model has the label 'r|d', but '|' stands between"):
+    with pytest.raises(InputError, match=r"the model has the label 'r|d', but '|' separates"):
         classify(multi_label_bundle, "photos", "-o", "out.csv")
 
 
