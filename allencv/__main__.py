@@ -1,8 +1,8 @@
 """
 The `allencv` command: AllenNLP's commands, with every part of AllenCV registered.
 
-AllenNLP and torch take seconds to import. So the commands are listed without them, and `serve` and
-`classify` of a bundle run without them, also where the two are not installed.
+AllenNLP and torch take seconds to import. The list of commands does not need them, and neither do
+`serve` and `classify` with a bundle. These also work where the two are not installed.
 """
 
 import argparse
@@ -18,40 +18,40 @@ import allencv
 
 COMMANDS = {
     "Data": {
-        "check-data": "Look for damaged images, copies and odd labels.",
-        "show-batch": "Draw images as they are and as the network sees them.",
+        "check-data": "Find damaged images, copies and odd labels.",
+        "show-batch": "Draw images as decoded and as the network sees them.",
         "count-instances": "Count the training instances of a config.",
         "build-vocab": "Build the vocabulary of a config.",
     },
     "Training": {
         "fit": "Choose a config for a folder or table of images, and train.",
         "components": "Show the parts that a config can name, and their arguments.",
-        "check-config": "Find all mistakes of a config, without its data.",
-        "find-lr": "Find a range of learning rates.",
-        "train": "Train a model as a config says.",
+        "check-config": "Find all mistakes in a config, without its data.",
+        "find-lr": "Suggest a learning rate.",
+        "train": "Train the model of a config.",
         "sweep": "Train a config with several seeds, or in cross validation.",
     },
     "Results": {
-        "report": "Make a page of how a run went and how good its model is.",
+        "report": "Write a page about a run and the quality of its model.",
         "evaluate": "Evaluate an archive on data with labels.",
-        "explain": "Show where in an image a model sees a label.",
+        "explain": "Show which areas of an image support a label (Grad-CAM).",
         "print-results": "Print the metrics of several runs as a table.",
         "diff": "Show how the weights of two checkpoints differ.",
     },
     "Trained models": {
-        "predict": "Answer for the lines of a JSON file with an archive.",
+        "predict": "Predict for each line of a JSON file with an archive.",
         "classify": "Classify many images with an archive or a bundle.",
-        "export": "Make a bundle of an archive.",
-        "serve": "Serve an archive or a bundle over HTTP, with a page.",
+        "export": "Export an archive as a bundle, which runs without torch.",
+        "serve": "Serve an archive or a bundle over HTTP, with a web page.",
         "push-to-hf": "Push a model to the Hugging Face Hub.",
     },
     "AllenNLP": {
         "cached-path": "Cache remote files.",
-        "checklist": "Run a model of texts through a checklist suite.",
+        "checklist": "Test a text model with a checklist suite.",
         "test-install": "Test the installation of AllenNLP.",
     },
 }
-"""The commands in groups, each with a line for the list of them."""
+"""The commands in groups, each with its summary."""
 USAGE = """\
 usage: allencv COMMAND ...
        allencv COMMAND --help
@@ -59,29 +59,29 @@ usage: allencv COMMAND ...
 
 Image classification as an AllenNLP experiment."""
 NOTES = """\
-An archive is the model.tar.gz of a run, or its folder. A bundle is what export
-makes of one; it needs neither torch nor AllenNLP. What plugins bring is not
-listed."""
+An archive is the model.tar.gz of a run, or the folder of the run. A bundle is
+an exported archive; it needs neither torch nor AllenNLP. Commands of plugins
+are not listed."""
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
 QUIET |= {"serve", "show-batch"}
-"""The commands that print what there is to say, so that AllenNLP need not log what it builds."""
+"""The commands that print their results; for them AllenNLP logs only warnings."""
 OF_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
-"""The commands whose arguments AllenNLP checks alone; it raises `ValueError` with a message."""
+"""The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
 WITH_BUNDLES = {"classify": "allencv.classify.command", "serve": "allencv.serving.command"}
-"""The commands that know bundles, and the module of each: a description, arguments and `run`."""
+"""The commands that take bundles, each with its module: a description, arguments and `run`."""
 
 
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
 SECONDS_TO_ARCHIVE = 60.0
-"""The same for commands that train: AllenNLP makes an archive of the best epoch so far."""
+"""The same for commands that train: AllenNLP archives the best epoch so far."""
 PIPE_STATUS = 141
-"""The exit status of a command whose output nobody reads any more, as shells have it."""
+"""The exit status of a command whose output pipe is closed, as in shells."""
 
 
 def main() -> None:
-    """Run the command line, and end as shells expect it: with a status, and with a line."""
+    """Run the command line. Exit with a status, and print errors as one line."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
@@ -92,8 +92,8 @@ def main() -> None:
             print(f"allencv {allencv.__version__}")
         else:
             _run_until_stopped(name, arguments)
-        sys.stdout.flush()  # now, and not when it is too late to handle an error
-    except BrokenPipeError:  # whoever reads has enough: `head`, or a pager that was left
+        sys.stdout.flush()  # now: an error at exit could not be handled
+    except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_STATUS)
 
@@ -101,7 +101,7 @@ def main() -> None:
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
 
-    if name != "serve":  # which first answers what it has accepted, within a time of its own
+    if name != "serve":  # it first answers accepted requests, and has its own time limit
         stop_within(SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP)
     try:
         run_command(name, arguments)
@@ -124,7 +124,7 @@ def run_command(name: str, arguments: List[str]) -> None:
 
 
 def help_text() -> str:
-    """What `allencv --help` prints."""
+    """Return the text of `allencv --help`."""
     width = max(len(name) for commands in COMMANDS.values() for name in commands)
     groups = []
     for group, commands in COMMANDS.items():
@@ -135,8 +135,8 @@ def help_text() -> str:
 
 def message_of(error: Exception) -> Optional[str]:
     """
-    The line that ends a command, for an error that says all there is to know: where in the code it
-    was found helps nobody. `None` for an error in the code.
+    Return the line to print for an error that a user can correct: it needs no traceback. Return
+    `None` for an error in the code.
     """
     from allencv.runtime.errors import BundleError, ImageError, InputError
 
@@ -152,7 +152,7 @@ def message_of(error: Exception) -> Optional[str]:
 
 
 def _run_with_bundle(name: str, arguments: List[str]) -> bool:
-    """Runs a command that knows bundles, and returns whether it was given one."""
+    """Run a command if its model is a bundle. Return whether it is."""
     from allencv.runtime.bundle import is_bundle
 
     command = import_module(WITH_BUNDLES[name])
@@ -163,7 +163,7 @@ def _run_with_bundle(name: str, arguments: List[str]) -> bool:
         type=str,
         action="append",
         metavar="PACKAGE",
-        help="for an archive: additional packages to include",
+        help="for an archive: a package to import, with parts of your own",
     )
     args = parser.parse_args(arguments)
     if args.include_package or not is_bundle(args.model):
@@ -173,7 +173,7 @@ def _run_with_bundle(name: str, arguments: List[str]) -> bool:
 
 
 def _run_allennlp(name: str) -> None:
-    """Runs a command of AllenNLP or of `allencv.commands`, which reads the command line itself."""
+    """Run a command of AllenNLP or of `allencv.commands`, which reads the command line itself."""
     if name in QUIET:
         os.environ.setdefault("ALLENNLP_LOG_LEVEL", "WARNING")
     from allencv.runtime.errors import InputError
@@ -184,8 +184,8 @@ def _run_allennlp(name: str) -> None:
         if error.name not in ("allennlp", "torch"):
             raise
         raise InputError(
-            f"{name} needs {error.name}, which is not installed; without it there are "
-            f"{' and '.join(WITH_BUNDLES)}, of bundles that 'allencv export' has made"
+            f"{name} needs {error.name}, which is not installed; without it you can use "
+            f"{' and '.join(WITH_BUNDLES)} with bundles made by 'allencv export'"
         ) from error
     from pickle import UnpicklingError
 
@@ -205,7 +205,7 @@ def _run_allennlp(name: str) -> None:
     except (ConfigurationError, TrainingError) as error:
         raise InputError(str(error)) from error
     except UnpicklingError as error:
-        raise InputError("a file of weights is damaged, or holds something else") from error
+        raise InputError("a file of weights is damaged, or is not a file of weights") from error
     except (RuntimeError, ValueError) as error:
         is_plain = name in OF_ALLENNLP and isinstance(error, ValueError)
         message = str(error) if is_plain else mistake_of(error)
@@ -215,15 +215,15 @@ def _run_allennlp(name: str) -> None:
 
 
 def mistake_of(error: Exception) -> Optional[str]:
-    """What a user can do about an error of jsonnet's, of AllenNLP's or of torch's, if anything."""
+    """Return what a user can do about an error of jsonnet, AllenNLP or torch, if anything."""
     text = str(error)
     first = text.partition("\n")[0]
     if text.startswith(("RUNTIME ERROR", "STATIC ERROR")):
         return first
     if found := re.fullmatch(r"overrides dict contains unused keys: (.*)", text):
         return (
-            f"the overrides have {found[1]}; expected a key that the config has, or for a new "
-            'object all of it: {"distributed": {"cuda_devices": [0, 1]}}'
+            f"the overrides have {found[1]}; expected a key that the config has, or a whole new "
+            'object: {"distributed": {"cuda_devices": [0, 1]}}'
         )
     if "out of memory" in text or "can't allocate memory" in text:
         return f"out of memory: {first}; a smaller --batch-size or image size needs less"

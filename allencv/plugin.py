@@ -1,7 +1,7 @@
 """
-Registers every part, and makes `allennlp train` check its config first, as `check-config` does.
-`.allennlp_plugins` names this module, so that `allennlp train` knows our parts without
-`--include-package` where that file lies in the working directory.
+Register every part, and make `allennlp train` check its config first, as `check-config` does.
+`.allennlp_plugins` names this module: with that file in the working directory, `allennlp train`
+knows our parts without `--include-package`.
 """
 
 from allencv import data, models, modules, predictors, training

@@ -1,7 +1,7 @@
 """
-What can be named in a config: every registered part, read from its constructor as AllenNLP reads
-it. One description of a part serves the catalogue, the JSON Schema of configs and the search for
-mistakes in one.
+Describe everything that a config can name: every registered part, read from its constructor as
+AllenNLP reads it. The catalogue, the JSON Schema of configs and the search for mistakes share these
+descriptions.
 """
 
 from allencv.catalogue import markdown, text

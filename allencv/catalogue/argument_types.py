@@ -1,4 +1,4 @@
-"""What a config may say for an argument, read from its annotation."""
+"""What a config may give for an argument, read from its annotation."""
 
 import collections.abc
 import enum
@@ -16,7 +16,7 @@ from allencv.common.records import is_record
 
 @dataclass(frozen=True)
 class Plain:
-    """A value of JSON: `str`, `int`, `float`, `bool`, or `None`'s type."""
+    """A JSON value: `str`, `int`, `float`, `bool`, or the type of `None`."""
 
     type: type
 
@@ -27,10 +27,10 @@ class Choice:
 
     values: Tuple[Any, ...]
     names: Tuple[str, ...] = ()
-    """What else stands for one of them: the names of an enum's members."""
+    """Other names of the values: those of an enum's members."""
 
     def takes(self, value: Any) -> bool:
-        """Returns whether a value is one of them. `true` is not 1."""
+        """Return whether a value is one of them. `true` is not 1."""
         return any(
             type(value) is type(each) and value == each for each in (*self.values, *self.names)
         )
@@ -38,7 +38,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Object:
-    """A part, or anything else that is built from a config's object."""
+    """A part, or another class built from an object in a config."""
 
     cls: type
 
@@ -50,7 +50,7 @@ class ListOf:
 
 @dataclass(frozen=True)
 class TupleOf:
-    """A list of so many values."""
+    """A list of fixed length."""
 
     items: Tuple["Form", ...]
 
@@ -68,7 +68,7 @@ class UnionOf:
 
 @dataclass(frozen=True)
 class Anything:
-    """What is passed on as it is. `name` is that of the class that code would hand over."""
+    """A value that is passed on unchanged. `name` is the class that code would pass."""
 
     name: str = "any"
     annotation: Any = field(default=Any, compare=False)
@@ -79,7 +79,7 @@ NULL = Plain(type(None))
 
 
 def form_of(annotation: Any) -> Form:
-    """The form of what a config says for a parameter of this annotation."""
+    """Return the form of the values in a config for this annotation."""
     annotation = unwrapped(annotation)
     origin, members = get_origin(annotation) or annotation, get_args(annotation)
     if annotation in (str, int, float, bool, type(None), None):
@@ -131,7 +131,7 @@ def without_null(form: Form) -> Form:
 
 
 def classes_in(form: Form) -> Iterator[type]:
-    """The classes that are built where a config has this form."""
+    """Yield the classes that are built for this form."""
     if isinstance(form, Object):
         yield form.cls
     elif isinstance(form, ListOf):
@@ -144,7 +144,7 @@ def classes_in(form: Form) -> Iterator[type]:
 
 
 def describe_form(form: Form) -> str:
-    """The form in words: "int or list of int"."""
+    """Return the form in words: "int or list of int"."""
     if isinstance(form, Plain):
         return "null" if form == NULL else form.type.__name__
     if isinstance(form, Choice):

@@ -1,4 +1,4 @@
-"""The catalogue for programs."""
+"""The catalogue as JSON."""
 
 from typing import Any, Dict, List
 
@@ -8,7 +8,7 @@ from allencv.catalogue.parts import REQUIRED, Part, describe, parts_of, register
 
 
 def part_as_json(part: Part) -> Dict[str, Any]:
-    """A part for programs."""
+    """Return a part as JSON."""
     return {
         "registry": part.registry and part.registry.__name__,
         "name": part.name,
@@ -31,6 +31,6 @@ def part_as_json(part: Part) -> Dict[str, Any]:
 
 
 def registry_as_json(registry: type) -> List[Dict[str, Any]]:
-    """All parts of a registry for programs; the class itself if it has none."""
+    """Return a registry's parts as JSON, or the class itself if without parts."""
     parts = parts_of(registry) if registered(registry) else [describe(registry)]
     return [part_as_json(part) for part in parts]

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 READER_KEYS = ("dataset_reader", "validation_dataset_reader")
 DATA_KEYS = (*READER_KEYS, "data_loader", "validation_data_loader", "vocabulary")
-"""The keys of a config that matter to the commands that only read its data."""
+"""The keys of a config for commands that only read its data."""
 
 _VARIABLE = re.compile(r"std\.extVar\(\s*[\"'](\w+)[\"']\s*\)")
 _UNKNOWN_VARIABLE = "undefined external variable"
@@ -27,8 +27,8 @@ _UNKNOWN_VARIABLE = "undefined external variable"
 
 def check_file(file: str, overrides: str = "") -> List[Mistake]:
     """
-    Finds all mistakes of a config file, with their lines where these can be told. Environment
-    variables are the external variables of jsonnet, as in training.
+    Find all mistakes in a config file, with their lines if known. Environment variables are the
+    external variables of jsonnet, as in training.
 
     # Raises
 
@@ -39,8 +39,8 @@ def check_file(file: str, overrides: str = "") -> List[Mistake]:
 
 def read_config(file: str, overrides: str = "", keys: Optional[Collection[str]] = None) -> Params:
     """
-    Reads a config file for a command, and checks it first. A warning is logged. If `keys` are
-    given, mistakes under other keys of the config, and keys that it lacks, do not matter.
+    Check and read a config file for a command. Warnings are logged. With `keys`, ignore missing
+    keys, and mistakes under other keys of the config.
 
     # Raises
 
@@ -60,7 +60,7 @@ def read_config(file: str, overrides: str = "", keys: Optional[Collection[str]] 
 
 def check_config(config: Dict[str, Any]) -> None:
     """
-    Check what a config evaluates to. A warning is logged.
+    Check an evaluated config. Warnings are logged.
 
     # Raises
 
@@ -82,7 +82,7 @@ def _concerns(mistake: Mistake, keys: Collection[str]) -> bool:
 
 
 def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
-    """What a config file evaluates to, and what is wrong with it. The file is read once."""
+    """Return an evaluated config file and its mistakes. The file is read once."""
     source = _source(file)
     try:
         text = _jsonnet.evaluate_snippet(file, source, ext_vars=_environment_variables())
@@ -104,7 +104,7 @@ def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
 
 
 def _source(file: str) -> str:
-    """The text of a config file; as in AllenNLP, it may be a URL or a file in an archive."""
+    """Return the text of a config file. As in AllenNLP, it may be a URL or in an archive."""
     expected = "expected the path of an experiment config file"
     try:
         source = File(cached_path(file)).read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def _source(file: str) -> str:
     except UnicodeDecodeError:
         source = "\0"
     if "\0" in source:
-        raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and this is no text in UTF-8")
+        raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and this is not UTF-8 text")
     if not source.strip():
         raise ConfigurationError(f"CONFIG is '{file}'; {expected}, and this is empty")
     return source
@@ -137,8 +137,8 @@ def _unreadable(overrides: str, error: Exception) -> ConfigurationError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ConfigurationError(
         f"--overrides is '{overrides}', which does not fit ({reason}); expected an object in "
-        'jsonnet with keys of the config, such as {"trainer.num_epochs": 10}, or with all of a new '
-        'key: {"distributed": {"cuda_devices": [0, 1]}}'
+        'jsonnet with keys of the config, such as {"trainer.num_epochs": 10}, or a new key as a '
+        'whole: {"distributed": {"cuda_devices": [0, 1]}}'
     )
 
 
@@ -147,7 +147,7 @@ def _is_below(key: str, changed: str) -> bool:
 
 
 def _jsonnet_mistakes(message: str, file: str, source: str) -> List[Mistake]:
-    """What jsonnet says; of variables that are not set, all, where it tells the first."""
+    """Return jsonnet's error as mistakes. Report all unset variables, not just the first."""
     if _UNKNOWN_VARIABLE in message:
         unset: Dict[str, int] = {}
         for number, line in enumerate(source.splitlines(), start=1):
@@ -170,7 +170,7 @@ def _jsonnet_mistakes(message: str, file: str, source: str) -> List[Mistake]:
 
 
 def _line(first: str, trace: List[str], file: str) -> Optional[int]:
-    """The line of an error of syntax, or the first of the trace that is in the file itself."""
+    """Return the line of a syntax error, or the first line of the trace in this file."""
     for text in (first, *trace):
         match = re.search(re.escape(file) + r":\(?(\d+):", text)
         if match:

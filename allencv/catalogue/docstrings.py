@@ -14,7 +14,7 @@ _EXAMPLE = re.compile(r"```jsonnet\n(.*?)\n```", re.DOTALL)
 
 @dataclass
 class Documentation:
-    """A docstring in pieces: what there is to know, and what each parameter is."""
+    """A docstring in pieces: the text, and the description of each parameter."""
 
     summary: str = ""
     """The first sentence."""
@@ -22,17 +22,17 @@ class Documentation:
     """All but the parameters and the example."""
     parameters: Dict[str, str] = field(default_factory=dict)
     from_libraries: Set[str] = field(default_factory=set)
-    """The parameters whose text is that of a library."""
+    """The parameters whose text is from a library."""
     notes: str = ""
-    """What is said of the parameters together, such as where a library documents them."""
+    """Text about several parameters, such as a link to a library's documentation."""
     example: Optional[str] = None
-    """What a block of jsonnet shows."""
+    """The content of a jsonnet block."""
 
 
 def read_docstring(docstring: Optional[str]) -> Documentation:
     """
-    Reads a docstring in AllenNLP's style, with a section `# Parameters`, or in that of torch and
-    timm, with `Args:`.
+    Read a docstring in AllenNLP's style, with a section `# Parameters`, or in the style of torch
+    and timm, with `Args:`.
     """
     text = inspect.cleandoc(docstring or "")
     example = _EXAMPLE.search(text)
@@ -67,7 +67,7 @@ def read_docstring(docstring: Optional[str]) -> Documentation:
 
 
 def _summary(text: str) -> str:
-    """The first sentence, on one line and without links."""
+    """Return the first sentence, on one line and without links."""
     before = re.split(r"^# ", text, maxsplit=1, flags=re.MULTILINE)[0]
     paragraphs = [" ".join(each.split()) for each in before.strip().split("\n\n")]
     told = [each for each in paragraphs if not each.startswith("Registered as")]
@@ -84,20 +84,20 @@ def _parameters(lines: List[str]) -> Dict[str, str]:
     for line in lines:
         match = _PARAMETER.match(line)
         if line.lstrip().startswith("!!!"):
-            current = []  # a note, for another kind of page
+            current = []  # an admonition
         elif match:
             current = []
             for name in match["names"].split(", "):
                 found[name.lstrip("*")] = current
         elif line and not line.startswith(" "):
-            current = []  # a sentence about all of them
+            current = []  # a sentence about several parameters
         else:
             current.append(line)
     return {name: _paragraphs(text) for name, text in found.items()}
 
 
 def _notes(lines: List[str]) -> str:
-    """The sentences among parameters, but for those that name the class of further ones."""
+    """Return the sentences between parameters, except references to another class."""
     text, inside = [], False
     for line in lines:
         if _PARAMETER.match(line):
@@ -119,14 +119,14 @@ def _library_parameters(lines: List[str]) -> Dict[str, str]:
             indent, current = match["indent"], found.setdefault(match["name"], [])
             current.append(match["text"])
         elif line.lstrip().startswith(".. "):
-            current = None  # a note, for another kind of page
+            current = None  # a directive of reStructuredText
         elif current is not None:
             current.append(line)
     return {name: _paragraphs(text) for name, text in found.items()}
 
 
 def _paragraphs(lines: List[str]) -> str:
-    """The text with its paragraphs and lists, each on one line."""
+    """Return the text with each paragraph and list item on one line."""
     text = _PAGE_LINK.sub(r"\1", inspect.cleandoc("\n".join(lines)))
     paragraphs = re.split(r"\n\s*\n|\n(?=\s*[-*] )", text)
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())

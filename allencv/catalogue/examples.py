@@ -1,4 +1,4 @@
-"""What a config that builds a part looks like."""
+"""Examples of configs that build a part."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ USUAL: Dict[str, Any] = {
     "train_data_path": "data/train",
     "transformation_matrix": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
 }
-"""What arguments of these names are mostly given, where neither type nor docstring tells."""
+"""Typical values by the names of arguments."""
 
 _PLAIN: Dict[type, Any] = {str: "name", int: 1, float: 0.5, bool: True, type(None): None}
 WIDTH = 88
@@ -55,7 +55,7 @@ WIDTH = 88
 
 @cache
 def _example_of(registry: type) -> str:
-    """The name of the simplest part, one that is not AllenNLP's if there is any."""
+    """Return the name of the simplest part, if possible not one of AllenNLP's."""
     default = default_name(registry)
     if default is not None:
         return default
@@ -68,7 +68,7 @@ def _example_of(registry: type) -> str:
 
 
 def example_config(part: Part) -> Dict[str, Any]:
-    """The config of a part with its required arguments alone."""
+    """Return the config of a part with only its required arguments."""
     config: Dict[str, Any] = {} if part.name is None else {"type": part.name}
     for argument in part.arguments.values():
         if argument.is_required:
@@ -78,8 +78,8 @@ def example_config(part: Part) -> Dict[str, Any]:
 
 def example_value(argument: Argument) -> Any:
     """
-    What an argument may be: a value that its description names (`"resnet50"`, `[30, 60]`), one that
-    is usual for its name, or one of its type.
+    Return an example value for an argument: one in its description (`"resnet50"`, `[30, 60]`), one
+    typical for its name, or one of its type.
     """
     quoted = re.search(r'"([^"{}]+)"', argument.description)
     if quoted and Plain(str) in members_of(argument.form):
@@ -113,12 +113,12 @@ def _of_form(form: Form) -> Any:
 
 
 def snippet(part: Part) -> str:
-    """A part in jsonnet: the example of its docstring, or its required arguments."""
+    """Return a part in jsonnet: the example in its docstring, or its required arguments."""
     return part.documentation.example or to_jsonnet(example_config(part))
 
 
 def to_jsonnet(value: Any, indent: str = "") -> str:
-    """A value as our configs are written: keys without quotes, on one line if it is short."""
+    """Return a value in the style of our configs: keys without quotes, short values on one line."""
     short = _inline(value)
     if len(indent) + len(short) <= WIDTH or not isinstance(value, (dict, list)) or not value:
         return short

@@ -21,19 +21,19 @@ from allencv.catalogue.parts import (
 
 class Distributed(FromParams):
     """
-    Training in several processes, one for each device. (allennlp/commands/train.py takes these keys
-    out of the config before it builds anything.)
+    Training in several processes, one for each device. (allennlp/commands/train.py removes these
+    keys from the config before it builds anything.)
 
     # Parameters
 
     cuda_devices : `List[int]`, required
         The GPUs of this machine, or -1 for each process on a CPU.
     num_nodes : `int`, optional (default = `1`)
-        How many machines train together.
+        The number of machines.
     primary_address : `str`, optional (default = `"127.0.0.1"`)
-        The machine that the others turn to.
+        The address of the first machine, which the others connect to.
     primary_port : `int`, optional (default = `None`)
-        `None` finds a free one, where there is one machine.
+        `None` finds a free port, with one machine.
     ddp_accelerator : `DdpAccelerator`, optional (default = `None`)
     """
 
@@ -49,7 +49,7 @@ class Distributed(FromParams):
 
 class BesideTrainModel(FromParams):
     """
-    The top-level keys that AllenNLP reads itself, before a `TrainModel` is built from the others.
+    The top-level keys that AllenNLP reads before it builds a `TrainModel` from the others.
 
     # Parameters
 
@@ -58,13 +58,13 @@ class BesideTrainModel(FromParams):
     numpy_seed : `int`, optional (default = `1337`)
         The seed of NumPy.
     pytorch_seed : `int`, optional (default = `133`)
-        The seed of torch: of the first weights, the order of the images and their transforms.
+        The seed of torch, for the first weights, the order of the images and their transforms.
     distributed : `Distributed`, optional (default = `None`)
         Training on several GPUs or machines.
     include_in_archive : `List[str]`, optional (default = `None`)
-        Files of the run's folder, as patterns (`*.csv`), that go into `model.tar.gz` too.
+        Patterns of files in the run's folder (`*.csv`) to add to `model.tar.gz`.
     evaluation : `Evaluator`, optional (default = `None`)
-        What the command `evaluate` runs.
+        The evaluator for the command `evaluate`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BesideTrainModel(FromParams):
 
 @cache
 def experiment() -> Part:
-    """What a config for `train` says at its top level."""
+    """Return the top level of a config for `train`."""
     part = part_named(TrainModel, str(default_name(TrainModel)))
     arguments = {**part.arguments, **describe(BesideTrainModel).arguments}
     return Part(
@@ -90,9 +90,9 @@ def experiment() -> Part:
 
 def places() -> Dict[type, Tuple[str, ...]]:
     """
-    Where an experiment's config takes parts of each class: the keys from the top to it, the
-    shortest first; "*" stands for any number or name. What only parts of AllenNLP take, most of it
-    for texts, is left out.
+    Return where a config takes parts of each class: the keys from the top, the shortest path first;
+    "*" means any number or name. Classes that only AllenNLP's parts take, mostly for texts, are
+    left out.
     """
     found: Dict[type, Tuple[str, ...]] = {}
     waiting: List[Tuple[Part, Tuple[str, ...]]] = [(experiment(), ())]
@@ -112,12 +112,12 @@ def places() -> Dict[type, Tuple[str, ...]]:
 
 
 def classes_without_parts() -> List[type]:
-    """What an experiment's config describes by keys alone, without a "type"."""
+    """Return the classes that a config describes without a "type"."""
     return [cls for cls in places() if not registered(cls)]
 
 
 def registries_that_matter() -> List[type]:
-    """Those that an experiment names parts of, and those with a part that is not AllenNLP's."""
+    """Return the registries in an experiment, and those with parts that are not AllenNLP's."""
     named = [cls for cls in places() if registered(cls)]
     others = [
         cls

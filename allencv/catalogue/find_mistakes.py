@@ -1,4 +1,4 @@
-"""The mistakes of an experiment's config, found without touching its data."""
+"""Find the mistakes in a config without reading its data."""
 
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Tuple
@@ -58,7 +58,7 @@ from allencv.common.records import named_values
 
 @dataclass
 class Found:
-    """The mistakes in a value of the config, and the classes that it names, each with its place."""
+    """The mistakes in a value of the config, and the classes that it names with their places."""
 
     mistakes: List[Mistake]
     classes: List[Tuple[Path, type]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Found:
 
 @keep_random_state()  # a check before training must not change its weights
 def find_mistakes(config: Any) -> List[Mistake]:
-    """All mistakes of what a config evaluates to, and what to warn of."""
+    """Return all mistakes and warnings for an evaluated config."""
     if not isinstance(config, dict):
         return [wrong_type((), config, "an object with keys such as dataset_reader and model")]
     found = _check_arguments(config, experiment(), ())
@@ -106,14 +106,14 @@ def _check(value: Any, form: Form, path: Path) -> Found:
 
 
 def _check_key(key: str, form: Form, path: Path) -> Found:
-    """Checks the key of a dict, which is a string in a config, even if it stands for a number."""
+    """Check the key of a dict: a string in a config, even if it means a number."""
     if form == Plain(int) and key.removeprefix("-").isdecimal():
         return Found([])
     return _check(key, form, path)
 
 
 def _is_plain(value: Any, kind: type) -> bool:
-    """As AllenNLP has it: 1 is true, and a float may be written without a point."""
+    """Follow AllenNLP: 1 is true, and a float may be written without a point."""
     if kind is int or kind is bool:
         return type(value) in (int, bool)
     if kind is float:
@@ -142,7 +142,7 @@ def _check_list(value: Any, form: Form, path: Path) -> Found:
 
 
 def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
-    """The first member that takes the value; if none does, what the only likely one says."""
+    """Use the first member that takes the value, or else the only likely one."""
     results = [(member, _check(value, member, path)) for member in form.members]
     for _, result in results:
         if not result.mistakes:
@@ -154,7 +154,7 @@ def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
 
 
 def _is_likely(value: Any, form: Form) -> bool:
-    if isinstance(form, Anything):  # which refuses only what is not built
+    if isinstance(form, Anything):  # it refuses only values that are not built
         return True
     if isinstance(value, dict):
         return isinstance(form, Object) or (isinstance(form, DictOf) and "type" not in value)
@@ -169,7 +169,7 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
     if not isinstance(config, dict):
         return Found([wrong_type(path, value, cls.__name__)])
     if "_pretrained" in config:
-        return Found([], [(path, object)])  # of any class, in an archive, which is not opened
+        return Found([], [(path, object)])  # its class is in an archive, which is not opened
     part, mistake = _part_of(config, cls, path)
     if part is None:
         return Found([mistake] if mistake else [])
@@ -198,7 +198,7 @@ def _check_object(value: Any, cls: type, path: Path) -> Found:
 
 
 def _part_of(config: Dict[str, Any], cls: type, path: Path) -> Tuple[Optional[Part], Any]:
-    """What a config's "type" names, or the mistake that it is."""
+    """Return the part that a config's "type" names, or a mistake."""
     names = registered(cls)
     if not names:
         return describe(cls), None
@@ -218,7 +218,7 @@ def _part_of(config: Dict[str, Any], cls: type, path: Path) -> Tuple[Optional[Pa
 
 
 def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
-    """Checks an object of a config by what its part takes."""
+    """Check an object in a config against its part's arguments."""
     type_keys = {"type"} if part.registry is not None else set()
     result = Found([])
     for key, value in config.items():
@@ -238,7 +238,7 @@ def _check_argument(value: Any, argument: Argument, part: Part, path: Path) -> F
     if value is None and (is_nullable(argument.form) or argument.default is None):
         return Found([])
     result = _check(value, argument.form, path)
-    if argument.supplies_more:  # what the constructor adds may be what is missing here
+    if argument.supplies_more:  # the constructor may add the missing keys
         result.mistakes = [each for each in result.mistakes if not _may_be_supplied(each)]
     is_part = result.classes or (holds_dict(value) and not any(classes_in(argument.form)))
     if argument.misread is not None and is_part:

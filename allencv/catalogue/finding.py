@@ -8,8 +8,8 @@ from allencv.common.snake_case import snake_case
 
 def find_registry(name: str) -> type:
     """
-    The class that has parts under names, by its own name in any spelling: `Im2ImEncoder`,
-    `im2im_encoder` or `im2im-encoder`; or one that a config describes without a "type".
+    Return the class with registered parts by its name in any spelling: `Im2ImEncoder`,
+    `im2im_encoder` or `im2im-encoder`; or a class that a config describes without a "type".
 
     # Raises
 
@@ -24,7 +24,7 @@ def find_registry(name: str) -> type:
 
 def find_part(registry: type, name: str) -> Part:
     """
-    The part under a name.
+    Return the part with a name.
 
     # Raises
 

@@ -1,6 +1,6 @@
 """
-Where the keys of a config stand in its file. Jsonnet does not tell: it evaluates to values that
-have forgotten it. So the file's own words are read, and a key is found by the names around it.
+Find the lines of a config's keys in its file. Jsonnet evaluates to values without lines. So the
+tokens of the file are read, and a key is found by the names around it.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ _TOKEN = re.compile(
 
 class Field(NamedTuple):
     """
-    A key in the file: the names of what it stands in, its own last; its line; and the two words
-    behind it, of which the first is its value if the second ends it.
+    A key in the file: the names of the keys around it and its own; its line; and the next two
+    words. The first of these is its value if the second ends it.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class Field(NamedTuple):
     words: List[str]
 
     def may_be(self, value: Any) -> bool:
-        """Whether the file does not say another value."""
+        """Return whether the file may have this value."""
         word, end = [*self.words, "", ""][:2]
         if not isinstance(value, (str, int, float)) or end not in (",", "}"):
             return True
@@ -47,14 +47,14 @@ class Field(NamedTuple):
 
 @dataclass
 class _Level:
-    """An open bracket. `key` is that of the value being read, in a list its number."""
+    """An open bracket. `key` is that of the current value; in a list, its number."""
 
     bracket: str
     key: Optional[Key]
 
 
 def find_fields(source: str) -> List[Field]:
-    """The keys of all objects of a jsonnet file, in its order."""
+    """Return the keys of all objects in a jsonnet file, in order."""
     found: List[Field] = []
     levels: List[_Level] = []
     candidate: Optional[str] = None  # a word that is a key if a colon follows
@@ -100,9 +100,9 @@ def _tokens(source: str) -> Iterator[Tuple[str, str, int]]:
 
 def line_of(path: Path, config: Any, fields: List[Field]) -> Optional[int]:
     """
-    The line of what stands at a path of the config, or else of what it stands in. The names around
-    a key in the file may be some of those in the path, as a function or a `local` may make the
-    rest; the key with the most wins. `None` if there is no such key, or there are several.
+    Return the line of a path in the config, or else of the nearest key around it. In the file, a
+    key may have only some of the path's names around it, as a function or a `local` may supply the
+    rest; the key with the most wins. Return `None` if there is no such key, or several.
     """
     for end in range(len(path), 0, -1):
         wanted = path[:end]
@@ -113,7 +113,7 @@ def line_of(path: Path, config: Any, fields: List[Field]) -> Optional[int]:
             fitting = _fitting(wanted, value, fields)
             if fitting:
                 return fitting[0].line if len(fitting) == 1 else None
-        elif isinstance(value, dict):  # in a list: what it holds tells where it stands
+        elif isinstance(value, dict):  # in a list: its keys tell its line
             lines = [_fitting((*wanted, key), each, fields) for key, each in value.items()]
             found = [line[0].line for line in lines if len(line) == 1]
             if found:
@@ -134,7 +134,7 @@ def _value_at(path: Path, config: Any) -> Any:
 
 
 def _fitting(path: Path, value: Any, fields: List[Field]) -> List[Field]:
-    """The keys that may be the one at a path, of those with the most names around them."""
+    """Return the keys that match a path, with the most names around them."""
     fitting = [
         each
         for each in fields
@@ -145,6 +145,6 @@ def _fitting(path: Path, value: Any, fields: List[Field]) -> List[Field]:
 
 
 def _is_within(some: Path, path: Path) -> bool:
-    """Whether the keys stand in the path in the same order."""
+    """Return whether the keys are in the path in the same order."""
     rest = iter(path)
     return all(key in rest for key in some)

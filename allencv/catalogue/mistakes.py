@@ -1,4 +1,4 @@
-"""What is wrong in a config, in words."""
+"""Mistakes in a config, in words."""
 
 import json
 import re
@@ -9,12 +9,12 @@ from typing import Any, Dict, Iterable, List, Optional
 from allencv.catalogue.parts import Part, Path
 
 NEAR = 3
-"""How many of the nearest names a message has."""
+"""The number of nearest names in a message."""
 
 
 @dataclass
 class Mistake:
-    """Something that training would not take, or that is hardly meant."""
+    """An error that training would refuse, or a probable mistake."""
 
     kind: str
     """
@@ -24,18 +24,18 @@ class Mistake:
     path: Path
     message: str
     choices: List[str] = field(default_factory=list)
-    """What could stand there, if it is one of some names: the nearest first."""
+    """The possible names, if any, the nearest first."""
     nearest: Optional[str] = None
     line: Optional[int] = None
     is_warning: bool = False
-    """Whether training goes on all the same."""
+    """Whether training continues nevertheless."""
 
     @property
     def key(self) -> str:
         return ".".join(map(str, self.path))
 
     def text(self, file: str) -> str:
-        """Returns the message with the place in the file that it is about."""
+        """Return the message with its place in the file."""
         line = "" if self.line is None else f":{self.line}"
         return f"{file}{line}: {'warning: ' if self.is_warning else ''}{self.message}"
 
@@ -48,7 +48,7 @@ def unknown_key(key: str, part: Part, path: Path) -> Mistake:
     if path and part.registry is not None:
         what = f"the {part.registry.__name__} '{part.name}'"
     expected = f"expected one of {', '.join(choices)}" if choices else f"{what} takes none"
-    text = f"{name_of((*path, key))} is no key of {what}; {expected}"
+    text = f"{name_of((*path, key))} is not a key of {what}; {expected}"
     return Mistake("unknown key", (*path, key), text, choices, near[0] if near else None)
 
 
@@ -83,8 +83,8 @@ def misread(path: Path, annotation: str, part: Part) -> Mistake:
 
 def refused(reason: str, config: Dict[str, Any], path: Path) -> Mistake:
     """
-    What a constructor says, at the key that it names: the last one with all before it, as that is
-    what is to be changed, or else the first.
+    Return a constructor's error, at the key that it names: the last key with a whole path, as that
+    is the one to change, or else the first.
     """
     named = re.findall(re.escape(name_of(path)) + r"\.((?:\w+\.)*\w+)", reason)
     if named:
@@ -95,7 +95,7 @@ def refused(reason: str, config: Dict[str, Any], path: Path) -> Mistake:
 
 
 def some(names: Iterable[str]) -> str:
-    """All names if they are few, else the first: those of optimizers fill a page."""
+    """List all names if they are few, else the first: those of optimizers fill a page."""
     known = list(names)
     shown = known if len(known) <= 25 else known[:12]
     rest = f", ... ({len(known)} in all)" if len(shown) < len(known) else ""

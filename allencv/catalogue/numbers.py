@@ -1,4 +1,4 @@
-"""Bounds of the numbers that parts of AllenNLP take, which they themselves do not check."""
+"""Bounds of numbers that AllenNLP's parts take but do not check."""
 
 import itertools
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -43,11 +43,11 @@ BOUNDS: Dict[str, Dict[str, Bound]] = {
         **dict.fromkeys(("num_workers", "padding_noise"), AT_LEAST_ZERO),
     },
 }
-"""By the beginning of a module's name: the arguments of its classes, and what they have to be."""
+"""The bounds of arguments, by the beginning of their module's name."""
 
 
 def wrong_numbers(value: Any, cls: type, path: Path) -> Iterator[Mistake]:
-    """Find the numbers under `path`, where a config names a class, that it cannot use."""
+    """Find the numbers under `path` that the class there cannot use."""
     if not isinstance(value, dict):
         return
     bounds: Dict[str, Bound] = {}
@@ -72,7 +72,7 @@ def wrong_numbers(value: Any, cls: type, path: Path) -> Iterator[Mistake]:
 
 
 def _wrong_lengths(schedulers: List[Any], path: Path) -> Iterator[Mistake]:
-    """The epochs for which AllenNLP's "combined" follows each of its schedules."""
+    """Find wrong numbers of epochs in the schedules of AllenNLP's "combined"."""
     if not schedulers:
         yield _refused(path, [], "pairs of a number of epochs and a scheduler")
     for index, (epochs, _) in enumerate(schedulers):

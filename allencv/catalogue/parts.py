@@ -54,28 +54,28 @@ SUPPLIED: Dict[type, FrozenSet[str]] = {
     Predictor: frozenset(["model", "dataset_reader"]),
 }
 """
-What `train` and `predict` hand to a part in code (allennlp/commands/train.py and
-gradient_descent_trainer.py, where they call `construct`), so that a config need not say it.
+The arguments that `train` and `predict` pass to a part in code (allennlp/commands/train.py and
+gradient_descent_trainer.py, where they call `construct`), so that a config does not need them.
 """
-_SUPPLIED_EVERYWHERE = "vocab"  # AllenNLP hands it on to all parts of a model
+_SUPPLIED_EVERYWHERE = "vocab"  # AllenNLP passes it to all parts of a model
 
 
 @dataclass(frozen=True)
 class Argument:
-    """What a config may say for an argument of a part."""
+    """An argument of a part, as in a config."""
 
     name: str
     form: Form
     default: Any
     description: str
     from_library: bool
-    """Whether the description is that of a library."""
+    """Whether the description is from a library."""
     supplied: bool
-    """Whether training hands it over, so that a config need not say it."""
+    """Whether training passes it, so that a config does not need it."""
     misread: Optional[str]
-    """The annotation, if the constructor gets a dict in place of a part that it names."""
+    """The annotation, if the constructor gets a dict in place of a part."""
     supplies_more: bool
-    """Whether the constructor builds it itself, with arguments that only its code tells."""
+    """Whether the constructor builds it, with further arguments that only its code knows."""
 
     @property
     def is_required(self) -> bool:
@@ -84,7 +84,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Part:
-    """A class as a config names it: under a registered name, or where only this class can stand."""
+    """A class in a config: under a registered name, or at a place for this class only."""
 
     registry: Optional[type]
     name: Optional[str]
@@ -92,7 +92,7 @@ class Part:
     arguments: Dict[str, Argument]
     constructor: Callable
     takes_others: bool
-    """Whether keys that are no arguments are passed on to code that may know them."""
+    """Whether keys that are not arguments are passed on to other code."""
     documentation: Documentation
 
     @property
@@ -105,18 +105,18 @@ class Part:
 
     @property
     def reads_config_itself(self) -> bool:
-        """Whether it has a `from_params` of its own, so that its constructor does not tell all."""
+        """Whether it has its own `from_params`, so that its constructor is not decisive."""
         method = getattr(self.cls, "from_params", None)
         return method is not None and not _is_ours(method.__module__)
 
     @property
     def in_config(self) -> Dict[str, Argument]:
-        """The arguments that a config says."""
+        """The arguments that a config may give."""
         return {name: each for name, each in self.arguments.items() if not each.supplied}
 
 
 def is_from_library(cls: type) -> bool:
-    """Whether its docstring is a library's, and neither ours nor a user's."""
+    """Return whether a class, with its docstring, is from a library."""
     libraries = ("timm", "torchmetrics", "torchvision", "transformers")
     return is_from_allennlp(cls) or cls.__module__.split(".")[0] in libraries
 
@@ -126,12 +126,12 @@ def is_from_allennlp(cls: type) -> bool:
 
 
 def registered(registry: type) -> Dict[str, Tuple[type, Optional[str]]]:
-    """The classes of a registry by name, each with its constructor if that has a name."""
+    """Return the classes of a registry by name, each with its constructor's name, if any."""
     return Registrable._registry.get(registry, {})
 
 
 def registries() -> List[type]:
-    """Every class that has something registered."""
+    """Return every class with registered parts."""
     return [base for base, parts in Registrable._registry.items() if parts]
 
 
@@ -140,19 +140,19 @@ def parts_of(registry: type) -> List[Part]:
 
 
 def names_of(registry: type) -> List[str]:
-    """The names in a registry in alphabetical order, those of AllenNLP's classes last."""
+    """Return the names in a registry in alphabetical order, AllenNLP's last."""
     parts = registered(registry)
     return sorted(parts, key=lambda name: (is_from_allennlp(parts[name][0]), name))
 
 
 def part_named(registry: type, name: str) -> Part:
-    """The part under a name of the registry. Raises `KeyError` if there is none."""
+    """Return the part with a name in the registry. Raise `KeyError` if there is none."""
     cls, constructor = registered(registry)[name]
     return describe(cls, registry, name, constructor)
 
 
 def default_name(registry: type) -> Optional[str]:
-    """What stands for a missing "type"."""
+    """Return the default "type"."""
     return getattr(registry, "default_implementation", None)
 
 
@@ -163,10 +163,10 @@ def describe(
     name: Optional[str] = None,
     constructor_name: Optional[str] = None,
 ) -> Part:
-    """Describes a class by what AllenNLP reads of it to build it from a config."""
+    """Describe a class by what AllenNLP reads to build it from a config."""
     constructor: Any = getattr(cls, constructor_name) if constructor_name else _init(cls)
     documentation = _documentation(cls, constructor)
-    if cls is registry:  # which has several constructors, each registered
+    if cls is registry:  # its constructors are registered separately
         documentation.summary = read_docstring(constructor.__doc__).summary
     supplied = frozenset().union(*(SUPPLIED.get(base, frozenset()) for base in cls.__mro__))
     arguments = {}
@@ -213,7 +213,7 @@ def _form(parameter: inspect.Parameter) -> Form:
 
 
 def _default(parameter: inspect.Parameter) -> Any:
-    """A default as a config would say it."""
+    """Return a default as in a config."""
     if isinstance(parameter.default, Lazy) and inspect.isfunction(parameter.default._constructor):
         return next(map(default_name, classes_in(form_of(parameter.annotation))))
     return _plain(parameter.default)
@@ -230,7 +230,7 @@ def _plain(default: Any) -> Any:
 
 
 def _as_name(value: Any) -> str:
-    """The registered name of a class, or of an object's class; its Python name if it has none."""
+    """Return the registered name of a class, or of an object's class, or else its Python name."""
     cls = value if inspect.isclass(value) else type(value)
     cls = getattr(value, "__self__", cls) if inspect.ismethod(value) else cls
     if default_name(cls) is not None and registered(cls):
@@ -243,9 +243,9 @@ def _as_name(value: Any) -> str:
 
 
 def _documentation(cls: type, constructor: Any) -> Documentation:
-    """What is said of the class; of parameters, what is said nearest to it."""
+    """Return the documentation of a class, with the nearest text for each parameter."""
     documentation = read_docstring(vars(cls).get("__doc__"))
-    if registered(cls) and not documentation.summary:  # a base says what its kinds are for
+    if registered(cls) and not documentation.summary:  # use the text of a base class
         documentation.summary = read_docstring(inspect.getdoc(cls)).summary
     texts = []
     for base in (*cls.__mro__, getattr(cls, "torchvision_class", object)):
@@ -268,4 +268,4 @@ def _documentation(cls: type, constructor: Any) -> Documentation:
 
 Key = Union[str, int]
 Path = Tuple[Key, ...]
-"""Where something stands in a config. As text it has dots, as `--overrides` takes it."""
+"""A place in a config. As text it has dots, as in `--overrides`."""

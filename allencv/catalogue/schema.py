@@ -1,4 +1,4 @@
-"""The JSON Schema of an experiment's config, by which an editor completes and checks one."""
+"""The JSON Schema of a config, for completion and checks in editors."""
 
 import math
 from typing import Any, Dict, List
@@ -53,7 +53,7 @@ _PRETRAINED: Schema = {
     "additionalProperties": False,
 }
 _CLASS_PATH: Schema = {
-    "description": 'A class by its path in Python, such as "my_package.my_module.MyClass".',
+    "description": 'A class by its Python path, such as "my_package.my_module.MyClass".',
     "type": "object",
     "properties": {"type": {"type": "string", "pattern": "\\."}},
     "required": ["type"],
@@ -62,8 +62,8 @@ _CLASS_PATH: Schema = {
 
 def experiment_schema() -> Schema:
     """
-    What `allencv train` takes, with all that is registered now. Each class whose parts have names
-    is one of its parts, told apart by "type".
+    Return the schema of configs for `allencv train`, with all currently registered parts. A class
+    with registered parts is one of them, selected by "type".
     """
     definitions: Dict[str, Schema] = {"_pretrained": _PRETRAINED, "_class_path": _CLASS_PATH}
     root = _Schemas(definitions).of_part(experiment())
@@ -76,14 +76,14 @@ def experiment_schema() -> Schema:
 
 
 class _Schemas:
-    """Writes schemas, and under `definitions` those of the classes that they name."""
+    """Makes schemas, and puts those of the named classes into `definitions`."""
 
     def __init__(self, definitions: Dict[str, Schema]) -> None:
         self.definitions = definitions
         self.keys: Dict[type, str] = {}
 
     def of_part(self, part: Part) -> Schema:
-        """An object with the arguments of a part. What training supplies is not shown."""
+        """Return the schema of a part, without arguments that training supplies."""
         schema: Schema = {"type": "object", "properties": {}}
         if part.documentation.summary:
             schema["description"] = part.documentation.summary
@@ -135,14 +135,14 @@ class _Schemas:
         return {}
 
     def define(self, cls: type) -> str:
-        """The key under which a class is defined."""
+        """Define a class once, and return its key."""
         if cls in self.keys:
             return self.keys[cls]
         key = cls.__name__
         while key in self.definitions:  # another class of the same name
             key += "_"
         self.keys[cls] = key
-        self.definitions[key] = {}  # in its place, as it may hold itself
+        self.definitions[key] = {}  # a placeholder, as it may contain itself
         if registered(cls):
             self.definitions[key] = self._one_of_the_parts(cls, key)
         else:
@@ -160,7 +160,7 @@ class _Schemas:
                 short.append(str(part.name))
         kinds += [{"$ref": "#/$defs/_class_path"}, {"$ref": "#/$defs/_pretrained"}]
         if short:
-            kinds.append({"description": "A part by its name alone.", "enum": short})
+            kinds.append({"description": "A part by its name only.", "enum": short})
         return {"description": describe(cls).documentation.summary, "oneOf": kinds}
 
 

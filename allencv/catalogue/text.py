@@ -27,7 +27,7 @@ WIDTH = 100
 
 
 def overview() -> str:
-    """Every registry with the number of its parts, first those that an experiment names."""
+    """List every registry with the number of its parts, those of an experiment first."""
     groups: Dict[bool, List[Tuple[str, str, str]]] = {False: [], True: []}
     matter = registries_that_matter()
     for registry in matter:
@@ -37,19 +37,19 @@ def overview() -> str:
     rest = [snake_case(each.__name__) for each in registries() if each not in matter]
     lines = ["Parts of AllenCV, and yours:", "", *_rows(groups[False])]
     if groups[True]:
-        lines += ["", "Of AllenNLP alone:", "", *_rows(groups[True])]
+        lines += ["", "Parts of AllenNLP only:", "", *_rows(groups[True])]
     lines += ["", "Objects without a type:", ""]
     lines += _rows(
         (snake_case(each.__name__), "", _summary(each)) for each in classes_without_parts()
     )
     lines += ["", "For texts, and for AllenNLP itself:", "", *_wrapped(", ".join(sorted(rest)), 2)]
-    lines += ["", "'allencv components optimizer' lists the parts of one, and"]
-    lines += ["'allencv components optimizer adamw' shows all about a part."]
+    lines += ["", "'allencv components optimizer' lists the parts of one kind;"]
+    lines += ["'allencv components optimizer adamw' describes a part."]
     return "\n".join(lines)
 
 
 def registry_page(registry: type) -> str:
-    """The parts of a registry, each with the first sentence about it."""
+    """List the parts of a registry, each with its summary."""
     if not registered(registry):
         return part_page(describe(registry))
     lines = _wrapped(f"{registry.__name__}: {_summary(registry)}", 0)
@@ -63,7 +63,7 @@ def registry_page(registry: type) -> str:
 
 
 def part_page(part: Part) -> str:
-    """All about a part: what it is for, its arguments, and a config that builds it."""
+    """Describe a part: its purpose, its arguments, and an example config."""
     base = part.registry or part.cls
     lines = [f"{part.name}: {base.__name__}" if part.name else base.__name__, part.path, ""]
     lines += [part.documentation.body, "", "Arguments:", ""]
@@ -74,7 +74,7 @@ def part_page(part: Part) -> str:
     if supplied:
         lines += ["", *_wrapped(f"Training supplies: {supplied}", 0)]
     if part.takes_others:
-        lines += ["", "Other keys are passed on as they are."]
+        lines += ["", "Other keys are passed on unchanged."]
     place = _place(base)
     lines += ["", f"In a config{place and f', under {place}'}:", ""]
     lines += textwrap.indent(snippet(part), "  ").splitlines()
@@ -82,7 +82,7 @@ def part_page(part: Part) -> str:
 
 
 def arguments_text(arguments: Iterable[Argument]) -> List[str]:
-    """Name, type and default of each argument, and below it what it is."""
+    """List the name, type and default of each argument, with its description below."""
     rows = [(each.name, type_text(each), default_text(each)) for each in arguments]
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     widths[1] = min(widths[1], 30)
@@ -96,7 +96,7 @@ def arguments_text(arguments: Iterable[Argument]) -> List[str]:
 
 
 def type_text(argument: Argument) -> str:
-    """The type in words, without the null that the default shows."""
+    """Return the type in words, without null if that is the default."""
     form = argument.form if argument.default is not None else without_null(argument.form)
     return describe_form(form)
 
@@ -115,12 +115,12 @@ def _row(part: Part) -> Tuple[str, str, str]:
 
 
 def _place(registry: type) -> str:
-    """The keys of a config, from the top, under which it takes a part."""
+    """Return the keys of a config, from the top, for a part."""
     return ".".join(places().get(registry, ()))
 
 
 def _rows(rows: Iterable[Tuple[str, str, str]]) -> List[str]:
-    """Three columns, of which the last is cut so that a row is one line."""
+    """Format three columns; the last is cut so that a row is one line."""
     rows = list(rows)
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     lines = []

@@ -1,4 +1,4 @@
-"""Values that a constructor refuses, found by building the part, where that is cheap and sure."""
+"""Find values that a constructor refuses: build the part, if that is cheap and safe."""
 
 import copy
 import logging
@@ -38,25 +38,25 @@ WITHOUT_LABELS = frozenset(
         *("pixel_mean", "pixel_std", "test_time_augmentation"),
     ]
 )
-"""What is built of a model: what it says to the rest hangs on the labels, which the data tell."""
+"""The keys with which a model is built: the others depend on the labels, so on the data."""
 OF_TRAINER = (MovingAverage, Checkpointer, FineTuning, CheckpointAveraging, WritePredictions)
 KNOWN = ("allencv.", "allennlp.nn.", "allennlp.modules.feedforward", "allennlp.training.")
-"""The modules whose classes read no data and download nothing when they are built."""
+"""Modules whose classes read no data and download nothing when built."""
 _ASK_THE_DATA = frozenset(["class_weighting", "drop_last"])
 _ASK_THE_MODEL = frozenset(["layer_decay", "weight_decay_on_norm_and_bias"])
 OF_GROUPS = _ASK_THE_MODEL | {"parameter_groups"}
-"""The keys of an optimizer that make several groups of the model's parameters."""
+"""The keys of an optimizer that split the model's parameters into groups."""
 
 
 class _OneImage(ImageDatasetReader):
-    """In place of the reader of a config, whose data is not touched."""
+    """Replaces the reader of a config, whose data are not read."""
 
     def read_samples(self, file_path: Any) -> Iterable[Sample]:
         return [Sample("image.png", "label")]
 
 
 def keys_to_build(part: Part) -> Optional[FrozenSet[str]]:
-    """The keys with which a part is built to see whether it is refused; `None` if it is not."""
+    """Return the keys with which to build a part as a test, or `None` not to build it."""
     if issubclass(part.cls, MODELS):
         return WITHOUT_LABELS
     if issubclass(part.cls, ImageDataLoader):
@@ -72,9 +72,9 @@ def refusal(
     cls: type, part: Part, config: Dict[str, Any], classes: Iterable[type]
 ) -> Optional[str]:
     """
-    What the constructor of a part says against a config without other mistakes, which names
-    `classes`. `None` if nothing, or if there is a class among them that we do not know to read no
-    data and to download nothing: one that is not ours.
+    Return the constructor's error for a config that has no other mistakes and names `classes`.
+    Return `None` if there is no error, or if one of `classes` is not in `KNOWN`, so that building
+    it may read data or download files.
     """
     if not all(is_known(each) for each in classes):
         return None
@@ -90,9 +90,9 @@ def refusal(
     if issubclass(part.cls, MovingAverage):
         extras["parameters"] = parameters
     if issubclass(part.cls, (Checkpointer, TrainerCallback)):
-        extras["serialization_dir"] = "no_such_folder"  # which is only looked for
-    # A network takes no memory and no time on the device "meta". But what is refused there may be
-    # "meta" itself, so that a CPU is asked too.
+        extras["serialization_dir"] = "no_such_folder"  # only checked for existence
+    # A network takes no memory and no time on the device "meta". An error there may be due to
+    # "meta" itself, so try the CPU too.
     devices = ("meta", "cpu") if issubclass(part.cls, (*NETWORKS, *MODELS)) else ("cpu",)
     error: Optional[Exception] = None
     for device in devices:
@@ -108,8 +108,8 @@ def refusal(
 
 def optimizer_of(trainer: Dict[str, Any]) -> Optional[Optimizer]:
     """
-    Build the optimizer that a trainer's config describes, for a single parameter, so without what
-    depends on the model. `None` if it cannot be built.
+    Build the optimizer of a trainer's config for a single parameter, without keys that depend on
+    the model. Return `None` if it cannot be built.
     """
     config = trainer.get("optimizer", {})
     config = {"type": config} if isinstance(config, str) else config
@@ -120,15 +120,15 @@ def optimizer_of(trainer: Dict[str, Any]) -> Optional[Optimizer]:
                 Params(copy.deepcopy(config)),
                 model_parameters=[("weight", torch.nn.Parameter(torch.zeros(2, 2)))],
             )
-    except Exception:  # a mistake that is found elsewhere
+    except Exception:  # this mistake is reported elsewhere
         return None
 
 
 def metric_names(model: Dict[str, Any], classes: Iterable[type]) -> Optional[List[str]]:
     """
-    Returns what a model of ours will report of validation images, as its `metric_names` has it;
-    `None` if that cannot be known. A name that changes with the labels, which the data tell, ends
-    in "*". `classes` are those of the metrics that the config names.
+    Return the `metric_names` of one of our models for validation, or `None` if they are not known.
+    A name that depends on the labels, and so on the data, ends in "*". `classes` are those of the
+    config's metrics.
     """
     if model.get("distillation") is not None or not all(map(is_known, classes)):
         return None
@@ -143,7 +143,7 @@ def metric_names(model: Dict[str, Any], classes: Iterable[type]) -> Optional[Lis
 
 
 def _metric_names(model: Dict[str, Any], num_labels: int, label: str) -> Optional[List[str]]:
-    """The names if there were labels of this name with a number."""
+    """Return the names of metrics for labels made of `label` and a number."""
     vocab = Vocabulary(non_padded_namespaces=["labels"])
     for number in range(num_labels):
         vocab.add_token_to_namespace(f"{label}{number}", "labels")
@@ -153,7 +153,7 @@ def _metric_names(model: Dict[str, Any], num_labels: int, label: str) -> Optiona
         with quiet(logging.ERROR):
             built = Model.from_params(Params(copy.deepcopy(config)), vocab=vocab)
             return metric_names_of(built)
-    except Exception:  # a metric that asks for the number of labels, or the like
+    except Exception:  # such as a metric that needs a certain number of labels
         return None
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a config as a whole, though each of its parts can be built."""
+"""Find mistakes in a config as a whole, whose parts can each be built."""
 
 import copy
 import re
@@ -25,11 +25,11 @@ Classes = List[Tuple[Path, type]]
 DEFAULT_EPOCHS = 20
 """The trainer's own default."""
 MANY_STEPS = 10**6
-"""In place of the steps of an epoch, which the data tell."""
+"""Stands for the steps of an epoch, which depend on the data."""
 
 
 def trainer_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:
-    """Finds the values under `trainer` that it would refuse, once the model is built."""
+    """Find values under `trainer` that it would refuse once the model is built."""
     if not any(path == ("trainer",) and issubclass(cls, ImageTrainer) for path, cls in classes):
         return
     has_validation = config.get("validation_data_path") is not None
@@ -42,7 +42,7 @@ def trainer_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mista
 
 
 def schedule_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:
-    """Find schedulers under `trainer` that cannot be followed through all epochs."""
+    """Find schedulers under `trainer` that fail before the last epoch."""
     trainer = config.get("trainer") or {}
     num_epochs = trainer.get("num_epochs", DEFAULT_EPOCHS)
     for key, base in (
@@ -77,7 +77,7 @@ def schedule_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mist
 
 
 def _depends_on_groups(schedule: Dict[str, Any], trainer: Dict[str, Any]) -> bool:
-    """Whether a schedule fits depends on the parameter groups, which the model tells."""
+    """Return whether the schedule depends on parameter groups, and so on the model."""
     optimizer = trainer.get("optimizer", {})
     has_groups = isinstance(optimizer, dict) and not OF_GROUPS.isdisjoint(optimizer)
     asks = schedule.get("gradual_unfreezing") or schedule.get("discriminative_fine_tuning")
@@ -85,7 +85,7 @@ def _depends_on_groups(schedule: Dict[str, Any], trainer: Dict[str, Any]) -> boo
 
 
 def wrong_numbers_of_experiment(config: Dict[str, Any]) -> Iterator[Mistake]:
-    """Find impossible numbers at the top of a config, and a learning rate that trains nothing."""
+    """Find impossible numbers at the top of a config, and a learning rate of 0."""
     seed = config.get("numpy_seed")
     if seed is not None and not 0 <= seed < 2**32:
         text = f"numpy_seed is {seed}; expected 0 to 2**32 - 1"
@@ -107,7 +107,7 @@ def wrong_numbers_of_experiment(config: Dict[str, Any]) -> Iterator[Mistake]:
 
 
 def random_validation(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:
-    """Warns of transforms that change the images of validation at random."""
+    """Warn of random transforms of validation images."""
     if all(config.get(f"{split}_data_path") is None for split in ("validation", "test")):
         return
     own = config.get("validation_dataset_reader") is not None
@@ -120,7 +120,7 @@ def random_validation(config: Dict[str, Any], classes: Classes) -> Iterator[Mist
     if not drawing:
         return
     types = ", ".join(dict.fromkeys(_type_at(path, config) for path in drawing))
-    text = f"{key} transforms the images of validation at random ({types})"
+    text = f"{key} transforms the validation images at random ({types})"
     if not own:
         text = f"there is no validation_dataset_reader, and {text}"
     text += "; expected a validation_dataset_reader with transforms such as 'eval'"
@@ -128,9 +128,9 @@ def random_validation(config: Dict[str, Any], classes: Classes) -> Iterator[Mist
 
 
 def untested(config: Dict[str, Any]) -> Iterator[Mistake]:
-    """Warns of a test after training that has no data."""
+    """Warn of a test after training without test data."""
     if config.get("evaluate_on_test") is True and config.get("test_data_path") is None:
-        text = "evaluate_on_test is true, but there is no test_data_path, so that nothing is tested"
+        text = "evaluate_on_test is true, but there is no test_data_path, so nothing is tested"
         yield Mistake(
             "no test data",
             ("evaluate_on_test",),

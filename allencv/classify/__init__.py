@@ -1,1 +1,1 @@
-"""Answers for many images, written to a file. Imports neither torch nor AllenNLP."""
+"""Classify many images and write a table. Imports neither torch nor AllenNLP."""

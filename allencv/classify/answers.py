@@ -1,4 +1,4 @@
-"""Many images to answers: threads decode while the network computes."""
+"""Classify many images: threads decode while the network computes."""
 
 from collections import deque
 from concurrent.futures import Future
@@ -26,11 +26,11 @@ from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
 
 READING_SECONDS = 120.0
-"""How long to wait for an image, which a drive that no longer answers never gives."""
+"""How long to wait for an image; a drive may stop responding."""
 
 
 class DecodedImage(NamedTuple):
-    """An image with the stamp of its file, and its pixels or what is wrong with it."""
+    """An image with the stamp of its file, and its pixels or an error message."""
 
     image: ImageFile
     stamp: Optional[List[int]]
@@ -38,14 +38,14 @@ class DecodedImage(NamedTuple):
 
 
 class DecodingJob(NamedTuple):
-    """An image that a thread is to decode, and what comes of it."""
+    """An image for a thread to decode, and the result."""
 
     image: ImageFile
     decoded: "Future[DecodedImage]"
 
 
 DecodingJobs = SimpleQueue[Optional[DecodingJob]]
-"""What the threads work on. `None` ends one of them."""
+"""The queue of the threads. `None` ends one of them."""
 
 
 def answers(
@@ -57,14 +57,14 @@ def answers(
     probabilities: bool,
 ) -> Iterator[List[Record]]:
     """
-    The answers for `images`, `batch_size` at a time and in their order. One that cannot be
-    classified has an `error` in place of labels. At most three batches are in memory.
+    Yield the answers for `images` in order, `batch_size` at a time. An image that cannot be
+    classified gets an `error` in place of labels. At most three batches are in memory.
 
     # Parameters
 
     workers : the number of threads that decode.
-    top_k : how many labels to list for each image.
-    probabilities : whether to give the probabilities of all labels.
+    top_k : the number of labels to list for each image.
+    probabilities : whether to add the probabilities of all labels.
     """
     decoded = _decoded(classifier, images, workers, ahead=2 * batch_size)
     try:
@@ -108,7 +108,7 @@ def _decoded(
 def _in_order(
     images: Iterable[ImageFile], jobs: DecodingJobs, waiting: Deque[DecodingJob], ahead: int
 ) -> Iterator[DecodingJob]:
-    """Gives the threads their jobs, and keeps in `waiting` those that are ahead of what is due."""
+    """Give jobs to the threads, up to `ahead` of the one that is due; `waiting` holds these."""
     for image in images:
         job = DecodingJob(image, Future())
         jobs.put(job)
@@ -131,7 +131,7 @@ def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
         return DecodedImage(image, stamp, classifier.preprocess(image.file))
     except ImageError as error:
         return DecodedImage(image, stamp, str(error))
-    except Exception as error:  # of a transform, or for want of memory: the others go on
+    except Exception as error:  # from a transform, or out of memory: continue with other images
         return DecodedImage(image, stamp, f"{image.file}: {type(error).__name__}: {error}")
 
 
@@ -139,8 +139,8 @@ def _outcomes(
     classifier: Classifier, batch: Sequence[DecodedImage]
 ) -> List[Union[np.ndarray, str]]:
     """
-    The probabilities of each image, or what is wrong with it. Those of one size are computed
-    together, so that none is padded to the size of another.
+    Return the probabilities of each image, or an error message. Images of one size are computed
+    together, so that none needs padding.
     """
     outcomes = [each.pixels for each in batch]
     arrays = {i: pixels for i, pixels in enumerate(outcomes) if not isinstance(pixels, str)}

@@ -1,6 +1,6 @@
 """
-What the command `classify` does: it answers for many images, with a bundle or any other
-`Classifier`, and writes a table of the answers.
+The command `classify`: classify many images with a bundle or any other `Classifier`, and write a
+table of the answers.
 """
 
 import argparse
@@ -37,14 +37,14 @@ examples:
   allencv classify posters_bundle posters -o answers.parquet --threshold 0.3 --fail-on-error"""
 
 ON_CPU, ON_GPU = 8, 32
-"""Batch sizes beyond which a network gets hardly faster, and takes more memory."""
+"""Default batch sizes. Larger ones are hardly faster, and take more memory."""
 
 OpenModel = Callable[[argparse.Namespace], Tuple[Classifier, str]]
-"""Opens the model that a command names, and says what it is known by: a checksum."""
+"""Opens the model that a command names, and returns its checksum too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `classify`."""
+    """Add the arguments of `classify`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     parser.add_argument(
@@ -53,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        help="images, folders of them, patterns in quotes ('photos/**/*.jpg'), or tables of paths "
-        "(.csv, .tsv, .jsonl, .parquet; .txt has one in each line)",
+        help="images, folders of images, patterns in quotes ('photos/**/*.jpg'), or tables of "
+        "paths (.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line)",
     )
     parser.add_argument(
         *("-o", "--output"),
         required=True,
         metavar="FILE",
-        help=f"the file to write: {', '.join(WRITERS)}; it appears when all is done",
+        help=f"the file to write: {', '.join(WRITERS)}; it is created at the end",
     )
     tables = parser.add_argument_group("tables")
     tables.add_argument(
@@ -80,7 +80,7 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=TOP_K,
         metavar="K",
-        help="how many labels to list for each image (default = %(default)s)",
+        help="the number of labels to list for each image (default = %(default)s)",
     )
     group.add_argument(
         "--probabilities", action="store_true", help="add the probabilities of all labels"
@@ -90,13 +90,13 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         "--threshold",
         type=float,
         metavar="P",
-        help="for a model that gives any number of labels: an image has those whose probability is "
-        "above it (default = the thresholds of the model)",
+        help="for a model with any number of labels per image: list the labels whose probability "
+        "is above P (default = the thresholds of the model)",
     )
     thresholds.add_argument(
         "--thresholds",
         metavar="FILE",
-        help="a JSON file with such a number for each label; labels that it lacks keep the model's",
+        help="a JSON file with a threshold by label; labels that it lacks keep the model's",
     )
 
 
@@ -104,13 +104,12 @@ def _add_ends(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fail-on-error",
         action="store_true",
-        help="end with exit status 1 if an image could not be classified; the output is written "
-        "all the same",
+        help="exit with status 1 if an image could not be classified; the output is still written",
     )
     group.add_argument(
         "--restart",
         action="store_true",
-        help="forget what an interrupted run has left, which the same command goes on from",
+        help="start again; by default, the same command resumes an interrupted run",
     )
 
 
@@ -119,8 +118,8 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         "--batch-size",
         type=int,
         metavar="N",
-        help=f"images that the network sees at once (default = {ON_CPU} for a bundle, which runs "
-        f"on the CPU, and {ON_GPU} for an archive)",
+        help=f"images that the network processes at once (default = {ON_CPU} for a bundle, which "
+        f"runs on the CPU, and {ON_GPU} for an archive)",
     )
     group.add_argument(
         "--workers",
@@ -133,7 +132,7 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
 
 
 def open_bundle_model(args: argparse.Namespace) -> Tuple[Classifier, str]:
-    """Opens a bundle. Raises `BundleError`; `InputError` for arguments that only archives have."""
+    """Open a bundle. Raise `BundleError`, or `InputError` for arguments of archives."""
     from allencv.runtime.bundle import MANIFEST, sha256_of
 
     logging.basicConfig(format="%(message)s")
@@ -144,21 +143,19 @@ def open_bundle_model(args: argparse.Namespace) -> Tuple[Classifier, str]:
 
 def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> None:
     """
-    Classifies what the arguments name.
+    Classify the images that the arguments name.
 
     # Raises
 
-    `InputError` for arguments that cannot be used. `SystemExit` with a message if it was told to
-    fail for an image that could not be classified; with a number if it was interrupted.
+    `InputError` for arguments that cannot be used. `SystemExit` with a message, with
+    `--fail-on-error`, if an image could not be classified; with a number if interrupted.
     """
     _check(args)
     listed = list_images(args.paths, args.column)
     if listed.others:
-        print(
-            f"files left out, as they are no images: {len(listed.others)} ({listed.others[0]} ...)"
-        )
+        print(f"skipped files that are not images: {len(listed.others)} ({listed.others[0]} ...)")
     if listed.repeated:
-        print(f"images named again, and classified once: {listed.repeated}")
+        print(f"images named several times, classified once: {listed.repeated}")
     classifier, checksum = open_model(args)
     batch_size = args.batch_size or (ON_CPU if open_model is open_bundle_model else ON_GPU)
     classifier.thresholds = given_thresholds(classifier, args.threshold, args.thresholds)
@@ -215,15 +212,15 @@ def _check(args: argparse.Namespace) -> None:
             f"--output is '{args.output}'; expected a file whose name ends in {', '.join(WRITERS)}"
         )
     if suffix_of(args.output) == ".parquet":
-        import_pyarrow(args.output)  # now, and not when all has been done
+        import_pyarrow(args.output)  # raises an error now rather than at the end
     if os.path.abspath(args.output) in map(os.path.abspath, args.paths):
-        raise InputError(f"--output is '{args.output}', which is to be read; expected another file")
+        raise InputError(f"--output is '{args.output}', also an input; expected another file")
 
 
 def _check_labels(classifier: Classifier, output: str) -> None:
     for label in classifier.labels if classifier.multi_label else ():
         if LABELS_DELIMITER in label and suffix_of(output) == ".csv":
             raise InputError(
-                f"the model has the label {label!r}, but '{LABELS_DELIMITER}' stands between the "
-                "labels of an image in a .csv file; expected an --output in .jsonl or .parquet"
+                f"the model has the label {label!r}, but '{LABELS_DELIMITER}' separates the labels "
+                "of an image in a .csv file; expected an --output in .jsonl or .parquet"
             )

@@ -1,4 +1,4 @@
-"""The output of `classify`: the answers as a table, in the format that its name ends in."""
+"""The output of `classify`: a table of answers, in the format of its suffix."""
 
 import csv
 import json
@@ -12,25 +12,25 @@ from allencv.runtime.whole_files import whole_file
 
 Record = Dict[str, Any]
 """
-The answer for one image: `path`, and either `error` or what `readable` says of it, with
-`probabilities` by label if they were asked for.
+The answer for one image: `path`, and either `error` or the answer of `readable`, with
+`probabilities` by label if requested.
 """
 
 TEXT, TEXTS, NUMBER = "text", "texts", "number"
-"""What a column holds."""
+"""The kinds of columns."""
 ROWS_AT_ONCE = 10_000
 LABELS_DELIMITER = "|"
-"""What stands between the labels of an image in CSV."""
+"""Separates the labels of an image in CSV."""
 PLAIN = ("path", "label", "labels", "error")
-"""What is the same in a record and in a row of a table."""
+"""The keys that a record and a row of a table have in common."""
 NOT_UNICODE = "backslashreplace"
-"""How a table has what is no Unicode in the name of a file or a label: as JSON has it."""
+"""How tables show bytes that are not Unicode in names of files and labels: as in JSON."""
 
 
 def columns(
     labels: Sequence[str], multi_label: bool, top_k: int, probabilities: bool
 ) -> Dict[str, str]:
-    """The columns of a table of answers, and what each holds."""
+    """Return the columns of a table of answers, each with its kind."""
     found = {"path": TEXT}
     if multi_label:
         found |= {"labels": TEXTS, "label_1": TEXT, "probability_1": NUMBER}
@@ -44,7 +44,7 @@ def columns(
 
 
 def to_row(record: Record) -> Record:
-    """The cells of an answer by their columns."""
+    """Return the cells of an answer by column."""
     row: Record = {key: record[key] for key in PLAIN if key in record}
     for place, entry in enumerate(record.get("top_k", ()), 1):
         suffix = "" if place == 1 and "label" in record else f"_{place}"
@@ -55,12 +55,12 @@ def to_row(record: Record) -> Record:
 
 
 def to_line(record: Record) -> bytes:
-    """The line of an answer in JSON lines."""
+    """Return an answer as a line of JSON."""
     return (json.dumps(record) + "\n").encode()
 
 
 def write_answers(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> None:
-    """Writes the output, all of it or none, in the format that its name ends in."""
+    """Write the output as a whole or not at all, in the format of its suffix."""
     with whole_file(path) as temporary:
         WRITERS[suffix_of(path)](temporary, kinds, records)
 

@@ -10,11 +10,11 @@ from allencv.runtime.image_files import ImageFile
 from allencv.runtime.json_files import parse_json
 
 STAMP = "stamp"
-"""The key of a record that tells whether the file of its image has changed since."""
+"""The key of a record for the `file_stamp` of its image."""
 
 
 def file_stamp(path: str) -> Any:
-    """What shows later whether a file is still the same: its size and when it was changed."""
+    """Return the size and modification time of a file, to detect later changes."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -24,14 +24,13 @@ def file_stamp(path: str) -> Any:
 
 class UnfinishedRun:
     """
-    The answers of a run as far as it has come, in `{output}.part`: JSON lines, of which the first
-    says what the answers depend on. They outlive the process however it ends; a line that was not
-    written to its end is dropped. Images whose answer was an error are tried again by the next run,
-    and so are those whose file has changed since.
+    The answers of a run so far, in `{output}.part`: JSON lines, the first with what the answers
+    depend on. They remain however the process ends; an incomplete last line is dropped. The next
+    run retries images whose answer was an error or whose file has changed.
 
     # Raises
 
-    `InputError` if another run is writing the file, or it is of a run that differs.
+    `InputError` if another run is writing the file, or if the file is of a different run.
     """
 
     def __init__(self, path: str, header: Record, restart: bool) -> None:
@@ -49,7 +48,7 @@ class UnfinishedRun:
             raise
 
     def has(self, image: ImageFile) -> bool:
-        """Whether the image has been classified, as its file is now."""
+        """Return whether the image was classified and its file is unchanged."""
         stamp = self._stamps.get(image.name)
         return stamp is not None and stamp == file_stamp(image.file)
 
@@ -63,7 +62,7 @@ class UnfinishedRun:
         self._file.flush()
 
     def records(self, images: Iterable[ImageFile]) -> Iterator[Record]:
-        """The answers of these images, which all have one, in their order."""
+        """Yield the answers of these images in order. Each must have one."""
         for image in images:
             self._file.seek(self._places[image.name])
             record = json.loads(self._file.readline())
@@ -78,15 +77,15 @@ class UnfinishedRun:
         self._file.close()
 
     def _forget(self, header: Record) -> None:
-        """Empties the file, unless it is somebody else's."""
+        """Empty the file, if it is one of answers."""
         self._file.seek(0)
         first = self._file.readline()
         found = _parsed(first)
         is_header = isinstance(found, dict) and "model" in found
         if not is_header and not to_line(header).startswith(first):
             raise InputError(
-                f"'{self.path}' holds no answers of an interrupted run; expected another --output, "
-                "or that file elsewhere"
+                f"'{self.path}' is not a file of an interrupted run; expected another --output, or "
+                "that file moved elsewhere"
             )
         self._file.truncate(0)
 
@@ -94,14 +93,14 @@ class UnfinishedRun:
         expected = to_line(header)
         self._file.seek(0)
         first = self._file.readline()
-        if first != expected and expected.startswith(first):  # it is new, or was hardly begun
+        if first != expected and expected.startswith(first):  # it is new, or its header incomplete
             self._file.truncate(0)
             self._file.write(expected)
             self._file.flush()
         elif first != expected:
             raise InputError(
                 f"'{self.path}' is of a run that {_difference(first, header)}; give the same "
-                "command to go on with it, or begin anew with --restart"
+                "command to resume it, or start again with --restart"
             )
         end = len(expected)
         self._file.seek(end)
@@ -137,7 +136,7 @@ def _difference(line: bytes, header: Record) -> str:
 def _lock(file: IO[bytes], path: str) -> None:
     try:
         import fcntl
-    except ImportError:  # on Windows nothing keeps two runs apart
+    except ImportError:  # Windows has no such lock
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,13 +147,12 @@ def _lock(file: IO[bytes], path: str) -> None:
 @contextmanager
 def interruptible(unfinished: UnfinishedRun) -> Iterator[None]:
     """
-    Close the file of an unfinished run at the end. After Ctrl-C or SIGTERM, say how to go on: the
-    file has what was done, as it has in any other case.
+    Close the file of an unfinished run at the end. After Ctrl-C or SIGTERM, print how to resume.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nallencv: the same command goes on from {unfinished.path}", file=sys.stderr)
+        print(f"\nallencv: the same command resumes from {unfinished.path}", file=sys.stderr)
         raise
     finally:
         unfinished.close()

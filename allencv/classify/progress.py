@@ -5,20 +5,19 @@ from typing import Optional, TextIO
 from allencv.runtime.plurals import numbered
 
 CELLS = 20
-"""The length of the bar."""
+"""The length of the bar, in characters."""
 SECONDS_BETWEEN = 0.2
 
 
 class ProgressBar:
     """
-    Says on stderr how far a run has come: how many images of how many, how many a second, and how
-    long the rest will take. It is one line that is written anew, and is silent unless stderr is a
-    terminal.
+    A progress bar on stderr: the number of images done, images per second, and the time left. It
+    rewrites one line, and shows nothing unless stderr is a terminal.
 
     # Parameters
 
     total : the number of images.
-    done : how many of them an earlier run has done.
+    done : the number of images that an earlier run has done.
     """
 
     def __init__(self, total: int, done: int = 0, stream: Optional[TextIO] = None) -> None:
@@ -45,12 +44,12 @@ class ProgressBar:
 
     def _show(self) -> None:
         text = self.text(time.monotonic() - self._start)
-        # to the end of the line, as the text before may have been longer
+        # Erases the rest of the line, as the text before may have been longer
         self._stream.write(f"\r{text}\x1b[K")
         self._stream.flush()
 
     def text(self, seconds: float) -> str:
-        """The line as it is when the run has taken so long."""
+        """Return the line after a run of these seconds."""
         speed = (self.done - self._done_before) / max(seconds, 1e-3)
         cells = CELLS * self.done // max(self.total, 1)
         line = f"[{'#' * cells}{'.' * (CELLS - cells)}] {self.done} of {self.total} images"

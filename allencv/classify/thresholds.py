@@ -10,8 +10,8 @@ def given_thresholds(
     classifier: Classifier, threshold: Optional[float], file: Optional[str]
 ) -> Optional[List[float]]:
     """
-    The thresholds that a command uses: those of `classifier`, or `threshold` for all labels, or
-    those that a JSON `file` has for some of them. Raises `InputError`.
+    Return the thresholds for a command: those of `classifier`, or `threshold` for all labels, or
+    those in a JSON `file` for some labels. Raise `InputError`.
     """
     if threshold is None and file is None:
         return classifier.thresholds

@@ -1,6 +1,6 @@
 """
-AllenNLP's commands as `allencv` offers them: with every part registered, and with archives opened
-as data. Importing this package replaces AllenNLP's own commands of the same names.
+The commands of `allencv`. They know every part, and run no code from archives by default. Importing
+this package replaces AllenNLP's of the same names.
 """
 
 from allencv.commands.build_vocab import BuildVocab

@@ -8,7 +8,7 @@ from allencv.commands.checked_config import with_checked_config
 
 @Subcommand.register("build-vocab", exist_ok=True)
 class BuildVocab(build_vocab.BuildVocab):
-    """AllenNLP's `build-vocab`, which checks the config first and applies `--overrides`."""
+    """AllenNLP's `build-vocab`, with the config checked first and `--overrides` applied."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         subparser = super().add_subparser(parser)

@@ -11,16 +11,16 @@ EXAMPLE = ", e.g. '{\"trainer.num_epochs\": 10}'"
 
 @Subcommand.register("check-config")
 class CheckConfig(Subcommand):
-    """Finds the mistakes of an experiment config without touching its data."""
+    """Find the mistakes in an experiment config without reading its data."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Find all mistakes of an experiment config at once, without touching its
+        description = """Find all mistakes in an experiment config at once, without reading its
         data: names of parts, keys, types of values, and values that a part refuses. The exit status
-        is 1 if there are any. Training does this first."""
+        is 1 if there are mistakes. Training does the same check first."""
         subparser = parser.add_parser(
             self.name,
             description=description,
-            help="Find all mistakes of a config, without its data.",
+            help="Find all mistakes in a config, without its data.",
         )
         subparser.add_argument(
             "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
@@ -30,7 +30,7 @@ class CheckConfig(Subcommand):
             "--format",
             choices=("text", "json"),
             default="text",
-            help="json has for each mistake its key, line, choices and the nearest of them",
+            help="json gives the key, line, choices and nearest choice of each mistake",
         )
         subparser.set_defaults(func=_check_config)
         return subparser

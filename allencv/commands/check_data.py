@@ -15,24 +15,24 @@ from allencv.commands.shared_arguments import add_overrides
 
 @Subcommand.register("check-data")
 class CheckData(Subcommand):
-    """Looks for what is wrong with the images and the labels of a config's data."""
+    """Find problems with the images and labels of a config's data."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Look for damaged images, copies and odd labels in a config's data."""
+        description = """Find damaged images, copies and odd labels."""
         subparser = parser.add_parser(
             self.name,
-            description=f"{description} The exit status is 1 if training on them would fail or "
-            "mislead.",
+            description=f"{description} The exit status is 1 if training would fail or give "
+            "misleading results.",
             help=description,
         )
         subparser.add_argument("param_path", type=str, help="path to an experiment config file")
         subparser.add_argument(
             *("-o", "--output"),
             type=str,
-            help="a folder for the report: data.json and data.html",
+            help="the folder to write the report to: data.json and data.html",
         )
-        subparser.add_argument("--json", type=str, help="a file for everything that was found")
-        subparser.add_argument("--html", type=str, help="a file for a page with the images")
+        subparser.add_argument("--json", type=str, help="the file to write all problems to")
+        subparser.add_argument("--html", type=str, help="the file to write a page of images to")
         add_overrides(subparser)
         subparser.set_defaults(func=_check_data)
         return subparser
@@ -80,7 +80,7 @@ def _check_data(args: argparse.Namespace) -> None:
 
 
 def _make_folders(*files: Optional[str]) -> None:
-    """Now, and not after all images have been decoded."""
+    """Make the folders of the files before images are decoded, which takes long."""
     for file in files:
         if file is None:
             continue

@@ -8,9 +8,9 @@ def with_checked_config(
     run: Callable[[argparse.Namespace], None],
 ) -> Callable[[argparse.Namespace], None]:
     """
-    Makes a command of AllenNLP's that reads a config's data check the config first. The command
-    gets a file with what the config evaluates to, with the overrides, which AllenNLP does not read
-    (allennlp/commands/count_instances.py, build_vocab.py).
+    Make a command of AllenNLP check its config first. The command gets a file with the evaluated
+    config and the overrides, which AllenNLP ignores here (allennlp/commands/count_instances.py,
+    build_vocab.py).
     """
 
     def run_checked(args: argparse.Namespace) -> None:

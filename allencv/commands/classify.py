@@ -6,7 +6,7 @@ from allennlp.commands.subcommand import Subcommand
 
 @Subcommand.register("classify")
 class Classify(Subcommand):
-    """Classifies many images with an archive, or with a bundle."""
+    """Classify many images with an archive or a bundle."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         from allencv.classify.command import DESCRIPTION, add_arguments

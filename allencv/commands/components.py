@@ -8,12 +8,12 @@ from allennlp.commands.subcommand import Subcommand
 
 @Subcommand.register("components")
 class Components(Subcommand):
-    """Shows every registered part, a user's own included."""
+    """Show every registered part, including a user's own."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Show the parts that a config can name: all, those of a registry, or one
-        with its arguments and an example. A user's own are shown too, with --include-package or
-        .allennlp_plugins."""
+        description = """Show the parts that a config can name: all of them, those of a registry, or
+        one part with its arguments and an example. With --include-package or .allennlp_plugins, it
+        shows your own parts too."""
         subparser = parser.add_parser(
             self.name,
             description=description,
@@ -23,16 +23,16 @@ class Components(Subcommand):
             "registry",
             nargs="?",
             metavar="REGISTRY",
-            help="a class that has parts, such as im2im_encoder or Optimizer",
+            help="a kind of part, such as im2im_encoder or Optimizer",
         )
         subparser.add_argument(
-            "name", nargs="?", metavar="NAME", help="the name of a part, its 'type' in a config"
+            "name", nargs="?", metavar="NAME", help="the name of a part: its 'type' in a config"
         )
         subparser.add_argument(
             "--format",
             choices=("text", "json", "markdown"),
             default="text",
-            help="without a REGISTRY, json is the JSON Schema of whole configs, for editors",
+            help="json without a REGISTRY prints the JSON Schema of a config, for editors",
         )
         subparser.set_defaults(func=_components)
         return subparser
@@ -71,7 +71,7 @@ def _components(args: argparse.Namespace) -> None:
         }
     try:
         print(pages[args.format]().rstrip("\n"), flush=True)
-    except BrokenPipeError:  # whoever reads has enough: `head`, or a pager that was left
+    except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

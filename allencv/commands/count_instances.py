@@ -8,7 +8,7 @@ from allencv.commands.checked_config import with_checked_config
 
 @Subcommand.register("count-instances", exist_ok=True)
 class CountInstances(count_instances.CountInstances):
-    """AllenNLP's `count-instances`, which checks the config first and applies `--overrides`."""
+    """AllenNLP's `count-instances`, with the config checked first and `--overrides` applied."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         subparser = super().add_subparser(parser)

@@ -12,9 +12,9 @@ from allencv.common.archives import opened_archive
 @Subcommand.register("diff", exist_ok=True)
 class Diff(diff.Diff):
     """
-    AllenNLP's `diff`, which unpacks archives as the other commands do, and compares integers too,
-    such as the number of batches that batch normalisation has seen. AllenNLP takes the distance of
-    floats alone (allennlp/commands/diff.py).
+    AllenNLP's `diff`. It unpacks archives like the other commands, and compares integers too, such
+    as the number of batches in batch normalisation. AllenNLP compares only floats
+    (allennlp/commands/diff.py).
     """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -46,10 +46,10 @@ def _read(checkpoint: str, strip_prefix: Optional[str]) -> Dict[str, Any]:
 
 
 def _open(checkpoint: str, stack: ExitStack) -> str:
-    """The path of the weights: "model.tar.gz", or "model.tar.gz!FILE" for another file in it."""
+    """Return the path of the weights of "model.tar.gz", or of "model.tar.gz!FILE"."""
     archive, _, member = checkpoint.partition("!")
     if not archive.endswith(".tar.gz"):
         return checkpoint
-    # Nothing is built from the config, so it may name anything.
+    # The archive need not be trusted: nothing is built from its config.
     folder = stack.enter_context(opened_archive(archive, trusted=True))
     return str(folder / (member or "weights.th"))

@@ -15,8 +15,8 @@ from allencv.commands.shared_arguments import opens_archive
 @Subcommand.register("evaluate", exist_ok=True)
 class Evaluate(evaluate.Evaluate):
     """
-    AllenNLP's `evaluate`, which prints the metrics, and runs no code from the archive unless it is
-    trusted.
+    AllenNLP's `evaluate`. It prints the metrics, and runs no code from the archive unless you trust
+    it.
     """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.batch_size is not None and args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")
     if os.path.exists(args.input_file):
-        # AllenNLP would take a comma for the end of a path, and a name of digits for a number.
+        # AllenNLP would split the path at commas, and parse a name of digits as a number.
         args.input_file = json.dumps(args.input_file)
     with ExitStack() as files:
         for option in ("output_file", "predictions_output_file"):
@@ -42,7 +42,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
-    """The files that an option names: one for each input. Their folders are made if need be."""
+    """Return the files that an option names, one for each input, and make their folders."""
     from allencv.runtime.json_files import parse_json
 
     try:
@@ -53,7 +53,7 @@ def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
     if len(files) != count:
         raise ConfigurationError(
             f"--{option.replace('_', '-')} is '{outputs}', the names of {len(files)} files; "
-            f"expected {count}, as many as there are inputs, with commas between them"
+            f"expected {count}, one for each input, separated by commas"
         )
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
 
 
 def metric_lines(metrics: Dict[str, Any]) -> List[str]:
-    """A line for each metric: the names in one column, the values in another."""
+    """Return a line for each metric, with names and values in columns."""
     width = max(map(len, metrics), default=0)
     return [
         f"{name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else json.dumps(value)}"

@@ -10,21 +10,21 @@ from allencv.runtime.model_arguments import add_trust_archive
 
 @Subcommand.register("explain")
 class Explain(Subcommand):
-    """Shows where in an image a model sees a label."""
+    """Show which areas of an image support a label."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Show where in an image a model sees a label (Grad-CAM)."""
+        description = """Show which areas of an image support a label (Grad-CAM)."""
         subparser = parser.add_parser(self.name, description=description, help=description)
         add_archive_file(subparser)
-        subparser.add_argument("image", type=str, help="a path or a URL")
+        subparser.add_argument("image", type=str, help="the path or URL of an image")
         subparser.add_argument(
             *("-o", "--output"),
             type=str,
             default="cam.png",
-            help="the picture to write",
+            help="the image file to write (default = %(default)s)",
         )
         subparser.add_argument(
-            "--label", type=str, help="of this label (default = the most probable one)"
+            "--label", type=str, help="the label to explain (default = the most probable one)"
         )
         add_overrides(subparser)
         add_trust_archive(subparser)

@@ -11,20 +11,20 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 @Subcommand.register("export")
 class Export(Subcommand):
-    """Makes a bundle of an archive: the network and all that it takes to use it, without torch."""
+    """Export an archive as a bundle: the network and all that is needed to run it without torch."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Make a bundle of an archive, to be served without torch."""
+        description = """Export an archive as a bundle, which runs without torch."""
         subparser = parser.add_parser(self.name, description=description, help=description)
         add_archive_file(subparser)
-        subparser.add_argument("bundle", type=str, help="the folder to make")
+        subparser.add_argument("bundle", type=str, help="the folder to write")
         subparser.add_argument(
-            *("-f", "--force"), action="store_true", help="replace a bundle that is there"
+            *("-f", "--force"), action="store_true", help="replace an existing bundle"
         )
         add_overrides(subparser, "-o")
         add_trust_archive(subparser)
         _add_network(subparser.add_argument_group("the network in the bundle"))
-        _add_parity(subparser.add_argument_group("its comparison with the archive"))
+        _add_parity(subparser.add_argument_group("comparison of the bundle with the archive"))
         subparser.set_defaults(func=_export)
         return subparser
 
@@ -34,27 +34,26 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--format",
         choices=("onnx", "torch_export"),
         default="onnx",
-        help="torch_export needs torch to be run (default = %(default)s)",
+        help="a torch_export bundle needs torch to run (default = %(default)s)",
     )
     precision = group.add_mutually_exclusive_group()
     precision.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
         default="fp32",
-        help="fp16 makes a file of half the size, and is not faster on a CPU "
-        "(default = %(default)s)",
+        help="fp16 halves the size of the file, but is not faster on a CPU (default = %(default)s)",
     )
     precision.add_argument(
         "--quantize",
         choices=("int8",),
-        help="compute in 8 bits: a quarter of the size, and faster; needs --calibration",
+        help="compute in 8 bits: faster, and a quarter of the size; needs --calibration",
     )
     group.add_argument(
         "--calibration",
         nargs="+",
         metavar="PATH",
-        help="for int8: images like those that the model is for (files, folders, patterns or "
-        "tables); at most 256 of them are used",
+        help="for int8: images like those to be classified (files, folders, patterns or tables); "
+        "at most 256 are used",
     )
 
 
@@ -63,24 +62,25 @@ def _add_parity(group: argparse._ArgumentGroup) -> None:
         "--parity-images",
         nargs="+",
         metavar="PATH",
-        help="compare on these images (files, folders, patterns or tables) (default = at most 500 "
-        "of the validation data of the config)",
+        help="the images to compare on: files, folders, patterns or tables (default = at most 500 "
+        "of the config's validation images)",
     )
     group.add_argument(
         "--tolerance",
         type=float,
         metavar="DIFFERENCE",
-        help="stop if a probability differs by more, from 0 to 1 (default = 0.0001, fp16 0.02, "
-        "int8 1)",
+        help="fail if a probability differs by more than this, from 0 to 1 (default = 0.0001; "
+        "fp16: 0.02; int8: 1)",
     )
     group.add_argument(
         "--agreement",
         type=float,
         metavar="SHARE",
-        help="stop if fewer images get the same labels, from 0 to 1 (default = 0.99, int8 0.95)",
+        help="fail if a smaller share of the images gets the same labels, from 0 to 1 (default = "
+        "0.99; int8: 0.95)",
     )
     group.add_argument(
-        "--no-parity", action="store_true", help="do not compare; the manifest then says so"
+        "--no-parity", action="store_true", help="do not compare; the manifest records this"
     )
 
 

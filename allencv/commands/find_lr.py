@@ -9,9 +9,8 @@ from allennlp.common import logging as common_logging
 @Subcommand.register("find-lr", exist_ok=True)
 class FindLearningRate(find_learning_rate.FindLearningRate):
     """
-    AllenNLP's `find-lr`, for every trainer, in the precision that it trains in, and with a learning
-    rate that is suggested. AllenNLP's refuses any trainer but "gradient_descent"
-    (commands/find_learning_rate.py).
+    AllenNLP's `find-lr` for every trainer, in the trainer's precision. It suggests a learning rate.
+    AllenNLP's accepts only the trainer "gradient_descent" (commands/find_learning_rate.py).
     """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:

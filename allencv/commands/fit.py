@@ -6,22 +6,22 @@ from typing import Any, Dict
 from allennlp.commands.subcommand import Subcommand
 
 DESCRIPTION = """\
-Look at images with labels, choose sensible defaults, write them as a config, and train it.
+Examine images with labels, choose defaults, write them as a config, and train it.
 
 DATA is one of
   a folder with train/ and val/ (and test/), each with a folder of images for each class,
     or with a table, such as train/metadata.csv
-  a folder with a folder of images for each class, of which a fifth is held out
-  a table (CSV, TSV, JSON lines, Parquet), or a folder with one: a path and a label,
-    several labels, or a column of 0 and 1 for each
+  a folder with a folder of images for each class; a fifth of the images is held out
+  a table (CSV, TSV, JSON lines, Parquet), or a folder with one: each row has a path and
+    a label, several labels, or a column of 0 and 1 for each label
   a list (.txt) of lines with a path and a label
-  the name of a data set in torchvision.datasets, such as CIFAR10, which is downloaded"""
+  the name of a dataset in torchvision.datasets, such as CIFAR10; it is downloaded"""
 
 EPILOG = """\
 The command prints what it found, with the option that overrides each guess, and what it chose, with
-reasons. It writes the choices to OUTPUT.jsonnet, an ordinary config: change it and train it with
-'allencv train OUTPUT.jsonnet -s another_run'. If the data are ambiguous, the command ends
-and says which option decides.
+reasons. It writes the choices to OUTPUT.jsonnet, an ordinary config. You can change it and train it
+with 'allencv train OUTPUT.jsonnet -s another_run'. If the data are ambiguous, the command exits and
+names the options that decide.
 
 examples:
   allencv fit photos/ -o runs/first
@@ -35,7 +35,7 @@ examples:
 
 @Subcommand.register("fit")
 class Fit(Subcommand):
-    """Trains a classifier on a folder of images or a table, with defaults that it explains."""
+    """Train a classifier on a folder or table of images, and explain the chosen defaults."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         subparser = parser.add_parser(
@@ -43,14 +43,14 @@ class Fit(Subcommand):
             description=DESCRIPTION,
             epilog=EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            help="""Train a classifier on a folder of images or a table, with good defaults.""",
+            help="""Choose a config for a folder or table of images, and train.""",
         )
         subparser.add_argument("data", metavar="DATA", type=str, help="the images; see above")
         subparser.add_argument(
             *("-o", "--output"),
             required=True,
             type=str,
-            help="the folder for the trained model and everything about its training",
+            help="the folder to write the trained model and its training records to",
         )
         choices = subparser.add_argument_group("choices (by default made from the data)")
         choices.add_argument(
@@ -61,25 +61,27 @@ class Fit(Subcommand):
         choices.add_argument(
             "--weights",
             type=str,
-            help="a file of the backbone's pretrained weights, or 'none' to start from random ones",
+            help="a file of pretrained weights for the backbone, or 'none' for random weights",
         )
-        choices.add_argument("--image-size", type=int, help="the side of the square, in pixels")
-        choices.add_argument("--batch-size", type=int, help="images in a step")
-        choices.add_argument("--epochs", type=int, help="how often training goes through the data")
+        choices.add_argument(
+            "--image-size", type=int, help="the side length of the square images, in pixels"
+        )
+        choices.add_argument("--batch-size", type=int, help="the number of images in a step")
+        choices.add_argument("--epochs", type=int, help="the number of passes over the data")
         choices.add_argument(
             "--time",
             type=str,
-            help="as many epochs as fit into a time, such as 10m or 1.5h, measured on this machine",
+            help="the time to train for, such as 10m or 1.5h; sets the number of epochs",
         )
         choices.add_argument(
             "--lr",
             type=str,
-            help="the learning rate, or 'auto' to search it by training for some steps",
+            help="the learning rate, or 'auto' to search for one in a few training steps",
         )
-        choices.add_argument("--seed", type=int, default=0, help="of training (default = 0)")
+        choices.add_argument("--seed", type=int, default=0, help="the random seed (default = 0)")
         _add_data_arguments(subparser)
         subparser.add_argument(
-            "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and end"
+            "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and do not train"
         )
         subparser.set_defaults(func=_fit)
         return subparser
@@ -98,19 +100,19 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--on-error",
         choices=["skip", "fail"],
         default="skip",
-        help="leave out images that cannot be read, and name them; or end (default = skip)",
+        help="what to do with unreadable images: skip and list them, or fail (default = skip)",
     )
     data.add_argument(
         "--root",
         type=str,
         default="data",
-        help="where data sets of torchvision are, or are downloaded to (default = data)",
+        help="the folder of torchvision's datasets, also for downloads (default = data)",
     )
     folder = parser.add_argument_group("for folders")
     folder.add_argument(
         "--layout",
         choices=["splits", "classes"],
-        help="whether the folders in DATA are splits (train, val, test), or classes",
+        help="whether the folders in DATA are splits (train, val, test) or classes",
     )
     folder.add_argument(
         "--recursive",
@@ -121,28 +123,28 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     folder.add_argument(
         "--label-pattern",
         type=str,
-        help="a regular expression with one group, which finds the label in the path of an image",
+        help="a regular expression whose one group matches the label in the path of an image",
     )
     table = parser.add_argument_group("for tables and lists")
     table.add_argument("--image-column", type=str, help="the column of the paths")
     table.add_argument("--image-root", type=str, help="the folder that paths are relative to")
     table.add_argument("--label-column", type=str, help="the column of the labels")
     table.add_argument(
-        "--label-delimiter", type=str, help="what is between the labels of an image, such as '|'"
+        "--label-delimiter", type=str, help="the separator of an image's labels, such as '|'"
     )
     table.add_argument(
         "--missing-labels",
         choices=["skip", "keep"],
-        help="leave out the rows whose label is empty or a word such as NaN; or keep such words as "
-        "labels (by default, they are an error)",
+        help="what to do with rows whose label is empty or a word such as NaN: skip them, or keep "
+        "such words as labels (by default they are an error)",
     )
     table.add_argument(
         "--split-column",
         type=str,
-        help="the column with train, val and test; 'none' to use no such column",
+        help="the column with train, val and test, or 'none' to use no such column",
     )
-    table.add_argument("--delimiter", type=str, help="what is between the cells, such as ';'")
-    table.add_argument("--encoding", type=str, help="of the text (default = utf-8)")
+    table.add_argument("--delimiter", type=str, help="the separator of the cells, such as ';'")
+    table.add_argument("--encoding", type=str, help="the encoding of the text (default = utf-8)")
 
 
 def _fit(args: argparse.Namespace) -> None:

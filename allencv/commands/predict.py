@@ -12,7 +12,7 @@ from allencv.commands.shared_arguments import opens_archive
 
 @Subcommand.register("predict", exist_ok=True)
 class Predict(predict.Predict):
-    """AllenNLP's `predict`, which runs no code from the archive unless it is trusted."""
+    """AllenNLP's `predict`. It runs no code from the archive unless you trust it."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         return opens_archive(super().add_subparser(parser), _predict)
@@ -36,7 +36,7 @@ def _predict(args: argparse.Namespace) -> None:
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             f"'{args.input_file}' is not text in UTF-8 ({error.reason}); expected lines such as "
-            '{"image": "photo.jpg"}. \'allencv classify\' takes images and folders'
+            '{"image": "photo.jpg"}; for images and folders, use \'allencv classify\''
         ) from error
 
 

@@ -11,12 +11,12 @@ from allennlp.common.checks import ConfigurationError
 from allencv.common.checks import not_one_of
 
 SHOWN = ("best_epoch", "best_validation_", "averaged_validation_", "test_")
-"""The beginnings of the metrics that are printed if no keys are given: those of the model."""
+"""The prefixes of the metrics that are printed without `--keys`."""
 
 
 @Subcommand.register("print-results", exist_ok=True)
 class PrintResults(print_results.PrintResults):
-    """AllenNLP's `print-results`, which without `--keys` prints the metrics of each run's model."""
+    """AllenNLP's `print-results`. Without `--keys`, it prints the metrics of each run's model."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         subparser = super().add_subparser(parser)
@@ -37,18 +37,18 @@ def _print_results(args: argparse.Namespace) -> None:
 
 
 def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
-    """The metrics of each run in a folder, by the name of their file."""
+    """Return the metrics of each run in a folder, by the name of their file."""
     from allencv.runtime.json_files import read_json
 
     if not folder.is_dir():
-        raise ConfigurationError(f"'{folder}' is no folder; expected one with finished runs")
+        raise ConfigurationError(f"'{folder}' is not a folder; expected one with finished runs")
     files: List[str] = []
     for root, _, names in os.walk(folder):
         files += [os.path.join(root, name)] if name in names else []
     if not files:
         raise ConfigurationError(
-            f"'{folder}' has no {name} in it or below; expected the folder of a finished run, or "
-            "one that holds several"
+            f"'{folder}' and its subfolders have no {name}; expected the folder of a finished run, "
+            "or a folder of several"
         )
     results = {}
     for file in sorted(files):
@@ -57,5 +57,5 @@ def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
         except ValueError as error:
             raise ConfigurationError(f"'{file}' is not JSON: {error}") from error
         if not isinstance(results[file], dict):
-            raise ConfigurationError(f"'{file}' has no metrics by name; expected a JSON object")
+            raise ConfigurationError(f"'{file}' has no metrics; expected a JSON object")
     return results

@@ -10,14 +10,14 @@ from allencv.runtime.model_arguments import add_trust_archive
 
 @Subcommand.register("report")
 class Report(Subcommand):
-    """Makes a page of what a run has left in its folder."""
+    """Write a page about a run from the files in its folder."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Make a page that says how a run went and how good its model is."""
+        description = """Write a page about a run and the quality of its model."""
         subparser = parser.add_parser(
             self.name,
-            description=f"{description} The page is one file of HTML that needs no other. It is "
-            "made from what the run has left in its folder, without the images.",
+            description=f"{description} The page is a single HTML file. It is made from the files "
+            "in the run's folder, without the images.",
             help=description,
         )
         subparser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
@@ -31,23 +31,23 @@ class Report(Subcommand):
             nargs="?",
             const="validation",
             choices=("validation", "test"),
-            help="first compute and write the predictions for these images of the config, with the "
-            "model of the run, as training does at its end (without a value: validation)",
+            help="first compute and write the model's predictions for these images of the config, "
+            "as training does at its end (without a value: validation)",
         )
         subparser.add_argument(
             "--pictures",
             type=int,
             default=12,
-            help="with --evaluate: how many pictures of each kind",
+            help="with --evaluate: the number of pictures of each kind (default = %(default)s)",
         )
         subparser.add_argument(
             "--cuda-device",
             type=int,
             default=-1,
-            help="with --evaluate: the number of the GPU, -1 for the CPU",
+            help="with --evaluate: the number of the GPU, or -1 for the CPU (the default)",
         )
         when = "with --evaluate: "
-        add_overrides(subparser, when=when, such_as=", such as where the images are now")
+        add_overrides(subparser, when=when, such_as=", such as new paths of the images")
         add_trust_archive(subparser, when=when)
         subparser.set_defaults(func=_report)
         return subparser

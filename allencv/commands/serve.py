@@ -6,7 +6,7 @@ from allennlp.commands.subcommand import Subcommand
 
 @Subcommand.register("serve")
 class Serve(Subcommand):
-    """Answers requests about images, and shows a page, with an archive or a bundle."""
+    """Serve an archive or a bundle over HTTP, with a web page."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         from allencv.serving.command import DESCRIPTION, add_arguments
@@ -32,5 +32,5 @@ def _open_archive(args: argparse.Namespace) -> Any:
 
     if args.engine is not None:
         raise ConfigurationError(f"'{args.model}' is an archive; --engine is for bundles")
-    torch.set_num_threads(1)  # each worker computes on its own core
+    torch.set_num_threads(1)  # each worker uses one core
     return ArchiveClassifier(args.model, args.device, args.trust_archive)

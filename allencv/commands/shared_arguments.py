@@ -11,20 +11,20 @@ from allencv.runtime.model_arguments import add_trust_archive
 
 def add_archive_file(subparser: argparse.ArgumentParser) -> None:
     subparser.add_argument(
-        "archive_file", type=str, help="path to an archived trained model, or the folder of it"
+        "archive_file", type=str, help="a model archive (model.tar.gz), or the folder of its run"
     )
 
 
 def add_overrides(
     parser: argparse._ActionsContainer, *flags: str, when: str = "", such_as: str = ""
 ) -> None:
-    """Add the argument `--overrides`, with further `flags`; `when` is put before its help."""
+    """Add the argument `--overrides`, with further `flags`. Its help begins with `when`."""
     parser.add_argument(
         *flags,
         "--overrides",
         type=str,
         default="",
-        help=f"{when}a json(net) structure used to override the experiment configuration{such_as}",
+        help=f"{when}a JSON or jsonnet object that overrides keys of the config{such_as}",
     )
 
 
@@ -32,8 +32,8 @@ def opens_archive(
     subparser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Any]
 ) -> argparse.ArgumentParser:
     """
-    Lets a command of AllenNLP's that takes an `archive_file` and a `--cuda-device` run on a checked
-    copy of the archive.
+    Make a command of AllenNLP run on a checked copy of its archive. The command has the arguments
+    `archive_file` and `--cuda-device`.
     """
     add_trust_archive(subparser)
 
@@ -49,7 +49,7 @@ def opens_archive(
 
 
 def check_cuda_device(number: int) -> None:
-    """Raises `ConfigurationError` unless -1 is given, for the CPU, or the number of a GPU."""
+    """Raise `ConfigurationError` unless `number` is that of a GPU, or -1 for the CPU."""
     import torch
 
     count = torch.cuda.device_count()

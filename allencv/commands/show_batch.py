@@ -10,30 +10,32 @@ from allencv.commands.shared_arguments import add_overrides
 
 @Subcommand.register("show-batch")
 class ShowBatch(Subcommand):
-    """Draws images of a config's data before and after its transforms."""
+    """Draw images of a config's data before and after its transforms."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Draw images as they are decoded and as the network sees them."""
+        description = """Draw images as decoded and as the network sees them."""
         subparser = parser.add_parser(self.name, description=description, help=description)
         subparser.add_argument("param_path", type=str, help="path to an experiment config file")
         subparser.add_argument(
             *("-o", "--output"),
             type=str,
             default="batch.png",
-            help="the file to draw: .png, .pdf, .svg or .jpg",
+            help="the file to write: .png, .pdf, .svg or .jpg (default = %(default)s)",
         )
         subparser.add_argument(
             "--split",
             choices=("train", "validation", "test"),
             default="train",
-            help="which of the config's data",
+            help="which data of the config to draw (default = %(default)s)",
         )
-        subparser.add_argument("--count", type=int, default=8, help="how many images")
+        subparser.add_argument(
+            "--count", type=int, default=8, help="the number of images (default = %(default)s)"
+        )
         subparser.add_argument(
             "--epoch",
             type=int,
             default=0,
-            help="the epoch, which decides the order and the transforms",
+            help="the epoch, from 0, which decides the order and the random transforms",
         )
         add_overrides(subparser)
         subparser.set_defaults(func=_show_batch)
@@ -60,6 +62,6 @@ def _show_batch(args: argparse.Namespace) -> None:
     title = f"{Path(args.param_path).name}: {args.split} data, epoch {args.epoch}"
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), whole_file(args.output) as temporary:
-        warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font has not
+        warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of a name
         draw_page(shown, title).savefig(temporary, dpi=DPI)
     print(f"{args.output}: {len(shown)} images of the {args.split} data")

@@ -10,17 +10,15 @@ from allencv.commands.shared_arguments import add_overrides
 
 @Subcommand.register("sweep")
 class Sweep(Subcommand):
-    """Trains one config several times: with other seeds, or in cross validation."""
+    """Train a config with several seeds, or in cross validation."""
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = (
-            """Train one config several times: with other seeds, or in cross validation."""
-        )
+        description = """Train a config with several seeds, or in cross validation."""
         subparser = parser.add_parser(
             self.name,
-            description=f"{description} Each run is that of 'allencv train', in a folder of its "
-            "own. Runs that have been finished before are not done again, and those that were "
-            "interrupted go on. The exit status is 1 if a run has failed.",
+            description=f"{description} Each run is one of 'allencv train', with its own folder. "
+            "If you repeat the command, finished runs are skipped and interrupted runs resume. The "
+            "exit status is 1 if a run has failed.",
             help=description,
         )
         subparser.add_argument("param_path", type=str, help="path to an experiment config file")
@@ -28,15 +26,15 @@ class Sweep(Subcommand):
             *("-s", "--serialization-dir"),
             required=True,
             type=str,
-            help="the folder for those of the runs, and for sweep.json: all results",
+            help="the folder for the runs' folders, and for sweep.json with all results",
         )
         kinds = subparser.add_mutually_exclusive_group(required=True)
-        kinds.add_argument("--seeds", type=int, help="train with the seeds 0, 1, ..., so many")
+        kinds.add_argument("--seeds", type=int, help="the number of seeds (0, 1, ...)")
         kinds.add_argument(
             "--folds",
             type=int,
-            help="divide the training data into so many folds, and validate on each in turn what "
-            "was trained on the others",
+            help="the number of folds of the training data; each run validates on one fold and "
+            "trains on the others",
         )
         add_overrides(subparser, "-o")
         subparser.set_defaults(func=_sweep)
@@ -51,7 +49,7 @@ def _sweep(args: argparse.Namespace) -> None:
     from allencv.models.from_archive import with_archived_model
     from allencv.training.run_folder import locked
 
-    for package in args.include_package:  # whose parts the config may name
+    for package in args.include_package:  # the config may name their parts
         import_module_and_submodules(package)
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2

@@ -7,8 +7,8 @@ from allennlp.commands.subcommand import Subcommand
 @Subcommand.register("train", exist_ok=True)
 class Train(train.Train):
     """
-    AllenNLP's `train`. It finds all mistakes of the config before it reads any data, and lets one
-    run alone write to a folder. Its processes know every part in distributed training too.
+    AllenNLP's `train`. It finds all mistakes in the config before it reads data, and lets only one
+    run write to a folder. In distributed training, its processes know every part too.
     """
 
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def _train(args: argparse.Namespace) -> None:
         recover=args.recover,
         force=args.force,
         node_rank=args.node_rank,
-        # The processes of distributed training are new and import only what they are told to.
+        # New processes of distributed training import only these packages.
         include_package=["allencv.plugin", *args.include_package],
         dry_run=args.dry_run,
         file_friendly_logging=args.file_friendly_logging,

@@ -1,6 +1,6 @@
 """
-What the constructor of a part takes. The builder of parts and the catalogue both read it here, so
-that they agree.
+Read the arguments of a part's constructor. The builder of parts and the catalogue both use this
+module, so that they agree.
 """
 
 import ast
@@ -23,10 +23,10 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Parameter]:
     """
-    Returns the parameters of a constructor by name, without `self`, `*args` and `**kwargs`. If it
-    takes `**kwargs`, the parameters of the class above are among them. Annotations that are strings
-    (`from __future__ import annotations` makes all of them strings) are looked up; one that cannot
-    be found stays as it is. The parameters of a dataclass or another record are its fields.
+    Return the parameters of a constructor by name, without `self`, `*args` and `**kwargs`. Follow
+    `**kwargs` to the parameters of base classes. Annotations that are strings
+    (`from __future__ import annotations` makes all of them strings) are resolved if possible. The
+    parameters of a dataclass or another record are its fields.
     """
     if is_record(cls):
         return fields_of(cls)
@@ -39,14 +39,14 @@ def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Paramet
 
 
 def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect.Parameter]:
-    """Returns what `parameters_of` does, with the annotations that AllenNLP reads."""
+    """Return the same as `parameters_of`, with the annotations that AllenNLP reads."""
     if is_record(cls):
         return fields_of(cls)
     if constructor is object.__init__:
         return {}
     if issubclass(cls, FromParams):
         parameters = infer_constructor_params(cls, constructor)
-    else:  # a class of torch that AllenNLP registers as it is
+    else:  # a class of torch that AllenNLP registers unchanged
         parameters = dict(inspect.signature(constructor).parameters)
     return {
         name: parameter
@@ -56,7 +56,7 @@ def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect
 
 
 def owner_of(name: str, cls: type, constructor: Callable) -> Callable:
-    """Returns the constructor that has a parameter: of a class, or of one above it."""
+    """Return the constructor that has a parameter: of a class, or of a base class."""
     for function in _constructors(cls, constructor):
         with contextlib.suppress(ValueError):  # one in C has no signature
             if name in inspect.signature(function).parameters:
@@ -66,9 +66,8 @@ def owner_of(name: str, cls: type, constructor: Callable) -> Callable:
 
 def takes_other_keys(cls: type, constructor: Callable) -> bool:
     """
-    Returns whether a constructor takes keys that are not among its parameters. A constructor that
-    only hands its `**kwargs` to `super().__init__`, and any of AllenNLP's, takes what the class
-    above takes.
+    Return whether a constructor takes keys that are not among its parameters. Follow `**kwargs`
+    to the base class, if the constructor only passes them to `super().__init__` or is AllenNLP's.
     """
     if constructor is object.__init__ or is_record(cls):
         return False
@@ -84,7 +83,7 @@ def takes_other_keys(cls: type, constructor: Callable) -> bool:
 
 
 def unwrapped(annotation: Any) -> Any:
-    """Returns `X` for `Annotated[X, ...]`, for a `NewType` of `X` and for a `type` alias of it."""
+    """Return `X` for `Annotated[X, ...]`, for a `NewType` of `X` and for a `type` alias of it."""
     while True:
         if typing.get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
@@ -97,7 +96,7 @@ def unwrapped(annotation: Any) -> Any:
 
 
 def is_unresolved(annotation: Any) -> bool:
-    """Returns whether there is a name in an annotation that could not be looked up."""
+    """Return whether an annotation has a name that could not be resolved."""
     if isinstance(annotation, (str, typing.ForwardRef)):
         return True
     if typing.get_origin(annotation) is typing.Literal:
@@ -106,14 +105,14 @@ def is_unresolved(annotation: Any) -> bool:
 
 
 def holds_lazy(annotation: Any) -> bool:
-    """Returns whether a part of an argument is built by the constructor, with `construct`."""
+    """Return whether the constructor builds a part of an argument, with `construct`."""
     return typing.get_origin(annotation) is Lazy or any(map(holds_lazy, get_args(annotation)))
 
 
 def allennlp_builds(annotation: Any) -> bool:
     """
-    Returns whether AllenNLP itself builds the parts of an argument with this annotation, which is
-    as it stands in the code. In place of a part that it does not build it hands over a dict.
+    Return whether AllenNLP itself builds the parts of an argument with this annotation, as written
+    in the code. In place of a part that it does not build, it passes a dict.
     """
     origin, members = typing.get_origin(annotation), get_args(annotation)
     if origin is Union:
@@ -133,7 +132,7 @@ def allennlp_builds(annotation: Any) -> bool:
 
 
 def _constructors(cls: type, constructor: Callable) -> Iterator[Callable]:
-    """A constructor, and those that its `**kwargs` may go to, in the order of the classes."""
+    """Yield a constructor, and those that its `**kwargs` may go to, in the order of classes."""
     yield constructor
     for base in cls.__mro__:
         function = vars(base).get("__init__")
@@ -148,7 +147,7 @@ def _looked_up(annotation: Any, owner: Callable) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, getattr(function, "__globals__", {}))["it"]
-    except Exception:  # whatever it is that a string of the user's evaluates to
+    except Exception:  # evaluating a user's string may raise anything
         return annotation
 
 
@@ -160,12 +159,12 @@ def _kwargs_name(function: Callable) -> Optional[str]:
 
 
 def _hands_on(function: Callable, kwargs: str) -> bool:
-    """Whether all that a constructor does with its `**kwargs` is `super().__init__(**kwargs)`."""
+    """Return whether a constructor uses its `**kwargs` only for `super().__init__`."""
     if function.__module__.startswith("allennlp."):
         return True
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):  # typed into a prompt, or written in C
+    except (OSError, TypeError, SyntaxError):  # no source: from a prompt, or written in C
         return False
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     handed: List[ast.expr] = []

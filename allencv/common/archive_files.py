@@ -1,4 +1,4 @@
-"""The files of a model archive, or of the folder of a run: whether they are there and unchanged."""
+"""Check that the files of a model archive, or of a run's folder, are complete and unchanged."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from allencv.runtime.regular_files import check_regular
 
 def check_files(folder: Path, weights: Path) -> None:
     """
-    Check that an archive has a vocabulary and `weights`, and that its files are as they were
-    written. `checksums.json` shows that, or else the checksums that `torch.save` writes.
+    Check that an archive has a vocabulary and `weights`, and that its files are unchanged, by
+    `checksums.json`, or else by the checksums that `torch.save` writes.
 
     # Raises
 
@@ -50,7 +50,7 @@ def check_files(folder: Path, weights: Path) -> None:
 
 
 def vocabulary_files(folder: Path) -> List[Path]:
-    """The files that AllenNLP reads a vocabulary from: one for each namespace, and a list."""
+    """Return the files of AllenNLP's vocabulary: one for each namespace, and a list."""
     files = sorted((folder / "vocabulary").iterdir())
     return [file for file in files if not file.name.startswith(".")]
 
@@ -58,7 +58,7 @@ def vocabulary_files(folder: Path) -> List[Path]:
 def read_json(file: Path) -> Dict[str, Any]:
     """Read a JSON object. Raise `ArchiveError` for anything else."""
     try:
-        # Not jsonnet, whose imports could read files of this machine; AllenNLP writes plain JSON.
+        # AllenNLP writes plain JSON. Imports in jsonnet could read files of this machine.
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArchiveError(f"{file.name} is not readable as JSON: {error}") from None
@@ -70,7 +70,7 @@ def read_json(file: Path) -> Dict[str, Any]:
 
 
 def _check_file(file: Path, name: str) -> None:
-    """Refuse what AllenNLP would wait for, as for a pipe, or could not read."""
+    """Refuse anything but a regular file: AllenNLP would wait for a pipe."""
     try:
         check_regular(file)
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def _check_meta(meta: Dict[str, Any]) -> None:
 
 
 def _check_checksums(folder: Path, read: List[Path]) -> None:
-    """Compare all files that are listed; those that are `read` must be listed if they exist."""
+    """Compare all listed files. Files in `read` must be listed if they exist."""
     expected = read_json(folder / CHECKSUMS_NAME)
     files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*")}
     for name, checksum in expected.items():
@@ -107,16 +107,16 @@ def _check_checksums(folder: Path, read: List[Path]) -> None:
 
 
 def _check_weights(file: Path) -> None:
-    # Files from before PyTorch 1.6 are no zip archives, and have no checksums.
+    # Files from before PyTorch 1.6 are not zip archives, and have no checksums.
     is_zip = zipfile.is_zipfile(file)
     if is_zip and not has_valid_checksums(file):
         raise ArchiveError(f"{file.name} was changed or cut off: a checksum in it differs")
     try:
-        # With `mmap` only the names and shapes are read here.
+        # With `mmap`, only names and shapes are read here.
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # the kinds of damage have many classes
+    except Exception as error:  # damaged files raise many classes of errors
         raise ArchiveError(
-            f"{file.name} is no file of weights, or holds more than that, which could run code "
+            f"{file.name} is not a file of weights, or has other content, which could run code "
             f"(torch.load raises {type(error).__name__})"
         ) from error
     if not isinstance(state, dict):
@@ -126,5 +126,5 @@ def _check_weights(file: Path) -> None:
     for name in state:
         if not isinstance(name, str):
             raise ArchiveError(
-                f"{file.name} has {reprlib.repr(name)} for a name of a tensor; expected a text"
+                f"{file.name} has {reprlib.repr(name)} as the name of a tensor; expected a string"
             )

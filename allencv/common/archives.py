@@ -26,7 +26,7 @@ from allencv.common.unpack_archive import ArchiveError, unpack
 DOTTED_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
 LONGEST_KEY = 300
-"""Keys of megabytes, below each other, could fill the memory."""
+"""In characters. Nested keys of megabytes could fill the memory."""
 IF_TRUSTED = "; if you trust it, add --trust-archive (in Python trusted=True)"
 IF_MISSING = (
     "; add --include-package with the package that registers it (in Python import that package, or "
@@ -42,9 +42,9 @@ def load_archive(
     trusted: bool = False,
 ) -> Archive:
     """
-    Opens a trained model: `model.tar.gz`, a URL of one, or the folder of a run. Unlike AllenNLP's
-    function of this name it runs no code that the archive brings along or names, unless it is
-    `trusted`. The arguments are AllenNLP's.
+    Load a trained model: `model.tar.gz`, a URL of one, or the folder of a run. Unlike AllenNLP's
+    function of this name, it runs no code in or named by the archive, unless it is `trusted`. The
+    other arguments are AllenNLP's.
 
     # Raises
 
@@ -59,19 +59,18 @@ def opened_archive(
     archive_file: Union[str, Path], trusted: bool = False, weights_file: Optional[str] = None
 ) -> Iterator[Path]:
     """
-    Check an archive, and yield a folder with its files. The folder is removed at the end, unless
-    `archive_file` is that folder. In the `with` block AllenNLP's `load_archive` loads the folder.
+    Check an archive, and yield a folder with its files. The folder is removed at the end, unless it
+    is `archive_file` itself. In the `with` block, load the folder with AllenNLP's `load_archive`.
 
-    AllenNLP extracts an archive wherever its members say, and imports and calls whatever Python
-    name its config holds (allennlp/models/archival.py, allennlp/common/registrable.py). Here the
-    archive is unpacked by `allencv.common.unpack_archive`, and the config may name registered parts
-    only. Weights are read by `torch.load`, which takes nothing but tensors unless it is told
-    otherwise.
+    AllenNLP extracts the members of an archive to any path, and imports and calls any Python name
+    in its config (allennlp/models/archival.py, allennlp/common/registrable.py). Here,
+    `allencv.common.unpack_archive` unpacks the archive, and the config may name only registered
+    parts. `torch.load` reads the weights, by default only tensors.
 
     # Raises
 
-    `ConfigurationError` if the archive is missing or damaged, asks for more than that, or cannot be
-    loaded in the `with` block.
+    `ConfigurationError` if the archive is missing, damaged or not allowed, or cannot be loaded in
+    the `with` block.
     """
     path = _local_path(archive_file)
     with tempfile.TemporaryDirectory(prefix="allencv-") as temporary:
@@ -95,7 +94,7 @@ def opened_archive(
             yield folder
         except SigTermReceived:
             raise
-        except Exception as error:  # of the parts that the config names, and of torch
+        except Exception as error:  # from the config's parts, or from torch
             if not _arose_in_loading(error):
                 raise
             reason = _reason(error).replace(f"{folder}{os.sep}", "")
@@ -116,13 +115,13 @@ def _local_path(archive_file: Union[str, Path]) -> Path:
 
 
 def _arose_in_loading(error: Exception) -> bool:
-    """Whether AllenNLP's `load_archive` raised an error, and not what used the loaded model."""
+    """Return whether AllenNLP's `load_archive` raised an error, not the use of the model."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_code is load_opened_archive.__code__ for frame, _ in frames)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """Return an error's reason in one line."""
     lines = [line.strip() for line in str(error).splitlines()] or [""]
     if isinstance(error, ConfigurationError):
         return " ".join(lines)
@@ -143,20 +142,19 @@ def _check_included(names: List[str], patterns: Any) -> None:
     for name in names:
         paths = [name, *map(str, PurePosixPath(name).parents)]
         if not any(fnmatchcase(path, pattern) for path in paths for pattern in map(str, expected)):
-            raise ArchiveError(f"it holds {name!r:.100}, which is no part of an archive")
+            raise ArchiveError(f"it holds {name!r:.100}, which is not part of an archive")
 
 
 def _check_config(config: Dict[str, Any], trusted: bool) -> None:
     """
-    Raise `ArchiveError` for a config without the parts that are loaded or with something else in
-    their place, and, unless the archive is `trusted`, for one that names anything but registered
-    parts.
+    Raise `ArchiveError` for a config with missing or malformed parts. Unless the archive is
+    `trusted`, also raise it for names of anything but registered parts.
     """
     for part in ("model", "dataset_reader"):
         if part not in config:
             raise ArchiveError(f"{CONFIG_NAME} has no {part}")
     for part in ("model", "dataset_reader", "validation_dataset_reader", "vocabulary"):
-        # AllenNLP takes a bare string for the type of these two.
+        # AllenNLP also takes a string, the type, for these two.
         kinds = (dict, str) if part in ("model", "validation_dataset_reader") else dict
         if part in config and not isinstance(config[part], kinds):
             raise ArchiveError(f"{part} is {reprlib.repr(config[part])}; expected a JSON object")
@@ -171,7 +169,7 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
             raise ArchiveError(f"{key} leads to other code or archives{IF_TRUSTED}")
         if not isinstance(value, str) or key in DATA_KEYS:
             continue
-        # AllenNLP takes a bare string for a part's type, and a dotted one for a Python name.
+        # AllenNLP takes a string for a part's type, and one with dots for a Python name.
         if _is_importable(value):
             raise ArchiveError(f"{key} is {value!r:.100}, the name of Python code{IF_TRUSTED}")
         if last == "type" and value not in registered:
@@ -179,7 +177,7 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
 
 
 def _items(config: Any) -> Iterator[Tuple[str, Any]]:
-    """Every value in a config with its dotted key, or the end of it, the containers too."""
+    """Yield every value in a config, also containers, with the end of its dotted key."""
     rest = [("", config)]
     while rest:
         key, value = rest.pop()

@@ -1,4 +1,4 @@
-"""Builds the arguments of a part from a config, as its annotations say."""
+"""Build the arguments of a part from a config, by their annotations."""
 
 import collections.abc
 import enum
@@ -21,15 +21,14 @@ LISTS: Dict[Any, Callable] = {
     **dict.fromkeys((set, collections.abc.Set, collections.abc.MutableSet), set),
     **{frozenset: frozenset, collections.deque: collections.deque, tuple: tuple},
 }
-"""What is a list in a config, and what makes it from one."""
+"""The types that are lists in a config, and the functions that make them from a list."""
 DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) -> Any:
     """
-    Builds what a config's `value` under a `key` stands for. A registered class, a `Lazy` one, and
-    whatever has no form in a config are AllenNLP's `construct_arg`'s to build, with the `extras`
-    that it hands on.
+    Build an argument from a config's `value` under a `key`. AllenNLP's `construct_arg` builds
+    registered classes, `Lazy` ones, and those without a form in a config. It gets the `extras`.
 
     # Raises
 
@@ -76,8 +75,8 @@ def not_one_of(
     key: str, value: Any, choices: Iterable[str], in_order: bool = False
 ) -> ConfigurationError:
     """
-    The error for a `value` under a config `key` that is none of `choices`, nearest first. The
-    others follow by the alphabet, or `in_order` as they come.
+    Return the error for a `value` under a config `key` that is not in `choices`. The nearest come
+    first, the others in alphabetical order, or as given if `in_order`.
     """
     names = list(choices) if in_order else sorted(choices)
     nearest = get_close_matches(str(value), names, n=3)
@@ -87,14 +86,14 @@ def not_one_of(
 
 
 def misfit(key: str, value: Any, annotation: Any) -> ConfigurationError:
-    """Returns the error for a value that is not what its annotation says."""
+    """Return the error for a value that does not match its annotation."""
     return ConfigurationError(f"{key} is {_as_plain(value)!r}; expected {_in_words(annotation)}")
 
 
 def is_not_built(annotation: Any, value: Any) -> bool:
     """
-    Returns whether a config's value cannot be made into what an annotation says: a function or a
-    class of any value, and an object of a class that is neither a part nor a record.
+    Return whether a config's value cannot be built for an annotation: any value for a function or a
+    class, and an object for a class that is neither a part nor a record.
     """
     annotation = unwrapped(annotation)
     if value is None:
@@ -109,26 +108,26 @@ def is_not_built(annotation: Any, value: Any) -> bool:
 
 
 def not_built(key: str, annotation: Any) -> str:
-    """Returns the message for a value that `is_not_built`."""
+    """Return the message for a value that `is_not_built`."""
     return (
-        f"{key} is not built: nothing in a config stands for its annotation "
+        f"{key} is not built: a config has no form for its annotation "
         f"'{_in_words(annotation)}'; expected the annotation of a registered class, of a dataclass "
         "or of a plain value"
     )
 
 
 def unresolved(key: str, annotation: Any) -> str:
-    """Returns the message for a part whose annotation cannot be looked up."""
+    """Return the message for a part whose annotation cannot be resolved."""
     name = getattr(annotation, "__forward_arg__", annotation)
     return (
-        f"{key} has the annotation {name!r}, which cannot be looked up in the file of its "
-        "constructor, so that the part cannot be built; expected a name that the file imports, and "
-        "not under 'if TYPE_CHECKING'"
+        f"{key} has the annotation {name!r}, which cannot be found in the file of its constructor, "
+        "so that the part cannot be built; expected a name that the file imports, and not under "
+        "'if TYPE_CHECKING'"
     )
 
 
 def _build_union(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) -> Any:
-    """The first member that takes the value, as in AllenNLP; but a number stays what it is."""
+    """Use the first member that takes the value, as in AllenNLP, but keep the type of numbers."""
     members = get_args(annotation)
     if value is None and type(None) in members:
         return None
@@ -151,7 +150,7 @@ def _build_union(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) 
 
 
 def _is_likely(annotation: Any, value: Any) -> bool:
-    """Whether a value of this kind was meant for a member of a union, so that its error tells."""
+    """Return whether a value is probably meant for this member of a union."""
     annotation = unwrapped(annotation)
     origin = get_origin(annotation) or annotation
     if is_not_built(annotation, value):
@@ -169,7 +168,7 @@ def _is_likely(annotation: Any, value: Any) -> bool:
 
 
 def _build_record(key: str, cls: type, value: Any, extras: Dict[str, Any]) -> Any:
-    """A dataclass, a named tuple or a typed dict from its fields."""
+    """Build a dataclass, a named tuple or a typed dict from its fields."""
     if not isinstance(value, collections.abc.Mapping):
         raise misfit(key, value, cls)
     fields = fields_of(cls)
@@ -205,14 +204,14 @@ def _build_list(key: str, annotation: Any, value: Any, extras: Dict[str, Any]) -
 
 
 def _build_key(key: str, annotation: Any, name: str) -> Any:
-    """The key of a dict, which is a string in a config."""
+    """Build the key of a dict from the string in a config."""
     if unwrapped(annotation) is int and name.removeprefix("-").isdecimal():
         return int(name)
     return name if annotation in (Any, str) else build_argument(key, annotation, name, {})
 
 
 def _build_plain(key: str, kind: type, value: Any) -> Any:
-    """As AllenNLP has it: 1 is true, and a float may be written without a point."""
+    """Follow AllenNLP: 1 is true, and a float may be written without a point."""
     if kind in (int, bool) and type(value) in (int, bool):
         return kind(value)
     if kind is float and type(value) in (int, float):
@@ -223,7 +222,7 @@ def _build_plain(key: str, kind: type, value: Any) -> Any:
 
 
 def _build_enum(key: str, kind: "type[enum.Enum]", value: Any) -> enum.Enum:
-    """A member by its value, or else by its name."""
+    """Return a member by its value, or else by its name."""
     if isinstance(value, kind):
         return value
     for member in kind:
@@ -235,7 +234,7 @@ def _build_enum(key: str, kind: "type[enum.Enum]", value: Any) -> enum.Enum:
 
 
 def enum_choices(kind: "type[enum.Enum]") -> List[Any]:
-    """Returns what a config says for the members of an enum: their values, or else their names."""
+    """Return the values of an enum's members in a config: their values, or else their names."""
     return [
         member.value if isinstance(member.value, (str, int, float)) else member.name
         for member in kind
@@ -243,7 +242,7 @@ def enum_choices(kind: "type[enum.Enum]") -> List[Any]:
 
 
 def holds_dict(value: Any) -> bool:
-    """Returns whether there is an object of a config in a value."""
+    """Return whether a value contains an object of a config."""
     if isinstance(value, list):
         return any(map(holds_dict, value))
     return isinstance(value, (dict, Params))
@@ -254,7 +253,7 @@ def _in_words(annotation: Any) -> str:
 
 
 def _as_plain(value: Any) -> Any:
-    """Dicts in place of AllenNLP's `Params`."""
+    """Replace AllenNLP's `Params` by dicts."""
     if isinstance(value, Params):
         return value.as_dict(quiet=True)
     return [_as_plain(each) for each in value] if isinstance(value, list) else value

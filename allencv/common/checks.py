@@ -14,11 +14,11 @@ from allencv.common.arguments import not_one_of as not_one_of
 
 
 def missing_method(cls: type, method: str) -> ConfigurationError:
-    """Returns the error for a class without a method that its base leaves to its kinds."""
+    """Return the error for a class that lacks an abstract method of its base."""
     try:
         file, line = inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)[1]
         place = f" ({os.path.relpath(file)}:{line})"
-    except (OSError, TypeError, ValueError):  # typed into a prompt
+    except (OSError, TypeError, ValueError):  # no source: from a prompt
         place = ""
     base = next(each for each in cls.__mro__ if method in vars(each))
     return ConfigurationError(
@@ -28,28 +28,28 @@ def missing_method(cls: type, method: str) -> ConfigurationError:
 
 
 def missing_methods(cls: type) -> Iterator[ConfigurationError]:
-    """Returns an error for each abstract method that a class does not define."""
+    """Yield an error for each abstract method that a class does not define."""
     for name in dir(cls):
         if getattr(inspect.getattr_static(cls, name, None), "__isabstractmethod__", False):
             yield missing_method(cls, name)
 
 
 def positional_only(cls: type, constructor: Callable) -> Iterator[ConfigurationError]:
-    """Returns an error for each parameter of a constructor that a config cannot name."""
+    """Yield an error for each parameter of a constructor that a config cannot name."""
     for name, parameter in parameters_of(cls, constructor).items():
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             yield ConfigurationError(
                 f"the constructor of {cls.__name__} takes {name} by position only; expected no '/' "
-                "behind it, as a config gives arguments by name"
+                "after it, as a config gives arguments by name"
             )
 
 
 class CheckedFromParams(FromParams):
     """
-    A base of parts that are built as the annotations of their constructors say, `Part | None` and
-    `Sequence[Part]` among them, which AllenNLP leaves as dicts. A mistake in a config raises an
-    error with what could have been meant: an unknown "type" with the registered names, an unknown
-    key with the known ones, nearest first.
+    Base class of parts that are built by the annotations of their constructors, including
+    `Part | None` and `Sequence[Part]`, which AllenNLP leaves as dicts. A mistake in a config raises
+    an error with suggestions: the registered names for an unknown "type", the known keys for an
+    unknown key, nearest first.
     """
 
     @classmethod
@@ -88,7 +88,7 @@ class CheckedFromParams(FromParams):
 def _given_arguments(
     cls: type, constructor: Callable, params: Params, place: str, extras: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Takes what a config says out of it, and builds the arguments that it stands for."""
+    """Take the values out of a config, and build the arguments from them."""
     parameters = parameters_of(cls, constructor)
     others = [key for key in params.params if key not in parameters]
     if others and not takes_other_keys(cls, constructor):
@@ -96,7 +96,7 @@ def _given_arguments(
         whole = place.rstrip(".") or cls.__name__
         raise not_one_of(f"a key of {whole}", others[0], known, in_order=True)
     given: Dict[str, Any] = {key: params.pop(key, keep_as_dict=True) for key in others}
-    for name, parameter in parameters.items():  # in this order, in which they draw random numbers
+    for name, parameter in parameters.items():  # a fixed order, as they draw random numbers
         value = params.params.get(name)
         if isinstance(value, dict) and "_pretrained" in value:
             kind = remove_optional(parameter.annotation)
@@ -110,7 +110,7 @@ def _given_arguments(
 
 
 def _without(constructor: Callable, cls: type, given: Iterable[str]) -> Callable:
-    """A constructor for AllenNLP to inspect that lacks the arguments which are built already."""
+    """Return a constructor for AllenNLP to inspect, without the arguments already built."""
 
     def rest() -> None: ...
 
@@ -131,5 +131,5 @@ def _call(cls: type, call: Callable, place: str, given: Dict[str, Any], /, **res
         if unexpected is None or unexpected[1] not in given:
             raise
         raise ConfigurationError(
-            f"{place}{unexpected[1]} is no key that {cls.__name__} can use: {error}"
+            f"{place}{unexpected[1]} is not a key that {cls.__name__} can use: {error}"
         ) from error

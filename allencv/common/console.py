@@ -7,13 +7,13 @@ from typing import Any, Iterator
 from allennlp.common import logging as common_logging
 
 SPARED = ("You provided a validation dataset but patience was set to None",)
-"""The beginnings of warnings that say what the config says."""
+"""The beginnings of warnings that only repeat the config."""
 
 
 def is_followed(record: logging.LogRecord) -> bool:
     """
-    Whether a person who waits for training wants to see what was logged: not the arguments of each
-    part as it is built, nor the names of all parameters of the network.
+    Return whether a log record is part of the short progress view: not the arguments of each part
+    that is built, nor the names of all parameters of the network.
     """
     message = record.getMessage()
     if record.name == "allennlp.common.util":
@@ -24,9 +24,9 @@ def is_followed(record: logging.LogRecord) -> bool:
 @contextlib.contextmanager
 def console_to_follow() -> Iterator[None]:
     """
-    While it is open, a training run that begins prints what a person follows and no more, without
-    times and modules. The file out.log in the folder of the run has everything. With ALLENNLP_DEBUG
-    in the environment everything is printed too.
+    Make training runs that begin in the `with` block print a short progress view, without times and
+    modules. The file out.log in the run's folder has everything. With ALLENNLP_DEBUG in the
+    environment, everything is printed too.
     """
     prepare = common_logging.prepare_global_logging
 

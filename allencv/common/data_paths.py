@@ -1,16 +1,16 @@
-"""The keys of a config that say what readers are to read, in messages."""
+"""The keys of a config for data paths, in messages."""
 
 from typing import Any, Mapping
 
 PATH_KEYS = ("train_data_path", "validation_data_path", "test_data_path")
 KEYS = "train_data_path, validation_data_path or test_data_path"
-"""What a reader says, which does not know under which key its path is."""
+"""The keys in a reader's message, as a reader does not know the key of its path."""
 
 
 def with_one_key(message: str, paths: Mapping[str, Any]) -> str:
     """
-    Return a reader's message with the key of the path that it names in place of all keys; `paths`
-    are those of a config. Where several keys have that path, it is the first.
+    Replace `KEYS` in a reader's message by the key of the path in the message; `paths` are those of
+    a config. If several keys have that path, use the first.
     """
     named = {}
     for key in PATH_KEYS:

@@ -1,4 +1,4 @@
-"""What a label may be, and how it is shown where two labels would look the same."""
+"""Check labels, and show them so that different labels look different."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from typing import Iterable, Optional, Union
 from allennlp.common.checks import ConfigurationError
 
 RESERVED = ("@@UNKNOWN@@", "@@PADDING@@", "@@NEWLINE@@")
-"""What AllenNLP's vocabulary writes for something else."""
+"""Words with a special meaning in AllenNLP's vocabulary files."""
 
 
 @lru_cache(maxsize=1 << 16)
 def why_unwritable(label: str) -> Optional[str]:
-    """Why a vocabulary cannot write a label and read it again, or `None` if it can."""
+    """Return why a vocabulary cannot save and read a label, or `None` if it can."""
     if not label.strip():
         return "it is empty"
     if "\n" in label or "\r" in label:
@@ -31,21 +31,21 @@ def why_unwritable(label: str) -> Optional[str]:
 
 
 def shown(text: str) -> str:
-    """A text as it is, or with escapes for what could not be printed or told apart."""
+    """Return a text with escapes for characters that cannot be printed or told apart."""
     if text.isprintable() and unicodedata.is_normalized("NFC", text):
         return text
     escaped = text.encode("unicode_escape").decode()
-    # Python keeps a byte that is not UTF-8 as one of these characters.
+    # Python represents a byte that is not UTF-8 by one of these characters.
     return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", escaped)
 
 
 def spelling(label: str) -> str:
-    """Return what a label has in common with all labels that look the same."""
+    """Return a form that is the same for all labels that look alike."""
     return "".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def same_looking(unknown: Iterable[str], known: Iterable[str]) -> str:
-    """Return a hint to put behind a message, if unknown labels look the same as known ones."""
+    """Return a hint to append to a message, if unknown labels look the same as known ones."""
     by_spelling = {spelling(label): label for label in known}
     others = ((each, by_spelling.get(spelling(each), each)) for each in unknown)
     pairs = [(each, other) for each, other in others if each != other]
@@ -58,7 +58,7 @@ def same_looking(unknown: Iterable[str], known: Iterable[str]) -> str:
 
 
 def _difference(label: str, other: str) -> str:
-    """Return what alone sets two labels apart that look the same."""
+    """Return the only difference between two labels that look alike."""
     first, second = (unicodedata.normalize("NFC", each) for each in (label, other))
     if first == second:
         return "how their accents are encoded (Unicode NFC and NFD)"

@@ -6,7 +6,7 @@ from typing import Iterator
 
 @contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Hide Python's warnings, and what is logged at `level` or below it."""
+    """Hide Python's warnings, and log records at `level` or below."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

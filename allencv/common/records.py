@@ -1,6 +1,6 @@
 """
-Dataclasses, named tuples and typed dicts that an annotation names. A config says their fields in an
-object, as it does the arguments of a part.
+Dataclasses, named tuples and typed dicts in annotations. A config gives their fields in an object,
+like the arguments of a part.
 """
 
 import dataclasses
@@ -10,17 +10,17 @@ from typing import Any, Dict
 
 
 def is_record(cls: Any) -> bool:
-    """Returns whether a class is built from its fields, and from nothing of its own."""
+    """Return whether a class is built from its fields only."""
     if not inspect.isclass(cls) or hasattr(cls, "from_params"):
         return False
     return dataclasses.is_dataclass(cls) or typing.is_typeddict(cls) or _is_named_tuple(cls)
 
 
 def fields_of(cls: type) -> Dict[str, inspect.Parameter]:
-    """Returns the fields of a record as parameters. Names in its annotations are looked up."""
+    """Return the fields of a record as parameters, with resolved annotations."""
     try:
         types = typing.get_type_hints(cls)
-    except Exception:  # whatever it is that a string of the user's evaluates to
+    except Exception:  # evaluating a user's string may raise anything
         types = dict(cls.__annotations__)
     if typing.is_typeddict(cls):
         optional: typing.FrozenSet[str] = vars(cls)["__optional_keys__"]
@@ -47,7 +47,7 @@ def fields_of(cls: type) -> Dict[str, inspect.Parameter]:
 
 
 def named_values(cls: type, value: Any) -> Any:
-    """Returns the values by field, if they are a list for a named tuple; else the value itself."""
+    """Return a list for a named tuple as values by field; else the value itself."""
     if isinstance(value, list) and _is_named_tuple(cls):
         fields = list(fields_of(cls))
         if len(value) <= len(fields):
@@ -60,6 +60,6 @@ def _is_named_tuple(cls: type) -> bool:
 
 
 def _without_required(annotation: Any) -> Any:
-    """Returns `X` for `Required[X]` and `NotRequired[X]`."""
+    """Return `X` for `Required[X]` and `NotRequired[X]`."""
     name = getattr(typing.get_origin(annotation), "_name", None)
     return typing.get_args(annotation)[0] if name in ("Required", "NotRequired") else annotation

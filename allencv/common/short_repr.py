@@ -6,8 +6,8 @@ from allennlp.common.from_params import infer_params
 
 def short_repr(part: FromParams) -> str:
     """
-    Shows a part as the call that makes it, such as `ImageFolderReader(color_mode='L')`: the
-    arguments that it keeps under their names, without those that are at their defaults.
+    Return the call that creates a part, such as `ImageFolderReader(color_mode='L')`: with the
+    arguments that it keeps as attributes, without those at their defaults.
     """
     arguments = []
     for name, parameter in infer_params(type(part)).items():

@@ -1,4 +1,4 @@
-"""Unpacking a model archive that may come from anybody."""
+"""Unpack untrusted model archives."""
 
 import errno
 import gzip
@@ -24,18 +24,18 @@ OTHER_FILES = re.compile(rf"(?!vocabulary(/|$)){PART}(/{PART})*")
 """Files that a config may add with `include_in_archive`."""
 
 LARGEST_TEXT = 2**24
-"""16 MiB, for each file of text: the labels of ImageNet-21k take half a megabyte."""
+"""16 MiB for each text file: the labels of ImageNet-21k take half a megabyte."""
 MOST_FILES = 1000
 LONGEST_NAME = 1000
-"""Of a member with its folders. A system takes some 4000 bytes, the folder above included."""
+"""Of a member with its folders, in characters. Systems take about 4000 bytes for a whole path."""
 MOST_GROWTH, ALWAYS_ALLOWED = 50, 2**25
 """
-An archive may unpack to 50 times its own size, or to 32 MiB. Trained weights hardly shrink when
-they are packed, and zeros shrink 1000 times.
+An archive may unpack to 50 times its own size, or to 32 MiB. Trained weights hardly compress; zeros
+compress 1000 times.
 """
 LARGEST_HEADER = 2**16
 HEADER_KEYS = {"path", "size", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname"}
-"""What an extended header may say. Python writes one for each file, with the time to a fraction."""
+"""The allowed keys of an extended header. Python writes one for each file, with the exact time."""
 KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -53,17 +53,17 @@ class ArchiveError(AllenCVError, ValueError):
 
 def unpack(archive: Path, folder: Path) -> List[str]:
     """
-    Write the files of a model archive to the empty `folder`, and nothing anywhere else. Return the
-    names of the files that not every archive has.
+    Write the files of a model archive to the empty `folder`, and to no other place. Return the
+    names of additional files, which not every archive has.
 
-    Python's `tarfile` follows links, and its filters against that have had gaps. So this function
-    reads the archive itself. It accepts regular files with the names that an archive has, and
-    refuses everything else. It reads the archive to its end, because the checksum is there.
+    Python's `tarfile` follows links, and its filters against this have had gaps. So this function
+    reads the archive itself. It accepts only regular files with the names of an archive's files. It
+    reads the archive to its end, because the checksum is there.
 
     # Raises
 
-    `ArchiveError` for a member that an archive does not have, or if the archive is too large when
-    it is unpacked. `OSError`, `EOFError`, `tarfile.TarError` or `zlib.error` if it is damaged.
+    `ArchiveError` for a member that does not belong in an archive, or if the archive unpacks to too
+    many bytes. `OSError`, `EOFError`, `tarfile.TarError` or `zlib.error` if it is damaged.
     """
     seen: Set[str] = set()
     others: List[str] = []
@@ -100,7 +100,7 @@ def _new_file(folder: Path, name: str) -> BinaryIO:
 
 
 class _Stream:
-    """The unpacked bytes of an archive of `packed` bytes, which must not be too many."""
+    """The unpacked bytes of an archive of `packed` bytes, with a limit."""
 
     def __init__(self, opened: gzip.GzipFile, packed: int) -> None:
         self._opened = opened
@@ -115,7 +115,7 @@ class _Stream:
             )
 
     def read(self, size: int) -> bytes:
-        """Read exactly `size` bytes, which are few."""
+        """Read exactly `size` bytes, a small number."""
         self.check_room(size, "a part of it")
         self._left -= size
         data = self._opened.read(size)
@@ -130,16 +130,16 @@ class _Stream:
             size -= len(data)
 
     def read_to_end(self) -> None:
-        """Read what follows the last member: zeros, and the checksum of the whole."""
+        """Read the bytes after the last member: zeros, and the checksum."""
         while data := self._opened.read(CHUNK):
             self.check_room(len(data), "its end")
             self._left -= len(data)
             if data.strip(b"\0"):
-                raise ArchiveError("it goes on after its end")
+                raise ArchiveError("it continues after its end")
 
 
 def _next_member(stream: _Stream) -> Optional[tarfile.TarInfo]:
-    """The next file or folder, `None` at the end. Its contents follow in the stream."""
+    """Return the next file or folder, or `None`. Its content follows in the stream."""
     header = stream.read(tarfile.BLOCKSIZE)
     if not any(header):
         return None
@@ -158,7 +158,7 @@ def _next_member(stream: _Stream) -> Optional[tarfile.TarInfo]:
 
 
 def _extended_header(stream: _Stream, size: int) -> Dict[str, str]:
-    """The values in an extended header, by key: lines of "LENGTH KEY=VALUE"."""
+    """Read an extended header, with lines of "LENGTH KEY=VALUE"."""
     if not 0 <= size <= LARGEST_HEADER:
         raise ArchiveError(f"a header has {size:,} bytes; expected at most {LARGEST_HEADER:,}")
     data = stream.read(size)
@@ -179,7 +179,7 @@ def _extended_header(stream: _Stream, size: int) -> Dict[str, str]:
 
 
 def _check_member(member: tarfile.TarInfo) -> None:
-    """Raise `ArchiveError` unless an archive has such a member."""
+    """Raise `ArchiveError` for a member that is not allowed."""
     name = f"{member.name!r:.100}"
     if len(member.name) > LONGEST_NAME:
         raise ArchiveError(
@@ -188,13 +188,13 @@ def _check_member(member: tarfile.TarInfo) -> None:
         )
     if member.isdir():
         if member.name not in ("", ".", "vocabulary") and not OTHER_FILES.fullmatch(member.name):
-            raise ArchiveError(f"it holds the folder {name}, which is no part of an archive")
+            raise ArchiveError(f"it holds the folder {name}, which is not part of an archive")
         return
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         kind = KINDS.get(member.type, f"of the type {member.type!r}")
         raise ArchiveError(f"{name} is {kind}; expected plain files only")
     if not OWN_FILES.fullmatch(member.name) and not OTHER_FILES.fullmatch(member.name):
-        raise ArchiveError(f"it holds {name}, which is no part of an archive")
+        raise ArchiveError(f"it holds {name}, which is not part of an archive")
     is_text = OWN_FILES.fullmatch(member.name) and member.name != WEIGHTS_NAME
     if member.size < 0 or (is_text and member.size > LARGEST_TEXT):
         raise ArchiveError(f"{name} has {member.size:,} bytes; expected at most {LARGEST_TEXT:,}")

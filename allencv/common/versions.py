@@ -3,7 +3,7 @@ from typing import Dict, Iterable
 
 
 def installed_versions(packages: Iterable[str]) -> Dict[str, str]:
-    """Return the versions of those packages that are installed."""
+    """Return the versions of the installed ones among the packages."""
     found = {}
     for package in packages:
         try:

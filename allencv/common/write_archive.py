@@ -1,4 +1,4 @@
-"""Writing a model archive with checksums."""
+"""Write model archives with checksums."""
 
 import io
 import json
@@ -25,11 +25,11 @@ def archive_model(
     include_in_archive: Optional[List[str]] = None,
 ) -> str:
     """
-    Write `model.tar.gz` as AllenNLP's function of this name does (`models/archival.py`), with two
-    differences: the file is written whole or not at all, and it holds the SHA-256 of each of its
-    files. AllenNLP reads it as it reads its own.
+    Write `model.tar.gz` like AllenNLP's function of this name (`models/archival.py`), with two
+    differences: it is written as a whole or not at all, and it has the SHA-256 of each of its
+    files. AllenNLP can read it.
 
-    `allencv.training.train_model` puts this function in the place of AllenNLP's. The arguments are
+    `allencv.training.train_model` replaces AllenNLP's function by this one. The arguments are
     AllenNLP's.
 
     # Raises
@@ -49,7 +49,7 @@ def archive_model(
 
 
 def _write(target: Path, files: Dict[str, Path], checksums: bytes) -> None:
-    # What a link points to goes into the archive: links in archives are refused.
+    # Store the targets of links, as links in archives are refused.
     with tarfile.open(target, "w:gz", dereference=True) as archive:
         for name, file in files.items():
             archive.add(file, name)
@@ -59,7 +59,7 @@ def _write(target: Path, files: Dict[str, Path], checksums: bytes) -> None:
 
 
 def _files(folder: Path, weights: Path, patterns: List[str]) -> Dict[str, Path]:
-    """The files of an archive, by their names in it."""
+    """Return the files of an archive, by their names in it."""
     files = {CONFIG_NAME: folder / CONFIG_NAME, WEIGHTS_NAME: weights}
     files |= {f"vocabulary/{file.name}": file for file in vocabulary_files(folder)}
     if (folder / META_NAME).exists():

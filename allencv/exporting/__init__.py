@@ -1,4 +1,4 @@
-"""A trained model becomes a bundle, which `allencv.runtime` opens and `allencv.serving` serves."""
+"""Export trained models as bundles, for `allencv.runtime` and `allencv.serving`."""
 
 from allencv.exporting.export_bundle import export_bundle
 from allencv.exporting.torch_classifier import TorchClassifier

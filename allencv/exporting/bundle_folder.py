@@ -13,21 +13,21 @@ from allencv.runtime.bundle import MANIFEST, sha256_of
 
 
 def check_output(folder: Path, force: bool) -> None:
-    """Raises `ConfigurationError` unless a bundle may be written to `folder`."""
+    """Raise `ConfigurationError` unless a bundle may be written to `folder`."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not is_bundle(folder) or folder.is_symlink():
-        raise ConfigurationError(f"'{folder}' is there and is no bundle; expected a new folder")
+        raise ConfigurationError(f"'{folder}' exists and is not a bundle; expected a new folder")
     if not force:
-        raise ConfigurationError(f"'{folder}' is a bundle already; --force replaces it")
+        raise ConfigurationError(f"'{folder}' is already a bundle; --force replaces it")
 
 
 @contextmanager
 def new_folder(folder: Path, force: bool) -> Iterator[Path]:
     """
-    A folder to write to, which gets its name when all is written; if anything fails, nothing is
-    left of it. A bundle of that name is replaced with `force`. An `OSError` about a file in the
-    folder, as of a full disk, names the bundle.
+    Yield a temporary folder to write to, and rename it to `folder` at the end. If anything fails,
+    remove it. With `force`, replace an existing bundle. An `OSError` about a file in the folder,
+    such as for a full disk, names the bundle.
     """
     check_output(folder, force)
     try:
@@ -39,7 +39,7 @@ def new_folder(folder: Path, force: bool) -> Iterator[Path]:
     replaced = Path(f"{temporary}-replaced")
     try:
         yield temporary
-        check_output(folder, force)  # it may have taken minutes
+        check_output(folder, force)  # again, as minutes may have passed
         if folder.exists():
             os.rename(folder, replaced)
         os.rename(temporary, folder)
@@ -56,7 +56,7 @@ def new_folder(folder: Path, force: bool) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes the manifest, and the README that goes with it, to a folder that has the network."""
+    """Write the manifest and the README to a folder with the network."""
     (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
     for file in sorted(folder.iterdir()):
         if file.name != MANIFEST:
@@ -73,13 +73,13 @@ def readme(manifest: Manifest) -> str:
     paragraphs = [
         f"It gives an image {'any number' if manifest.multi_label else 'one'} of "
         f"{len(manifest.labels)} labels. `{manifest.model_file}` is the network "
-        f"({manifest.format}, {manifest.precision}). `{MANIFEST}` has the labels, how an image is "
-        f"prepared ({prepared}), and the checksums of the other files.",
-        "It has not been compared with the model that it was made of.",
+        f"({manifest.format}, {manifest.precision}). `{MANIFEST}` has the labels, the "
+        f"preprocessing of images ({prepared}), and the checksums of the other files.",
+        "It was not compared with the original model.",
     ]
     if (parity := manifest.parity) is not None:
         paragraphs[1] = (
-            f"It was compared with the model that it was made of, on {parity.images} images: "
+            f"It was compared with the original model on {parity.images} images: "
             f"{parity.agreement:.2%} get the same labels, and the largest difference of a "
             f"probability is {parity.largest_difference:.2g}."
         )
@@ -88,7 +88,7 @@ def readme(manifest: Manifest) -> str:
 
 
 USES = {
-    "onnx": """In this folder, to answer over HTTP, with a page to try it:
+    "onnx": """To serve it over HTTP, with a web page, run in this folder:
 
     allencv serve .
 
@@ -96,7 +96,7 @@ To classify a folder of photographs:
 
     allencv classify . photos/ -o predictions.csv
 
-Neither needs torch: the packages in AllenCV's requirements-serve.txt are enough.
+Neither needs torch. The packages in AllenCV's requirements-serve.txt are enough.
 """,
     "torch_export": """To use it from Python, with torch:
 
@@ -107,6 +107,6 @@ Neither needs torch: the packages in AllenCV's requirements-serve.txt are enough
     pixels = classifier.preprocess("photo.jpg")
     print(readable(classifier, classifier.probabilities(pixels[None])[0]))
 
-torch may run code that it finds in a .pt2 file, so open only what comes from people you trust.
+torch may run code in a .pt2 file, so open only files from people you trust.
 """,
 }

@@ -14,7 +14,7 @@ def export(
     **options: Any,
 ) -> Manifest:
     """
-    Exports a trained model as a bundle, as the command `allencv export` does.
+    Export a trained model as a bundle, like the command `allencv export`.
 
     # Parameters
 
@@ -31,7 +31,7 @@ def export(
 
     # Returns
 
-    The bundle's manifest: its labels, its preprocessing, and how it compared with the archive.
+    The bundle's manifest: its labels, its preprocessing, and its comparison with the archive.
     """
     archive = load_archive(os.fspath(archive_file), overrides=overrides, trusted=trusted)
     return export_bundle(archive, folder, **options)

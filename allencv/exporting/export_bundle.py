@@ -26,7 +26,7 @@ from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.manifest import MODEL_FILES, TASKS, TOLERANCES
 
 COMPARED, CALIBRATED = 500, 256
-"""The most images that are taken of the validation data, and of the calibration's."""
+"""The most images to use of the validation data, and of the calibration data."""
 
 
 def export_bundle(
@@ -42,38 +42,38 @@ def export_bundle(
     force: bool = False,
 ) -> Manifest:
     """
-    Makes a bundle of a trained model: a folder with the network, a manifest and a README. It
-    appears when all is done, or not at all.
+    Export a trained model as a bundle: a folder with the network, a manifest and a README. The
+    folder is written as a whole or not at all.
 
     # Parameters
 
     archive : `Archive`, required
-        As `allencv.common.archives.load_archive` opens it.
+        The result of `allencv.common.archives.load_archive`.
     folder : `str`, required
-        The bundle. It must not be there yet.
+        The bundle. It must not exist yet.
     format : `str`, optional (default = `"onnx"`)
-        "onnx", or "torch_export", which needs torch to be run.
+        "onnx", or "torch_export", which needs torch to run.
     precision : `str`, optional (default = `"float32"`)
-        "float32", and for ONNX "float16", half the size, or "int8", a quarter of it and faster.
+        "float32"; for ONNX also "float16" (half the size) or "int8" (a quarter, and faster).
     images : `Sequence`, optional (default = the validation data of the config, at most 500)
-        The images on which the bundle is compared with the archive: paths, or what else the reader
-        takes.
+        The images on which to compare the bundle with the archive: paths, or other sources that
+        the reader takes.
     calibration : `Sequence`, optional (default = `None`)
-        Images like those that the network is for; "int8" needs them, and takes at most 256.
+        Images like those to be classified; "int8" needs them, and uses at most 256.
     parity : `bool`, optional (default = `True`)
         Whether to compare at all.
     tolerance : `float`, optional
-        By how much a probability may differ, between 0 and 1: 0.0001 by default, 0.02 for
-        "float16", and anything for "int8".
+        The largest allowed difference of a probability, from 0 to 1: 0.0001 by default, 0.02 for
+        "float16", and 1 for "int8".
     least_agreement : `float`, optional
         The share of images that must get the same labels: 0.99 by default, 0.95 for "int8".
     force : `bool`, optional (default = `False`)
-        Whether to replace a bundle that is there.
+        Whether to replace an existing bundle.
 
     # Raises
 
-    `ConfigurationError` if the model or its reader has anything that cannot be put into a bundle,
-    or if the bundle differs from the archive by more than that.
+    `ConfigurationError` if the model or its reader cannot be put into a bundle, or if the bundle
+    differs too much from the archive.
     """
     folder = Path(folder)
     _check(format, precision, bool(calibration))
@@ -89,7 +89,7 @@ def export_bundle(
     if not isinstance(model, ImageClassifier):
         raise ConfigurationError(
             f"the archive has a {type(model).__name__}; expected an image classifier "
-            "('basic_image_classifier', 'multilabel_image_classifier', or one made of these)"
+            "('basic_image_classifier', 'multilabel_image_classifier', or one derived from these)"
         )
     preprocessing, normalization = preprocessing_of(reader)
     if not parity:
@@ -117,7 +117,7 @@ def export_bundle(
         file = temporary / manifest.model_file
         program = exported(network, preprocessing)
         if format == "torch_export":
-            content = io.BytesIO()  # to a file, torch hides what is wrong with the disk
+            content = io.BytesIO()  # writing to a file, torch hides errors of the disk
             torch.export.save(program, content)
             file.write_bytes(content.getbuffer())
         else:
@@ -145,7 +145,7 @@ def _check(format: str, precision: str, calibrated: bool) -> None:
         raise ConfigurationError(f"precision is '{precision}'; expected float32 for {format}")
     if (precision == "int8") != calibrated:
         raise ConfigurationError(
-            "int8 needs images to calibrate it with, like those that it is for (--calibration)"
+            "int8 needs images for calibration, like those to be classified (--calibration)"
             if precision == "int8"
             else f"there are images for the calibration of int8, but precision is '{precision}'"
         )
@@ -158,7 +158,7 @@ def _opened(folder: Path, format: str) -> Classifier:
 
 
 def _versions(format: str) -> Dict[str, str]:
-    """Of what makes the bundle."""
+    """Return the versions of packages for the manifest."""
     packages = ["torch", *(["onnx", "onnxscript", "onnxruntime"] if format == "onnx" else [])]
     versions = {"allencv": allencv.__version__, "python": platform.python_version()}
     versions |= installed_versions(packages)

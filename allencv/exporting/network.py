@@ -18,16 +18,16 @@ from allencv.runtime import COLOR_MODES, Preprocessing
 
 class Network(torch.nn.Module):
     """
-    A trained classifier as it stands in a bundle: `uint8` pixels `(batch, height, width, channels)`
-    become probabilities `(batch, labels)`, `float32`. Normalisation, the views of
-    `test_time_augmentation`, and the softmax or sigmoid are inside.
+    A trained classifier for a bundle: it maps `uint8` pixels `(batch, height, width, channels)` to
+    probabilities `(batch, labels)`, `float32`. It includes normalisation, the views of
+    `test_time_augmentation`, and the softmax or sigmoid.
 
     # Parameters
 
     model : `ImageClassifier`
-        It is put into evaluation mode, into float32 and into channels-first memory order.
+        It is put into evaluation mode, float32 and channels-first memory order.
     normalization : `PixelNormalization`, optional
-        What the reader does; the model takes the floats for normalised.
+        The normalisation of the reader, if the model has none.
     """
 
     def __init__(
@@ -47,33 +47,33 @@ class Network(torch.nn.Module):
 
 def exported(network: Network, preprocessing: Preprocessing) -> ExportedProgram:
     """
-    The graph of a network, for any number of images at once.
+    Return the graph of a network, for any batch size.
 
     # Raises
 
-    `ConfigurationError` if its code is such that torch finds no graph.
+    `ConfigurationError` if torch cannot make a graph of its code.
     """
     channels = COLOR_MODES[preprocessing.color_mode]
     shape = (2, preprocessing.height, preprocessing.width, channels)
     images = torch.zeros(shape, dtype=torch.uint8)
     try:
         with torch.no_grad():
-            network(images)  # says in its own words if the images do not fit
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # graphs, if any
+            network(images)  # raises the network's own error if the images do not fit
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # prints graphs
                 program = torch.export.export(
                     network, (images,), dynamic_shapes={"image": {0: Dim("batch")}}
                 )
     except ConfigurationError:
         raise
-    except Exception as error:  # as many kinds as there are ways to write a forward
+    except Exception as error:  # the kind depends on the code of `forward`
         raise not_exportable(error) from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # the paths of this machine
+        node.meta.pop("stack_trace", None)  # it has paths of this machine
     return program
 
 
 def not_exportable(error: Exception) -> ConfigurationError:
-    """What is wrong with the code of a network, and where; in one line."""
+    """Return an error that explains the problem in a network's code, in one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, GuardOnDataDependentSymNode):
@@ -95,7 +95,7 @@ def not_exportable(error: Exception) -> ConfigurationError:
 
 
 def _place(error: Exception) -> str:
-    """Where in the code of a part an error arose, if it was there and not in torch or in here."""
+    """Return the place of an error in the code of a part, if not in torch or AllenCV."""
     packages = tuple(str(Path(str(module.__file__)).parent) for module in (torch, allencv))
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame for frame in frames if not frame.filename.startswith((*packages, "<"))]

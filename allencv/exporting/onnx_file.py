@@ -14,18 +14,18 @@ OPSET = 20
 INPUT, OUTPUT = "image", "probabilities"
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 """
-The kinds of nodes that are computed in int8. With more of them, sums and softmaxes too, networks
-were no quicker, and some gave other labels.
+The kinds of nodes that are computed in int8. With sums and softmaxes too, networks were not faster,
+and some gave other labels.
 """
 
 
 def write_onnx(program: ExportedProgram, file: Path) -> None:
     """
-    Writes a graph as one self-contained ONNX file.
+    Write a graph as a self-contained ONNX file.
 
     # Raises
 
-    `ConfigurationError` if it has an operation that ONNX has not.
+    `ConfigurationError` if it has an operation that ONNX lacks.
     """
     import onnx
 
@@ -42,15 +42,15 @@ def write_onnx(program: ExportedProgram, file: Path) -> None:
         assert written is not None
         model = written.model_proto
         _strip(model.graph)
-        onnx.save(model, file)  # which may be too large for it
-    except OSError:  # of the disk
+        onnx.save(model, file)  # raises an error if the model is too large
+    except OSError:  # from the disk
         raise
-    except Exception as error:  # torch has a class for each step of it
+    except Exception as error:  # torch has many classes of errors here
         raise _not_in_onnx(error, program) or not_exportable(error) from error
 
 
 def _not_in_onnx(error: Exception, program: ExportedProgram) -> Optional[ConfigurationError]:
-    """The error for an operation that ONNX has not, with the part of the model that uses it."""
+    """Return the error for an operation that ONNX lacks, with the part that uses it."""
     cause: Optional[BaseException] = error
     found = None
     while cause is not None and found is None:
@@ -69,18 +69,18 @@ def _not_in_onnx(error: Exception, program: ExportedProgram) -> Optional[Configu
             break
     return ConfigurationError(
         f"the network cannot be exported: ONNX has no operator for torch's '{found[1]}'{used}; "
-        "write that part with other operations, or take --format torch_export, which needs torch "
-        "to be run"
+        "write that part with other operations, or use --format torch_export, which needs torch "
+        "to run"
     )
 
 
 def to_float16(file: Path) -> None:
-    """Turns the weights of an ONNX file, and what is computed with them, into half precision."""
+    """Convert the weights and computations of an ONNX file to half precision."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = onnx.load(file)
-    # In half precision a probability near 1 would be a multiple of 1 / 2048.
+    # In half precision, probabilities near 1 would be multiples of 1 / 2048.
     last = [node.name for node in model.graph.node if OUTPUT in node.output]
     with quiet():
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=last)
@@ -89,8 +89,8 @@ def to_float16(file: Path) -> None:
 
 def to_int8(file: Path, batches: Sequence[np.ndarray]) -> None:
     """
-    Quantizes an ONNX file: weights to int8, channel by channel, and activations to uint8 (signed
-    ones are slow) in the ranges that they have for `batches` of pixels.
+    Quantize an ONNX file: weights to int8, channel by channel, and activations to uint8 (signed
+    ones are slow), in their ranges for `batches` of pixels.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -119,7 +119,7 @@ class _Calibration:
 
 
 def _strip(graph: Any) -> None:
-    """Takes out where in the code of this machine each node comes from, and names the batch."""
+    """Remove the places in this machine's code from all nodes, and name the batch."""
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         part.ClearField("metadata_props")
     for tensor in graph.initializer:

@@ -23,12 +23,12 @@ def compare_with_archive(
     tolerance: float,
 ) -> Parity:
     """
-    Gives the same images to an archive's validation reader and model, and to what was exported, and
-    compares the answers.
+    Compare the answers of an archive's validation reader and model with those of the exported
+    bundle, on the same images.
 
     # Raises
 
-    `ConfigurationError` if they differ by more than is allowed, and `ImageError` for an image that
+    `ConfigurationError` if they differ by more than allowed, and `ImageError` for an image that
     cannot be read.
     """
     expected: List[np.ndarray] = []
@@ -38,10 +38,10 @@ def compare_with_archive(
         expected += [answer["probs"] for answer in model.forward_on_instances(instances)]
         given += list(classifier.probabilities(pixels(classifier.preprocess, batch)))
     agreement, difference = compare(np.stack(expected), np.stack(given), classifier.thresholds)
-    # Not the other way round: a comparison with nan is False.
+    # Negated like this, as comparisons with nan are False.
     if not (agreement >= least_agreement and difference <= tolerance):
         raise ConfigurationError(
-            f"the bundle is not like the archive: of {len(images)} images {agreement:.2%} get the "
+            f"the bundle differs from the archive: of {len(images)} images {agreement:.2%} get the "
             f"same labels (expected at least {least_agreement:.2%}), and probabilities differ by "
             f"up to {difference:.2g} (expected at most {tolerance:g}); nothing was written. "
             "--agreement and --tolerance allow more"
@@ -50,8 +50,8 @@ def compare_with_archive(
 
 
 def pixels(preprocess: Callable[[Any], np.ndarray], images: Sequence[Any]) -> np.ndarray:
-    """What a network sees of these sources of images, which a reader or a user has named."""
-    # A reader's source may be a function that gives what is to be read.
+    """Return the pixels for a network of images from a reader or a user."""
+    # A reader's source may be a function that returns the real source.
     sources = (image() if callable(image) else image for image in images)
     return np.stack([preprocess(source) for source in sources])
 

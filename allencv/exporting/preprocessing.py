@@ -13,12 +13,12 @@ from allencv.runtime import Preprocessing
 
 def preprocessing_of(reader: DatasetReader) -> Tuple[Preprocessing, Optional[PixelNormalization]]:
     """
-    What a validation reader does to an image, divided into what is done before the network, and the
-    normalisation that becomes part of the network, where the reader does it and not the model.
+    Return the preprocessing of a validation reader, and its normalisation, if any. The latter
+    becomes part of the network.
 
     # Raises
 
-    `ConfigurationError` with the name of whatever cannot be put into a bundle.
+    `ConfigurationError` with the name of a transform that cannot be put into a bundle.
     """
     if not isinstance(reader, ImageDatasetReader):
         raise ConfigurationError(
@@ -44,5 +44,5 @@ def preprocessing_of(reader: DatasetReader) -> Tuple[Preprocessing, Optional[Pix
 def _not_exported(found: str) -> ConfigurationError:
     return ConfigurationError(
         f"validation_dataset_reader.transforms {found}, which cannot be put into a bundle; "
-        "expected one 'eval', and after it at most a 'normalize'"
+        "expected one 'eval', followed at most by a 'normalize'"
     )

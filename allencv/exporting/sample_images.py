@@ -9,22 +9,21 @@ from allencv.runtime.image_files import list_images
 
 T = TypeVar("T")
 
-HOW = "give some with --parity-images, or do without the comparison with --no-parity"
+HOW = "give some with --parity-images, or skip the comparison with --no-parity"
 
 
 def given_images(paths: Sequence[str]) -> List[str]:
-    """The files that the command line names: files, folders, patterns or tables of paths."""
+    """Return the files in the paths of a command: files, folders, patterns or tables."""
     return [image.file for image in list_images(paths, "image").images]
 
 
 def validation_images(archive: Archive, most: int) -> List[Any]:
     """
-    Sources of images (see `ImageField`) of the validation data that the config names, evenly spread
-    over it.
+    Return sources of images (see `ImageField`) from the config's validation data, evenly spaced.
 
     # Raises
 
-    `ConfigurationError` if the data are not there.
+    `ConfigurationError` if there are no data.
     """
     path = archive.config.as_dict(quiet=True).get("validation_data_path")
     reader = archive.validation_dataset_reader
@@ -41,7 +40,7 @@ def validation_images(archive: Archive, most: int) -> List[Any]:
 
 
 def evenly(items: Iterable[T], most: int) -> List[T]:
-    """At most so many of the items, evenly spread; no more than twice as many are held at once."""
+    """Return at most `most` of the items, evenly spaced. Hold at most twice as many at once."""
     kept: List[T] = []
     step = 1
     for index, item in enumerate(items):

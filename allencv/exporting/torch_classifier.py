@@ -17,8 +17,8 @@ class TorchClassifier:
     path : `Union[str, os.PathLike]`, required
         The folder of the bundle.
     trusted : `bool`, optional (default = `False`)
-        torch reads its file with pickle, which can run any code, so that the bundle is opened only
-        if you say that you trust whoever made it.
+        torch reads the file with pickle, which can run any code. So set this only if you trust the
+        author of the bundle.
 
     # Raises
 
@@ -32,8 +32,8 @@ class TorchClassifier:
             raise BundleError(f"{file}: its format is {manifest.format}; expected torch_export")
         if not trusted:
             raise BundleError(
-                f"{file}: torch may run code that it finds in such a file; say trusted=True if you "
-                "know who made it"
+                f"{file}: torch may run code in such a file; set trusted=True if you trust its "
+                "author"
             )
         self.name = Path(path).resolve().name
         self.manifest = manifest

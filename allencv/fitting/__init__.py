@@ -1,4 +1,4 @@
-"""From a folder, a table or the name of a data set to a config that trains on it."""
+"""Choose a config for a folder, a table or the name of a data set."""
 
 from allencv.fitting.choices import Choices, Options, choose
 from allencv.fitting.config_file import as_config, as_jsonnet

@@ -1,4 +1,4 @@
-"""The networks that `allencv fit` knows by one name, and which of them it takes by itself."""
+"""The networks of `allencv fit --backbone`, and the choice between them."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.weight_files import torchvision_state_dict
 
 RANDOM = "none"
-"""In place of weights: start from random numbers."""
+"""In place of weights: start from random ones."""
 MANY_IMAGES = 5000
 
 
@@ -27,12 +27,12 @@ class Backbone:
     is_pretrained: bool
     reason: str
     pixel_mean: Optional[Tuple[float, ...]] = None
-    """What the weights were trained with, if it is not what ImageNet's usual weights were."""
+    """The mean that the weights were trained with, if it is not ImageNet's usual one."""
     pixel_std: Optional[Tuple[float, ...]] = None
     image_size: Optional[int] = None
-    """In pixels, where the network takes no other."""
+    """In pixels, if the network takes only this size."""
     network: Optional[Im2ImEncoder] = None
-    """The encoder itself, if there are sizes of images that it may not take."""
+    """The built encoder, if it may refuse some image sizes."""
 
 
 def choose_backbone(
@@ -43,13 +43,13 @@ def choose_backbone(
     on_gpu: bool,
 ) -> Backbone:
     """
-    The backbone that was asked for; or for images of more than a few pixels a pretrained ResNet, if
-    its weights are here or can be downloaded; or a small network to be trained from scratch.
+    Return the backbone that was asked for. By default, return a pretrained ResNet if the images are
+    large enough and its weights are available, or else a small network without weights.
     """
     if asked is not None:
         return _asked(asked, weights)
     if weights not in (None, RANDOM):
-        raise ConfigurationError(f"--weights is {weights!r}; expected --backbone, which they fit")
+        raise ConfigurationError(f"--weights is {weights!r}; expected --backbone too")
     if not has_much_to_see:
         return _small(f"images of {facts.width} x {facts.height} pixels, learned from scratch")
     if weights == RANDOM:
@@ -100,7 +100,7 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
 
 
 def _built(name: str, encoder: Dict[str, Any], reason: str, is_pretrained: bool = True) -> Backbone:
-    """With the channels of what it gives; its weights are loaded, so that it is known to begin."""
+    """Build the encoder, to learn its output channels and that its weights load."""
     built = Im2ImEncoder.from_params(Params(dict(encoder)))
     return Backbone(
         name, encoder, built.get_output_channels(), is_pretrained, reason, network=built

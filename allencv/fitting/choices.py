@@ -1,4 +1,4 @@
-"""What a config for data has to settle, with the reason for each choice."""
+"""The choices in a config for given data, each with its reason."""
 
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
@@ -12,17 +12,17 @@ from allencv.fitting.image_sizes import check_size, size_that_fits
 from allencv.runtime.plurals import numbered
 
 SMALL_IMAGE = 64
-"""Up to this size in pixels a small network learns from scratch what there is to see."""
+"""Up to this size in pixels, a small network is trained from scratch."""
 IMBALANCED = 3
 IMAGES_SEEN = {"fine-tuning": 20_000, "training from scratch": 150_000}
-"""About how many images a training of the usual length goes through."""
+"""About how many images a typical training processes."""
 EPOCHS = {"fine-tuning": (5, 30), "training from scratch": (10, 100)}
-"""The fewest and the most of them."""
+"""The smallest and largest number of epochs."""
 
 
 @dataclass
 class Options:
-    """What the user decides; `None` leaves it to `choose`."""
+    """The user's choices; `None` leaves a choice to `choose`."""
 
     backbone: Optional[str] = None
     weights: Optional[str] = None
@@ -31,7 +31,7 @@ class Options:
     learning_rate: Optional[float] = None
     batch_size: Optional[int] = None
     skips_unreadable: bool = True
-    """Whether training leaves out images that cannot be read."""
+    """Whether training skips images that cannot be read."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Choices:
     class_weights: bool
     skips_unreadable: bool
     reasons: Dict[str, Tuple[str, str]] = field(default_factory=dict)
-    """For each choice in words what was chosen, and why."""
+    """The value of each choice in words, and the reason."""
 
     def lines(self) -> List[str]:
         return [f"  {key:<14} {what:<34} {why}" for key, (what, why) in self.reasons.items()]
@@ -57,12 +57,12 @@ class Choices:
 
 def choose(facts: DataFacts, options: Options) -> Choices:
     """
-    Sensible defaults for the data, on the device that this machine has.
+    Choose defaults for the data and for the device of this machine.
 
     # Raises
 
-    `ConfigurationError` for a backbone that nobody knows, or weights that cannot be had though they
-    were asked for.
+    `ConfigurationError` for an unknown backbone, or if weights that the user asks for are not
+    available.
     """
     reasons: Dict[str, Tuple[str, str]] = {}
     on_gpu = torch.cuda.is_available()
@@ -71,7 +71,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         options.backbone, options.weights, facts, short_side > SMALL_IMAGE, on_gpu
     )
     if backbone.image_size is not None and options.image_size is None:
-        size, why = backbone.image_size, f"{backbone.name} takes no other"
+        size, why = backbone.image_size, f"the only size that {backbone.name} takes"
     else:
         size, why = _image_size(options.image_size, facts, backbone.is_pretrained, on_gpu)
         if backbone.network is not None and options.image_size is not None:
@@ -156,7 +156,7 @@ def _image_size(
 
 
 def _batch_size(facts: DataFacts, size: int, on_gpu: bool) -> int:
-    """A power of two; few images are at least eight steps an epoch."""
+    """Return a power of two: at least eight steps per epoch if possible."""
     largest = 32 if not on_gpu and size > 64 else 64 if not on_gpu else 256 if size <= 64 else 128
     batch_size = 4
     while batch_size < largest and batch_size * 16 <= facts.num_train:

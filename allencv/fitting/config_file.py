@@ -1,4 +1,4 @@
-"""Writes the choices as a config: plain jsonnet, with a comment wherever something was chosen."""
+"""Write the choices as a config: plain jsonnet, with a comment for each choice."""
 
 import json
 import re
@@ -15,11 +15,11 @@ RESERVED = re.compile(
 )
 """Words of jsonnet that cannot be keys without quotes."""
 WIDTH = 92
-"""A value that fits into so many characters stands on one line."""
+"""The longest line in characters; longer values are split."""
 
 
 def as_config(found: FoundData, facts: DataFacts, choices: Choices) -> Dict[str, Any]:
-    """The config as `allencv train` takes it."""
+    """Return the config for `allencv train`."""
     size = choices.image_size
     small = size <= 64
     train: Dict[str, Any] = {"type": "train_light", "size": size}
@@ -73,7 +73,7 @@ def _model(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     if facts.is_multi_label:
         model |= {"type": "multilabel_image_classifier", "thresholds": "tune"}
     elif not choices.class_weights:
-        # Smoothing gives each image a share of the rare classes, which weights would multiply.
+        # Not with class weights: they would multiply the shares of rare classes in the targets.
         model["loss"] = {"type": "cross_entropy", "label_smoothing": 0.1}
     if choices.class_weights:
         model["class_weights"] = {"type": "effective_number", "beta": 0.999}
@@ -107,13 +107,14 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
 
 def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, header: str) -> str:
     """
-    The config as text; `header` are the lines of the comment at its beginning. `_jsonnet` gives the
-    same dictionary again.
+    Return the config as text, with `header` as a comment at the top. `_jsonnet` reads it as the
+    same dictionary.
     """
     reasons = choices.reasons
     comments = {
         "dataset_reader": f"{facts.num_train} images to train on: {_counted(facts)}.",
-        "validation_dataset_reader": f"{facts.num_validation} images to judge by, at their centre.",
+        "validation_dataset_reader": f"{facts.num_validation} images to validate on, cropped at "
+        "the centre.",
         "data_loader.batch_size": reasons["batch size"][1],
         "model": "; ".join(reasons["task"]),
         "model.im2im_encoder": reasons["backbone"][1],
@@ -123,7 +124,7 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
     if "class weights" in reasons:
         comments["model.class_weights"] = reasons["class weights"][1]
     if choices.is_pretrained:
-        comments["trainer.optimizer"] += "; each stage nearer to the input takes 0.7 of the step"
+        comments["trainer.optimizer"] += "; times 0.7 for each stage nearer to the input"
     lines = [f"// {line}".rstrip() for line in header.splitlines()]
     body = "\n".join(_lines(config, comments, "", ""))
     return "\n".join([*lines, body]) + "\n"

@@ -1,4 +1,4 @@
-"""What is to be known of data before a config can be written for it."""
+"""The facts about data that a config depends on."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -21,35 +21,35 @@ from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.plurals import numbered
 
 LOOKED_AT = 200
-"""How many images of each split are decoded, evenly over the data."""
+"""How many images of each split are decoded, evenly spaced over the data."""
 SHOWN = 10
-"""How many images that cannot be read are named."""
+"""How many unreadable images are named."""
 
 
 @dataclass
 class DataFacts:
     counts: Dict[str, int]
-    """Of each label, how many training images have it."""
+    """The number of training images with each label."""
     num_train: int
     num_validation: int
     num_test: int
     is_multi_label: bool
     height: int
-    """The median height in pixels of the training images that were decoded; so the `width`."""
+    """The median height of the decoded training images, in pixels; likewise `width`."""
     width: int
     is_gray: bool
     unreadable: List[str]
-    """The images that cannot be read, as far as was looked, each with its path and the reason."""
+    """The images known to be unreadable, each with its path and the reason."""
     warnings: List[str] = field(default_factory=list)
 
     @property
     def imbalance(self) -> float:
-        """How many times as many images the largest class has as the smallest."""
+        """The size of the largest class divided by that of the smallest."""
         return imbalance(self.counts)
 
 
 def data_config(found: FoundData) -> Dict[str, Any]:
-    """The part of a config that says what is read, without transforms."""
+    """Return the readers and data paths of a config, without transforms."""
     readers = {
         "dataset_reader": dict(found.reader),
         "validation_dataset_reader": dict(found.reader),
@@ -69,13 +69,13 @@ def data_config(found: FoundData) -> Dict[str, Any]:
 @named_as_options()
 def examine_data(found: FoundData) -> DataFacts:
     """
-    List the data, see whether all files are there, and decode some images of each split.
+    List the data, check that all files exist, and decode some images of each split.
 
     # Raises
 
-    `ConfigurationError` for what the readers refuse, data without labels or with a single one,
-    labels that training lacks, a split of which no image that was looked at can be read, and
-    validation or test images that are those of training.
+    `ConfigurationError` for data that the readers refuse, for fewer than two classes, for
+    validation or test labels that training lacks, for a split without a readable image among those
+    decoded, and for validation or test images that are the training images.
     """
     with _logged_warnings() as warnings:
         splits = _read(found)
@@ -93,7 +93,7 @@ def examine_data(found: FoundData) -> DataFacts:
     warnings += [f"labels that look the same: {group}" for group in similar_labels(counts)]
     for split in splits.values():
         missing = _compared(counts, split)
-        if missing and found.split is None:  # the reader that holds images out names them itself
+        if missing and found.split is None:  # a held-out split: its reader has warned of them
             warnings.append(f"labels without an image in the {split.name} data: {some(missing)}")
     unreadable: Dict[str, str] = {}
     files = {name: look_at_files(split.samples) for name, split in splits.items()}
@@ -136,12 +136,12 @@ def _read(found: FoundData) -> Dict[str, Split]:
             raise
         raise ConfigurationError(
             f"{found.train_path} has too few images of each class to hold some out for validation; "
-            "expected more, or validation data of their own (--validation)"
+            "expected more images, or separate validation data (--validation)"
         ) from error
 
 
 def _lost_ranges(examined: Dict[str, Dict[str, Facts]]) -> List[str]:
-    """A warning, if 8 bits a channel cannot hold what is in some images."""
+    """Return a warning if images need more than 8 bits per channel."""
     facts = {name: each for of_split in examined.values() for name, each in of_split.items()}
     lost = {name: each.lost for name, each in facts.items() if each.lost}
     if not lost:
@@ -164,7 +164,7 @@ def _check_writable(path: Any, labels: Iterable[str]) -> None:
 
 @contextmanager
 def _logged_warnings() -> Iterator[List[str]]:
-    """What the readers warn of, each once, in place of log lines."""
+    """Collect the readers' warnings, each once, in place of log lines."""
     handler = _Collector(logging.WARNING)
     logger = logging.getLogger("allencv")
     propagates, logger.propagate = logger.propagate, False
@@ -188,7 +188,7 @@ class _Collector(logging.Handler):
 
 
 def _compared(counts: Dict[str, int], split: Split) -> List[str]:
-    """The labels of the training data that another split lacks. The reverse is an error."""
+    """Return the training labels that another split lacks. The reverse is an error."""
     others = split.samples.labels()
     unknown = sorted(others.keys() - counts.keys())
     if unknown:
@@ -201,7 +201,7 @@ def _compared(counts: Dict[str, int], split: Split) -> List[str]:
 
 
 def _examined(split: Split) -> Dict[str, Facts]:
-    """Some images of a split by their names, decoded."""
+    """Decode some images of a split, by name."""
     step = max(1, len(split.samples) // LOOKED_AT)
     sources = dict(map(split.source, range(0, len(split.samples), step)))
     with ThreadPoolExecutor(min(8, cpu_count())) as executor:
@@ -209,7 +209,7 @@ def _examined(split: Split) -> Dict[str, Facts]:
 
 
 def found_lines(data: str, found: FoundData, facts: DataFacts) -> List[str]:
-    """What the data are, for people."""
+    """Describe the data, as lines to print."""
     counts = sorted(facts.counts.items(), key=lambda item: (-item[1], item[0]))
     listed = ", ".join(f"{shown(label)} {count}" for label, count in counts[:8])
     listed += ", ..." if len(counts) > 8 else ""

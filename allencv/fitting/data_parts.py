@@ -1,4 +1,4 @@
-"""Data as a config names them, and their parts for training, validation and test."""
+"""Data as in a config, and their parts for training, validation and test."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ HOLD_OUT = {"fraction": 0.2, "by": "stratified"}
 
 @dataclass
 class FoundData:
-    """Data as a config names them, and what was inferred about them."""
+    """Data as in a config, and what was inferred about them."""
 
     reader: Dict[str, Any]
     """Type and arguments of the reader, without transforms."""
@@ -23,7 +23,7 @@ class FoundData:
     validation_path: Any
     test_path: Any = None
     split: Optional[Dict[str, Any]] = None
-    """How validation images are held out, where they have no place of their own."""
+    """How validation images are held out, if there are no separate ones."""
     notes: List[str] = field(default_factory=list)
 
 
@@ -31,23 +31,23 @@ def in_parts(
     found: FoundData, validation: Optional[str], test: Optional[str], options: FolderOptions
 ) -> FoundData:
     """
-    The data with their parts for validation and test: those that the user gives, or else those that
-    were found. Without validation data, a fifth of the training data is held out.
+    Return the data with validation and test parts: those that the user gives, or else those that
+    were found. Without validation data, hold out a fifth of the training data.
     """
     validation, test = options.validation or validation, options.test or test
     if isinstance(found.train_path, dict):
         if validation or test:
             raise ConfigurationError(
                 f"{found.train_path['path']} is ambiguous: if its column "
-                f"{found.reader['split_column']} says the splits, leave out {validation or test}; "
-                "if the files do, use --split-column none"
+                f"{found.reader['split_column']} has the splits, leave out {validation or test}; "
+                "if the files are the splits, use --split-column none"
             )
         return found
     for key, path in (("validation", validation), ("test", test)):
         if path is not None and os.path.isdir(path) != os.path.isdir(found.train_path):
             if not os.path.exists(path):
                 raise ConfigurationError(
-                    f"--{key} is {path!r}, which is not there; expected a folder, as DATA is one"
+                    f"--{key} is {path!r}, which does not exist; expected a folder, like DATA"
                 )
             raise ConfigurationError(
                 f"--{key} is {path!r}; expected a path to data of the same kind as "
@@ -76,7 +76,7 @@ def note_unused(found: FoundData, names: List[str]) -> None:
 
 
 def in_table(file: str, columns: TableColumns, options: FolderOptions) -> FoundData:
-    """The data in a table, all for training, or in the splits that one of its columns has."""
+    """Return the data in a table: all for training, or in the splits of one of its columns."""
     if (options.validation or options.test) and columns.split_column is None:
         columns = replace(columns, split_column=NO_COLUMN)
     table = find_columns(file, columns)

@@ -1,4 +1,4 @@
-"""Looks at the files of all images without reading them: whether they are there, and which."""
+"""Find missing and shared image files without reading the images."""
 
 import os
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
@@ -15,20 +15,20 @@ PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 WORDS = {"train": "training", "validation": "validation", "test": "test"}
 
 Identity = Union[int, str]
-"""What a file has in common with itself under another path: its inode, or its URL."""
+"""Identifies a file, whatever its path: its inode, or its URL."""
 
 
 class Files(NamedTuple):
     """The files of a split."""
 
     missing: Dict[str, str]
-    """Those that are not there, or empty, each with the reason."""
+    """The files that do not exist or are empty, each with the reason."""
     identities: List[Optional[Identity]]
-    """Of each image, as far as it is known."""
+    """For each image, if known."""
 
 
 def look_at_files(samples: Sequence[Sample]) -> Files:
-    """Return what the file system says about the files of a split, which costs little."""
+    """Return what the file system knows about the files of a split."""
     files = Files({}, [])
     for sample in samples:
         identity: Optional[Identity] = None
@@ -52,7 +52,7 @@ def look_at_files(samples: Sequence[Sample]) -> Files:
 
 def shared_images(splits: Mapping[str, Split], files: Mapping[str, Files]) -> List[str]:
     """
-    Return a warning for each two splits that have some of their images in common.
+    Return a warning for each pair of splits with common images.
 
     # Raises
 
@@ -76,16 +76,16 @@ def shared_images(splits: Mapping[str, Split], files: Mapping[str, Files]) -> Li
             )
         names = [str(splits[second].samples[place].image) for place in places]
         warnings.append(
-            f"images that are in the {WORDS[first]} and in the {WORDS[second]} data, whose scores "
-            f"will be too good ({len(places)}): {some(names)}"
+            f"images in both the {WORDS[first]} and the {WORDS[second]} data, which makes scores "
+            f"too good ({len(places)}): {some(names)}"
         )
     return warnings
 
 
 def copied_images(examined: Mapping[str, Mapping[str, Facts]]) -> List[str]:
     """
-    Return a warning for each two splits that have copies of the same images, among those that were
-    decoded. An image of one colour is no copy of another.
+    Return a warning for each pair of splits with copies of the same images among those decoded.
+    Images of a single colour do not count as copies.
     """
     pixels = {
         split: {name: each.pixels for name, each in facts.items() if _is_comparable(each)}
@@ -97,8 +97,8 @@ def copied_images(examined: Mapping[str, Mapping[str, Facts]]) -> List[str]:
         copies = [name for name, each in pixels.get(second, {}).items() if each in known]
         if copies:
             warnings.append(
-                f"{WORDS[second]} images whose pixels are those of {WORDS[first]} images, so that "
-                f"the scores will be too good ({len(copies)} of {len(examined[second])} decoded; "
+                f"{WORDS[second]} images with the pixels of {WORDS[first]} images, which makes "
+                f"scores too good ({len(copies)} of {len(examined[second])} decoded; "
                 f"allencv check-data compares all): {some(copies)}"
             )
     return warnings

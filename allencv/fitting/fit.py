@@ -1,4 +1,4 @@
-"""From images with labels to a trained model, with every choice explained."""
+"""Train a model on images with labels, and explain every choice."""
 
 import copy
 import json
@@ -26,33 +26,33 @@ from allencv.training.run_folder import is_unbegun, locked
 from allencv.training.train_in_folder import train_in_folder
 
 AUTO = "auto"
-"""As a learning rate: search it."""
+"""In place of a learning rate: search for one."""
 Say = Callable[[str], None]
 
 
 @dataclass
 class FitOptions:
     """
-    What you decide about a training; what is `None` is chosen from the data.
+    Your choices for a training; those that are `None` are made from the data.
 
     # Parameters
 
     backbone : `str`, optional
         "small_resnet", or a name of torchvision.models or of timm.
     weights : `str`, optional
-        A file of the backbone's pretrained weights, or "none" to start from random ones.
+        A file of pretrained weights for the backbone, or "none" for random weights.
     image_size : `int`, optional
-        The side of the square, in pixels.
+        The side length of the square images, in pixels.
     epochs : `int`, optional
-        How often training goes through the data.
+        The number of passes over the data.
     time : `str`, optional
-        In place of `epochs`: train for as many as fit into "90s", "10m" or "1.5h" on this machine.
+        In place of `epochs`: the time to train for, such as "90s", "10m" or "1.5h".
     lr : `Union[float, str]`, optional
-        The learning rate, or "auto" to search it by training for some steps.
+        The learning rate, or "auto" to search for one in a few training steps.
     on_error : `str`, optional (default = `"skip"`)
-        "skip" leaves out images that cannot be read; "fail" raises an error.
+        What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)
-        The folder for data sets of torchvision.
+        The folder of torchvision's data sets.
     table : `TableColumns`, optional
         How to read a table or a list.
     folders : `FolderOptions`, optional
@@ -86,7 +86,7 @@ class FitOptions:
         self.learning_rate()
 
     def learning_rate(self) -> Optional[float]:
-        """Return `lr` as a number; `None` if it is to be chosen or searched."""
+        """Return `lr` as a number, or `None` if it must be chosen or searched for."""
         if self.lr is None or self.lr == AUTO:
             return None
         try:
@@ -120,7 +120,7 @@ class Fitted:
         return self.folder / "model.tar.gz"
 
     def lines(self) -> List[str]:
-        """Return how good the model is, and what can be done with it, for a person."""
+        """Return the model's scores and some next commands, as lines to print."""
         best = {
             key.removeprefix("best_validation_"): value
             for key, value in self.metrics.items()
@@ -147,8 +147,8 @@ def fit(
     say: Say = print,
 ) -> Fitted:
     """
-    Looks at images with labels, chooses defaults that suit them, writes these as a config beside
-    `output`, and trains it.
+    Examine images with labels, choose defaults for them, write a config beside `output`, and train
+    it.
 
     # Parameters
 
@@ -159,18 +159,18 @@ def fit(
     include_package : `Tuple[str, ...]`, optional
         Modules with parts of your own, which the config may name.
     written_by : `str`, optional
-        For the comment at the top of the config.
+        The author named in the comment at the top of the config.
     say : `Callable[[str], None]`, optional (default = `print`)
-        Is called with what was found and chosen, text by text.
+        Called with each text about what was found and chosen.
 
     # Raises
 
-    `ConfigurationError` if the data can be understood in two ways that make a difference, if an
-    option cannot be used, or if `output` has files.
+    `ConfigurationError` if the data are ambiguous, if an option cannot be used, or if `output` is
+    not empty.
     """
     options = options or FitOptions()
     packages = ["allencv.plugin", *include_package]
-    for package in packages:  # whose parts the config names
+    for package in packages:  # the config names their parts
         import_module_and_submodules(package)
     folder = run_folder_of(output)
     config_file = folder.with_name(folder.name + ".jsonnet")
@@ -180,14 +180,14 @@ def fit(
             f"train {config_file} -s {output} --recover' to resume an interrupted run"
         )
     text = config_for(data, output, options, written_by, say)
-    with locked(folder):  # first: the config that is there may be that of a run which is training
+    with locked(folder):  # first: an existing config may belong to a run in progress
         write_config(config_file, text, say)
         train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     return Fitted(folder, json.loads((folder / "metrics.json").read_text()))
 
 
 def run_folder_of(output: str) -> Path:
-    """Return the folder of the run, which has a name: the config goes beside it, under its name."""
+    """Return the folder of the run. It needs a name, as the config beside it has the same name."""
     if not output.strip():
         raise ConfigurationError("--output is empty; expected the path of a folder")
     folder = Path(output)
@@ -199,7 +199,7 @@ def run_folder_of(output: str) -> Path:
 
 
 def write_config(file: Path, text: str, say: Say) -> None:
-    """Write the text of a config whole or not at all."""
+    """Write a config as a whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
     say(f"Config: {file}")
@@ -207,7 +207,7 @@ def write_config(file: Path, text: str, say: Say) -> None:
 
 def config_for(data: str, output: str, options: FitOptions, written_by: str, say: Say) -> str:
     """
-    Look at the data and return the text of a config for them, with the reason for each choice.
+    Examine the data and return the text of a config, with the reason for each choice.
 
     # Raises
 
@@ -272,7 +272,7 @@ def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide AllenNLP's log until training: `say` is told what matters."""
+    """Hide AllenNLP's log until training starts."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:

@@ -1,4 +1,4 @@
-"""Finds out what the folders in a folder are: splits, classes, or the images of a table."""
+"""Find out what the folders in a folder are: splits, classes, or the images of a table."""
 
 import os
 from typing import Any, Dict, List, Optional, Set, Tuple
@@ -18,13 +18,13 @@ from allencv.fitting.table_columns import find_columns
 from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
 
 DEPTH = 6
-"""How far down images are looked for: links may make a circle."""
+"""How many levels of folders are searched for images: links may form a cycle."""
 INNER = "([^/]+)/[^/]+$"
-"""The label pattern of the folder that an image is in."""
+"""The label pattern for the folder that an image is in."""
 
 
 class Folder:
-    """What is in a folder, without what is hidden or of other programs."""
+    """The content of a folder, without hidden files and folders of other programs."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -44,20 +44,20 @@ class Folder:
         return any(is_image(file) for file in self._files if file not in self.tables)
 
     def has_images_below(self, depth: int = DEPTH) -> bool:
-        """In itself, or in a folder below it."""
+        """Return whether it has images, at any level."""
         return self.has_images() or (
             depth > 0
             and any(Folder(path).has_images_below(depth - 1) for path in self.folders.values())
         )
 
     def classes(self) -> Dict[str, "Folder"]:
-        """The folders in it that hold images, in themselves or below."""
+        """Return the folders in this one that have images, at any level."""
         folders = {name: Folder(path) for name, path in self.folders.items()}
         return {name: folder for name, folder in folders.items() if folder.has_images_below()}
 
 
 def _is_circle(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a link to a folder that it is in."""
+    """Return whether an entry is a link to a folder that contains it."""
     if not entry.is_symlink():
         return False
     target = os.path.join(os.path.realpath(entry.path), "")
@@ -66,20 +66,20 @@ def _is_circle(entry: "os.DirEntry[str]") -> bool:
 
 def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> FoundData:
     """
-    The data in a folder.
+    Return the data in a folder.
 
     # Raises
 
-    `ConfigurationError` if there are none, or if the folders can be understood in several ways.
+    `ConfigurationError` if there are no data, or if the folders are ambiguous.
     """
     folder = _innermost(path)
     notes = [] if folder.path == path else [f"the data are in {folder.path}"]
     if empty := _beside(path, folder.path):
-        notes.append(f"not used, as they hold no images: {some(empty)}")
+        notes.append(f"not used, as they have no images: {some(empty)}")
     parts = _parts(folder, options)
     if options.layout == SPLITS and "train" not in parts:
         raise ConfigurationError(
-            f"--layout is splits; {folder.path} has no folder train, but "
+            f"--layout is splits; expected a folder train in {folder.path}, which has "
             f"{some(list(folder.folders))}"
         )
     if options.layout is None and "train" in parts and not _is_split(parts["train"][0], options):
@@ -96,7 +96,7 @@ def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> 
 
 
 def _innermost(path: str) -> Folder:
-    """Where only one folder in it holds images, and none directly, that folder is looked into."""
+    """Return the folder itself, or follow the only folder in it that has images."""
     folder = Folder(path)
     while not folder.tables and not folder.has_images():
         inner = list(folder.classes().values())
@@ -107,7 +107,7 @@ def _innermost(path: str) -> Folder:
 
 
 def _beside(outer: str, inner: str) -> List[str]:
-    """The folders that lie beside the way from one folder into another."""
+    """Return the folders beside the path from outer to inner."""
     found: List[str] = []
     while inner != outer:
         parent, name = os.path.split(inner)
@@ -118,8 +118,8 @@ def _beside(outer: str, inner: str) -> List[str]:
 
 def _parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:
     """
-    The folders called train, val and test, or as such. If the user says that there are splits, a
-    word of the name is enough.
+    Return the folders called train, val and test, or similar. With `--layout splits`, a word of the
+    name is enough.
     """
     found = _by_part([(name, path) for name, path in folder.folders.items()])
     if options.layout == SPLITS:
@@ -132,7 +132,7 @@ def _parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:
 
 
 def _by_part(named: List[Tuple[str, str]]) -> Dict[str, List[str]]:
-    """The paths of each part, by the names that go with them."""
+    """Group the named paths by part."""
     found: Dict[str, List[str]] = {}
     for name, path in named:
         if part := part_of(name):
@@ -144,11 +144,11 @@ def _one_of_each(
     folder: Folder, parts: Dict[str, List[str]], options: FolderOptions
 ) -> Dict[str, str]:
     """
-    The one path of each part. Where there are several, the user must say which.
+    Return the path of each part. If there are several, the user must choose.
 
     # Raises
 
-    `ConfigurationError` if a part has several paths, and the user gives none.
+    `ConfigurationError` if a part has several paths and the user has not chosen one.
     """
     given = {"validation": options.validation, "test": options.test}
     several = {part: paths for part, paths in parts.items() if len(paths) > 1}
@@ -163,7 +163,7 @@ def _one_of_each(
 
 
 def _is_split(path: str, options: FolderOptions) -> bool:
-    """Whether a folder has classes or a table, as a class has not."""
+    """Return whether a folder, unlike that of a class, has classes or a table."""
     train = _innermost(path)
     has_labels = options.label_pattern is not None and train.has_images()
     return bool(has_labels or train.tables or train.classes())
@@ -212,7 +212,7 @@ def _in_splits(
 def _in_tables_of_splits(
     train: Folder, parts: Dict[str, Folder], columns: TableColumns, options: FolderOptions
 ) -> FoundData:
-    """A table in each, as Hugging Face has them: train/metadata.csv."""
+    """Read a table in each split, as on Hugging Face: train/metadata.csv."""
     if len(train.classes()) > 1:
         raise _table_or_folders(train, train.tables[0])
     if len(train.tables) > 1:
@@ -249,7 +249,7 @@ def _in_table_or_classes(
     chosen = _one_of_each(folder, by_part, options)
     others = {part: path for part, path in chosen.items() if path != table}
     if "test" in others and not _has_columns_of(others["test"], found, columns):
-        others.pop("test")  # without labels: nothing to evaluate on
+        others.pop("test")  # without labels, there is nothing to evaluate
     found = in_parts(found, others.get("validation"), others.get("test"), options)
     used = [table, *others.values(), found.validation_path, found.test_path]
     note_unused(found, [os.path.basename(each) for each in folder.tables if each not in used])
@@ -291,7 +291,7 @@ def _table_or_folders(folder: Folder, table: str) -> ConfigurationError:
 
 
 def _of_classes(folder: Folder, options: FolderOptions) -> FoundData:
-    """A folder with classes, all for training."""
+    """Return a folder of classes, all for training."""
     reader: Dict[str, Any] = {"type": "image_folder"}
     if options.label_pattern is not None:
         reader["label_pattern"] = options.label_pattern
@@ -313,7 +313,7 @@ def _of_classes(folder: Folder, options: FolderOptions) -> FoundData:
 
 
 def _given_inside(folder: Folder, options: FolderOptions) -> List[str]:
-    """The folders in it that the user gives as validation and test data."""
+    """Return the folders in it that the user gives as validation and test data."""
     given = {os.path.realpath(path) for path in (options.validation, options.test) if path}
     return [name for name, path in folder.folders.items() if os.path.realpath(path) in given]
 
@@ -332,7 +332,7 @@ def _no_classes(folder: Folder) -> ConfigurationError:
 
 
 def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOptions) -> None:
-    """Test images without labels must not become a class of their own."""
+    """Raise an error for a class that may be test images."""
     _check_splits(folder, classes, options)
     parts = {name: part_in(name) for name in classes}
     doubtful = [
@@ -350,7 +350,7 @@ def _check_names(folder: Folder, classes: Dict[str, Folder], options: FolderOpti
 
 
 def _check_splits(folder: Folder, classes: Dict[str, Folder], options: FolderOptions) -> None:
-    """Splits must not become classes: seg_train and seg_test; or train and val without classes."""
+    """Raise an error for classes that may be splits, such as seg_train and seg_test."""
     parts = {name: part for name in classes if (part := part_in(name))}
     training = [name for name, part in parts.items() if part == "train"]
     if options.layout is not None or not training:

@@ -1,4 +1,4 @@
-"""Finds out how data lie: which reader reads them, and which parts they have."""
+"""Find out which reader reads the given data, and which parts they have."""
 
 import inspect
 import os
@@ -31,7 +31,7 @@ USED: Dict[str, Sequence[str]] = {
     "image_list": ("image_root", "task", "delimiter", "encoding", "validation", "test"),
     "torchvision_dataset": ("task",),
 }
-"""The options that mean something, by the type of the reader."""
+"""The options that have an effect, by the type of the reader."""
 
 
 @named_as_options()
@@ -42,17 +42,16 @@ def find_data(
     folders: Optional[FolderOptions] = None,
 ) -> FoundData:
     """
-    What `data` is: a folder with `train` and `val`, or with a folder for each class, or with a
-    table; a table (CSV, TSV, JSON lines, Parquet) or a list (.txt); or the name of a data set of
-    torchvision, which is then in `root` or downloaded there.
+    Find out what `data` is: a folder with `train` and `val`, a folder for each class, or a table; a
+    table (CSV, TSV, JSON lines, Parquet) or a list (.txt); or the name of a data set of
+    torchvision, in `root` or downloaded there.
 
-    What the user says, in `columns` and `folders`, goes before what names say, and that before what
-    is inferred from the cells of tables. `notes` of the answer have each guess, with the option
-    that says otherwise.
+    The user's options in `columns` and `folders` come first, then names, then the cells of tables.
+    `notes` of the result list each guess, with the option that overrides it.
 
     # Raises
 
-    `ConfigurationError` if it is none of these, or which of several cannot be told.
+    `ConfigurationError` if it is none of these, or ambiguous.
     """
     folders = folders or FolderOptions()
     _check_places(data, folders)
@@ -67,7 +66,7 @@ def find_data(
 
 
 def _check_places(data: str, folders: FolderOptions) -> None:
-    """The validation and the test data are other data."""
+    """Raise an error if validation or test data contain DATA."""
     real = os.path.realpath(data)
     for key in ("validation", "test"):
         given = getattr(folders, key)
@@ -81,7 +80,7 @@ def _check_places(data: str, folders: FolderOptions) -> None:
 
 
 def _check_options(reader_type: str, options: Dict[str, Any]) -> None:
-    """Nothing that the user says is ignored."""
+    """Raise an error for an option without effect."""
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if value is not None and name not in USED[reader_type]:
@@ -116,7 +115,7 @@ def _in_file(file: str, columns: TableColumns, folders: FolderOptions) -> FoundD
 
 
 def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str]":
-    """The delimiter is the one behind the suffix of the first image."""
+    """Return a reader with the delimiter after the first image, and a note."""
     lines = read_text(file, columns.encoding or "utf-8").splitlines()
     filled = filter(None, map(str.strip, lines))
     first = next(filled, "")
@@ -144,7 +143,7 @@ def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str
 
 
 def _not_a_list(file: str, first: str, second: Optional[str]) -> ConfigurationError:
-    """Say what the first line should be, and what it seems to be."""
+    """Return an error with the first line and the expected format."""
     found = f"{file}: the first line is {cut(first)}"
     if labelled := LABELLED.match(first):
         label = labelled["label"]
@@ -173,8 +172,8 @@ def _named(data: str, root: str) -> FoundData:
     if data.lower() in names:
         return _of_torchvision(names[data.lower()], root)
     raise ConfigurationError(
-        f"DATA is {data!r}; expected a folder, a table or a list that is there, or the name of a "
-        "data set in torchvision.datasets, such as CIFAR10"
+        f"DATA is {data!r}; expected an existing folder, table or list, or the name of a data set "
+        "in torchvision.datasets, such as CIFAR10"
     )
 
 
@@ -191,8 +190,8 @@ def _of_torchvision(name: str, root: str) -> FoundData:
         key, parts = "split", ["train", _split_name(name, root, reader)]
     else:
         raise ConfigurationError(
-            f"torchvision's {name} has no part for validation (neither 'train' nor 'split' among "
-            "its arguments); expected a config of your own, with the reader torchvision_dataset"
+            f"torchvision's {name} has no part for validation (no argument 'train' or 'split'); "
+            "expected a config of your own, with the reader torchvision_dataset"
         )
     train, validation = ({"root": root, key: part} for part in parts)
     note = f"torchvision's {name}; validation: its part {key}={validation[key]}"
@@ -200,7 +199,7 @@ def _of_torchvision(name: str, root: str) -> FoundData:
 
 
 def _split_name(name: str, root: str, reader: Dict[str, Any]) -> str:
-    """The part for validation, which not all data sets call by the same name."""
+    """Return the name of the validation part, which differs between data sets."""
     from allennlp.common import Params
     from allennlp.data import DatasetReader
 

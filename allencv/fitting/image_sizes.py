@@ -1,4 +1,4 @@
-"""Finds out by trying which sizes of images a network can take."""
+"""Find out by trying which image sizes a network takes."""
 
 from typing import List
 
@@ -8,13 +8,13 @@ from allennlp.common.checks import ConfigurationError
 from allencv.modules.im2im_encoders import Im2ImEncoder
 
 MULTIPLES = (14, 16, 32, 64)
-"""What the sizes of networks are multiples of, in pixels."""
+"""Input sizes are usually multiples of one of these, in pixels."""
 USUAL = (64, 128, 224, 256, 384)
 SHOWN = 3
 
 
 def check_size(name: str, network: Im2ImEncoder, size: int) -> None:
-    """Raise `ConfigurationError` with sizes that fit, if the network cannot take the size."""
+    """Raise `ConfigurationError`, with sizes that fit, if the network cannot take the size."""
     if takes(network, size):
         return
     fitting = sorted(sizes_near(name, network, size))
@@ -25,7 +25,7 @@ def check_size(name: str, network: Im2ImEncoder, size: int) -> None:
 
 
 def size_that_fits(name: str, network: Im2ImEncoder, size: int) -> int:
-    """Return the size in pixels itself, or one near to it that the network can take."""
+    """Return the size in pixels, or the nearest one that the network can take."""
     return size if takes(network, size) else sizes_near(name, network, size)[0]
 
 
@@ -35,7 +35,7 @@ def sizes_near(name: str, network: Im2ImEncoder, size: int) -> List[int]:
 
     # Raises
 
-    `ConfigurationError` if it takes none of those that are tried.
+    `ConfigurationError` if it takes none of the sizes that are tried.
     """
     candidates = {size // each * each for each in MULTIPLES}
     candidates |= {(size // each + 1) * each for each in MULTIPLES}
@@ -46,14 +46,14 @@ def sizes_near(name: str, network: Im2ImEncoder, size: int) -> List[int]:
             found.append(candidate)
     if not found:
         raise ConfigurationError(
-            f"--backbone is {name!r}, which takes no square images of 8 to 384 pixels that were "
-            "tried; expected another"
+            f"--backbone is {name!r}, which takes none of the square images that were tried (8 to "
+            "384 pixels); expected another"
         )
     return found
 
 
 def takes(network: Im2ImEncoder, size: int) -> bool:
-    """Return whether a network gives an answer for a square image of this size."""
+    """Return whether a network takes a square image of this size."""
     network.eval()  # batch normalisation needs several images in training
     image = torch.zeros(1, network.get_input_channels(), size, size)
     try:
@@ -61,6 +61,6 @@ def takes(network: Im2ImEncoder, size: int) -> bool:
             network(image)
     except MemoryError:
         raise
-    except Exception:  # as many kinds as there are networks
+    except Exception:  # the kind depends on the network
         return False
     return True

@@ -1,4 +1,4 @@
-"""Decides where the labels of a table are, and whether an image has one or several."""
+"""Find the labels in a table, and whether an image has one or several."""
 
 import re
 from collections import Counter
@@ -14,31 +14,31 @@ from allencv.runtime.plurals import numbered
 
 ONE_LABEL = ("label", "class", "category", "target", "species", "class_name", "label_name")
 SEVERAL_LABELS = ("labels", "classes", "categories", "tags", "genres", "tag", "genre")
-"""Names of columns. The latter say that an image has any number of labels."""
+"""Names of label columns: for one label per image, and for any number."""
 DELIMITERS = ("|", ";", ",", " ")
 NOT_IN_WORDS = ("|", ";")
 ENOUGH = 20
-"""Of how many rows on more than half of the labels must recur."""
+"""From this number of rows on, labels must have two rows each on average."""
 FEW = 0.1
-"""The share of rows with several labels that may as well be mistakes."""
+"""A smaller share of rows with several labels may be mistakes."""
 
 
 @dataclass
 class FoundLabels:
     arguments: Dict[str, Any]
-    """Those of the reader."""
+    """Arguments of the reader."""
     columns: Sequence[str]
     note: str
 
 
 def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> FoundLabels:
     """
-    The labels in one of the columns, or in several of 0 and 1. What the user says comes first, then
-    the names of the columns, then their cells.
+    Find the labels in one column, or in several columns of 0 and 1. The user's options come first,
+    then the names of the columns, then their cells.
 
     # Raises
 
-    `ConfigurationError` if there are several ways to understand the columns.
+    `ConfigurationError` if the columns are ambiguous.
     """
     if given.label_column is not None:
         return _in_column(file, given.label_column, cells[given.label_column], given)
@@ -65,7 +65,7 @@ def find_labels(file: str, cells: Dict[str, List[str]], given: TableColumns) -> 
 
 
 def _is_of_row_numbers(name: str, cells: List[str]) -> bool:
-    """Whether a column counts the rows, as pandas' index does, which has no name or one of its."""
+    """Return whether a column counts the rows, as pandas' index does."""
     is_index = not name or name.startswith("Unnamed: ")
     return is_index or any(
         cells[0] == str(first) and all(cell == str(n) for n, cell in enumerate(cells, first))
@@ -100,7 +100,7 @@ def _in_flags(
 
 def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> FoundLabels:
     labels = [cell.strip() for cell in cells if cell.strip()]
-    if given.missing_labels != "keep":  # the reader says so, or leaves them out
+    if given.missing_labels != "keep":  # the reader raises an error for them, or skips them
         labels = [label for label in labels if not is_word_for_missing(label)]
     counts = Counter(labels)
     if not counts:
@@ -133,7 +133,7 @@ def _in_column(file: str, name: str, cells: List[str], given: TableColumns) -> F
         is_combined = reading.is_combined and (reading.is_varied or delimiter != " ")
         if is_combined and reading.is_varied and reading.share >= FEW and delimiter != " ":
             return _several(name, delimiter)
-        # Words have commas and spaces between them too.
+        # Commas and spaces also separate the words of one label.
         if is_combined or delimiter in NOT_IN_WORDS or (is_named and reading.recurs):
             raise ConfigurationError(
                 f"{file}: column {name} is ambiguous: if an image has one label "
@@ -153,7 +153,7 @@ def _several(name: str, delimiter: str) -> FoundLabels:
 
 
 class _Reading:
-    """The cells of a column as several labels with a delimiter between them."""
+    """The cells of a column, read as several labels separated by a delimiter."""
 
     def __init__(self, counts: "Counter[str]", delimiter: str) -> None:
         parts: Dict[str, Set[str]] = {
@@ -165,26 +165,26 @@ class _Reading:
         self.labels = set(cells_with)
         self.recurs = any(cells_with[p] > 1 for cell in self.several for p in parts[cell])
         recurring = [cell for cell in self.several if all(cells_with[p] > 1 for p in parts[cell])]
-        # Labels recur in other combinations; the words of one label do so less.
+        # Labels recur in other combinations more often than the words of one label.
         self.is_combined = len(recurring) * 2 > len(self.several)
         self.is_varied = len({len(each) for each in parts.values()}) > 1
 
 
 def _check_numbers(file: str, name: str, counts: "Counter[str]") -> None:
-    """Numbers to predict are no classes: fractions, or numbers that hardly recur."""
+    """Raise an error for fractions, and for numbers that hardly recur."""
     numbers = [_number(label) for label in counts]
     is_fractional = any(number is not None and number != int(number) for number in numbers)
     if None in numbers or len(counts) < 3 or not (is_fractional or _hardly_recur(counts)):
         return
     raise ConfigurationError(
         f"{file}: column {name} has {len(counts)} different numbers in {counts.total()} rows, such "
-        f"as {some(list(counts)[:3])}; AllenCV predicts classes, and not numbers: choose another "
+        f"as {some(list(counts)[:3])}; AllenCV predicts classes, not numbers: choose another "
         "column with --label-column, or take each number as a class with --task single"
     )
 
 
 def _check_classes(file: str, name: str, counts: "Counter[str]") -> None:
-    """Names and captions that each image has for itself are no classes."""
+    """Raise an error for texts that hardly recur, such as captions."""
     if not _hardly_recur(counts):
         return
     examples = some([cut(label) for label in list(counts)[:3]])

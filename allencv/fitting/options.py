@@ -1,4 +1,4 @@
-"""What the user says about the data, and the names of these options in messages."""
+"""The user's options about the data, and their names in messages."""
 
 import re
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ SINGLE, MULTI = "single", "multi"
 SPLITS, CLASSES = "splits", "classes"
 """The layouts: what the folders in a folder are."""
 NO_COLUMN = "none"
-"""In place of a name: no column of the table."""
+"""In place of the name of a column: none."""
 
 
 @dataclass
 class TableColumns:
-    """What the user says about a table or a list; what is `None` is found out."""
+    """The user's options for a table or a list; those that are `None` are inferred."""
 
     image_column: Optional[str] = None
     label_column: Optional[str] = None
@@ -35,21 +35,21 @@ class TableColumns:
     encoding: Optional[str] = None
 
     def __post_init__(self) -> None:
-        """Let a tab be typed as a shell has it."""
+        r"""Read "\t", as typed in a shell, as a tab."""
         self.delimiter = "\t" if self.delimiter == r"\t" else self.delimiter
         self.label_delimiter = "\t" if self.label_delimiter == r"\t" else self.label_delimiter
 
 
 @dataclass
 class FolderOptions:
-    """What the user says about folders; what is `None` is found out."""
+    """The user's options for folders; those that are `None` are inferred."""
 
     layout: Optional[str] = None
     """`"splits"` or `"classes"`."""
     recursive: Optional[bool] = None
     label_pattern: Optional[str] = None
     validation: Optional[str] = None
-    """The path of the validation data; so the `test` data."""
+    """The path of the validation data; likewise `test`."""
     test: Optional[str] = None
 
 
@@ -59,13 +59,13 @@ ARGUMENTS = {
     "labels_delimiter": "label_delimiter",
     "image_pattern": "image_column",
 }
-"""Arguments of readers that have another name as options."""
+"""Options for arguments of readers that have another name."""
 KNOWN = {*TableColumns.__annotations__, *FolderOptions.__annotations__}
 
 
 @contextmanager
 def named_as_options() -> Iterator[None]:
-    """Let errors of the readers name the options of the command and not the keys of a config."""
+    """Make errors of the readers name options of the command, not keys of a config."""
 
     def option(found: "re.Match[str]") -> str:
         name = ARGUMENTS.get(found[1], found[1])

@@ -1,4 +1,4 @@
-"""Finds the column of a table that says which rows are for training, validation and test."""
+"""Find the column of a table that assigns rows to training, validation and test."""
 
 import re
 from collections import Counter
@@ -14,23 +14,23 @@ from allencv.fitting.options import NO_COLUMN, TableColumns
 from allencv.fitting.split_names import part_in, part_of
 
 PLAIN_NAMES = ("split", "splits", "data_split", "train_test", "train_val", "train_val_test")
-"""Names of columns that speak of nothing else, whatever is in them."""
+"""Names of columns that mean splits, whatever their cells are."""
 NAMES = ("subset", "set", "partition", "phase", "usage", "dataset", "data_set")
 FLAGS = {
     "validation": ("train", "validation"),
     "test": ("train", "test"),
     "train": ("test", "train"),
 }
-"""What 0 and 1 stand for, by the part that the column's name says: is_valid, is_training_img."""
+"""The parts for 0 and 1, by the part in the column's name: is_valid, is_training_img."""
 FLAG_NAME = re.compile("(is|in|for).*|train", re.IGNORECASE)
-"""The names of columns that are such flags without the user saying so."""
+"""The names of columns that are such flags by default."""
 
 
 @dataclass
 class FoundSplits:
     column: str
     values: Dict[str, str]
-    """The column's words for "train", "validation" and "test", as far as they are there."""
+    """The column's words for those of "train", "validation" and "test" that it has."""
     note: str
 
 
@@ -38,13 +38,13 @@ def find_splits(
     file: str, cells: Dict[str, List[str]], given: TableColumns
 ) -> Optional[FoundSplits]:
     """
-    The column that the user names, or one whose name and cells speak of splits, or whose cells are
-    all words for splits; `None` if there is none.
+    Return the column that the user names, or one whose name and cells mean splits, or whose cells
+    are all words for splits, or `None`.
 
     # Raises
 
-    `ConfigurationError` if the column has other words besides, or no rows to train on; or if
-    there are several such columns.
+    `ConfigurationError` if the column has other words too, or no training rows, or if there are
+    several such columns.
     """
     if given.split_column == NO_COLUMN:
         return None
@@ -63,7 +63,7 @@ def find_splits(
 
 
 def _speaks_of_splits(name: str, cells: List[str]) -> bool:
-    """Whether its name and some cells speak of splits, or all cells do and nothing else."""
+    """Return whether the name and some cells mean splits, or all cells do."""
     words = {cell.strip() for cell in cells}
     if (
         FLAG_NAME.fullmatch(name)
@@ -82,14 +82,14 @@ def _speaks_of_splits(name: str, cells: List[str]) -> bool:
 
 
 def _check_no_label(file: str, name: str, cells: Dict[str, List[str]], given: TableColumns) -> None:
-    """A column train of 0 and 1 may say that a train is in the image."""
+    """Raise an error if a column train of 0 and 1 may mean trains in the images."""
     if part_in(name) != "train" or given.label_column is not None:
         return
     flags = [each for each in cells if all(to_flag(cell) is not None for cell in set(cells[each]))]
     has_label = any(each.lower() in ONE_LABEL + SEVERAL_LABELS for each in cells)
     if name in flags and len(flags) > 1 and not has_label:
         raise ConfigurationError(
-            f"{file}: column {name} is ambiguous: if it says the splits, use --split-column "
+            f"{file}: column {name} is ambiguous: if it has the splits, use --split-column "
             f"{name}; if it is a label, as {some([each for each in flags if each != name])} may "
             "be, use --split-column none"
         )

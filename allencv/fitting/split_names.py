@@ -1,4 +1,4 @@
-"""Tells which names of folders, files and rows speak of training, validation and test."""
+"""Recognise names of folders, files and rows for training, validation and test."""
 
 import re
 from typing import Optional
@@ -8,16 +8,16 @@ PARTS = {
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""What folders, files and rows of each part are called, in lower case."""
+"""The names of each part, in lower case."""
 
 
 def part_of(name: str) -> Optional[str]:
-    """Return "train", "validation" or "test" if a name says one of them."""
+    """Return "train", "validation" or "test" if a name means one of them."""
     return next((part for part, names in PARTS.items() if name.strip().lower() in names), None)
 
 
 def part_in(name: str) -> Optional[str]:
-    """Return the part that one word of a name says: seg_train, test1, ValidationSet, trainset."""
+    """Return the part that a word of a name means: seg_train, test1, ValidationSet, trainset."""
     words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
     parts = {part_of(re.sub("(set|data|images?|imgs?)$", "", word.lower())) for word in words}
     parts.discard(None)

@@ -1,4 +1,4 @@
-"""Finds out which columns of a table are the images, the labels and the splits."""
+"""Find the columns of images, labels and splits in a table."""
 
 import os
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
 __all__ = ["FoundTable", "TableColumns", "find_columns"]
 
 LOOKED_AT = 50
-"""How many of the paths in a column are looked for, evenly over its rows."""
+"""How many paths of a column are checked, evenly spaced over its rows."""
 IMAGE_NAMES = (
     *("image", "images", "img", "image_path", "img_path", "image_file", "image_name", "photo"),
     *("path", "file", "file_name", "filename", "filepath", "file_path", "image_id", "id"),
@@ -37,9 +37,9 @@ class FoundTable:
     reader: Dict[str, Any]
     """Type and arguments of the reader."""
     splits: Dict[str, str] = field(default_factory=dict)
-    """The split column's words for "train", "validation" and "test", as far as they are there."""
+    """The split column's words for those of "train", "validation" and "test" that it has."""
     notes: List[str] = field(default_factory=list)
-    """What was found, with the options that say otherwise."""
+    """What was found, with the options that override it."""
 
 
 class Place(NamedTuple):
@@ -48,7 +48,7 @@ class Place(NamedTuple):
     column: str
     suffix: str
     root: Optional[str]
-    """A folder, or `None` for that of the table."""
+    """A folder, or `None` for the table's folder."""
 
     def arguments(self) -> Dict[str, Any]:
         arguments: Dict[str, Any] = {"image_column": self.column}
@@ -59,13 +59,13 @@ class Place(NamedTuple):
 
 def find_columns(file: str, given: TableColumns) -> FoundTable:
     """
-    The reader for a table. Paths of images are relative to the table, or to a folder beside it,
-    which is tried. What the user says comes first, then the names of the columns, then their cells.
+    Return the reader for a table. Image paths may be relative to the table or to a folder beside
+    it. The user's options come first, then the names of the columns, then their cells.
 
     # Raises
 
-    `ConfigurationError` if no column has images that are there, or if the labels or the task can be
-    understood in several ways.
+    `ConfigurationError` if no column has existing images, or if the labels or the task are
+    ambiguous.
     """
     table = _open(file, given)
     cells = _cells(table)
@@ -117,7 +117,7 @@ def _usual_delimiter(file: str) -> str:
 
 
 def _open(file: str, given: TableColumns) -> Table:
-    """With the delimiter that its header has, if it has but one column with the usual one."""
+    """Open the table, with another delimiter if the usual one gives a single column."""
     if given.delimiter is not None and len(given.delimiter) != 1:
         raise ConfigurationError(
             f"--delimiter is {given.delimiter!r}; expected one character, such as ';'"
@@ -132,7 +132,7 @@ def _open(file: str, given: TableColumns) -> Table:
 
 
 def _cells(table: Table) -> Cells:
-    """Equal texts are one object, as there may be millions; what is empty is ""."""
+    """Read all cells. Equal texts are one object, to save memory; empty cells are ""."""
     texts: Dict[str, str] = {}
     columns: List[List[str]] = [[] for _ in table.columns]
     for _, row in table.rows(table.columns):
@@ -143,7 +143,7 @@ def _cells(table: Table) -> Cells:
 
 
 def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
-    """Where the images are, the likeliest column first."""
+    """Return where the images are, the likeliest column first."""
     beside = os.path.dirname(file)
     roots: List[Optional[str]] = [given.image_root]
     if given.image_root is None:
@@ -169,22 +169,22 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
         if _are_urls(cells[name]):
             raise ConfigurationError(
                 f"{file}: column {name} has URLs, such as {next(filter(None, cells[name]))!r}; "
-                f"--image-column {name} takes the images from there"
+                f"--image-column {name} reads the images from them"
             )
     where = " or ".join(root or beside or "." for root in roots[:3])
     expected = "--image-column and --image-root"
     if len(cells) == 1 and not _is_image(cells[names[0]][0]):
-        expected += ", or --delimiter for what is between the cells"
+        expected += ", or --delimiter for the separator of the cells"
     paths = (cell for name in names for cell in cells[name] if _is_image(cell))
     example = next((f", such as {cut(path)}" for path in paths), "")
     raise ConfigurationError(
-        f"{file}: no column of {', '.join(names)} has paths of images that are there{example}, in "
+        f"{file}: no column of {', '.join(names)} has paths of images that exist{example}, in "
         f"{where}; expected {expected}"
     )
 
 
 def _folders_beside(folder: str) -> List[str]:
-    """The folders beside a table, those with usual names first."""
+    """Return the folders beside a table, those with usual names first."""
     with os.scandir(folder or ".") as entries:
         names = sorted(
             entry.name
@@ -198,7 +198,7 @@ def _folders_beside(folder: str) -> List[str]:
 
 
 def _check_header(file: str, cells: Cells, roots: List[str]) -> None:
-    """A table without a header would lose its first row."""
+    """Raise an error for a table without a header."""
     for name in filter(None, cells):
         files = (os.path.join(root, name + suffix) for root in roots for suffix in SUFFIXES)
         if _is_image(name) or any(map(os.path.isfile, files)):

@@ -1,15 +1,14 @@
 """
-What a finished model needs to answer, and nothing more: numpy and pillow, and an engine where a
-bundle is run.
+Run a finished model. It needs only numpy and pillow, and an engine to run bundles; it imports
+neither torch nor AllenNLP.
 
-Training's validation reader, prediction, export and serving all turn a file into pixels with the
-code in here. It imports neither torch nor AllenNLP.
+Validation in training, prediction, export and serving all turn files into pixels with this code.
 """
 
 import os
 
-# Before onnxruntime is imported anywhere: it else writes an identifier into the home folder and
-# sends its maker what is run.
+# Before any import of onnxruntime: by default it writes an identifier into the home folder and
+# sends usage data to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from allencv.runtime.bundle import is_bundle, open_bundle

@@ -13,19 +13,19 @@ LARGEST_MANIFEST = 2**24
 
 
 def is_bundle(path: Union[str, os.PathLike]) -> bool:
-    """Whether `path` is a folder with a manifest, good or not."""
+    """Return whether `path` is a folder with a manifest, valid or not."""
     manifest = os.path.join(path, MANIFEST)
     return os.path.exists(manifest) and not os.path.isdir(manifest)
 
 
 def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
     """
-    Reads the manifest of a bundle, and sees that it and all files that it names are what the export
-    wrote, byte for byte. It runs no code of the bundle, and a manifest names no file elsewhere.
+    Read the manifest of a bundle. Check that it and all files that it names are unchanged since the
+    export. No code of the bundle runs, and a manifest cannot name files outside its folder.
 
     # Raises
 
-    `BundleError` if there is no bundle, or if it is not as it was.
+    `BundleError` if there is no bundle, or if it was changed.
     """
     if not is_bundle(path):
         raise BundleError(f"no bundle at '{os.fspath(path)}'; expected a folder with {MANIFEST}")

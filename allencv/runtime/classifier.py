@@ -6,23 +6,23 @@ from allencv.runtime.images import ImageSource
 from allencv.runtime.preprocessing import Preprocessing
 
 TOP_K = 5
-"""How many labels an answer lists unless more or fewer are asked for."""
+"""The default number of labels that an answer lists."""
 NOT_FINITE = "the network's probabilities for it are not finite numbers"
 
 
 class Classifier(Protocol):
     """
-    A finished model, whatever it is kept in: images in, probabilities out. Bundles and archives are
-    opened as one of these, and what classifies files or answers requests knows nothing more.
+    A finished model, from a bundle or an archive: images in, probabilities out. `classify` and
+    `serve` use only this interface.
 
     # Parameters
 
-    name : what people call it: the name of the bundle's folder, or of the archive.
+    name : the name of the bundle's folder, or of the archive.
     labels : in the order of the probabilities.
     multi_label : whether an image may have several labels, or none.
     thresholds : for `multi_label`, one for each label: an image has the labels whose probability is
         above their threshold. Otherwise `None`.
-    preprocessing : how an image becomes the pixels that the network sees.
+    preprocessing : turns an image into pixels for the network.
     """
 
     name: str
@@ -33,15 +33,15 @@ class Classifier(Protocol):
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         """
-        The pixels `(height, width, channels)`, `uint8`, of one image. Raises `ImageError` for one
-        that cannot be read.
+        Return the pixels `(height, width, channels)`, `uint8`, of an image. Raise `ImageError` if
+        it cannot be read.
         """
         ...
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """
-        For pixels `(batch, height, width, channels)`, `uint8`, the probabilities `(batch, labels)`,
-        `float32`. Several threads may call it at once.
+        Return the probabilities `(batch, labels)`, `float32`, for pixels `(batch, height, width,
+        channels)`, `uint8`. Several threads may call it at once.
         """
         ...
 
@@ -50,9 +50,9 @@ def readable(
     classifier: Classifier, probabilities: np.ndarray, top_k: int = TOP_K
 ) -> Dict[str, Any]:
     """
-    The answer for one image, whose `probabilities` are `(labels,)`: its `label`, or its `labels`
-    from a classifier that gives any number of them; and `top_k`, that many labels with their
-    `probability`. The most probable comes first, the earlier one of two that are equal.
+    Return the answer for one image from its `probabilities`, `(labels,)`: its `label`, or its
+    `labels` from a classifier with `multi_label`; and `top_k` labels, each with its `probability`.
+    The most probable comes first; ties keep the order of the labels.
     """
     order = np.argsort(-probabilities, kind="stable").tolist()
     names, numbers = classifier.labels, probabilities.tolist()
@@ -66,7 +66,7 @@ def readable(
 
 
 def group_by_shape(images: Mapping[int, np.ndarray]) -> List[List[int]]:
-    """Return the keys of images in groups of one shape, so that none is padded to another's."""
+    """Return the keys of images in groups of one shape, so that none needs padding."""
     groups: Dict[Tuple[int, ...], List[int]] = {}
     for key, pixels in images.items():
         groups.setdefault(pixels.shape, []).append(key)
@@ -77,9 +77,9 @@ def compare(
     expected: np.ndarray, given: np.ndarray, thresholds: Optional[List[float]]
 ) -> Tuple[float, float]:
     """
-    How two tables of probabilities `(images, labels)` differ: the share of images that get the same
+    Compare two tables of probabilities `(images, labels)`. Return the share of images with the same
     label (with `thresholds`: the same set of labels), and the largest difference. Both are nan if
-    there is a nan among `given`.
+    `given` has a nan.
     """
     if np.isnan(given).any():
         return float("nan"), float("nan")

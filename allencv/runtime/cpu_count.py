@@ -3,17 +3,17 @@ import os
 from pathlib import Path
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Where Linux says how much processor time a container may use: "QUOTA PERIOD" or "max PERIOD"."""
+"""Linux's file with the CPU time that a container may use: "QUOTA PERIOD" or "max PERIOD"."""
 
 MAX_WORKERS = 1024
-"""The most threads or processes that a command starts. A larger number is probably a mistake."""
+"""The most threads or processes that a command starts."""
 
 
 def cpu_count(cpu_quota: Path = CPU_QUOTA) -> int:
-    """The number of cores that this process may use, at least 1."""
+    """Return the number of cores that this process may use, at least 1."""
     try:
         available = len(os.sched_getaffinity(0))
-    except AttributeError:  # where there is no such thing
+    except AttributeError:  # not available on every system
         available = os.cpu_count() or 1
     try:
         quota, period = map(int, cpu_quota.read_text().split())

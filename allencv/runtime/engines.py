@@ -16,22 +16,22 @@ from allencv.runtime.manifest import TOLERANCES, Manifest
 logger = logging.getLogger(__name__)
 
 Engine = Callable[[np.ndarray], np.ndarray]
-"""Images `(batch, height, width, channels)` to probabilities; several threads may call it."""
+"""Maps images `(batch, height, width, channels)` to probabilities; several threads may call it."""
 
 MEASURED_SECONDS = 1.0
 """How long `fastest` measures each engine."""
 PROBES = 32
-"""How many images engines are compared on."""
+"""The number of images for comparing engines."""
 SAME = 1e-5
-"""Probabilities that differ by less were computed in the same precision."""
+"""A smaller difference between probabilities means the same precision."""
 
 
 def onnxruntime_engine(file: Path, threads: int) -> Engine:
     """
-    Runs an ONNX file with onnxruntime, on the CPU.
+    Run an ONNX file with onnxruntime, on the CPU.
 
-    Its threads sleep when there is nothing to do: spinning, as they do by default, costs twice the
-    processor time for each request of a server.
+    Idle threads sleep. By default they spin, which doubles the CPU time for each request of a
+    server.
     """
     import onnxruntime
 
@@ -41,12 +41,12 @@ def onnxruntime_engine(file: Path, threads: int) -> Engine:
     options.log_severity_level = 3  # errors
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        # Its fallback would print to the output of the program, and try the same again.
+        # The fallback would print to stdout and try the same again.
         session = onnxruntime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
-    except Exception as error:  # onnxruntime has a class for each kind of damage
-        raise BundleError(f"{file}: onnxruntime does not load it: {_line(error)}") from error
+    except Exception as error:  # onnxruntime has many classes of errors
+        raise BundleError(f"{file}: onnxruntime cannot load it: {_line(error)}") from error
     inputs = [value.name for value in session.get_inputs()]
     if len(inputs) != 1:
         raise BundleError(f"{file}: takes {len(inputs)} inputs {inputs}; expected one, the image")
@@ -55,11 +55,11 @@ def onnxruntime_engine(file: Path, threads: int) -> Engine:
 
 def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
     """
-    Runs an ONNX file with OpenVINO, on the CPU: in the precision of the network, or in the one that
-    is the fastest on this machine (`reduced`; bfloat16 where the processor has it).
+    Run an ONNX file with OpenVINO, on the CPU: in the precision of the network, or with `reduced`
+    in the fastest one on this machine (bfloat16 if the processor supports it).
     """
     core = _openvino_core()
-    # As many calls at once as there are cores for; a stream answers one after the other.
+    # A stream handles one call at a time: as many streams as there are cores for.
     streams = max(1, cpu_count() // threads)
     config: Dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -71,14 +71,14 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
     try:
         network = core.compile_model(str(file), "CPU", config)
     except Exception as error:  # as above
-        raise BundleError(f"{file}: OpenVINO does not load it: {_line(error)}") from error
-    # A request serves one thread at a time.
+        raise BundleError(f"{file}: OpenVINO cannot load it: {_line(error)}") from error
+    # Each thread needs its own request.
     requests = threading.local()
 
     def run(images: np.ndarray) -> np.ndarray:
         if not hasattr(requests, "own"):
             requests.own = network.create_infer_request()
-        # The result lies in memory of the request, which the next call writes to.
+        # The next call overwrites the result in the request's memory.
         return requests.own.infer([images])[0].copy()
 
     return run
@@ -87,9 +87,9 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
 @functools.cache
 def _openvino_core() -> Any:
     """
-    The one of the process, which stays. Each gives the thread that makes it a stack for signals;
-    of two, the first that goes takes its own away and the other puts it back: the next signal with
-    a handler then ends the process (OpenVINO 2026.4).
+    Return the process's only core, which is never freed. Each core installs a signal stack for the
+    thread that creates it. With two cores, freeing both leaves a freed stack installed, and the
+    next handled signal ends the process (OpenVINO 2026.4).
     """
     import openvino
 
@@ -101,7 +101,7 @@ ENGINES: Dict[str, Callable[[Path, int], Engine]] = {
     "openvino": openvino_engine,
     "openvino-reduced": lambda file, threads: openvino_engine(file, threads, reduced=True),
 }
-"""What runs a bundle. "openvino-reduced" may compute in less than the network's precision."""
+"""The engines for bundles. "openvino-reduced" may use less than the network's precision."""
 DEFAULT_ENGINE, AUTO = "onnxruntime", "auto"
 
 
@@ -111,12 +111,12 @@ def is_installed(engine: str) -> bool:
 
 def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engine:
     """
-    Load a network with the engine `name`, and try it with a black image.
+    Load a network with the engine `name`, and try it on a black image.
 
     # Raises
 
-    `BundleError` if the engine is not installed, or if the network cannot be loaded or does not fit
-    the manifest.
+    `BundleError` if the engine is not installed, or if the network cannot be loaded or does not
+    match the manifest.
     """
     if not is_installed(name):
         package = name.removesuffix("-reduced")
@@ -125,7 +125,7 @@ def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engi
     image = manifest.preprocessing(np.zeros((1, 1, 3), np.uint8))
     try:
         given = np.asarray(engine(image[None]))
-    except Exception as error:  # each engine has classes of its own
+    except Exception as error:  # each engine has its own classes of errors
         size = " x ".join(map(str, image.shape))
         raise BundleError(f"{file}: does not take images of {size}, uint8") from error
     labels = len(manifest.labels)
@@ -141,13 +141,13 @@ def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engi
 
 def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
     """
-    The fastest engine that is installed, and its name. It measures each for a second, and logs what
-    was chosen and why. An engine is passed over if its probabilities differ from those of the
-    first, onnxruntime, by more than the bundle was allowed to differ from its archive.
+    Return the name and the fastest of the installed engines. Measure each for a second, and log the
+    choice with its reason. Skip an engine whose probabilities differ from those of the first,
+    onnxruntime, by more than the tolerance of the bundle's export.
 
     # Raises
 
-    `BundleError` if none is installed, or the network cannot be loaded.
+    `BundleError` if no engine is installed, or the network cannot be loaded.
     """
     installed = [name for name in ENGINES if is_installed(name)]
     if not installed:
@@ -166,7 +166,7 @@ def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
         expected = given if expected is None else expected
         objection = _objection(expected, given, manifest)
         if objection:
-            report.append(f"{name} is passed over ({objection})")
+            report.append(f"{name} is skipped ({objection})")
             continue
         engines[name], speeds[name] = engine, _images_per_second(engine, images[:1])
         report.append(f"{name} does {speeds[name]:.0f} images/s")
@@ -176,7 +176,7 @@ def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
 
 
 def probe_images(manifest: Manifest) -> np.ndarray:
-    """Images that show whether two engines compute the same: noise, from fine to coarse."""
+    """Return images for comparing engines: noise, from fine to coarse."""
     random = np.random.default_rng(0)
     shapes = [(2 ** (index % 8 + 1),) * 2 for index in range(PROBES)]
     noise = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
@@ -184,7 +184,7 @@ def probe_images(manifest: Manifest) -> np.ndarray:
 
 
 def _objection(expected: np.ndarray, given: np.ndarray, manifest: Manifest) -> str:
-    """What is wrong with the probabilities of an engine, or nothing."""
+    """Return what is wrong with the probabilities of an engine, or ""."""
     if np.array_equal(expected, given):
         return ""
     least_agreement, tolerance = TOLERANCES[manifest.precision]
@@ -195,7 +195,7 @@ def _objection(expected: np.ndarray, given: np.ndarray, manifest: Manifest) -> s
     if not (agreement >= least_agreement and difference <= tolerance):
         return f"probabilities differ by {difference:.1g}, labels by {1 - agreement:.0%}"
     undecided = ((expected > 0.05) & (expected < 0.95)).any(axis=1)
-    # What is nearly 0 or 1 stays so, however wrongly it is computed.
+    # Probabilities near 0 or 1 hide errors of the computation.
     if difference > SAME and undecided.mean() < 0.5:
         return "its differences cannot be seen on images of noise"
     return ""
@@ -211,5 +211,5 @@ def _images_per_second(engine: Engine, images: np.ndarray) -> float:
 
 
 def _line(error: Exception) -> str:
-    """The last line, which is where OpenVINO says what is wrong; onnxruntime has one."""
+    """Return the last line, which has the reason of OpenVINO's and onnxruntime's errors."""
     return str(error).strip().rpartition("\n")[2][:300] or type(error).__name__

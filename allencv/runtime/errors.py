@@ -10,7 +10,7 @@ class ImageError(AllenCVError, ValueError):
 
 
 class UnsupportedImageError(ImageError):
-    """An image is intact, but of a kind that is not read."""
+    """An image is intact, but of an unsupported kind."""
 
 
 class InputError(AllenCVError, ValueError):

@@ -1,4 +1,4 @@
-"""Which images a command is to look at: files, folders, patterns and tables become one list."""
+"""List the images for a command from files, folders, patterns and tables."""
 
 import csv
 import glob
@@ -17,7 +17,7 @@ LISTS = (".txt",)
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 TABLES = (*DELIMITERS, *LISTS, *JSON_LINES, *PARQUET)
-"""What the names of tables end in."""
+"""The suffixes of tables."""
 
 FOLDERS_OF_OTHER_PROGRAMS = frozenset(
     {
@@ -32,14 +32,14 @@ FOLDERS_OF_OTHER_PROGRAMS = frozenset(
         ".ipynb_checkpoints",
     }
 )
-"""The names, in lower case, of folders that other programs make among images."""
+"""The names, in lower case, of folders that other programs create among images."""
 
 Cell = Tuple[int, Any]
-"""The number of a line or a row, and what stands there in the column of paths."""
+"""The number of a line or row, and its cell in the column of paths."""
 
 
 class ImageFile(NamedTuple):
-    """An image by its name, as the user has given it, and by the path of its file."""
+    """An image: its name as the user gives it, and the path of its file."""
 
     name: str
     file: str
@@ -47,7 +47,7 @@ class ImageFile(NamedTuple):
 
 class ImageFiles(NamedTuple):
     """
-    The images, each once; how many were named again; and the files in folders that are none.
+    The images, each once; the number named again; and skipped files that are not images.
     """
 
     images: List[ImageFile]
@@ -57,19 +57,17 @@ class ImageFiles(NamedTuple):
 
 def list_images(paths: Sequence[str], column: str) -> ImageFiles:
     """
-    The images that `paths` name, in the order of these, and each where it is named first:
+    List the images that `paths` name, in order, each at its first mention. A path is
 
-    * a table (.csv, .tsv, .jsonl, .ndjson, .parquet, .pq), whose `column` holds paths, relative to
-      the folder of the table, or a .txt with a path in each line. Images are called as they are
-      there;
+    * a table (.csv, .tsv, .jsonl, .ndjson, .parquet, .pq) with paths in `column`, relative to the
+      table's folder, or a .txt with a path in each line. These paths are the images' names;
     * any other file, image or not;
-    * a folder: the images in it, sorted, then those in the folders below; nothing hidden;
-    * a pattern (`*`, `?`, `[...]`, and `**` for folders of any depth): what it matches, sorted.
+    * a folder: the images in it, sorted, then those in the folders below; hidden ones are skipped;
+    * a pattern (`*`, `?`, `[...]`, and `**` for folders of any depth): its matches, sorted.
 
     # Raises
 
-    `InputError` if one of the paths gives no image, a table cannot be read, or two images have the
-    same name.
+    `InputError` if a path gives no image, a table cannot be read, or two images have the same name.
     """
     found: Dict[str, ImageFile] = {}
     named: Dict[str, str] = {}
@@ -87,7 +85,7 @@ def list_images(paths: Sequence[str], column: str) -> ImageFiles:
             if named.setdefault(image.name, file) != file:
                 raise InputError(
                     f"'{image.name}' is the name of {named[image.name]} and of {file}; expected "
-                    "names of their own (classify one table at a time)"
+                    "different names (classify one table at a time)"
                 )
             repeated += file in found
             found.setdefault(file, image)
@@ -113,7 +111,7 @@ def _listed(path: str, column: str, others: List[str]) -> Iterator[ImageFile]:
 def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterator[ImageFile]:
     real = os.path.realpath(folder)
     if real in above:
-        raise InputError(f"'{folder}' is a link to a folder that it is in; expected an end")
+        raise InputError(f"'{folder}' is a link to a folder that contains it; remove the link")
     try:
         with os.scandir(folder) as entries:
             visible = sorted(
@@ -135,15 +133,15 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
 
 
 def _is_image(path: str) -> bool:
-    """Whether its name says so, damaged or not, or else its content."""
+    """Return whether its suffix or content is that of an image."""
     if os.path.exists(path) and not os.path.isfile(path):
-        return False  # a pipe or a device, which may never come to an end
+        return False  # a pipe or a device, which may have no end
     if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
         return True
     try:
         with Image.open(path, formats=FORMATS):
             return True
-    except Exception:  # whatever pillow finds wrong with it, it is none that could be used
+    except Exception:  # pillow cannot read it, for any reason
         return False
 
 
@@ -210,7 +208,7 @@ def _parquet_cells(path: str, column: str) -> Iterator[Cell]:
         cells = file.read([column]).column(0).to_pylist()
     except pyarrow.ArrowException as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"'{path}' is no Parquet file: {reason}") from None
+        raise InputError(f"'{path}' is not a Parquet file: {reason}") from None
     yield from enumerate(cells, 1)
 
 
@@ -218,17 +216,17 @@ def _check_column(place: str, column: str, columns: Any) -> None:
     if column not in columns:
         raise InputError(
             f"{place} has the columns {', '.join(map(repr, columns)) or 'of no name'}; expected "
-            f"one of paths called '{column}' (--column)"
+            f"a column of paths called '{column}' (--column)"
         )
 
 
 def import_pyarrow(path: str) -> Any:
-    """`pyarrow` with its `parquet`, for the table or the output at `path`."""
+    """Import `pyarrow.parquet`, to read or write a table at `path`."""
     try:
         import pyarrow.parquet
     except ImportError:
         raise InputError(
             f"'{path}': Parquet needs pyarrow, which is not installed: pip install pyarrow, or "
-            'pip install "allencv[parquet]" where allencv trains'
+            'pip install "allencv[parquet]" on a machine that trains'
         ) from None
     return pyarrow

@@ -25,10 +25,10 @@ ImageSource = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
 """A path, the bytes of a file, a PIL image, or a uint8 array `(height, width[, channels])`."""
 
 COLOR_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
-"""The colour modes that a network can ask for, and their number of channels."""
+"""The colour modes for networks, and their numbers of channels."""
 
 MAX_PIXELS = 178_956_970
-"""A file that claims more pixels than this (half a gigabyte as RGB) is refused before decoding."""
+"""Files with more pixels than this (half a gigabyte as RGB) are refused before decoding."""
 
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
@@ -40,26 +40,26 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by the value of its EXIF orientation (1 is upright)."""
+"""The transposition that turns an image upright, by its EXIF orientation (1 is upright)."""
 
 Image.init()
 register_heif()
-# EPS hands the file to Ghostscript; the others are stubs that need a program of the user's.
+# EPS needs Ghostscript; the others are stubs that need code of the user's.
 FORMATS = sorted(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-"""The file formats that are opened, told by content and not by the file's suffix."""
+"""The file formats that are opened, detected by content, not by suffix."""
 
 READ_SUFFIXES = {
     suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
 }
 IMAGE_SUFFIXES = READ_SUFFIXES | set(NEEDS_BY_SUFFIX)
-"""What the names of images end in, in lower case, those included that need another package."""
+"""The suffixes of images, in lower case, including those that need another package."""
 
 
 def read_image(
     source: ImageSource, color_mode: str = "RGB", value_range: Optional[ValueRange] = None
 ) -> np.ndarray:
     """
-    Reads one image into a `uint8` array of shape `(height, width, channels)`. See `open_image`.
+    Read an image into a `uint8` array of shape `(height, width, channels)`. See `open_image`.
     """
     image = open_image(source, color_mode, value_range)
     return np.asarray(image).reshape(image.height, image.width, -1)
@@ -69,11 +69,11 @@ def open_image(
     source: ImageSource, color_mode: str = "RGB", value_range: Optional[ValueRange] = None
 ) -> Image.Image:
     """
-    Reads one image, decoded, as pillow has it.
+    Read and decode an image, as a PIL image.
 
-    The first frame of an animated file is taken, and the EXIF orientation is applied. What becomes
-    of other colour modes is said in `to_color_mode`. The first image of each kind that loses values
-    there causes a `ValueRangeWarning`.
+    It reads the first frame of an animated file, and applies the EXIF orientation. `to_color_mode`
+    describes the conversion of colour modes. The first image of each kind that loses values in it
+    causes a `ValueRangeWarning`.
 
     # Raises
 
@@ -119,10 +119,10 @@ def open_image(
 
 
 def exif_orientation(read_exif: Callable[[], Image.Exif]) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged."""
+    """Return the EXIF orientation, or 1 (upright) if EXIF is missing or damaged."""
     try:
         return int(read_exif().get(ORIENTATION_TAG, 1))
-    except Exception:  # pillow's TIFF reader raises nearly anything on a damaged block
+    except Exception:  # pillow's TIFF reader raises many kinds for a damaged block
         return 1
 
 
@@ -130,14 +130,14 @@ def to_color_mode(
     image: Image.Image, color_mode: str, value_range: Optional[ValueRange] = None
 ) -> Image.Image:
     """
-    Converts an image of any pillow mode to "L", "RGB" or "RGBA", 8 bits a channel.
+    Convert an image of any pillow mode to "L", "RGB" or "RGBA", with 8 bits per channel.
 
-    * Transparency (`RGBA`, `LA`, `PA`, a transparent palette entry or colour key) is laid over
-      white, unless "RGBA" is asked for.
+    * Transparency (`RGBA`, `LA`, `PA`, a transparent palette entry or colour key) is composited
+      over white, unless `color_mode` is "RGBA".
     * Grey of more than 8 bits (16-bit, signed or 32-bit integers, floating point) is mapped from
       `value_range` to 0 to 255, rounded and clipped. `value_range` is `(black, white)`.
     * Without a `value_range`, 16-bit grey keeps its upper 8 bits; signed and 32-bit integers are
-      taken as 16-bit, clipped; floating point is taken as 0 to 255, rounded and clipped.
+      treated as 16-bit, clipped; floating point as 0 to 255, rounded and clipped.
     * 16-bit colour keeps its upper 8 bits, as pillow reads them.
     * `CMYK`, `YCbCr`, `LAB` and `HSV` are converted by pillow, without colour profiles.
     * "L" is the ITU-R 601 luma; grey becomes RGB by repetition.
@@ -161,7 +161,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and channels > 4 and array.shape[0] in (1, 3, 4):
         raise ImageError(
             f"shape {array.shape}, which looks like (channels, height, width); expected "
-            "(height, width, channels): array.transpose(1, 2, 0) makes it so"
+            "(height, width, channels): use array.transpose(1, 2, 0)"
         )
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(

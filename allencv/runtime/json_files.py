@@ -1,4 +1,4 @@
-"""JSON that somebody else has written."""
+"""Read JSON from untrusted sources."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from allencv.runtime.regular_files import open_regular
 
 
 def parse_json(text: Union[str, bytes]) -> Any:
-    """Parses JSON. Raises `ValueError` for anything else, and for what is nested too deeply."""
+    """Parse JSON. Raise `ValueError` for anything else, and for too deep nesting."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -17,12 +17,12 @@ def parse_json(text: Union[str, bytes]) -> Any:
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
     """
-    Reads a file of JSON in UTF-8.
+    Read a JSON file in UTF-8.
 
     # Raises
 
-    `OSError` if there is no such file, or a pipe, which may have no end. `ValueError` for anything
-    but JSON.
+    `OSError` if the file does not exist or is a pipe, which may have no end. `ValueError` for
+    anything but JSON.
     """
     with open_regular(path) as file:
         return parse_json(file.read().decode("utf-8"))

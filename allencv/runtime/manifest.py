@@ -9,32 +9,32 @@ from allencv.runtime.errors import BundleError
 from allencv.runtime.preprocessing import Preprocessing
 
 VERSION = 1
-"""Of the manifest's own form."""
+"""The version of the manifest's format."""
 TASKS = ("single_label", "multi_label")
 MODEL_FILES = {"onnx": "model.onnx", "torch_export": "model.pt2"}
 """The formats of a network, and the name of its file in a bundle."""
 TOLERANCES = {"float32": (0.99, 1e-4), "float16": (0.99, 0.02), "int8": (0.95, 1.0)}
 """
-For each precision how far a bundle may differ from its archive unless the export is told otherwise:
-the least share of images with the same labels, and the largest difference of two probabilities.
+How far a bundle may differ from its archive by default, for each precision: the smallest share of
+images with the same labels, and the largest difference between probabilities.
 """
 NO_CHECKSUM = "0" * 64
 
 Check = Tuple[Callable[[Any], bool], str]
-"""Whether a value is good, and what is expected in words."""
+"""A test of a value, and the expected value in words."""
 
 
 @dataclass(frozen=True)
 class Parity:
     """
-    How a bundle compared, when it was exported, with the archive that it was made of.
+    The comparison of a bundle with its archive at the export.
 
     # Parameters
 
-    images : the number of images that both were given.
-    agreement : the share of them, 0 to 1, for which both gave the same label, or the same set.
+    images : the number of images that were compared.
+    agreement : the share of images, 0 to 1, with the same label, or the same set.
     largest_difference : between two probabilities of the same label for the same image.
-    least_agreement, tolerance : the least and the largest that were allowed of these two.
+    least_agreement, tolerance : the smallest agreement and largest difference that were allowed.
     """
 
     images: int
@@ -47,19 +47,19 @@ class Parity:
 @dataclass(frozen=True)
 class Manifest:
     """
-    What a bundle says about its network.
+    The description of a bundle and its network.
 
     # Parameters
 
     task : "single_label" or "multi_label".
     labels : in the order of the probabilities.
     thresholds : with "multi_label" one for each label, in [0, 1); otherwise `None`.
-    preprocessing : how an image becomes the pixels that the network sees.
+    preprocessing : turns an image into pixels for the network.
     format : "onnx" or "torch_export".
-    precision : "float32", "float16" or "int8"; what the network computes in, for the most part.
+    precision : "float32", "float16" or "int8": the main precision of the network.
     files : the SHA-256 of every other file of the bundle, by name.
     versions : of the packages that made it, by name.
-    parity : `None` if it has not been compared with the archive.
+    parity : `None` if it was not compared with the archive.
     """
 
     task: str
@@ -78,31 +78,31 @@ class Manifest:
 
     @property
     def model_file(self) -> str:
-        """The name of the network's file."""
+        """The file name of the network."""
         return MODEL_FILES[self.format]
 
     def to_bytes(self) -> bytes:
-        """The JSON of it, which has a checksum of itself."""
+        """Return the manifest as JSON with its own checksum."""
         content = {"manifest_version": VERSION, **asdict(self), "checksum": NO_CHECKSUM}
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        # A label may be the name of a folder that is in no known encoding.
+        # A label may be a folder name that is not Unicode.
         data = text.encode("utf-8", "surrogatepass")
         return _with_checksum(data, NO_CHECKSUM, _sha256(data))
 
     @classmethod
     def from_bytes(cls, data: bytes, file: str = "manifest.json") -> "Manifest":
         """
-        The manifest that `to_bytes` wrote. `file` is its name in errors.
+        Read a manifest that `to_bytes` wrote. `file` is its name in errors.
 
         # Raises
 
-        `BundleError` for anything else, be it by one byte.
+        `BundleError` if even one byte differs.
         """
         try:
             text = data.decode("utf-8", "surrogatepass")
             content = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise BundleError(f"{file}: no JSON ({error})") from None
+            raise BundleError(f"{file}: not JSON ({error})") from None
         if not isinstance(content, dict):
             raise BundleError(f"{file}: expected a JSON object")
         if content.get("manifest_version", VERSION) != VERSION:
@@ -111,7 +111,7 @@ class Manifest:
                 "the bundle was made by another version of allencv"
             )
         _check_items(file, "", content, CHECKS)
-        # Bundles made before there was a value range have none.
+        # Older bundles have no value range.
         preprocessing = {"value_range": None, **content["preprocessing"]}
         _check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
         if content["parity"] is not None:
@@ -143,17 +143,17 @@ def _sha256(data: bytes) -> str:
 
 
 def _with_checksum(data: bytes, old: str, new: str) -> bytes:
-    """The JSON of a manifest with another checksum; it is the last thing that stands there."""
+    """Replace the checksum in the JSON of a manifest, which is its last item."""
     before, _, after = data.rpartition(old.encode())
     return before + new.encode() + after
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check_items(file: str, place: str, content: Any, checks: Dict[str, Check]) -> None:
-    """Raises unless `content` has the keys of `checks`, each with a good value, and no others."""
+    """Raise unless `content` has exactly the keys of `checks`, each with a good value."""
     if not isinstance(content, dict):
         raise BundleError(f"{file}: {place[:-1]} is {content!r:.80}; expected a JSON object")
     for key in content:
@@ -189,7 +189,7 @@ def _is_list(value: Any, is_good: Callable[[Any], bool]) -> bool:
 
 
 def _is_plain_name(name: str) -> bool:
-    """Whether it names a file of the folder itself, on any system."""
+    """Return whether it names a file in the folder itself, on any system."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
 
 
@@ -210,7 +210,7 @@ CHECKS: Dict[str, Check] = {
     "task": _one_of(*TASKS),
     "labels": (
         lambda value: _is_list(value, _is_label) and len(set(value)) == len(value),
-        "a list of names, none of them empty or there twice",
+        "a list of names without empty or duplicate ones",
     ),
     "thresholds": (
         lambda value: value is None or _is_list(value, _is_threshold),
@@ -225,11 +225,11 @@ CHECKS: Dict[str, Check] = {
             and all(map(_is_plain_name, value))
             and all(map(_is_checksum, value.values()))
         ),
-        "the SHA-256 of files of the folder, by their names without a path",
+        "the SHA-256 of files in the folder, by names without a path",
     ),
     "versions": (
         lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
-        "the versions of packages, by their names",
+        "the versions of packages, by name",
     ),
     "parity": (lambda value: value is None or isinstance(value, dict), "null or a JSON object"),
     "checksum": (_is_checksum, "64 hexadecimal digits"),

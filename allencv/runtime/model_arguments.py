@@ -1,4 +1,4 @@
-"""The arguments of a command that say how its model is run, be it a bundle or an archive."""
+"""The arguments of commands that run a bundle or an archive."""
 
 import argparse
 
@@ -12,8 +12,8 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         "--engine",
         choices=[*ENGINES, AUTO],
         metavar="ENGINE",
-        help=f"for a bundle, what runs the network: {', '.join(ENGINES)}, or {AUTO}, which "
-        f"measures what is installed and says what it took (default = {DEFAULT_ENGINE})",
+        help=f"for a bundle: the engine that runs the network: {', '.join(ENGINES)}, or {AUTO}, "
+        f"which measures the installed ones and logs its choice (default = {DEFAULT_ENGINE})",
     )
     group.add_argument(
         "--device",
@@ -24,16 +24,16 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def add_trust_archive(parser: argparse._ActionsContainer, when: str = "") -> None:
-    """Add the argument `--trust-archive`; `when` is put before its help."""
+    """Add the argument `--trust-archive`. Its help begins with `when`."""
     parser.add_argument(
         "--trust-archive",
         action="store_true",
-        help=f"{when}let the archive's config name any Python code, which then runs",
+        help=f"{when}allow the archive's config to name any Python code, which then runs",
     )
 
 
 def open_bundle_of(args: argparse.Namespace, threads: int) -> OnnxClassifier:
-    """Opens the bundle `args.model`. Raises `BundleError`; `InputError` for options of archives."""
+    """Open the bundle `args.model`. Raise `BundleError`, or `InputError` for archives' options."""
     if args.device is not None or args.trust_archive:
         raise InputError(
             f"'{args.model}' is a bundle; --device and --trust-archive are for archives"

@@ -18,12 +18,12 @@ class OnnxClassifier:
     # Parameters
 
     path : the folder of the bundle.
-    engine : what runs the network: "onnxruntime", "openvino", or "openvino-reduced", which computes
-        in the precision that is fastest on this machine. "auto" measures what is installed for a
-        few seconds, and takes the fastest whose answers are those of onnxruntime, as far as the
-        bundle was allowed to differ from its archive.
-    threads : that one call of `probabilities` keeps busy. What calls it from several threads, one
-        for each core, is best off with 1.
+    engine : "onnxruntime", "openvino", or "openvino-reduced", which computes in the fastest
+        precision on this machine. "auto" measures the installed engines for a few seconds, and
+        takes the fastest whose answers agree with onnxruntime's within the tolerance of the
+        bundle's export.
+    threads : the threads for one call of `probabilities`. Use 1 if you call it from several
+        threads, one for each core.
 
     # Raises
 

@@ -1,6 +1,6 @@
 """
-Finding the weights that an ONNX file keeps in other files. The checksum of the ONNX file does not
-cover them, and the slim runtime has no `onnx` package to look for them.
+Detect weights that an ONNX file keeps in other files. The checksum of the ONNX file does not cover
+them, and the slim runtime has no `onnx` package to detect them.
 """
 
 from typing import Dict, Iterator, Optional, Tuple
@@ -18,17 +18,17 @@ PARTS: Dict[str, Dict[int, str]] = {
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
     "TensorProto": {},
 }
-"""For each kind of message in an ONNX file the fields that lead to tensors, and their kinds."""
+"""The fields that lead to tensors, with their kinds, for each kind of message in an ONNX file."""
 EXTERNAL_DATA = 13
-"""The field of a `TensorProto` with the file that holds its numbers."""
+"""The field of a `TensorProto` with the file of its numbers."""
 
 Value = Optional[memoryview]
-"""The bytes of a field, `None` if it is a number."""
+"""The bytes of a field, or `None` for a number."""
 
 
 def has_external_data(data: bytes) -> bool:
     """
-    Whether a tensor of an ONNX file has its numbers in another file.
+    Return whether a tensor of an ONNX file has its numbers in another file.
 
     # Raises
 
@@ -42,13 +42,13 @@ def has_external_data(data: bytes) -> bool:
                 return True
             if number in PARTS[kind]:
                 if value is None:
-                    raise ValueError(f"field {number} of a {kind} is no message")
+                    raise ValueError(f"field {number} of a {kind} is not a message")
                 rest.append((PARTS[kind][number], value))
     return False
 
 
 def _fields(message: memoryview) -> Iterator[Tuple[int, Value]]:
-    """The fields of a protocol buffer: https://protobuf.dev/programming-guides/encoding/"""
+    """Yield the fields of a protobuf: https://protobuf.dev/programming-guides/encoding/"""
     place = 0
     while place < len(message):
         key, place = _varint(message, place)
@@ -69,7 +69,7 @@ def _fields(message: memoryview) -> Iterator[Tuple[int, Value]]:
 
 
 def _varint(message: memoryview, place: int) -> Tuple[int, int]:
-    """A number in bytes of seven bits, the lowest first, and the place after it."""
+    """Read a number in bytes of seven bits, lowest first; return also the next place."""
     number = 0
     for index, byte in enumerate(message[place : place + 10]):
         number |= (byte & 0x7F) << (7 * index)

@@ -24,26 +24,26 @@ INTERPOLATIONS = {
 @dataclass(frozen=True)
 class Preprocessing:
     """
-    How an image becomes the pixels that a network is evaluated on: the one definition which
-    validation, prediction, export and serving share. The result is `uint8`, `(height, width,
-    channels)`; the network itself turns it into normalised floats.
+    The conversion of an image to pixels for evaluation, shared by validation, prediction, export
+    and serving. The result is `uint8`, `(height, width, channels)`; the network itself turns it
+    into normalised floats.
 
     # Parameters
 
     height, width : the size of the result, in pixels, at most 8192.
-    fit : how an image of another shape is made to fit.
-        "crop" resizes the shorter side to `size / crop_ratio` and cuts out the centre, as ImageNet
-        models are evaluated; "stretch" resizes both sides, whatever the shape; "pad" resizes the
-        longer side and centres the image on black.
+    fit : how to fit an image of another shape.
+        "crop" resizes the shorter side to `size / crop_ratio` and crops the centre, as ImageNet
+        models are evaluated; "stretch" resizes both sides and ignores the aspect ratio; "pad"
+        resizes the longer side and centres the image on black.
     crop_ratio : the share of the resized image's side that "crop" keeps, in (0, 1].
-    interpolation : "nearest", "bilinear", "bicubic" or "lanczos", as pillow does them.
+    interpolation : "nearest", "bilinear", "bicubic" or "lanczos", as in pillow.
     color_mode : "RGB", "L" or "RGBA".
-    value_range : which values of images of more than 8 bits a channel become black and white;
-        `None` for what `to_color_mode` says.
+    value_range : the values that become black and white in images of more than 8 bits per channel;
+        `None` for the defaults of `to_color_mode`.
 
     # Raises
 
-    `ValueError` that names the argument, its value and what was expected.
+    `ValueError` with the argument, its value and what was expected.
     """
 
     height: int
@@ -79,11 +79,11 @@ class Preprocessing:
         object.__setattr__(self, "value_range", checked_range(self.value_range))
 
     def __call__(self, source: ImageSource) -> np.ndarray:
-        """Reads, resizes and crops one image. Raises `ImageError` if it cannot be read."""
+        """Read, resize and crop an image. Raise `ImageError` if it cannot be read."""
         return self._fit(open_image(source, self.color_mode, self.value_range))
 
     def fit_array(self, array: np.ndarray) -> np.ndarray:
-        """Resizes and crops a decoded `uint8` array `(height, width, channels)`."""
+        """Resize and crop a decoded `uint8` array `(height, width, channels)`."""
         return self._fit(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
     def _fit(self, image: Image.Image) -> np.ndarray:
@@ -91,7 +91,7 @@ class Preprocessing:
         left = _centred(resized.width, self.width)
         top = _centred(resized.height, self.height)
         box = (left, top, left + self.width, top + self.height)
-        # crop() fills with black what lies outside of the image, which is what "pad" wants
+        # crop() fills areas outside the image with black, as "pad" needs
         cropped = resized if box == (0, 0, *resized.size) else resized.crop(box)
         return np.asarray(cropped).reshape(self.height, self.width, -1)
 
@@ -102,8 +102,8 @@ class Preprocessing:
         if self.fit == "pad":
             scale = min(ratios)
             return max(1, round(width * scale)), max(1, round(height * scale))
-        # The side that has to shrink less is resized to its target, the other follows, cut to a
-        # whole pixel: torchvision's Resize does the same for a square target.
+        # The side that shrinks less is resized to its target, and the other follows, rounded down:
+        # torchvision's Resize does the same for a square target.
         if ratios[0] >= ratios[1]:
             target = int(self.width / self.crop_ratio)
             return target, max(self.height, int(target * height / width))

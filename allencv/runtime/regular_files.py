@@ -1,4 +1,4 @@
-"""Files that end: what is opened to be read is no pipe, socket or device."""
+"""Read only regular files: pipes, sockets and devices may have no end."""
 
 import errno
 import os
@@ -16,12 +16,12 @@ KINDS = {
 
 def check_regular(path: Union[str, os.PathLike]) -> None:
     """
-    Refuse what may have no end: opening a pipe waits until someone writes to it. Nothing is opened,
-    and a link is followed. A folder is left to whatever opens it.
+    Refuse pipes, sockets and devices: opening a pipe waits until someone writes to it. Links are
+    followed, and nothing is opened. Folders and missing files are left to the caller.
 
     # Raises
 
-    `OSError` that says what is there instead of a file.
+    `OSError` that names what is there instead of a file.
     """
     kind = KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
     if kind is not None:
@@ -29,6 +29,6 @@ def check_regular(path: Union[str, os.PathLike]) -> None:
 
 
 def open_regular(path: Union[str, os.PathLike]) -> FileIO:
-    """Open a regular file to read bytes from it, without a buffer. Raises `OSError`."""
+    """Open a regular file to read bytes from it, without a buffer. Raise `OSError`."""
     check_regular(path)
     return open(path, "rb", buffering=0)

@@ -1,4 +1,4 @@
-"""A command that is told to stop, by Ctrl-C or SIGTERM, ends within a stated time."""
+"""End a command within a given time after Ctrl-C or SIGTERM."""
 
 import atexit
 import multiprocessing
@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""The exit status after each signal, as shells have it."""
+"""The exit status after each signal, as in shells."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM told the process to stop. What handles Ctrl-C handles it alike."""
+    """SIGTERM told the process to stop. Handlers of Ctrl-C handle it too."""
 
 
 def status_after(stop: KeyboardInterrupt) -> int:
@@ -24,17 +24,17 @@ def status_after(stop: KeyboardInterrupt) -> int:
 
 
 def name_of(stop: KeyboardInterrupt) -> str:
-    """The name of the signal that stopped a command."""
+    """Return the name of the signal that stopped a command."""
     return (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT).name
 
 
 def stop_within(seconds: float) -> None:
     """
-    Let SIGTERM raise `Terminated` in the main thread, as Ctrl-C raises `KeyboardInterrupt` there.
-    If the process still runs `seconds` after either of them, it ends then.
+    Make SIGTERM raise `Terminated` in the main thread, as Ctrl-C raises `KeyboardInterrupt`. If the
+    process still runs `seconds` after either signal, end it.
 
-    Python raises nothing while the main thread waits in a system call or in a library. So a thread
-    is told of the signal too, and watches the time.
+    Python raises nothing while the main thread is in a system call or a library. So another thread
+    receives the signal too, and watches the time.
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -50,8 +50,8 @@ def stop_within(seconds: float) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process without waiting for threads that are still at work."""
-    if status == STATUSES[signal.SIGTERM]:  # Ctrl-C reaches other processes by itself
+    """End the process without waiting for threads that still work."""
+    if status == STATUSES[signal.SIGTERM]:  # Ctrl-C reaches child processes by itself
         for child in multiprocessing.active_children():
             if child.pid is not None:
                 with suppress(OSError):
@@ -64,13 +64,13 @@ def leave(status: int) -> NoReturn:
 
 
 def _stop(number: int, frame: Any) -> None:
-    # Some programs send SIGTERM twice, or after Ctrl-C: it must not disturb what the first began.
+    # Some programs send SIGTERM twice, or after Ctrl-C: ignore the second signal.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _forget() -> None:
-    """Let a forked process end by signals of its own, and tell its parent nothing of them."""
+    """Let signals end a forked process, without notice to its parent."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""Says what a file is that pillow cannot open, and what helps."""
+"""Describe files that pillow cannot open, and what to do about them."""
 
 import io
 from typing import Optional
@@ -11,7 +11,7 @@ JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 TIFF = (b"II*\0", b"MM\0*")
 BITS, SAMPLES, SAMPLE_FORMAT = 258, 277, 339
 SAMPLE_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
-"""What TIFF's numbers of sample formats mean."""
+"""The meaning of TIFF's sample formats."""
 
 UNKNOWN = "not an image in a format that pillow reads"
 NEEDS_HEIF = "a HEIC photograph, which needs a package: pip install pillow-heif"
@@ -23,11 +23,11 @@ NEEDS_BY_SUFFIX = {
     ".hif": NEEDS_HEIF,
     ".avif": NEEDS_AVIF,
 }
-"""What it takes to read images whose names end so."""
+"""The requirements for reading images, by suffix."""
 
 
 def describe_unidentified(data: bytes) -> str:
-    """Why pillow cannot open the content of a file."""
+    """Return why pillow cannot open the content of a file."""
     if data[4:8] == b"ftyp":
         # The main brand, and those that the file is compatible with.
         size = min(int.from_bytes(data[:4], "big"), 256)
@@ -49,7 +49,7 @@ def describe_unidentified(data: bytes) -> str:
 
 
 def _tiff_samples(data: bytes) -> Optional[str]:
-    """Such as "5 bands of 16-bit unsigned integers"; `None` if the header is damaged."""
+    """Return, say, "5 bands of 16-bit unsigned integers", or `None` for a damaged header."""
     try:
         file = io.BytesIO(data)
         tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
@@ -58,13 +58,13 @@ def _tiff_samples(data: bytes) -> Optional[str]:
         bands, bits = tags.get(SAMPLES, 1), tags[BITS][0]
         kind = SAMPLE_FORMATS.get(tags.get(SAMPLE_FORMAT, (1,))[0], "samples of another kind")
         return f"{bands} band{'s' if bands != 1 else ''} of {bits}-bit {kind}"
-    except Exception:  # pillow's TIFF reader raises nearly anything on a damaged header
+    except Exception:  # pillow's TIFF reader raises many kinds for a damaged header
         return None
 
 
 def register_heif() -> None:
     """
-    Lets pillow open HEIC files, where the package for it is installed. One thread decodes a file:
+    Let pillow open HEIC files, if pillow-heif is installed. Each file is decoded by one thread, as
     other threads decode other files.
     """
     try:

@@ -1,4 +1,4 @@
-"""How images of more than 8 bits a channel become 8 bits, and what that loses of them."""
+"""Convert images of more than 8 bits per channel to 8 bits, and detect lost values."""
 
 import math
 import reprlib
@@ -14,27 +14,27 @@ ValueRange = Tuple[float, float]
 """The values of an image that become black and white."""
 
 USUAL_RANGES: Dict[str, ValueRange] = {"I": (0, 65535), "F": (0, 255)}
-"""The range that is assumed without a `value_range`, by the first letter of pillow's mode."""
+"""The default value range, by the first letter of pillow's mode."""
 
 FEW = 0.25
-"""An image that takes up no more than this share of the assumed range probably has another."""
+"""An image that uses no more than this share of the default range probably has another."""
 
 BITS_TAG, PHOTOMETRIC_TAG, SAMPLE_FORMAT_TAG = 258, 262, 339
 MIN_IS_WHITE = 0
 UNSIGNED, SIGNED = 1, 2
 
 COLOUR_CHANNELS = {"LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}
-"""Pillow's modes of several channels that a file of 16 bits may have, and how many are colours."""
+"""Pillow's modes for 16-bit files of several channels, with their numbers of colour channels."""
 
 _warned: Set[str] = set()
 
 
 class ValueRangeWarning(UserWarning):
-    """An image loses values when it is turned into 8 bits."""
+    """An image loses values when it is converted to 8 bits."""
 
 
 def checked_range(value: Any) -> Optional[ValueRange]:
-    """Returns a `value_range` as a tuple. Raises `ValueError` unless it is one, or `None`."""
+    """Return a `value_range` as a tuple, or `None`. Raise `ValueError` for anything else."""
     if value is None:
         return None
     numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
@@ -49,7 +49,7 @@ def checked_range(value: Any) -> Optional[ValueRange]:
 
 
 def _can_be_mapped(low: float, high: float) -> bool:
-    """Whether floats can map `low` to 0 and `high` to 255."""
+    """Return whether floats can map `low` to 0 and `high` to 255."""
     try:
         width = float(high) - float(low)
     except OverflowError:  # an integer larger than any float
@@ -58,21 +58,21 @@ def _can_be_mapped(low: float, high: float) -> bool:
 
 
 def is_deep_grey(image: Image.Image) -> bool:
-    """Whether an image has one channel of more than 8 bits."""
+    """Return whether an image has one channel of more than 8 bits."""
     return image.mode.startswith(("I", "F"))
 
 
 def is_deep_colour(image: Image.Image) -> bool:
     """
-    Whether a file has several channels of 16 bits. Pillow reads the upper 8. Only an image that is
-    not decoded yet can tell.
+    Return whether a file has several channels of 16 bits. Pillow reads the upper 8. The image must
+    not be decoded yet.
     """
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     return image.mode in COLOUR_CHANNELS and any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
-    """The first value of a tag, or the default if the image is no TIFF file."""
+    """Return the first value of a tag, or the default if the image is not TIFF."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return default
     value = image.tag_v2.get(tag, default)
@@ -85,8 +85,8 @@ def _is_signed_bytes(image: Image.Image) -> bool:
 
 def _stored_values(image: Image.Image) -> np.ndarray:
     """
-    Returns the values of the one channel as the file has them. Pillow reads the signed bytes
-    of a TIFF file as unsigned, and unsigned 32-bit integers as signed.
+    Return the values of the only channel as stored in the file. Pillow reads a TIFF file's signed
+    bytes as unsigned, and unsigned 32-bit integers as signed.
     """
     values = np.asarray(image)
     if _is_signed_bytes(image):
@@ -99,11 +99,11 @@ def _stored_values(image: Image.Image) -> np.ndarray:
 
 def to_8_bits(image: Image.Image, value_range: Optional[ValueRange]) -> Image.Image:
     """
-    Converts an image of one deep channel, or of signed bytes, to "L". Returns any other image as it
-    is. With a `value_range` the values are mapped linearly, the first to 0 and the second to 255.
-    Without one, integers keep the upper 8 of 16 bits, signed bytes are mapped from -128 to 127, and
-    floats are rounded. Values outside of the range are clipped. NaN becomes black. A TIFF file that
-    says that its least value is white is inverted after that.
+    Convert an image of one deep channel, or of signed bytes, to "L". Return any other image
+    unchanged. With a `value_range`, values are mapped linearly, the first to 0 and the second to
+    255. Without one, integers keep the upper 8 of 16 bits, signed bytes are mapped from -128 to
+    127, and floats are rounded. Values outside the range are clipped. NaN becomes black. A TIFF
+    file whose least value is white is then inverted.
     """
     if not (is_deep_grey(image) or _is_signed_bytes(image)):
         return image
@@ -125,8 +125,8 @@ def what_is_lost(
     image: Image.Image, deep_colour: bool, value_range: Optional[ValueRange]
 ) -> Optional[str]:
     """
-    Says what 8 bits cannot hold of a decoded image, or `None`. A `value_range` that somebody chose
-    loses only values that are not numbers.
+    Return what a decoded image loses in 8 bits, or `None`. With a chosen `value_range`, only NaN
+    counts as lost.
     """
     if deep_colour:
         colours = np.asarray(image)[..., : COLOUR_CHANNELS[image.mode]]
@@ -134,8 +134,7 @@ def what_is_lost(
         if span > FEW * 255:
             return None
         return (
-            f"16-bit colour, whose upper 8 bits hold no more than {span + 1} levels: convert it to "
-            "8 bits"
+            f"16-bit colour, whose upper 8 bits have only {span + 1} levels: convert it to 8 bits"
         )
     if not is_deep_grey(image):
         return None
@@ -167,7 +166,7 @@ def _suggested(least: float, most: float) -> str:
 
 
 def warn_of_loss(name: str, lost: str) -> None:
-    """Warns of the first image of each kind; `lost` is what `what_is_lost` said."""
+    """Warn of the first image of each kind. `lost` comes from `what_is_lost`."""
     kind = lost.partition(",")[0]
     if kind not in _warned:
         _warned.add(kind)
@@ -179,7 +178,7 @@ def warn_of_loss(name: str, lost: str) -> None:
 
 
 def check_range_applies(deep_colour: bool, value_range: Optional[ValueRange]) -> None:
-    """Raises `UnsupportedImageError` for a file whose values pillow reduces to 8 bits itself."""
+    """Raise `UnsupportedImageError` for a file whose values pillow itself reduces to 8 bits."""
     if deep_colour and value_range is not None:
         raise UnsupportedImageError(
             f"16-bit colour, of which pillow reads the upper 8 bits; value_range "

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files as a whole or not at all."""
 
 import errno
 import os
@@ -11,12 +11,12 @@ from typing import Iterator, Union
 @contextmanager
 def whole_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
     """
-    Yield the name of a new file beside `path` to write to; at the end it is on the disk, under the
-    name `path`. If anything fails, a file that was at `path` before is still there, unchanged.
+    Yield the name of a new file beside `path` to write to. At the end, sync it to disk and rename
+    it to `path`. If anything fails, an earlier file at `path` remains unchanged.
 
-    The new name is hidden, unlike any other, and has the suffix of `path`. A link is followed. What
-    is there and is no regular file, such as `/dev/stdout`, is written to directly. There must be a
-    reader for a named pipe.
+    The new name is hidden, unique, and has the suffix of `path`. Links are followed. An existing
+    path that is not a regular file, such as `/dev/stdout`, is written to directly. A named pipe
+    must have a reader.
 
     # Raises
 
@@ -42,8 +42,8 @@ def whole_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
 
 def write_text(path: Union[str, os.PathLike], text: str, errors: str = "strict") -> None:
     """
-    Write `text` in UTF-8 to `path`, all of it or nothing. `errors` says what becomes of characters
-    that UTF-8 does not have, as in `open`.
+    Write `text` in UTF-8 to `path`, as a whole or not at all. `errors` handles characters that
+    UTF-8 cannot encode, as in `open`.
 
     # Raises
 
@@ -56,7 +56,7 @@ def write_text(path: Union[str, os.PathLike], text: str, errors: str = "strict")
 
 @contextmanager
 def _reader_of(path: Path) -> Iterator[None]:
-    """Make sure that somebody reads a named pipe, as opening it to write waits for that."""
+    """Raise an error for a named pipe without a reader: opening it to write would wait."""
     if not path.is_fifo():
         yield
         return
@@ -64,7 +64,7 @@ def _reader_of(path: Path) -> Iterator[None]:
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "a named pipe that nobody reads") from None
+            raise OSError(errno.ENXIO, "a named pipe without a reader") from None
         raise
     try:
         yield
@@ -74,7 +74,7 @@ def _reader_of(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _named(path: Union[str, os.PathLike], written: Path) -> Iterator[None]:
-    """Let an `OSError` about the file that is written name the one that was asked for."""
+    """Make an `OSError` about the written file name `path` instead."""
     try:
         yield
     except OSError as error:

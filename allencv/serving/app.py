@@ -30,16 +30,16 @@ from allencv.serving.root_path import BelowRootPath
 from allencv.serving.uploads import Uploads, bad_request
 
 GONE = 499
-"""The status, seen in the metrics alone, of a request whose client did not wait for the answer."""
+"""The status, visible only in metrics, of a request whose client disconnected."""
 
 MAX_TOP_K = 1000
-"""The labels that an answer lists at most, for each image."""
+"""The most labels that an answer lists for each image."""
 
 CLOSE_SECONDS = 2.0
-"""How long the workers may go on with what nobody waits for any more, when the server ends."""
+"""How long the workers may finish abandoned work when the server stops."""
 
 PAGE_HEADERS = {
-    # Nothing from elsewhere, and no code in the page itself. Previews are `blob:` URLs.
+    # No content from other hosts, and no inline code. Previews are `blob:` URLs.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -64,15 +64,15 @@ def create_app(
     access_log: bool = False,
 ) -> FastAPI:
     """
-    The ASGI application of `allencv serve`.
+    Create the ASGI application of `allencv serve`.
 
     # Parameters
 
-    classifier : what answers. Its `probabilities` are called by `limits.workers` threads.
-    limits : what is refused; by default `Limits()`.
-    root_path : the path below which a proxy shows this server, such as "/pets". Requests are
-        answered with it and without it.
-    cors_origins : the origins whose pages may ask this server from a browser, such as
+    classifier : the model. `limits.workers` threads call its `probabilities`.
+    limits : the limits for requests; by default `Limits()`.
+    root_path : the path at which a proxy shows this server, such as "/pets". Requests work with it
+        and without it.
+    cors_origins : the origins whose pages may call this server from a browser, such as
         "https://example.com"; "*" for any.
     access_log : whether to log a line for each request.
     """
@@ -93,7 +93,7 @@ def create_app(
         title=f"allencv: {classifier.name}",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load their code from another host
+        docs_url=None,  # FastAPI's pages load code from another host
         redoc_url=None,
     )
     app.state.is_draining = False
@@ -155,8 +155,8 @@ def _add_predict(
     app.post(
         "/predict",
         summary="Classify images",
-        description="Takes one image as the body, or several as multipart files or as base64 in "
-        "JSON. Of several images, those that cannot be read are answered with an error each.",
+        description="Send one image as the body, or several as multipart files or as base64 in "
+        "JSON. Among several images, each one that cannot be read gets an error as its answer.",
         responses={
             200: {"model": Union[schemas.Predictions, schemas.FlashAnswer]},
             **schemas.ERRORS,
@@ -166,7 +166,7 @@ def _add_predict(
             "parameters": [schemas.TOP_K_PARAMETER],
         },
     )(predict)
-    # The path of clients that were written for other servers.
+    # The path that clients of other servers use
     app.post("/predictions/", include_in_schema=False)(predict)
 
 
@@ -174,8 +174,8 @@ async def _outcomes(
     answers: "List[asyncio.Future[np.ndarray]]", request: Request
 ) -> Optional[List[Any]]:
     """
-    Waits for probabilities or exceptions, one for each image; `None` if the client goes away first.
-    Images that nobody waits for any more are not classified.
+    Wait for probabilities or exceptions, one for each image. Return `None` if the client
+    disconnects first; its remaining images are not classified.
     """
     everything = asyncio.gather(*answers, return_exceptions=True)
     gone = asyncio.ensure_future(request.receive())  # returns when the client disconnects
@@ -195,7 +195,7 @@ def _answer(
         answer = readable(classifier, outcomes[0], top_k)
         outputs = answer["labels"] if classifier.multi_label else answer["label"]
         return _json_text({"session": uploads.session, "result": {"outputs": outputs}})
-    # One after the other: a long list in one call would keep the interpreter to itself.
+    # One at a time: a long list in a single call would block the interpreter.
     predictions = ", ".join(
         _json_text(_record(classifier, outcome, upload.name, top_k))
         for outcome, upload in zip(outcomes, uploads.images, strict=True)
@@ -241,7 +241,7 @@ def _add_information(
         )
 
     @app.head("/healthz", include_in_schema=False)
-    @app.get("/healthz", summary="Whether the process lives")
+    @app.get("/healthz", summary="Whether the process is alive")
     async def healthz() -> schemas.Status:
         return schemas.Status(status="ok")
 
@@ -258,7 +258,7 @@ def _add_information(
         return schemas.Alive()
 
     @app.head("/metrics", include_in_schema=False)
-    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def figures() -> Response:
         return metrics.as_response()
 
@@ -276,7 +276,7 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Every error has the same form, and says nothing about this program."""
+    """Give all errors the same form, without details of this program."""
 
     @app.exception_handler(RequestError)
     async def request_error(request: Request, error: RequestError) -> Response:
@@ -291,7 +291,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return RequestError(400, "bad_request", "the request has another form").as_response()
+        return RequestError(400, "bad_request", "the request is malformed").as_response()
 
 
 def _json(content: Dict[str, Any]) -> Response:
@@ -299,5 +299,5 @@ def _json(content: Dict[str, Any]) -> Response:
 
 
 def _json_text(content: Dict[str, Any]) -> str:
-    # A label may be the name of a folder in no known encoding: ASCII can say that, UTF-8 cannot.
+    # A label may be a folder name that is not Unicode: JSON in ASCII can hold it, UTF-8 cannot.
     return json.dumps(content, allow_nan=False)

@@ -16,10 +16,10 @@ from allencv.serving.limits import Limits
 logger = logging.getLogger(__name__)
 
 Read = Callable[[bytes], np.ndarray]
-"""Turns the bytes of a file into the pixels that the network sees, or raises `RequestError`."""
+"""Decodes the bytes of a file to pixels for the network, or raises `RequestError`."""
 
 SLOW_SECONDS = 1.0
-"""After this time a worker decodes no further image, and classifies what it has."""
+"""After this time, a worker stops decoding and classifies the images it has."""
 
 PendingImage = Tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
 
@@ -31,16 +31,16 @@ class QueuedImage(NamedTuple):
 
 class Batcher:
     """
-    Threads that have the images of requests decoded, and classify them. onnxruntime lets go of the
-    interpreter while it works, so threads of one process use all cores.
+    Threads that classify the images of requests. onnxruntime releases the GIL, so threads of one
+    process use all cores.
 
-    A thread takes its share of the images that wait, at most `max_batch` of them, decodes one after
-    another and classifies them at once. It never waits for a batch to fill: on a CPU that buys
-    little and costs each request the wait.
+    A thread takes its share of the waiting images, at most `max_batch`, has them decoded one by one
+    and classifies them in one batch. It never waits for a batch to fill: on a CPU that gains little
+    and delays each request.
 
     # Parameters
 
-    classifier : its `probabilities` are called by all threads.
+    classifier : all threads call its `probabilities`.
     read : called by all threads.
     limits : `workers`, `max_batch` and `max_waiting`.
     on_batch : called by the threads with the number of images of each batch.
@@ -70,7 +70,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """The images that no thread has taken yet."""
+        """The number of images not yet taken."""
         return len(self._waiting)
 
     @property
@@ -79,18 +79,18 @@ class Batcher:
 
     @property
     def retry_after(self) -> float:
-        """About how many seconds it takes to classify what waits now."""
+        """An estimate of the time to classify the waiting images, in seconds."""
         return self.waiting * self._seconds_per_image / self._limits.workers
 
     def submit(self, files: Sequence[bytes]) -> "List[asyncio.Future[np.ndarray]]":
         """
-        Queues the images of a request, all or none. Called in the event loop, whose futures it
-        returns: each gets the probabilities `(labels,)` or an exception. One that is cancelled
-        before its turn is not worked on.
+        Queue the images of a request, all or none. Call this in the event loop. Return a future for
+        each image, with the probabilities `(labels,)` or an exception. Images whose future is
+        cancelled are skipped.
 
         # Raises
 
-        `RequestError` 429 if there is no room.
+        `RequestError` 429 if the queue is full.
         """
         loop = asyncio.get_running_loop()
         jobs = [QueuedImage(file, loop.create_future()) for file in files]
@@ -103,8 +103,8 @@ class Batcher:
 
     def close(self, seconds: float) -> bool:
         """
-        Waits, for some seconds, until all that waits has been classified and the threads have
-        ended. Returns whether they have.
+        Wait up to `seconds` until the waiting images are classified and the threads have ended.
+        Return whether they have.
         """
         with self._changed:
             self._closed = True
@@ -121,7 +121,7 @@ class Batcher:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                # A share, so that no thread takes all and leaves the others idle
+                # A share, so that no thread takes all images while others are idle
                 share = math.ceil(len(self._waiting) / len(self._threads))
             started = time.perf_counter()
             count = self._classify(min(share, self._limits.max_batch))
@@ -130,7 +130,7 @@ class Batcher:
                 self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
 
     def _classify(self, most: int) -> int:
-        """Classifies what waits, up to so many images; gives their number."""
+        """Classify at most `most` waiting images. Return their number."""
         by_shape: Dict[Tuple[int, ...], List[PendingImage]] = defaultdict(list)
         started = time.perf_counter()
         count = 0
@@ -148,7 +148,7 @@ class Batcher:
                 _deliver(answer, error)
             else:
                 by_shape[pixels.shape].append((pixels, answer))
-        for batch in by_shape.values():  # one, but for an archive whose images differ in size
+        for batch in by_shape.values():  # usually one; several if image sizes differ
             self._answer(batch)
         return count
 
@@ -160,7 +160,7 @@ class Batcher:
             for _, answer in batch:
                 _deliver(answer, RequestError(422, "odd_shape", str(error)))
         except Exception:
-            if len(batch) > 1:  # the others of the batch get their answers
+            if len(batch) > 1:  # only the image at fault should fail
                 for each in batch:
                     self._answer([each])
                 return
@@ -179,7 +179,7 @@ class Batcher:
         return rows
 
     def _why_it_failed(self, pixels: np.ndarray) -> RequestError:
-        """Tells an image that the network cannot take from a network that takes none."""
+        """Return whether the image or the model is at fault, as an error."""
         try:
             self._rows(np.zeros_like(pixels)[None])
         except Exception:
@@ -190,7 +190,7 @@ class Batcher:
 
 
 def _deliver(answer: "asyncio.Future[np.ndarray]", outcome: "np.ndarray | Exception") -> None:
-    """Hands an outcome to the event loop that waits for it."""
+    """Pass an outcome to the event loop that waits for it."""
 
     def set_outcome() -> None:
         if answer.done():  # cancelled in the meantime

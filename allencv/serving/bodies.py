@@ -15,26 +15,26 @@ from allencv.serving.uploads import (
 )
 
 SMALL_BODY = 2**16
-"""The bytes of a body that is parsed in the event loop. A larger one would hold it up."""
+"""The largest body that is parsed in the event loop, in bytes. Larger ones would block it."""
 
 
 async def read_body(
     headers: Mapping[str, str], body: bytes, decoders: Decoders, limits: Limits
 ) -> Uploads:
     """
-    Takes the images out of the body of a request: multipart, JSON, or the image itself.
+    Return the images in the body of a request: multipart, JSON, or the image itself.
 
     # Raises
 
-    `RequestError`: 400 for what cannot be understood, 413 for too many images, 415 for another
-    content type or a content encoding, 422 for JSON that takes too much time or memory.
+    `RequestError`: 400 for a malformed body, 413 for too many images, 415 for another content type
+    or a content encoding, 422 for JSON that takes too much time or memory.
     """
     encoding = headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise RequestError(
             415,
             "unsupported_media_type",
-            f"the body has the content encoding {encoding[:20]!r}; send it as it is",
+            f"the body has the content encoding {encoding[:20]!r}; send it without encoding",
         )
     kind, options = header_options(headers.get("content-type", ""), "Content-Type")
     if kind.startswith("image/") or kind == "application/octet-stream":

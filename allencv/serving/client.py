@@ -1,6 +1,6 @@
 """
-A client of `allencv serve`. It needs Python's standard library alone; pillow and numpy only for
-their own images and arrays.
+A client of `allencv serve`. It needs only Python's standard library; PIL images and arrays need
+pillow and numpy.
 """
 
 import http.client
@@ -27,15 +27,15 @@ A path, the bytes of an image file, a PIL image, or a uint8 array `(height, widt
 """
 
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-"""The modes of PIL images that PNG keeps as they are. The others are sent as TIFF."""
+"""The modes of PIL images that PNG preserves. The others are sent as TIFF."""
 
 CONVERTED = {"HSV": "RGB", "PA": "RGBA", "RGBa": "RGBA"}
-"""The modes that no file has, and what they become. The server would convert them as well."""
+"""The modes that no file format has, and their conversions, which the server would apply too."""
 
 PATH = (str, os.PathLike)
 
 ABOUT_THE_IMAGE = (413, 415, 422)
-"""The statuses that refuse an image, and not the request."""
+"""The statuses that refuse an image rather than the request."""
 
 
 class ServerError(AllenCVError, RuntimeError):
@@ -44,14 +44,14 @@ class ServerError(AllenCVError, RuntimeError):
 
 class Client:
     """
-    Asks a server for the labels of images.
+    A client that asks a server for the labels of images.
 
     # Parameters
 
-    url : of the server, such as "http://127.0.0.1:8000".
+    url : the server's URL, such as "http://127.0.0.1:8000".
     timeout : seconds to wait for an answer.
-    retries : how often an image is sent again to a server that says that it is too busy.
-    connections : how many images are sent at a time.
+    retries : how often to resend an image to a server that is too busy.
+    connections : the number of images sent at a time.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Client:
 
     def predict(self, images: Iterable[Image], top_k: Optional[int] = None) -> List[Dict[str, Any]]:
         """
-        An answer for each image, in their order: `label` (or `labels`) and `top_k`, or `error` for
-        one that the server refuses; and the `file`, for a path. PIL images and arrays are sent
+        Return an answer for each image, in order: `label` (or `labels`) and `top_k`, or `error` if
+        the server refuses the image; for a path, also the `file`. PIL images and arrays are sent
         without loss.
 
         # Raises
 
         `ServerError` if the server cannot be reached, fails, or stays too busy. `OSError` for a
-        file that cannot be read. `TypeError` for anything else than images, and for a single path
-        that is not in a list.
+        file that cannot be read. `TypeError` for anything but images, and for a single path that
+        is not in a list.
         """
         if isinstance(images, (str, bytes, os.PathLike)):
             raise TypeError(
@@ -123,7 +123,7 @@ class Client:
 
 
 def _file_of(image: Image) -> bytes:
-    """The bytes of an image file that has the same pixels."""
+    """Return the bytes of an image file with the same pixels."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, PATH):
@@ -161,7 +161,7 @@ def _from_array(array: Any) -> "PIL.Image.Image":
 
 
 def _error_of(error: urllib.error.HTTPError) -> Dict[str, Any]:
-    """What the server says; or else, where something else has answered, its status."""
+    """Return the server's error, or the HTTP status if something else has answered."""
     try:
         answer = json.load(error)
         return {"error": {key: answer["error"][key] for key in ("code", "message")}}

@@ -1,4 +1,4 @@
-"""What the command `serve` does, with a bundle or any other `Classifier`."""
+"""The command `serve`, with a bundle or any other `Classifier`."""
 
 import argparse
 import logging
@@ -15,29 +15,30 @@ from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.serving.limits import Limits
 
-DESCRIPTION = "Answer over HTTP with an archive or a bundle, and show a page to try it."
+DESCRIPTION = "Serve an archive or a bundle over HTTP, with a web page."
 DEFAULTS = Limits()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `serve`."""
+    """Add the arguments of `serve`."""
     parser.add_argument("model", type=str, help="the folder of a bundle, or a model archive")
     address = parser.add_argument_group("address")
     address.add_argument(
         "--host",
         type=str,
         default="127.0.0.1",
-        help="address to listen at; 0.0.0.0 lets other machines in (default = %(default)s)",
+        help="the address to listen at; 0.0.0.0 allows access from other machines (default = "
+        "%(default)s)",
     )
     address.add_argument(
-        "--port", type=int, default=8000, help="0 for any that is free (default = %(default)s)"
+        "--port", type=int, default=8000, help="0 for any free port (default = %(default)s)"
     )
     address.add_argument(
         "--root-path",
         type=str,
         metavar="PATH",
         default="",
-        help="the path below which a proxy shows this server, such as /pets",
+        help="the path at which a proxy shows this server, such as /pets",
     )
     address.add_argument(
         "--cors-origin",
@@ -45,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         action="append",
         default=[],
-        help="an origin whose pages may ask this server from a browser, such as "
-        "https://example.com; * for any. Give the option again for another one",
+        help="an origin whose pages may call this server from a browser, such as "
+        "https://example.com; * for any. Repeat the option for several origins",
     )
     address.add_argument(
         "--access-log", action="store_true", help="log a line for each request, to stderr"
     )
     _add_work(parser.add_argument_group("work"))
-    _add_limits(parser.add_argument_group("limits of what a client may ask for"))
+    _add_limits(parser.add_argument_group("limits for clients"))
 
 
 def _add_work(group: argparse._ArgumentGroup) -> None:
@@ -69,7 +70,7 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
         type=int,
         metavar="N",
         default=DEFAULTS.max_batch,
-        help="images that a worker classifies at once, if so many wait (default = %(default)s)",
+        help="the most images that a worker classifies at once (default = %(default)s)",
     )
     add_model_arguments(group)
 
@@ -80,59 +81,58 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         type=int,
         metavar="N",
         default=DEFAULTS.max_waiting,
-        help="images that may wait; requests that bring more are answered with 429 "
-        "(default = %(default)s)",
+        help="the most images that may wait; requests beyond this get status 429 (default = "
+        "%(default)s)",
     )
     group.add_argument(
         "--max-files",
         type=int,
         metavar="N",
         default=DEFAULTS.max_files,
-        help="images in a request (default = %(default)s)",
+        help="the most images in a request (default = %(default)s)",
     )
     group.add_argument(
         "--max-megabytes",
         type=float,
         metavar="MB",
         default=DEFAULTS.max_body_bytes / 2**20,
-        help="size of a request (default = %(default)g)",
+        help="the largest size of a request (default = %(default)g)",
     )
     group.add_argument(
         "--max-megapixels",
         type=float,
         metavar="MP",
         default=DEFAULTS.max_pixels / 1e6,
-        help="size of an image (default = %(default)g); formats other than JPEG take more memory, "
-        f"and may have {DEFAULTS.max_other_pixels / 1e6:g} at most",
+        help="the largest size of an image (default = %(default)g); for formats other than JPEG, "
+        f"which take more memory, at most {DEFAULTS.max_other_pixels / 1e6:g}",
     )
     group.add_argument(
         "--max-connections",
         type=int,
         metavar="N",
         default=DEFAULTS.max_connections,
-        help="clients that are connected at a time; others are answered with 503 "
-        "(default = %(default)s)",
+        help="the most clients connected at a time; others get status 503 (default = %(default)s)",
     )
     group.add_argument(
         "--decode-seconds",
         type=float,
         metavar="SECONDS",
         default=DEFAULTS.decode_seconds,
-        help="CPU time for decoding an image; one that takes longer is refused "
-        "(default = %(default)g)",
+        help="the CPU time for decoding an image; images that take longer are refused (default = "
+        "%(default)g)",
     )
     group.add_argument(
         "--timeout",
         type=float,
         metavar="SECONDS",
         default=DEFAULTS.answer_seconds,
-        help="for a request to arrive, and again for its answer (default = %(default)g)",
+        help="the time for a request to arrive, and again for its answer (default = %(default)g)",
     )
 
 
 def open_bundle_model(args: argparse.Namespace) -> Classifier:
-    """Opens a bundle. Raises `BundleError`, and `InputError` for arguments of archives."""
-    return open_bundle_of(args, threads=1)  # each worker computes on its own core
+    """Open a bundle. Raise `BundleError`, or `InputError` for arguments of archives."""
+    return open_bundle_of(args, threads=1)  # each worker uses one core
 
 
 def run(
@@ -140,11 +140,11 @@ def run(
     open_model: Callable[[argparse.Namespace], Classifier] = open_bundle_model,
 ) -> None:
     """
-    Serves a model until the process is told to end.
+    Serve a model until the process is told to stop.
 
     # Raises
 
-    `InputError` for arguments that cannot be used, and what `open_model` raises.
+    `InputError` for arguments that cannot be used, and the errors of `open_model`.
     """
     from allencv.serving.app import create_app
     from allencv.serving.server import Server
@@ -163,13 +163,13 @@ def run(
         greeting = f"Serving {classifier.name} on http://{host}:{port}"
         Server(app, limits, greeting).run(sockets=[listening])
     if not app.state.has_finished:
-        # A worker computes still, and nobody waits for it. It cannot be ended alone.
+        # A thread still computes an abandoned answer. Only the end of the process stops it.
         logging.shutdown()
         os._exit(0)
 
 
 def _root_path(text: str) -> str:
-    """The path with a slash before it and none after it, or nothing."""
+    """Return the path with a slash before but not after it, or ""."""
     path = text.strip("/")
     if not re.fullmatch(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*|", path, re.ASCII):
         raise InputError(f"--root-path is '{text}'; expected a path such as /pets")
@@ -198,7 +198,7 @@ def _limits(args: argparse.Namespace) -> Limits:
         ("--decode-seconds", args.decode_seconds),
         ("--timeout", args.timeout),
     ):
-        if not 0 < value < 1e9:  # nor infinite, nor no number at all
+        if not 0 < value < 1e9:  # also rejects inf and nan
             raise InputError(f"{option} is {value}; expected a positive number")
     if args.workers > MAX_WORKERS:
         raise InputError(f"--workers is {args.workers}; expected at most {MAX_WORKERS}")
@@ -236,5 +236,5 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _warm_up(classifier: Classifier) -> None:
-    """The first image takes longer than the others; let it be none of a client's."""
+    """Classify an image, as the first one takes longer than others."""
     classifier.probabilities(np.stack([classifier.preprocess(np.zeros((8, 8, 3), np.uint8))]))

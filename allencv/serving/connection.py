@@ -8,7 +8,7 @@ from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 
 MAX_HEAD_BYTES = 2**16
-"""The bytes of the request line and the headers of a request."""
+"""The largest request line and headers of a request, in bytes."""
 
 MAX_HEADERS = 100
 
@@ -16,29 +16,29 @@ MAX_URL_BYTES = 2**13
 
 MAX_MARK_BYTES = 2**17
 """
-The bytes that a body may take on the wire beside its content: the marks of its chunks. Each chunk
-costs a call; this is enough for chunks of 2 kB in the largest body.
+The bytes that a body may send beside its content: the marks of its chunks. Each chunk costs a call;
+this is enough for chunks of 2 kB in the largest body.
 """
 
 PIECE = 2**14
-"""The bytes that are parsed at a time. The limits are checked after each piece."""
+"""The bytes parsed at a time. Limits are checked after each piece."""
 
 MAX_PIPELINED = 16
-"""The requests that may wait on a connection for the answer to an earlier one."""
+"""The requests on a connection that may wait for an earlier answer."""
 
 
 class Connection(HttpToolsProtocol):
     """
-    uvicorn's HTTP/1.1 connection, with limits. uvicorn keeps whatever headers and requests it is
-    sent, for as long as they come, and an answer until the client has read it. This connection is
-    closed when they are too long or too many, and when nothing moves.
+    uvicorn's HTTP/1.1 connection, with limits. uvicorn keeps all headers and requests that it
+    receives, and an answer until the client has read it. This connection closes when they are too
+    long or too many, or when the client stalls.
 
     An `Upgrade` header is ignored, as RFC 9110 allows. The parser would drop the request's body.
 
     # Parameters
 
-    limits : `body_seconds` for headers to arrive, `answer_seconds` for a client to read on, and
-        `max_connections`.
+    limits : `body_seconds` for headers to arrive, `answer_seconds` for a client to continue
+        reading, and `max_connections`.
     """
 
     def __init__(self, *arguments: Any, limits: Limits, **keywords: Any) -> None:
@@ -78,13 +78,13 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("not a valid HTTP request")
 
     def _feed(self, data: bytes) -> None:
-        """Parses what has come. Calls the methods below."""
+        """Parse the data, and call the methods below."""
         while True:
             try:
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                # The parser has stopped after the headers. It gets them again, without "Upgrade".
+                # The parser has stopped after the headers: give it these again without "Upgrade".
                 rest = data[upgrade.args[0] :]
                 head = self._head_without_upgrade()
                 self.parser = httptools.HttpRequestParser(self)
@@ -110,7 +110,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: RequestError) -> None:
-        """Ends the parsing of what has come, and with it the connection."""
+        """Stop parsing and close the connection."""
         self._refusal = error
         raise error
 
@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._max_bytes == MAX_MARK_BYTES:
-            return  # after the body; it must not pass for a header that was there before
+            return  # after the body: it must not be taken for a header before it
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS or len(name) + len(value) > MAX_HEAD_BYTES:
             self._refuse(_head_too_large())
@@ -141,7 +141,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.get_method() == b"CONNECT":
             self._refuse(RequestError(405, "method_not_allowed", "CONNECT is not supported"))
-        if self.parser.should_upgrade():  # `_feed` goes on
+        if self.parser.should_upgrade():  # `_feed` handles this
             return
         self._stop_timer()
         self._head_bytes = 0

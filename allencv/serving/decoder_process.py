@@ -1,10 +1,10 @@
 """
-The process that reads what clients send: `python -m allencv.serving.decoder_process`, started by
+The process that reads files from clients: `python -m allencv.serving.decoder_process`, started by
 `Decoders`. A file can make a decoder work for minutes or take gigabytes. This process ends itself
-when it has worked too long, and the system refuses it more memory than its limit.
+after its time limit, and the system enforces its memory limit.
 
 Both sides send frames: a letter for the kind, eight bytes for the length, and the content. The
-first frame is the setup, which is answered with READY.
+first frame is the setup; its answer is READY.
 """
 
 import contextlib
@@ -28,24 +28,24 @@ SETUP, READY, IMAGE, JSON, ERROR = b"S", b"R", b"I", b"J", b"E"
 LARGE_IMAGE = b"L"
 """Asks for permission to decode a large image. The answer is a frame of any kind."""
 PIXELS = b"P"
-"""Three numbers of four bytes for the shape, and the pixels."""
+"""The shape as three numbers of four bytes, and the pixels."""
 CHECKED = b"C"
 """The image can be decoded within the limits."""
 UPLOADS, FILE = b"U", b"F"
-"""What a JSON body holds: the number of images and the session; and then each image."""
+"""The content of a JSON body: the number of images and the session; then each image."""
 
 HEADER = struct.Struct(">cQ")
 SHAPE = struct.Struct(">III")
 
 HEADER_SHARE = 0.25
-"""The share of the seconds for an image's header, in which a file can hide a million entries."""
+"""The share of the time for an image's header, which can have a million entries."""
 
 WAIT_FACTOR = 4
-"""A process that gets little of the CPU is ended after this many times its seconds."""
+"""The limit of wall-clock time, as a multiple of the limit of CPU time."""
 
 
 def send(stream: IO[bytes], kind: bytes, *parts: bytes) -> None:
-    """Writes a frame."""
+    """Write a frame."""
     stream.write(HEADER.pack(kind, sum(map(len, parts))))
     for part in parts:
         stream.write(part)
@@ -53,7 +53,7 @@ def send(stream: IO[bytes], kind: bytes, *parts: bytes) -> None:
 
 
 def receive(stream: IO[bytes]) -> Tuple[bytes, bytes]:
-    """Reads a frame. Raises `EOFError` if the other side has ended."""
+    """Read a frame. Raise `EOFError` if the other side has ended."""
     head = stream.read(HEADER.size)
     if len(head) < HEADER.size:
         raise EOFError
@@ -65,7 +65,7 @@ def receive(stream: IO[bytes]) -> Tuple[bytes, bytes]:
 
 
 def main() -> None:
-    # The server ends this process; signals to the whole group are for the server.
+    # Signals to the whole process group are for the server, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -74,7 +74,7 @@ def main() -> None:
         setup = json.loads(receive(requests)[1])
         reader = _Reader(requests, answers, setup)
         send(answers, READY)
-        silence = os.open(os.devnull, os.O_WRONLY)  # the C libraries print about damaged files
+        silence = os.open(os.devnull, os.O_WRONLY)  # C libraries print about damaged files
         os.dup2(silence, 1)
         os.dup2(silence, 2)
         while True:
@@ -131,9 +131,9 @@ class _Reader:
 
     @contextlib.contextmanager
     def _limited(self, memory: int, share: float = 1.0) -> Iterator[None]:
-        """Allows so many bytes more, and ends the process after this share of the seconds."""
+        """Allow `memory` more bytes, and end the process after this share of its time."""
         seconds = share * self._limits.decode_seconds
-        if sys.platform == "win32":  # has no such limits
+        if sys.platform == "win32":  # Windows has no such limits
             yield
             return
         _limit_memory(min(_data_memory() + memory, self._most_memory), self._most_memory)
@@ -155,7 +155,7 @@ def _limit_memory(most: int, ever: int) -> None:
 
 
 def _data_memory() -> int:
-    """The bytes that count for the limit of memory."""
+    """Return the bytes that count towards the memory limit."""
     if sys.platform != "linux":
         return 0
     return int(os.pread(_statm(), 200, 0).split()[5]) * os.sysconf("SC_PAGE_SIZE")
@@ -163,7 +163,7 @@ def _data_memory() -> int:
 
 @functools.cache
 def _statm() -> int:
-    """The file is opened once, as it is read for every image."""
+    """Open the file once, as it is read for every image."""
     return os.open("/proc/self/statm", os.O_RDONLY)
 
 

@@ -30,19 +30,18 @@ KILLED = {
     for name, number in signal.Signals.__members__.items()  # Windows has none of these
     if name in ("SIGPROF", "SIGALRM", "SIGKILL")
 }
-"""Exit statuses: its time was over, by either clock, or the system had no memory left."""
+"""Exit statuses for too much time, by either clock, and for a system out of memory."""
 
 
 class Decoders:
     """
-    Processes that read the files and the JSON that clients send. A process is ended, and replaced,
-    when one of these takes too long, takes too much memory, or makes a decoder crash. The server
-    lives on.
+    Processes that read files and JSON from clients. A process is ended and replaced when an input
+    takes too long, takes too much memory, or makes a decoder crash. The server is not affected.
 
     # Parameters
 
-    classifier : its `preprocessing` is applied in the processes. Where it has none, its
-        `preprocess` is called in the server, for files that a process has decoded before.
+    classifier : its `preprocessing` is applied in the processes. If it has none, the server calls
+        its `preprocess` for files that a process has already decoded.
     limits : `workers` is the number of processes.
     """
 
@@ -56,7 +55,7 @@ class Decoders:
                 asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
             ),
         }
-        # Threads of their own: they wait for a process, and nothing else should wait for them.
+        # Separate threads: they wait for a process, and must not delay other work.
         self._json_threads = ThreadPoolExecutor(limits.workers, "json")
         self._all = [_Decoder(json.dumps(setup).encode()) for _ in range(limits.workers)]
         self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
@@ -65,7 +64,7 @@ class Decoders:
 
     def start(self) -> None:
         """
-        Starts the processes, and waits for them. Otherwise, each is started when it is used.
+        Start the processes and wait for them. Otherwise, each starts when it is first used.
 
         # Raises
 
@@ -77,15 +76,14 @@ class Decoders:
             decoder.wait_until_ready()
 
     def close(self) -> None:
-        """Ends the processes, whatever they do."""
+        """End the processes, even while they work."""
         for decoder in self._all:
             decoder.close()
         self._json_threads.shutdown(wait=False, cancel_futures=True)
 
     def read(self, file: bytes) -> np.ndarray:
         """
-        The pixels that the network sees, `(height, width, channels)`, of a file that anybody may
-        have sent.
+        Return the pixels for the network, `(height, width, channels)`, of an untrusted file.
 
         # Raises
 
@@ -104,7 +102,7 @@ class Decoders:
 
     def parse_json(self, body: bytes) -> Uploads:
         """
-        The images of a body in JSON.
+        Return the images of a JSON body.
 
         # Raises
 
@@ -117,7 +115,7 @@ class Decoders:
         return Uploads(images, session, is_flash)
 
     async def parse_json_in_thread(self, body: bytes) -> Uploads:
-        """The same without holding up the event loop."""
+        """Do the same without blocking the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._json_threads, self.parse_json, body)
 
@@ -132,7 +130,7 @@ class Decoders:
     def _preprocess(self, file: bytes) -> np.ndarray:
         try:
             return self._classifier.preprocess(file)
-        except ImageError as error:  # a process has decoded it, so it is not damaged
+        except ImageError as error:  # not damaged: a process has decoded it
             raise RequestError(422, "not_classified", str(error)) from None
         except Exception:
             logger.exception("The transforms of the model failed for an image")
@@ -142,7 +140,7 @@ class Decoders:
 
 
 class _Decoder:
-    """One process. It is used by one thread at a time; `close` may be called by another."""
+    """A process. One thread uses it at a time; another may call `close`."""
 
     def __init__(self, setup: bytes) -> None:
         self._setup = setup
@@ -167,7 +165,7 @@ class _Decoder:
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
-                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # gives large images back at once
+                    "MALLOC_MMAP_THRESHOLD_": str(2**22),  # frees large images at once
                     "MALLOC_TRIM_THRESHOLD_": str(2**25),
                 },
             )
@@ -180,13 +178,13 @@ class _Decoder:
             child.send(self._requests, child.SETUP, self._setup)
             child.receive(self._answers)
         except (EOFError, OSError):
-            raise RuntimeError(f"a process that decodes ended with status {self._end()}") from None
+            raise RuntimeError(f"a decoder process ended with status {self._end()}") from None
         self._is_ready = True
 
     def ask(self, kind: bytes, content: bytes) -> Tuple[bytes, bytes]:
         """
-        Sends a frame and gives the answer. Raises `RequestError` for an answer that is an error,
-        and if the process ends or cannot be started.
+        Send a frame and return the answer. Raise `RequestError` if the answer is an error, or if
+        the process ends or cannot be started.
         """
         try:
             if self._process is None or self._process.poll() is not None:
@@ -194,7 +192,7 @@ class _Decoder:
             if not self._is_ready:
                 self.wait_until_ready()
         except (OSError, RuntimeError) as error:  # no memory, no processes or files left
-            logger.error("A process that decodes cannot be started: %s", error)
+            logger.error("A decoder process cannot be started: %s", error)
             raise RequestError(
                 503, "no_decoder", "the server has no process to read images with", 1.0
             ) from None
@@ -221,7 +219,7 @@ class _Decoder:
                 self._process.wait()
 
     def _failure(self) -> RequestError:
-        """What the end of the process means for the client. Starts the next one."""
+        """Start the next process. Return the error for the client."""
         status = self._end()
         with contextlib.suppress(RequestError, OSError):  # the next request tries again
             self.start()
@@ -234,7 +232,7 @@ class _Decoder:
     def _end(self) -> int:
         assert self._process is not None
         try:
-            status = self._process.wait(1)  # it usually has ended by itself
+            status = self._process.wait(1)  # usually it has already ended
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()

@@ -16,33 +16,33 @@ UPLOAD_FORMATS: List[str] = [
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
     if name in FORMATS  # AVIF is an option of pillow's build, and HEIF needs pillow-heif
 ]
-"""What people send. Pillow reads dozens more, whose decoders nobody attacks to make them better."""
+"""The accepted formats. Pillow reads dozens more, whose decoders are less tested for attacks."""
 
 MAX_SCANS = 100
 """
-A progressive JPEG has about ten scans, and each costs a pass over all its pixels. A file of some
-kilobytes can hold thousands, and would keep a process busy until its time is over.
+A progressive JPEG has about ten scans, and each costs a pass over all pixels. A file of some
+kilobytes can have thousands, and would keep a process busy until its time limit.
 """
 
 MAX_ASPECT_RATIO = 20
 """
-An image is resized before its centre is cut out: one of 1 x 60,000 pixels would become one of
+An image is resized before its centre is cropped: 1 x 60,000 pixels would become
 256 x 15,000,000.
 """
 
 LARGE = 4_000_000
-"""One image at a time is decoded that has more pixels than this; the others wait for it."""
+"""Images with more pixels than this are decoded one at a time."""
 
 
 def open_upload(file: bytes, limits: Limits) -> Image.Image:
     """
-    Opens a file that anybody may have sent, and checks what its header says. The pixels are not
-    decoded yet. The content says what format it is in; a name or a content type is not asked.
+    Open an untrusted file and check its header. The pixels are not decoded yet. The content
+    determines the format; its name and content type are ignored.
 
     # Raises
 
-    `RequestError`: 413 for too many pixels; 415 for what is not an image in one of
-    `UPLOAD_FORMATS`; 422 for an empty or damaged one, or one of an odd shape.
+    `RequestError`: 413 for too many pixels; 415 for a file that is not an image in one of
+    `UPLOAD_FORMATS`; 422 for an empty or damaged file, or an odd shape.
     """
     if not file:
         raise RequestError(422, "empty_file", "the file is empty (0 bytes)")
@@ -54,9 +54,9 @@ def open_upload(file: bytes, limits: Limits) -> Image.Image:
         raise _too_large(limits.max_pixels) from None
     except MemoryError:
         raise
-    except Exception:  # pillow's readers raise nearly anything on a damaged header
+    except Exception:  # pillow raises many kinds for a damaged header
         raise damaged("its header cannot be read") from None
-    is_jpeg = image.format in ("JPEG", "MPO")  # MPO: what phones write, several JPEGs in a file
+    is_jpeg = image.format in ("JPEG", "MPO")  # MPO, from phones: several JPEGs in a file
     max_pixels = limits.max_pixels if is_jpeg else limits.max_other_pixels
     if image.width * image.height > max_pixels:
         raise _too_large(max_pixels)
@@ -74,13 +74,12 @@ def open_upload(file: bytes, limits: Limits) -> Image.Image:
 
 def decode(image: Image.Image, preprocessing: Optional[Preprocessing]) -> Optional[np.ndarray]:
     """
-    The pixels that the network sees, `(height, width, channels)`. Without `preprocessing`, the
-    image is decoded, and nothing is returned.
+    Return the pixels for the network, `(height, width, channels)`. Without `preprocessing`, only
+    decode the image.
 
     # Raises
 
-    `RequestError`: 422 for a truncated or damaged image; 415 for one whose kind of pixels is not
-    read.
+    `RequestError`: 422 for a truncated or damaged image; 415 for an unsupported kind of pixels.
     """
     try:
         if preprocessing is None:
@@ -98,7 +97,7 @@ def decode(image: Image.Image, preprocessing: Optional[Preprocessing]) -> Option
 
 
 def _unidentified(file: bytes) -> RequestError:
-    """Says why pillow has not opened a file."""
+    """Return why pillow has not opened a file."""
     kind = describe_unidentified(file)
     if kind.startswith("a damaged"):
         return damaged("its header cannot be read")
@@ -115,7 +114,7 @@ def _unidentified(file: bytes) -> RequestError:
 
 
 def _begins_as_image(file: bytes) -> bool:
-    """Whether the first bytes are those of a format that we read, as pillow tells them."""
+    """Return whether the first bytes are those of an accepted format, as pillow checks them."""
     accepts = [Image.OPEN[name][1] for name in UPLOAD_FORMATS]
     return any(accept is not None and accept(file[:16]) is True for accept in accepts)
 

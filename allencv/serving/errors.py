@@ -9,15 +9,15 @@ from allencv.runtime.errors import AllenCVError
 
 class RequestError(AllenCVError):
     """
-    A request, or an image of one, that is not answered as asked. The client is told as
+    An error of a request, or of an image in it. The client gets
     `{"error": {"code": ..., "message": ...}}`.
 
     # Parameters
 
-    status : of HTTP.
-    code : the same for all errors of a kind, for programs.
-    message : one line, for people. It says what was expected, and names no part of this program.
-    retry_after : seconds after which the same request may be answered.
+    status : the HTTP status.
+    code : the kind of error, for programs.
+    message : one line, for people. It says what was expected, without details of this program.
+    retry_after : seconds after which the same request may succeed.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class RequestError(AllenCVError):
         return {"error": {"code": self.code, "message": self.message}}
 
     def as_bytes(self) -> bytes:
-        """The whole answer, for a connection that is closed after it."""
+        """Return the whole answer, for a connection to be closed."""
         response = self.as_response()
         lines = [b"HTTP/1.1 %d %b" % (self.status, HTTPStatus(self.status).phrase.encode())]
         lines += [b"%b: %b" % header for header in response.raw_headers]
@@ -47,9 +47,7 @@ class RequestError(AllenCVError):
 
 
 def overloaded(retry_after: float = 1.0) -> RequestError:
-    return RequestError(
-        429, "overloaded", "the server has as much to do as it can take; try again", retry_after
-    )
+    return RequestError(429, "overloaded", "the server is too busy; try again later", retry_after)
 
 
 def too_much_work() -> RequestError:

@@ -10,27 +10,26 @@ from allencv.serving.limits import Limits
 
 LINGER_SECONDS = 2.0
 """
-How long the rest of a refused body is thrown away before its connection is closed: a client that is
-still sending when that happens may never see the answer.
+How long the rest of a refused body is discarded before the connection closes: a client that is
+still sending then may never see the answer.
 """
 
 LARGE_BODY = 2**20
-"""The bytes of a body that is put together in a thread, as that takes milliseconds."""
+"""From this size in bytes on, a body is joined in a thread, as that takes milliseconds."""
 
 
 class Gate:
     """
-    ASGI middleware around the whole application. It receives the body of a request before the
-    application sees the request, and refuses it as early as that can be told: by its
-    `Content-Length` before any of it has been read, otherwise when the limit is passed. It counts
-    the bytes that have come of all requests under way, so that many large ones cannot fill the
-    memory; what a client only says that it will send takes room from nobody.
+    ASGI middleware around the application. It receives the body of a request before the application
+    sees the request. It refuses a large body as early as possible: by its `Content-Length` before
+    reading, or else when the limit is passed. It counts the received bytes of all current requests,
+    so that they cannot fill the memory; bytes that are only announced are not counted.
 
     # Parameters
 
-    app : what is guarded.
+    app : the application.
     limits : `max_body_bytes`, `max_pending_bytes` and `body_seconds`.
-    is_full : whether the queue has no room, so that reading another body would be in vain.
+    is_full : whether the queue is full, so that a body is not worth reading.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, is_full: Callable[[], bool]) -> None:
@@ -56,7 +55,7 @@ class Gate:
     async def _receive_body(
         self, scope: Scope, receive: Receive, reserved: "_Reserved"
     ) -> Optional[List[bytes]]:
-        """The body, as the one item of a list; `None` if the client goes away first."""
+        """Return the body as the one item of a list, or `None` if the client disconnects."""
         self._check_size(_content_length(scope))
         if self._is_full() and scope["method"] == "POST":
             raise overloaded()
@@ -89,7 +88,7 @@ class Gate:
             )
 
     def _reserve(self, more: int, reserved: "_Reserved") -> None:
-        """Counts bytes that have come."""
+        """Count received bytes."""
         self._check_size(reserved.bytes + more)
         if self._pending_bytes + more > self._limits.max_pending_bytes:
             raise overloaded()
@@ -99,13 +98,13 @@ class Gate:
 
 @dataclass
 class _Reserved:
-    """What one request has taken of `max_pending_bytes`."""
+    """The part of `max_pending_bytes` that one request uses."""
 
     bytes: int = 0
 
 
 def _has_body(scope: Scope) -> bool:
-    """Whether a body is expected or comes. Any method may have one."""
+    """Return whether the request may have a body, whatever its method."""
     names = {name for name, _ in scope["headers"]}
     return scope["method"] == "POST" or not names.isdisjoint(
         {b"content-length", b"transfer-encoding"}
@@ -120,7 +119,7 @@ def _content_length(scope: Scope) -> int:
 
 
 def _replay(body: List[bytes], receive: Receive) -> Receive:
-    """Gives out the body, once and without keeping it, and then what the server has to say."""
+    """Return the body once, without keeping it, and then the server's messages."""
 
     async def replay() -> Message:
         if body:
@@ -131,7 +130,7 @@ def _replay(body: List[bytes], receive: Receive) -> Receive:
 
 
 async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a request whose body has not been read, and closes the connection."""
+    """Answer a request whose body has not been read, and close the connection."""
     response = error.as_response()
     headers = [*response.raw_headers, (b"connection", b"close")]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

@@ -3,31 +3,31 @@ from dataclasses import dataclass, field, fields
 from allencv.runtime.cpu_count import cpu_count
 
 CONNECTION_BYTES = 400_000
-"""What a connection may hold beside a body: headers, what was read ahead, a piece of an answer."""
+"""The memory of a connection beside a body: headers, data read ahead, a piece of an answer."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """
-    What a server takes on before it says no. Together they bound its memory, whatever is sent: the
-    bodies by `max_pending_bytes`, the queue by `max_waiting`, the connections by `max_connections`,
-    and each process that decodes by `small_image_bytes` (one of them, by `large_image_bytes`).
+    The limits of a server. Together they bound its memory, whatever clients send: the bodies by
+    `max_pending_bytes`, the queue by `max_waiting`, the connections by `max_connections`, and each
+    decoder process by `small_image_bytes` (one of them by `large_image_bytes`).
 
     # Parameters
 
     max_body_bytes : the size of one request.
-    max_pending_bytes : of all requests that are being received or answered, together.
-    max_files : the images of one request.
-    max_pixels : of a JPEG.
-    max_other_pixels : of another format, as their decoders need several times the memory.
+    max_pending_bytes : the total size of all requests being received or answered.
+    max_files : the images in one request.
+    max_pixels : the pixels of a JPEG.
+    max_other_pixels : the pixels of another format, whose decoder needs more memory.
     max_waiting : the images that wait for a worker.
-    max_batch : the images that a worker classifies at once. It takes what waits, and never waits.
+    max_batch : the images that a worker classifies at once. It does not wait for more.
     workers : the threads that classify, and the processes that decode. By default one for each core
         that this process may use.
-    max_connections : the clients that are connected at a time.
-    decode_seconds : the CPU time that reading one image, or one body in JSON, may take.
-    body_seconds : how long the body of a request may take to arrive.
-    answer_seconds : how long a request waits for its answer.
+    max_connections : the clients connected at a time.
+    decode_seconds : the CPU time to read one image or one JSON body.
+    body_seconds : the time for the body of a request to arrive.
+    answer_seconds : the time for the answer to a request.
 
     # Raises
 
@@ -55,19 +55,19 @@ class Limits:
 
     @property
     def small_image_bytes(self) -> int:
-        """The memory that decoding an image, or parsing JSON, may take."""
+        """The memory for decoding an image, or parsing JSON."""
         return 2**27 + 2 * self.max_body_bytes
 
     @property
     def large_image_bytes(self) -> int:
-        """The memory that decoding a large image may take. One is decoded at a time."""
+        """The memory for decoding a large image. One is decoded at a time."""
         return self.small_image_bytes + 16 * self.max_pixels
 
     @property
     def memory_bytes(self) -> int:
         """
-        The most memory that requests can take, beside what the server and its processes need when
-        nobody asks: bodies and the files taken out of them, what connections hold, and decoding.
+        The most memory that requests can take, beside that of the idle server and its processes:
+        bodies and the files in them, connections, and decoding.
         """
         bodies = 2 * self.max_pending_bytes
         connections = self.max_connections * CONNECTION_BYTES

@@ -11,7 +11,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """What a server counts, for Prometheus. Each application has its own."""
+    """The metrics of an application, for Prometheus."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -21,18 +21,18 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "allencv_request_seconds",
-            "From a request's headers to the end of its answer, where images were sent.",
+            "Time from a request's headers to the end of its answer, for requests with images.",
             registry=self._registry,
             buckets=SECONDS,
         )
         self.batch_images = Histogram(
             "allencv_batch_images",
-            "Images that were classified at once.",
+            "Images classified at once.",
             registry=self._registry,
             buckets=(1, 2, 4, 8, 16, 32),
         )
         self._waiting = Gauge(
-            "allencv_waiting_images", "Images that wait for a worker.", registry=self._registry
+            "allencv_waiting_images", "Images waiting for a worker.", registry=self._registry
         )
 
     def watch_waiting(self, waiting: Callable[[], float]) -> None:
@@ -44,12 +44,12 @@ class Metrics:
 
 class CountRequests:
     """
-    ASGI middleware, the outermost: counts what is answered, the refused requests too.
+    ASGI middleware, the outermost, that counts answered requests, also refused ones.
 
     # Parameters
 
-    paths : the paths that are counted by name. The others are one, "other", so that nobody can
-        make the list of them grow.
+    paths : the paths to count by name. All others count as "other", so that clients cannot make
+        the list grow.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: "frozenset[str]") -> None:
@@ -72,7 +72,7 @@ class CountRequests:
 
         try:
             await self._app(scope, receive, count)
-        except Exception:  # answered further out
+        except Exception:  # `NameRequests` answers it
             self._metrics.requests.labels(path, "500").inc()
             raise
         if scope["method"] == "POST":

@@ -15,14 +15,14 @@ logger = logging.getLogger("allencv.access")
 
 class NameRequests:
     """
-    ASGI middleware that gives each request an id, which stands in the answer's header
-    `X-Request-ID` and in the log. An id that the client or a proxy sends is kept. A request that
-    fails in the server is logged and answered with 500 here.
+    ASGI middleware that gives each request an id, for the answer's header `X-Request-ID` and the
+    log. An id from the client or a proxy is kept. Errors in the server are logged and answered with
+    500 here.
 
     # Parameters
 
     access_log : whether to log a line for each request: the client, the method, the path, the
-        status, the seconds and the id.
+        status, the time in seconds and the id.
     """
 
     def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
@@ -57,7 +57,7 @@ class NameRequests:
             if self._access_log:
                 client = scope["client"][0] if scope.get("client") else "-"
                 seconds = time.perf_counter() - started
-                # Quoted, so that a path cannot write lines of its own
+                # Quoted, so that a path cannot add lines to the log
                 path = quote(scope["path"][:200])
                 logger.info(
                     "%s %s %s %d %.3f s %s",

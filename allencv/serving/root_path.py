@@ -3,7 +3,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 class BelowRootPath:
     """
-    ASGI middleware that says below which path a proxy shows the server. Starlette then finds its
+    ASGI middleware that sets the path at which a proxy shows the server. Starlette then finds its
     routes with that path and without it.
 
     # Parameters

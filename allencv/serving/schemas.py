@@ -1,4 +1,4 @@
-"""The forms of the answers, for /openapi.json. Nothing is checked against them at run time."""
+"""The schemas of the answers, for /openapi.json. They are not checked at run time."""
 
 from typing import Dict, List, Optional, Union
 
@@ -22,9 +22,9 @@ class LabelProbability(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The answer for one image. `label` or `labels` as the model is; or else an `error`."""
+    """The answer for one image: `label` or `labels`, depending on the model, or an `error`."""
 
-    file: Optional[str] = Field(None, description="the name that the file was sent with")
+    file: Optional[str] = Field(None, description="the name of the sent file")
     label: Optional[str] = None
     labels: Optional[List[str]] = None
     top_k: Optional[List[LabelProbability]] = None
@@ -33,7 +33,7 @@ class Prediction(BaseModel):
 
 class Predictions(BaseModel):
     predictions: List[Prediction] = Field(description="in the order of the images")
-    seconds: float = Field(description="from the arrival of the images to their answer")
+    seconds: float = Field(description="the time from the arrival of the images to the answer")
 
 
 class FlashResult(BaseModel):
@@ -87,7 +87,7 @@ REQUEST_BODY = {
                     "session": {"type": "string"},
                     "payload": {
                         "type": "object",
-                        "description": "the form of Flash's client",
+                        "description": "the format of Flash's client",
                         "example": {"inputs": {"data": "<base64>"}},
                     },
                 },
@@ -100,7 +100,7 @@ REQUEST_BODY = {
 TOP_K_PARAMETER = {
     "name": "top_k",
     "in": "query",
-    "description": "how many of the most probable labels are listed",
+    "description": "the number of most probable labels to list",
     "schema": {"type": "integer", "minimum": 1, "default": TOP_K},
 }
 
@@ -112,5 +112,5 @@ ERRORS: Dict[Union[int, str], Dict[str, object]] = {
     422: {"model": Error, "description": "An image that cannot be decoded or classified."},
     431: {"model": Error, "description": "The headers are too large."},
     429: {"model": Error, "description": "Too busy; try again after Retry-After seconds."},
-    503: {"model": Error, "description": "Not answered in time, shutting down, or out of order."},
+    503: {"model": Error, "description": "Not answered in time, shutting down, or failing."},
 }

@@ -16,31 +16,30 @@ from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 
 DRAIN_SECONDS = 1.0
-"""How long a server that is told to end still takes new requests."""
+"""How long a server that is told to stop still accepts new requests."""
 
 FINISH_SECONDS = 20
-"""How long it then goes on with what it has accepted, at most. `answer_seconds` may be less."""
+"""How long it may then finish accepted requests, at most. `answer_seconds` may be less."""
 
 PIECE = 2**16
 """
-The bytes of an answer that are given to the connection at a time. It waits for a client that reads
-slowly, so that the memory does not hold a copy of the answer for each of them.
+The bytes of an answer that are passed to the connection at a time. It waits for slow clients, so
+that memory does not hold a copy of the answer for each of them.
 """
 
 
 class Server(uvicorn.Server):
     """
-    Runs an application until the process is told to end (SIGTERM or SIGINT), and then finishes what
-    it has accepted. For a second it goes on as before, but `/readyz` says no, and each answer
-    closes its connection: a client that is just sending its next request is answered, and not cut
-    off. A second signal cuts this short. What has not been answered after `FINISH_SECONDS` is
-    answered with 503.
+    A server that runs until the process gets SIGTERM or SIGINT, and then finishes the accepted
+    requests. For a second it continues to accept requests, but `/readyz` fails, and each answer
+    closes its connection: a client that is sending its next request still gets an answer. A second
+    signal ends this phase. Requests not answered after `FINISH_SECONDS` get 503.
 
     # Parameters
 
-    app : what `create_app` made.
-    limits : `answer_seconds`, and what a `Connection` takes of them.
-    greeting : printed when the first request can be answered.
+    app : the application from `create_app`.
+    limits : `answer_seconds`, and the limits of a `Connection`.
+    greeting : printed when the server is ready.
     """
 
     def __init__(self, app: FastAPI, limits: Limits, greeting: str) -> None:
@@ -52,7 +51,7 @@ class Server(uvicorn.Server):
             http=partial(Connection, limits=limits),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
-            proxy_headers=False,  # no answer depends on who asks
+            proxy_headers=False,  # no answer depends on the client's address
             access_log=False,
             log_level="warning",
             server_header=False,
@@ -90,10 +89,10 @@ class Server(uvicorn.Server):
             if not has_begun:
                 error = RequestError(503, "shutting_down", "the server is shutting down")
                 await error.as_response()(scope, receive, send_on)
-            # Otherwise the client gets a part of an answer, and uvicorn logs a line about it.
+            # Otherwise the client gets a partial answer, and uvicorn logs this.
 
     def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
-        """Unlike uvicorn's, it does not raise the signal again after all has been finished."""
+        """Begin to stop. Unlike uvicorn, do not raise the signal again at the end."""
         if self._app.state.is_draining:
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True

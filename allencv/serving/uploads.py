@@ -18,27 +18,27 @@ MAX_OTHER_FIELDS = 8
 """Other multipart fields are ignored, up to this many."""
 
 MAX_OPTIONS = 2000
-"""The characters of a header with options. The time to parse it grows with their square."""
+"""The most characters of a header with options. Parsing takes quadratic time."""
 
 EXTENDED_NAME = re.compile(
     r";\s*filename\*\s*=\s*\"?(?P<charset>utf-8|iso-8859-1)'[^']*'(?P<name>[^;\"\s]*)",
     re.IGNORECASE,
 )
-"""A name in the form of RFC 5987. Some clients send no other, though RFC 7578 has no such names."""
+"""A name in the form of RFC 5987. Some clients send only this, though RFC 7578 forbids it."""
 
 MAX_PART_HEAD = 4000
-"""The bytes of the headers of a part of a multipart body."""
+"""The most bytes of the headers of a part of a multipart body."""
 
 PIECE = 2**20
 """
-The bytes that are searched or decoded in one call. Such a call keeps the interpreter to itself, and
-with it the event loop.
+The bytes that are searched in one call. Such a call blocks the interpreter, and with it the event
+loop.
 """
 
 
 @dataclass
 class Upload:
-    """An image of a request: the bytes of the file, and the name it was sent with, if any."""
+    """An image of a request: the bytes of the file, and its name, if sent."""
 
     file: bytes
     name: Optional[str] = None
@@ -46,7 +46,7 @@ class Upload:
 
 @dataclass
 class Uploads:
-    """The images of a request. One in the form of Flash's client may have a `session`."""
+    """The images of a request. A request in the format of Flash's client may have a `session`."""
 
     images: List[Upload]
     session: Optional[str] = None
@@ -55,13 +55,12 @@ class Uploads:
 
 def from_multipart(options: Dict[str, bytes], body: bytes, limits: Limits) -> Uploads:
     """
-    Takes the files out of a multipart body with these options of its content type: the parts in
-    one of `FILE_FIELDS`, whether or not they have the name of a file.
+    Return the files in a multipart body: the parts in one of `FILE_FIELDS`, with or without a file
+    name. `options` are those of the content type.
 
     # Raises
 
-    `RequestError`: 400 for what cannot be understood, 413 for too many files, 415 for a file in
-    base64.
+    `RequestError`: 400 for a malformed body, 413 for too many files, 415 for a file in base64.
     """
     boundary = options.get("boundary", b"")
     if not 0 < len(boundary) <= 200:
@@ -86,13 +85,13 @@ def from_multipart(options: Dict[str, bytes], body: bytes, limits: Limits) -> Up
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[Tuple[bytes, bytes]]:
-    """The headers and the content of each part of a multipart body."""
+    """Yield the headers and the content of each part of a multipart body."""
     delimiter = b"\r\n" + boundary
     at = len(boundary) if body.startswith(boundary) else _end_of(body, delimiter, 0)
     while not body.startswith(b"--", at):
         line_end = body.find(b"\r\n", at, at + 100)
         if line_end < 0 or body[at:line_end].strip(b" \t"):
-            raise bad_request("the multipart body has a boundary that is not a line of its own")
+            raise bad_request("the multipart body has a boundary that is not on its own line")
         head_end = body.find(b"\r\n\r\n", line_end, line_end + MAX_PART_HEAD)
         if head_end < 0:
             raise bad_request("the multipart body has a part whose headers have no end")
@@ -105,7 +104,7 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[Tuple[bytes, bytes]]:
 
 
 def _end_of(body: bytes, delimiter: bytes, start: int) -> int:
-    """Where the next delimiter ends."""
+    """Return where the next delimiter ends."""
     for at in range(start, len(body), PIECE):
         found = body.find(delimiter, at, at + PIECE + len(delimiter))
         if found >= 0:
@@ -114,14 +113,14 @@ def _end_of(body: bytes, delimiter: bytes, start: int) -> int:
 
 
 def _field_and_name(head: bytes) -> Tuple[str, Optional[str]]:
-    """The field of a part, and the name of its file, if it has one."""
+    """Return the field of a part, and the name of its file, if any."""
     headers = _headers(head)
     encoding = headers.get("content-transfer-encoding", "binary")
     if encoding.lower() not in ("7bit", "8bit", "binary"):
         raise RequestError(
             415,
             "unsupported_media_type",
-            f"a part has the transfer encoding {encoding[:20]!r}; send the file as it is",
+            f"a part has the transfer encoding {encoding[:20]!r}; send the file without encoding",
         )
     disposition = headers.get("content-disposition", "")
     _, options = header_options(disposition, "Content-Disposition")
@@ -133,12 +132,12 @@ def _field_and_name(head: bytes) -> Tuple[str, Optional[str]]:
         name = unquote(found["name"], found["charset"], "replace")
     else:
         return _text(options["name"]), None
-    # The name is only ever shown to who sent it; a path is cut down to its last part.
+    # The name is only shown to its sender; of a path, only the last part is kept.
     return _text(options["name"]), re.split(r"[/\\]", name)[-1][:255]
 
 
 def _headers(head: bytes) -> Dict[str, str]:
-    """The headers of a part by their names in lower case; one may go on in an indented line."""
+    """Return the headers of a part by lower-case name. An indented line continues a header."""
     lines = re.sub(r"\r\n[ \t]+", " ", head.decode("latin-1")).split("\r\n")
     headers = (line.partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, _, value in headers}
@@ -146,7 +145,7 @@ def _headers(head: bytes) -> Dict[str, str]:
 
 def header_options(value: str, header: str) -> Tuple[str, Dict[str, bytes]]:
     """
-    The value of a header and its options, such as the boundary of a content type. Raises
+    Return the value of a header and its options, such as the boundary of a content type. Raise
     `RequestError` 400 if the header is too long.
     """
     if len(value) > MAX_OPTIONS:
@@ -166,12 +165,12 @@ def _text(option: bytes) -> str:
 
 def from_json(body: bytes, limits: Limits) -> Uploads:
     """
-    Takes the images out of a body in JSON with base64: `{"images": [...]}`, or Flash's
+    Return the images of a JSON body with base64: `{"images": [...]}`, or Flash's
     `{"session": ..., "payload": {"inputs": {"data": ...}}}`.
 
     # Raises
 
-    `RequestError`: 400 for what cannot be understood, 413 for too many images.
+    `RequestError`: 400 for a malformed body, 413 for too many images.
     """
     try:
         content = json.loads(body, parse_constant=_refuse_constant)
@@ -198,19 +197,19 @@ def _from_flash(content: Dict[str, Any]) -> Uploads:
         raise bad_request("no base64 text at payload.inputs.data") from None
     session = content.get("session")
     if session is not None and not isinstance(session, str):
-        raise bad_request("session is not a text")
+        raise bad_request("session is not a string")
     return Uploads([_from_base64(image, "payload.inputs.data")], session, is_flash=True)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Python reads NaN, Infinity and -Infinity, which JSON does not have."""
+    """Refuse NaN, Infinity and -Infinity: Python reads them, but JSON has none."""
     raise ValueError(name)
 
 
 def _from_base64(text: Any, key: str) -> Upload:
-    """Also of a `data:` URL, which is what browsers make of a file."""
+    """Decode base64, or a `data:` URL as browsers make it."""
     if not isinstance(text, str):
-        raise bad_request(f"{key} is not a text; expected an image file in base64")
+        raise bad_request(f"{key} is not a string; expected an image file in base64")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:

@@ -115,8 +115,8 @@ def test_overrides_that_do_not_fit(overrides: str, tmp_path: Path) -> None:
     [
         (b"", "this is empty"),
         (b" \n", "this is empty"),
-        (bytes(range(256)), "this is no text in UTF-8"),
-        (b"{}\0", "this is no text in UTF-8"),
+        (bytes(range(256)), "this is not UTF-8 text"),
+        (b"{}\0", "this is not UTF-8 text"),
         (None, "there is none"),
     ],
 )
@@ -184,5 +184,5 @@ def test_only_some_keys_matter(tmp_path: Path) -> None:
     content = {"dataset_reader": {"type": "image_folder"}, "trainer": 3, "unknown": 1}
     config = written(tmp_path, json.dumps(content))
     assert read_config(config, keys=READER_KEYS).as_dict() == content
-    with pytest.raises(ConfigurationError, match="dataset_reader.colour is no key of "):
+    with pytest.raises(ConfigurationError, match="dataset_reader.colour is not a key of "):
         read_config(config, '{"dataset_reader.colour": "L"}', READER_KEYS)

@@ -125,26 +125,26 @@ def test_the_config_is_left_as_it_is() -> None:
         (
             changed(trainer__num_epoch=3),
             *("unknown key", "trainer.num_epoch"),
-            "trainer.num_epoch is no key of the Trainer 'image'; expected one of num_epochs, ",
+            "trainer.num_epoch is not a key of the Trainer 'image'; expected one of num_epochs, ",
             "num_epochs",
         ),
         (
             changed(valuation_data_path="data"),
             *("unknown key", "valuation_data_path"),
-            "valuation_data_path is no key of a config; expected one of validation_data_path, ",
+            "valuation_data_path is not a key of a config; expected one of validation_data_path, ",
             "validation_data_path",
         ),
         (
             changed(dataset_reader__transforms__1__p=0.3, dataset_reader__transforms__1__pp=0.3),
             *("unknown key", "dataset_reader.transforms.1.pp"),
-            "dataset_reader.transforms.1.pp is no key of the ImageTransform "
+            "dataset_reader.transforms.1.pp is not a key of the ImageTransform "
             "'random_horizontal_flip'; expected one of p",
             "p",
         ),
         (
             changed(dataset_reader__split={"part": "train", "fractoin": 0.1}),
             *("unknown key", "dataset_reader.split.fractoin"),
-            "dataset_reader.split.fractoin is no key of ImageSplit; expected one of fraction, ",
+            "dataset_reader.split.fractoin is not a key of ImageSplit; expected one of fraction, ",
             "fraction",
         ),
         (
@@ -586,7 +586,7 @@ def test_a_part_of_a_user_that_can_be_built(config: Dict[str, Any]) -> None:
         ),
         ({"type": "test_supplies", "encoder": "poolng"}, "unknown type", "encoder.type", "is "),
         ({"type": "test_supplies", "encoder": {}}, "missing key", "encoder.type", ""),
-        ({"type": "test_paint", "bruhs": 3}, "unknown key", "bruhs", "is no key of the"),
+        ({"type": "test_paint", "bruhs": 3}, "unknown key", "bruhs", "is not a key of the"),
         ({"type": "test_paint", "spare": {"a": 3}}, "wrong type", "spare", 'is {"a": 3}; exp'),
     ],
 )
@@ -636,9 +636,9 @@ def test_what_the_check_takes_is_built(key: str, value: Any, expected: Any) -> N
         ("inks", [{"amount": 1}, 3], "inks.1", "inks.1 is 3; expected "),
         ("corner", {"x": "a"}, "corner.x", "; expected int"),
         ("frame", {"widht": 3}, "frame.widht", "; expected one of width"),
-        ("function", "os.getcwd", "function", "function is not built: nothing in a config"),
-        ("kind", "Ink", "kind", "kind is not built: nothing in a config"),
-        ("untold", {"a": 1}, "untold", "untold is not built: nothing in a config"),
+        ("function", "os.getcwd", "function", "function is not built: a config has no form"),
+        ("kind", "Ink", "kind", "kind is not built: a config has no form"),
+        ("untold", {"a": 1}, "untold", "untold is not built: a config has no form"),
         ("speed", "fast", "speed", "; expected"),
         ("sides", {"top": 1}, "sides.top", "sides.top is"),
         ("numbers", {"one": 1}, "numbers.one", "numbers.one is"),
@@ -667,7 +667,7 @@ def test_a_parameter_that_has_no_name() -> None:
     mistake = only(with_transform(config))
     assert mistake.message == (
         "dataset_reader.transforms.1: the constructor of ByPosition takes size by position only; "
-        "expected no '/' behind it, as a config gives arguments by name"
+        "expected no '/' after it, as a config gives arguments by name"
     )
     with pytest.raises(ConfigurationError, match="^the constructor of ByPosition takes size by"):
         ImageTransform.from_params(Params(config))
@@ -707,7 +707,7 @@ def test_a_class_that_lacks_methods() -> None:
 
 def test_random_transforms_in_validation_are_a_warning() -> None:
     message = (
-        "{}dataset_reader transforms the images of validation at random ({}); expected a "
+        "{}dataset_reader transforms the validation images at random ({}); expected a "
         "validation_dataset_reader with transforms such as 'eval'"
     )
     borrowed = only(changed(("validation_dataset_reader",)))

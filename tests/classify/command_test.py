@@ -68,8 +68,8 @@ def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.Capt
         assert [top_k[label] for label in LABELS] == pytest.approx(expected)
     assert os.listdir("new/folder") == ["out.jsonl"]
     assert capsys.readouterr().out.splitlines() == [
-        "files left out, as they are no images: 1 (photos/notes.txt ...)",
-        "images named again, and classified once: 1",
+        "skipped files that are not images: 1 (photos/notes.txt ...)",
+        "images named several times, classified once: 1",
         "new/folder/out.jsonl: 7 images, 1 error",
     ]
 
@@ -123,7 +123,7 @@ def test_thresholds(multi_label_bundle: Path, photos: Path, given: str) -> None:
         (["nowhere", "-o", "out.csv"], r"'nowhere' gives no image"),
         (["photos/a", "-o", "out.txt"], r"--output is 'out.txt'; expected a file whose name ends"),
         (["photos/a", "-o", "folder.csv"], r"--output is 'folder.csv'; expected a file"),
-        (["list.csv", "-o", "./list.csv"], r"--output is './list.csv', which is to be read"),
+        (["list.csv", "-o", "./list.csv"], r"--output is './list.csv', also an input"),
         (["photos/a", "-o", "out.csv", "--top-k", "0"], r"--top-k is 0; expected at least 1"),
         (["photos/a", "-o", "out.csv", "--workers", "0"], r"--workers is 0; expected at least 1"),
         (
@@ -150,7 +150,7 @@ def test_bad_arguments(bundle: Path, photos: Path, arguments: List[str], message
 def test_a_label_with_the_delimiter_of_csv_is_refused(
     multi_label_bundle: Path, photos: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"the model has the label 'r|d', but '|' stands between"):
+    with pytest.raises(InputError, match=r"the model has the label 'r|d', but '|' separates"):
         classify(multi_label_bundle, "photos", "-o", "out.csv")
 
 
@@ -187,7 +187,7 @@ def test_an_interrupted_run_goes_on(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status
-    said = f"\nallencv: the same command goes on from {part}\nallencv: stopped by {number.name}\n"
+    said = f"\nallencv: the same command resumes from {part}\nallencv: stopped by {number.name}\n"
     assert errors == ("" if number == signal.SIGKILL else said)
     assert not output.exists()
     lines = [line for line in part.read_text().splitlines(keepends=True) if line.endswith("\n")]

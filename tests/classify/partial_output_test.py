@@ -78,7 +78,7 @@ def test_another_run_is_refused_unless_it_is_to_restart(part: str, images: List[
         ({**HEADER, "--top-k": 3, "model": "d"}, "has another model and has --top-k 2, not 3; "),
         ({"model": "abc"}, "is unknown here; "),
     ):
-        with pytest.raises(InputError, match=f"of a run that {reason}.* or begin .* --restart$"):
+        with pytest.raises(InputError, match=f"of a run that {reason}.* or start .* --restart$"):
             UnfinishedRun(part, header, False)
         assert Path(part).read_bytes() == before
     unfinished = UnfinishedRun(part, {**HEADER, "model": "abd"}, True)
@@ -90,7 +90,7 @@ def test_a_file_of_another_kind_is_kept(tmp_path: Path) -> None:
     (tmp_path / "out.part").write_text("somebody's text")
     with pytest.raises(InputError, match="is of a run that is unknown here"):
         UnfinishedRun(str(tmp_path / "out.part"), HEADER, False)
-    with pytest.raises(InputError, match="holds no answers of an interrupted run; expected anoth"):
+    with pytest.raises(InputError, match="is not a file of an interrupted run; expected another"):
         UnfinishedRun(str(tmp_path / "out.part"), HEADER, True)
     assert (tmp_path / "out.part").read_text() == "somebody's text"
 

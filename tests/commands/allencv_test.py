@@ -96,5 +96,5 @@ def test_an_override_of_what_the_config_lacks(clone: Clone, run: Run, tmp_path: 
     last = result.stderr.splitlines()[-1]
     assert last.startswith("allencv: --overrides is ")
     assert "unused keys: ['distributed.cuda_devices']" in last
-    assert last.endswith('or with all of a new key: {"distributed": {"cuda_devices": [0, 1]}}')
+    assert last.endswith('or a new key as a whole: {"distributed": {"cuda_devices": [0, 1]}}')
     assert "Traceback" not in result.stderr

@@ -71,11 +71,11 @@ def test_seven_mistakes_at_once(config: Path, capsys: pytest.CaptureFixture) -> 
         [
             'dataset_reader.transforms.1.type is "random_horizontal_flap"; expected one of random_',
             'data_loader.batch_size is "four"; expected int',
-            "data_loader.shufle is no key of the DataLoader 'image'; expected one of shuffle, ",
+            "data_loader.shufle is not a key of the DataLoader 'image'; expected one of shuffle, ",
             "model.im2im_encoder (SmallResnetEncoder) gives 16 channels, but model.im2vec_encoder ",
             "trainer.num_epochs is 2.5; expected int",
             "validation_dataset_reader.transforms.0: transform 'eval': fit is 'squeeze'; expected ",
-            "training_data_path is no key of a config; expected one of train_data_path, ",
+            "training_data_path is not a key of a config; expected one of train_data_path, ",
         ],
         lines.items(),
     ):
@@ -133,7 +133,7 @@ def test_as_a_command(config: Path, tmp_path: Path, run: Run) -> None:
     )
     assert ended.returncode == 1
     assert ended.stdout.splitlines() == [
-        f"{config}: model.loss.powr is no key of the ClassificationLoss 'mine'; expected one of "
+        f"{config}: model.loss.powr is not a key of the ClassificationLoss 'mine'; expected one of "
         "power",
         f"{config}: model.loss lacks power; expected float",
         f"{config}: 2 mistakes",

@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_what_was_there(
         (Predict, ["--batch-size", "-1"], "--batch-size is -1; expected at least 1"),
         (Predict, ["--predictor-args", "{"], "--predictor-args is '{'; expected a JSON object"),
         (Predict, ["--predictor-args", "[]"], r"--predictor-args is '\[\]'; expected a JSON"),
-        (Predict, [], "000.jpg' is not text in UTF-8 .* 'allencv classify' takes images"),
+        (Predict, [], "000.jpg' is not text in UTF-8 .* for images and folders, use 'allencv cl"),
     ],
 )
 def test_bad_arguments(

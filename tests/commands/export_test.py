@@ -45,7 +45,7 @@ def test_it_prints_and_writes_how_the_bundle_compares(folder: Path, run: Run) ->
     parity = json.loads((folder / "bundle" / "manifest.json").read_text())["parity"]
     assert parity["largest_difference"] == pytest.approx(float(printed[1]), rel=0.06)
     assert (parity["images"], parity["agreement"], parity["tolerance"]) == (10, 1, 1e-4)
-    with pytest.raises(ConfigurationError, match="bundle' is a bundle already; --force replaces"):
+    with pytest.raises(ConfigurationError, match="bundle' is already a bundle; --force replaces"):
         export(folder / "run", folder / "bundle")
 
 

@@ -65,11 +65,11 @@ def test_where_nothing_is_found(runs: Path, capsys: pytest.CaptureFixture) -> No
     (runs / "b/c/bad.json").write_text("{")
     (runs / "b/c/list.json").write_text("[]")
     for arguments, message in (
-        ([runs / "empty"], "empty' has no metrics.json in it or below; expected the folder of a"),
-        ([runs / "nowhere"], "nowhere' is no folder; expected one with finished runs"),
-        ([runs / "a/metrics.json"], "metrics.json' is no folder; expected one with finished runs"),
+        ([runs / "empty"], "empty' and its subfolders have no metrics.json; expected the"),
+        ([runs / "nowhere"], "nowhere' is not a folder; expected one with finished runs"),
+        ([runs / "a/metrics.json"], "metrics.json' is not a folder; expected one with finished"),
         ([runs, "-m", "bad.json"], "b/c/bad.json' is not JSON: Expecting property name"),
-        ([runs, "-m", "list.json"], "list.json' has no metrics by name; expected a JSON object"),
+        ([runs, "-m", "list.json"], "list.json' has no metrics; expected a JSON object"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             printed(capsys, *arguments)

@@ -117,6 +117,6 @@ def test_what_needs_allennlp_says_so(tmp_path: Path, name: str) -> None:
     result = start(name, tmp_path / "model.tar.gz", tmp_path, "-o", "out.csv", refuse=True)
     assert result.returncode == 1
     assert result.stderr == (
-        f"allencv: {name} needs allennlp, which is not installed; without it there are classify "
-        "and serve, of bundles that 'allencv export' has made\n"
+        f"allencv: {name} needs allennlp, which is not installed; without it you can use "
+        "classify and serve with bundles made by 'allencv export'\n"
     )

@@ -105,12 +105,12 @@ ODD = {
     ),
     "no config": ({"config.json": None}, "it has no config.json"),
     "no weights": ({"weights.th": None}, "it has no weights; expected weights.th, or best.th in"),
-    "no bytes": ({"weights.th": b""}, "weights.th is no file of weights"),
-    "a text": ({"weights.th": b"weights"}, "weights.th is no file of weights"),
+    "no bytes": ({"weights.th": b""}, "weights.th is not a file of weights"),
+    "a text": ({"weights.th": b"weights"}, "weights.th is not a file of weights"),
     "a list": ({"weights.th": saved([])}, "weights.th holds a list; expected names and tensors"),
     "numbers for names": (
         {"weights.th": saved({3: torch.zeros(1)})},
-        "weights.th has 3 for a name of a tensor; expected a text",
+        "weights.th has 3 as the name of a tensor; expected a string",
     ),
     "no list of namespaces": (
         {"vocabulary/non_padded_namespaces.txt": None},
@@ -126,8 +126,8 @@ ODD = {
         {"meta.json": b'{"version": "2.10.1", "x": 1}'},
         "meta.json holds .*; expected AllenNLP's version only",
     ),
-    "a zip": ({"weights.th": b"PK\x05\x06" + bytes(18)}, "weights.th is no file of weights"),
-    "a cut zip": ({"weights.th": saved({})[:-30]}, "weights.th is no file of weights"),
+    "a zip": ({"weights.th": b"PK\x05\x06" + bytes(18)}, "weights.th is not a file of weights"),
+    "a cut zip": ({"weights.th": saved({})[:-30]}, "weights.th is not a file of weights"),
 }
 
 

@@ -284,7 +284,7 @@ def test_weights_are_read_as_data(archive: Path, tmp_path: Path) -> None:
 
     shutil.copytree(archive.parent, tmp_path / "run")
     torch.save({"weight": Touch()}, tmp_path / "run" / "best.th")
-    with pytest.raises(ConfigurationError, match="best.th is no file of weights, or holds more"):
+    with pytest.raises(ConfigurationError, match="best.th is not a file of weights, or has"):
         load_archive(tmp_path / "run")
     assert not (tmp_path / "mark").exists()
 

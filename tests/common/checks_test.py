@@ -43,7 +43,7 @@ def test_a_part_may_take_other_keys(name: str) -> None:
 
 
 def test_a_key_that_nobody_takes() -> None:
-    with pytest.raises(ConfigurationError, match="^negativ_slope is no key that Keeps can use: "):
+    with pytest.raises(ConfigurationError, match="^negativ_slope is not a key that Keeps can use"):
         built(type="keeps", name="x", negativ_slope=0.2)
 
 

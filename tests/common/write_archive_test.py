@@ -68,7 +68,7 @@ def test_a_file_that_the_config_does_not_name_is_refused(
     (run_folder / "config.json").write_text(json.dumps({**config, "include_in_archive": patterns}))
     files = files_of(Path(archive_model(run_folder)))
     path = packed(run_folder / "more.tar.gz", {**files, "notes.txt": b"a note"})
-    with pytest.raises(ConfigurationError, match="it holds 'notes.txt', which is no part of an"):
+    with pytest.raises(ConfigurationError, match="it holds 'notes.txt', which is not part of"):
         load_archive(path)
 
 

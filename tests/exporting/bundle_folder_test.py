@@ -53,7 +53,7 @@ def test_a_full_disk_is_an_error_about_the_bundle(tmp_path: Path) -> None:
 
 def test_a_bundle_is_replaced_only_when_it_is_said(tmp_path: Path) -> None:
     write(tmp_path / "bundle", False, "old")
-    with pytest.raises(ConfigurationError, match=r"bundle' is a bundle already; --force replaces"):
+    with pytest.raises(ConfigurationError, match=r"bundle' is already a bundle; --force replaces"):
         check_output(tmp_path / "bundle", False)
     check_output(tmp_path / "bundle", True)
 
@@ -70,7 +70,7 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path: Path, kind: str) -> None:
             write(tmp_path / "bundle", False, "old")
         path.symlink_to(tmp_path / "bundle")
     for force in (False, True):
-        with pytest.raises(ConfigurationError, match=r"output' is there and is no bundle; expecte"):
+        with pytest.raises(ConfigurationError, match=r"output' exists and is not a bundle; expect"):
             write(path, force, "new")
     assert os.path.lexists(path)
 
@@ -78,7 +78,7 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path: Path, kind: str) -> None:
 def test_two_exports_at_once(tmp_path: Path) -> None:
     """The second finds what the first has written meanwhile."""
     with (
-        pytest.raises(ConfigurationError, match="is a bundle already"),
+        pytest.raises(ConfigurationError, match="is already a bundle"),
         new_folder(tmp_path / "bundle", False),
     ):
         write(tmp_path / "bundle", False, "old")

@@ -242,7 +242,7 @@ def test_what_differs_too_much_is_not_written(archive: Archive, tmp_path: Path) 
     with pytest.raises(ConfigurationError) as raised:
         export_bundle(archive, folder, precision="float16", tolerance=1e-9)
     message = str(raised.value)
-    assert message.startswith("the bundle is not like the archive: of 10 images 100.00% get the")
+    assert message.startswith("the bundle differs from the archive: of 10 images 100.00% get the")
     assert "(expected at most 1e-09); nothing was written" in message
     assert os.listdir(tmp_path / "new") == []
 
@@ -261,7 +261,7 @@ def test_without_a_comparison_the_manifest_says_so(archive: Archive, tmp_path: P
     assert os.listdir(tmp_path) == []
     export_bundle(archive, tmp_path / "bundle", parity=False)
     assert json.loads((tmp_path / "bundle" / "manifest.json").read_text())["parity"] is None
-    assert "has not been compared" in (tmp_path / "bundle" / "README.md").read_text()
+    assert "was not compared" in (tmp_path / "bundle" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_without_a_comparison_the_manifest_says_so(archive: Archive, tmp_path: P
     [
         ({"format": "tflite"}, "format is 'tflite'; expected one of onnx, torch_export"),
         ({"precision": "int4"}, "precision is 'int4'; expected one of int8, float16, float32"),
-        ({"precision": "int8"}, "int8 needs images to calibrate it with"),
+        ({"precision": "int8"}, "int8 needs images for calibration"),
         ({"calibration": ["a.jpg"]}, "for the calibration of int8, but precision is 'float32'"),
         ({"format": "torch_export", "precision": "float16"}, "expected float32 for torch_export"),
         ({"tolerance": 1.5}, "the tolerance 1.5; expected numbers in"),

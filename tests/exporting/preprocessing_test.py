@@ -71,7 +71,7 @@ def test_what_cannot_be_put_into_a_bundle_is_named(transforms: List[Any], found:
         preprocessing_of(reader_of(transforms))
     assert str(raised.value) == (
         f"validation_dataset_reader.transforms {found}, which cannot be put into a bundle; "
-        "expected one 'eval', and after it at most a 'normalize'"
+        "expected one 'eval', followed at most by a 'normalize'"
     )
 
 

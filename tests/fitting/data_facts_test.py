@@ -147,7 +147,7 @@ def test_copies_of_training_images(tmp_path: Path) -> None:
     (tmp_path / "val" / "cat" / "001.jpg").unlink()
     (warning,) = facts(tmp_path / "train", tmp_path / "val").warnings
     assert warning.startswith(
-        "validation images whose pixels are those of training images, so that the scores will be "
+        "validation images with the pixels of training images, which makes scores "
         f"too good (3 of 3 decoded; allencv check-data compares all): {tmp_path}/val/cat/000.jpg, "
     )
 
@@ -179,5 +179,5 @@ def test_one_image_cannot_be_held_out(tmp_path: Path) -> None:
         facts(tmp_path)
     assert error.value.message == (
         f"{tmp_path} has too few images of each class to hold some out for validation; expected "
-        "more, or validation data of their own (--validation)"
+        "more images, or separate validation data (--validation)"
     )

@@ -74,7 +74,7 @@ def test_some_images_in_common_are_a_warning(tmp_path: Path) -> None:
         write_images(tmp_path / part, {"a": 3, "b": 3}, size=4)
     image = tmp_path / "val" / "a" / "copy.jpg"
     image.symlink_to(tmp_path / "train" / "a" / "001.jpg")
-    expected = "images that are in the training and in the validation data, whose scores will be"
+    expected = "images in both the training and the validation data, which makes scores"
     (warning,) = shared(train=tmp_path / "train", validation=tmp_path / "val")
     assert warning == f"{expected} too good (1): {image}"
     parts = {"train": tmp_path / "train", "validation": tmp_path / "val"}

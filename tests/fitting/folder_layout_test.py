@@ -174,7 +174,7 @@ def test_a_class_or_a_split(folders: Any, tmp_path: Path) -> None:
 def test_splits_that_are_not_there(tmp_path: Path) -> None:
     make(tmp_path, "a", "b")
     assert error_of(tmp_path, layout="splits") == (
-        "--layout is splits; DATA has no folder train, but a, b"
+        "--layout is splits; expected a folder train in DATA, which has a, b"
     )
 
 
@@ -332,7 +332,7 @@ def test_empty_folders_beside_the_only_one_with_images(tmp_path: Path) -> None:
     (tmp_path / "val" / "cat").mkdir(parents=True)
     found = find(tmp_path)
     assert paths(found, tmp_path) == ["train", "train", ""]
-    assert f"not used, as they hold no images: {tmp_path}/val" in found.notes
+    assert f"not used, as they have no images: {tmp_path}/val" in found.notes
 
 
 def test_a_link_to_the_folder_that_it_is_in(tmp_path: Path) -> None:

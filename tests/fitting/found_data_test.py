@@ -47,7 +47,7 @@ def test_validation_and_test_data_that_the_user_names(table: Path) -> None:
     with pytest.raises(ConfigurationError, match="--validation is '.*images'; expected a path to"):
         find(table, validation=str(table.parent / "images"))
     (table.parent / "images" / "a").mkdir()
-    with pytest.raises(ConfigurationError, match="--validation is 'nope', which is not there"):
+    with pytest.raises(ConfigurationError, match="--validation is 'nope', which does not exist"):
         find(table.parent / "images", validation="nope", label_pattern="(.)")
 
 
@@ -61,7 +61,7 @@ def test_a_table_with_a_column_of_splits(table: Path) -> None:
     assert found.test_path == {"path": str(table), "split": "test"}
     other = find(table, validation="val.csv")  # what the user says goes before the column
     assert (other.train_path, other.validation_path) == (str(table), "val.csv")
-    with pytest.raises(ConfigurationError, match="column split says the splits, leave out val.csv"):
+    with pytest.raises(ConfigurationError, match="column split has the splits, leave out val.csv"):
         find(table, validation="val.csv", split_column="split")
     in_folder = find(table.parent)
     assert (in_folder.train_path, in_folder.split) == (train, found.split)
@@ -147,7 +147,7 @@ def test_a_data_set_of_torchvision_with_split(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("nothing", "DATA is 'nothing'; expected a folder, a table or a list that is there"),
+        ("nothing", "DATA is 'nothing'; expected an existing folder, table or list, or"),
         ("FakeData", "torchvision's FakeData has no part for validation"),
         ("empty", "empty has no folders with images and no table"),
         (

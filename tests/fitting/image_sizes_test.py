@@ -49,5 +49,5 @@ def test_a_size_that_nobody_asked_for_gives_way() -> None:
 
 
 def test_a_network_that_takes_none() -> None:
-    with pytest.raises(ConfigurationError, match="--backbone is 'net', which takes no square"):
+    with pytest.raises(ConfigurationError, match="--backbone is 'net', which takes none of"):
         size_that_fits("net", OfNone(), 96)

@@ -66,7 +66,7 @@ def test_several_columns_of_splits() -> None:
 def test_trains_in_images() -> None:
     columns = {name: ["0", "1", "0"] for name in ("bus", "train")}
     message = (
-        "t.csv: column train is ambiguous: if it says the splits, use --split-column train; if "
+        "t.csv: column train is ambiguous: if it has the splits, use --split-column train; if "
         "it is a label, as bus may be, use --split-column none"
     )
     with pytest.raises(ConfigurationError, match=message):

@@ -53,7 +53,7 @@ def test_names_without_a_suffix_in_a_folder_beside(folder: Path) -> None:
 @pytest.mark.parametrize("start", ["https://example.org", "file:///photos"])
 def test_urls_are_images_if_the_user_says_so(start: str, folder: Path) -> None:
     text = "\n".join(["url,label", *(f"{start}/{row}" for row in ROWS)])
-    with pytest.raises(ConfigurationError, match="has URLs, such as .*--image-column url takes"):
+    with pytest.raises(ConfigurationError, match="has URLs, such as .*--image-column url reads"):
         table(folder, text)
     result = table(folder, text, image_column="url")
     assert result.reader == {**READER, "image_column": "url"}
@@ -173,7 +173,7 @@ def test_another_delimiter_is_named_where_there_is_one_column(folder: Path) -> N
     with pytest.raises(ConfigurationError) as error:
         table(folder, PLAIN.replace(",", " "))
     assert error.value.message.endswith(
-        "expected --image-column and --image-root, or --delimiter for what is between the cells"
+        "expected --image-column and --image-root, or --delimiter for the separator of the cells"
     )
 
 

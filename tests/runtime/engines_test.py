@@ -108,7 +108,7 @@ def test_an_engine_that_computes_something_else_is_passed_over(
     )
     name, said = said_by_fastest(bundle, caplog)
     assert name == "onnxruntime"
-    assert "onnxruntime-reduced is passed over (probabilities differ by 0.00" in said
+    assert "onnxruntime-reduced is skipped (probabilities differ by 0.00" in said
 
 
 def test_an_engine_that_is_alone_is_not_measured(

@@ -110,7 +110,7 @@ def test_a_table_gives_its_paths_relative_to_itself(photos: Path, suffix: str) -
 def test_bad_cells_and_columns_are_named(photos: Path, suffix: str) -> None:
     table = photos / f"list{suffix}"
     write_table(table, "file", ["Cat/000.jpg", " "])
-    with pytest.raises(InputError, match=f"list{suffix}.*'number', 'file'; expected one of paths "):
+    with pytest.raises(InputError, match=f"list{suffix}.*'number', 'file'; expected a column "):
         list_images([str(table)], "path")
     with pytest.raises(InputError, match=f"list{suffix}, line .: ' ' in the column 'file'; expect"):
         list_images([str(table)], "file")
@@ -127,7 +127,7 @@ def test_bad_cells_and_columns_are_named(photos: Path, suffix: str) -> None:
         ("bad.jsonl", "bad.jsonl, line 2: not JSON"),
         ("list.jsonl", "list.jsonl, line 1: expected a JSON object"),
         ("bad.csv", "'bad.csv' cannot be read: 'utf-8' codec can't decode"),
-        ("bad.parquet", "'bad.parquet' is no Parquet file: "),
+        ("bad.parquet", "'bad.parquet' is not a Parquet file: "),
         ("pipe.csv", "'pipe.csv' cannot be read: a named pipe, not a regular file"),
         ("pipe.*", "'pipe.csv' cannot be read: a named pipe, not a regular file"),
     ],
@@ -154,7 +154,7 @@ def test_one_name_for_two_files_is_refused(photos: Path) -> None:
 
 def test_a_folder_in_itself_is_refused(photos: Path) -> None:
     (photos / "Cat" / "again").symlink_to(photos)
-    with pytest.raises(InputError, match=r"'photos/Cat/again' is a link to a folder that it is in"):
+    with pytest.raises(InputError, match=r"'photos/Cat/again' is a link to a folder that contains"):
         list_images(["photos"], "path")
 
 

@@ -101,14 +101,14 @@ HASH = "0" * 64
         ({"labels": []}, r"labels is \[\]; expected a list of names"),
         ({"labels": ["a", 1, "c"]}, "expected a list of names"),
         ({"labels": {"a": 1}}, "expected a list of names"),
-        ({"labels": ["a", "b", "a"]}, "labels is .*; expected a list of names, none of them empty"),
-        ({"labels": ["a", "", "c"]}, "labels is .*; expected a list of names, none of them empty"),
+        ({"labels": ["a", "b", "a"]}, "labels is .*; expected a list of names without empty"),
+        ({"labels": ["a", "", "c"]}, "labels is .*; expected a list of names without empty"),
         ({"thresholds": None}, "thresholds is None; expected 3 numbers, one for each label"),
         ({"thresholds": [0.5]}, "expected 3 numbers, one for each label"),
         ({"task": "single_label"}, "expected null"),
         ({"thresholds": [0.5, 0.5, 1.0]}, r"expected null, or a list of numbers in \[0, 1\)"),
         ({"thresholds": [0.5, 0.5, True]}, "a list of numbers"),
-        ({"thresholds": [0.5, 0.5, float("nan")]}, "NaN is no number of JSON"),
+        ({"thresholds": [0.5, 0.5, float("nan")]}, "NaN is not a JSON number"),
         ({"format": "pickle"}, "format is 'pickle'; expected one of onnx, torch_export"),
         ({"precision": "int4"}, "precision is 'int4'; expected one of"),
         ({"files": {"README.md": HASH}}, "files has no model.onnx"),
@@ -149,5 +149,5 @@ def test_bad_values_are_named(values: Dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("data", [b"[]", b"7", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
-    with pytest.raises(BundleError, match="no JSON|expected a JSON object"):
+    with pytest.raises(BundleError, match="not JSON|expected a JSON object"):
         Manifest.from_bytes(data)

@@ -114,7 +114,7 @@ def with_network(bundle: Path, data: bytes) -> Path:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"no network", "is not an ONNX file: "), (b"", ".* does not load it: ")],
+    [(b"no network", "is not an ONNX file: "), (b"", ".* cannot load it: ")],
 )
 def test_a_file_that_is_no_network(tmp_path: Path, engine: str, data: bytes, message: str) -> None:
     bundle = with_network(write_bundle(tmp_path / "bundle"), data)
@@ -145,8 +145,8 @@ def test_weights_beside_the_network_are_refused(tmp_path: Path, engine: str) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda graph: graph.input.add().CopyFrom(graph.output[0]), "does not load it|2 inputs"),
-        (lambda graph: graph.node.pop(), "does not load it"),
+        (lambda graph: graph.input.add().CopyFrom(graph.output[0]), "cannot load it|2 inputs"),
+        (lambda graph: graph.node.pop(), "cannot load it"),
         (lambda graph: scale_by(graph, np.nan), "gives nan .float32.; expected float32"),
     ],
 )

@@ -114,7 +114,7 @@ def test_a_tiff_file_is_turned_once() -> None:
         (BITS_12 + 30000, "more than 8 bits, with values from 30000 to 34095 where"),
         (HOUNSFIELD, "more than 8 bits, with values from -1000 to 3000 where 0 to 65535"),
         (np.array([[np.nan, 100]], np.float32), "with values that are not numbers (NaN)"),
-        (np.repeat(BITS_12[..., None], 3, axis=2), "16-bit colour, whose upper 8 bits hold no"),
+        (np.repeat(BITS_12[..., None], 3, axis=2), "16-bit colour, whose upper 8 bits have"),
         (np.array([[0, 4_294_967_295]], np.uint32), "with values from 0 to 4.29497e+09 where"),
     ],
 )
@@ -153,13 +153,13 @@ def test_16_bit_cmyk_of_too_few_levels_is_warned_of(bits: int, count: int) -> No
     pixels[..., 3] = RAMP * (2**bits - 1)  # black ink alone
     said = read(pixels, photometric=CMYK)[1]
     assert len(said) == count
-    assert all("16-bit colour, whose upper 8 bits hold no more than 16 levels" in s for s in said)
+    assert all("16-bit colour, whose upper 8 bits have only 16 levels" in s for s in said)
 
 
 def test_transparency_is_no_level_of_16_bit_grey() -> None:
     image = Image.new("LA", (2, 1), (3, 255))
     image.putpixel((0, 0), (0, 0))
-    assert "no more than 4 levels" in str(value_ranges.what_is_lost(image, True, None))
+    assert "only 4 levels" in str(value_ranges.what_is_lost(image, True, None))
 
 
 def test_what_is_no_number_is_black() -> None:

@@ -106,10 +106,10 @@ def test_a_boundary_across_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"images": [Infinity]}', "not valid JSON"),
         ('{"images": "YQ=="}', "expected"),
         ('{"images": []}', '"images" is empty'),
-        ('{"images": [1]}', r"images\[0\] is not a text"),
+        ('{"images": [1]}', r"images\[0\] is not a string"),
         ('{"images": ["YQ==", "?"]}', r"images\[1\] is not base64"),
-        ('{"payload": {"inputs": {"data": "YQ=="}}, "session": 1e999}', "session is not a text"),
-        ('{"payload": {"inputs": {"data": "YQ=="}}, "session": []}', "session is not a text"),
+        ('{"payload": {"inputs": {"data": "YQ=="}}, "session": 1e999}', "session is not a string"),
+        ('{"payload": {"inputs": {"data": "YQ=="}}, "session": []}', "session is not a string"),
         ('{"payload": {"inputs": []}}', "no base64 text"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_field_that_is_not_known_is_named_if_it_is_a_file() -> None:
 @pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
 def test_a_part_that_is_encoded_as_text(encoding: str) -> None:
     head = 'Content-Disposition: form-data; name="file"\r\nContent-Transfer-Encoding: '
-    with pytest.raises(RequestError, match=f"'{encoding}'; send the file as it is") as error:
+    with pytest.raises(RequestError, match=f"'{encoding}'; send the file without") as error:
         from_multipart({"boundary": b"xyz"}, with_head(head + encoding), LIMITS)
     assert error.value.status == 415
     assert from_multipart({"boundary": b"xyz"}, with_head(head + "BINARY"), LIMITS).images
