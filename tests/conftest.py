@@ -37,6 +37,14 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
+    """
+    Name a case of bytes by its argument: bytes that hold the clock, as gzip's do, would give the
+    test another name in each process.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 def write_images(
     root: Path, counts: Dict[str, int], size: int = 40, suffix: str = ".jpg", seed: int = 0
 ) -> Path:
