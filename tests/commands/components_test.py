@@ -74,7 +74,7 @@ def test_a_part(capsys: pytest.CaptureFixture) -> None:
     assert text.startswith("timm: Im2ImEncoder\n")
     assert "\n  model_name              str                 required\n" in text
     assert "\n  pool                    bool                true\n" in text
-    assert "\n      Whether to give one pixel." in text
+    assert "\n      Whether to output one pixel." in text
     assert "\nIn a config, under model.im2im_encoder:\n" in text
     assert text.endswith('\n\n  { type: "timm", model_name: "convnext_tiny" }\n')
     assert max(map(len, text.splitlines())) <= 100
@@ -98,8 +98,8 @@ def test_json_of_a_part(capsys: pytest.CaptureFixture) -> None:
             "name": "weights",
             "type": "dict of float",
             "required": True,
-            "description": "By label, 0 or more. They are scaled as those of every "
-            "`ClassWeighting`, so that only their ratios matter.",
+            "description": "Weights by label, 0 or more. They are scaled as in every "
+            "`ClassWeighting`, so only their ratios matter.",
         }
     ]
     assert part["class"] == "allencv.data.class_weightings.explicit_weights.ExplicitWeights"
@@ -122,7 +122,7 @@ def test_markdown(capsys: pytest.CaptureFixture) -> None:
     assert "\n### pretrained_resnet, resnet\n" in section, "a class with two names is one section"
     part = output(capsys, "im2im_encoder", "timm", "--format", "markdown")
     assert part.strip() in section
-    assert "\n| `pool` | bool | `true` | Whether to give one pixel." in part
+    assert "\n| `pool` | bool | `true` | Whether to output one pixel." in part
     assert "\n**Raises**\n" in part, "the headings of a docstring are none of the page"
     optimizers = output(capsys, "optimizer", "--format", "markdown")
     assert "### " not in optimizers, "a library's parts are a line each"
