@@ -50,8 +50,8 @@ def test_it_says_what_parts_and_arguments_are(schema: Dict[str, Any]) -> None:
     assert timm["properties"]["pool"] == {
         "type": "boolean",
         "default": True,
-        "description": "Whether to give one pixel. If `False`, the stride is that of the feature "
-        "level.",
+        "description": "Whether to output one pixel. If `False`, the stride is that of the "
+        "feature level.",
     }
     assert "vocab" not in schema["$defs"]["Model.basic_image_classifier"]["properties"]
 

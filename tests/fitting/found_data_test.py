@@ -115,7 +115,7 @@ def test_what_the_user_says_of_a_list(tmp_path: Path) -> None:
     given = {"delimiter": ";", "encoding": "cp1252", "image_root": "images"}
     assert find(tmp_path / "list.txt", **given).reader == {"type": "image_list", **given}
     with pytest.raises(
-        ConfigurationError, match="list.txt, line 1: .* is not utf-8 .*; --encoding"
+        ConfigurationError, match="list.txt, line 1: .* is not utf-8 .*; set --encoding"
     ):
         find(tmp_path / "list.txt", delimiter=";")
     with pytest.raises(ConfigurationError, match="--task is multi; .* has the label 'é'"):

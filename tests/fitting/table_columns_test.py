@@ -178,5 +178,7 @@ def test_another_delimiter_is_named_where_there_is_one_column(folder: Path) -> N
 
 
 def test_paths_that_are_not_there_are_shown(folder: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"are there, such as '/gone/\w+\.jpg', in "):
+    with pytest.raises(
+        ConfigurationError, match=r"paths of images that exist, such as '/gone/\w+\.jpg', in "
+    ):
         table(folder, "file,label\n/gone/a.jpg,x\n/gone/b.jpg,y\n")

@@ -599,7 +599,7 @@ def test_a_wrong_configuration_is_refused(params: Any, message: str) -> None:
 
 def test_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    section = page.split("\n## Shards\n")[1].split("\n## ")[0]
+    section = page.split("\n## Tar shards (WebDataset)\n")[1].split("\n## ")[0]
     (command,) = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)

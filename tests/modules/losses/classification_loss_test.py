@@ -245,7 +245,7 @@ WRONG: List[Tuple[str, Dict[str, Any], str]] = [
     ("cross_entropy", {"label_smoothing": 1.0}, r"model.loss.label_smoothing is 1.0; .* \[0, 1\)"),
     ("binary_cross_entropy", {"label_smoothing": -0.1}, "model.loss.label_smoothing is -0.1"),
     ("binary_cross_entropy", {"target_threshold": 1.5}, "model.loss.target_threshold is 1.5"),
-    ("focal", {"gamma": 0.5}, "model.loss.gamma is 0.5; expected 0, .* or at least 1"),
+    ("focal", {"gamma": 0.5}, "model.loss.gamma is 0.5; expected 0 .no focusing. or at least 1"),
     ("focal", {"gamma": -1}, "model.loss.gamma is -1"),
     ("focal", {"alpha": 2.0}, r"model.loss.alpha is 2.0; expected a number in \[0, 1\]"),
     ("asymmetric", {"gamma_positive": 0.1}, "model.loss.gamma_positive is 0.1"),
