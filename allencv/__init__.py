@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from allencv.serving.client import Client
     from allencv.trained_model import load
 
-__all__ = ["Client", "export", "fit", "load"]
+__all__ = ["AllenCVError", "Client", "export", "fit", "load"]
 
 _MODULES = {
     "Client": "allencv.serving.client",
@@ -20,6 +20,13 @@ _MODULES = {
     "load": "allencv.trained_model",
 }
 """Where each name is defined. A module is imported when its name is first used."""
+
+
+class AllenCVError(Exception):
+    """
+    Base class of AllenCV's errors that a user can act on. The message is one line: the value, and
+    what was expected. Mistakes in a config raise AllenNLP's `ConfigurationError`.
+    """
 
 
 def __getattr__(name: str) -> Any:

@@ -116,6 +116,7 @@ print(json.dumps([before, labels, "torch" in sys.modules, "allennlp" in sys.modu
 
 
 def test_the_names_at_the_top() -> None:
+    assert allencv.AllenCVError in ImageError.__mro__
     for name in allencv.__all__:
         assert callable(getattr(allencv, name))
         assert name in dir(allencv)

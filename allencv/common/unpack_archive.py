@@ -11,7 +11,7 @@ from allennlp.common.meta import META_NAME
 from allennlp.models.archival import _WEIGHTS_NAME as WEIGHTS_NAME
 from allennlp.models.archival import CONFIG_NAME
 
-from allencv.runtime.errors import AllenCVError
+from allencv import AllenCVError
 
 CHECKSUMS_NAME = "checksums.json"
 """The SHA-256 of every other file of the archive, by name. AllenNLP's archives do not have it."""

@@ -1,8 +1,4 @@
-class AllenCVError(Exception):
-    """
-    Base class of AllenCV's errors that a user can act on. The message is one line: the value, and
-    what was expected. Mistakes in a config raise AllenNLP's `ConfigurationError`.
-    """
+from allencv import AllenCVError
 
 
 class ImageError(AllenCVError, ValueError):

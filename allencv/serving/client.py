@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
 
-from allencv.runtime.errors import AllenCVError
+from allencv import AllenCVError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from typing import Dict, Optional
 
 from starlette.responses import JSONResponse
 
-from allencv.runtime.errors import AllenCVError
+from allencv import AllenCVError
 
 
 class RequestError(AllenCVError):

@@ -1,4 +1,4 @@
-from allencv.runtime.errors import AllenCVError
+from allencv import AllenCVError
 
 
 class TrainingError(AllenCVError, ValueError):

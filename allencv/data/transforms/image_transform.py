@@ -4,9 +4,9 @@ from typing import Callable, ClassVar, List, NamedTuple, Optional
 import torch
 from allennlp.common import Registrable
 
+from allencv import AllenCVError
 from allencv.common.checks import CheckedFromParams
 from allencv.common.short_repr import short_repr
-from allencv.runtime.errors import AllenCVError
 
 
 class Draft(NamedTuple):
