@@ -92,7 +92,7 @@ def test_a_score_below_0_improves_by_rising():
 
 def test_a_mode_that_contradicts_the_sign_is_refused():
     with pytest.raises(
-        ConfigurationError, match=r"mode is 'min', but more is .* \+accuracy; expect"
+        ConfigurationError, match=r"mode is 'min', but higher is better for .* \+accuracy; expect"
     ):
         build(optimizer(), mode="min").check([(1.0, "accuracy")], has_validation=True)
     for mode, sign in ((None, 1.0), ("max", 1.0), ("max", -1.0), ("min", -1.0)):
