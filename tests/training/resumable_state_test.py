@@ -226,7 +226,7 @@ def test_each_rank_goes_on_from_its_own_state(
     state = ResumableState(str(tmp_path), trainer)
     state.load_state_dict(torch.load(tmp_path / "state.th", weights_only=True))
     state.restore()
-    assert "does not hold what was counted for loss, metric: the training metrics" in caplog.text
+    assert "does not hold the counts of loss, metric: the training metrics" in caplog.text
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(
@@ -241,4 +241,4 @@ def test_a_checkpoint_of_an_earlier_version_is_read(
     state.apply_changed_config()
     state.restore()
     assert trainer._total_batches_completed == 7
-    assert "does not hold what was counted for loss, metric" in caplog.text
+    assert "does not hold the counts of loss, metric" in caplog.text
