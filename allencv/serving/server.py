@@ -76,10 +76,10 @@ class Server(uvicorn.Server):
             elif message["type"] == "http.response.body":
                 body = message.get("body", b"")
                 while len(body) > PIECE:
-                    await send({**message, "body": body[:PIECE], "more_body": True})
+                    await _send_if_open(send, {**message, "body": body[:PIECE], "more_body": True})
                     body = body[PIECE:]
                 message = {**message, "body": body}
-            await send(message)
+            await _send_if_open(send, message)
 
         try:
             await self._app(scope, receive, send_on)
@@ -101,3 +101,12 @@ class Server(uvicorn.Server):
         timer = threading.Timer(DRAIN_SECONDS, setattr, (self, "should_exit", True))
         timer.daemon = True
         timer.start()
+
+
+async def _send_if_open(send: Send, message: Message) -> None:
+    """Send a part of an answer. If the client has just gone, asyncio ignores it and uvloop raises."""
+    try:
+        await send(message)
+    except RuntimeError as error:
+        if "the handler is closed" not in str(error):
+            raise
