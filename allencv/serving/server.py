@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
 
 
 async def _send_if_open(send: Send, message: Message) -> None:
-    """Send a part of an answer. Where the client has just gone, asyncio ignores it, uvloop raises."""
+    """Send a part of an answer. If the client has just gone, uvloop raises; asyncio ignores it."""
     try:
         await send(message)
     except RuntimeError as error:
