@@ -13,6 +13,8 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
 from allennlp.training.momentum_schedulers import MomentumScheduler
 
+logger = logging.getLogger(__name__)
+
 Scheduler = Union[LearningRateScheduler, MomentumScheduler]
 
 KNOWN = ("allencv.", "allennlp.")
@@ -62,16 +64,18 @@ def rehearse(
 
     # Raises
 
-    `ConfigurationError` if a learning rate or a momentum is negative, infinite or not a number, if
-    the schedule raises an error, or if its warm-up is longer than training.
+    `ConfigurationError` if a learning rate or a momentum is negative, infinite or not a number, or
+    if the schedule raises an error. A warm-up longer than training is a warning.
     """
     lengths = {"steps": (steps_per_epoch or math.inf) * num_epochs, "epochs": num_epochs}
     for name, unit in WARMUPS.items():
         warmup = config.get(name)
         if isinstance(warmup, (int, float)) and warmup > lengths[unit]:
-            raise ConfigurationError(
-                f"{key}.{name} is {warmup}, longer than training, which has {lengths[unit]} {unit} "
-                f"(trainer.num_epochs is {num_epochs}); expected at most that"
+            # Not an error: a trial of few epochs keeps the warm-up of the long run.
+            logger.warning(
+                "%s.%s is %s, longer than training, which has %s %s (trainer.num_epochs is %s): "
+                "the learning rate does not reach its full value",
+                *(key, name, warmup, lengths[unit], unit, num_epochs),
             )
     stand_in = _stand_in(optimizer)
     when = "before training"

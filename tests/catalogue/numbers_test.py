@@ -35,7 +35,6 @@ def changed(key: str, value: Any) -> Dict[str, Any]:
         (SCHEDULE, {"type": "cosine", "t_initial": 0}, ".t_initial"),
         (SCHEDULE, {"type": "cosine", "t_initial": 1, "t_mul": 0.1}, ""),
         (SCHEDULE, {"type": "noam", "model_size": 8, "warmup_steps": 0}, ".warmup_steps"),
-        (SCHEDULE, {"type": "constant_with_warmup", "num_warmup_steps": 9}, ".num_warmup_steps"),
         (SCHEDULE, {"type": "slanted_triangular", "cut_frac": 2.0}, ".cut_frac"),
         (SCHEDULE, {"type": "constant", "last_epoch": 3}, ".last_epoch"),
         (SCHEDULE, {"type": "combined", "schedulers": [[0, "constant"]]}, ".schedulers.0.0"),

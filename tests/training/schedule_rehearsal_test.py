@@ -39,8 +39,6 @@ def build(
         ({"type": "cosine", "t_initial": 1, "t_mul": 0.1}, "fails in epoch 1"),
         ({"type": "cosine", "t_initial": 0}, r"fails before training \(AssertionError\)"),
         ({"type": "noam", "model_size": 0, "warmup_steps": 2}, "fails in epoch 1"),
-        ({"type": "linear_with_warmup", "warmup_steps": 13}, "warmup_steps is 13, longer than tr"),
-        ({"type": "constant_with_warmup", "num_warmup_steps": 4}, "which has 3 epochs"),
         ({"type": "reduce_on_plateau", "min_lr": [0.1, 0.2]}, "expected 1 min_lrs, got 2"),
         (
             {
@@ -59,6 +57,28 @@ def test_a_schedule_that_cannot_be_followed_is_refused_at_the_start(
     with pytest.raises(ConfigurationError, match=message) as refused:
         build(config)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"type": "linear_with_warmup", "warmup_steps": 13},
+            f"{KEY}.warmup_steps is 13, longer than training, which has 12 steps",
+        ),
+        (
+            {"type": "constant_with_warmup", "num_warmup_steps": 4},
+            f"{KEY}.num_warmup_steps is 4, longer than training, which has 3 epochs",
+        ),
+    ],
+    ids=str,
+)
+def test_a_warmup_longer_than_training_is_a_warning(
+    config: Dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial of few epochs keeps the warm-up of the long run."""
+    build(config)
+    assert message in caplog.text
 
 
 def test_a_momentum_schedule_is_rehearsed_too() -> None:
