@@ -122,7 +122,8 @@ def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engi
         package = name.removesuffix("-reduced")
         raise BundleError(f"the engine {name} is not installed: pip install {package}")
     engine = ENGINES[name](file, threads)
-    image = manifest.preprocessing(np.zeros((1, 1, 3), np.uint8))
+    # Grey, as a network may divide by the sum of an image, which is 0 where all is black.
+    image = manifest.preprocessing(np.full((1, 1, 3), 128, np.uint8))
     try:
         given = np.asarray(engine(image[None]))
     except Exception as error:  # each engine has its own classes of errors
@@ -135,7 +136,9 @@ def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engi
             "labels"
         )
     if given.dtype != np.float32 or not np.isfinite(given).all():
-        raise BundleError(f"{file}: gives {given.ravel()[0]} ({given.dtype}); expected float32")
+        raise BundleError(
+            f"{file}: gives {given.ravel()[0]} ({given.dtype}); expected finite float32"
+        )
     return engine
 
 

@@ -147,7 +147,7 @@ def test_weights_beside_the_network_are_refused(tmp_path: Path, engine: str) -> 
     [
         (lambda graph: graph.input.add().CopyFrom(graph.output[0]), "cannot load it|2 inputs"),
         (lambda graph: graph.node.pop(), "cannot load it"),
-        (lambda graph: scale_by(graph, np.nan), "gives nan .float32.; expected float32"),
+        (lambda graph: scale_by(graph, np.nan), "gives nan .float32.; expected finite float32"),
     ],
 )
 def test_a_network_that_gives_no_probabilities(
@@ -160,6 +160,17 @@ def test_a_network_that_gives_no_probabilities(
     with pytest.raises(BundleError, match=f"model.onnx: .*({message})") as raised:
         OnnxClassifier(bundle, engine)
     assert "\n" not in str(raised.value)
+
+
+def test_a_network_that_fails_for_black_images_alone_is_opened(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.node.insert(2, onnx.helper.make_node("Div", ["mean", "mean"], ["ones"]))
+    model.graph.node[3].input[0] = "ones"
+    classifier = OnnxClassifier(with_network(bundle, model.SerializeToString()))
+    black, grey = (np.full((1, SIZE, SIZE, 3), value, np.uint8) for value in (0, 128))
+    assert np.isnan(classifier.probabilities(black)).all()
+    assert np.isfinite(classifier.probabilities(grey)).all()
 
 
 def scale_by(graph: onnx.GraphProto, factor: float) -> None:
