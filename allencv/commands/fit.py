@@ -148,7 +148,7 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from allencv.fitting.fit import FitOptions, config_for, fit, run_folder_of, write_config
+    from allencv.fitting.fit import FitOptions, config_file_of, config_for, fit, write_config
     from allencv.fitting.options import FolderOptions, TableColumns
 
     def given(options: type) -> Dict[str, Any]:
@@ -159,8 +159,7 @@ def _fit(args: argparse.Namespace) -> None:
     written_by = f"allencv {shlex.join(sys.argv[1:])}"
     if args.write_config_only:
         text = config_for(args.data, args.output, options, written_by, _say)
-        folder = run_folder_of(args.output)
-        write_config(folder.with_name(folder.name + ".jsonnet"), text, _say)
+        write_config(config_file_of(args.output), text, _say)
         return
     fitted = fit(args.data, args.output, options, args.include_package, written_by, _say)
     _say("\n".join(fitted.lines()))

@@ -5,11 +5,12 @@ from typing import Iterator
 
 
 @contextmanager
-def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Hide Python's warnings, and log records at `level` or below."""
+def quiet(level: int = logging.WARNING, hide_warnings: bool = True) -> Iterator[None]:
+    """Hide log records at `level` or below, and Python's warnings unless told otherwise."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        if hide_warnings:
+            warnings.simplefilter("ignore")
         logging.disable(level)
         try:
             yield

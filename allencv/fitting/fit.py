@@ -5,15 +5,15 @@ import json
 import logging
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
 
+from allencv.common.quiet import quiet
 from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Options, choose
@@ -173,7 +173,7 @@ def fit(
     for package in packages:  # the config names their parts
         import_module_and_submodules(package)
     folder = run_folder_of(output)
-    config_file = folder.with_name(folder.name + ".jsonnet")
+    config_file = config_file_of(output)
     if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
         raise ConfigurationError(
             f"--output is {output!r}, which has files; expected a new folder, or 'allencv "
@@ -184,6 +184,12 @@ def fit(
         write_config(config_file, text, say)
         train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     return Fitted(folder, json.loads((folder / "metrics.json").read_text()))
+
+
+def config_file_of(output: str) -> Path:
+    """Return the file of the config, beside the folder of the run and under its name."""
+    folder = run_folder_of(output)
+    return folder.with_name(folder.name + ".jsonnet")
 
 
 def run_folder_of(output: str) -> Path:
@@ -215,7 +221,7 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
     """
     begun = time.perf_counter()
     budget = None if options.time is None else seconds_of(options.time)
-    with _quiet():
+    with quiet(logging.INFO, hide_warnings=False):  # `say` is told what matters
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
         say("\n".join(found_lines(data, found, facts)))
@@ -244,8 +250,7 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
             choices.epochs, why = _epochs_in(left, str(options.time), config, say)
             choices.reasons["epochs"] = (str(choices.epochs), why)
     say("\n".join(["Chosen:", *choices.lines()]))
-    folder = run_folder_of(output)
-    header = f"Written by: {written_by}\n\n  allencv train {folder}.jsonnet -s {output}"
+    header = f"Written by: {written_by}\n\n  allencv train {config_file_of(output)} -s {output}"
     return as_jsonnet(as_config(found, facts, choices) | seeds, facts, choices, header)
 
 
@@ -268,14 +273,3 @@ def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> 
             "a smaller --image-size or --backbone is faster"
         )
     return epochs, f"about {per_epoch:.1f} s each, in {asked}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide AllenNLP's log until training starts."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -2,16 +2,16 @@
 
 import logging
 import math
-import warnings
-from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 import torch
 from allennlp.common import Lazy
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
 from allennlp.training.momentum_schedulers import MomentumScheduler
+
+from allencv.common.quiet import quiet
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def rehearse(
     stand_in = _stand_in(optimizer)
     when = "before training"
     try:
-        with _quiet():
+        with quiet():
             scheduler = construct(optimizer=stand_in)
             if not type(scheduler).__module__.startswith(KNOWN):
                 return scheduler
@@ -129,16 +129,3 @@ def _stand_in(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     stand_in.param_groups = groups
     stand_in.defaults = dict(optimizer.defaults)
     return stand_in
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide log messages, which come when the schedule is built for training."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
