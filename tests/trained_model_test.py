@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from allennlp.commands.train import train_model
-from allennlp.common import Params
 from PIL import Image
 
 import allencv
@@ -16,7 +14,6 @@ import allencv.plugin
 from allencv.runtime import BundleError, ImageError
 from allencv.runtime.errors import InputError
 from allencv.trained_model import BATCH, Prediction
-from tests.configs import experiment
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, SCALE, write_bundle
 
@@ -65,11 +62,12 @@ def test_several_labels(tmp_path: Path) -> None:
     assert (black.labels, black.label, black.error) == ([], None, None)
 
 
-def test_an_archive_answers_as_its_bundle_does(cats_and_dogs: Path, tmp_path: Path) -> None:
-    train_model(Params(experiment(cats_and_dogs, trainer__num_epochs=1)), tmp_path / "run")
+def test_an_archive_answers_as_its_bundle_does(
+    cats_and_dogs: Path, trained_run: Path, tmp_path: Path
+) -> None:
     images = sorted((cats_and_dogs / "test").rglob("*.jpg"))
-    manifest = allencv.export(tmp_path / "run" / "model.tar.gz", tmp_path / "bundle")
-    archive, bundle = (allencv.load(tmp_path / name) for name in ("run", "bundle"))
+    manifest = allencv.export(trained_run / "model.tar.gz", tmp_path / "bundle")
+    archive, bundle = map(allencv.load, (trained_run, tmp_path / "bundle"))
     assert manifest.labels == archive.labels == bundle.labels
     for first, second in zip(archive.predict(images), bundle.predict(images), strict=True):
         assert first.probabilities == pytest.approx(second.probabilities, abs=1e-4)
