@@ -107,14 +107,7 @@ class Connection(HttpToolsProtocol):
         error = self._refusal or RequestError(400, "bad_request", msg)
         if not self.transport.is_closing():
             self.transport.write(error.as_bytes())
-            self._close()
-
-    def _close(self) -> None:
-        """Close the connection. An answer that is still being made is not written to it."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.transport.close()
+            self.transport.close()
 
     def _refuse(self, error: RequestError) -> None:
         """Stop parsing and close the connection."""
@@ -175,7 +168,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._reading = self.loop.call_later(self._limits.body_seconds, self._close)
+        self._reading = self.loop.call_later(self._limits.body_seconds, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._reading is not None:
