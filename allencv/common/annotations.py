@@ -9,7 +9,19 @@ import inspect
 import textwrap
 import types
 import typing
-from typing import Annotated, Any, Callable, Dict, Iterator, List, Optional, Union, get_args
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Union,
+    get_args,
+)
 
 from allennlp.common import FromParams
 from allennlp.common.from_params import can_construct_from_params, infer_constructor_params
@@ -38,10 +50,13 @@ def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Paramet
     }
 
 
-def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect.Parameter]:
+def parameters_as_written(cls: type, constructor: Callable) -> Mapping[str, inspect.Parameter]:
     """Return the same as `parameters_of`, with the annotations that AllenNLP reads."""
-    if is_record(cls):
-        return fields_of(cls)
+    return fields_of(cls) if is_record(cls) else _signature(cls, constructor)
+
+
+@cache
+def _signature(cls: type, constructor: Callable) -> Mapping[str, inspect.Parameter]:
     if constructor is object.__init__:
         return {}
     if issubclass(cls, FromParams):
@@ -55,6 +70,7 @@ def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect
     }
 
 
+@cache
 def owner_of(name: str, cls: type, constructor: Callable) -> Callable:
     """Return the constructor that has a parameter: of a class, or of a base class."""
     for function in _constructors(cls, constructor):
