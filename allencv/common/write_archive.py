@@ -49,8 +49,9 @@ def archive_model(
 
 
 def _write(target: Path, files: Dict[str, Path], checksums: bytes) -> None:
-    # Store the targets of links, as links in archives are refused.
-    with tarfile.open(target, "w:gz", dereference=True) as archive:
+    # Store the targets of links, as links in archives are refused. Do not compress: weights shrink
+    # by 8%, and a ResNet-50 would take 5 s to write instead of 0.3 s.
+    with tarfile.open(target, "w:gz", dereference=True, compresslevel=0) as archive:
         for name, file in files.items():
             archive.add(file, name)
         member = tarfile.TarInfo(CHECKSUMS_NAME)
