@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.forking.commands import environment, forked_commands
+from tests.forking.server import import_packages_once
 from tests.shared_folders import made_once, remove_shared_folder, shared_folder
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +37,14 @@ LONG = ("readme_test.py", "training_config_test.py", "tutorial_test.py", "docs",
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left alone with it in the end."""
     items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of each garbage collection what the imports have made: millions of objects."""
+    if "allennlp" in sys.modules:
+        import_packages_once()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:

@@ -1,9 +1,11 @@
 """The README's commands and code, run as they are printed."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Dict, List
@@ -13,7 +15,8 @@ from allennlp.common import Registrable
 
 import allencv.plugin  # noqa: F401
 from tests.conftest import ROOT, write_images
-from tests.forking.commands import forked_commands
+from tests.forking.commands import NAMES, forked_commands
+from tests.recipes import ONE_EPOCH, SMALL_IMAGES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,10 +34,16 @@ def block(language: str, containing: str) -> str:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a clone of the repository, with the images that the README speaks of."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in (".allennlp_plugins", ".venv", "requirements.txt", "training_config"):
-        if (ROOT / name).exists():
-            (folder / name).symlink_to(ROOT / name)
+    for name in (".allennlp_plugins", "requirements.txt", "training_config"):
+        (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "scripts", folder / "scripts")
+    environment = folder / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "activate").symlink_to(Path(sys.executable).parent / "activate")
+    for name in NAMES:
+        (environment / name).write_text(f'#!/bin/sh\nexec {forked_commands()}/{name} "$@"\n')
+        (environment / name).chmod(0o755)
+    shutil.copy(ROOT / "requirements.txt", folder / ".venv" / ".allencv-requirements")
     for seed, split in enumerate(("train", "val")):
         write_images(folder / "pets" / split, {"cat": 4, "dog": 4}, seed=seed)
     return folder
@@ -108,8 +117,12 @@ def test_the_explained_config_is_the_file() -> None:
 def test_pets_are_trained_evaluated_and_predicted(clone: Path) -> None:
     train = block("bash", "TRAIN_PATH=")
     # There is no network here, and less time.
-    overrides = '{"model.im2im_encoder.weights": null, "trainer.num_epochs": 1}'
-    shell(f"{train.rstrip()} -o '{overrides}'", clone)
+    overrides = {
+        "model.im2im_encoder.weights": None,
+        **SMALL_IMAGES["image_classifier"],
+        **ONE_EPOCH,
+    }
+    shell(f"{train.rstrip()} -o '{json.dumps(overrides)}'", clone)
     output = shell(block("bash", "allennlp evaluate"), clone)
     assert '"label": "cat"' in output or '"label": "dog"' in output
 
@@ -127,7 +140,8 @@ def test_a_part_of_your_own(clone: Path, demo: str) -> None:
     code = block("python", "TwoConvolutions")
     assert len(code.splitlines()) < 40
     (clone / "my_parts.py").write_text(code)
-    shell(block("bash", "--include-package my_parts"), clone)
+    command = block("bash", "--include-package my_parts")
+    shell(command.replace("-o '{", '-o \'{ "trainer.num_epochs": 1,'), clone)
     config = (clone / "runs" / "mine" / "config.json").read_text()
     assert "two_convolutions" in config
     assert "salt" in config

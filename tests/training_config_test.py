@@ -1,7 +1,7 @@
 """
-Every config in `training_config/` is trained as its header says, for an epoch of a few images of
-the shape of its data, without downloading weights. A new file there needs its data and what makes
-its training short in `tests/recipes.py`.
+Every config in `training_config/` is trained as its header says, for an epoch of a few small
+images in folders like its data, without downloading weights. A new file there needs its data and
+what makes its training short in `tests/recipes.py`.
 """
 
 import json
@@ -23,6 +23,7 @@ from tests.recipes import (
     CONFIGS,
     DATA,
     QUICK,
+    SMALL_IMAGES,
     external_variables,
     header,
     run_here,
@@ -39,7 +40,7 @@ def test_it_trains_as_its_header_says(
     folder, write = DATA[file.stem]
     write(tmp_path / folder)
     command = train_command(file)
-    run_here(command, tmp_path, monkeypatch, **QUICK[file.stem])
+    run_here(command, tmp_path, monkeypatch, **QUICK[file.stem], **SMALL_IMAGES[file.stem])
 
     run = tmp_path / shlex.split(command)[-1]
     metrics = json.loads((run / "metrics.json").read_text())

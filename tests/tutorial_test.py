@@ -23,6 +23,7 @@ from allencv.modules.im2vec_encoders import FlattenEncoder
 from allencv.training import ImageTrainer
 from tests.conftest import ROOT, write_images
 from tests.forking.commands import forked_commands
+from tests.recipes import SMALL_IMAGES
 
 # As it is printed there.
 COMMAND = r"""
@@ -74,7 +75,11 @@ def weights(tmp_path: Path) -> Iterator[Path]:
 def test_the_command_trains_from_the_given_weights(
     allencv_dir: Path, weights: Path, tmp_path: Path
 ) -> None:
-    overrides = {"model.im2im_encoder.weights": str(weights), "trainer.num_epochs": 1}
+    overrides = {
+        "model.im2im_encoder.weights": str(weights),
+        "trainer.num_epochs": 1,
+        **SMALL_IMAGES["image_classifier"],
+    }
     result = run_command(f"{COMMAND} -o '{json.dumps(overrides)}'", allencv_dir, tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     run = tmp_path / "path" / "to" / "serialization" / "dir"

@@ -22,7 +22,7 @@ def fitted(photos: Path, run: Run) -> str:
     """What the command says that finds the learning rate and the number of epochs by itself."""
     return run(
         *("allencv", "fit", "photos", "-o", "runs/first", "--weights", "none"),
-        *("--image-size", 32, "--lr", "auto", "--time", "30s"),
+        *("--image-size", 32, "--lr", "auto", "--time", "10s"),
         cwd=photos.parent,
     ).stdout
 
@@ -33,7 +33,7 @@ def test_it_says_what_it_found_and_chose(fitted: str) -> None:
     assert re.search(r"^  2 labels: cat 12, dog 12$", fitted, re.MULTILINE)
     assert re.search(r"^  image size +32 x 32 +as asked for$", fitted, re.MULTILINE)
     assert re.search(r"^  learning rate +\S+ +where the loss fell fastest", fitted, re.MULTILINE)
-    assert re.search(r"^  epochs +\d+ +about [\d.]+ s each, in 30s$", fitted, re.MULTILINE)
+    assert re.search(r"^  epochs +\d+ +about [\d.]+ s each, in 10s$", fitted, re.MULTILINE)
 
 
 def test_it_learns_and_leaves_an_archive(fitted: str, photos: Path) -> None:

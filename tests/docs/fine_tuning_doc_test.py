@@ -17,6 +17,7 @@ import allencv.plugin  # noqa: F401
 from allencv.training.callbacks import FineTuning
 from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
+from tests.recipes import images_of
 from tests.training.callbacks.interruption import train
 
 PAGE = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
@@ -28,6 +29,7 @@ def blocks(language: str) -> List[str]:
 
 CONFIG, *FRAGMENTS = blocks("jsonnet")
 TRAIN, MORE, BIRDS, SEEDS, FOLDS = blocks("bash")
+SMALL_IMAGES = images_of(64)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def overrides(folder: Path, **others: Any) -> str:
-    """In place of a download, weights from a file; and no more epochs than it takes."""
+    """Weights from a file in place of a download, small images, and few epochs."""
     weights = {"model.im2im_encoder.weights": str(folder / "resnet18.pth")}
-    return json.dumps({**weights, "data_loader.batch_size": 4, **others})
+    return json.dumps({**weights, **SMALL_IMAGES, "data_loader.batch_size": 4, **others})
 
 
 def test_every_language_is_tested() -> None:
@@ -68,7 +70,7 @@ def test_training(folder: Path, run: Run) -> None:
 
 def test_going_on(folder: Path, run: Run) -> None:
     """The first model is here one of a single epoch."""
-    few = {"trainer.num_epochs": 1, "data_loader.batch_size": 4}
+    few = {**SMALL_IMAGES, "trainer.num_epochs": 1, "data_loader.batch_size": 4}
     if not (folder / "runs/pets/model.tar.gz").exists():
         run(*shlex.split(TRAIN), "-o", overrides(folder, **few), cwd=folder)
     for seed, split in enumerate(("train", "val")):
@@ -94,7 +96,7 @@ def test_a_part_of_a_trainer(text: str, cats_and_dogs: Path, tmp_path: Path) -> 
         return
     config = experiment(
         cats_and_dogs,
-        dataset_reader__transforms=[{"type": "eval", "size": 224}],
+        dataset_reader__transforms=[{"type": "eval", "size": 224 if "size" in text else 32}],
         data_loader__batch_size=24,
         model__im2im_encoder={"type": "small_resnet", "widths": [16, 32], "blocks": [1, 1]},
         model__im2vec_encoder__input_channels=32,

@@ -15,7 +15,7 @@ from allennlp.data import DatasetReader
 from torchvision.datasets import Flowers102
 
 from tests.conftest import ROOT
-from tests.recipes import CONFIGS, DATA, QUICK, run_here, train_command
+from tests.recipes import CONFIGS, DATA, QUICK, SMALL_IMAGES, run_here, train_command
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 
@@ -51,7 +51,7 @@ def test_the_commands(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (name,) = re.findall(r"training_config/(\w+)\.jsonnet", train)
     folder, write = DATA[name]
     write(tmp_path / folder)
-    run_here(train, tmp_path, monkeypatch, **QUICK[name])
+    run_here(train, tmp_path, monkeypatch, **QUICK[name], **SMALL_IMAGES[name])
     for command in others:
         run_here(command, tmp_path, monkeypatch)
     run = tmp_path / shlex.split(train.split(" -s ")[1])[0]
@@ -66,7 +66,8 @@ def test_a_config_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     write(tmp_path / folder)
     (tmp_path / "lite0.jsonnet").write_text(config)
     torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "lite0.pth")
-    run_here(command.strip(), tmp_path, monkeypatch, **QUICK["hymenoptera"])
+    small = {**QUICK["hymenoptera"], **SMALL_IMAGES["hymenoptera"]}
+    run_here(command.strip(), tmp_path, monkeypatch, **small)
     assert (tmp_path / "runs" / "lite0" / "model.tar.gz").exists()
     shutil.rmtree(tmp_path / "runs")
 

@@ -19,7 +19,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 SCRIPT = ModuleType("__main__")
 """What a command's script or its `-c` is run as."""
@@ -41,6 +41,29 @@ LIBRARIES = [
     "torchvision.transforms.v2",
 ]
 ALLENCV = ["allencv.commands", "allencv.plugin"]
+
+
+def import_packages_once() -> None:
+    """Let AllenNLP import a package's modules once, as to look for them takes half a second."""
+    plugins = importlib.import_module("allennlp.common.plugins")
+    import_all = plugins.import_module_and_submodules
+    missing: Dict[str, Optional[ModuleNotFoundError]] = {}
+
+    def import_once(name: str, exclude: Any = None) -> None:
+        if name not in missing:
+            missing[name] = None
+            try:
+                import_all(name, exclude)
+            except ModuleNotFoundError as error:
+                missing[name] = error
+        if (error := missing[name]) is not None:
+            raise error
+
+    plugins.import_module_and_submodules = import_once
+    import_once("allennlp", {"allennlp.sanity_checks", "allennlp.tools"})  # as AllenNLP leaves out
+    for name in plugins.DEFAULT_PLUGINS:
+        with suppress(ModuleNotFoundError):
+            import_once(name)
 
 
 def serve(listener: socket.socket, pid: int) -> Dict[str, Any]:
@@ -179,6 +202,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in LIBRARIES:
         importlib.import_module(name)
+    import_packages_once()
     if os.fork() == 0:
         listener.close()
         listener = socket.socket(fileno=allencv)
