@@ -25,10 +25,10 @@ from allencv.catalogue.mistakes import (
     misread,
     missing_key,
     name_of,
-    not_one_of,
     refused,
     some,
     unknown_key,
+    wrong_choice,
     wrong_type,
 )
 from allencv.catalogue.numbers import wrong_numbers
@@ -97,7 +97,7 @@ def _check(value: Any, form: Form, path: Path) -> Found:
         return _all([*keys, *(_check(value[key], form.value, (*path, key)) for key in value)])
     if isinstance(form, Choice) and not form.takes(value):
         names = [str(each) for each in form.values]
-        return Found([not_one_of("wrong type", path, value, names)])
+        return Found([wrong_choice("wrong type", path, value, names)])
     if isinstance(form, Plain) and not _is_plain(value, form.type):
         return Found([wrong_type(path, value, describe_form(form))])
     if isinstance(form, Anything) and is_not_built(form.annotation, value):
@@ -214,7 +214,7 @@ def _part_of(config: Dict[str, Any], cls: type, path: Path) -> Tuple[Optional[Pa
             return None, Mistake("unknown type", (*path, "type"), f"{name_of(path)}.type: {error}")
         if isinstance(found, type):
             return describe(found, cls, name), None
-    return None, not_one_of("unknown type", (*path, "type"), name, names_of(cls))
+    return None, wrong_choice("unknown type", (*path, "type"), name, names_of(cls))
 
 
 def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:

@@ -5,14 +5,14 @@ import enum
 import inspect
 import pathlib
 from copy import deepcopy
-from difflib import get_close_matches
-from typing import Any, Callable, Dict, Iterable, List, Literal, get_args, get_origin
+from typing import Any, Callable, Dict, List, Literal, get_args, get_origin
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.from_params import construct_arg
 
 from allencv.common.annotations import UNIONS, is_unresolved, unwrapped
+from allencv.common.nearest_names import not_one_of
 from allencv.common.records import fields_of, is_record, named_values
 
 LISTS: Dict[Any, Callable] = {
@@ -69,20 +69,6 @@ def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]
     if origin is None or not (hasattr(annotation, "from_params") or get_origin(annotation)):
         return _as_plain(value)
     return construct_arg(str(annotation), key, value, annotation, inspect.Parameter.empty, **extras)
-
-
-def not_one_of(
-    key: str, value: Any, choices: Iterable[str], in_order: bool = False
-) -> ConfigurationError:
-    """
-    Return the error for a `value` under a config `key` that is not in `choices`. The nearest come
-    first, the others in alphabetical order, or as given if `in_order`.
-    """
-    names = list(choices) if in_order else sorted(choices)
-    nearest = get_close_matches(str(value), names, n=3)
-    ordered = nearest + [name for name in names if name not in nearest]
-    expected = f"one of {', '.join(ordered)}" if names else "nothing"
-    return ConfigurationError(f"{key} is {value!r}; expected {expected}")
 
 
 def misfit(key: str, value: Any, annotation: Any) -> ConfigurationError:
