@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 from functools import cache
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Tuple, assert_never
 
 from allencv.catalogue.argument_types import (
     NULL,
@@ -16,6 +16,7 @@ from allencv.catalogue.argument_types import (
     Object,
     Plain,
     TupleOf,
+    UnionOf,
     members_of,
 )
 from allencv.catalogue.parts import Argument, Part, default_name, describe, part_named, registered
@@ -93,23 +94,26 @@ def example_value(argument: Argument) -> Any:
 
 
 def _of_form(form: Form) -> Any:
-    form = next(member for member in members_of(form) if member != NULL or form == NULL)
-    if isinstance(form, Plain):
-        return _PLAIN[form.type]
-    if isinstance(form, Choice):
-        return form.values[0]
-    if isinstance(form, Object):
-        if not registered(form.cls):
-            return example_config(describe(form.cls))
-        return example_config(part_named(form.cls, _example_of(form.cls)))
-    if isinstance(form, ListOf):
-        return [_of_form(form.item)]
-    if isinstance(form, TupleOf):
-        return [_of_form(item) for item in form.items]
-    if isinstance(form, DictOf):
-        return {"name": _of_form(form.value)}
-    assert isinstance(form, Anything)
-    return 1
+    match form:
+        case Plain(kind):
+            return _PLAIN[kind]
+        case Choice(values):
+            return values[0]
+        case Object(cls):
+            part = part_named(cls, _example_of(cls)) if registered(cls) else describe(cls)
+            return example_config(part)
+        case ListOf(item):
+            return [_of_form(item)]
+        case TupleOf(items):
+            return [_of_form(item) for item in items]
+        case DictOf(value):
+            return {"name": _of_form(value)}
+        case UnionOf(members):
+            return _of_form(next(member for member in members if member != NULL))
+        case Anything():
+            return 1
+        case _:
+            assert_never(form)
 
 
 def snippet(part: Part) -> str:
