@@ -5,19 +5,17 @@ import sys
 
 from allennlp.commands.subcommand import Subcommand
 
+from allencv.commands.shared_arguments import add_command
+
 
 @Subcommand.register("components")
 class Components(Subcommand):
-    """Show every registered part, including a user's own."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Show the parts that a config can name: all of them, those of a registry, or
-        one part with its arguments and an example. With --include-package or .allennlp_plugins, it
-        shows your own parts too."""
-        subparser = parser.add_parser(
+        subparser = add_command(
+            parser,
             self.name,
-            description=description,
-            help="Show the parts that a config can name, and their arguments.",
+            "Add a REGISTRY to list its parts, and a NAME to describe one part with an example. "
+            "With --include-package or .allennlp_plugins, it shows your own parts too.",
         )
         subparser.add_argument(
             "registry",
