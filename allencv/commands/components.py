@@ -1,7 +1,5 @@
 import argparse
 import json
-import os
-import sys
 
 from allennlp.commands.subcommand import Subcommand
 
@@ -67,10 +65,7 @@ def _components(args: argparse.Namespace) -> None:
             "json": lambda: _as_text(part_as_json(part)),
             "markdown": lambda: markdown.part_page(part),
         }
-    try:
-        print(pages[args.format]().rstrip("\n"), flush=True)
-    except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(pages[args.format]().rstrip("\n"))
 
 
 def _as_text(value: object) -> str:
