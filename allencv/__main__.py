@@ -15,43 +15,8 @@ from importlib import import_module
 from typing import List, Optional
 
 import allencv
+from allencv.command_list import COMMANDS, SUMMARIES
 
-COMMANDS = {
-    "Data": {
-        "check-data": "Find damaged images, copies and odd labels.",
-        "show-batch": "Draw images as decoded and as the network sees them.",
-        "count-instances": "Count the training instances of a config.",
-        "build-vocab": "Build the vocabulary of a config.",
-    },
-    "Training": {
-        "fit": "Choose a config for a folder or table of images, and train.",
-        "components": "Show the parts that a config can name, and their arguments.",
-        "check-config": "Find all mistakes in a config, without its data.",
-        "find-lr": "Suggest a learning rate.",
-        "train": "Train the model of a config.",
-        "sweep": "Train a config with several seeds, or in cross validation.",
-    },
-    "Results": {
-        "report": "Write a page about a run and the quality of its model.",
-        "evaluate": "Evaluate an archive on data with labels.",
-        "explain": "Show which areas of an image support a label (Grad-CAM).",
-        "print-results": "Print the metrics of several runs as a table.",
-        "diff": "Show how the weights of two checkpoints differ.",
-    },
-    "Trained models": {
-        "predict": "Predict for each line of a JSON file with an archive.",
-        "classify": "Classify many images with an archive or a bundle.",
-        "export": "Export an archive as a bundle, which runs without torch.",
-        "serve": "Serve an archive or a bundle over HTTP, with a web page.",
-        "push-to-hf": "Push a model to the Hugging Face Hub.",
-    },
-    "AllenNLP": {
-        "cached-path": "Cache remote files.",
-        "checklist": "Test a text model with a checklist suite.",
-        "test-install": "Test the installation of AllenNLP.",
-    },
-}
-"""The commands in groups, each with its summary."""
 USAGE = """\
 usage: allencv COMMAND ...
        allencv COMMAND --help
@@ -68,9 +33,7 @@ QUIET |= {"serve", "show-batch"}
 OF_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
 WITH_BUNDLES = {"classify": "allencv.classify.command", "serve": "allencv.serving.command"}
-"""The commands that take bundles, each with its module: a description, arguments and `run`."""
-
-
+"""The commands that take bundles, each with its module: arguments and `run`."""
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
@@ -156,7 +119,7 @@ def _run_with_bundle(name: str, arguments: List[str]) -> bool:
     from allencv.runtime.bundle import is_bundle
 
     command = import_module(WITH_BUNDLES[name])
-    parser = argparse.ArgumentParser(prog=f"allencv {name}", description=command.DESCRIPTION)
+    parser = argparse.ArgumentParser(prog=f"allencv {name}", description=SUMMARIES[name])
     command.add_arguments(parser)
     parser.add_argument(
         "--include-package",

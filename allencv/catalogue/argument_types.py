@@ -4,25 +4,49 @@ import collections.abc
 import enum
 import inspect
 import pathlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Literal, Tuple, Union, get_args, get_origin
 
 from allennlp.common import Lazy
 
 from allencv.common.annotations import UNIONS, unwrapped
-from allencv.common.arguments import DICTS, LISTS, enum_choices
+from allencv.common.arguments import DICTS, LISTS, enum_choices, is_one_of, is_plain
 from allencv.common.records import is_record
 
 
+class _Kind(ABC):
+    """A kind of value in a config."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the kind in words: "int or list of int"."""
+
+    def inner(self) -> Tuple["Form", ...]:
+        """Return the forms of the values inside."""
+        return ()
+
+    def classes(self) -> Iterator[type]:
+        """Yield the classes that are built for this kind."""
+        for form in self.inner():
+            yield from form.classes()
+
+
 @dataclass(frozen=True)
-class Plain:
+class Plain(_Kind):
     """A JSON value: `str`, `int`, `float`, `bool`, or the type of `None`."""
 
     type: type
 
+    def takes(self, value: Any) -> bool:
+        return is_plain(value, self.type)
+
+    def describe(self) -> str:
+        return "null" if self == NULL else self.type.__name__
+
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(_Kind):
     """One of some values."""
 
     values: Tuple[Any, ...]
@@ -30,51 +54,93 @@ class Choice:
     """Other names of the values: those of an enum's members."""
 
     def takes(self, value: Any) -> bool:
-        """Return whether a value is one of them. `true` is not 1."""
-        return any(
-            type(value) is type(each) and value == each for each in (*self.values, *self.names)
-        )
+        return is_one_of(value, (*self.values, *self.names))
+
+    def describe(self) -> str:
+        return " or ".join(repr(value) for value in self.values)
 
 
 @dataclass(frozen=True)
-class Object:
+class Object(_Kind):
     """A part, or another class built from an object in a config."""
 
     cls: type
 
+    def describe(self) -> str:
+        return self.cls.__name__
+
+    def classes(self) -> Iterator[type]:
+        yield self.cls
+
 
 @dataclass(frozen=True)
-class ListOf:
+class ListOf(_Kind):
     item: "Form"
 
+    def describe(self) -> str:
+        return _filled("list", self.item)
+
+    def inner(self) -> Tuple["Form", ...]:
+        return (self.item,)
+
 
 @dataclass(frozen=True)
-class TupleOf:
+class TupleOf(_Kind):
     """A list of fixed length."""
 
     items: Tuple["Form", ...]
 
+    def describe(self) -> str:
+        return f"[{', '.join(item.describe() for item in self.items)}]"
+
+    def inner(self) -> Tuple["Form", ...]:
+        return self.items
+
 
 @dataclass(frozen=True)
-class DictOf:
+class DictOf(_Kind):
     value: "Form"
     key: "Form" = Plain(str)
 
+    def describe(self) -> str:
+        return _filled("dict", self.value)
+
+    def inner(self) -> Tuple["Form", ...]:
+        return (self.value,)
+
 
 @dataclass(frozen=True)
-class UnionOf:
+class UnionOf(_Kind):
     members: Tuple["Form", ...]
 
+    def describe(self) -> str:
+        return " or ".join(member.describe() for member in self.members)
+
+    def inner(self) -> Tuple["Form", ...]:
+        return self.members
+
 
 @dataclass(frozen=True)
-class Anything:
+class Anything(_Kind):
     """A value that is passed on unchanged. `name` is the class that code would pass."""
 
     name: str = "any"
     annotation: Any = field(default=Any, compare=False)
 
+    def describe(self) -> str:
+        return self.name
+
+
+def _filled(kind: str, inner: "Form") -> str:
+    """Return "list of int", or only "list" if it may hold anything."""
+    words = inner.describe()
+    if words == "any":
+        return kind
+    return f"{kind} of ({words})" if isinstance(inner, UnionOf) else f"{kind} of {words}"
+
 
 Form = Union[Plain, Choice, Object, ListOf, TupleOf, DictOf, UnionOf, Anything]
+"""All kinds. A `match` over them ends with `assert_never`: mypy then finds one that is missing."""
 NULL = Plain(type(None))
 
 
@@ -128,38 +194,3 @@ def is_nullable(form: Form) -> bool:
 
 def without_null(form: Form) -> Form:
     return _union(tuple(member for member in members_of(form) if member != NULL) or (NULL,))
-
-
-def classes_in(form: Form) -> Iterator[type]:
-    """Yield the classes that are built for this form."""
-    if isinstance(form, Object):
-        yield form.cls
-    elif isinstance(form, ListOf):
-        yield from classes_in(form.item)
-    elif isinstance(form, DictOf):
-        yield from classes_in(form.value)
-    elif isinstance(form, (TupleOf, UnionOf)):
-        for member in form.items if isinstance(form, TupleOf) else form.members:
-            yield from classes_in(member)
-
-
-def describe_form(form: Form) -> str:
-    """Return the form in words: "int or list of int"."""
-    if isinstance(form, Plain):
-        return "null" if form == NULL else form.type.__name__
-    if isinstance(form, Choice):
-        return " or ".join(repr(value) for value in form.values)
-    if isinstance(form, Object):
-        return form.cls.__name__
-    if isinstance(form, TupleOf):
-        return f"[{', '.join(map(describe_form, form.items))}]"
-    if isinstance(form, (ListOf, DictOf)):
-        kind = "list" if isinstance(form, ListOf) else "dict"
-        inner = form.item if isinstance(form, ListOf) else form.value
-        words = describe_form(inner)
-        if words == "any":
-            return kind
-        return f"{kind} of ({words})" if isinstance(inner, UnionOf) else f"{kind} of {words}"
-    if isinstance(form, UnionOf):
-        return " or ".join(map(describe_form, form.members))
-    return form.name

@@ -2,7 +2,6 @@
 
 from typing import Any, Dict, List
 
-from allencv.catalogue.argument_types import describe_form
 from allencv.catalogue.examples import snippet
 from allencv.catalogue.parts import REQUIRED, Part, describe, parts_of, registered
 
@@ -18,7 +17,7 @@ def part_as_json(part: Part) -> Dict[str, Any]:
         "arguments": [
             {
                 "name": each.name,
-                "type": describe_form(each.form),
+                "type": each.form.describe(),
                 "required": each.is_required,
                 **({} if each.default is REQUIRED else {"default": each.default}),
                 "description": each.description,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 from functools import cache
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Tuple, assert_never
 
 from allencv.catalogue.argument_types import (
     NULL,
@@ -16,9 +16,11 @@ from allencv.catalogue.argument_types import (
     Object,
     Plain,
     TupleOf,
+    UnionOf,
     members_of,
 )
 from allencv.catalogue.parts import Argument, Part, default_name, describe, part_named, registered
+from allencv.common.jsonnet import to_jsonnet
 
 USUAL: Dict[str, Any] = {
     "bits": 4,
@@ -50,7 +52,6 @@ USUAL: Dict[str, Any] = {
 """Typical values by the names of arguments."""
 
 _PLAIN: Dict[type, Any] = {str: "name", int: 1, float: 0.5, bool: True, type(None): None}
-WIDTH = 88
 
 
 @cache
@@ -93,56 +94,28 @@ def example_value(argument: Argument) -> Any:
 
 
 def _of_form(form: Form) -> Any:
-    form = next(member for member in members_of(form) if member != NULL or form == NULL)
-    if isinstance(form, Plain):
-        return _PLAIN[form.type]
-    if isinstance(form, Choice):
-        return form.values[0]
-    if isinstance(form, Object):
-        if not registered(form.cls):
-            return example_config(describe(form.cls))
-        return example_config(part_named(form.cls, _example_of(form.cls)))
-    if isinstance(form, ListOf):
-        return [_of_form(form.item)]
-    if isinstance(form, TupleOf):
-        return [_of_form(item) for item in form.items]
-    if isinstance(form, DictOf):
-        return {"name": _of_form(form.value)}
-    assert isinstance(form, Anything)
-    return 1
+    match form:
+        case Plain(kind):
+            return _PLAIN[kind]
+        case Choice(values):
+            return values[0]
+        case Object(cls):
+            part = part_named(cls, _example_of(cls)) if registered(cls) else describe(cls)
+            return example_config(part)
+        case ListOf(item):
+            return [_of_form(item)]
+        case TupleOf(items):
+            return [_of_form(item) for item in items]
+        case DictOf(value):
+            return {"name": _of_form(value)}
+        case UnionOf(members):
+            return _of_form(next(member for member in members if member != NULL))
+        case Anything():
+            return 1
+        case _:
+            assert_never(form)
 
 
 def snippet(part: Part) -> str:
     """Return a part in jsonnet: the example in its docstring, or its required arguments."""
     return part.documentation.example or to_jsonnet(example_config(part))
-
-
-def to_jsonnet(value: Any, indent: str = "") -> str:
-    """Return a value in the style of our configs: keys without quotes, short values on one line."""
-    short = _inline(value)
-    if len(indent) + len(short) <= WIDTH or not isinstance(value, (dict, list)) or not value:
-        return short
-    inner = indent + "  "
-    if isinstance(value, dict):
-        lines: List[str] = [
-            f"{_key(key)}: {to_jsonnet(each, inner)}" for key, each in value.items()
-        ]
-        opening, closing = "{", "}"
-    else:
-        lines = [to_jsonnet(each, inner) for each in value]
-        opening, closing = "[", "]"
-    body = "".join(f"{inner}{line},\n" for line in lines)
-    return f"{opening}\n{body}{indent}{closing}"
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, dict):
-        fields = ", ".join(f"{_key(key)}: {_inline(each)}" for key, each in value.items())
-        return f"{{ {fields} }}" if fields else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_inline, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z_]\w*", key) else json.dumps(key)

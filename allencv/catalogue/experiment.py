@@ -7,7 +7,6 @@ from allennlp.common import FromParams
 from allennlp.evaluation import Evaluator
 from allennlp.nn.parallel import DdpAccelerator
 
-from allencv.catalogue.argument_types import classes_in
 from allencv.catalogue.parts import (
     Part,
     default_name,
@@ -99,7 +98,7 @@ def places() -> Dict[type, Tuple[str, ...]]:
     while waiting:
         part, path = waiting.pop(0)
         for argument in part.in_config.values():
-            for cls in classes_in(argument.form):
+            for cls in argument.form.classes():
                 if cls in found:
                     continue
                 found[cls] = (*path, argument.name)

@@ -1,7 +1,7 @@
 """Find the mistakes in a config without reading its data."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple, assert_never
 
 from allennlp.common.checks import ConfigurationError
 
@@ -15,8 +15,6 @@ from allencv.catalogue.argument_types import (
     Plain,
     TupleOf,
     UnionOf,
-    classes_in,
-    describe_form,
     is_nullable,
 )
 from allencv.catalogue.experiment import experiment
@@ -25,10 +23,10 @@ from allencv.catalogue.mistakes import (
     misread,
     missing_key,
     name_of,
-    not_one_of,
     refused,
     some,
     unknown_key,
+    wrong_choice,
     wrong_type,
 )
 from allencv.catalogue.numbers import wrong_numbers
@@ -84,25 +82,32 @@ def find_mistakes(config: Any) -> List[Mistake]:
 
 
 def _check(value: Any, form: Form, path: Path) -> Found:
-    if isinstance(form, UnionOf):
-        return _check_union(value, form, path)
-    if isinstance(form, Object):
-        return _check_object(value, form.cls, path)
-    if isinstance(form, (ListOf, TupleOf)):
-        return _check_list(value, form, path)
-    if isinstance(form, DictOf):
-        if not isinstance(value, dict):
-            return Found([wrong_type(path, value, describe_form(form))])
-        keys = [_check_key(key, form.key, (*path, key)) for key in value]
-        return _all([*keys, *(_check(value[key], form.value, (*path, key)) for key in value)])
-    if isinstance(form, Choice) and not form.takes(value):
-        names = [str(each) for each in form.values]
-        return Found([not_one_of("wrong type", path, value, names)])
-    if isinstance(form, Plain) and not _is_plain(value, form.type):
-        return Found([wrong_type(path, value, describe_form(form))])
-    if isinstance(form, Anything) and is_not_built(form.annotation, value):
-        return Found([Mistake("annotation", path, not_built(name_of(path), form.annotation))])
-    return Found([])
+    match form:
+        case Plain() if not form.takes(value):
+            return Found([wrong_type(path, value, form.describe())])
+        case Choice(values) if not form.takes(value):
+            return Found([wrong_choice("wrong type", path, value, [str(each) for each in values])])
+        case Anything(annotation=annotation) if is_not_built(annotation, value):
+            return Found([Mistake("annotation", path, not_built(name_of(path), annotation))])
+        case Plain() | Choice() | Anything():
+            return Found([])
+        case Object(cls):
+            return _check_object(value, cls, path)
+        case UnionOf():
+            return _check_union(value, form, path)
+        case ListOf(item) if isinstance(value, list):
+            return _all(_check(each, item, (*path, index)) for index, each in enumerate(value))
+        case TupleOf(items) if isinstance(value, list) and len(value) == len(items):
+            pairs = enumerate(zip(value, items))
+            return _all(_check(each, item, (*path, index)) for index, (each, item) in pairs)
+        case DictOf(inner, key_form) if isinstance(value, dict):
+            keys = [_check_key(key, key_form, (*path, key)) for key in value]
+            inside = [_check(each, inner, (*path, key)) for key, each in value.items()]
+            return _all([*keys, *inside])
+        case ListOf() | TupleOf() | DictOf():
+            return Found([wrong_type(path, value, form.describe())])
+        case _:
+            assert_never(form)
 
 
 def _check_key(key: str, form: Form, path: Path) -> Found:
@@ -112,33 +117,12 @@ def _check_key(key: str, form: Form, path: Path) -> Found:
     return _check(key, form, path)
 
 
-def _is_plain(value: Any, kind: type) -> bool:
-    """Follow AllenNLP: 1 is true, and a float may be written without a point."""
-    if kind is int or kind is bool:
-        return type(value) in (int, bool)
-    if kind is float:
-        return type(value) in (int, float)
-    return isinstance(value, kind)
-
-
 def _all(results: Iterable[Found]) -> Found:
     whole = Found([])
     for result in results:
         whole.mistakes += result.mistakes
         whole.classes += result.classes
     return whole
-
-
-def _check_list(value: Any, form: Form, path: Path) -> Found:
-    if not isinstance(value, list):
-        return Found([wrong_type(path, value, describe_form(form))])
-    if isinstance(form, ListOf):
-        return _all(_check(each, form.item, (*path, index)) for index, each in enumerate(value))
-    assert isinstance(form, TupleOf)
-    if len(value) != len(form.items):
-        return Found([wrong_type(path, value, describe_form(form))])
-    pairs = enumerate(zip(value, form.items))
-    return _all(_check(each, item, (*path, index)) for index, (each, item) in pairs)
 
 
 def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
@@ -150,17 +134,25 @@ def _check_union(value: Any, form: UnionOf, path: Path) -> Found:
     likely = [result for member, result in results if _is_likely(value, member)]
     if len(likely) == 1:
         return likely[0]
-    return Found([wrong_type(path, value, describe_form(form))])
+    return Found([wrong_type(path, value, form.describe())])
 
 
 def _is_likely(value: Any, form: Form) -> bool:
-    if isinstance(form, Anything):  # it refuses only values that are not built
-        return True
-    if isinstance(value, dict):
-        return isinstance(form, Object) or (isinstance(form, DictOf) and "type" not in value)
-    if isinstance(value, list):
-        return isinstance(form, (ListOf, TupleOf))
-    return isinstance(value, str) and isinstance(form, Object) and bool(registered(form.cls))
+    """Return whether a value is probably meant for this member of a union."""
+    match form:
+        case Object(cls):
+            is_name = isinstance(value, str) and bool(registered(cls))
+            return isinstance(value, dict) or is_name
+        case DictOf():
+            return isinstance(value, dict) and "type" not in value
+        case ListOf() | TupleOf():
+            return isinstance(value, list)
+        case Anything():  # it refuses only values that are not built
+            return True
+        case Plain() | Choice() | UnionOf():
+            return False
+        case _:
+            assert_never(form)
 
 
 def _check_object(value: Any, cls: type, path: Path) -> Found:
@@ -214,7 +206,7 @@ def _part_of(config: Dict[str, Any], cls: type, path: Path) -> Tuple[Optional[Pa
             return None, Mistake("unknown type", (*path, "type"), f"{name_of(path)}.type: {error}")
         if isinstance(found, type):
             return describe(found, cls, name), None
-    return None, not_one_of("unknown type", (*path, "type"), name, names_of(cls))
+    return None, wrong_choice("unknown type", (*path, "type"), name, names_of(cls))
 
 
 def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
@@ -229,7 +221,7 @@ def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
             result.mistakes.append(unknown_key(key, part, path))
     for argument in part.in_config.values():
         if argument.is_required and argument.name not in config:
-            expected = describe_form(argument.form)
+            expected = argument.form.describe()
             result.mistakes.append(missing_key(path, argument.name, expected))
     return result
 
@@ -240,7 +232,7 @@ def _check_argument(value: Any, argument: Argument, part: Part, path: Path) -> F
     result = _check(value, argument.form, path)
     if argument.supplies_more:  # the constructor may add the missing keys
         result.mistakes = [each for each in result.mistakes if not _may_be_supplied(each)]
-    is_part = result.classes or (holds_dict(value) and not any(classes_in(argument.form)))
+    is_part = result.classes or (holds_dict(value) and not any(argument.form.classes()))
     if argument.misread is not None and is_part:
         result.mistakes.append(misread(path, argument.misread, part))
     return result

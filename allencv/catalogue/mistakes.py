@@ -3,13 +3,10 @@
 import json
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Dict, Iterable, List, Optional
 
 from allencv.catalogue.parts import Part, Path
-
-NEAR = 3
-"""The number of nearest names in a message."""
+from allencv.common.nearest_names import nearest_first
 
 
 @dataclass
@@ -41,15 +38,13 @@ class Mistake:
 
 
 def unknown_key(key: str, part: Part, path: Path) -> Mistake:
-    known = list(part.in_config)
-    near = get_close_matches(key, known, n=NEAR)
-    choices = near + [name for name in known if name not in near]
+    choices, nearest = nearest_first(key, part.in_config)
     what = part.cls.__name__ if path else "a config"
     if path and part.registry is not None:
         what = f"the {part.registry.__name__} '{part.name}'"
     expected = f"expected one of {', '.join(choices)}" if choices else f"{what} takes none"
     text = f"{name_of((*path, key))} is not a key of {what}; {expected}"
-    return Mistake("unknown key", (*path, key), text, choices, near[0] if near else None)
+    return Mistake("unknown key", (*path, key), text, choices, nearest)
 
 
 def missing_key(
@@ -59,11 +54,10 @@ def missing_key(
     return Mistake("missing key", (*path, key), text, choices or [])
 
 
-def not_one_of(kind: str, path: Path, value: Any, known: List[str]) -> Mistake:
-    near = get_close_matches(str(value), known, n=NEAR)
-    choices = near + [name for name in known if name not in near]
+def wrong_choice(kind: str, path: Path, value: Any, known: List[str]) -> Mistake:
+    choices, nearest = nearest_first(value, known)
     text = f"{name_of(path)} is {_shown(value)}; expected {some(choices)}"
-    return Mistake(kind, path, text, choices, near[0] if near else None)
+    return Mistake(kind, path, text, choices, nearest)
 
 
 def wrong_type(path: Path, value: Any, expected: str) -> Mistake:

@@ -16,7 +16,7 @@ from allennlp.training.moving_average import MovingAverage
 from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
 
-from allencv.catalogue.argument_types import NULL, Form, UnionOf, classes_in, form_of, is_nullable
+from allencv.catalogue.argument_types import NULL, Form, UnionOf, form_of, is_nullable
 from allencv.catalogue.docstrings import Documentation, read_docstring
 from allencv.common.annotations import (
     allennlp_builds,
@@ -199,7 +199,7 @@ def _misread(cls: type, parameter: inspect.Parameter, written: Any) -> Optional[
     if not is_unresolved(parameter.annotation):
         if issubclass(cls, CheckedFromParams) or is_record(cls) or allennlp_builds(written):
             return None
-        if not any(classes_in(form_of(parameter.annotation))):
+        if not any(form_of(parameter.annotation).classes()):
             return None
     text = written if isinstance(written, str) else inspect.formatannotation(written)
     return text.replace("typing.", "")
@@ -215,7 +215,7 @@ def _form(parameter: inspect.Parameter) -> Form:
 def _default(parameter: inspect.Parameter) -> Any:
     """Return a default as in a config."""
     if isinstance(parameter.default, Lazy) and inspect.isfunction(parameter.default._constructor):
-        return next(map(default_name, classes_in(form_of(parameter.annotation))))
+        return next(map(default_name, form_of(parameter.annotation).classes()))
     return _plain(parameter.default)
 
 

@@ -1,9 +1,10 @@
 """The JSON Schema of a config, for completion and checks in editors."""
 
 import math
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List, assert_never
 
 from allencv.catalogue.argument_types import (
+    Anything,
     Choice,
     DictOf,
     Form,
@@ -112,27 +113,35 @@ class _Schemas:
         return schema
 
     def of_form(self, form: Form) -> Schema:
-        if isinstance(form, Plain):
-            return {"type": _TYPES[form.type]}
-        if isinstance(form, Choice):
-            return {"enum": list(dict.fromkeys((*form.values, *form.names)))}
-        if isinstance(form, Object):
-            return {"$ref": f"#/$defs/{self.define(form.cls)}"}
-        if isinstance(form, ListOf):
-            return {"type": "array", "items": self.of_form(form.item)}
-        if isinstance(form, TupleOf):
-            items = [self.of_form(item) for item in form.items]
-            return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
-        if isinstance(form, DictOf):
-            return {"type": "object", "additionalProperties": self.of_form(form.value)}
-        if isinstance(form, UnionOf):
-            plain = [_TYPES[each.type] for each in form.members if isinstance(each, Plain)]
-            others = [self.of_form(each) for each in form.members if not isinstance(each, Plain)]
-            if not others:
-                return {"type": plain}
-            members = [{"type": plain[0] if len(plain) == 1 else plain}] if plain else []
-            return {"anyOf": [*others, *members]}
-        return {}
+        match form:
+            case Plain(kind):
+                return {"type": _TYPES[kind]}
+            case Choice(values, names):
+                return {"enum": list(dict.fromkeys((*values, *names)))}
+            case Object(cls):
+                return {"$ref": f"#/$defs/{self.define(cls)}"}
+            case ListOf(item):
+                return {"type": "array", "items": self.of_form(item)}
+            case TupleOf(forms):
+                items = [self.of_form(each) for each in forms]
+                length = len(items)
+                return {"type": "array", "prefixItems": items, "minItems": length, "items": False}
+            case DictOf(value):
+                return {"type": "object", "additionalProperties": self.of_form(value)}
+            case UnionOf(members):
+                return self._any_of(members)
+            case Anything():
+                return {}
+            case _:
+                assert_never(form)
+
+    def _any_of(self, members: Iterable[Form]) -> Schema:
+        plain = [_TYPES[each.type] for each in members if isinstance(each, Plain)]
+        others = [self.of_form(each) for each in members if not isinstance(each, Plain)]
+        if not others:
+            return {"type": plain}
+        together = [{"type": plain[0] if len(plain) == 1 else plain}] if plain else []
+        return {"anyOf": [*others, *together]}
 
     def define(self, cls: type) -> str:
         """Define a class once, and return its key."""

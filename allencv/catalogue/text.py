@@ -4,7 +4,7 @@ import json
 import textwrap
 from typing import Dict, Iterable, List, Tuple
 
-from allencv.catalogue.argument_types import describe_form, without_null
+from allencv.catalogue.argument_types import without_null
 from allencv.catalogue.examples import snippet
 from allencv.catalogue.experiment import (
     classes_without_parts,
@@ -98,7 +98,7 @@ def arguments_text(arguments: Iterable[Argument]) -> List[str]:
 def type_text(argument: Argument) -> str:
     """Return the type in words, without null if that is the default."""
     form = argument.form if argument.default is not None else without_null(argument.form)
-    return describe_form(form)
+    return form.describe()
 
 
 def default_text(argument: Argument) -> str:

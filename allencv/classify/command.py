@@ -29,7 +29,6 @@ from allencv.runtime.image_files import import_pyarrow, list_images
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.runtime.plurals import numbered
 
-DESCRIPTION = "Classify many images with an archive or a bundle."
 EXAMPLES = """\
 examples:
   allencv classify runs/pets/model.tar.gz photos -o answers.csv

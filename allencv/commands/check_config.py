@@ -4,27 +4,21 @@ import sys
 
 from allennlp.commands.subcommand import Subcommand
 
-from allencv.commands.shared_arguments import add_overrides
+from allencv.commands.shared_arguments import add_command, add_config, add_overrides
 
 EXAMPLE = ", e.g. '{\"trainer.num_epochs\": 10}'"
 
 
 @Subcommand.register("check-config")
 class CheckConfig(Subcommand):
-    """Find the mistakes in an experiment config without reading its data."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Find all mistakes in an experiment config at once, without reading its
-        data: names of parts, keys, types of values, and values that a part refuses. The exit status
-        is 1 if there are mistakes. Training does the same check first."""
-        subparser = parser.add_parser(
+        subparser = add_command(
+            parser,
             self.name,
-            description=description,
-            help="Find all mistakes in a config, without its data.",
+            "It checks names of parts, keys, types of values, and values that a part refuses. The "
+            "exit status is 1 if there are mistakes. Training does the same check first.",
         )
-        subparser.add_argument(
-            "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
-        )
+        add_config(subparser)
         add_overrides(subparser, "-o", such_as=EXAMPLE)
         subparser.add_argument(
             "--format",

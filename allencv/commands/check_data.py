@@ -10,22 +10,18 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Tqdm
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.shared_arguments import add_overrides
+from allencv.commands.shared_arguments import add_command, add_config, add_overrides
 
 
 @Subcommand.register("check-data")
 class CheckData(Subcommand):
-    """Find problems with the images and labels of a config's data."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Find damaged images, copies and odd labels."""
-        subparser = parser.add_parser(
+        subparser = add_command(
+            parser,
             self.name,
-            description=f"{description} The exit status is 1 if training would fail or give "
-            "misleading results.",
-            help=description,
+            "The exit status is 1 if training would fail or give misleading results.",
         )
-        subparser.add_argument("param_path", type=str, help="path to an experiment config file")
+        add_config(subparser)
         subparser.add_argument(
             *("-o", "--output"),
             type=str,

@@ -3,15 +3,15 @@ from typing import Any, Tuple
 
 from allennlp.commands.subcommand import Subcommand
 
+from allencv.commands.shared_arguments import add_command, refuse_engine
+
 
 @Subcommand.register("classify")
 class Classify(Subcommand):
-    """Classify many images with an archive or a bundle."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        from allencv.classify.command import DESCRIPTION, add_arguments
+        from allencv.classify.command import add_arguments
 
-        subparser = parser.add_parser(self.name, description=DESCRIPTION, help=DESCRIPTION)
+        subparser = add_command(parser, self.name)
         add_arguments(subparser)
         subparser.set_defaults(func=_classify)
         return subparser
@@ -25,11 +25,8 @@ def _classify(args: argparse.Namespace) -> None:
 
 
 def _open_archive(args: argparse.Namespace) -> Tuple[Any, str]:
-    from allennlp.common.checks import ConfigurationError
-
     from allencv.predictors.archive_classifier import ArchiveClassifier
 
-    if args.engine is not None:
-        raise ConfigurationError(f"'{args.model}' is an archive; --engine is for bundles")
+    refuse_engine(args)
     classifier = ArchiveClassifier(args.model, args.device, args.trust_archive)
     return classifier, classifier.checksum

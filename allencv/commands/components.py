@@ -1,23 +1,19 @@
 import argparse
 import json
-import os
-import sys
 
 from allennlp.commands.subcommand import Subcommand
+
+from allencv.commands.shared_arguments import add_command
 
 
 @Subcommand.register("components")
 class Components(Subcommand):
-    """Show every registered part, including a user's own."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Show the parts that a config can name: all of them, those of a registry, or
-        one part with its arguments and an example. With --include-package or .allennlp_plugins, it
-        shows your own parts too."""
-        subparser = parser.add_parser(
+        subparser = add_command(
+            parser,
             self.name,
-            description=description,
-            help="Show the parts that a config can name, and their arguments.",
+            "Add a REGISTRY to list its parts, and a NAME to describe one part with an example. "
+            "With --include-package or .allennlp_plugins, it shows your own parts too.",
         )
         subparser.add_argument(
             "registry",
@@ -69,10 +65,7 @@ def _components(args: argparse.Namespace) -> None:
             "json": lambda: _as_text(part_as_json(part)),
             "markdown": lambda: markdown.part_page(part),
         }
-    try:
-        print(pages[args.format]().rstrip("\n"), flush=True)
-    except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(pages[args.format]().rstrip("\n"))
 
 
 def _as_text(value: object) -> str:

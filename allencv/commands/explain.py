@@ -4,17 +4,14 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.shared_arguments import add_archive_file, add_overrides
+from allencv.commands.shared_arguments import add_archive_file, add_command, add_overrides
 from allencv.runtime.model_arguments import add_trust_archive
 
 
 @Subcommand.register("explain")
 class Explain(Subcommand):
-    """Show which areas of an image support a label."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Show which areas of an image support a label (Grad-CAM)."""
-        subparser = parser.add_parser(self.name, description=description, help=description)
+        subparser = add_command(parser, self.name)
         add_archive_file(subparser)
         subparser.add_argument("image", type=str, help="the path or URL of an image")
         subparser.add_argument(

@@ -3,7 +3,7 @@ import argparse
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.shared_arguments import add_archive_file, add_overrides
+from allencv.commands.shared_arguments import add_archive_file, add_command, add_overrides
 from allencv.runtime.model_arguments import add_trust_archive
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
@@ -11,11 +11,8 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 @Subcommand.register("export")
 class Export(Subcommand):
-    """Export an archive as a bundle: the network and all that is needed to run it without torch."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Export an archive as a bundle, which runs without torch."""
-        subparser = parser.add_parser(self.name, description=description, help=description)
+        subparser = add_command(parser, self.name)
         add_archive_file(subparser)
         subparser.add_argument("bundle", type=str, help="the folder to write")
         subparser.add_argument(

@@ -5,9 +5,9 @@ from typing import Any, Dict
 
 from allennlp.commands.subcommand import Subcommand
 
-DESCRIPTION = """\
-Examine images with labels, choose defaults, write them as a config, and train it.
+from allencv.commands.shared_arguments import add_command
 
+DATA = """\
 DATA is one of
   a folder with train/ and val/ (and test/), each with a folder of images for each class,
     or with a table, such as train/metadata.csv
@@ -35,16 +35,11 @@ examples:
 
 @Subcommand.register("fit")
 class Fit(Subcommand):
-    """Train a classifier on a folder or table of images, and explain the chosen defaults."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = parser.add_parser(
-            self.name,
-            description=DESCRIPTION,
-            epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            help="""Choose a config for a folder or table of images, and train.""",
-        )
+        subparser = add_command(parser, self.name)
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        subparser.description = f"{subparser.description}\n\n{DATA}"
+        subparser.epilog = EPILOG
         subparser.add_argument("data", metavar="DATA", type=str, help="the images; see above")
         subparser.add_argument(
             *("-o", "--output"),

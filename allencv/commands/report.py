@@ -4,21 +4,18 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.shared_arguments import add_overrides
+from allencv.commands.shared_arguments import add_command, add_overrides
 from allencv.runtime.model_arguments import add_trust_archive
 
 
 @Subcommand.register("report")
 class Report(Subcommand):
-    """Write a page about a run from the files in its folder."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Write a page about a run and the quality of its model."""
-        subparser = parser.add_parser(
+        subparser = add_command(
+            parser,
             self.name,
-            description=f"{description} The page is a single HTML file. It is made from the files "
-            "in the run's folder, without the images.",
-            help=description,
+            "The page is a single HTML file. It is made from the files in the run's folder, "
+            "without the images.",
         )
         subparser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
         subparser.add_argument(

@@ -3,15 +3,15 @@ from typing import Any
 
 from allennlp.commands.subcommand import Subcommand
 
+from allencv.commands.shared_arguments import add_command, refuse_engine
+
 
 @Subcommand.register("serve")
 class Serve(Subcommand):
-    """Serve an archive or a bundle over HTTP, with a web page."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        from allencv.serving.command import DESCRIPTION, add_arguments
+        from allencv.serving.command import add_arguments
 
-        subparser = parser.add_parser(self.name, description=DESCRIPTION, help=DESCRIPTION)
+        subparser = add_command(parser, self.name)
         add_arguments(subparser)
         subparser.set_defaults(func=_serve)
         return subparser
@@ -26,11 +26,9 @@ def _serve(args: argparse.Namespace) -> None:
 
 def _open_archive(args: argparse.Namespace) -> Any:
     import torch
-    from allennlp.common.checks import ConfigurationError
 
     from allencv.predictors.archive_classifier import ArchiveClassifier
 
-    if args.engine is not None:
-        raise ConfigurationError(f"'{args.model}' is an archive; --engine is for bundles")
+    refuse_engine(args)
     torch.set_num_threads(1)  # each worker uses one core
     return ArchiveClassifier(args.model, args.device, args.trust_archive)

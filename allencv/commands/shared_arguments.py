@@ -1,12 +1,27 @@
-"""Arguments that several commands have."""
+"""The parser of a command, and arguments that several commands have."""
 
 import argparse
 from typing import Any, Callable
 
 from allennlp.common.checks import ConfigurationError
 
+from allencv.command_list import SUMMARIES
 from allencv.common.archives import opened_archive
 from allencv.runtime.model_arguments import add_trust_archive
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, details: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command's parser. Its description is the command's summary, and then `details`."""
+    summary = SUMMARIES[name]
+    return commands.add_parser(name, help=summary, description=f"{summary} {details}".rstrip())
+
+
+def add_config(subparser: argparse.ArgumentParser) -> None:
+    subparser.add_argument(
+        "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
+    )
 
 
 def add_archive_file(subparser: argparse.ArgumentParser) -> None:
@@ -46,6 +61,12 @@ def opens_archive(
 
     subparser.set_defaults(func=run_on_opened)
     return subparser
+
+
+def refuse_engine(args: argparse.Namespace) -> None:
+    """Raise `ConfigurationError` for `--engine` with an archive."""
+    if args.engine is not None:
+        raise ConfigurationError(f"'{args.model}' is an archive; --engine is for bundles")
 
 
 def check_cuda_device(number: int) -> None:

@@ -5,17 +5,14 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.shared_arguments import add_overrides
+from allencv.commands.shared_arguments import add_command, add_config, add_overrides
 
 
 @Subcommand.register("show-batch")
 class ShowBatch(Subcommand):
-    """Draw images of a config's data before and after its transforms."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Draw images as decoded and as the network sees them."""
-        subparser = parser.add_parser(self.name, description=description, help=description)
-        subparser.add_argument("param_path", type=str, help="path to an experiment config file")
+        subparser = add_command(parser, self.name)
+        add_config(subparser)
         subparser.add_argument(
             *("-o", "--output"),
             type=str,

@@ -5,23 +5,20 @@ from pathlib import Path
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.shared_arguments import add_overrides
+from allencv.commands.shared_arguments import add_command, add_config, add_overrides
 
 
 @Subcommand.register("sweep")
 class Sweep(Subcommand):
-    """Train a config with several seeds, or in cross validation."""
-
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        description = """Train a config with several seeds, or in cross validation."""
-        subparser = parser.add_parser(
+        subparser = add_command(
+            parser,
             self.name,
-            description=f"{description} Each run is one of 'allencv train', with its own folder. "
-            "If you repeat the command, finished runs are skipped and interrupted runs resume. The "
-            "exit status is 1 if a run has failed.",
-            help=description,
+            "Each run is one of 'allencv train', with its own folder. If you repeat the command, "
+            "finished runs are skipped and interrupted runs resume. The exit status is 1 if a run "
+            "has failed.",
         )
-        subparser.add_argument("param_path", type=str, help="path to an experiment config file")
+        add_config(subparser)
         subparser.add_argument(
             *("-s", "--serialization-dir"),
             required=True,

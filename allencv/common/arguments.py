@@ -5,7 +5,6 @@ import enum
 import inspect
 import pathlib
 from copy import deepcopy
-from difflib import get_close_matches
 from typing import Any, Callable, Dict, Iterable, List, Literal, get_args, get_origin
 
 from allennlp.common import Params
@@ -13,6 +12,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.from_params import construct_arg
 
 from allencv.common.annotations import UNIONS, is_unresolved, unwrapped
+from allencv.common.nearest_names import not_one_of
 from allencv.common.records import fields_of, is_record, named_values
 
 LISTS: Dict[Any, Callable] = {
@@ -41,7 +41,7 @@ def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]
     if origin in UNIONS:
         return _build_union(key, annotation, value, extras)
     if origin is Literal:
-        if not any(type(value) is type(each) and value == each for each in members):
+        if not is_one_of(value, members):
             raise misfit(key, value, annotation)
         return value
     if origin in DICTS:
@@ -69,20 +69,6 @@ def build_argument(key: str, annotation: Any, value: Any, extras: Dict[str, Any]
     if origin is None or not (hasattr(annotation, "from_params") or get_origin(annotation)):
         return _as_plain(value)
     return construct_arg(str(annotation), key, value, annotation, inspect.Parameter.empty, **extras)
-
-
-def not_one_of(
-    key: str, value: Any, choices: Iterable[str], in_order: bool = False
-) -> ConfigurationError:
-    """
-    Return the error for a `value` under a config `key` that is not in `choices`. The nearest come
-    first, the others in alphabetical order, or as given if `in_order`.
-    """
-    names = list(choices) if in_order else sorted(choices)
-    nearest = get_close_matches(str(value), names, n=3)
-    ordered = nearest + [name for name in names if name not in nearest]
-    expected = f"one of {', '.join(ordered)}" if names else "nothing"
-    return ConfigurationError(f"{key} is {value!r}; expected {expected}")
 
 
 def misfit(key: str, value: Any, annotation: Any) -> ConfigurationError:
@@ -211,14 +197,27 @@ def _build_key(key: str, annotation: Any, name: str) -> Any:
 
 
 def _build_plain(key: str, kind: type, value: Any) -> Any:
-    """Follow AllenNLP: 1 is true, and a float may be written without a point."""
-    if kind in (int, bool) and type(value) in (int, bool):
-        return kind(value)
-    if kind is float and type(value) in (int, float):
-        return value
-    if kind is str and isinstance(value, (str, pathlib.PurePath)):
-        return str(value)
-    raise misfit(key, value, kind)
+    is_path = kind is str and isinstance(value, pathlib.PurePath)
+    if not is_path and not is_plain(value, kind):
+        raise misfit(key, value, kind)
+    return value if kind is float else kind(value)
+
+
+def is_plain(value: Any, kind: type) -> bool:
+    """
+    Return whether a value is a `str`, `int`, `float`, `bool` or `None`. As in AllenNLP, 1 is true,
+    and a float may be written without a point.
+    """
+    if kind in (int, bool):
+        return type(value) in (int, bool)
+    if kind is float:
+        return type(value) in (int, float)
+    return isinstance(value, kind)
+
+
+def is_one_of(value: Any, choices: Iterable[Any]) -> bool:
+    """Return whether a value is one of the choices. `true` is not 1."""
+    return any(type(value) is type(each) and value == each for each in choices)
 
 
 def _build_enum(key: str, kind: "type[enum.Enum]", value: Any) -> enum.Enum:

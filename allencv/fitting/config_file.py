@@ -1,21 +1,12 @@
 """Write the choices as a config: plain jsonnet, with a comment for each choice."""
 
-import json
-import re
-from typing import Any, Dict, List
+from typing import Any, Dict
 
+from allencv.common.jsonnet import to_jsonnet
 from allencv.fitting.choices import Choices
 from allencv.fitting.data_facts import DataFacts, data_config
 from allencv.fitting.data_parts import FoundData
 from allencv.runtime.plurals import numbered
-
-RESERVED = re.compile(
-    "assert|else|error|false|for|function|if|import|importstr|importbin|in|local|null|self|super|"
-    "tailstrict|then|true"
-)
-"""Words of jsonnet that cannot be keys without quotes."""
-WIDTH = 92
-"""The longest line in characters; longer values are split."""
 
 
 def as_config(found: FoundData, facts: DataFacts, choices: Choices) -> Dict[str, Any]:
@@ -126,52 +117,10 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
     if choices.is_pretrained:
         comments["trainer.optimizer"] += "; times 0.7 for each stage nearer to the input"
     lines = [f"// {line}".rstrip() for line in header.splitlines()]
-    body = "\n".join(_lines(config, comments, "", ""))
-    return "\n".join([*lines, body]) + "\n"
+    return "\n".join([*lines, to_jsonnet(config, comments)]) + "\n"
 
 
 def _counted(facts: DataFacts) -> str:
     counts = sorted(facts.counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{label} {count}" for label, count in counts[:6])
     return shown if len(counts) <= 6 else f"{shown}, ... ({numbered(len(counts), 'label')})"
-
-
-def _lines(value: Dict[str, Any], comments: Dict[str, str], place: str, indent: str) -> List[str]:
-    lines = [f"{indent}{{"] if not place else []
-    inner = f"{indent}  "
-    for key, each in value.items():
-        path = f"{place}.{key}" if place else key
-        if path in comments:
-            lines += _comment(comments[path], inner)
-        name = _key(key)
-        short = f"{inner}{name}: {_short(each)},"
-        is_commented = any(other.startswith(f"{path}.") for other in comments)
-        if isinstance(each, dict) and (len(short) > WIDTH or is_commented):
-            lines += [f"{inner}{name}: {{", *_lines(each, comments, path, inner), f"{inner}}},"]
-        else:
-            lines.append(short)
-    return lines if place else [*lines, f"{indent}}}"]
-
-
-def _comment(text: str, indent: str) -> List[str]:
-    lines, line = [], f"{indent}//"
-    for word in text.split():
-        if len(line) + 1 + len(word) > WIDTH:
-            lines.append(line)
-            line = f"{indent}//"
-        line += f" {word}"
-    return [*lines, line]
-
-
-def _key(key: str) -> str:
-    is_plain = re.fullmatch(r"[A-Za-z_]\w*", key) and not RESERVED.fullmatch(key)
-    return key if is_plain else json.dumps(key, ensure_ascii=False)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        pairs = ", ".join(f"{_key(key)}: {_short(each)}" for key, each in value.items())
-        return f"{{ {pairs} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_short, value))}]"
-    return json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,6 @@ from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.serving.limits import Limits
 
-DESCRIPTION = "Serve an archive or a bundle over HTTP, with a web page."
 DEFAULTS = Limits()
 
 

@@ -22,8 +22,6 @@ from allennlp.common import FromParams, Lazy
 
 from allencv.catalogue.argument_types import (
     Choice,
-    classes_in,
-    describe_form,
     form_of,
     is_nullable,
     without_null,
@@ -73,7 +71,7 @@ class Color(enum.Enum):
     ids=str,
 )
 def test_forms_in_words(annotation: Any, words: str) -> None:
-    assert describe_form(form_of(annotation)) == words
+    assert form_of(annotation).describe() == words
 
 
 def test_null() -> None:
@@ -90,5 +88,5 @@ def test_classes_that_are_built() -> None:
         pass
 
     form = form_of(Union[Dict[str, List[ImageTransform]], Tuple[int, ClassificationLoss], Other])
-    assert list(classes_in(form)) == [ImageTransform, ClassificationLoss, Other]
-    assert list(classes_in(form_of(Dict[str, Any]))) == []
+    assert list(form.classes()) == [ImageTransform, ClassificationLoss, Other]
+    assert list(form_of(Dict[str, Any]).classes()) == []

@@ -19,7 +19,6 @@ from allennlp.training.trainer import Trainer
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import find_mistakes, part_named, parts_of, registries_that_matter, snippet
-from allencv.catalogue.examples import to_jsonnet
 from allencv.catalogue.parts import Part
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
@@ -100,16 +99,3 @@ def test_the_example_of_a_docstring() -> None:
     assert config["im2im_encoder"]["resnet_model"] == "resnet50"
     whole = {**experiment(Path("data")), "model": config}
     assert find_mistakes(whole) == []
-
-
-def test_jsonnet() -> None:
-    value = {"type": "a", "two words": [1, 2.5, None, True], "text": "ü\n"}
-    text = to_jsonnet(value)
-    assert text == '{ type: "a", "two words": [1, 2.5, null, true], text: "ü\\n" }'
-    long = {"first": ["x" * 40] * 3, "second": {"empty": {}}}
-    lines = to_jsonnet(long).splitlines()
-    assert lines[1] == "  first: ["
-    assert lines[2] == f'    "{"x" * 40}",'
-    assert lines[-2] == "  second: { empty: {} },"
-    for each in (value, long):
-        assert evaluated(to_jsonnet(each)) == each

@@ -21,7 +21,6 @@ from allencv.catalogue import (
     places,
     registries_that_matter,
 )
-from allencv.catalogue.argument_types import describe_form
 from allencv.catalogue.parts import REQUIRED, Part
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.data.transforms import ImageTransform
@@ -66,7 +65,7 @@ class SmallDog(Dog):
 
 def told(part: Part) -> "dict[str, tuple[str, Any, str]]":
     return {
-        each.name: (describe_form(each.form), each.default, each.description)
+        each.name: (each.form.describe(), each.default, each.description)
         for each in part.arguments.values()
     }
 

@@ -1,8 +1,6 @@
 import argparse
 import json
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -127,14 +125,6 @@ def test_markdown(capsys: pytest.CaptureFixture) -> None:
     optimizers = output(capsys, "optimizer", "--format", "markdown")
     assert "### " not in optimizers, "a library's parts are a line each"
     assert "\n- `lamb(" in optimizers
-
-
-def test_a_reader_that_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        components("--format", "json")
 
 
 def test_names_that_are_not_known() -> None:

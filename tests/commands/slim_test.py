@@ -1,5 +1,6 @@
 """What of the `allencv` command works without torch and AllenNLP, and so starts at once."""
 
+import argparse
 import importlib
 import pkgutil
 import subprocess
@@ -11,7 +12,8 @@ from allennlp.commands.subcommand import Subcommand
 
 import allencv.commands
 from allencv import __version__
-from allencv.__main__ import COMMANDS, help_text
+from allencv.__main__ import help_text
+from allencv.command_list import COMMANDS, SUMMARIES
 from tests.conftest import ROOT, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -98,6 +100,19 @@ def test_every_command_has_a_line_of_help() -> None:
             (line,) = [line for line in lines if line.split()[:1] == [name]]
             assert line.split(None, 1)[1] == summary
             assert summary.endswith(".")
+
+
+def test_the_help_of_a_command_begins_with_its_summary() -> None:
+    own = {
+        name: Subcommand.by_name(name)()
+        for name in SUMMARIES
+        if Subcommand.by_name(name).__bases__ == (Subcommand,)  # not one of AllenNLP's, extended
+        and Subcommand.by_name(name).__module__.startswith("allencv.")
+    }
+    assert {"fit", "serve", "sweep"} <= own.keys()
+    for name, command in own.items():
+        parser = command.add_subparser(argparse.ArgumentParser().add_subparsers())
+        assert str(parser.description).startswith(SUMMARIES[name])
 
 
 def test_an_error_with_a_bundle_is_a_line(bundle: Path, tmp_path: Path) -> None:
