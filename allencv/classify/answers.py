@@ -21,7 +21,7 @@ import numpy as np
 
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import STAMP, file_stamp
-from allencv.runtime.classifier import NOT_FINITE, Classifier, group_by_shape, readable
+from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
 
@@ -138,22 +138,12 @@ def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
 def _outcomes(
     classifier: Classifier, batch: Sequence[DecodedImage]
 ) -> List[Union[np.ndarray, str]]:
-    """
-    Return the probabilities of each image, or an error message. Images of one size are computed
-    together, so that none needs padding.
-    """
+    """Return the probabilities of each image, or an error message."""
     outcomes = [each.pixels for each in batch]
     arrays = {i: pixels for i, pixels in enumerate(outcomes) if not isinstance(pixels, str)}
-    for indices in group_by_shape(arrays):
-        try:
-            rows = classifier.probabilities(np.stack([arrays[index] for index in indices]))
-        except ImageError as error:
-            for index in indices:
-                outcomes[index] = f"{batch[index].image.file}: {error}"
-        else:
-            for index, row in zip(indices, rows):
-                file = batch[index].image.file
-                outcomes[index] = row if np.isfinite(row).all() else f"{file}: {NOT_FINITE}"
+    for i, outcome in classify_pixels(classifier, arrays).items():
+        is_error = isinstance(outcome, str)
+        outcomes[i] = f"{batch[i].image.file}: {outcome}" if is_error else outcome
     return outcomes
 
 

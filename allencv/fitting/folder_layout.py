@@ -7,7 +7,6 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.common.label_text import same_looking, shown
 from allencv.data.dataset_readers.files import suffixes
-from allencv.data.dataset_readers.image_folder_reader import is_image
 from allencv.data.dataset_readers.messages import some
 from allencv.data.dataset_readers.tables import FORMATS
 from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused
@@ -16,6 +15,7 @@ from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
 from allencv.fitting.split_names import part_in, part_of
 from allencv.fitting.table_columns import find_columns
 from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
+from allencv.runtime.images import is_image
 
 DEPTH = 6
 """How many levels of folders are searched for images: links may form a cycle."""

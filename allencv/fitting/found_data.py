@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Sequence
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.binary_files import what_it_is
-from allencv.data.dataset_readers.files import is_named_as_image, read_text, suffixes
+from allencv.data.dataset_readers.files import read_text, suffixes
 from allencv.data.dataset_readers.image_list_reader import LABELLED
 from allencv.data.dataset_readers.messages import cut
 from allencv.data.dataset_readers.tables import FORMATS
@@ -21,6 +21,7 @@ from allencv.fitting.options import (
     TableColumns,
     named_as_options,
 )
+from allencv.runtime.images import is_named_as_image
 
 LISTS = (".txt",)
 

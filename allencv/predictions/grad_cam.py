@@ -56,7 +56,7 @@ def grad_cam(
             # Shape of each: (batch, channels, height, width)
             as_image = _layout(size, encoder.get_output_channels(), _prefix_tokens(encoder))
             candidates = [outputs[name] for name in ["", *reversed(names)] if name in outputs]
-            shown = [output for output in candidates if _is_image(as_image(output))]
+            shown = [output for output in candidates if _is_larger_than_a_pixel(as_image(output))]
             gradients = torch.autograd.grad(total, shown, allow_unused=True) if shown else []
     finally:
         for hook in hooks:
@@ -76,7 +76,7 @@ def _weighted(features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     return maps / torch.where(largest > 0, largest, 1)
 
 
-def _is_image(features: Optional[torch.Tensor]) -> bool:
+def _is_larger_than_a_pixel(features: Optional[torch.Tensor]) -> bool:
     return features is not None and features.shape[2] * features.shape[3] > 1
 
 

@@ -1,7 +1,8 @@
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 
+from allencv.runtime.errors import ImageError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.preprocessing import Preprocessing
 
@@ -71,6 +72,25 @@ def group_by_shape(images: Mapping[int, np.ndarray]) -> List[List[int]]:
     for key, pixels in images.items():
         groups.setdefault(pixels.shape, []).append(key)
     return list(groups.values())
+
+
+def classify_pixels(
+    classifier: Classifier, images: Mapping[int, np.ndarray]
+) -> Dict[int, Union[np.ndarray, str]]:
+    """
+    Return the probabilities `(labels,)` of each image, or the reason why there are none. Images of
+    one shape are classified together.
+    """
+    outcomes: Dict[int, Union[np.ndarray, str]] = {}
+    for keys in group_by_shape(images):
+        try:
+            rows = classifier.probabilities(np.stack([images[key] for key in keys]))
+        except ImageError as error:
+            outcomes |= dict.fromkeys(keys, str(error))
+        else:
+            for key, row in zip(keys, rows):
+                outcomes[key] = row if np.isfinite(row).all() else NOT_FINITE
+    return outcomes
 
 
 def compare(

@@ -5,10 +5,8 @@ import glob
 import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-from PIL import Image
-
 from allencv.runtime.errors import InputError
-from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES
+from allencv.runtime.images import is_image
 from allencv.runtime.json_files import parse_json
 from allencv.runtime.regular_files import check_regular
 
@@ -120,7 +118,7 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
     except OSError as error:
         raise InputError(f"'{folder}' cannot be read: {error.strerror}") from None
     for path, is_folder in visible:
-        if not is_folder and _is_image(path):
+        if not is_folder and not _is_pipe(path) and is_image(path):
             yield ImageFile(path, path)
         elif not is_folder:
             others.append(path)
@@ -132,17 +130,9 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
                 yield from _in_folder(path, (*above, real), others)
 
 
-def _is_image(path: str) -> bool:
-    """Return whether its suffix or content is that of an image."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        return False  # a pipe or a device, which may have no end
-    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
-        return True
-    try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except Exception:  # pillow cannot read it, for any reason
-        return False
+def _is_pipe(path: str) -> bool:
+    """Return whether a path is a pipe or a device, which may have no end."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _in_table(path: str, column: str) -> Iterator[ImageFile]:

@@ -1,4 +1,4 @@
-"""Reads the files that a config names (tables, lists, class maps); recognises image names."""
+"""Reads the files that a config names: tables, lists, class maps."""
 
 import bz2
 import codecs
@@ -12,7 +12,6 @@ from allennlp.common.checks import ConfigurationError
 from allencv.data import remote
 from allencv.data.dataset_readers.binary_files import what_it_is
 from allencv.data.dataset_readers.messages import KEYS
-from allencv.runtime.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 DECOMPRESS: Dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.decompress,
@@ -34,11 +33,6 @@ def suffixes(path: str) -> Tuple[str, str]:
     """Return the suffixes of a file and of its compression, in lower case."""
     stem, last = os.path.splitext(path.partition("::")[0].lower())
     return (os.path.splitext(stem)[1], last) if last in DECOMPRESS else (last, "")
-
-
-def is_named_as_image(path: str) -> bool:
-    """Return whether a path has the suffix of an image."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def read_bytes(path: str, key: str = KEYS) -> bytes:
