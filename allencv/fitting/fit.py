@@ -16,7 +16,7 @@ from allennlp.common.util import import_module_and_submodules
 from allencv.common.quiet import quiet
 from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
-from allencv.fitting.choices import Options, choose
+from allencv.fitting.choices import Options, Reason, choose
 from allencv.fitting.config_file import as_config, as_jsonnet
 from allencv.fitting.data_facts import examine_data, found_lines
 from allencv.fitting.found_data import find_data
@@ -244,12 +244,12 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
         config = as_config(found, facts, choices) | seeds
         if options.lr == AUTO:
             choices.learning_rate, why = _search_learning_rate(config)
-            choices.reasons["learning rate"] = (f"{choices.learning_rate:.2g}", why)
+            choices.reasons.learning_rate = Reason(f"{choices.learning_rate:.2g}", why)
         if budget is not None:
             left = budget - (time.perf_counter() - begun)
             choices.epochs, why = _epochs_in(left, str(options.time), config, say)
-            choices.reasons["epochs"] = (str(choices.epochs), why)
-    say("\n".join(["Chosen:", *choices.lines()]))
+            choices.reasons.epochs = Reason(str(choices.epochs), why)
+    say("\n".join(["Chosen:", *choices.reasons.lines()]))
     header = f"Written by: {written_by}\n\n  allencv train {config_file_of(output)} -s {output}"
     return as_jsonnet(as_config(found, facts, choices) | seeds, facts, choices, header)
 

@@ -63,7 +63,7 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
     chosen = choose(facts(), Options())
     assert chosen.encoder["type"] == "small_resnet"
-    assert "the weights of resnet18 are not available here" in chosen.reasons["backbone"][1]
+    assert "the weights of resnet18 are not available here" in chosen.reasons.backbone.why
 
 
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
@@ -80,7 +80,7 @@ def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
 def test_a_size_that_the_backbone_cannot_take_is_not_chosen() -> None:
     chosen = choose(facts(height=32, width=32), Options(backbone="alexnet", weights=RANDOM))
     assert chosen.image_size == 64
-    assert chosen.reasons["image size"] == ("64 x 64", "alexnet cannot take 32 x 32")
+    assert chosen.reasons.image_size == ("64 x 64", "alexnet cannot take 32 x 32")
 
 
 def test_a_backbone_of_torchvision_with_a_file(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_classes_are_weighed_if_they_differ() -> None:
 
 
 def test_labels_are_not_smoothed_where_classes_are_weighed() -> None:
-    assert without_weights().reasons["task"][1] == "cross entropy, label smoothing"
-    assert without_weights(counts={"a": 90, "b": 2}).reasons["task"][1] == "cross entropy"
+    assert without_weights().reasons.task.why == "cross entropy, label smoothing"
+    assert without_weights(counts={"a": 90, "b": 2}).reasons.task.why == "cross entropy"
 
 
 def test_what_was_asked_for() -> None:
@@ -123,7 +123,21 @@ def test_what_was_asked_for() -> None:
     chosen = choose(facts(), asked)
     assert chosen.image_size == 48
     assert (chosen.epochs, chosen.learning_rate, chosen.batch_size) == (7, 0.01, 10)
-    assert [reason for _, reason in chosen.reasons.values()].count("as asked for") == 5
+    reasons = vars(chosen.reasons).values()
+    assert [reason.why for reason in reasons if reason is not None].count("as asked for") == 5
+
+
+def test_each_choice_is_a_line_with_its_reason() -> None:
+    gray = without_weights(is_gray=True, height=28, width=28, counts={"a": 90, "b": 2})
+    lines = gray.reasons.lines()
+    assert [line[:17].strip() for line in lines] == [
+        *("image size", "backbone", "colour mode", "task", "batch size", "epochs"),
+        *("learning rate", "class weights", "augmentation"),
+    ]
+    assert lines[0] == f"  image size     {'32 x 32':<34} the images are 28 x 28 (median)"
+    names = [line[:17].strip() for line in without_weights().reasons.lines()]
+    assert "colour mode" not in names
+    assert "class weights" not in names
 
 
 @pytest.mark.parametrize(
