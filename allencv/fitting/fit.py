@@ -14,6 +14,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
 
 from allencv.common.quiet import quiet
+from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Options, Reason, choose
@@ -221,7 +222,10 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
     """
     begun = time.perf_counter()
     budget = None if options.time is None else seconds_of(options.time)
-    with quiet(logging.INFO, hide_warnings=False):  # `say` is told what matters
+    with (
+        quiet(logging.INFO, hide_warnings=False),  # `say` is told what matters
+        each_file_read_once(),
+    ):
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
         say("\n".join(found_lines(data, found, facts)))

@@ -5,7 +5,9 @@ import codecs
 import gzip
 import lzma
 import os
-from typing import Callable, Dict, Tuple
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
@@ -28,6 +30,19 @@ MARKS = {
 }
 """Encodings by their byte order mark (BOM). None of these is UTF-8."""
 
+_kept: ContextVar[Optional[Dict[str, bytes]]] = ContextVar("kept", default=None)
+"""The content of files by path, inside `each_file_read_once`."""
+
+
+@contextmanager
+def each_file_read_once() -> Iterator[None]:
+    """Keep the content of the files that are read inside, so that none is opened twice."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
 
 def suffixes(path: str) -> Tuple[str, str]:
     """Return the suffixes of a file and of its compression, in lower case."""
@@ -37,6 +52,15 @@ def suffixes(path: str) -> Tuple[str, str]:
 
 def read_bytes(path: str, key: str = KEYS) -> bytes:
     """Return the content of a file that a config names, decompressed if necessary."""
+    kept = _kept.get()
+    if kept is None:
+        return _read_bytes(path, key)
+    if path not in kept:
+        kept[path] = _read_bytes(path, key)
+    return kept[path]
+
+
+def _read_bytes(path: str, key: str) -> bytes:
     try:
         with remote.open_file(path) as file:
             data = file.read()
