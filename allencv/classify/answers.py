@@ -20,7 +20,7 @@ from typing import (
 import numpy as np
 
 from allencv.classify.output_files import Record
-from allencv.classify.partial_output import STAMP, file_stamp
+from allencv.classify.partial_output import file_stamp
 from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
@@ -154,10 +154,10 @@ def _record(
     top_k: int,
     probabilities: bool,
 ) -> Record:
-    record: Record = {"path": decoded.image.name, STAMP: decoded.stamp}
+    record: Record = {"path": decoded.image.name, "stamp": decoded.stamp}
     if isinstance(outcome, str):
         return {**record, "error": outcome}
-    record |= readable(classifier, outcome, top_k)
+    record = {**record, **readable(classifier, outcome, top_k)}
     if probabilities:
         record["probabilities"] = dict(zip(classifier.labels, outcome.tolist()))
     return record

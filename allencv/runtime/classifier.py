@@ -1,4 +1,4 @@
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Protocol, Tuple, TypedDict, Union
 
 import numpy as np
 
@@ -47,17 +47,29 @@ class Classifier(Protocol):
         ...
 
 
-def readable(
-    classifier: Classifier, probabilities: np.ndarray, top_k: int = TOP_K
-) -> Dict[str, Any]:
+class RankedLabel(TypedDict):
+    label: str
+    probability: float
+
+
+class Answer(TypedDict, total=False):
+    """What a classifier says about an image."""
+
+    label: str
+    labels: List[str]
+    """In place of `label`, from a classifier with `multi_label`."""
+    top_k: List[RankedLabel]
+    """The most probable labels, the most probable first."""
+
+
+def readable(classifier: Classifier, probabilities: np.ndarray, top_k: int = TOP_K) -> Answer:
     """
-    Return the answer for one image from its `probabilities`, `(labels,)`: its `label`, or its
-    `labels` from a classifier with `multi_label`; and `top_k` labels, each with its `probability`.
-    The most probable comes first; ties keep the order of the labels.
+    Return the answer for one image from its `probabilities`, `(labels,)`, with `top_k` labels.
+    Labels are sorted by probability; ties keep the order of the labels.
     """
     order = np.argsort(-probabilities, kind="stable").tolist()
     names, numbers = classifier.labels, probabilities.tolist()
-    answer: Dict[str, Any] = {}
+    answer: Answer = {}
     if classifier.thresholds is None:
         answer["label"] = names[order[0]]
     else:

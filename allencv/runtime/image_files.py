@@ -3,7 +3,7 @@
 import csv
 import glob
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from allencv.runtime.errors import InputError
 from allencv.runtime.images import is_image
@@ -32,7 +32,7 @@ FOLDERS_OF_OTHER_PROGRAMS = frozenset(
 )
 """The names, in lower case, of folders that other programs create among images."""
 
-Cell = Tuple[int, Any]
+Cell = Tuple[int, object]
 """The number of a line or row, and its cell in the column of paths."""
 
 
@@ -202,7 +202,7 @@ def _parquet_cells(path: str, column: str) -> Iterator[Cell]:
     yield from enumerate(cells, 1)
 
 
-def _check_column(place: str, column: str, columns: Any) -> None:
+def _check_column(place: str, column: str, columns: Collection[str]) -> None:
     if column not in columns:
         raise InputError(
             f"{place} has the columns {', '.join(map(repr, columns)) or 'of no name'}; expected "
