@@ -90,3 +90,23 @@ def in_table(file: str, columns: TableColumns, options: FolderOptions) -> FoundD
         found.split = hold_out(found.train_path)
         found.notes.append("validation: a fifth of the training rows, held out")
     return found
+
+
+def one_of_each(folder: str, parts: Dict[str, List[str]], options: FolderOptions) -> Dict[str, str]:
+    """
+    Return the path of each part. If there are several, the user must choose.
+
+    # Raises
+
+    `ConfigurationError` if a part has several paths and the user has not chosen one.
+    """
+    given = {"validation": options.validation, "test": options.test}
+    several = {part: paths for part, paths in parts.items() if len(paths) > 1}
+    for part, paths in several.items():
+        if given.get(part) is None:
+            names = " or ".join(os.path.basename(path) for path in paths)
+            advice = f"choose one with --{part}" if part in given else "move the others elsewhere"
+            raise ConfigurationError(
+                f"{folder} is ambiguous: the {part} data may be {names}: {advice}"
+            )
+    return {part: path for part, (path, *_) in parts.items() if part not in several}
