@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from allencv.runtime.classifier import Answer
-from allencv.runtime.image_files import import_pyarrow
+from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.whole_files import whole_file
 
 Row = Dict[str, Any]

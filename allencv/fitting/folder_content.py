@@ -4,10 +4,10 @@ import os
 from typing import Dict, List
 
 from allencv.data.dataset_readers.files import suffixes
-from allencv.data.dataset_readers.tables import FORMATS
 from allencv.fitting.options import FolderOptions
 from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
 from allencv.runtime.images import is_image
+from allencv.runtime.path_tables import FORMATS
 
 DEPTH = 6
 """How many levels of folders are searched for images: links may form a cycle."""

@@ -10,7 +10,6 @@ from allencv.data.dataset_readers.binary_files import what_it_is
 from allencv.data.dataset_readers.files import read_text, suffixes
 from allencv.data.dataset_readers.image_list_reader import LABELLED
 from allencv.data.dataset_readers.messages import cut
-from allencv.data.dataset_readers.tables import FORMATS
 from allencv.data.remote import open_file
 from allencv.fitting.data_parts import FoundData, in_parts, in_table
 from allencv.fitting.folder_layout import find_in_folder
@@ -22,8 +21,7 @@ from allencv.fitting.options import (
     named_as_options,
 )
 from allencv.runtime.images import is_named_as_image
-
-LISTS = (".txt",)
+from allencv.runtime.path_tables import FORMATS, LISTS
 
 FOR_FOLDERS = ("layout", "recursive", "label_pattern", "validation", "test", "task")
 USED: Dict[str, Sequence[str]] = {
