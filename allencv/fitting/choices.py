@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
-from allennlp.common.checks import ConfigurationError
 
 from allencv.fitting.backbones import Backbone, choose_backbone
 from allencv.fitting.data_facts import DataFacts
 from allencv.fitting.image_sizes import check_size, size_that_fits
+from allencv.fitting.options import FitOptions
 from allencv.runtime.plurals import numbered
 
 SMALL_IMAGE = 64
@@ -18,20 +18,6 @@ IMAGES_SEEN = {"fine-tuning": 20_000, "training from scratch": 150_000}
 """About how many images a typical training processes."""
 EPOCHS = {"fine-tuning": (5, 30), "training from scratch": (10, 100)}
 """The smallest and largest number of epochs."""
-
-
-@dataclass
-class Options:
-    """The user's choices; `None` leaves a choice to `choose`."""
-
-    backbone: Optional[str] = None
-    weights: Optional[str] = None
-    image_size: Optional[int] = None
-    epochs: Optional[int] = None
-    learning_rate: Optional[float] = None
-    batch_size: Optional[int] = None
-    skips_unreadable: bool = True
-    """Whether training skips images that cannot be read."""
 
 
 class Reason(NamedTuple):
@@ -81,7 +67,7 @@ class Choices:
     reasons: Reasons
 
 
-def choose(facts: DataFacts, options: Options) -> Choices:
+def choose(facts: DataFacts, options: FitOptions) -> Choices:
     """
     Choose defaults for the data and for the device of this machine.
 
@@ -105,7 +91,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
     kind = "fine-tuning" if backbone.is_pretrained else "training from scratch"
     least, most = EPOCHS[kind]
     epochs = options.epochs or min(max(IMAGES_SEEN[kind] // facts.num_train, least), most)
-    learning_rate = options.learning_rate or (1e-3 if backbone.is_pretrained else 3e-3)
+    learning_rate = options.learning_rate() or (1e-3 if backbone.is_pretrained else 3e-3)
 
     def why(asked: Optional[float], otherwise: str) -> str:
         return "as asked for" if asked else otherwise
@@ -123,7 +109,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         ),
         epochs=Reason(str(epochs), why(options.epochs, f"typical for {kind} at this dataset size")),
         learning_rate=Reason(
-            f"{learning_rate:g}", why(options.learning_rate, f"typical for AdamW and {kind}")
+            f"{learning_rate:g}", why(options.learning_rate(), f"typical for AdamW and {kind}")
         ),
         class_weights=_class_weights(facts) if weigh else None,
         augmentation=Reason("train_light", f"{scale}, mirrored or not"),
@@ -140,7 +126,7 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         epochs=epochs,
         learning_rate=learning_rate,
         class_weights=weigh,
-        skips_unreadable=options.skips_unreadable,
+        skips_unreadable=options.on_error == "skip",
         reasons=reasons,
     )
 
@@ -170,8 +156,6 @@ def _image_size(
     """Return a size in pixels that the backbone takes, and the reason for it."""
     if backbone.image_size is not None and asked is None:
         return backbone.image_size, f"the only size that {backbone.name} takes"
-    if asked is not None and asked < 8:
-        raise ConfigurationError(f"--image-size is {asked}; expected 8 pixels or more")
     if asked is not None:
         if backbone.network is not None:
             check_size(backbone.name, backbone.network, asked)

@@ -11,8 +11,8 @@ from allennlp.common.checks import ConfigurationError
 import allencv
 from allencv.data import remote
 from allencv.data.dataset_readers import files
-from allencv.fitting.fit import FitOptions, config_for
-from allencv.fitting.options import FolderOptions
+from allencv.fitting import FitOptions, FolderOptions
+from allencv.fitting.fit import config_for
 from tests.conftest import write_images
 
 
