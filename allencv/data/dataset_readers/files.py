@@ -36,8 +36,12 @@ _kept: ContextVar[Optional[Dict[str, bytes]]] = ContextVar("kept", default=None)
 
 @contextmanager
 def each_file_read_once() -> Iterator[None]:
-    """Keep the content of the files that are read inside, so that none is opened twice."""
-    token = _kept.set({})
+    """
+    Keep the content of the files that are read inside, so that none is opened twice. Uses may be
+    nested: the outermost decides how long the content is kept.
+    """
+    kept = _kept.get()
+    token = _kept.set({} if kept is None else kept)
     try:
         yield
     finally:
