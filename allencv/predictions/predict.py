@@ -61,6 +61,8 @@ class ModelWithThresholds(Protocol):
 
 
 Forward = Callable[[TensorDict], Dict[str, torch.Tensor]]
+PredictedBatch = Tuple[List[str], np.ndarray, np.ndarray]
+"""The names, probabilities and targets of the images of a batch."""
 
 
 def save_predictions(
@@ -113,7 +115,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    rows: List[Tuple[List[str], np.ndarray, np.ndarray]] = []
+    rows: List[PredictedBatch] = []
     device = next(model.parameters()).device
     for each in loader:
         batch = move_to_device(each, device)
@@ -134,8 +136,7 @@ def predict(
     model.get_metrics(reset=True)
     model.train(was_training)
     if is_distributed():
-        of_ranks: List[List[Tuple[List[str], np.ndarray, np.ndarray]]]
-        of_ranks = [[]] * dist.get_world_size()
+        of_ranks: List[List[PredictedBatch]] = [[]] * dist.get_world_size()
         dist.all_gather_object(of_ranks, rows)
         rows = [row for of_rank in of_ranks for row in of_rank]
     if not rows:
