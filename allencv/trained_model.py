@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Sequence, Union, cast, overload
 import numpy as np
 
 from allencv.runtime.bundle import is_bundle
-from allencv.runtime.classifier import NOT_FINITE, TOP_K, Classifier, group_by_shape, readable
+from allencv.runtime.classifier import TOP_K, Classifier, classify_pixels, readable
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.errors import ImageError, InputError
@@ -128,10 +128,8 @@ class TrainedModel:
             for pixels in decoded
         ]
         arrays = {i: pixels for i, pixels in enumerate(decoded) if not isinstance(pixels, str)}
-        for indices in group_by_shape(arrays):
-            rows = self.classifier.probabilities(np.stack([arrays[index] for index in indices]))
-            for index, row in zip(indices, rows):
-                predictions[index] = self._prediction(row)
+        for index, outcome in classify_pixels(self.classifier, arrays).items():
+            predictions[index] = self._prediction(outcome)
         return predictions
 
     def _decode(self, image: ImageSource) -> Union[np.ndarray, str]:
@@ -140,10 +138,10 @@ class TrainedModel:
         except ImageError as error:
             return str(error)
 
-    def _prediction(self, row: np.ndarray) -> Prediction:
-        if not np.isfinite(row).all():
-            return Prediction(error=NOT_FINITE)
-        answer = readable(self.classifier, row, len(self.labels))
+    def _prediction(self, outcome: Union[np.ndarray, str]) -> Prediction:
+        if isinstance(outcome, str):
+            return Prediction(error=outcome)
+        answer = readable(self.classifier, outcome, len(self.labels))
         labels = [answer["label"]] if "label" in answer else answer["labels"]
         return Prediction(labels, {each["label"]: each["probability"] for each in answer["top_k"]})
 

@@ -55,6 +55,26 @@ def test_a_list_keeps_its_order_and_loses_no_image(bundle: Path, tmp_path: Path)
         model.predict(tmp_path / "text.jpg")
 
 
+def test_an_image_that_the_network_does_not_take_costs_no_other_its_answer(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = allencv.load(bundle)
+    classify = model.classifier.probabilities
+
+    def only_squares(images: np.ndarray) -> np.ndarray:
+        if images.shape[1] != images.shape[2]:
+            raise ImageError("not a square")
+        return classify(images)
+
+    monkeypatch.setattr(model.classifier, "probabilities", only_squares)
+    monkeypatch.setattr(model.classifier, "preprocess", np.asarray)
+    flat = Image.new("RGB", (16, 2))
+    first, second = model.predict([flat, square(RED)])
+    assert (first.error, second.label) == ("not a square", "red")
+    with pytest.raises(ImageError, match="^not a square$"):
+        model.predict(flat)
+
+
 def test_several_labels(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "colours", thresholds=[0.6, 0.6, 0.6])
     magenta, black = allencv.load(bundle).predict([square((255, 0, 255)), square((0, 0, 0))])

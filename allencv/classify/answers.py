@@ -20,8 +20,8 @@ from typing import (
 import numpy as np
 
 from allencv.classify.output_files import Record
-from allencv.classify.partial_output import STAMP, file_stamp
-from allencv.runtime.classifier import NOT_FINITE, Classifier, group_by_shape, readable
+from allencv.classify.partial_output import file_stamp
+from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
 
@@ -138,22 +138,12 @@ def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
 def _outcomes(
     classifier: Classifier, batch: Sequence[DecodedImage]
 ) -> List[Union[np.ndarray, str]]:
-    """
-    Return the probabilities of each image, or an error message. Images of one size are computed
-    together, so that none needs padding.
-    """
+    """Return the probabilities of each image, or an error message."""
     outcomes = [each.pixels for each in batch]
     arrays = {i: pixels for i, pixels in enumerate(outcomes) if not isinstance(pixels, str)}
-    for indices in group_by_shape(arrays):
-        try:
-            rows = classifier.probabilities(np.stack([arrays[index] for index in indices]))
-        except ImageError as error:
-            for index in indices:
-                outcomes[index] = f"{batch[index].image.file}: {error}"
-        else:
-            for index, row in zip(indices, rows):
-                file = batch[index].image.file
-                outcomes[index] = row if np.isfinite(row).all() else f"{file}: {NOT_FINITE}"
+    for i, outcome in classify_pixels(classifier, arrays).items():
+        is_error = isinstance(outcome, str)
+        outcomes[i] = f"{batch[i].image.file}: {outcome}" if is_error else outcome
     return outcomes
 
 
@@ -164,10 +154,10 @@ def _record(
     top_k: int,
     probabilities: bool,
 ) -> Record:
-    record: Record = {"path": decoded.image.name, STAMP: decoded.stamp}
+    record: Record = {"path": decoded.image.name, "stamp": decoded.stamp}
     if isinstance(outcome, str):
         return {**record, "error": outcome}
-    record |= readable(classifier, outcome, top_k)
+    record = {**record, **readable(classifier, outcome, top_k)}
     if probabilities:
         record["probabilities"] = dict(zip(classifier.labels, outcome.tolist()))
     return record

@@ -25,8 +25,9 @@ from allencv.runtime.classifier import TOP_K, Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
 from allencv.runtime.engines import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import import_pyarrow, list_images
+from allencv.runtime.image_files import list_images
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
+from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.plurals import numbered
 
 EXAMPLES = """\

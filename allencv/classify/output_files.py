@@ -5,16 +5,14 @@ import json
 import os
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
-from allencv.runtime.image_files import import_pyarrow
+from allencv.runtime.classifier import Answer
+from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.whole_files import whole_file
 
-Record = Dict[str, Any]
-"""
-The answer for one image: `path`, and either `error` or the answer of `readable`, with
-`probabilities` by label if requested.
-"""
+Row = Dict[str, Any]
+"""The cells of a row by column."""
 
 TEXT, TEXTS, NUMBER = "text", "texts", "number"
 """The kinds of columns."""
@@ -25,6 +23,17 @@ PLAIN = ("path", "label", "labels", "error")
 """The keys that a record and a row of a table have in common."""
 NOT_UNICODE = "backslashreplace"
 """How tables show bytes that are not Unicode in names of files and labels: as in JSON."""
+
+
+class Record(Answer, total=False):
+    """The answer for one image, or the reason why there is none."""
+
+    path: str
+    error: str
+    probabilities: Dict[str, float]
+    """By label, if requested."""
+    stamp: Optional[List[int]]
+    """The `file_stamp` of the image, while the run is unfinished."""
 
 
 def columns(
@@ -43,9 +52,9 @@ def columns(
     return {**found, "error": TEXT}
 
 
-def to_row(record: Record) -> Record:
+def to_row(record: Record) -> Row:
     """Return the cells of an answer by column."""
-    row: Record = {key: record[key] for key in PLAIN if key in record}
+    row: Row = {key: value for key, value in record.items() if key in PLAIN}
     for place, entry in enumerate(record.get("top_k", ()), 1):
         suffix = "" if place == 1 and "label" in record else f"_{place}"
         row[f"label{suffix}"] = entry["label"]
@@ -54,9 +63,9 @@ def to_row(record: Record) -> Record:
     return row
 
 
-def to_line(record: Record) -> bytes:
-    """Return an answer as a line of JSON."""
-    return (json.dumps(record) + "\n").encode()
+def to_line(content: Mapping[str, object]) -> bytes:
+    """Return a line of JSON."""
+    return (json.dumps(content) + "\n").encode()
 
 
 def write_answers(path: str, kinds: Dict[str, str], records: Iterable[Record]) -> None:

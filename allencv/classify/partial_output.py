@@ -2,18 +2,18 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import IO, Any, Dict, Iterable, Iterator
+from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from allencv.classify.output_files import Record, to_line
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile
 from allencv.runtime.json_files import parse_json
 
-STAMP = "stamp"
-"""The key of a record for the `file_stamp` of its image."""
+Header = Mapping[str, object]
+"""What the answers of a run depend on."""
 
 
-def file_stamp(path: str) -> Any:
+def file_stamp(path: str) -> Optional[List[int]]:
     """Return the size and modification time of a file, to detect later changes."""
     try:
         status = os.stat(path)
@@ -33,10 +33,10 @@ class UnfinishedRun:
     `InputError` if another run is writing the file, or if the file is of a different run.
     """
 
-    def __init__(self, path: str, header: Record, restart: bool) -> None:
+    def __init__(self, path: str, header: Header, restart: bool) -> None:
         self.path = path
         self._places: Dict[str, int] = {}
-        self._stamps: Dict[str, Any] = {}
+        self._stamps: Dict[str, List[int]] = {}
         self._file = open(path, "a+b")  # noqa: SIM115 - for as long as this lives
         try:
             _lock(self._file, path)
@@ -66,7 +66,7 @@ class UnfinishedRun:
         for image in images:
             self._file.seek(self._places[image.name])
             record = json.loads(self._file.readline())
-            del record[STAMP]
+            del record["stamp"]
             yield record
 
     def remove(self) -> None:
@@ -76,7 +76,7 @@ class UnfinishedRun:
     def close(self) -> None:
         self._file.close()
 
-    def _forget(self, header: Record) -> None:
+    def _forget(self, header: Header) -> None:
         """Empty the file, if it is one of answers."""
         self._file.seek(0)
         first = self._file.readline()
@@ -89,7 +89,7 @@ class UnfinishedRun:
             )
         self._file.truncate(0)
 
-    def _read(self, header: Record) -> None:
+    def _read(self, header: Header) -> None:
         expected = to_line(header)
         self._file.seek(0)
         first = self._file.readline()
@@ -110,7 +110,7 @@ class UnfinishedRun:
                 break
             if "error" not in record:
                 self._places[record["path"]] = end
-                self._stamps[record["path"]] = record[STAMP]
+                self._stamps[record["path"]] = record["stamp"]
             end += len(line)
         self._file.truncate(end)
 
@@ -122,7 +122,7 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
-def _difference(line: bytes, header: Record) -> str:
+def _difference(line: bytes, header: Header) -> str:
     found = _parsed(line)
     if not isinstance(found, dict) or found.keys() != header.keys():
         return "is unknown here"

@@ -1,5 +1,5 @@
 from difflib import get_close_matches
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from allencv.runtime.classifier import Classifier
 from allencv.runtime.errors import InputError
@@ -39,7 +39,7 @@ def given_thresholds(
     ]
 
 
-def _read(file: str) -> Any:
+def _read(file: str) -> Dict[str, Any]:
     try:
         given = read_json(file)
     except (OSError, ValueError) as error:
@@ -49,6 +49,6 @@ def _read(file: str) -> Any:
     return given
 
 
-def _check(place: str, value: Any) -> None:
+def _check(place: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise InputError(f"{place} is {value!r}; expected a number in [0, 1)")

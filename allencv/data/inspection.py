@@ -20,6 +20,7 @@ from allennlp.data import DatasetReader
 from PIL import Image
 
 from allencv.common.data_paths import KEYS
+from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader
 from allencv.data.fields.image_field import Source, load_image
 from allencv.data.near_copies import difference_hash, thumbnail
@@ -84,6 +85,7 @@ class CheckedImage:
     facts: Facts
 
 
+@each_file_read_once()
 def read_splits(params: Params) -> List[Split]:
     """List the splits of a config without decoding anything."""
     if "train_data_path" not in params:

@@ -1,14 +1,14 @@
 """The choices in a config for given data, each with its reason."""
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
-from allennlp.common.checks import ConfigurationError
 
-from allencv.fitting.backbones import choose_backbone
+from allencv.fitting.backbones import Backbone, choose_backbone
 from allencv.fitting.data_facts import DataFacts
 from allencv.fitting.image_sizes import check_size, size_that_fits
+from allencv.fitting.options import FitOptions
 from allencv.runtime.plurals import numbered
 
 SMALL_IMAGE = 64
@@ -20,18 +20,34 @@ EPOCHS = {"fine-tuning": (5, 30), "training from scratch": (10, 100)}
 """The smallest and largest number of epochs."""
 
 
-@dataclass
-class Options:
-    """The user's choices; `None` leaves a choice to `choose`."""
+class Reason(NamedTuple):
+    """A choice in words, and why it was made."""
 
-    backbone: Optional[str] = None
-    weights: Optional[str] = None
-    image_size: Optional[int] = None
-    epochs: Optional[int] = None
-    learning_rate: Optional[float] = None
-    batch_size: Optional[int] = None
-    skips_unreadable: bool = True
-    """Whether training skips images that cannot be read."""
+    choice: str
+    why: str
+
+
+@dataclass
+class Reasons:
+    """The reason for each choice; `None` if there was nothing to choose."""
+
+    image_size: Reason
+    backbone: Reason
+    colour_mode: Optional[Reason]
+    task: Reason
+    batch_size: Reason
+    epochs: Reason
+    learning_rate: Reason
+    class_weights: Optional[Reason]
+    augmentation: Reason
+
+    def lines(self) -> List[str]:
+        """Return a line for each choice, to print."""
+        return [
+            f"  {name.replace('_', ' '):<14} {reason.choice:<34} {reason.why}"
+            for name, reason in vars(self).items()
+            if reason is not None
+        ]
 
 
 @dataclass
@@ -48,14 +64,10 @@ class Choices:
     learning_rate: float
     class_weights: bool
     skips_unreadable: bool
-    reasons: Dict[str, Tuple[str, str]] = field(default_factory=dict)
-    """The value of each choice in words, and the reason."""
-
-    def lines(self) -> List[str]:
-        return [f"  {key:<14} {what:<34} {why}" for key, (what, why) in self.reasons.items()]
+    reasons: Reasons
 
 
-def choose(facts: DataFacts, options: Options) -> Choices:
+def choose(facts: DataFacts, options: FitOptions) -> Choices:
     """
     Choose defaults for the data and for the device of this machine.
 
@@ -64,59 +76,44 @@ def choose(facts: DataFacts, options: Options) -> Choices:
     `ConfigurationError` for an unknown backbone, or if weights that the user asks for are not
     available.
     """
-    reasons: Dict[str, Tuple[str, str]] = {}
     on_gpu = torch.cuda.is_available()
-    short_side = min(facts.height, facts.width)
-    backbone = choose_backbone(
-        options.backbone, options.weights, facts, short_side > SMALL_IMAGE, on_gpu
-    )
-    if backbone.image_size is not None and options.image_size is None:
-        size, why = backbone.image_size, f"the only size that {backbone.name} takes"
-    else:
-        size, why = _image_size(options.image_size, facts, backbone.is_pretrained, on_gpu)
-        if backbone.network is not None and options.image_size is not None:
-            check_size(backbone.name, backbone.network, size)
-        elif backbone.network is not None:
-            fitting = size_that_fits(backbone.name, backbone.network, size)
-            why = why if fitting == size else f"{backbone.name} cannot take {size} x {size}"
-            size = fitting
-    reasons["image size"] = (f"{size} x {size}", why)
-    reasons["backbone"] = (backbone.name, backbone.reason)
+    has_much_to_see = min(facts.height, facts.width) > SMALL_IMAGE
+    backbone = choose_backbone(options.backbone, options.weights, facts, has_much_to_see, on_gpu)
+    size, why_size = _image_size(options.image_size, facts, backbone, on_gpu)
     gray = facts.is_gray and backbone.encoder["type"] == "small_resnet"
     encoder = dict(backbone.encoder)
     if encoder["type"] == "small_resnet":
         encoder |= {"input_channels": 1 if gray else 3, "stem_stride": 1 if size <= 32 else 2}
         if size > SMALL_IMAGE:
             encoder["widths"] = [32, 64, 128, 256]
-    if gray:
-        reasons["colour mode"] = ("grey", "all images that were looked at are grey")
     weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
-    if facts.is_multi_label:
-        what = f"{numbered(len(facts.counts), 'label')}, any number per image"
-        reasons["task"] = (what, "binary cross entropy, judged by mean average precision")
-    else:
-        smoothing = "" if weigh else ", label smoothing"
-        reasons["task"] = (f"one of {len(facts.counts)} classes", f"cross entropy{smoothing}")
-
     batch_size = options.batch_size or _batch_size(facts, size, on_gpu)
-    where = "GPU" if on_gpu else "CPU"
-    reasons["batch size"] = (
-        str(batch_size),
-        "as asked for" if options.batch_size else f"for a {where} and {facts.num_train} images",
-    )
     kind = "fine-tuning" if backbone.is_pretrained else "training from scratch"
     least, most = EPOCHS[kind]
     epochs = options.epochs or min(max(IMAGES_SEEN[kind] // facts.num_train, least), most)
-    why = "as asked for" if options.epochs else f"typical for {kind} at this dataset size"
-    reasons["epochs"] = (str(epochs), why)
-    learning_rate = options.learning_rate or (1e-3 if backbone.is_pretrained else 3e-3)
-    why = "as asked for" if options.learning_rate else f"typical for AdamW and {kind}"
-    reasons["learning rate"] = (f"{learning_rate:g}", why)
-    if weigh:
-        what = f"the largest class has {facts.imbalance:.1f} times the images of the smallest"
-        reasons["class weights"] = ("by effective number", what)
+    learning_rate = options.learning_rate() or (1e-3 if backbone.is_pretrained else 3e-3)
+
+    def why(asked: Optional[float], otherwise: str) -> str:
+        return "as asked for" if asked else otherwise
+
+    where = "GPU" if on_gpu else "CPU"
     scale = "a random half or more of each image" if facts.num_train < 5000 else "a random part"
-    reasons["augmentation"] = ("train_light", f"{scale}, mirrored or not")
+    reasons = Reasons(
+        image_size=Reason(f"{size} x {size}", why_size),
+        backbone=Reason(backbone.name, backbone.reason),
+        colour_mode=Reason("grey", "all images that were looked at are grey") if gray else None,
+        task=_task(facts, weigh),
+        batch_size=Reason(
+            str(batch_size),
+            why(options.batch_size, f"for a {where} and {facts.num_train} images"),
+        ),
+        epochs=Reason(str(epochs), why(options.epochs, f"typical for {kind} at this dataset size")),
+        learning_rate=Reason(
+            f"{learning_rate:g}", why(options.learning_rate(), f"typical for AdamW and {kind}")
+        ),
+        class_weights=_class_weights(facts) if weigh else None,
+        augmentation=Reason("train_light", f"{scale}, mirrored or not"),
+    )
     return Choices(
         image_size=size,
         encoder=encoder,
@@ -129,9 +126,24 @@ def choose(facts: DataFacts, options: Options) -> Choices:
         epochs=epochs,
         learning_rate=learning_rate,
         class_weights=weigh,
-        skips_unreadable=options.skips_unreadable,
+        skips_unreadable=options.on_error == "skip",
         reasons=reasons,
     )
+
+
+def _task(facts: DataFacts, weigh: bool) -> Reason:
+    if facts.is_multi_label:
+        return Reason(
+            f"{numbered(len(facts.counts), 'label')}, any number per image",
+            "binary cross entropy, judged by mean average precision",
+        )
+    smoothing = "" if weigh else ", label smoothing"
+    return Reason(f"one of {len(facts.counts)} classes", f"cross entropy{smoothing}")
+
+
+def _class_weights(facts: DataFacts) -> Reason:
+    why = f"the largest class has {facts.imbalance:.1f} times the images of the smallest"
+    return Reason("by effective number", why)
 
 
 def _list(values: Optional[Tuple[float, ...]]) -> Optional[List[float]]:
@@ -139,12 +151,24 @@ def _list(values: Optional[Tuple[float, ...]]) -> Optional[List[float]]:
 
 
 def _image_size(
-    asked: Optional[int], facts: DataFacts, is_pretrained: bool, on_gpu: bool
+    asked: Optional[int], facts: DataFacts, backbone: Backbone, on_gpu: bool
 ) -> Tuple[int, str]:
+    """Return a size in pixels that the backbone takes, and the reason for it."""
+    if backbone.image_size is not None and asked is None:
+        return backbone.image_size, f"the only size that {backbone.name} takes"
     if asked is not None:
-        if asked < 8:
-            raise ConfigurationError(f"--image-size is {asked}; expected 8 pixels or more")
+        if backbone.network is not None:
+            check_size(backbone.name, backbone.network, asked)
         return asked, "as asked for"
+    size, why = _size_of(facts, backbone.is_pretrained, on_gpu)
+    if backbone.network is None:
+        return size, why
+    fitting = size_that_fits(backbone.name, backbone.network, size)
+    return fitting, why if fitting == size else f"{backbone.name} cannot take {size} x {size}"
+
+
+def _size_of(facts: DataFacts, is_pretrained: bool, on_gpu: bool) -> Tuple[int, str]:
+    """Return a size in pixels for the images, and the reason for it."""
     median = f"the images are {facts.width} x {facts.height} (median)"
     short_side = min(facts.height, facts.width)
     for size in (32, 64):

@@ -106,14 +106,14 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
         "dataset_reader": f"{facts.num_train} images to train on: {_counted(facts)}.",
         "validation_dataset_reader": f"{facts.num_validation} images to validate on, cropped at "
         "the centre.",
-        "data_loader.batch_size": reasons["batch size"][1],
-        "model": "; ".join(reasons["task"]),
-        "model.im2im_encoder": reasons["backbone"][1],
-        "trainer.num_epochs": reasons["epochs"][1],
-        "trainer.optimizer": f"learning rate: {reasons['learning rate'][1]}",
+        "data_loader.batch_size": reasons.batch_size.why,
+        "model": f"{reasons.task.choice}; {reasons.task.why}",
+        "model.im2im_encoder": reasons.backbone.why,
+        "trainer.num_epochs": reasons.epochs.why,
+        "trainer.optimizer": f"learning rate: {reasons.learning_rate.why}",
     }
-    if "class weights" in reasons:
-        comments["model.class_weights"] = reasons["class weights"][1]
+    if reasons.class_weights is not None:
+        comments["model.class_weights"] = reasons.class_weights.why
     if choices.is_pretrained:
         comments["trainer.optimizer"] += "; times 0.7 for each stage nearer to the input"
     lines = [f"// {line}".rstrip() for line in header.splitlines()]

@@ -14,7 +14,7 @@ from allencv.common.label_text import same_looking, shown, why_unwritable
 from allencv.data.dataset_readers.messages import some
 from allencv.data.inspection import Facts, Split, examine, read_splits
 from allencv.data.problems import imbalance, similar_labels
-from allencv.fitting.data_parts import FoundData
+from allencv.fitting.data_parts import DataPath, FoundData
 from allencv.fitting.files_of_splits import WORDS, copied_images, look_at_files, shared_images
 from allencv.fitting.options import named_as_options
 from allencv.runtime.cpu_count import cpu_count
@@ -153,7 +153,7 @@ def _lost_ranges(examined: Dict[str, Dict[str, Facts]]) -> List[str]:
     ]
 
 
-def _check_writable(path: Any, labels: Iterable[str]) -> None:
+def _check_writable(path: DataPath, labels: Iterable[str]) -> None:
     for label in labels:
         if (reason := why_unwritable(label)) is not None:
             raise ConfigurationError(

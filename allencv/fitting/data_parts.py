@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from allennlp.common.checks import ConfigurationError
 
@@ -10,6 +10,8 @@ from allencv.data.dataset_readers.messages import some
 from allencv.fitting.options import NO_COLUMN, FolderOptions, TableColumns
 from allencv.fitting.table_columns import find_columns
 
+DataPath = Union[str, Dict[str, Union[str, bool]]]
+"""A data path of a config: a path, or a dictionary for readers that take one."""
 HOLD_OUT = {"fraction": 0.2, "by": "stratified"}
 
 
@@ -19,9 +21,9 @@ class FoundData:
 
     reader: Dict[str, Any]
     """Type and arguments of the reader, without transforms."""
-    train_path: Any
-    validation_path: Any
-    test_path: Any = None
+    train_path: DataPath
+    validation_path: DataPath
+    test_path: Optional[DataPath] = None
     split: Optional[Dict[str, Any]] = None
     """How validation images are held out, if there are no separate ones."""
     notes: List[str] = field(default_factory=list)
@@ -66,7 +68,7 @@ def in_parts(
     return found
 
 
-def hold_out(data_path: Any) -> Dict[str, Any]:
+def hold_out(data_path: DataPath) -> Dict[str, Any]:
     return {**HOLD_OUT, "of": data_path}
 
 
@@ -83,10 +85,32 @@ def in_table(file: str, columns: TableColumns, options: FolderOptions) -> FoundD
     found = FoundData(table.reader, file, file, notes=table.notes)
     if not table.splits:
         return found
-    paths = {part: {"path": file, "split": value} for part, value in table.splits.items()}
+    paths: Dict[str, DataPath] = {
+        part: {"path": file, "split": value} for part, value in table.splits.items()
+    }
     found.train_path, found.test_path = paths["train"], paths.get("test")
     found.validation_path = paths.get("validation", found.train_path)
     if "validation" not in paths:
         found.split = hold_out(found.train_path)
         found.notes.append("validation: a fifth of the training rows, held out")
     return found
+
+
+def one_of_each(folder: str, parts: Dict[str, List[str]], options: FolderOptions) -> Dict[str, str]:
+    """
+    Return the path of each part. If there are several, the user must choose.
+
+    # Raises
+
+    `ConfigurationError` if a part has several paths and the user has not chosen one.
+    """
+    given = {"validation": options.validation, "test": options.test}
+    several = {part: paths for part, paths in parts.items() if len(paths) > 1}
+    for part, paths in several.items():
+        if given.get(part) is None:
+            names = " or ".join(os.path.basename(path) for path in paths)
+            advice = f"choose one with --{part}" if part in given else "move the others elsewhere"
+            raise ConfigurationError(
+                f"{folder} is ambiguous: the {part} data may be {names}: {advice}"
+            )
+    return {part: path for part, (path, *_) in parts.items() if part not in several}

@@ -7,95 +7,26 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
 
 from allencv.common.quiet import quiet
+from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
-from allencv.fitting.choices import Options, choose
+from allencv.fitting.choices import Reason, choose
 from allencv.fitting.config_file import as_config, as_jsonnet
 from allencv.fitting.data_facts import examine_data, found_lines
 from allencv.fitting.found_data import find_data
-from allencv.fitting.options import FolderOptions, TableColumns
+from allencv.fitting.options import AUTO, FitOptions
 from allencv.runtime.whole_files import write_text
 from allencv.training.run_folder import is_unbegun, locked
 from allencv.training.train_in_folder import train_in_folder
 
-AUTO = "auto"
-"""In place of a learning rate: search for one."""
 Say = Callable[[str], None]
-
-
-@dataclass
-class FitOptions:
-    """
-    Your choices for a training; those that are `None` are made from the data.
-
-    # Parameters
-
-    backbone : `str`, optional
-        "small_resnet", or a name of torchvision.models or of timm.
-    weights : `str`, optional
-        A file of pretrained weights for the backbone, or "none" for random weights.
-    image_size : `int`, optional
-        The side length of the square images, in pixels.
-    epochs : `int`, optional
-        The number of passes over the data.
-    time : `str`, optional
-        In place of `epochs`: the time to train for, such as "90s", "10m" or "1.5h".
-    lr : `Union[float, str]`, optional
-        The learning rate, or "auto" to search for one in a few training steps.
-    on_error : `str`, optional (default = `"skip"`)
-        What to do with unreadable images: "skip" them, or "fail" with an error.
-    root : `str`, optional (default = `"data"`)
-        The folder of torchvision's data sets.
-    table : `TableColumns`, optional
-        How to read a table or a list.
-    folders : `FolderOptions`, optional
-        How to read folders, and the validation and test data.
-    """
-
-    backbone: Optional[str] = None
-    weights: Optional[str] = None
-    image_size: Optional[int] = None
-    batch_size: Optional[int] = None
-    epochs: Optional[int] = None
-    time: Optional[str] = None
-    lr: Union[float, str, None] = None
-    seed: int = 0
-    on_error: str = "skip"
-    root: str = "data"
-    table: TableColumns = field(default_factory=TableColumns)
-    folders: FolderOptions = field(default_factory=FolderOptions)
-
-    def __post_init__(self) -> None:
-        for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", 8)):
-            if (value := getattr(self, key)) is not None and value < least:
-                option = f"--{key.replace('_', '-')}"
-                raise ConfigurationError(f"{option} is {value}; expected {least} or more")
-        if self.epochs is not None and self.time is not None:
-            raise ConfigurationError(
-                f"--epochs is {self.epochs} and --time is {self.time}; expected one of them"
-            )
-        if self.on_error not in ("skip", "fail"):
-            raise ConfigurationError(f"--on-error is {self.on_error!r}; expected skip or fail")
-        self.learning_rate()
-
-    def learning_rate(self) -> Optional[float]:
-        """Return `lr` as a number, or `None` if it must be chosen or searched for."""
-        if self.lr is None or self.lr == AUTO:
-            return None
-        try:
-            value = float(self.lr)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < float("inf"):
-            raise ConfigurationError(f"--lr is {self.lr!r}; expected a number above 0, or 'auto'")
-        return value
 
 
 @dataclass(frozen=True)
@@ -221,7 +152,10 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
     """
     begun = time.perf_counter()
     budget = None if options.time is None else seconds_of(options.time)
-    with quiet(logging.INFO, hide_warnings=False):  # `say` is told what matters
+    with (
+        quiet(logging.INFO, hide_warnings=False),  # `say` is told what matters
+        each_file_read_once(),
+    ):
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
         say("\n".join(found_lines(data, found, facts)))
@@ -230,26 +164,17 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
                 f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
                 "or remove them, or leave them out with --on-error skip"
             )
-        chosen = Options(
-            options.backbone,
-            options.weights,
-            options.image_size,
-            options.epochs,
-            options.learning_rate(),
-            options.batch_size,
-            skips_unreadable=options.on_error == "skip",
-        )
-        choices = choose(facts, chosen)
+        choices = choose(facts, options)
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), options.seed)
         config = as_config(found, facts, choices) | seeds
         if options.lr == AUTO:
             choices.learning_rate, why = _search_learning_rate(config)
-            choices.reasons["learning rate"] = (f"{choices.learning_rate:.2g}", why)
+            choices.reasons.learning_rate = Reason(f"{choices.learning_rate:.2g}", why)
         if budget is not None:
             left = budget - (time.perf_counter() - begun)
             choices.epochs, why = _epochs_in(left, str(options.time), config, say)
-            choices.reasons["epochs"] = (str(choices.epochs), why)
-    say("\n".join(["Chosen:", *choices.lines()]))
+            choices.reasons.epochs = Reason(str(choices.epochs), why)
+    say("\n".join(["Chosen:", *choices.reasons.lines()]))
     header = f"Written by: {written_by}\n\n  allencv train {config_file_of(output)} -s {output}"
     return as_jsonnet(as_config(found, facts, choices) | seeds, facts, choices, header)
 

@@ -2,15 +2,14 @@
 
 import inspect
 import os
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.binary_files import what_it_is
-from allencv.data.dataset_readers.files import is_named_as_image, read_text, suffixes
+from allencv.data.dataset_readers.files import read_text, suffixes
 from allencv.data.dataset_readers.image_list_reader import LABELLED
 from allencv.data.dataset_readers.messages import cut
-from allencv.data.dataset_readers.tables import FORMATS
 from allencv.data.remote import open_file
 from allencv.fitting.data_parts import FoundData, in_parts, in_table
 from allencv.fitting.folder_layout import find_in_folder
@@ -21,8 +20,8 @@ from allencv.fitting.options import (
     TableColumns,
     named_as_options,
 )
-
-LISTS = (".txt",)
+from allencv.runtime.images import is_named_as_image
+from allencv.runtime.path_tables import FORMATS, LISTS
 
 FOR_FOLDERS = ("layout", "recursive", "label_pattern", "validation", "test", "task")
 USED: Dict[str, Sequence[str]] = {
@@ -79,7 +78,7 @@ def _check_places(data: str, folders: FolderOptions) -> None:
             raise ConfigurationError(f"--{key} is {given!r}, {where}; expected other images")
 
 
-def _check_options(reader_type: str, options: Dict[str, Any]) -> None:
+def _check_options(reader_type: str, options: Dict[str, object]) -> None:
     """Raise an error for an option without effect."""
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -114,7 +113,7 @@ def _in_file(file: str, columns: TableColumns, folders: FolderOptions) -> FoundD
     return in_parts(in_table(file, columns, folders), None, None, folders)
 
 
-def _list_reader(file: str, columns: TableColumns) -> "tuple[Dict[str, Any], str]":
+def _list_reader(file: str, columns: TableColumns) -> Tuple[Dict[str, Any], str]:
     """Return a reader with the delimiter after the first image, and a note."""
     lines = read_text(file, columns.encoding or "utf-8").splitlines()
     filled = filter(None, map(str.strip, lines))
@@ -182,20 +181,22 @@ def _of_torchvision(name: str, root: str) -> FoundData:
 
     parameters = inspect.signature(getattr(datasets, name)).parameters
     reader: Dict[str, Any] = {"type": "torchvision_dataset", "dataset": name}
+    train: Union[str, bool]
+    validation: Union[str, bool]
     if "download" in parameters:
         reader["download"] = True
     if "train" in parameters:
-        key, parts = "train", list[Any]([True, False])
+        key, train, validation = "train", True, False
     elif "split" in parameters:
-        key, parts = "split", ["train", _split_name(name, root, reader)]
+        key, train, validation = "split", "train", _split_name(name, root, reader)
     else:
         raise ConfigurationError(
             f"torchvision's {name} has no part for validation (no argument 'train' or 'split'); "
             "expected a config of your own, with the reader torchvision_dataset"
         )
-    train, validation = ({"root": root, key: part} for part in parts)
-    note = f"torchvision's {name}; validation: its part {key}={validation[key]}"
-    return FoundData(reader, train, validation, notes=[note])
+    note = f"torchvision's {name}; validation: its part {key}={validation}"
+    paths = {"root": root, key: train}, {"root": root, key: validation}
+    return FoundData(reader, *paths, notes=[note])
 
 
 def _split_name(name: str, root: str, reader: Dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""The user's options about the data, and their names in messages."""
+"""The user's options of a fit, and their names in messages."""
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Iterator, Optional
+from dataclasses import dataclass, field
+from typing import Iterator, Optional, Union
 
 from allennlp.common.checks import ConfigurationError
 
@@ -15,6 +15,8 @@ SPLITS, CLASSES = "splits", "classes"
 """The layouts: what the folders in a folder are."""
 NO_COLUMN = "none"
 """In place of the name of a column: none."""
+AUTO = "auto"
+"""In place of a learning rate: search for one."""
 
 
 @dataclass
@@ -51,6 +53,74 @@ class FolderOptions:
     validation: Optional[str] = None
     """The path of the validation data; likewise `test`."""
     test: Optional[str] = None
+
+
+@dataclass
+class FitOptions:
+    """
+    Your choices for a training; those that are `None` are made from the data.
+
+    # Parameters
+
+    backbone : `str`, optional
+        "small_resnet", or a name of torchvision.models or of timm.
+    weights : `str`, optional
+        A file of pretrained weights for the backbone, or "none" for random weights.
+    image_size : `int`, optional
+        The side length of the square images, in pixels.
+    epochs : `int`, optional
+        The number of passes over the data.
+    time : `str`, optional
+        In place of `epochs`: the time to train for, such as "90s", "10m" or "1.5h".
+    lr : `Union[float, str]`, optional
+        The learning rate, or "auto" to search for one in a few training steps.
+    on_error : `str`, optional (default = `"skip"`)
+        What to do with unreadable images: "skip" them, or "fail" with an error.
+    root : `str`, optional (default = `"data"`)
+        The folder of torchvision's data sets.
+    table : `TableColumns`, optional
+        How to read a table or a list.
+    folders : `FolderOptions`, optional
+        How to read folders, and the validation and test data.
+    """
+
+    backbone: Optional[str] = None
+    weights: Optional[str] = None
+    image_size: Optional[int] = None
+    batch_size: Optional[int] = None
+    epochs: Optional[int] = None
+    time: Optional[str] = None
+    lr: Union[float, str, None] = None
+    seed: int = 0
+    on_error: str = "skip"
+    root: str = "data"
+    table: TableColumns = field(default_factory=TableColumns)
+    folders: FolderOptions = field(default_factory=FolderOptions)
+
+    def __post_init__(self) -> None:
+        for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", 8)):
+            if (value := getattr(self, key)) is not None and value < least:
+                option = f"--{key.replace('_', '-')}"
+                raise ConfigurationError(f"{option} is {value}; expected {least} or more")
+        if self.epochs is not None and self.time is not None:
+            raise ConfigurationError(
+                f"--epochs is {self.epochs} and --time is {self.time}; expected one of them"
+            )
+        if self.on_error not in ("skip", "fail"):
+            raise ConfigurationError(f"--on-error is {self.on_error!r}; expected skip or fail")
+        self.learning_rate()
+
+    def learning_rate(self) -> Optional[float]:
+        """Return `lr` as a number, or `None` if it must be chosen or searched for."""
+        if self.lr is None or self.lr == AUTO:
+            return None
+        try:
+            value = float(self.lr)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(f"--lr is {self.lr!r}; expected a number above 0, or 'auto'")
+        return value
 
 
 ARGUMENTS = {

@@ -1,7 +1,7 @@
 """Recognise names of folders, files and rows for training, validation and test."""
 
 import re
-from typing import Optional
+from typing import Dict, List, Optional, Tuple
 
 PARTS = {
     "train": ("train", "training", "trn"),
@@ -22,3 +22,12 @@ def part_in(name: str) -> Optional[str]:
     parts = {part_of(re.sub("(set|data|images?|imgs?)$", "", word.lower())) for word in words}
     parts.discard(None)
     return parts.pop() if len(parts) == 1 else None
+
+
+def group_by_part(named: List[Tuple[str, str]]) -> Dict[str, List[str]]:
+    """Group the named paths by part."""
+    found: Dict[str, List[str]] = {}
+    for name, path in named:
+        if part := part_of(name):
+            found.setdefault(part, []).append(path)
+    return found

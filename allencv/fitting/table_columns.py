@@ -7,7 +7,6 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.cells import is_empty
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES
 from allencv.data.dataset_readers.messages import cut, some
 from allencv.data.dataset_readers.tables import Table, open_table
 from allencv.data.remote import is_remote
@@ -15,6 +14,7 @@ from allencv.fitting.label_columns import find_labels
 from allencv.fitting.options import TableColumns
 from allencv.fitting.split_column import find_splits
 from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
+from allencv.runtime.images import is_named_as_image
 
 __all__ = ["FoundTable", "TableColumns", "find_columns"]
 
@@ -158,7 +158,9 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
     if found:
         return found
     for name in names:
-        windows = next((cell for cell in cells[name] if "\\" in cell and _is_image(cell)), None)
+        windows = next(
+            (cell for cell in cells[name] if "\\" in cell and is_named_as_image(cell)), None
+        )
         if windows is not None:
             raise ConfigurationError(
                 f"{file}: the paths in column {name} have backslashes between folders, such as "
@@ -173,9 +175,9 @@ def _find_images(file: str, cells: Cells, given: TableColumns) -> List[Place]:
             )
     where = " or ".join(root or beside or "." for root in roots[:3])
     expected = "--image-column and --image-root"
-    if len(cells) == 1 and not _is_image(cells[names[0]][0]):
+    if len(cells) == 1 and not is_named_as_image(cells[names[0]][0]):
         expected += ", or --delimiter for the separator of the cells"
-    paths = (cell for name in names for cell in cells[name] if _is_image(cell))
+    paths = (cell for name in names for cell in cells[name] if is_named_as_image(cell))
     example = next((f", such as {cut(path)}" for path in paths), "")
     raise ConfigurationError(
         f"{file}: no column of {', '.join(names)} has paths of images that exist{example}, in "
@@ -201,15 +203,11 @@ def _check_header(file: str, cells: Cells, roots: List[str]) -> None:
     """Raise an error for a table without a header."""
     for name in filter(None, cells):
         files = (os.path.join(root, name + suffix) for root in roots for suffix in SUFFIXES)
-        if _is_image(name) or any(map(os.path.isfile, files)):
+        if is_named_as_image(name) or any(map(os.path.isfile, files)):
             raise ConfigurationError(
                 f"{file}: the first line has the image '{name}'; expected a header, such as "
                 "'image,label': add a line with the names of the columns"
             )
-
-
-def _is_image(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def _are_urls(cells: List[str]) -> bool:
@@ -222,6 +220,7 @@ def _place(name: str, cells: List[str], beside: str, roots: List[Optional[str]])
     for root in roots:
         for suffix in SUFFIXES:
             paths = [os.path.join(root or beside, cell + suffix) for cell in looked_at]
-            if sum(_is_image(path) and os.path.isfile(path) for path in paths) * 2 > len(paths):
+            found = [path for path in paths if is_named_as_image(path) and os.path.isfile(path)]
+            if len(found) * 2 > len(paths):
                 return Place(name, suffix, root)
     return None

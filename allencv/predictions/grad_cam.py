@@ -1,11 +1,26 @@
 import math
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Protocol, Tuple
 
 import torch
+from torch.utils.hooks import RemovableHandle
+
+
+class StagedEncoder(Protocol):
+    """A `torch.nn.Module` with the methods of an `Im2ImEncoder` that `grad_cam` needs."""
+
+    def get_stages(self) -> List[List[str]]: ...
+
+    def get_output_channels(self) -> int: ...
+
+    def modules(self) -> Iterator[torch.nn.Module]: ...
+
+    def named_modules(self) -> Iterator[Tuple[str, torch.nn.Module]]: ...
+
+    def register_forward_pre_hook(self, hook: Callable[..., object]) -> RemovableHandle: ...
 
 
 def grad_cam(
-    score: Callable[[], torch.Tensor], encoder: Any, size: Tuple[int, int]
+    score: Callable[[], torch.Tensor], encoder: StagedEncoder, size: Tuple[int, int]
 ) -> Optional[torch.Tensor]:
     """
     Find which parts of an image support a score: Grad-CAM (Selvaraju et al. 2017,
@@ -22,8 +37,8 @@ def grad_cam(
         Calls the encoder with a batch of images and returns one score for each, `(batch,)`: the
         logit of a label. The network must be in evaluation mode, so that the score of an image
         does not depend on the others.
-    encoder : `torch.nn.Module`
-        Has `get_stages()` and `get_output_channels()`, like an `Im2ImEncoder`.
+    encoder : `StagedEncoder`
+        Is called by `score`.
     size : `Tuple[int, int]`
         Height and width of the images in pixels.
 
@@ -38,13 +53,15 @@ def grad_cam(
     outputs: Dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        def hook(module: torch.nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor):
                 outputs.setdefault(name, output)  # with several views, only the first
 
         return hook
 
-    def follow(module: torch.nn.Module, inputs: Any) -> Any:
+    def follow(
+        module: torch.nn.Module, inputs: Tuple[torch.Tensor, ...]
+    ) -> Tuple[torch.Tensor, ...]:
         # Gradients are needed even if all weights are frozen.
         return (inputs[0].detach().requires_grad_(), *inputs[1:])
 
@@ -56,7 +73,7 @@ def grad_cam(
             # Shape of each: (batch, channels, height, width)
             as_image = _layout(size, encoder.get_output_channels(), _prefix_tokens(encoder))
             candidates = [outputs[name] for name in ["", *reversed(names)] if name in outputs]
-            shown = [output for output in candidates if _is_image(as_image(output))]
+            shown = [output for output in candidates if _is_larger_than_a_pixel(as_image(output))]
             gradients = torch.autograd.grad(total, shown, allow_unused=True) if shown else []
     finally:
         for hook in hooks:
@@ -76,20 +93,14 @@ def _weighted(features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     return maps / torch.where(largest > 0, largest, 1)
 
 
-def _is_image(features: Optional[torch.Tensor]) -> bool:
+def _is_larger_than_a_pixel(features: Optional[torch.Tensor]) -> bool:
     return features is not None and features.shape[2] * features.shape[3] > 1
 
 
-def _prefix_tokens(encoder: Any) -> Optional[int]:
+def _prefix_tokens(encoder: StagedEncoder) -> Optional[int]:
     """Return the number of tokens that a timm transformer puts before the patches."""
-    return next(
-        (
-            module.num_prefix_tokens
-            for module in encoder.modules()
-            if isinstance(getattr(module, "num_prefix_tokens", None), int)
-        ),
-        None,
-    )
+    counts = (getattr(module, "num_prefix_tokens", None) for module in encoder.modules())
+    return next((count for count in counts if isinstance(count, int)), None)
 
 
 def _layout(

@@ -3,10 +3,10 @@
 import io
 from pathlib import Path
 from typing import (
-    Any,
     Callable,
     Dict,
     Iterable,
+    Iterator,
     List,
     Optional,
     Protocol,
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from allennlp.common.util import is_distributed
+from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import move_to_device
 from PIL import Image
 
-from allencv.predictions.grad_cam import grad_cam
+from allencv.predictions.grad_cam import StagedEncoder, grad_cam
 from allencv.predictions.predictions_file import FOLDER, Picture, Predictions, Shown, pictured
 
 SIDE, QUALITY = 224, 85
@@ -31,23 +32,44 @@ SIDE, QUALITY = 224, 85
 
 @runtime_checkable
 class LabelledModel(Protocol):
-    """A classifier that names its labels."""
+    """A classifier that names its labels. The other methods are those of any AllenNLP `Model`."""
 
+    training: bool
     multi_label: bool
     """Whether an image may have any number of labels."""
 
     def label_names(self) -> List[str]:
         """Return the labels in the order of the probabilities."""
 
+    def __call__(self, **batch: torch.Tensor) -> Dict[str, torch.Tensor]: ...
 
-Forward = Callable[[Dict[str, Any]], Dict[str, torch.Tensor]]
+    def eval(self) -> object: ...
+
+    def train(self, mode: bool = True) -> object: ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+    def get_metrics(self, reset: bool = False) -> Dict[str, float]: ...
+
+
+@runtime_checkable
+class ModelWithThresholds(Protocol):
+    """A classifier that compares probabilities with a threshold for each label."""
+
+    def get_thresholds(self) -> Dict[str, float]:
+        """Return the threshold of each label, in the order of the probabilities."""
+
+
+Forward = Callable[[TensorDict], Dict[str, torch.Tensor]]
+PredictedBatch = Tuple[List[str], np.ndarray, np.ndarray]
+"""The names, probabilities and targets of the images of a batch."""
 
 
 def save_predictions(
     run: Union[str, Path],
     split: str,
-    model: Any,
-    loader: Any,
+    model: LabelledModel,
+    loader: DataLoader,
     pictures: int,
     forward: Optional[Forward] = None,
 ) -> Optional[Path]:
@@ -58,7 +80,7 @@ def save_predictions(
 
     # Parameters
 
-    model : `Any`
+    model : `LabelledModel`
         An image classifier of `allencv.models`.
     pictures : `int`
         How many pictures of each kind (see `allencv.predictions.predictions_file.pictured`).
@@ -80,8 +102,8 @@ def save_predictions(
 
 @torch.no_grad()
 def predict(
-    model: Any,
-    loader: Iterable[Dict[str, Any]],
+    model: LabelledModel,
+    loader: Iterable[TensorDict],
     forward: Optional[Forward] = None,
 ) -> Optional[Predictions]:
     """
@@ -93,7 +115,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    rows: List[Tuple[List[str], np.ndarray, np.ndarray]] = []
+    rows: List[PredictedBatch] = []
     device = next(model.parameters()).device
     for each in loader:
         batch = move_to_device(each, device)
@@ -114,7 +136,7 @@ def predict(
     model.get_metrics(reset=True)
     model.train(was_training)
     if is_distributed():
-        of_ranks: List[Any] = [None] * dist.get_world_size()
+        of_ranks: List[List[PredictedBatch]] = [[]] * dist.get_world_size()
         dist.all_gather_object(of_ranks, rows)
         rows = [row for of_rank in of_ranks for row in of_rank]
     if not rows:
@@ -127,7 +149,7 @@ def predict(
     }
     order = sorted(keys.values(), key=names.__getitem__)
     thresholds = None
-    if model.multi_label:
+    if isinstance(model, ModelWithThresholds):
         thresholds = np.array(list(model.get_thresholds().values()), dtype=np.float32)
     return Predictions(
         model.label_names(),
@@ -139,7 +161,7 @@ def predict(
 
 
 def take_pictures(
-    model: Any, loader: Any, predictions: Predictions, chosen: List[Shown]
+    model: LabelledModel, loader: DataLoader, predictions: Predictions, chosen: List[Shown]
 ) -> Dict[Shown, Picture]:
     """Return the chosen images as the network sees them, with maps of the chosen labels."""
     wanted: Dict[str, List[Shown]] = {}
@@ -156,7 +178,7 @@ def take_pictures(
     return {shown: found[shown] for shown in chosen if shown in found}
 
 
-def picture(model: Any, image: torch.Tensor, label: int) -> Picture:
+def picture(model: LabelledModel, image: torch.Tensor, label: int) -> Picture:
     """Return a picture of an image `(channels, height, width)` with the map of a label."""
     shown = as_pillow(image)
     shown.thumbnail((SIDE, SIDE))
@@ -170,12 +192,12 @@ def as_jpeg(picture: Image.Image, quality: int) -> bytes:
     return file.getvalue()
 
 
-def heat_map(model: Any, image: torch.Tensor, label: int) -> Optional[np.ndarray]:
+def heat_map(model: LabelledModel, image: torch.Tensor, label: int) -> Optional[np.ndarray]:
     """
     Return the Grad-CAM `(height, width)` of a label in an image `(channels, height, width)`, or
     `None` if the model has no feature image.
     """
-    encoder = getattr(model, "_im2im_encoder", None)
+    encoder: Optional[StagedEncoder] = getattr(model, "_im2im_encoder", None)
     if encoder is None:
         return None
     was_training = model.training

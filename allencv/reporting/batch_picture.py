@@ -1,14 +1,14 @@
 """Draws the images of a batch, each as decoded and as the network sees it."""
 
 from pathlib import Path
-from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Sized, Tuple, cast
 
 import numpy as np
 import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import prepare_environment
-from allennlp.data import Instance, Vocabulary
+from allennlp.data import DataLoader, Instance, TensorDict, Vocabulary
 from allennlp.data.fields import MetadataField
 from allennlp.training.util import data_loaders_from_params
 from matplotlib.figure import Figure
@@ -17,8 +17,9 @@ from PIL import Image
 
 from allencv.common.label_shares import as_shares
 from allencv.data import ImageDataLoader
-from allencv.data.fields.image_field import load_image
-from allencv.data.transforms import BatchTransform, Normalize
+from allencv.data.data_loaders.workers import InstanceLookup
+from allencv.data.fields.image_field import ImageField, load_image
+from allencv.data.transforms import BatchTransform, ImageTransform, Normalize
 from allencv.models.pixel_normalization import IMAGENET_MEAN, IMAGENET_STD
 
 CELL, GAP, CAPTION, HEADER = 2.2, 0.14, 0.45, 0.5
@@ -67,7 +68,7 @@ def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[Imag
         )
     vocab = _vocabulary(params, loaders)
     loader.index_with(vocab)
-    images: Any = loader.images
+    images = loader.images
     images.instances = _WithOriginals(images.instances)
     loader.prefetch_batches = 1  # decode no more images than needed
     loader.seek(epoch)
@@ -93,20 +94,21 @@ def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[Imag
 class _WithOriginals(Sequence):
     """Adds each instance to its own fields, so that a batch tells its instances."""
 
-    def __init__(self, instances: Sequence[Any]) -> None:
+    def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
 
     def __len__(self) -> int:
-        return len(self._instances)
+        return len(cast(Sized, self._instances))  # of a reader that lists its images
 
-    def __getitem__(self, index: Any) -> Any:
-        instance = self._instances[index]
+    def __getitem__(self, key: Any) -> Any:
+        """Return an instance by its index; of a streaming reader, by its sample."""
+        instance = self._instances[key]
         carrier = Instance({**instance.fields, "original": MetadataField(instance)})
         carrier.indexed = instance.indexed
         return carrier
 
 
-def _vocabulary(params: Params, loaders: Any) -> Any:
+def _vocabulary(params: Params, loaders: Mapping[str, DataLoader]) -> Vocabulary:
     """Makes the same vocabulary as training."""
     chosen = params.pop("datasets_for_vocab_creation", None)
     instances = (
@@ -118,7 +120,7 @@ def _vocabulary(params: Params, loaders: Any) -> Any:
     return Vocabulary.from_params(params.pop("vocabulary", {}), instances=instances)
 
 
-def _label_names(instance: Any, vocab: Any, num_labels: int) -> List[str]:
+def _label_names(instance: Instance, vocab: Vocabulary, num_labels: int) -> List[str]:
     """Returns the names of the classes in order. A class without a name gets its number."""
     field = instance.fields.get("label", instance.fields.get("labels"))
     names = vocab.get_index_to_token_vocabulary(getattr(field, "_label_namespace", "labels"))
@@ -126,15 +128,15 @@ def _label_names(instance: Any, vocab: Any, num_labels: int) -> List[str]:
 
 
 def _pixel_scale(
-    images: torch.Tensor, model: Params, transforms: Sequence[Any]
+    images: torch.Tensor, model: Params, transforms: Sequence[ImageTransform]
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """
     Returns the `mean` and `std` that normalise pixels between 0 and 1, in the model or in a
     transform. Other floats are shown from their darkest to their brightest value.
     """
     normalizing = list(_normalizing(transforms))
-    mean: Any
-    std: Any
+    mean: Sequence[float]
+    std: Sequence[float]
     if images.dtype == torch.uint8:
         mean = model.get("pixel_mean") or IMAGENET_MEAN
         std = model.get("pixel_std") or IMAGENET_STD
@@ -148,7 +150,7 @@ def _pixel_scale(
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
 
 
-def _normalizing(transforms: Iterable[Any]) -> Iterable[Any]:
+def _normalizing(transforms: Iterable[ImageTransform]) -> Iterator[Normalize]:
     """Yields the `normalize` transforms among these and inside them."""
     for transform in transforms:
         if isinstance(transform, Normalize):
@@ -157,7 +159,7 @@ def _normalizing(transforms: Iterable[Any]) -> Iterable[Any]:
         yield from _normalizing(inner or getattr(transform, "transforms", []))
 
 
-def _labels(batch: Any, names: Sequence[str]) -> torch.Tensor:
+def _labels(batch: TensorDict, names: Sequence[str]) -> torch.Tensor:
     """Returns the label weights `(batch, classes)` of a batch: all 0 without labels."""
     label = batch.get("label", batch.get("labels"))
     if label is None:
@@ -169,7 +171,7 @@ def _as_the_network_sees(
     images: torch.Tensor,
     labels: torch.Tensor,
     scale: Tuple[torch.Tensor, torch.Tensor],
-    mixing: Sequence[Any],
+    mixing: Sequence[BatchTransform],
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """Returns the images of a batch, 0 to 255, and their labels, after the batch transforms."""
     mean, std = scale
@@ -191,7 +193,7 @@ def describe_label(shares: Sequence[float], names: Sequence[str]) -> str:
     return " ".join(f"{name} {share:.2g}" for share, name in present)
 
 
-def _decoded(field: Any, label: str) -> DrawnImage:
+def _decoded(field: ImageField, label: str) -> DrawnImage:
     image = load_image(field.source, field.color_mode, value_range=field.value_range)
     return _picture(image if image.dtype == torch.uint8 else image * 255, label)
 

@@ -122,9 +122,10 @@ def _points(run: Run, key: str) -> List[Tuple[int, float]]:
     ]
 
 
-def _is_number(value: Any) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and abs(value) < float("inf")
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < float("inf")
 
 
 def _speed(run: Run) -> Optional[Speed]:

@@ -40,7 +40,7 @@ def config_facts(run: Run) -> Iterator[Tuple[str, str]]:
             yield name, value if isinstance(value, str) else json.dumps(value)
 
 
-def _listed(values: Dict[str, Any]) -> str:
+def _listed(values: Dict[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 

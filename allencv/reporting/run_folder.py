@@ -110,7 +110,7 @@ def _number(name: str) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def _seconds(duration: Any) -> float:
+def _seconds(duration: object) -> float:
     match = DURATION.fullmatch(str(duration))
     if match is None:
         return 0.0

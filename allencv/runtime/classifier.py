@@ -1,7 +1,8 @@
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Tuple
+from typing import Dict, List, Mapping, Optional, Protocol, Tuple, TypedDict, Union
 
 import numpy as np
 
+from allencv.runtime.errors import ImageError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.preprocessing import Preprocessing
 
@@ -46,17 +47,29 @@ class Classifier(Protocol):
         ...
 
 
-def readable(
-    classifier: Classifier, probabilities: np.ndarray, top_k: int = TOP_K
-) -> Dict[str, Any]:
+class RankedLabel(TypedDict):
+    label: str
+    probability: float
+
+
+class Answer(TypedDict, total=False):
+    """What a classifier says about an image."""
+
+    label: str
+    labels: List[str]
+    """In place of `label`, from a classifier with `multi_label`."""
+    top_k: List[RankedLabel]
+    """The most probable labels, the most probable first."""
+
+
+def readable(classifier: Classifier, probabilities: np.ndarray, top_k: int = TOP_K) -> Answer:
     """
-    Return the answer for one image from its `probabilities`, `(labels,)`: its `label`, or its
-    `labels` from a classifier with `multi_label`; and `top_k` labels, each with its `probability`.
-    The most probable comes first; ties keep the order of the labels.
+    Return the answer for one image from its `probabilities`, `(labels,)`, with `top_k` labels.
+    Labels are sorted by probability; ties keep the order of the labels.
     """
     order = np.argsort(-probabilities, kind="stable").tolist()
     names, numbers = classifier.labels, probabilities.tolist()
-    answer: Dict[str, Any] = {}
+    answer: Answer = {}
     if classifier.thresholds is None:
         answer["label"] = names[order[0]]
     else:
@@ -71,6 +84,25 @@ def group_by_shape(images: Mapping[int, np.ndarray]) -> List[List[int]]:
     for key, pixels in images.items():
         groups.setdefault(pixels.shape, []).append(key)
     return list(groups.values())
+
+
+def classify_pixels(
+    classifier: Classifier, images: Mapping[int, np.ndarray]
+) -> Dict[int, Union[np.ndarray, str]]:
+    """
+    Return the probabilities `(labels,)` of each image, or the reason why there are none. Images of
+    one shape are classified together.
+    """
+    outcomes: Dict[int, Union[np.ndarray, str]] = {}
+    for keys in group_by_shape(images):
+        try:
+            rows = classifier.probabilities(np.stack([images[key] for key in keys]))
+        except ImageError as error:
+            outcomes |= dict.fromkeys(keys, str(error))
+        else:
+            for key, row in zip(keys, rows):
+                outcomes[key] = row if np.isfinite(row).all() else NOT_FINITE
+    return outcomes
 
 
 def compare(

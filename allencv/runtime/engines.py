@@ -4,7 +4,7 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from allencv.runtime.classifier import compare
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import BundleError
 from allencv.runtime.manifest import TOLERANCES, Manifest
+
+if TYPE_CHECKING:
+    import openvino
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
     core = _openvino_core()
     # A stream handles one call at a time: as many streams as there are cores for.
     streams = max(1, cpu_count() // threads)
-    config: Dict[str, Any] = {
+    config: Dict[str, Union[str, int]] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": streams * threads,
         "NUM_STREAMS": streams,
@@ -85,7 +88,7 @@ def openvino_engine(file: Path, threads: int, reduced: bool = False) -> Engine:
 
 
 @functools.cache
-def _openvino_core() -> Any:
+def _openvino_core() -> "openvino.Core":
     """
     Return the process's only core, which is never freed. Each core installs a signal stack for the
     thread that creates it. With two cores, freeing both leaves a freed stack installed, and the

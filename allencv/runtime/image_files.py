@@ -1,23 +1,12 @@
 """List the images for a command from files, folders, patterns and tables."""
 
-import csv
 import glob
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
-
-from PIL import Image
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from allencv.runtime.errors import InputError
-from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES
-from allencv.runtime.json_files import parse_json
-from allencv.runtime.regular_files import check_regular
-
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-LISTS = (".txt",)
-JSON_LINES = (".jsonl", ".ndjson")
-PARQUET = (".parquet", ".pq")
-TABLES = (*DELIMITERS, *LISTS, *JSON_LINES, *PARQUET)
-"""The suffixes of tables."""
+from allencv.runtime.images import is_image
+from allencv.runtime.path_tables import TABLES, paths_in
 
 FOLDERS_OF_OTHER_PROGRAMS = frozenset(
     {
@@ -33,9 +22,6 @@ FOLDERS_OF_OTHER_PROGRAMS = frozenset(
     }
 )
 """The names, in lower case, of folders that other programs create among images."""
-
-Cell = Tuple[int, Any]
-"""The number of a line or row, and its cell in the column of paths."""
 
 
 class ImageFile(NamedTuple):
@@ -100,7 +86,9 @@ def _listed(path: str, column: str, others: List[str]) -> Iterator[ImageFile]:
     if os.path.isdir(path):
         yield from _in_folder(path, (), others)
     elif os.path.lexists(path) and is_table(path):
-        yield from _in_table(path, column)
+        folder = os.path.dirname(path)
+        for name in paths_in(path, column):
+            yield ImageFile(name, os.path.join(folder, os.path.expanduser(name)))
     elif os.path.lexists(path):
         yield ImageFile(path, path)
     elif glob.has_magic(path):
@@ -120,7 +108,7 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
     except OSError as error:
         raise InputError(f"'{folder}' cannot be read: {error.strerror}") from None
     for path, is_folder in visible:
-        if not is_folder and _is_image(path):
+        if not is_folder and not _is_pipe(path) and is_image(path):
             yield ImageFile(path, path)
         elif not is_folder:
             others.append(path)
@@ -132,101 +120,6 @@ def _in_folder(folder: str, above: Tuple[str, ...], others: List[str]) -> Iterat
                 yield from _in_folder(path, (*above, real), others)
 
 
-def _is_image(path: str) -> bool:
-    """Return whether its suffix or content is that of an image."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        return False  # a pipe or a device, which may have no end
-    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
-        return True
-    try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except Exception:  # pillow cannot read it, for any reason
-        return False
-
-
-def _in_table(path: str, column: str) -> Iterator[ImageFile]:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in DELIMITERS:
-        cells = _csv_cells(path, column, DELIMITERS[suffix])
-    elif suffix in LISTS:
-        cells = _lines(path)
-    else:
-        cells = (_json_cells if suffix in JSON_LINES else _parquet_cells)(path, column)
-    folder = os.path.dirname(path)
-    try:
-        check_regular(path)
-        for number, cell in cells:
-            if not isinstance(cell, str) or not cell.strip():
-                raise InputError(
-                    f"{path}, line {number}: {cell!r} in the column '{column}'; expected the path "
-                    "of an image"
-                )
-            yield ImageFile(cell, os.path.join(folder, os.path.expanduser(cell)))
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path}' cannot be read: {error}") from None
-
-
-def _csv_cells(path: str, column: str, delimiter: str) -> Iterator[Cell]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
-        _check_column(path, column, rows.fieldnames)
-        for row in rows:
-            yield rows.line_num, row[column]
-
-
-def _lines(path: str) -> Iterator[Cell]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line.rstrip("\n")
-
-
-def _json_cells(path: str, column: str) -> Iterator[Cell]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_json(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: expected a JSON object")
-            _check_column(f"{path}, line {number}", column, row)
-            yield number, row[column]
-
-
-def _parquet_cells(path: str, column: str) -> Iterator[Cell]:
-    pyarrow = import_pyarrow(path)
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _check_column(path, column, file.schema_arrow.names)
-        cells = file.read([column]).column(0).to_pylist()
-    except pyarrow.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"'{path}' is not a Parquet file: {reason}") from None
-    yield from enumerate(cells, 1)
-
-
-def _check_column(place: str, column: str, columns: Any) -> None:
-    if column not in columns:
-        raise InputError(
-            f"{place} has the columns {', '.join(map(repr, columns)) or 'of no name'}; expected "
-            f"a column of paths called '{column}' (--column)"
-        )
-
-
-def import_pyarrow(path: str) -> Any:
-    """Import `pyarrow.parquet`, to read or write a table at `path`."""
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            f"'{path}': Parquet needs pyarrow, which is not installed: pip install pyarrow, or "
-            'pip install "allencv[parquet]" on a machine that trains'
-        ) from None
-    return pyarrow
+def _is_pipe(path: str) -> bool:
+    """Return whether a path is a pipe or a device, which may have no end."""
+    return os.path.exists(path) and not os.path.isfile(path)

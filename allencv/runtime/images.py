@@ -1,6 +1,7 @@
 import io
 import os
-from typing import Callable, Optional, Union
+from contextlib import AbstractContextManager
+from typing import IO, Callable, Optional, Union
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -53,6 +54,24 @@ READ_SUFFIXES = {
 }
 IMAGE_SUFFIXES = READ_SUFFIXES | set(NEEDS_BY_SUFFIX)
 """The suffixes of images, in lower case, including those that need another package."""
+
+
+def is_named_as_image(path: str) -> bool:
+    """Return whether a path has the suffix of an image."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_image(
+    path: str, open_file: Callable[[str], AbstractContextManager[IO[bytes]]] = open_regular
+) -> bool:
+    """Return whether the suffix of a file, or else its content, is that of an image."""
+    if is_named_as_image(path):
+        return True
+    try:
+        with open_file(path) as file, Image.open(file, formats=FORMATS):
+            return True
+    except Exception:  # pillow raises many kinds of errors for files that are not images
+        return False
 
 
 def read_image(

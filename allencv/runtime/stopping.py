@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn, Optional
 
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """The exit status after each signal, as in shells."""
@@ -63,7 +64,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _stop(number: int, frame: Any) -> None:
+def _stop(number: int, frame: Optional[FrameType]) -> None:
     # Some programs send SIGTERM twice, or after Ctrl-C: ignore the second signal.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -3,7 +3,7 @@
 import math
 import reprlib
 import warnings
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
@@ -33,7 +33,7 @@ class ValueRangeWarning(UserWarning):
     """An image loses values when it is converted to 8 bits."""
 
 
-def checked_range(value: Any) -> Optional[ValueRange]:
+def checked_range(value: object) -> Optional[ValueRange]:
     """Return a `value_range` as a tuple, or `None`. Raise `ValueError` for anything else."""
     if value is None:
         return None

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from importlib.resources import files
-from typing import Any, AsyncIterator, Dict, List, Optional, Sequence, Union
+from typing import AsyncIterator, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -28,6 +28,9 @@ from allencv.serving.metrics import CountRequests, Metrics
 from allencv.serving.request_ids import ID_HEADER, NameRequests
 from allencv.serving.root_path import BelowRootPath
 from allencv.serving.uploads import Uploads, bad_request
+
+Outcome = Union[np.ndarray, RequestError]
+"""The probabilities `(labels,)` of an image, or what is wrong with it."""
 
 GONE = 499
 """The status, visible only in metrics, of a request whose client disconnected."""
@@ -141,15 +144,11 @@ def _add_predict(
             ) from None
         if outcomes is None:
             return Response(status_code=GONE)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and (
-                len(outcomes) == 1 or not isinstance(outcome, RequestError) or outcome.status >= 500
-            ):
-                raise outcome
+        answered = list(_answered(outcomes))
         if len(outcomes) * min(top_k, len(classifier.labels)) <= MAX_TOP_K:
-            answer = _answer(classifier, uploads, outcomes, top_k, started)
+            answer = _answer(classifier, uploads, answered, top_k, started)
         else:
-            answer = await asyncio.to_thread(_answer, classifier, uploads, outcomes, top_k, started)
+            answer = await asyncio.to_thread(_answer, classifier, uploads, answered, top_k, started)
         return Response(answer, media_type="application/json")
 
     app.post(
@@ -172,7 +171,7 @@ def _add_predict(
 
 async def _outcomes(
     answers: "List[asyncio.Future[np.ndarray]]", request: Request
-) -> Optional[List[Any]]:
+) -> Optional[List[Union[np.ndarray, BaseException]]]:
     """
     Wait for probabilities or exceptions, one for each image. Return `None` if the client
     disconnects first; its remaining images are not classified.
@@ -188,11 +187,26 @@ async def _outcomes(
             answer.cancel()
 
 
+def _answered(outcomes: Sequence[Union[np.ndarray, BaseException]]) -> Iterator[Outcome]:
+    """Yield the outcomes, or raise the first error that is not one image's among several."""
+    for outcome in outcomes:
+        if isinstance(outcome, RequestError) and len(outcomes) > 1 and outcome.status < 500:
+            yield outcome
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            yield outcome
+
+
 def _answer(
-    classifier: Classifier, uploads: Uploads, outcomes: List[Any], top_k: int, started: float
+    classifier: Classifier,
+    uploads: Uploads,
+    outcomes: Sequence[Outcome],
+    top_k: int,
+    started: float,
 ) -> str:
     if uploads.is_flash:
-        answer = readable(classifier, outcomes[0], top_k)
+        answer = _record(classifier, outcomes[0], None, top_k)
         outputs = answer["labels"] if classifier.multi_label else answer["label"]
         return _json_text({"session": uploads.session, "result": {"outputs": outputs}})
     # One at a time: a long list in a single call would block the interpreter.
@@ -205,9 +219,9 @@ def _answer(
 
 
 def _record(
-    classifier: Classifier, outcome: Any, name: Optional[str], top_k: int
-) -> Dict[str, Any]:
-    record: Dict[str, Any] = {} if name is None else {"file": name}
+    classifier: Classifier, outcome: Outcome, name: Optional[str], top_k: int
+) -> Dict[str, object]:
+    record: Dict[str, object] = {} if name is None else {"file": name}
     if isinstance(outcome, RequestError):
         return {**record, **outcome.as_json()}
     return {**record, **readable(classifier, outcome, top_k)}
@@ -294,10 +308,10 @@ def _add_errors(app: FastAPI) -> None:
         return RequestError(400, "bad_request", "the request is malformed").as_response()
 
 
-def _json(content: Dict[str, Any]) -> Response:
+def _json(content: Mapping[str, object]) -> Response:
     return Response(_json_text(content), media_type="application/json")
 
 
-def _json_text(content: Dict[str, Any]) -> str:
+def _json_text(content: Mapping[str, object]) -> str:
     # A label may be a folder name that is not Unicode: JSON in ASCII can hold it, UTF-8 cannot.
     return json.dumps(content, allow_nan=False)

@@ -3,13 +3,13 @@ import logging
 import math
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from typing import Callable, Deque, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from allencv.runtime import ImageError
-from allencv.runtime.classifier import NOT_FINITE, Classifier
+from allencv.runtime.classifier import NOT_FINITE, Classifier, group_by_shape
 from allencv.serving.errors import RequestError, overloaded
 from allencv.serving.limits import Limits
 
@@ -131,7 +131,7 @@ class Batcher:
 
     def _classify(self, most: int) -> int:
         """Classify at most `most` waiting images. Return their number."""
-        by_shape: Dict[Tuple[int, ...], List[PendingImage]] = defaultdict(list)
+        pending: Dict[int, PendingImage] = {}
         started = time.perf_counter()
         count = 0
         while count < most and time.perf_counter() - started < SLOW_SECONDS:
@@ -147,9 +147,10 @@ class Batcher:
             except Exception as error:
                 _deliver(answer, error)
             else:
-                by_shape[pixels.shape].append((pixels, answer))
-        for batch in by_shape.values():  # usually one; several if image sizes differ
-            self._answer(batch)
+                pending[count] = pixels, answer
+        shapes = group_by_shape({number: pixels for number, (pixels, _) in pending.items()})
+        for batch in shapes:  # usually one; several if image sizes differ
+            self._answer([pending[number] for number in batch])
         return count
 
     def _answer(self, batch: "List[PendingImage]") -> None:

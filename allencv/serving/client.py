@@ -142,7 +142,7 @@ def _file_of(image: Image) -> bytes:
     return data.getvalue()
 
 
-def _from_array(array: Any) -> "PIL.Image.Image":
+def _from_array(array: object) -> "PIL.Image.Image":
     import numpy as np
 
     from allencv.runtime.errors import ImageError

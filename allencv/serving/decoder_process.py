@@ -14,7 +14,7 @@ import os
 import signal
 import struct
 import sys
-from typing import IO, Any, Iterator, Optional, Tuple
+from typing import IO, Any, Dict, Iterator, Optional, Tuple
 
 from PIL import AvifImagePlugin
 
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 class _Reader:
-    def __init__(self, requests: IO[bytes], answers: IO[bytes], setup: Any) -> None:
+    def __init__(self, requests: IO[bytes], answers: IO[bytes], setup: Dict[str, Any]) -> None:
         self._requests = requests
         self._answers = answers
         self._limits = Limits(**setup["limits"])

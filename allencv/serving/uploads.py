@@ -206,7 +206,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _from_base64(text: Any, key: str) -> Upload:
+def _from_base64(text: object, key: str) -> Upload:
     """Decode base64, or a `data:` URL as browsers make it."""
     if not isinstance(text, str):
         raise bad_request(f"{key} is not a string; expected an image file in base64")

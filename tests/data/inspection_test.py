@@ -9,6 +9,7 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 import allencv.plugin  # noqa: F401
+from allencv.data import remote
 from allencv.data.inspection import examine, examine_all, read_splits
 from tests.conftest import write_images
 
@@ -70,6 +71,29 @@ def test_a_path_may_be_a_dictionary(tmp_path: Path) -> None:
     (split,) = read_splits(Params(config))
     assert split.path == {"photos": f"{tmp_path}/train"}
     assert split.samples.labels() == {"cat": 3}
+
+
+def test_a_table_of_two_splits_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, {"cat": 8}, size=8)
+    rows = [f"cat/{number:03d}.jpg,{'ab'[number % 2]}" for number in range(8)]
+    (tmp_path / "table.csv").write_text("\n".join(["file,label", *rows]))
+    reader = {"type": "image_table", "image_column": "file", "label_column": "label"}
+    opened, open_file = [], remote.open_file
+    monkeypatch.setattr(remote, "open_file", lambda path: opened.append(path) or open_file(path))
+    config = {
+        "dataset_reader": {**reader, "split": {"part": "train", "by": "stratified"}},
+        "validation_dataset_reader": {
+            **reader,
+            "split": {"part": "validation", "by": "stratified"},
+        },
+        "train_data_path": f"{tmp_path}/table.csv",
+        "validation_data_path": f"{tmp_path}/table.csv",
+    }
+    splits = read_splits(Params(config))
+    assert [split.samples.labels() for split in splits] == [{"a": 3, "b": 3}, {"a": 1, "b": 1}]
+    assert opened == [f"{tmp_path}/table.csv"]
 
 
 def test_a_file_that_cannot_be_fetched(tmp_path: Path) -> None:

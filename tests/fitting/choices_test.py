@@ -7,7 +7,7 @@ import torchvision
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.fitting import DataFacts, Options, choose
+from allencv.fitting import DataFacts, FitOptions, choose
 from allencv.fitting.backbones import RANDOM
 
 
@@ -28,7 +28,7 @@ def facts(**changed: Any) -> DataFacts:
 
 
 def without_weights(**changed: Any) -> Any:
-    return choose(facts(**changed), Options(weights=RANDOM))
+    return choose(facts(**changed), FitOptions(weights=RANDOM))
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_weights_that_are_here_are_used(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "checkpoints").mkdir()
     state = torchvision.models.resnet18().state_dict()
     torch.save(state, tmp_path / "checkpoints" / Path(weights.url).name)
-    chosen = choose(facts(), Options())
+    chosen = choose(facts(), FitOptions())
     assert chosen.encoder["resnet_model"] == "resnet18"
     assert chosen.is_pretrained
     assert chosen.channels == 512
@@ -61,13 +61,13 @@ def test_weights_that_are_here_are_used(tmp_path: Path, monkeypatch: pytest.Monk
 def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
-    chosen = choose(facts(), Options())
+    chosen = choose(facts(), FitOptions())
     assert chosen.encoder["type"] == "small_resnet"
-    assert "the weights of resnet18 are not available here" in chosen.reasons["backbone"][1]
+    assert "the weights of resnet18 are not available here" in chosen.reasons.backbone.why
 
 
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
-    chosen = choose(facts(), Options(backbone="vit_tiny_patch16_224", weights=RANDOM))
+    chosen = choose(facts(), FitOptions(backbone="vit_tiny_patch16_224", weights=RANDOM))
     assert chosen.encoder == {
         "type": "timm",
         "model_name": "vit_tiny_patch16_224",
@@ -78,15 +78,15 @@ def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
 
 
 def test_a_size_that_the_backbone_cannot_take_is_not_chosen() -> None:
-    chosen = choose(facts(height=32, width=32), Options(backbone="alexnet", weights=RANDOM))
+    chosen = choose(facts(height=32, width=32), FitOptions(backbone="alexnet", weights=RANDOM))
     assert chosen.image_size == 64
-    assert chosen.reasons["image size"] == ("64 x 64", "alexnet cannot take 32 x 32")
+    assert chosen.reasons.image_size == ("64 x 64", "alexnet cannot take 32 x 32")
 
 
 def test_a_backbone_of_torchvision_with_a_file(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(torchvision.models.squeezenet1_1().state_dict(), file)
-    chosen = choose(facts(), Options(backbone="squeezenet1_1", weights=str(file)))
+    chosen = choose(facts(), FitOptions(backbone="squeezenet1_1", weights=str(file)))
     assert chosen.encoder["weights"] == str(file)
     assert chosen.is_pretrained
 
@@ -114,38 +114,54 @@ def test_classes_are_weighed_if_they_differ() -> None:
 
 
 def test_labels_are_not_smoothed_where_classes_are_weighed() -> None:
-    assert without_weights().reasons["task"][1] == "cross entropy, label smoothing"
-    assert without_weights(counts={"a": 90, "b": 2}).reasons["task"][1] == "cross entropy"
+    assert without_weights().reasons.task.why == "cross entropy, label smoothing"
+    assert without_weights(counts={"a": 90, "b": 2}).reasons.task.why == "cross entropy"
 
 
 def test_what_was_asked_for() -> None:
-    asked = Options("small_resnet", None, 48, 7, 0.01, 10)
+    asked = FitOptions("small_resnet", image_size=48, epochs=7, lr=0.01, batch_size=10)
     chosen = choose(facts(), asked)
     assert chosen.image_size == 48
     assert (chosen.epochs, chosen.learning_rate, chosen.batch_size) == (7, 0.01, 10)
-    assert [reason for _, reason in chosen.reasons.values()].count("as asked for") == 5
+    reasons = vars(chosen.reasons).values()
+    assert [reason.why for reason in reasons if reason is not None].count("as asked for") == 5
+
+
+def test_each_choice_is_a_line_with_its_reason() -> None:
+    gray = without_weights(is_gray=True, height=28, width=28, counts={"a": 90, "b": 2})
+    lines = gray.reasons.lines()
+    assert [line[:17].strip() for line in lines] == [
+        *("image size", "backbone", "colour mode", "task", "batch size", "epochs"),
+        *("learning rate", "class weights", "augmentation"),
+    ]
+    assert lines[0] == f"  image size     {'32 x 32':<34} the images are 28 x 28 (median)"
+    names = [line[:17].strip() for line in without_weights().reasons.lines()]
+    assert "colour mode" not in names
+    assert "class weights" not in names
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(backbone="resnet19"), "--backbone is 'resnet19'; expected small_resnet, or .*18"),
-        (Options(weights="x.pth"), "--weights is 'x.pth'; expected --backbone"),
-        (Options("small_resnet", "x.pth"), "--weights is 'x.pth'; small_resnet has none"),
-        (Options("resnet18", "x.pth"), "weights is 'x.pth'; expected the path of a file"),
-        (Options("small_resnet", image_size=4), "--image-size is 4; expected 8 pixels or more"),
         (
-            Options("vit_tiny_patch16_224", RANDOM, image_size=100),
+            FitOptions(backbone="resnet19"),
+            "--backbone is 'resnet19'; expected small_resnet, or .*18",
+        ),
+        (FitOptions(weights="x.pth"), "--weights is 'x.pth'; expected --backbone"),
+        (FitOptions("small_resnet", "x.pth"), "--weights is 'x.pth'; small_resnet has none"),
+        (FitOptions("resnet18", "x.pth"), "weights is 'x.pth'; expected the path of a file"),
+        (
+            FitOptions("vit_tiny_patch16_224", RANDOM, image_size=100),
             "--image-size is 100, which vit_tiny_patch16_224 cannot take; expected a size that it "
             "can take, such as 224",
         ),
         (
-            Options("alexnet", RANDOM, image_size=32),
+            FitOptions("alexnet", RANDOM, image_size=32),
             "--image-size is 32, which alexnet cannot take; expected a size that it can take, "
             "such as 64, 128, 224",
         ),
     ],
 )
-def test_what_cannot_be(options: Options, message: str) -> None:
+def test_what_cannot_be(options: FitOptions, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         choose(facts(), options)

@@ -7,7 +7,7 @@ from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
 from allencv.fitting import (
-    Options,
+    FitOptions,
     TableColumns,
     as_config,
     as_jsonnet,
@@ -22,7 +22,7 @@ def written(data: Path, file: Path, **options: Any) -> str:
     """The text, once it is seen that it is the config."""
     found = find_data(str(data), TableColumns())
     facts = examine_data(found)
-    choices = choose(facts, Options(weights="none", **options))
+    choices = choose(facts, FitOptions(weights="none", **options))
     config = as_config(found, facts, choices)
     text = as_jsonnet(config, facts, choices, "Written by: the test\n\n  a command")
     file.write_text(text, encoding="utf-8")
@@ -67,11 +67,11 @@ def test_unequal_classes(tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_read(cats_and_dogs: Path, tmp_path: Path) -> None:
-    for skips in (True, False):
-        written(cats_and_dogs, tmp_path / "config.jsonnet", skips_unreadable=skips)
+    for on_error in ("skip", "fail"):
+        written(cats_and_dogs, tmp_path / "config.jsonnet", on_error=on_error)
         config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
         for key in ("data_loader", "validation_data_loader"):
-            assert config[key].get("on_error") == ("skip" if skips else None)
+            assert config[key].get("on_error") == ("skip" if on_error == "skip" else None)
 
 
 @pytest.mark.parametrize("backbone", ["small_resnet", "mobilenet_v3_small", "resnet18"])

@@ -1,13 +1,18 @@
+import gzip
 import json
+import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, List
+from typing import IO, Any, Iterator, List
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv
-from allencv.fitting.fit import FitOptions
-from allencv.fitting.options import FolderOptions
+from allencv.data import remote
+from allencv.fitting import FitOptions, FolderOptions
+from allencv.fitting.fit import config_for
+from tests.conftest import write_images
 
 
 def test_a_folder_of_images_becomes_a_model(cats_and_dogs: Path, tmp_path: Path) -> None:
@@ -48,6 +53,28 @@ def test_a_folder_of_images_becomes_a_model(cats_and_dogs: Path, tmp_path: Path)
 def test_options_that_cannot_be_used(options: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         FitOptions(**options)
+
+
+def test_a_table_or_list_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the columns, the delimiter and the samples of each split, even if it is compressed."""
+    write_images(tmp_path, {"images": 12})
+    rows = [f"images/{i:03d}.jpg{{0}}{'ab'[i % 2]}" for i in range(12)]
+    table = "\n".join(["image{0}label", *rows]).format(";")
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(table.encode()))
+    (tmp_path / "list.txt").write_text("\n".join(rows).format(" "))
+    opened: List[str] = []
+
+    @contextmanager
+    def counted(path: str) -> Iterator[IO[bytes]]:
+        opened.append(os.path.basename(path))
+        with open(path, "rb") as file:
+            yield file
+
+    monkeypatch.setattr(remote, "open_file", counted)
+    for data in ("table.csv.gz", "list.txt"):
+        options = FitOptions(weights="none", backbone="small_resnet")
+        config_for(str(tmp_path / data), "run", options, "the test", lambda text: None)
+    assert opened == ["table.csv.gz", "list.txt"]
 
 
 def test_the_learning_rate_may_be_a_number_or_a_word() -> None:

@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
 
 from allencv.runtime import OnnxClassifier, readable
-from allencv.runtime.classifier import compare
+from allencv.runtime.classifier import NOT_FINITE, classify_pixels, compare
+from allencv.runtime.errors import ImageError
 from tests.runtime.tiny_bundle import write_bundle
 
 
@@ -27,6 +29,33 @@ def test_the_answer_of_several_labels(tmp_path: Path) -> None:
     assert answer["labels"] == ["blue", "green"]  # 0.5 is not above its threshold
     assert [entry["label"] for entry in answer["top_k"]] == ["blue", "red", "green"]
     assert readable(OnnxClassifier(bundle), np.zeros(3, np.float32))["labels"] == []
+
+
+class Picky(OnnxClassifier):
+    """Says the height of each image, is not finite for black ones, and takes none that is flat."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        self.batches: List[int] = [*getattr(self, "batches", []), len(images)]
+        if images.shape[1] == 1:
+            raise ImageError("too flat")
+        is_black = (images == 0).all(axis=(1, 2, 3))
+        return np.where(is_black, np.nan, images.shape[1])[:, None].repeat(3, axis=1)
+
+
+def test_images_of_one_shape_are_classified_together(tmp_path: Path) -> None:
+    classifier = Picky(write_bundle(tmp_path / "bundle"))
+    shapes = {7: (2, 4, 3), 1: (3, 4, 3), 5: (2, 4, 3), 3: (1, 4, 3), 4: (1, 4, 3), 2: (2, 4, 3)}
+    images = {key: np.full(shape, key % 5, np.uint8) for key, shape in shapes.items()}
+    outcomes = classify_pixels(classifier, images)
+    assert classifier.batches == [3, 1, 2]
+    assert {key: outcomes[key] for key in (3, 4, 5)} == {
+        3: "too flat",
+        4: "too flat",
+        5: NOT_FINITE,
+    }
+    assert {key: list(outcomes[key]) for key in (1, 2, 7)} == {1: [3] * 3, 2: [2] * 3, 7: [2] * 3}
+    assert outcomes.keys() == images.keys()
+    assert classify_pixels(classifier, {}) == {}
 
 
 def test_tables_of_probabilities_are_compared() -> None:

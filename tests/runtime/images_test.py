@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -41,6 +42,40 @@ def test_lossless_formats_keep_every_pixel(format: str) -> None:
 def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(encoded(Image.fromarray(PIXELS), "PNG"))
     assert np.array_equal(read_image(tmp_path / "a.txt"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.JPG", b"not read", True),
+        ("a.avif", b"not read", True),
+        ("a.heic", b"not read", True),  # it needs another package
+        ("a.txt", encoded(Image.fromarray(PIXELS), "PNG"), True),
+        ("a", encoded(Image.fromarray(PIXELS), "JPEG"), True),
+        ("a.txt", b"text", False),
+        ("jpg", b"", False),
+        (".png", b"", False),
+    ],
+)
+def test_images_are_told_apart_by_suffix_or_content(
+    tmp_path: Path, name: str, content: bytes, expected: bool
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert images_module.is_image(str(tmp_path / name)) is expected
+    assert not images_module.is_image(str(tmp_path / "missing.txt"))
+    opened = []
+
+    def open_file(path: str) -> io.BytesIO:
+        opened.append(path)
+        return io.BytesIO(content)
+
+    assert images_module.is_image(name, open_file) is expected
+    assert opened == ([] if images_module.is_named_as_image(name) else [name])
+
+
+def test_a_pipe_without_the_suffix_of_an_image_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert not images_module.is_image(str(tmp_path / "pipe"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

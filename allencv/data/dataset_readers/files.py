@@ -1,18 +1,19 @@
-"""Reads the files that a config names (tables, lists, class maps); recognises image names."""
+"""Reads the files that a config names: tables, lists, class maps."""
 
 import bz2
 import codecs
 import gzip
 import lzma
 import os
-from typing import Callable, Dict, Tuple
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data import remote
 from allencv.data.dataset_readers.binary_files import what_it_is
 from allencv.data.dataset_readers.messages import KEYS
-from allencv.runtime.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 DECOMPRESS: Dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.decompress,
@@ -29,6 +30,23 @@ MARKS = {
 }
 """Encodings by their byte order mark (BOM). None of these is UTF-8."""
 
+_kept: ContextVar[Optional[Dict[str, bytes]]] = ContextVar("kept", default=None)
+"""The content of files by path, inside `each_file_read_once`."""
+
+
+@contextmanager
+def each_file_read_once() -> Iterator[None]:
+    """
+    Keep the content of the files that are read inside, so that none is opened twice. Uses may be
+    nested: the outermost decides how long the content is kept.
+    """
+    kept = _kept.get()
+    token = _kept.set({} if kept is None else kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
 
 def suffixes(path: str) -> Tuple[str, str]:
     """Return the suffixes of a file and of its compression, in lower case."""
@@ -36,13 +54,17 @@ def suffixes(path: str) -> Tuple[str, str]:
     return (os.path.splitext(stem)[1], last) if last in DECOMPRESS else (last, "")
 
 
-def is_named_as_image(path: str) -> bool:
-    """Return whether a path has the suffix of an image."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
-
-
 def read_bytes(path: str, key: str = KEYS) -> bytes:
     """Return the content of a file that a config names, decompressed if necessary."""
+    kept = _kept.get()
+    if kept is None:
+        return _read_bytes(path, key)
+    if path not in kept:
+        kept[path] = _read_bytes(path, key)
+    return kept[path]
+
+
+def _read_bytes(path: str, key: str) -> bytes:
     try:
         with remote.open_file(path) as file:
             data = file.read()

@@ -9,14 +9,13 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 import fsspec
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
-from PIL import Image
 
 from allencv.data import remote
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS, some
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.runtime.image_files import FOLDERS_OF_OTHER_PROGRAMS
-from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES, READ_SUFFIXES
+from allencv.runtime.images import READ_SUFFIXES, is_image
 from allencv.runtime.unidentified_files import NEEDS_BY_SUFFIX
 
 logger = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ class ImageFolderReader(ImageDatasetReader):
         for folder in at_root.folders:
             found = _files(folder, self.recursive)
             wanted = self._wanted(found.files, root)
-            images = [file for file in wanted if is_image(file)]
+            images = [file for file in wanted if is_image(file, remote.open_file)]
             label = os.path.basename(folder) if has_classes else None
             samples += [Sample(remote.image_source(image), label) for image in images]
             unread += found.folders
@@ -276,16 +275,6 @@ def _files(folder: str, recursive: bool) -> Entries:
 
 def _is_in(folder: str, other: str) -> bool:
     return Path(folder).resolve().is_relative_to(Path(other).resolve())
-
-
-def is_image(path: str) -> bool:
-    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
-        return True
-    try:
-        with remote.open_file(path) as file, Image.open(file, formats=FORMATS):
-            return True
-    except Exception:  # pillow raises many kinds of errors for files that are not images
-        return False
 
 
 def _no_folder(root: Path) -> str:

@@ -1,6 +1,5 @@
 import io
 import logging
-import os
 import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
@@ -10,9 +9,10 @@ from allennlp.data import DatasetReader
 from allencv.common.checks import not_one_of
 from allencv.data import remote
 from allencv.data.dataset_readers.cells import WrongCell, chosen
-from allencv.data.dataset_readers.files import IMAGE_SUFFIXES, is_named_as_image, read_text
+from allencv.data.dataset_readers.files import read_text
 from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
 from allencv.data.dataset_readers.messages import cut, some
+from allencv.runtime.images import IMAGE_SUFFIXES, is_named_as_image
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class ImageListReader(ListingReader):
     def _check_label(self, label: str) -> None:
         """Raise if a path with spaces and another delimiter after it was cut in the middle."""
         parts = re.split(r"[\s,;|]", label)
-        if any(os.path.splitext(part)[1].lower() in IMAGE_SUFFIXES for part in parts):
+        if any(map(is_named_as_image, parts)):
             raise ConfigurationError(
                 f"the label is {label!r}, after {self.delimiter!r} (dataset_reader.delimiter); "
                 "expected no file name in it,"

@@ -18,7 +18,8 @@ from allencv.data.dataset_readers.cells import (
 )
 from allencv.data.dataset_readers.listing import Labels, Listing, ListingReader
 from allencv.data.dataset_readers.messages import KEYS, cut, some
-from allencv.data.dataset_readers.tables import FORMATS, Table, open_table
+from allencv.data.dataset_readers.tables import Table, open_table
+from allencv.runtime.path_tables import FORMATS
 from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)

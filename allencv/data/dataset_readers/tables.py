@@ -13,20 +13,9 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.files import read_bytes, read_text, suffixes
 from allencv.data.dataset_readers.messages import cut, some
+from allencv.runtime.path_tables import DELIMITERS, FORMATS
 
 logger = logging.getLogger(__name__)
-
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
-"""The format of a table by its suffix."""
-
-DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 Row = Tuple[int, Sequence[Any]]
 
