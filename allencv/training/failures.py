@@ -1,9 +1,10 @@
 """Tell the user what to do about an error that ends training."""
 
 import traceback
-from typing import Any, Dict, Optional
+from typing import Dict, Optional
 
 from allennlp.common.checks import ConfigurationError
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 from allencv.training.acceleration import is_out_of_memory
 from allencv.training.errors import TrainingError
@@ -14,7 +15,7 @@ OF_LIBRARIES = ("allennlp.", "torch.", "timm.")
 """The packages whose classes a user does not debug: an error in one comes from its values."""
 
 
-def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
+def explain(error: Exception, trainer: GradientDescentTrainer) -> Optional[TrainingError]:
     """
     Return an error that tells the user what to do, such as change a key of the config, or `None`
     for an error in the code and for one that says so already.
@@ -44,7 +45,7 @@ def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
     return TrainingError(f"{key} fails ({reason}); expected other values there, or another type")
 
 
-def _key_at_fault(error: Exception, trainer: Any) -> Optional[str]:
+def _key_at_fault(error: Exception, trainer: GradientDescentTrainer) -> Optional[str]:
     """Return the config key of the library part whose method raised an error."""
     keys: Dict[int, str] = {
         id(trainer.data_loader): "data_loader",
