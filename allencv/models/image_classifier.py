@@ -30,6 +30,7 @@ from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
+from allencv.training.protocols import LabelledMetric
 from allencv.training.running_losses import LOSS_WEIGHT
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class ImageClassifier(CheckedFromParams, Model):
         self._metrics = dict(metrics or {})
         self._has_counted = False  # since the last reset
         for metric in self._metrics.values():
-            if hasattr(metric, "set_labels"):
+            if isinstance(metric, LabelledMetric):
                 metric.set_labels(self.label_names())
         self._distillation = distillation
         if distillation is not None and not pretrained_weights_skipped():

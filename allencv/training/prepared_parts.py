@@ -14,10 +14,13 @@ def with_statistics(average: Lazy[MovingAverage], model: Model) -> Lazy[MovingAv
 
     def construct(parameters: List[NamedParameter]) -> MovingAverage:
         statistics = [
-            (f"{name}.{key}", getattr(module, key))
+            (f"{name}.{key}", value)
             for name, module in model.named_modules()
             if isinstance(module, _BatchNorm) and module.track_running_stats
-            for key in ("running_mean", "running_var")
+            for key, value in (
+                ("running_mean", module.running_mean),
+                ("running_var", module.running_var),
+            )
         ]
         return average.construct(parameters=[*parameters, *statistics])
 

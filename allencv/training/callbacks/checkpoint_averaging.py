@@ -79,39 +79,7 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
         self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
     ) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
-        if not isinstance(trainer, GradientDescentTrainer):
-            raise ConfigurationError(
-                f"trainer.type makes a {type(trainer).__name__}; expected 'image' or "
-                "'gradient_descent', whose epochs the callback 'checkpoint_averaging' can average"
-            )
-        checkpointer = checkpointer_of(trainer)
-        if has_moving_average(trainer):
-            raise ConfigurationError(
-                "trainer.moving_average and the callback 'checkpoint_averaging' both average the "
-                "weights; expected one of them"
-            )
-        if checkpointer is not None and not isinstance(checkpointer, AtomicCheckpointer):
-            raise ConfigurationError(
-                f"trainer.checkpointer.type makes a {type(checkpointer).__name__}; expected "
-                "'default', whose checkpoints the callback 'checkpoint_averaging' can average"
-            )
-        if checkpointer is None or not checkpointer.saves_completed_epochs:
-            raise ConfigurationError(
-                "trainer.checkpointer saves no checkpoint at the end of an epoch; expected one, "
-                "because the callback 'checkpoint_averaging' averages them"
-            )
-        if checkpointer.state_is_sharded:
-            raise ConfigurationError(
-                "trainer.ddp_accelerator spreads the weights over the processes; expected one "
-                "that does not, as the callback 'checkpoint_averaging' averages whole checkpoints"
-            )
-        if not checkpointer.keeps(self.count):
-            raise ConfigurationError(
-                "trainer.checkpointer.keep_most_recent_by_count is "
-                f"{checkpointer.keep_most_recent_by_count}; expected at least {self.count}, the "
-                "count of the callback 'checkpoint_averaging'"
-            )
-        self._checkpointer = checkpointer
+        self._checkpointer = self._find_checkpointer(trainer)
 
     def on_end(
         self,
@@ -147,6 +115,42 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
             save_as_best(trainer, os.path.join(self.serialization_dir, "best.th"))
         else:
             trainer.model.load_state_dict(best)
+
+    def _find_checkpointer(self, trainer: GradientDescentTrainer) -> AtomicCheckpointer:
+        """Return the trainer's checkpointer. Raise unless it will keep the epochs to average."""
+        if not isinstance(trainer, GradientDescentTrainer):
+            raise ConfigurationError(
+                f"trainer.type makes a {type(trainer).__name__}; expected 'image' or "
+                "'gradient_descent', whose epochs the callback 'checkpoint_averaging' can average"
+            )
+        checkpointer = checkpointer_of(trainer)
+        if has_moving_average(trainer):
+            raise ConfigurationError(
+                "trainer.moving_average and the callback 'checkpoint_averaging' both average the "
+                "weights; expected one of them"
+            )
+        if checkpointer is not None and not isinstance(checkpointer, AtomicCheckpointer):
+            raise ConfigurationError(
+                f"trainer.checkpointer.type makes a {type(checkpointer).__name__}; expected "
+                "'default', whose checkpoints the callback 'checkpoint_averaging' can average"
+            )
+        if checkpointer is None or not checkpointer.saves_completed_epochs:
+            raise ConfigurationError(
+                "trainer.checkpointer saves no checkpoint at the end of an epoch; expected one, "
+                "because the callback 'checkpoint_averaging' averages them"
+            )
+        if checkpointer.state_is_sharded:
+            raise ConfigurationError(
+                "trainer.ddp_accelerator spreads the weights over the processes; expected one "
+                "that does not, as the callback 'checkpoint_averaging' averages whole checkpoints"
+            )
+        if not checkpointer.keeps(self.count):
+            raise ConfigurationError(
+                "trainer.checkpointer.keep_most_recent_by_count is "
+                f"{checkpointer.keep_most_recent_by_count}; expected at least {self.count}, the "
+                "count of the callback 'checkpoint_averaging'"
+            )
+        return checkpointer
 
 
 def average_states(states: List[State]) -> State:
