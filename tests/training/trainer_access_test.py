@@ -59,7 +59,11 @@ class Asking(TrainerCallback):
 
 def make(kind: str, folder: Path, **params: Any) -> Trainer:
     batches = Batches([{"x": torch.tensor([2.0, 4.0])}, {"x": torch.tensor([8.0, 14.0])}])
-    config = {"type": kind, "cuda_device": -1, "num_epochs": 2, "checkpointer": None, **params}
+    # The mean of the images is 7, and so is the loss with a weight of 1, which stays.
+    config = {
+        **{"type": kind, "cuda_device": -1, "num_epochs": 2, "checkpointer": None},
+        **{"optimizer": {"type": "sgd", "lr": 0.0}, **params},
+    }
     if kind == "gradient_descent":
         config["run_confidence_checks"] = False
     return Trainer.from_params(
@@ -73,9 +77,7 @@ def make(kind: str, folder: Path, **params: Any) -> Trainer:
 
 @pytest.mark.parametrize("kind", ["image", "gradient_descent"])
 def test_what_a_callback_asks_of_a_trainer(tmp_path: Path, kind: str) -> None:
-    # The loss of the images is 7 with a weight of 1, which these rates do not move.
-    optimizer = {"type": "sgd", "lr": 0.0}
-    trainer = make(kind, tmp_path, callbacks=["asking"], optimizer=optimizer)
+    trainer = make(kind, tmp_path, callbacks=["asking"])
     metrics = trainer.train()
     answers = Asking.answers
     assert answers["num_epochs"] == 2
@@ -90,17 +92,17 @@ def test_what_a_callback_asks_of_a_trainer(tmp_path: Path, kind: str) -> None:
 
 
 def test_before_the_first_validation_everything_is_the_best(tmp_path: Path) -> None:
-    trainer = make("image", tmp_path, optimizer="sgd")
+    trainer = make("image", tmp_path)
     assert trainer_access.reaches_best(trainer, {"loss": math.inf})
 
 
 @pytest.mark.parametrize("kind", ["image", "gradient_descent"])
 def test_the_parts_of_a_trainer(tmp_path: Path, kind: str) -> None:
-    plain = make(kind, tmp_path, optimizer="sgd")
+    plain = make(kind, tmp_path)
     assert trainer_access.checkpointer_of(plain) is None
     assert trainer_access.validation_loader_of(plain) is plain.data_loader
     assert not trainer_access.has_moving_average(plain)
     assert not trainer_access.needs_all_gradients(plain)  # it is not distributed
-    other = make(kind, tmp_path, optimizer="sgd", checkpointer={}, moving_average={"decay": 0.9})
+    other = make(kind, tmp_path, checkpointer={}, moving_average={"decay": 0.9})
     assert trainer_access.checkpointer_of(other) is not None
     assert trainer_access.has_moving_average(other)

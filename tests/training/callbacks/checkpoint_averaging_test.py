@@ -20,6 +20,7 @@ from allencv.training.callbacks.checkpoint_averaging import (
 )
 from tests.configs import experiment
 from tests.conftest import same_tensors
+from tests.training import surprise  # noqa: F401
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
 
 WITHOUT_NORMS = {
