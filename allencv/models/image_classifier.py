@@ -16,9 +16,10 @@ from allencv.common.checks import CheckedFromParams
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
-from allencv.models.labels import count_labels, label_numbers
+from allencv.models.encoder_checks import check_images, check_neighbours
+from allencv.models.labels import check_class_weights, count_labels, label_numbers
 from allencv.models.pixel_normalization import PixelNormalization
-from allencv.models.reported_metrics import reported
+from allencv.models.reported_metrics import all_reported
 from allencv.models.start_from import StartFrom
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
@@ -29,7 +30,7 @@ from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
-from allencv.runtime.plurals import numbered
+from allencv.training.protocols import LabelledMetric
 from allencv.training.running_losses import LOSS_WEIGHT
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class ImageClassifier(CheckedFromParams, Model):
             start_from.extend(vocab, label_namespace)
         self._label_namespace = label_namespace
         self._num_labels = count_labels(vocab, label_namespace, num_labels, self.multi_label)
-        _check_neighbours(im2im_encoder, im2vec_encoder)
+        check_neighbours(im2im_encoder, im2vec_encoder)
         if not 0 <= (dropout or 0.0) < 1:
             raise ConfigurationError(f"model.dropout is {dropout}; expected a number in [0, 1)")
         self._im2im_encoder = im2im_encoder
@@ -152,7 +153,7 @@ class ImageClassifier(CheckedFromParams, Model):
         self._metrics = dict(metrics or {})
         self._has_counted = False  # since the last reset
         for metric in self._metrics.values():
-            if hasattr(metric, "set_labels"):
+            if isinstance(metric, LabelledMetric):
                 metric.set_labels(self.label_names())
         self._distillation = distillation
         if distillation is not None and not pretrained_weights_skipped():
@@ -209,7 +210,7 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits `(batch, num_labels)` of normalised images, without more views."""
-        self._check_images(images)
+        check_images(images, self._im2im_encoder, self._im2vec_encoder)
         features, dtype = images, self._classification_layer.weight.dtype
         if self._im2im_encoder is not None:
             features = self._im2im_encoder(images)
@@ -221,37 +222,6 @@ class ImageClassifier(CheckedFromParams, Model):
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 
-    def _check_images(self, images: torch.Tensor) -> None:
-        """
-        Raise `ConfigurationError` unless this is a batch of images with the encoder's channels.
-        Integers other than bytes are refused, because their range is unknown.
-        """
-        encoder = self._im2im_encoder or self._im2vec_encoder
-        channels, shape = encoder.get_input_channels(), tuple(images.shape)
-        if len(shape) != 4:
-            raise ConfigurationError(
-                f"the images have the shape {shape}; expected (batch, {channels}, height, width); "
-                "a single image needs image[None]"
-            )
-        if shape[1] != channels:
-            key = "im2im_encoder" if self._im2im_encoder else "im2vec_encoder"
-            remedy = (
-                "put the channels first, with image.permute(0, 3, 1, 2)"
-                if shape[3] == channels
-                else "set the color_mode of dataset_reader and validation_dataset_reader, or the "
-                "encoder's input channels"
-            )
-            raise ConfigurationError(
-                f"the images have {numbered(shape[1], 'channel')}, but model.{key} "
-                f"({type(encoder).__name__}) takes {channels}: {remedy}; their shape is {shape}, "
-                f"expected (batch, {channels}, height, width)"
-            )
-        if images.dtype != torch.uint8 and not images.is_floating_point():
-            raise ConfigurationError(
-                f"the images are {images.dtype}; expected torch.uint8 (0 to 255), or floating "
-                "point (normalised)"
-            )
-
     def _classify(
         self,
         image: torch.Tensor,
@@ -259,7 +229,7 @@ class ImageClassifier(CheckedFromParams, Model):
         metadata: Optional[List[Dict[str, Any]]],
     ) -> Dict[str, Any]:
         """Do the work of `forward`, whatever the name of the targets."""
-        self._check_images(image)
+        check_images(image, self._im2im_encoder, self._im2vec_encoder)
         images = self._normalized(image)
         if self.training and targets is not None:
             for batch_transform in self._batch_transforms:
@@ -294,17 +264,7 @@ class ImageClassifier(CheckedFromParams, Model):
         raise NotImplementedError
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
-        values: Dict[str, float] = {}
-        labels = self.label_names()
-        for key, metric in self._metrics.items():
-            numbers = reported(key, metric, labels, self._has_counted, reset)
-            taken = sorted(values.keys() & numbers.keys())
-            if taken:
-                raise ConfigurationError(
-                    f"model.metrics.{key} reports {taken[0]!r}, as another metric does; expected "
-                    "another key for one of them"
-                )
-            values |= numbers
+        values = all_reported(self._metrics, self.label_names(), self._has_counted, reset)
         if reset:
             self._has_counted = False
         if self._distillation is not None:
@@ -450,31 +410,9 @@ class ImageClassifier(CheckedFromParams, Model):
     def _weights(self, class_weights: Optional[Dict[str, float]]) -> Optional[torch.Tensor]:
         if class_weights is None:
             return None
-        for label, weight in class_weights.items():
-            if weight < 0:
-                raise ConfigurationError(
-                    f"model.class_weights.{label} is {weight}; expected a number of at least 0"
-                )
-        labels = self.label_names()
-        if class_weights and not any(class_weights.get(label, 1.0) for label in labels):
-            raise ConfigurationError(
-                f"model.class_weights is 0 for {', '.join(labels)}; expected one above 0"
-            )
+        check_class_weights(class_weights, self.label_names())
         return self._per_label("class_weights", class_weights, 1.0)
 
     def _per_label(self, key: str, values: Dict[str, float], default: float) -> torch.Tensor:
         indices = self.vocab.get_token_to_index_vocabulary(self._label_namespace)
         return label_numbers(key, values, default, indices, self._num_labels)
-
-
-def _check_neighbours(im2im_encoder: Optional[Im2ImEncoder], im2vec_encoder: Im2VecEncoder) -> None:
-    if im2im_encoder is None:
-        return
-    given, wanted = im2im_encoder.get_output_channels(), im2vec_encoder.get_input_channels()
-    if given != wanted:
-        raise ConfigurationError(
-            f"model.im2im_encoder ({type(im2im_encoder).__name__}) gives "
-            f"{numbered(given, 'channel')}, but model.im2vec_encoder "
-            f"({type(im2vec_encoder).__name__}) takes {wanted}: set "
-            f"model.im2vec_encoder.input_channels to {given}"
-        )

@@ -1,4 +1,4 @@
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -62,3 +62,16 @@ def label_numbers(
             raise not_one_of(f"a label of model.{key}", label, indices)
         numbers[indices[label]] = value
     return numbers
+
+
+def check_class_weights(class_weights: Dict[str, float], labels: List[str]) -> None:
+    """Raise `ConfigurationError` for a negative weight, or if all labels weigh 0."""
+    for label, weight in class_weights.items():
+        if weight < 0:
+            raise ConfigurationError(
+                f"model.class_weights.{label} is {weight}; expected a number of at least 0"
+            )
+    if class_weights and not any(class_weights.get(label, 1.0) for label in labels):
+        raise ConfigurationError(
+            f"model.class_weights is 0 for {', '.join(labels)}; expected one above 0"
+        )

@@ -29,6 +29,29 @@ def count_batch(
             metric(predictions, targets)
 
 
+def all_reported(
+    metrics: Dict[str, Metric], labels: List[str], has_seen: bool, reset: bool
+) -> Dict[str, float]:
+    """
+    Return the numbers of several metrics by name, as `reported` does for one.
+
+    # Raises
+
+    `ConfigurationError` if two metrics report the same name.
+    """
+    values: Dict[str, float] = {}
+    for key, metric in metrics.items():
+        numbers = reported(key, metric, labels, has_seen, reset)
+        taken = sorted(values.keys() & numbers.keys())
+        if taken:
+            raise ConfigurationError(
+                f"model.metrics.{key} reports {taken[0]!r}, as another metric does; expected "
+                "another key for one of them"
+            )
+        values |= numbers
+    return values
+
+
 def reported(
     key: str, metric: Metric, labels: List[str], has_seen: bool, reset: bool
 ) -> Dict[str, float]:

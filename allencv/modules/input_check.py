@@ -20,7 +20,7 @@ def check_input_channels(encoder: Any, inputs: Tuple[Any, ...]) -> None:
         )
 
 
-def check_output(key: str, encoder: Any, output: Any, dtype: torch.dtype) -> None:
+def check_output(key: str, encoder: torch.nn.Module, output: object, dtype: torch.dtype) -> None:
     """
     Check the output of the encoder under a `key` of `model`: a tensor in the model's precision.
 

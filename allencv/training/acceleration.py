@@ -4,10 +4,11 @@ The defaults come from benchmarks/training.py.
 """
 
 import contextlib
-from typing import Any, ContextManager, Dict, List, Optional, Tuple, Union
+from typing import ContextManager, Dict, List, Optional, Tuple, Union
 
 import torch
 from allennlp.common.checks import ConfigurationError
+from allennlp.data import TensorDict
 
 from allencv.common.checks import not_one_of
 
@@ -95,7 +96,7 @@ class Compilation:
                 raise not_one_of("a part in trainer.compile", name, parts)
             modules[name].compile(dynamic=False)
 
-    def __call__(self, model: torch.nn.Module, batch: Dict[str, Any]) -> ContextManager[Any]:
+    def __call__(self, model: torch.nn.Module, batch: TensorDict) -> ContextManager[None]:
         """Return the context for calling the model with a batch."""
         if not self._is_on:
             return contextlib.nullcontext()

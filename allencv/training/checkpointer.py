@@ -192,6 +192,30 @@ class AtomicCheckpointer(Checkpointer):
             )
         return None
 
+    @property
+    def saves_completed_epochs(self) -> bool:
+        """Whether a checkpoint is saved at the end of each epoch."""
+        return self._save_completed_epochs
+
+    @property
+    def keep_most_recent_by_count(self) -> Optional[int]:
+        """The value in the config: how many complete pairs are kept, whatever their age."""
+        return self._keep_most_recent_by_count
+
+    def keeps(self, count: int) -> bool:
+        """Return whether the newest `count` checkpoints are kept, whatever their age."""
+        kept = self._keep_most_recent_by_count
+        keeps_all = kept is None and self._keep_most_recent_by_age is None
+        return keeps_all or (kept or 0) >= count
+
+    def completed_epochs(self) -> List[int]:
+        """List the ends of epochs that have a complete checkpoint: 2 is the end of the second."""
+        return sorted(epochs for epochs, steps in self._find_all_checkpoints() if steps == 0)
+
+    def load_model_state(self, completed_epochs: int) -> Dict[str, torch.Tensor]:
+        """Return the weights at the end of an epoch, on the CPU."""
+        return load_state(self._model_state_path(completed_epochs, 0))
+
     def _find_all_checkpoints(self) -> Set[PointInTime]:
         """Find complete pairs, without those that `load_checkpoint` has found damaged."""
         return {

@@ -1,27 +1,30 @@
 """Values of optimizer and schedulers that a config has changed since a checkpoint was made."""
 
 import copy
-from typing import Any, Dict
+from typing import Any, Dict, Optional
+
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
+from allennlp.training.scheduler import Scheduler
 
 from allencv.training.metric_counts import PLAIN
 
 Values = Dict[str, Any]
 
 
-def configured_values(trainer: Any) -> Values:
+def configured_values(trainer: GradientDescentTrainer) -> Values:
     """
     Return the configured values of a trainer's optimizer and schedulers: their plain values before
     the first step.
     """
-    schedulers = {}
-    for name in ("_learning_rate_scheduler", "_momentum_scheduler"):
-        scheduler = getattr(trainer, name)
-        schedulers[name] = {} if scheduler is None else _plain_part(scheduler.state_dict())
+    schedulers = {
+        name: {} if scheduler is None else _plain_part(scheduler.state_dict())
+        for name, scheduler in _schedulers_of(trainer).items()
+    }
     groups = [_plain_part(group) for group in trainer.optimizer.param_groups]
     return {"groups": groups, "schedulers": schedulers}
 
 
-def apply_changes(trainer: Any, then: Values, now: Values) -> None:
+def apply_changes(trainer: GradientDescentTrainer, then: Values, now: Values) -> None:
     """
     Replace the values from a checkpoint whose config has changed. `then` and `now` are what
     `configured_values` returned for the old and the new config. Scheduled learning rates are
@@ -37,10 +40,18 @@ def apply_changes(trainer: Any, then: Values, now: Values) -> None:
                 group["lr"] = after["lr"]
             else:
                 group["lr"] *= after[base] / before[base]
-    for name, after in now["schedulers"].items():
-        scheduler, before = getattr(trainer, name), then["schedulers"][name]
+    for name, scheduler in _schedulers_of(trainer).items():
+        before, after = then["schedulers"][name], now["schedulers"][name]
         if scheduler is not None and after != before:
             scheduler.load_state_dict(_merged(scheduler.state_dict(), before, after))
+
+
+def _schedulers_of(trainer: GradientDescentTrainer) -> Dict[str, Optional[Scheduler]]:
+    """Return the trainer's schedulers under the names that checkpoints have for them."""
+    return {
+        "_learning_rate_scheduler": trainer._learning_rate_scheduler,
+        "_momentum_scheduler": trainer._momentum_scheduler,
+    }
 
 
 def _plain_part(values: Values) -> Values:

@@ -1,11 +1,14 @@
 """Tell the user what to do about an error that ends training."""
 
+import os
 import traceback
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from allennlp.common.checks import ConfigurationError
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 from allencv.training.acceleration import is_out_of_memory
+from allencv.training.checkpointer import save_state
 from allencv.training.errors import TrainingError
 
 NEEDS_SEVERAL = "Expected more than 1 value per channel when training"
@@ -14,7 +17,7 @@ OF_LIBRARIES = ("allennlp.", "torch.", "timm.")
 """The packages whose classes a user does not debug: an error in one comes from its values."""
 
 
-def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
+def explain(error: Exception, trainer: GradientDescentTrainer) -> Optional[TrainingError]:
     """
     Return an error that tells the user what to do, such as change a key of the config, or `None`
     for an error in the code and for one that says so already.
@@ -44,7 +47,35 @@ def explain(error: Exception, trainer: Any) -> Optional[TrainingError]:
     return TrainingError(f"{key} fails ({reason}); expected other values there, or another type")
 
 
-def _key_at_fault(error: Exception, trainer: Any) -> Optional[str]:
+def not_finite(
+    trainer: GradientDescentTrainer, loss: float, step: int, metadata: List[Any]
+) -> TrainingError:
+    """
+    Save the model and the optimizer after a `loss` that is not finite, in `not_finite.th`. Return
+    an error with the images of the step, from the `metadata` of its batches.
+    """
+    images = [str(each["image"]) for each in metadata if isinstance(each, dict)]
+    saved = "the model is not saved, as there is no serialization_dir"
+    if trainer._serialization_dir is not None and trainer._primary:
+        file = os.path.join(trainer._serialization_dir, "not_finite.th")
+        saved = f"the model is saved in {file}"
+        state = {
+            "epoch": trainer._epochs_completed,
+            "step": step,
+            "images": images,
+            "model": trainer.model.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+        }
+        save_state(state, file)
+    named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if images[3:] else "")
+    return TrainingError(
+        f"the loss is {loss} at step {step} of epoch {trainer._epochs_completed + 1} "
+        f"({named or 'unnamed images'}): try a lower trainer.optimizer.lr, trainer.grad_norm 1.0, "
+        f"or trainer.use_amp false; {saved}"
+    )
+
+
+def _key_at_fault(error: Exception, trainer: GradientDescentTrainer) -> Optional[str]:
     """Return the config key of the library part whose method raised an error."""
     keys: Dict[int, str] = {
         id(trainer.data_loader): "data_loader",

@@ -1,7 +1,6 @@
 import contextlib
 import itertools
 import logging
-import math
 import os
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
@@ -21,7 +20,6 @@ from allennlp.training.momentum_schedulers import MomentumScheduler
 from allennlp.training.moving_average import MovingAverage
 from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.memory import reuse_freed_memory
@@ -32,10 +30,17 @@ from allencv.training.acceleration import (
 )
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
-from allencv.training.errors import TrainingError
-from allencv.training.failures import explain
+from allencv.training.epoch_batches import (
+    batches_from,
+    count_batches,
+    count_steps,
+    fewest_batches,
+    skip_epoch,
+)
+from allencv.training.failures import explain, not_finite
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
+from allencv.training.prepared_parts import with_statistics, with_steps_per_epoch
 from allencv.training.progress import Progress
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.resumable_state import ResumableState
@@ -232,7 +237,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _train_epoch(self, epoch: int) -> Dict[str, float]:
         accumulated = self._num_gradient_accumulation_steps
         if epoch < self._start_after_epochs_completed:
-            self._skip_epoch(epoch)
+            skip_epoch(self.data_loader)
             return {}
         if epoch == self._start_after_epochs_completed:
             self._batches_in_epoch_completed = self._start_after_batches_in_epoch_completed
@@ -244,9 +249,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         logger.info("Epoch %d/%d", epoch + 1, self._num_epochs)
         self._pytorch_model.train()
         groups = common_util.lazy_groups_of(batches, accumulated)
-        progress = Progress(
-            groups, self._steps_per_epoch(), steps_done, self._log_interval, self._primary
-        )
+        num_steps = count_steps(count_batches(self.data_loader), accumulated)
+        progress = Progress(groups, num_steps, steps_done, self._log_interval, self._primary)
         for group in progress:
             outputs = self._step(group)
             self._batches_in_epoch_completed += 1
@@ -352,28 +356,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         bad = self._losses.first_bad
         if bad is None:
             return
-        first = self._losses.steps - len(unchecked)
-        metadata = unchecked[bad - first]
-        images = [str(each["image"]) for each in metadata if isinstance(each, dict)]
+        images = unchecked[bad - (self._losses.steps - len(unchecked))]
         step = self._batches_in_epoch_completed - self._losses.steps + bad + 1
-        saved = "the model is not saved, as there is no serialization_dir"
-        if self._serialization_dir is not None and self._primary:
-            file = os.path.join(self._serialization_dir, "not_finite.th")
-            saved = f"the model is saved in {file}"
-            state = {
-                "epoch": self._epochs_completed,
-                "step": step,
-                "images": images,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            save_state(state, file)
-        named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if images[3:] else "")
-        raise TrainingError(
-            f"the loss is {self._losses.bad_value} at step {step} of epoch "
-            f"{self._epochs_completed + 1} ({named or 'unnamed images'}): try a lower "
-            f"trainer.optimizer.lr, trainer.grad_norm 1.0, or trainer.use_amp false; {saved}"
-        )
+        raise not_finite(self, self._losses.bad_value, step, images)
 
     def get_checkpoint_state(self) -> Optional[TrainerCheckpoint]:
         self._check_losses()  # never resume from a model that is lost
@@ -434,7 +419,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         with self._averaged():
             losses = RunningLosses()
             batches = ([batch] for batch in self._validation_data_loader)
-            total = _length(self._validation_data_loader)
+            total = count_batches(self._validation_data_loader)
             progress = Progress(batches, total, 0, self._log_interval, self._primary)
             for number, group in enumerate(progress, start=1):
                 outputs = self.batch_outputs(group[0], for_training=False)
@@ -461,31 +446,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """Return the batches of an epoch from `start` on, equally many on each rank."""
-        if isinstance(self.data_loader, SeekableLoader):
-            left_out = self._resumable.batches_left_out if start else 0
-            self.data_loader.batches_left_out = left_out
-            self.data_loader.seek(epoch, start + left_out)
-            self.data_loader.another_epoch_follows = epoch + 1 < self._num_epochs
-            batches = iter(self.data_loader)
-        else:
-            # This loader must repeat its random draws to get to the same place.
-            batches = itertools.islice(iter(self.data_loader), start, None)
-        if self._distributed:
-            fewest = _fewest_on_a_rank(self.data_loader, self.cuda_device)
-            batches = batches if fewest is None else itertools.islice(batches, fewest - start)
-        return batches
-
-    def _skip_epoch(self, epoch: int) -> None:
-        """Skip an epoch that was trained before an interruption."""
-        if not isinstance(self.data_loader, SeekableLoader):
-            for _ in self.data_loader:
-                pass
-
-    def _steps_per_epoch(self) -> Optional[int]:
-        batches = _length(self.data_loader)
-        if batches is None:
-            return None
-        return math.ceil(batches / self._num_gradient_accumulation_steps)
+        left_out = self._resumable.batches_left_out if start else 0
+        is_last = epoch + 1 >= self._num_epochs
+        batches = batches_from(self.data_loader, epoch, start, left_out, is_last)
+        fewest = fewest_batches(self.data_loader, self.cuda_device) if self._distributed else None
+        return batches if fewest is None else itertools.islice(batches, fewest - start)
 
     @classmethod
     def from_partial_objects(
@@ -531,57 +496,20 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         # For parameter groups that depend on the model: AllenNLP passes only its parameters.
         arguments["optimizer"] = Lazy(optimizer.construct, model=model)
         if moving_average is not None:
-            arguments["moving_average"] = Lazy(
-                _of_statistics_too, average=moving_average, model=model
-            )
+            arguments["moving_average"] = with_statistics(moving_average, model)
+        steps = count_steps(count_batches(data_loader), num_gradient_accumulation_steps)
         if distributed:
             device = common_util.int_to_device(-1 if cuda_device is None else cuda_device)
             # The wrapper that exchanges gradients needs the memory format to be set before.
             is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
             set_memory_format(model, channels_last, device, is_half)
-            steps = _fewest_on_a_rank(data_loader, device)
+            fewest = fewest_batches(data_loader, device)
+            steps = count_steps(fewest, num_gradient_accumulation_steps)
             if learning_rate_scheduler is not None and steps is not None:
-                steps = math.ceil(steps / num_gradient_accumulation_steps)
-                scheduler = learning_rate_scheduler
-
-                def construct(**given: Any) -> LearningRateScheduler:
-                    return scheduler.construct(**{**given, "num_steps_per_epoch": steps})
-
-                arguments["learning_rate_scheduler"] = Lazy(construct, scheduler._params)
-        batches = _length(data_loader)
-        steps = None if batches is None else math.ceil(batches / num_gradient_accumulation_steps)
+                arguments["learning_rate_scheduler"] = with_steps_per_epoch(
+                    learning_rate_scheduler, steps
+                )
         for name in ("learning_rate_scheduler", "momentum_scheduler"):
             if arguments[name] is not None:
                 arguments[name] = rehearsed(f"trainer.{name}", arguments[name], num_epochs, steps)
         return super().from_partial_objects(**arguments)
-
-
-def _length(data_loader: DataLoader) -> Optional[int]:
-    """Return the number of batches of an epoch, if known before reading them."""
-    try:
-        return len(data_loader)
-    except TypeError:
-        return None
-
-
-def _fewest_on_a_rank(data_loader: DataLoader, device: torch.device) -> Optional[int]:
-    """Return the number of batches on the rank with the fewest. All ranks must call this."""
-    length = _length(data_loader)
-    if length is None:
-        return None
-    count = torch.tensor(length, device=device)
-    dist.all_reduce(count, dist.ReduceOp.MIN)
-    return int(count)
-
-
-def _of_statistics_too(
-    parameters: List[Any], average: Lazy[MovingAverage], model: Model
-) -> MovingAverage:
-    """Build a moving average of parameters and batch normalisation statistics."""
-    statistics = [
-        [f"{name}.{key}", getattr(module, key)]
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-        for key in ("running_mean", "running_var")
-    ]
-    return average.construct(parameters=parameters + statistics)

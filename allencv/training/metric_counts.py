@@ -1,6 +1,6 @@
 """The counts of a model's metrics, as values that a checkpoint can hold."""
 
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 import torchmetrics
@@ -24,6 +24,9 @@ class KeepsCounts:
 
     def load_state_dict(self, state_dict: Counts) -> None:
         raise NotImplementedError
+
+
+Counted = Union[torchmetrics.Metric, Metric, KeepsCounts]
 
 
 class NotPlainError(Exception):
@@ -81,7 +84,7 @@ def load_torchmetrics_counts(metric: torchmetrics.Metric, counts: Counts) -> Non
         setattr(metric, name, value)
 
 
-def _metrics_in(model: Model) -> Iterator[Tuple[str, Any]]:
+def _metrics_in(model: Model) -> Iterator[Tuple[str, Counted]]:
     for name, module in model.named_modules():
         if isinstance(module, torchmetrics.Metric):
             yield name, module
@@ -99,7 +102,7 @@ def _metrics_in(model: Model) -> Iterator[Tuple[str, Any]]:
                     yield key, each
 
 
-def _counts_of(metric: Any) -> Optional[Counts]:
+def _counts_of(metric: Counted) -> Optional[Counts]:
     if isinstance(metric, torchmetrics.Metric):
         counts = torchmetrics_counts(metric)
     else:

@@ -42,6 +42,14 @@ class TrainableClassifier(LabelledModel, StagedModel, Protocol):
 
 
 @runtime_checkable
+class LabelledMetric(Protocol):
+    """A metric that reports a number for each label."""
+
+    def set_labels(self, names: List[str]) -> None:
+        """Take the names of the labels, in the order of the scores."""
+
+
+@runtime_checkable
 class SeekableLoader(Protocol):
     """A data loader that can start at any batch of any epoch without reading what is before it."""
 

@@ -4,20 +4,40 @@ import logging
 import os
 import random
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Protocol
 
 import numpy
 import torch
 import torch.distributed as dist
+from allennlp.data import DataLoader
+from allennlp.models import Model
 from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 from allencv.runtime.whole_files import write_text
 from allencv.training.configured_values import apply_changes, configured_values
 from allencv.training.metric_counts import restore_counts, save_counts
+from allencv.training.protocols import SeekableLoader
+from allencv.training.running_losses import RunningLosses
 
 logger = logging.getLogger(__name__)
 
 State = Dict[str, Any]
+
+
+class ResumableTrainer(Protocol):
+    """What `ResumableState` saves and restores of its owner, the `ImageTrainer`."""
+
+    model: Model
+    data_loader: DataLoader
+    cuda_device: torch.device
+    _distributed: bool
+    _world_size: int
+    _epochs_completed: int
+    _batches_in_epoch_completed: int
+    _total_batches_completed: int
+    _losses: RunningLosses
+    _scaler: Optional[torch.amp.GradScaler]
 
 
 class ResumableState(TrainerCallback):
@@ -33,11 +53,11 @@ class ResumableState(TrainerCallback):
     # Parameters
 
     serialization_dir : `str`
-    trainer : `ImageTrainer`
+    trainer : `ResumableTrainer`
         The owner of the state.
     """
 
-    def __init__(self, serialization_dir: str, trainer: Any) -> None:
+    def __init__(self, serialization_dir: str, trainer: ResumableTrainer) -> None:
         super().__init__(serialization_dir)
         self.trainer = trainer
         self._ranks: List[State] = []
@@ -78,8 +98,12 @@ class ResumableState(TrainerCallback):
             "steps": self.trainer._total_batches_completed,
             "losses": self.trainer._losses.state_dict(),
             "counts": save_counts(self.trainer.model),
-            "batches_left_out": getattr(self.trainer.data_loader, "batches_left_out", 0),
+            "batches_left_out": self._left_out(),
         }
+
+    def _left_out(self) -> int:
+        loader = self.trainer.data_loader
+        return loader.batches_left_out if isinstance(loader, SeekableLoader) else 0
 
     def load_state_dict(self, state_dict: State) -> None:
         self._saved = state_dict
@@ -140,7 +164,7 @@ class ResumableState(TrainerCallback):
 
     def on_epoch(
         self,
-        trainer: Any,
+        trainer: GradientDescentTrainer,
         metrics: Dict[str, Any],
         epoch: int,
         is_primary: bool = True,

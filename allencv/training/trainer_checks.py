@@ -16,6 +16,7 @@ from typing import (
 )
 
 from allennlp.common.checks import ConfigurationError
+from allennlp.models import Model
 
 HIGHER_IS_BETTER = re.compile(r"(.*_)?(accuracy|f1|f1_score|mAP|auroc|precision|recall)")
 LOWER_IS_BETTER = re.compile(r"(.*_)?loss")
@@ -135,7 +136,7 @@ def _is_among(name: str, names: Collection[str]) -> bool:
     return any(name.startswith(each[:-1]) if each.endswith("*") else name == each for each in names)
 
 
-def metric_names_of(model: Any) -> Optional[List[str]]:
+def metric_names_of(model: Model) -> Optional[List[str]]:
     """
     List the validation metrics of a model, without "loss"; `None` if they cannot be known.
 

@@ -138,6 +138,28 @@ def test_the_newest_is_never_removed(tmp_path):
         assert loaded_point(AtomicCheckpointer(tmp_path)) == (2, 0)
 
 
+def test_the_weights_of_completed_epochs(tmp_path):
+    checkpointer = AtomicCheckpointer(tmp_path, keep_most_recent_by_count=None)
+    assert checkpointer.completed_epochs() == []
+    save(tmp_path, (1, 0), (1, 5), (2, 0), (10, 0), checkpointer=checkpointer)
+    os.remove(tmp_path / PAIR[1].format(2, 0))  # half of a pair does not count
+    assert checkpointer.completed_epochs() == [1, 10]
+    expected = TrainerAt(10).get_checkpoint_state().model_state["weight"]
+    assert torch.equal(checkpointer.load_model_state(10)["weight"], expected)
+
+
+@pytest.mark.parametrize(
+    ("by_count", "by_age", "keeps_three"),
+    [(2, None, False), (3, None, True), (None, None, True), (None, 60, False), (3, 60, True)],
+)
+def test_how_many_are_kept_for_sure(tmp_path, by_count, by_age, keeps_three):
+    checkpointer = AtomicCheckpointer(
+        tmp_path, keep_most_recent_by_count=by_count, keep_most_recent_by_age=by_age
+    )
+    assert checkpointer.keeps(3) is keeps_three
+    assert checkpointer.keep_most_recent_by_count == by_count
+
+
 def test_a_checkpoint_of_allennlps_class_is_loaded(tmp_path):
     save(tmp_path, (1, 0), (2, 0), checkpointer=AllenNLPCheckpointer(tmp_path))
     assert loaded_point(AtomicCheckpointer(tmp_path)) == (2, 0)

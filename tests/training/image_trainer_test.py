@@ -19,6 +19,7 @@ from allencv.data.fields import image_field
 from allencv.training import TrainingError
 from tests.configs import experiment
 from tests.conftest import same_tensors
+from tests.training.line import Batches, Line
 
 
 class PulledPlug(Exception):
@@ -236,28 +237,6 @@ def test_it_trains_as_allennlps_trainer_does(cats_and_dogs: Path, tmp_path: Path
     ]
     for key in ("training_accuracy", "training_loss", "training_reg_loss", "validation_loss"):
         assert metrics[0][key] == pytest.approx(metrics[1][key], abs=1e-6), key
-
-
-class Line(torch.nn.Module):
-    """`weight * x`, with a loss that is easily differentiated by hand: the mean of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
-        return {"loss": (self.weight * x).mean()}
-
-    def get_metrics(self, reset: bool = False) -> Dict[str, float]:
-        return {}
-
-    def get_regularization_penalty(self) -> None:
-        return None
-
-
-class Batches(List[Any]):
-    def set_target_device(self, device: torch.device) -> None:
-        pass
 
 
 @pytest.mark.parametrize("scaled", [False, True])

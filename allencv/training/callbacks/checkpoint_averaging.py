@@ -5,15 +5,25 @@ from typing import Any, Dict, Iterator, List, Optional
 import torch
 import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
-from allennlp.nn.util import dist_reduce_sum
-from allennlp.training import util as training_util
+from allennlp.common.util import is_distributed
+from allennlp.data import TensorDict
 from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from allencv.common.checks import CheckedFromParams
-from allencv.training.checkpointer import load_state, save_state
+from allencv.training.checkpointer import AtomicCheckpointer
 from allencv.training.protocols import SeekableLoader
 from allencv.training.running_losses import count_images
+from allencv.training.trainer_access import (
+    checkpointer_of,
+    has_moving_average,
+    num_epochs,
+    reaches_best,
+    save_as_best,
+    validate,
+    validation_loader_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +65,8 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
     `ConfigurationError` when training starts, if these checkpoints will not be kept.
     """
 
+    _checkpointer: AtomicCheckpointer
+
     def __init__(self, serialization_dir: str, count: int = 5) -> None:
         super().__init__(serialization_dir)
         if count < 2:
@@ -63,15 +75,66 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
             )
         self.count = count
 
-    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+    def on_start(
+        self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
+    ) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
-        checkpointer = trainer._checkpointer
-        if trainer._moving_average is not None:
+        self._checkpointer = self._find_checkpointer(trainer)
+
+    def on_end(
+        self,
+        trainer: GradientDescentTrainer,
+        metrics: Optional[Dict[str, Any]] = None,
+        epoch: Optional[int] = None,
+        is_primary: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if metrics is None or epoch is None:  # training has failed, or was interrupted
+            return
+        epochs = self._checkpointer.completed_epochs()[-self.count :]
+        if len(epochs) < 2:
+            logger.warning("Nothing is averaged: %d epochs have a checkpoint", len(epochs))
+            return
+        best = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        averaged = average_states([self._checkpointer.load_model_state(each) for each in epochs])
+        trainer.model.load_state_dict(averaged)
+        _estimate_statistics(trainer)
+        metrics["averaged_epochs"] = [each - 1 for each in epochs]
+        is_used = True
+        if validation_loader_of(trainer) is not None:
+            validated = validate(trainer, epoch)
+            metrics |= {f"averaged_validation_{key}": value for key, value in validated.items()}
+            is_used = reaches_best(trainer, validated)
+        metrics["averaged_weights_used"] = is_used
+        logger.info(
+            "The average of epochs %s is %s",
+            epochs,
+            "used" if is_used else "worse than the best epoch, and not used",
+        )
+        if is_used:
+            save_as_best(trainer, os.path.join(self.serialization_dir, "best.th"))
+        else:
+            trainer.model.load_state_dict(best)
+
+    def _find_checkpointer(self, trainer: GradientDescentTrainer) -> AtomicCheckpointer:
+        """Return the trainer's checkpointer. Raise unless it will keep the epochs to average."""
+        if not isinstance(trainer, GradientDescentTrainer):
+            raise ConfigurationError(
+                f"trainer.type makes a {type(trainer).__name__}; expected 'image' or "
+                "'gradient_descent', whose epochs the callback 'checkpoint_averaging' can average"
+            )
+        checkpointer = checkpointer_of(trainer)
+        if has_moving_average(trainer):
             raise ConfigurationError(
                 "trainer.moving_average and the callback 'checkpoint_averaging' both average the "
                 "weights; expected one of them"
             )
-        if checkpointer is None or not checkpointer._save_completed_epochs:
+        if checkpointer is not None and not isinstance(checkpointer, AtomicCheckpointer):
+            raise ConfigurationError(
+                f"trainer.checkpointer.type makes a {type(checkpointer).__name__}; expected "
+                "'default', whose checkpoints the callback 'checkpoint_averaging' can average"
+            )
+        if checkpointer is None or not checkpointer.saves_completed_epochs:
             raise ConfigurationError(
                 "trainer.checkpointer saves no checkpoint at the end of an epoch; expected one, "
                 "because the callback 'checkpoint_averaging' averages them"
@@ -81,58 +144,13 @@ class CheckpointAveraging(CheckedFromParams, TrainerCallback):
                 "trainer.ddp_accelerator spreads the weights over the processes; expected one "
                 "that does not, as the callback 'checkpoint_averaging' averages whole checkpoints"
             )
-        kept = checkpointer._keep_most_recent_by_count
-        unlimited = kept is None and checkpointer._keep_most_recent_by_age is None
-        if not unlimited and (kept or 0) < self.count:
+        if not checkpointer.keeps(self.count):
             raise ConfigurationError(
-                f"trainer.checkpointer.keep_most_recent_by_count is {kept}; expected at least "
-                f"{self.count}, the count of the callback 'checkpoint_averaging'"
+                "trainer.checkpointer.keep_most_recent_by_count is "
+                f"{checkpointer.keep_most_recent_by_count}; expected at least {self.count}, the "
+                "count of the callback 'checkpoint_averaging'"
             )
-
-    def on_end(
-        self,
-        trainer: Any,
-        metrics: Optional[Dict[str, Any]] = None,
-        epoch: Optional[int] = None,
-        is_primary: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        if metrics is None:  # training has failed, or was interrupted
-            return
-        checkpointer = trainer._checkpointer
-        points = sorted(point for point in checkpointer._find_all_checkpoints() if point[1] == 0)
-        points = points[-self.count :]
-        if len(points) < 2:
-            logger.warning("Nothing is averaged: %d epochs have a checkpoint", len(points))
-            return
-        best = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-        averaged = average_states(
-            [load_state(checkpointer._model_state_path(*point)) for point in points]
-        )
-        trainer.model.load_state_dict(averaged)
-        _estimate_statistics(trainer)
-        metrics["averaged_epochs"] = [completed - 1 for completed, _ in points]
-        is_used = True
-        if trainer._validation_data_loader is not None:
-            validated = _validate(trainer, epoch)
-            metrics |= {f"averaged_validation_{key}": value for key, value in validated.items()}
-            tracker = trainer._metric_tracker
-            is_used = bool(tracker.combined_score(validated) >= tracker._best_so_far)
-        metrics["averaged_weights_used"] = is_used
-        logger.info(
-            "The average of epochs %s is %s",
-            [completed for completed, _ in points],
-            "used" if is_used else "worse than the best epoch, and not used",
-        )
-        if not is_used:
-            trainer.model.load_state_dict(best)
-            return
-        path = os.path.join(self.serialization_dir, "best.th")
-        if is_primary:
-            save_state(trainer.model.state_dict(), path)
-        if trainer._distributed:
-            dist.barrier()
-        trainer._best_model_filename = path
+        return checkpointer
 
 
 def average_states(states: List[State]) -> State:
@@ -145,7 +163,7 @@ def average_states(states: List[State]) -> State:
     }
 
 
-def _estimate_statistics(trainer: Any) -> None:
+def _estimate_statistics(trainer: GradientDescentTrainer) -> None:
     """
     Estimate the statistics of batch normalisation from the training images of one epoch: the mean
     of the batches' statistics, weighted by their images. Frozen statistics stay unchanged, and
@@ -180,26 +198,12 @@ def _estimate_statistics(trainer: Any) -> None:
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
     model.get_metrics(reset=True)
-    if trainer._distributed:
+    if is_distributed():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
-def _batches(trainer: Any) -> Iterator[Any]:
+def _batches(trainer: GradientDescentTrainer) -> Iterator[TensorDict]:
     if isinstance(trainer.data_loader, SeekableLoader):
-        trainer.data_loader.seek(trainer._num_epochs)
+        trainer.data_loader.seek(num_epochs(trainer))
     return iter(trainer.data_loader)
-
-
-def _validate(trainer: Any, epoch: Optional[int]) -> Dict[str, float]:
-    with torch.no_grad():
-        loss, reg_loss, batches = trainer._validation_loss(epoch)
-    return training_util.get_metrics(
-        trainer.model,
-        dist_reduce_sum(loss),
-        None if reg_loss is None else dist_reduce_sum(reg_loss),
-        batch_loss=None,
-        batch_reg_loss=None,
-        num_batches=dist_reduce_sum(batches),
-        reset=True,
-    )

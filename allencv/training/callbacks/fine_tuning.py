@@ -8,10 +8,17 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
 from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from allencv.common.checks import CheckedFromParams
 from allencv.training.protocols import StagedModel
+from allencv.training.trainer_access import (
+    callbacks_of,
+    epochs_before_start,
+    needs_all_gradients,
+    num_epochs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +63,17 @@ class FineTuning(CheckedFromParams, TrainerCallback):
         """Return how many of the backbone's `num_stages`, from the last, an epoch trains."""
         raise NotImplementedError
 
-    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+    def on_start(
+        self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
+    ) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
         self._num_trained = None
         self._check(trainer)
-        self._freeze(trainer, trainer._start_after_epochs_completed)
+        self._freeze(trainer, epochs_before_start(trainer))
 
     def on_epoch(
         self,
-        trainer: Any,
+        trainer: GradientDescentTrainer,
         metrics: Dict[str, Any],
         epoch: int,
         is_primary: bool = True,
@@ -72,7 +81,7 @@ class FineTuning(CheckedFromParams, TrainerCallback):
     ) -> None:
         self._freeze(trainer, epoch + 1)
 
-    def _freeze(self, trainer: Any, epoch: int) -> None:
+    def _freeze(self, trainer: GradientDescentTrainer, epoch: int) -> None:
         stages = backbone_stages(trainer.model)
         num_trained = self.num_trained_stages(epoch, len(stages))
         if num_trained == self._num_trained:
@@ -92,23 +101,22 @@ class FineTuning(CheckedFromParams, TrainerCallback):
             len(stages),
         )
 
-    def _check(self, trainer: Any) -> None:
+    def _check(self, trainer: GradientDescentTrainer) -> None:
         name = type(self).__name__
-        others = [each for each in trainer._callbacks if isinstance(each, FineTuning)]
+        others = [each for each in callbacks_of(trainer) if isinstance(each, FineTuning)]
         if len(others) > 1:
             raise ConfigurationError(
                 f"trainer.callbacks has {' and '.join(type(each).__name__ for each in others)}; "
                 "expected one that freezes stages"
             )
-        wrapped = trainer._ddp_wrapped_model
-        if wrapped is not None and not getattr(wrapped.model, "find_unused_parameters", False):
+        if needs_all_gradients(trainer):
             raise ConfigurationError(
                 f"trainer.callbacks has {name}, and training is distributed; expected "
                 'trainer.ddp_accelerator to be {"type": "torch", "find_unused_parameters": true}'
             )
         stages = backbone_stages(trainer.model)
         optimized = optimized_parameters(trainer)
-        num_trained = self.num_trained_stages(trainer._num_epochs - 1, len(stages))
+        num_trained = self.num_trained_stages(num_epochs(trainer) - 1, len(stages))
         for stage in stages[len(stages) - num_trained :]:
             if optimized.isdisjoint(stage.values()):
                 raise ConfigurationError(
@@ -283,7 +291,7 @@ def backbone_stages(model: Model) -> List[Dict[str, torch.nn.Parameter]]:
     return stages
 
 
-def optimized_parameters(trainer: Any) -> "set[torch.nn.Parameter]":
+def optimized_parameters(trainer: GradientDescentTrainer) -> "set[torch.nn.Parameter]":
     """Return the parameters of the optimizer."""
     return {each for group in trainer.optimizer.param_groups for each in group["params"]}
 

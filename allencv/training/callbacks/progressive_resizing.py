@@ -2,9 +2,11 @@ from typing import Any, Dict, Optional
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.training.protocols import TrainableClassifier
+from allencv.training.trainer_access import epochs_before_start, num_epochs
 
 
 @TrainerCallback.register("progressive_resizing")
@@ -80,24 +82,26 @@ class ProgressiveResizing(CheckedFromParams, TrainerCallback):
         size = self.initial_size + step * (self.final_size - self.initial_size) // steps
         return size // self.multiple_of * self.multiple_of
 
-    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+    def on_start(
+        self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
+    ) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
         if not isinstance(trainer.model, TrainableClassifier):
             raise ConfigurationError(
                 f"model is a {type(trainer.model).__name__}, which has no set_training_size(); "
                 "expected a model whose images the callback 'progressive_resizing' can resize"
             )
-        if trainer._num_epochs < self.initial_epochs + self.full_size_epochs:
+        if num_epochs(trainer) < self.initial_epochs + self.full_size_epochs:
             raise ConfigurationError(
-                f"trainer.num_epochs is {trainer._num_epochs}; expected at least "
+                f"trainer.num_epochs is {num_epochs(trainer)}; expected at least "
                 f"{self.initial_epochs + self.full_size_epochs}, the initial_epochs and the "
                 "full_size_epochs of the callback 'progressive_resizing'"
             )
-        self._resize(trainer, trainer._start_after_epochs_completed)
+        self._resize(trainer, epochs_before_start(trainer))
 
     def on_epoch(
         self,
-        trainer: Any,
+        trainer: GradientDescentTrainer,
         metrics: Dict[str, Any],
         epoch: int,
         is_primary: bool = True,
@@ -105,8 +109,8 @@ class ProgressiveResizing(CheckedFromParams, TrainerCallback):
     ) -> None:
         self._resize(trainer, epoch + 1)
 
-    def on_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+    def on_end(self, trainer: GradientDescentTrainer, *args: Any, **kwargs: Any) -> None:
         trainer.model.set_training_size(None)
 
-    def _resize(self, trainer: Any, epoch: int) -> None:
-        trainer.model.set_training_size(self.size(epoch, trainer._num_epochs))
+    def _resize(self, trainer: GradientDescentTrainer, epoch: int) -> None:
+        trainer.model.set_training_size(self.size(epoch, num_epochs(trainer)))

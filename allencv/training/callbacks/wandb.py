@@ -2,6 +2,7 @@ from typing import Any, Optional
 
 from allennlp.training.callbacks.callback import TrainerCallback
 from allennlp.training.callbacks.wandb import WandBCallback as AllenNLPWandBCallback
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 
 @TrainerCallback.register("wandb", exist_ok=True)
@@ -17,7 +18,9 @@ class WandBCallback(AllenNLPWandBCallback):
 
     _run_id: Optional[str]
 
-    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+    def on_start(
+        self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
+    ) -> None:
         if is_primary and self._run_id is None:
             from wandb.sdk.lib.runid import generate_id  # slow to import
 

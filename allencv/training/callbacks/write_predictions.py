@@ -8,7 +8,10 @@ import torch
 import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import is_distributed
+from allennlp.data import DataLoader
+from allennlp.models import Model
 from allennlp.training.callbacks import TrainerCallback
+from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.versions import installed_versions
@@ -16,6 +19,7 @@ from allencv.predictions.predict import Forward, LabelledModel, save_predictions
 from allencv.predictions.predictions_file import FOLDER
 from allencv.runtime.whole_files import write_text
 from allencv.training.protocols import SeekableLoader
+from allencv.training.trainer_access import validation_loader_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +60,9 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
             )
         self.pictures = pictures
 
-    def on_start(self, trainer: Any, is_primary: bool = True, **kwargs: Any) -> None:
+    def on_start(
+        self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
+    ) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
         if is_primary and self.serialization_dir is not None:
             folder = Path(self.serialization_dir) / FOLDER
@@ -66,13 +72,13 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
 
     def on_end(
         self,
-        trainer: Any,
+        trainer: GradientDescentTrainer,
         metrics: Optional[Dict[str, Any]] = None,
         epoch: Optional[int] = None,
         is_primary: bool = True,
         **kwargs: Any,
     ) -> None:
-        loader = trainer._validation_data_loader
+        loader = validation_loader_of(trainer)
         if metrics is not None and loader is not None:  # else training has failed
             self.write(
                 "validation",
@@ -81,7 +87,9 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
                 lambda batch: trainer.batch_outputs(batch, for_training=False),
             )
 
-    def write(self, split: str, model: Any, loader: Any, forward: Optional[Forward] = None) -> None:
+    def write(
+        self, split: str, model: Model, loader: DataLoader, forward: Optional[Forward] = None
+    ) -> None:
         """
         Write the predictions of a model for a split (see `save_predictions`). Do nothing for models
         that do not name their labels.
@@ -94,7 +102,7 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
             logger.warning("The %s predictions could not be written", split, exc_info=True)
 
 
-def describe_run(device: torch.device, loader: Any) -> Dict[str, Any]:
+def describe_run(device: torch.device, loader: DataLoader) -> Dict[str, Any]:
     """Return what the other files of a run lack."""
     name = platform.machine()
     if device.type == "cuda":
@@ -108,7 +116,7 @@ def describe_run(device: torch.device, loader: Any) -> Dict[str, Any]:
     }
 
 
-def _count_images(loader: Any) -> Optional[int]:
+def _count_images(loader: DataLoader) -> Optional[int]:
     """Return the number of images of a data loader on all ranks; `None` if unknown."""
     instances = getattr(getattr(loader, "images", None), "instances", None)
     try:
@@ -117,5 +125,5 @@ def _count_images(loader: Any) -> Optional[int]:
         return None
 
 
-def _labels(loader: Any) -> Dict[str, int]:
+def _labels(loader: DataLoader) -> Dict[str, int]:
     return loader.labels() if isinstance(loader, SeekableLoader) else {}

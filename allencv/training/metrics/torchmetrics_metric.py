@@ -13,7 +13,7 @@ from allennlp.common.util import int_to_device, is_distributed
 from allennlp.training.metrics.metric import Metric
 from torchmetrics import classification
 
-from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.checks import CheckedFromParams
 from allencv.training.metric_counts import (
     KeepsCounts,
     load_torchmetrics_counts,
@@ -21,34 +21,18 @@ from allencv.training.metric_counts import (
 )
 from allencv.training.metrics.torchmetrics_arguments import (
     NUMBER_OF_CLASSES,
-    as_torchmetrics_takes_it,
     documentation_of,
-    parameters_of,
     signature_of,
     snake_case,
     task_classes,
 )
+from allencv.training.metrics.torchmetrics_maker import TorchmetricsMaker
 
 logger = logging.getLogger(__name__)
 
 _CURVES = frozenset(["ROC", "PrecisionRecallCurve"])  # no numbers; their areas have metrics
 _IN_A_FILE_OF_THEIR_OWN = frozenset(["ConfusionMatrix", "StatScores"])
-# Their macro average is the mean over the classes, here over those that have images.
-_MEANS_OVER_CLASSES = frozenset(
-    [
-        *("Accuracy", "AUROC", "AveragePrecision", "F1Score", "FBetaScore", "HammingDistance"),
-        *("JaccardIndex", "LogAUC", "NegativePredictiveValue", "Precision", "Recall"),
-        "Specificity",
-    ]
-)
-# They compare the images of a class with the others, so that they need both.
-_NEED_OTHER_IMAGES = frozenset(["AUROC", "LogAUC", "Specificity"])
-# Where they are not defined for a class, torchmetrics gives 0 and not NaN.
-_RANKINGS = frozenset(["AUROC", "LogAUC"])
-_MORE_THAN_ANY_TOP_K = 10**6
 _MOST_SCORES_HELD = 2**24  # 64 MiB
-# `get_metric` decides when to combine the processes and compute.
-_AS_GET_METRIC_SAYS = {"sync_on_compute": False, "compute_with_cache": False}
 
 
 class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
@@ -103,19 +87,10 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
 
     def __init__(self, **arguments: Any) -> None:
         self._name = snake_case(type(self).__name__)
-        for key, parameter in self.signature.parameters.items():
-            if parameter.default is parameter.empty and key not in arguments:
-                raise ConfigurationError(f"{self._name} lacks {key!r}; expected a number")
-        for key in arguments:
-            if key not in self.signature.parameters:
-                raise not_one_of(f"an argument of {self._name}", key, self.signature.parameters)
-        self.arguments = {
-            key: as_torchmetrics_takes_it(key, value) for key, value in arguments.items()
-        }
+        self._maker = TorchmetricsMaker(self._name, self.torchmetrics_name, self.tasks, arguments)
         self._labels: List[str] = []
         self._left_out: List[str] = []
         self._warned_of: List[str] = []
-        self._check_arguments()
         self.reset()
 
     def set_labels(self, names: List[str]) -> None:
@@ -187,12 +162,12 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
 
     def undefined(self) -> Union[float, Dict[str, float]]:
         """Return what `get_metric` gives after some images, with NaN for each number."""
-        if self._is_mean_over_classes():
+        if self._maker.is_mean_over_classes:
             return math.nan
         num_classes = max(len(self._labels), 2)
-        for task in self._classes():
+        for task in self._maker.classes:
             try:
-                metric = self._build(task, num_classes)
+                metric = self._maker.make(task, num_classes)
             except ConfigurationError:
                 continue  # it is for the other task
             scores = torch.full((2, num_classes), 1 / num_classes)
@@ -214,10 +189,12 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
 
     def state_dict(self) -> Dict[str, Any]:
         """Return what has been counted since the last reset, for a checkpoint."""
-        counts = None if self._metric is None else torchmetrics_counts(self._metric)
         return {
             "task": self._task,
-            "counts": counts,
+            "counts": None if self._metric is None else torchmetrics_counts(self._metric),
+            "class_counts": (
+                None if self._stat_scores is None else torchmetrics_counts(self._stat_scores)
+            ),
             "scores": list(self._scores),
             "targets": list(self._targets),
         }
@@ -233,6 +210,9 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             self._start(state_dict["task"], tensors[0].device if tensors else torch.device("cpu"))
         if self._metric is not None:
             load_torchmetrics_counts(self._metric, counts)
+        class_counts = state_dict.get("class_counts")  # missing in older checkpoints
+        if self._stat_scores is not None and class_counts is not None:
+            load_torchmetrics_counts(self._stat_scores, class_counts)
 
     def _readable(self, result: Any) -> Union[float, Dict[str, float]]:
         """Return the result of torchmetrics as a number, or one for each label."""
@@ -240,24 +220,15 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             # Shape: (num_classes, 5), of which 1 and 2 are the images of other classes
             stat_scores = self._stat_scores.compute()
             counts = stat_scores[:, 4] > 0
-            if self.torchmetrics_name in _NEED_OTHER_IMAGES:
+            if self._maker.needs_other_images:
                 counts &= stat_scores[:, 1:3].sum(-1) > 0
-            if self._is_mean_over_classes():
+            if self._maker.is_mean_over_classes:
                 return self._mean_over_classes(result, counts)
             result = result.masked_fill(~counts, math.nan)
         if isinstance(result, tuple):  # such as the recall at a precision, and its threshold
             values, thresholds = (self._by_label(part) for part in result)
             return values | {f"{label}_threshold": value for label, value in thresholds.items()}
         return self._by_label(result) if result.dim() > 0 else result.item()
-
-    def _average(self) -> Optional[str]:
-        """Return what torchmetrics averages over, if this metric has that argument."""
-        if "average" not in self.signature.parameters:
-            return None
-        return self.arguments.get("average", self.signature.parameters["average"].default)
-
-    def _is_mean_over_classes(self) -> bool:
-        return self._average() == "macro" and self.torchmetrics_name in _MEANS_OVER_CLASSES
 
     def _mean_over_classes(self, values: torch.Tensor, counts: torch.Tensor) -> float:
         """Return the mean of `values` `(num_classes,)` of the classes that count, or NaN."""
@@ -285,68 +256,12 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
     def _names(self, num_classes: int) -> List[str]:
         return self._labels + [str(index) for index in range(len(self._labels), num_classes)]
 
-    def _classes(self) -> Dict[str, Type[torchmetrics.Metric]]:
-        classes = task_classes(self.torchmetrics_name)
-        return {task: classes[task] for task in self.tasks if task in classes}
-
-    def _build(self, task: str, num_classes: int) -> torchmetrics.Metric:
-        classes = self._classes()
-        if task not in classes:
-            expected = " or ".join(classes)
-            raise ConfigurationError(f"{self._name} got {task} labels; expected {expected} ones")
-        parameters = parameters_of(classes[task])
-        for key in self.arguments:
-            if key not in parameters:
-                raise not_one_of(f"an argument of {self._name} for {task} labels", key, parameters)
-        top_k = self.arguments.get("top_k", 1)  # which torchmetrics does not check
-        if not isinstance(top_k, int) or top_k < 1:
-            raise ConfigurationError(f"{self._name}.top_k is {top_k!r}; expected at least 1")
-        arguments = {
-            key: self.arguments.get(key, self.signature.parameters[key].default)
-            for key in parameters
-        }
-        arguments[NUMBER_OF_CLASSES[task]] = num_classes
-        if self._is_mean_over_classes():
-            arguments["average"] = None
-        try:
-            return classes[task](**arguments, **_AS_GET_METRIC_SAYS)
-        except Exception as error:  # whatever torchmetrics raises, its arguments are the reason
-            raise ConfigurationError(
-                f"{self._name} cannot be made with {self.arguments} for {task} labels: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-
-    def _check_arguments(self) -> None:
-        """Refuse arguments that fit neither task, before reading images."""
-        classes = self._classes()
-        unknown = {
-            task: len(self.arguments.keys() - parameters_of(classes[task])) for task in classes
-        }
-        errors = []
-        for task in sorted(classes, key=unknown.__getitem__):  # the likely one first
-            try:
-                with torch.device("meta"):  # where counts take no memory
-                    self._build(task, _MORE_THAN_ANY_TOP_K)
-                return
-            except ConfigurationError as error:
-                errors.append(error)
-        raise errors[0]
-
     def _start(self, task: Tuple[str, int], device: torch.device) -> None:
         # Counts made in inference mode could not be changed outside it.
         with torch.inference_mode(False), device:
-            self._metric = self._build(*task)
-            self._stat_scores = self._build_stat_scores(*task)
+            self._metric = self._maker.make(*task)
+            self._stat_scores = self._maker.make_stat_scores(*task)
         self._task = task
-
-    def _build_stat_scores(self, task: str, num_classes: int) -> Optional[torchmetrics.Metric]:
-        """Build the count of images of each class, if a class without images matters."""
-        is_one_each = self._average() in (None, "none") and self.torchmetrics_name in _RANKINGS
-        if not self._is_mean_over_classes() and not is_one_each:
-            return None
-        arguments = {NUMBER_OF_CLASSES[task]: num_classes, **_AS_GET_METRIC_SAYS}
-        ignored = self.arguments.get("ignore_index")
-        return task_classes("StatScores")[task](average=None, ignore_index=ignored, **arguments)
 
     def _hold(self, scores: List[torch.Tensor], targets: List[torch.Tensor]) -> None:
         self._scores, self._targets, self._scores_held = scores, targets, 0

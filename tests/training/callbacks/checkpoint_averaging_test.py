@@ -7,14 +7,20 @@ import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, DatasetReader
-from allennlp.training import TrainerCallback
+from allennlp.training import NoOpTrainer, TrainerCallback
+from allennlp.training.checkpointer import Checkpointer
 from torch.optim.swa_utils import AveragedModel
 
 import allencv.plugin  # noqa: F401
 from allencv.training import evaluate
-from allencv.training.callbacks.checkpoint_averaging import _estimate_statistics, average_states
+from allencv.training.callbacks.checkpoint_averaging import (
+    CheckpointAveraging,
+    _estimate_statistics,
+    average_states,
+)
 from tests.configs import experiment
 from tests.conftest import same_tensors
+from tests.training import surprise  # noqa: F401
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
 
 WITHOUT_NORMS = {
@@ -154,7 +160,6 @@ def estimate(model: TwoNorms, batches: List[torch.Tensor]) -> None:
         cuda_device=torch.device("cpu"),
         data_loader=[{"image": batch} for batch in batches],
         batch_outputs=lambda batch, for_training: model(**batch),
-        _distributed=False,
     )
     _estimate_statistics(trainer)
 
@@ -251,6 +256,32 @@ def test_a_run_that_stops_early_averages_what_there_is(cats_and_dogs: Path, tmp_
     assert metrics_of(tmp_path)["averaged_epochs"] == [0, 1]
 
 
+def test_allennlps_trainer_averages_too(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = averaging(
+        cats_and_dogs, trainer__type="gradient_descent", model__im2im_encoder=WITHOUT_NORMS
+    )
+    train(config, tmp_path)
+    expected = average_states([weights(tmp_path, epoch) for epoch in (2, 3, 4)])
+    metrics = metrics_of(tmp_path)
+    assert metrics["averaged_epochs"] == [1, 2, 3]
+    assert metrics["averaged_weights_used"] is True
+    assert same_tensors(torch.load(tmp_path / "best.th"), expected)
+
+
+def test_a_trainer_with_a_loop_of_its_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        CheckpointAveraging(str(tmp_path)).on_start(NoOpTrainer(str(tmp_path), None))
+    assert str(error.value) == (
+        "trainer.type makes a NoOpTrainer; expected 'image' or 'gradient_descent', whose epochs "
+        "the callback 'checkpoint_averaging' can average"
+    )
+
+
+@Checkpointer.register("elsewhere")
+class Elsewhere(Checkpointer):
+    """Keeps its files in a place that only it knows."""
+
+
 def test_a_single_epoch_is_left_as_it_is(cats_and_dogs: Path, tmp_path: Path) -> None:
     train(averaging(cats_and_dogs, trainer__num_epochs=1), tmp_path)
     assert "averaged_epochs" not in metrics_of(tmp_path)
@@ -263,6 +294,7 @@ MISTAKES: List[Tuple[Dict[str, Any], str]] = [
     ({"trainer__checkpointer": {"save_completed_epochs": False}}, "no checkpoint at the end of"),
     ({"trainer__checkpointer": None}, "no checkpoint at the end of an epoch"),
     ({"trainer__moving_average": {"decay": 0.9}}, "both average the weights"),
+    ({"trainer__checkpointer": "elsewhere"}, "checkpointer.type makes a Elsewhere; expected 'def"),
 ]
 
 

@@ -19,6 +19,7 @@ from tests.training.learning_rate_schedulers.sequences import (
     rates,
     walk,
 )
+from tests.training.line import Batches, Line
 
 KINDS: Dict[str, Dict[str, Any]] = {
     "one_cycle": {},
@@ -30,26 +31,6 @@ KINDS: Dict[str, Dict[str, Any]] = {
 }
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-class Line(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
-        return {"loss": (self.weight * x).mean()}
-
-    def get_metrics(self, reset: bool = False) -> Dict[str, float]:
-        return {}
-
-    def get_regularization_penalty(self) -> None:
-        return None
-
-
-class Batches(List[Any]):
-    def set_target_device(self, device: torch.device) -> None:
-        pass
 
 
 class Stopped(Exception):

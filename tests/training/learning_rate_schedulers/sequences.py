@@ -64,7 +64,7 @@ def torch_rates(make: Callable[[torch.optim.Optimizer], Any], updates: int) -> L
     return seen
 
 
-def timm_rates(scheduler: type, updates: int, warmup: int, **arguments: Any) -> List[float]:
+def timm_rates(scheduler: type, updates: int, warmup: float, **arguments: Any) -> List[float]:
     """Of a schedule of `timm.scheduler` with a warm-up to 1 as ours, update after update."""
     optimizer = make_optimizer()
     schedule = scheduler(

@@ -3,9 +3,20 @@ from typing import List
 import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
-from timm.scheduler import CosineLRScheduler, PolyLRScheduler, StepLRScheduler
+from timm.scheduler import (
+    CosineLRScheduler,
+    MultiStepLRScheduler,
+    PolyLRScheduler,
+    StepLRScheduler,
+)
 
-from tests.training.learning_rate_schedulers.sequences import rates, timm_rates, torch_rates
+from tests.training.learning_rate_schedulers.sequences import (
+    make_optimizer,
+    make_schedule,
+    rates,
+    timm_rates,
+    torch_rates,
+)
 
 
 def test_constant_by_hand() -> None:
@@ -175,3 +186,43 @@ def test_step_a_step_as_long_as_training(step_size: float) -> None:
 def test_step_bad_input() -> None:
     with pytest.raises(ConfigurationError, match="gamma is 10; expected a number from 0 to 1"):
         rates("warmup_step", step_size=1, gamma=10)
+
+
+# timm's schedules for a warm-up of 2.5 of 20 steps. timm lowers the rate of "multi_step" one
+# step before a milestone.
+TIMMS = {
+    "warmup_cosine": (
+        CosineLRScheduler,
+        {"t_initial": 17.5, "warmup_prefix": True, "lr_min": 0.1},
+        {"end_factor": 0.1},
+    ),
+    "warmup_polynomial": (
+        PolyLRScheduler,
+        {"t_initial": 17.5, "warmup_prefix": True, "lr_min": 0.1, "power": 2.0},
+        {"end_factor": 0.1, "power": 2.0},
+    ),
+    "warmup_multi_step": (
+        MultiStepLRScheduler,
+        {"decay_t": [11, 16], "decay_rate": 0.1, "warmup_prefix": False},
+        {"milestones": [2, 3]},
+    ),
+    "warmup_step": (
+        StepLRScheduler,
+        {"decay_t": 6.5, "decay_rate": 0.1, "warmup_prefix": False},
+        {"step_size": 1.3},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TIMMS)
+@pytest.mark.parametrize("start", [0, 7, 19])
+def test_it_is_timms_for_each_group_from_any_step_on(kind: str, start: int) -> None:
+    """A recovered run begins in the middle; timm has one warm-up and one end for all groups."""
+    scheduler, timms, ours = TIMMS[kind]
+    factors = timm_rates(scheduler, 20, 2.5, **timms)
+    optimizer = make_optimizer([1.0, 0.1, 0.003])
+    schedule = make_schedule(optimizer, kind, warmup_steps=2.5, **ours)
+    for step in range(start, 20):
+        schedule.step_batch(step + 1)
+        expected = [base * factors[step] for base in (1.0, 0.1, 0.003)]
+        assert schedule.get_values() == pytest.approx(expected)

@@ -609,6 +609,22 @@ def test_where_no_class_can_be_judged_the_average_is_not_a_number():
     assert np.isnan(value_of(metric_of("auroc"), [(logits, only)]))
 
 
+@pytest.mark.parametrize("name", ["recall", "auroc"])
+def test_classes_seen_before_an_interruption_stay_in_the_average(name):
+    logits, labels = one_label()
+    order = labels.argsort()  # the first classes before the interruption, the last after it
+    logits, labels = logits[order], labels[order]
+    half = len(labels) // 2
+    whole, interrupted, resumed = (metric_of(name, average="macro") for _ in range(3))
+    for metric in (whole, interrupted):
+        metric(logits[:half], labels[:half])
+        metric.get_metric()  # as a callback or a log line does
+    resumed.load_state_dict(interrupted.state_dict())
+    for metric in (whole, resumed):
+        metric(logits[half:], labels[half:])
+    assert resumed.get_metric() == whole.get_metric()
+
+
 def test_an_average_of_counts_keeps_its_classes():
     logits, labels = without_some_classes("multiclass")
     metric = metric_of("recall", average="macro", ignore_index=0)
