@@ -98,7 +98,13 @@ def allencv_loader(
     return epoch
 
 
-def timm_loader(folder: Path, workers: int, size: int, device: Optional[Any] = None) -> Epoch:
+def timm_loader(
+    folder: Path,
+    workers: int,
+    size: int,
+    device: Optional[Any] = None,
+    batch_size: int = BATCH_SIZE,
+) -> Epoch:
     """Make batches in memory, or on a `device`, where timm's prefetcher normalises them then."""
     import torch
     from timm.data import create_dataset, create_loader
@@ -107,7 +113,7 @@ def timm_loader(folder: Path, workers: int, size: int, device: Optional[Any] = N
     loader = create_loader(
         dataset,
         (3, size, size),
-        BATCH_SIZE,
+        batch_size,
         is_training=True,
         use_prefetcher=device is not None,
         pin_memory=device is not None and device.type == "cuda",

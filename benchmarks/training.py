@@ -342,7 +342,8 @@ def end_to_end_allencv(folder: Path, size: int, workers: int) -> Iterator[int]:
 def end_to_end_timm(folder: Path, size: int, workers: int, half: bool = False) -> Iterator[int]:
     import timm
 
-    epoch_of_batches = timm_loader(folder, workers, size, DEVICE if ON_GPU else None)
+    device = DEVICE if ON_GPU else None
+    epoch_of_batches = timm_loader(folder, workers, size, device, BATCH_SIZE)
     net = timm.create_model("resnet18", num_classes=CLASSES).to(DEVICE).train()
     layout = torch.channels_last if half else torch.contiguous_format
     net = net.to(memory_format=layout)
