@@ -23,7 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from tables import write_docs
 
@@ -63,8 +63,15 @@ Epoch = Callable[[], Iterator[Any]]
 
 
 def allencv_loader(
-    folder: Path, workers: int, size: int, kind: str = "thread", dct_scaling: bool = False
+    folder: Path,
+    workers: int,
+    size: int,
+    kind: str = "thread",
+    dct_scaling: bool = False,
+    device: Optional[Any] = None,
+    vocab: Optional[Any] = None,
 ) -> Epoch:
+    """Make batches in memory, or on a `device`, where they are normalised then."""
     from allennlp.data import Vocabulary
 
     from allencv.data import ImageDataLoader
@@ -78,8 +85,11 @@ def allencv_loader(
     loader = ImageDataLoader(
         reader, folder / "train", BATCH_SIZE, shuffle=True, num_workers=workers, worker=kind
     )
-    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    loader.index_with(vocab or Vocabulary.from_instances(loader.iter_instances()))
     loader.another_epoch_follows = True  # the trainer sets this
+    if device is not None:
+        loader.set_target_device(device)
+        normalize.to(device)
 
     def epoch() -> Iterator[Any]:
         for batch in loader:
@@ -88,16 +98,26 @@ def allencv_loader(
     return epoch
 
 
-def timm_loader(folder: Path, workers: int, size: int) -> Epoch:
+def timm_loader(
+    folder: Path,
+    workers: int,
+    size: int,
+    device: Optional[Any] = None,
+    batch_size: int = BATCH_SIZE,
+) -> Epoch:
+    """Make batches in memory, or on a `device`, where timm's prefetcher normalises them then."""
+    import torch
     from timm.data import create_dataset, create_loader
 
     dataset = create_dataset("", root=str(folder / "train"))
     loader = create_loader(
         dataset,
         (3, size, size),
-        BATCH_SIZE,
+        batch_size,
         is_training=True,
-        use_prefetcher=False,
+        use_prefetcher=device is not None,
+        pin_memory=device is not None and device.type == "cuda",
+        device=device or torch.device("cpu"),
         no_aug=False,
         color_jitter=0.0,
         interpolation="bilinear",

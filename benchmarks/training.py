@@ -22,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from data_loading import make_images, timm_loader
@@ -81,11 +82,12 @@ def make_model(network: str) -> Any:
     return Model.from_params(Params(params), vocab=vocab).to(DEVICE)
 
 
-def plain_network(model: Any) -> torch.nn.Module:
+def plain_network(model: Any, compiled: bool = False) -> Any:
     """Return the same network without AllenNLP's code around it."""
-    return torch.nn.Sequential(
+    network = torch.nn.Sequential(
         model._im2im_encoder, model._im2vec_encoder, model._classification_layer
     )
+    return torch.compile(network, dynamic=False) if compiled else network
 
 
 class Batches(List[Any]):
@@ -95,13 +97,13 @@ class Batches(List[Any]):
         pass
 
 
-def make_batches(network: str, steps: int) -> Batches:
+def make_batches(network: str, steps: int, batch_size: int = BATCH_SIZE) -> Batches:
     generator = torch.Generator().manual_seed(0)
     size = NETWORKS[network][2]
     return Batches(
         {
-            "image": torch.randn(BATCH_SIZE, 3, size, size, generator=generator).to(DEVICE),
-            "label": torch.randint(0, CLASSES, (BATCH_SIZE,), generator=generator).to(DEVICE),
+            "image": torch.randn(batch_size, 3, size, size, generator=generator).to(DEVICE),
+            "label": torch.randint(0, CLASSES, (batch_size,), generator=generator).to(DEVICE),
         }
         for _ in range(min(steps, 8))
     )
@@ -159,8 +161,10 @@ def allennlp_loop(network: str, batches: Batches, steps: int) -> Epoch:
     return trainer_loop(network, batches, steps, type="gradient_descent", use_amp=ON_GPU)
 
 
-def bare_loop(network: str, batches: Batches, steps: int, half: bool = ON_GPU) -> Epoch:
-    net = plain_network(make_model(network)).train()
+def bare_loop(
+    network: str, batches: Batches, steps: int, half: bool = ON_GPU, compiled: bool = False
+) -> Epoch:
+    net = plain_network(make_model(network), compiled).train()
     if half:
         net = net.to(memory_format=torch.channels_last)
     optimizer = optimizer_of(net)
@@ -181,12 +185,12 @@ def bare_half_loop(network: str, batches: Batches, steps: int) -> Epoch:
     return bare_loop(network, batches, steps, half=True)
 
 
-def timm_loop(network: str, batches: Batches, steps: int) -> Epoch:
+def timm_loop(network: str, batches: Batches, steps: int, compiled: bool = False) -> Epoch:
     """Train like train_one_epoch of timm's train.py, with its defaults."""
     from timm.scheduler import CosineLRScheduler
     from timm.utils import AverageMeter
 
-    net = plain_network(make_model(network)).train()
+    net = plain_network(make_model(network), compiled).train()
     if ON_GPU:
         net = net.to(memory_format=torch.channels_last)
     optimizer, loss_function = optimizer_of(net), torch.nn.CrossEntropyLoss()
@@ -253,24 +257,34 @@ if ON_GPU:  # all of them compute in bfloat16 there
     LOOPS = {name: loop for name, loop in LOOPS.items() if "," not in name}
 
 
+def seconds_of(epoch: Epoch) -> float:
+    """Return how long an epoch takes, including the work that it leaves to the GPU."""
+    started = time.perf_counter()
+    epoch()
+    if ON_GPU:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def median_ratio(values: List[float], baseline: List[float]) -> Optional[float]:
+    """Return the median of the ratios within a round. `None` if no round has both."""
+    ratios = [value / base for value, base in zip(values, baseline)]
+    return statistics.median(ratios) if ratios else None
+
+
 def measure_loops(network: str, rounds: int, steps: int) -> Dict[str, Any]:
     batches = make_batches(network, steps)
     epochs = {name: loop(network, batches, steps) for name, loop in LOOPS.items()}
     times: Dict[str, List[float]] = {name: [] for name in LOOPS}
     for number in range(rounds + 1):
         for name, epoch in epochs.items():
-            if ON_GPU:
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            epoch()
-            if ON_GPU:
-                torch.cuda.synchronize()
+            seconds = seconds_of(epoch)
             if number:  # the first round warms up
-                times[name].append((time.perf_counter() - started) / steps)
+                times[name].append(seconds)
     return {
         name: {
-            "images_per_second": BATCH_SIZE / statistics.median(each),
-            "time_to_bare": statistics.median(a / b for a, b in zip(each, times["bare"])),
+            "images_per_second": BATCH_SIZE * steps / statistics.median(each),
+            "time_to_bare": median_ratio(each, times["bare"]),
         }
         for name, each in times.items()
     }
@@ -325,17 +339,21 @@ def end_to_end_allencv(folder: Path, size: int, workers: int) -> Iterator[int]:
         yield len(loader.images)  # type: ignore[arg-type]
 
 
-def end_to_end_timm(folder: Path, size: int, workers: int) -> Iterator[int]:
+def end_to_end_timm(folder: Path, size: int, workers: int, half: bool = False) -> Iterator[int]:
     import timm
 
-    epoch_of_batches = timm_loader(folder, workers, size)
+    device = DEVICE if ON_GPU else None
+    epoch_of_batches = timm_loader(folder, workers, size, device, BATCH_SIZE)
     net = timm.create_model("resnet18", num_classes=CLASSES).to(DEVICE).train()
+    layout = torch.channels_last if half else torch.contiguous_format
+    net = net.to(memory_format=layout)
     optimizer, loss_function = optimizer_of(net), torch.nn.CrossEntropyLoss()
     while True:
         images = 0
         for image, label in epoch_of_batches():
             optimizer.zero_grad()
-            loss = loss_function(net(image.to(DEVICE)), label.to(DEVICE))
+            with autocast(half):
+                loss = loss_function(net(image.contiguous(memory_format=layout)), label)
             loss.backward()
             optimizer.step()
             loss.item()
@@ -343,11 +361,13 @@ def end_to_end_timm(folder: Path, size: int, workers: int) -> Iterator[int]:
         yield images
 
 
-END_TO_END = {
+END_TO_END: Dict[str, Callable[[Path, int, int], Iterator[int]]] = {
     "allencv": end_to_end_allencv,
     "allencv, freed memory given back": end_to_end_allencv,
     "timm": end_to_end_timm,
 }
+if ON_GPU:  # this project's trainer computes like that there
+    END_TO_END["timm, bf16 channels_last"] = partial(end_to_end_timm, half=True)
 
 
 def measure_end_to_end(name: str, folder: Path, size: int, workers: int) -> float:
@@ -358,7 +378,35 @@ def measure_end_to_end(name: str, folder: Path, size: int, workers: int) -> floa
     next(epochs)
     started = time.perf_counter()
     images = next(epochs)
+    if ON_GPU:
+        torch.cuda.synchronize()
     return images / (time.perf_counter() - started)
+
+
+def end_to_end_speed(name: str, folder: Path, size: int, workers: int) -> float:
+    """Return what `measure_end_to_end` does in a new process."""
+    command = [sys.executable, __file__, "--end-to-end", name, str(folder), str(size)]
+    # The trainer keeps a malloc setting that is already set, here glibc's default.
+    given_back = {"MALLOC_MMAP_MAX_": "65536"} if "given back" in name else {}
+    output = subprocess.run(
+        [*command, "--workers", str(workers)],
+        stdout=subprocess.PIPE,
+        check=True,
+        env={**os.environ, **given_back},
+    ).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def end_to_end_report(speeds: Dict[str, List[float]]) -> Dict[str, Any]:
+    """Return the medians of the loops that have been measured."""
+    return {
+        name: {
+            "images_per_second": statistics.median(each),
+            "to_timm": median_ratio(each, speeds["timm"]),
+        }
+        for name, each in speeds.items()
+        if each
+    }
 
 
 def run_end_to_end(size: int, rounds: int, images: int, workers: int) -> Dict[str, Any]:
@@ -367,23 +415,8 @@ def run_end_to_end(size: int, rounds: int, images: int, workers: int) -> Dict[st
         make_images(Path(folder), images)
         for _ in range(rounds):
             for name in END_TO_END:
-                command = [sys.executable, __file__, "--end-to-end", name, folder, str(size)]
-                # The trainer keeps a malloc setting that is already set, here glibc's default.
-                given_back = {"MALLOC_MMAP_MAX_": "65536"} if "given back" in name else {}
-                output = subprocess.run(
-                    [*command, "--workers", str(workers)],
-                    stdout=subprocess.PIPE,
-                    check=True,
-                    env={**os.environ, **given_back},
-                ).stdout
-                speeds[name].append(json.loads(output.splitlines()[-1]))
-    return {
-        name: {
-            "images_per_second": statistics.median(each),
-            "to_timm": statistics.median(a / b for a, b in zip(each, speeds["timm"])),
-        }
-        for name, each in speeds.items()
-    }
+                speeds[name].append(end_to_end_speed(name, Path(folder), size, workers))
+    return end_to_end_report(speeds)
 
 
 def table(report: Dict[str, Any]) -> str:
