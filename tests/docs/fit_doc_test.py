@@ -62,7 +62,8 @@ def test_the_first_command_and_what_it_says(folder: Path) -> None:
     expected = re.sub(asked, "", CHOSEN)
     assert expected in re.sub(asked, "", output)
     assert lines(output)[-5:] == lines(DONE)
-    allencv(TRAIN.replace("0.001}", '0.001, "trainer.num_epochs": 1}'), folder)
+    few = '0.001, "trainer.num_epochs": 1, "trainer.learning_rate_scheduler.warmup_epochs": 0}'
+    allencv(TRAIN.replace("0.001}", few), folder)
     assert (folder / "runs" / "second" / "model.tar.gz").exists()
 
 

@@ -10,6 +10,7 @@ import copy
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -54,8 +55,13 @@ SMALL = {
 }
 
 
+@cache
+def as_json(jsonnet: str) -> str:
+    return str(_jsonnet.evaluate_snippet("page", jsonnet))
+
+
 def evaluate(jsonnet: str) -> Any:
-    return json.loads(_jsonnet.evaluate_snippet("page", jsonnet))
+    return json.loads(as_json(jsonnet))
 
 
 def overrides(cell: str, config: Dict[str, Any]) -> Dict[str, Any]:
