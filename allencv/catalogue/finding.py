@@ -2,7 +2,7 @@ import re
 
 from allencv.catalogue.experiment import classes_without_parts
 from allencv.catalogue.parts import Part, part_named, registered, registries
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.common.snake_case import snake_case
 
 

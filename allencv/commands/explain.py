@@ -33,7 +33,7 @@ def _explain(args: argparse.Namespace) -> None:
     from PIL import Image
 
     from allencv.common.archives import load_archive
-    from allencv.common.checks import not_one_of
+    from allencv.common.nearest_names import not_one_of
     from allencv.reporting.explain import explain
     from allencv.runtime.whole_files import whole_file
 

@@ -8,7 +8,7 @@ from allennlp.commands import print_results
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 
 SHOWN = ("best_epoch", "best_validation_", "averaged_validation_", "test_")
 """The prefixes of the metrics that are printed without `--keys`."""

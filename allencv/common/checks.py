@@ -10,7 +10,7 @@ from allennlp.common.from_params import pop_and_construct_arg, remove_optional
 
 from allencv.common.annotations import parameters_of, takes_other_keys
 from allencv.common.arguments import build_argument
-from allencv.common.nearest_names import not_one_of as not_one_of
+from allencv.common.nearest_names import not_one_of
 
 
 def missing_method(cls: type, method: str) -> ConfigurationError:

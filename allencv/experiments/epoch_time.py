@@ -12,6 +12,8 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import prepare_environment
 
+from allencv.training.trainer_access import validation_loader_of
+
 WARM_UP, STEPS, SECONDS = 2, 12, 15
 """Warm-up steps, the most steps that are timed, and the seconds after which timing stops."""
 RESERVE = 0.15
@@ -35,7 +37,7 @@ def seconds_per_epoch(config: Dict[str, Any]) -> float:
         trainer = TrainModel.from_params(
             params=params, serialization_dir=folder, local_rank=0
         ).trainer
-        loader, validation = trainer.data_loader, trainer._validation_data_loader
+        loader, validation = trainer.data_loader, validation_loader_of(trainer)
         loader.set_target_device(trainer.cuda_device)
         validation.set_target_device(trainer.cuda_device)
         trainer.model.train()

@@ -10,7 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import Archive
 
 import allencv
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.common.versions import installed_versions
 from allencv.exporting.bundle_folder import check_output, new_folder, write_manifest
 from allencv.exporting.network import Network, exported

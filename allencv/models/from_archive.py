@@ -11,7 +11,7 @@ from allennlp.models import Model
 from allennlp.models.archival import CONFIG_NAME
 
 from allencv.common.archives import load_archive, opened_archive
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.start_from import without_labels
 

@@ -4,7 +4,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import Vocabulary
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.modules.pretrained_weights import pretrained_weights_skipped
 
 

@@ -7,7 +7,7 @@ from allennlp.data import Vocabulary
 from allennlp.models import Model
 from torch.nn import functional as F
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_metrics import MultiLabelMetrics
 from allencv.models.reported_metrics import count_batch

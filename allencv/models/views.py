@@ -2,7 +2,7 @@ from typing import Callable, Dict, List, Optional
 
 import torch
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 
 View = Callable[[torch.Tensor], torch.Tensor]
 

@@ -4,7 +4,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 
 
 def freeze(

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.modules.weight_files import read_state_dict, reason
 
 

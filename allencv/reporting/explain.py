@@ -6,7 +6,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models import Archive
 from PIL import Image, ImageDraw, ImageFont
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.models.image_classifier import ImageClassifier
 from allencv.predictions.predict import as_pillow, heat_map

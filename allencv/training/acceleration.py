@@ -10,7 +10,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import TensorDict
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -2,7 +2,6 @@
 
 import math
 import re
-from difflib import get_close_matches
 from typing import (
     Any,
     Collection,
@@ -17,6 +16,8 @@ from typing import (
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
+
+from allencv.common.nearest_names import nearest_first
 
 HIGHER_IS_BETTER = re.compile(r"(.*_)?(accuracy|f1|f1_score|mAP|auroc|precision|recall)")
 LOWER_IS_BETTER = re.compile(r"(.*_)?loss")
@@ -118,9 +119,7 @@ def _wrong_metric(metric: str, names: Optional[Collection[str]]) -> Iterator[Wro
         yield WrongValue("validation_metric", f"{place}, without a sign; expected {expected}")
         return
     if names is not None and not _is_among(name, [*names, "loss"]):
-        known = sorted([*names, "loss"])
-        nearest = get_close_matches(name, known, n=3)
-        ordered = nearest + [each for each in known if each not in nearest]
+        ordered, _ = nearest_first(name, sorted([*names, "loss"]))
         shown = ", ".join(ordered[:20]) + (", ..." if ordered[20:] else "")
         message = f"{place}, but the model reports no {name!r}; expected one of {shown}"
         yield WrongValue("validation_metric", message)

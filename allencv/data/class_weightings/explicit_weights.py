@@ -2,7 +2,7 @@ from typing import Dict
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.class_weightings.class_weighting import ClassWeighting
 
 

@@ -23,8 +23,9 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, DatasetReader, Instance, TensorDict, Vocabulary
 from allennlp.nn import util as nn_util
 
-from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.checks import CheckedFromParams
 from allencv.common.label_text import shown
+from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.listed_images import ListedImages

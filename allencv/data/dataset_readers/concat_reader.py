@@ -6,7 +6,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Instance
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 
 logger = logging.getLogger(__name__)

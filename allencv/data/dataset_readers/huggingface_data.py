@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.messages import KEYS, cut
 from allencv.data.remote import image_source
 from allencv.runtime import ImageError, ImageSource

@@ -18,8 +18,9 @@ from allennlp.common.file_utils import cached_path
 from allennlp.data import DatasetReader, Field, Instance
 from allennlp.data.fields import LabelField, MetadataField, MultiLabelField
 
-from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.checks import CheckedFromParams
 from allencv.common.label_text import shown, why_unwritable
+from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
 from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform

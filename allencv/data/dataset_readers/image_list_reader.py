@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data import remote
 from allencv.data.dataset_readers.cells import WrongCell, chosen
 from allencv.data.dataset_readers.files import read_text

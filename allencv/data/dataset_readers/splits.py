@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Union
 from allennlp.common import FromParams
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data import remote
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.dataset_readers.messages import some

@@ -14,7 +14,7 @@ from allennlp.data import DatasetReader
 from filelock import FileLock
 from torchvision import datasets
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS
 from allencv.runtime import ImageError

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Instance
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
 from allencv.data.dataset_readers.messages import KEYS, cut, some
 from allencv.data.dataset_readers.shards import ShardFile, find_shards, read_groups

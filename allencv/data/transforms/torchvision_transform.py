@@ -5,7 +5,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from torchvision.transforms import v2
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.common.snake_case import snake_case
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.runtime.preprocessing import LARGEST_SIDE

@@ -1,6 +1,6 @@
 from typing import List, Optional, Union
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.data.transforms.fill import MEAN_GREY
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.data.transforms.torchvision_transform import TRANSFORMS

@@ -3,7 +3,7 @@ from typing import List, Optional
 import torch
 import torchvision
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.modules.freezing import freeze
 from allencv.modules.im2im_encoders.im2im_encoder import Im2ImEncoder
 from allencv.modules.pretrained_weights import pretrained_weights_skipped

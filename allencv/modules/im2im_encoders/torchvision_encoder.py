@@ -4,7 +4,7 @@ import torch
 import torchvision
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.modules.freezing import freeze
 from allencv.modules.im2im_encoders.im2im_encoder import Im2ImEncoder
 from allencv.modules.stages import layer_stages

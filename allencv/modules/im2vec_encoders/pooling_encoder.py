@@ -4,7 +4,7 @@ from typing import Union
 import torch
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.modules.im2vec_encoders.im2vec_encoder import Im2VecEncoder
 
 _POOLS = ("avg", "max", "avg_max", "gem", "attention")

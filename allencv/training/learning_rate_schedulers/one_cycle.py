@@ -6,7 +6,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
 from torch.optim.lr_scheduler import OneCycleLR
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.training.learning_rate_schedulers.schedule import Schedule
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from allennlp.training.learning_rate_schedulers.learning_rate_scheduler import (
 )
 from allennlp.training.optimizers import Optimizer
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 
 PROGRESS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 """The state of PyTorch's scheduler that changes in training."""

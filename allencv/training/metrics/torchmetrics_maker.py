@@ -4,7 +4,7 @@ import torch
 import torchmetrics
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.checks import not_one_of
+from allencv.common.nearest_names import not_one_of
 from allencv.training.metrics.torchmetrics_arguments import (
     NUMBER_OF_CLASSES,
     as_torchmetrics_takes_it,

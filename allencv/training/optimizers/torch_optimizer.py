@@ -9,7 +9,8 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.training.optimizers import Optimizer, make_parameter_groups
 from torch.optim.optimizer import required
 
-from allencv.common.checks import CheckedFromParams, not_one_of
+from allencv.common.checks import CheckedFromParams
+from allencv.common.nearest_names import not_one_of
 from allencv.training.parameter_groups import split_parameter_groups
 
 # AllenNLP's names of torch's optimizers. Its classes take only some of their arguments.
