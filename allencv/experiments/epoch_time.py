@@ -38,6 +38,7 @@ def seconds_per_epoch(config: Dict[str, Any]) -> float:
             params=params, serialization_dir=folder, local_rank=0
         ).trainer
         loader, validation = trainer.data_loader, validation_loader_of(trainer)
+        assert validation is not None, "a config of fit has validation data"
         loader.set_target_device(trainer.cuda_device)
         validation.set_target_device(trainer.cuda_device)
         trainer.model.train()
