@@ -9,7 +9,19 @@ import inspect
 import textwrap
 import types
 import typing
-from typing import Annotated, Any, Callable, Dict, Iterator, List, Optional, Union, get_args
+from functools import lru_cache
+from typing import (
+    Annotated,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Optional,
+    Union,
+    get_args,
+)
 
 from allennlp.common import FromParams
 from allennlp.common.from_params import can_construct_from_params, infer_constructor_params
@@ -59,9 +71,14 @@ def owner_of(name: str, cls: type, constructor: Callable) -> Callable:
     """Return the constructor that has a parameter: of a class, or of a base class."""
     for function in _constructors(cls, constructor):
         with contextlib.suppress(ValueError):  # one in C has no signature
-            if name in inspect.signature(function).parameters:
+            if name in _names_in(function):
                 return function
     return constructor
+
+
+@lru_cache(4096)  # a config asks for the same constructors again and again
+def _names_in(function: Callable) -> FrozenSet[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def takes_other_keys(cls: type, constructor: Callable) -> bool:
@@ -158,6 +175,7 @@ def _kwargs_name(function: Callable) -> Optional[str]:
     return None
 
 
+@lru_cache(4096)  # it parses the source
 def _hands_on(function: Callable, kwargs: str) -> bool:
     """Return whether a constructor uses its `**kwargs` only for `super().__init__`."""
     if function.__module__.startswith("allennlp."):

@@ -29,8 +29,11 @@ def missing_method(cls: type, method: str) -> ConfigurationError:
 
 def missing_methods(cls: type) -> Iterator[ConfigurationError]:
     """Yield an error for each abstract method that a class does not define."""
-    for name in dir(cls):
-        if getattr(inspect.getattr_static(cls, name, None), "__isabstractmethod__", False):
+    attributes: Dict[str, Any] = {}
+    for each in reversed(cls.__mro__):
+        attributes.update(vars(each))
+    for name in sorted(attributes):
+        if getattr(attributes[name], "__isabstractmethod__", False):
             yield missing_method(cls, name)
 
 
