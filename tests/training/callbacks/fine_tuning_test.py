@@ -25,6 +25,7 @@ def fine_tuning(data: Path, callback: Any, **overrides: Any) -> Dict[str, Any]:
     """A config with moving averages, weight decay and momentum: whatever could move weights."""
     return experiment(
         data,
+        data_loader__batch_size=8,
         trainer__num_epochs=EPOCHS,
         trainer__optimizer={"type": "adamw", "lr": 0.01, "weight_decay": 0.1},
         trainer__moving_average={"decay": 0.5},
@@ -109,7 +110,7 @@ def test_an_interrupted_run_goes_on_with_the_stages_of_its_epoch(
     config["trainer"]["checkpointer"]["save_every_num_batches"] = 1
     train(config, tmp_path / "uninterrupted")
     expected = [weights(tmp_path / "uninterrupted", epoch) for epoch in range(1, EPOCHS + 1)]
-    for at in ((0, 1), (1, 6), (2, 3)):
+    for at in ((0, 1), (1, 3), (2, 2)):
         interrupted = tmp_path / f"interrupted at {at}"
         train_interrupted(config, interrupted, at, monkeypatch)
         for epoch in range(1, EPOCHS + 1):
