@@ -199,7 +199,7 @@ def test_a_client_that_does_not_read(server: Running) -> None:
             while time.monotonic() < end:
                 with contextlib.suppress(TimeoutError):
                     connection.sendall(request * 10)
-                time.sleep(0.05)
+                time.sleep(0.02)
 
 
 def json_of(content: bytes) -> Tuple[bytes, str]:

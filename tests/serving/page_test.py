@@ -72,7 +72,7 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
         ),
     )
     page.goto(server.url)
-    api.expect(page.locator("#model")).to_have_text("colours")
+    page.locator("#model", has_text="colours").wait_for()
     yield page
     assert not wrong
     context.close()
