@@ -53,7 +53,8 @@ class Run:
 @pytest.fixture
 def run(cats_and_dogs: Path, tmp_path: Path) -> Run:
     RATES.clear()
-    return Run(cats_and_dogs, tmp_path, trainer__num_epochs=1, trainer__use_amp=False)
+    less = {"data_loader__batch_size": 8, "trainer__enable_default_callbacks": False}
+    return Run(cats_and_dogs, tmp_path, trainer__num_epochs=1, trainer__use_amp=False, **less)
 
 
 @pytest.mark.parametrize("how", ["begun", "recover", "force"])
@@ -189,7 +190,7 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer(
     run.train(force=True, trainer__num_epochs=2, **config)
     RATES.clear()
     run.train(recover=True, trainer__num_epochs=3, **config)
-    assert sorted(RATES) == list(range(13, 19))
+    assert sorted(RATES) == [7, 8, 9]
     for step, rate in RATES.items():
         assert rate == pytest.approx(expected[step]), step
     assert run.read("metrics.json")["epoch"] == 2
@@ -231,7 +232,7 @@ def test_a_changed_learning_rate_is_scheduled_as_the_old_one(
             run.train(**config(0.01))
     RATES.clear()
     run.train(recover=True, **config(0.002))
-    assert min(RATES) == 7
+    assert min(RATES) == 4
     for step, rate in RATES.items():
         assert rate == pytest.approx(expected[step] / 5), step
 
