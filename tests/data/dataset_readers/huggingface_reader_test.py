@@ -260,7 +260,7 @@ def shares(count: int, path: Path, **arguments: Any) -> List[List[int]]:
 
 
 @streaming
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 20])
+@pytest.mark.parametrize("count", [1, 3, 5, 6, 20])
 @pytest.mark.parametrize("max_instances", [None, 7])
 def test_nothing_is_read_twice_and_nothing_is_lost(
     streaming: bool, count: int, max_instances: Optional[int], files: Path
