@@ -117,7 +117,8 @@ def run() -> Run:
     that the console scripts start (`scripts/demo` in readme_test.py, recover_test.py), SIGKILL
     (recover_test.py, runtime/classify_test.py), signals (stopping_test.py), distributed training
     (distributed_test.py), what is imported (layering_test.py, slim_test.py), memory
-    (memory_test.py, twice), and servers of bundles, which start in a second (tests/serving).
+    (data/data_loaders/memory_test.py), and servers of bundles, which start in a second
+    (tests/serving).
     """
 
     def run(

@@ -174,6 +174,7 @@ def _kwargs_name(function: Callable) -> Optional[str]:
     return None
 
 
+@cache
 def _hands_on(function: Callable, kwargs: str) -> bool:
     """Return whether a constructor uses its `**kwargs` only for `super().__init__`."""
     if function.__module__.startswith("allennlp."):

@@ -1,8 +1,8 @@
 import inspect
 import os
 import re
-from functools import cache, partial
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 from allennlp.common import FromParams, Params, Registrable
 from allennlp.common.checks import ConfigurationError
@@ -29,17 +29,12 @@ def missing_method(cls: type, method: str) -> ConfigurationError:
 
 def missing_methods(cls: type) -> Iterator[ConfigurationError]:
     """Yield an error for each abstract method that a class does not define."""
-    for name in _abstract_methods(cls):
-        yield missing_method(cls, name)
-
-
-@cache
-def _abstract_methods(cls: type) -> List[str]:
-    return [
-        name
-        for name in dir(cls)
-        if getattr(inspect.getattr_static(cls, name, None), "__isabstractmethod__", False)
-    ]
+    attributes: Dict[str, Any] = {}
+    for each in reversed(cls.__mro__):
+        attributes.update(vars(each))
+    for name in sorted(attributes):
+        if getattr(attributes[name], "__isabstractmethod__", False):
+            yield missing_method(cls, name)
 
 
 def positional_only(cls: type, constructor: Callable) -> Iterator[ConfigurationError]:

@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,33 +7,31 @@ import torch
 
 from allencv.common import memory
 from allencv.common.memory import reused_memory
+from tests.conftest import Run
 
 PROGRAM = """
-import resource, sys
+import resource
 import torch
 from allencv.common.memory import reuse_freed_memory
-if sys.argv[1] == "reuse":
-    assert reuse_freed_memory(1 << 30)
 torch.set_num_threads(1)
-before = 0
-for step in range(36):
-    if step == 6:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(10_000_000).add_(1)  # 40 MB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+def page_faults():
+    for step in range(6):
+        if step == 2:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(10_000_000)  # 40 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+by_default = page_faults()
+assert reuse_freed_memory(1 << 30)
+print(by_default, page_faults())
 """
 
 
-def page_faults(mode: str) -> int:
-    output = subprocess.run(
-        [sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True
-    ).stdout
-    return int(output)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_memory_is_cleared_once_and_not_each_time() -> None:
-    assert page_faults("reuse") * 3 < page_faults("default")
+def test_memory_is_cleared_once_and_not_each_time(run: Run) -> None:
+    by_default, with_reuse = map(int, run("python", "-c", PROGRAM).stdout.split())
+    assert with_reuse * 3 < by_default
 
 
 @pytest.mark.parametrize("variable", ["GLIBC_TUNABLES", "MALLOC_MMAP_MAX_"])

@@ -175,9 +175,11 @@ def test_any_changed_bit_is_noticed(tmp_path: Path) -> None:
     """But those of the header of gzip that say when, where and from what name it was packed."""
     archive = gzip.compress(tar_of(good_files()))
     dice = random.Random(0)
-    for place in [*range(4), *range(10, 600), *dice.sample(range(600, len(archive)), 300)]:
+    places = [*dice.sample(range(10, 600), 200), *dice.sample(range(600, len(archive)), 100)]
+    for place in [*range(4), *places]:
         data = bytearray(archive)
-        data[place] ^= 1 << dice.randrange(8)
+        bits = range(1, 5) if place == 3 else range(8)  # gzip's other flags say nothing
+        data[place] ^= 1 << dice.choice(bits)
         folder = tmp_path / str(place)
         folder.mkdir()
         with pytest.raises(DAMAGES):

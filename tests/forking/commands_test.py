@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List
 
@@ -54,9 +55,10 @@ CODES = {
 
 
 def both(arguments: List[str], folder: Path, **env: str) -> "List[subprocess.CompletedProcess]":
-    """What a new process and a forked one give."""
-    return [
-        subprocess.run(
+    """What a new process and a forked one give. They run at the same time."""
+
+    def run(commands: Path) -> "subprocess.CompletedProcess":
+        return subprocess.run(
             [commands / "python", *arguments],
             cwd=folder,
             env={**os.environ, "GIVEN": "é", **env},
@@ -64,8 +66,9 @@ def both(arguments: List[str], folder: Path, **env: str) -> "List[subprocess.Com
             capture_output=True,
             timeout=100,
         )
-        for commands in (Path(sys.executable).parent, forked_commands())
-    ]
+
+    with ThreadPoolExecutor(2) as executor:
+        return list(executor.map(run, (Path(sys.executable).parent, forked_commands())))
 
 
 @pytest.mark.parametrize("case", CODES)

@@ -50,14 +50,15 @@ while True:
 """
 FORKED = (
     """
-import subprocess
+reading, writing = os.pipe()
 child = os.fork()
 if not child:
+    os.write(writing, b"there")
     time.sleep(60)
-time.sleep(0.5)  # until it is there
+os.read(reading, 1)
 os.kill(child, 15)
 print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-time.sleep(1)
+time.sleep(0.5)
 """
     + RAISES
 )
@@ -66,13 +67,15 @@ time.sleep(1)
 CHILD = (
     """
 import multiprocessing
+reading, writing = os.pipe()
 def work():
     try:
+        os.write(writing, b"there")
         time.sleep(60)
     except KeyboardInterrupt:
         os._exit(0)
 multiprocessing.get_context("fork").Process(target=work).start()
-time.sleep(0.5)  # until it is there
+os.read(reading, 1)
 """
     + RAISES
 )
@@ -111,15 +114,15 @@ def test_a_signal_ends_the_main_thread_and_does_not_wait_for_others(
 @pytest.mark.parametrize("code", [SWALLOWED, HELD])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_does_not_end_is_ended(code: str, number: signal.Signals, status: int) -> None:
-    line = f"allencv: ended while busy, 0.5 seconds after {number.name}\n"
-    status_and_errors = stopped(code, number, seconds=0.5)[::2]
+    line = f"allencv: ended while busy, 0.2 seconds after {number.name}\n"
+    status_and_errors = stopped(code, number, seconds=0.2)[::2]
     assert status_and_errors == (status, line)
 
 
 def test_a_second_sigterm_does_not_disturb_the_first() -> None:
-    code = RAISES.replace("end(stop)", "time.sleep(0.5); end(stop)")
+    code = RAISES.replace("end(stop)", "time.sleep(0.2); end(stop)")
     assert stopped(code, signal.SIGTERM, times=5) == (143, "begun\nSIGTERM\n", "")
-    code = code.replace("time.sleep(0.5)", "os.kill(os.getpid(), 15); time.sleep(0.5)")
+    code = code.replace("time.sleep(0.2)", "os.kill(os.getpid(), 15); time.sleep(0.2)")
     assert stopped(code, signal.SIGINT) == (130, "begun\nSIGINT\n", "")
 
 
@@ -130,11 +133,11 @@ def test_child_processes_end_too() -> None:
 
 def test_in_the_background_ctrl_c_is_ignored_as_before() -> None:
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    code = RAISES.replace("time.sleep(60)", "time.sleep(1); print('done')")
+    code = RAISES.replace("time.sleep(60)", "time.sleep(0.3); print('done')")
     assert stopped(code, signal.SIGINT, begin=ignoring) == (0, "begun\ndone\n", "")
 
 
 def test_a_signal_to_a_forked_process_is_its_own() -> None:
     """It would else be told to the parent, which would end after the time."""
     expected = (130, "child -15\nbegun\nSIGINT\n", "")
-    assert stopped(FORKED, signal.SIGINT, seconds=0.5) == expected
+    assert stopped(FORKED, signal.SIGINT, seconds=0.2) == expected

@@ -26,7 +26,7 @@ from tests.serving.conftest import file_of, photo
 
 @pytest.fixture(scope="module")
 def client(bundle: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(OnnxClassifier(bundle), Limits(max_files=3))) as client:
+    with TestClient(create_app(OnnxClassifier(bundle), Limits(max_files=3, workers=1))) as client:
         yield client
 
 
@@ -36,7 +36,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("several") / "colours"
     # The logit is at least 0: the probability is above 0.9 for a mean above 0.27 x 255.
     classifier = OnnxClassifier(write_bundle(folder, thresholds=[0.9, 0.9, 0.9]))
-    with TestClient(create_app(classifier)) as client:
+    with TestClient(create_app(classifier, Limits(workers=1))) as client:
         yield client
 
 
@@ -130,7 +130,7 @@ def test_a_body_of_a_get_request(client: TestClient) -> None:
 
 def test_below_a_root_path(bundle: Path) -> None:
     """Behind a proxy that shortens the path, and behind one that does not."""
-    app = create_app(OnnxClassifier(bundle), root_path="/pets")
+    app = create_app(OnnxClassifier(bundle), Limits(workers=1), root_path="/pets")
     with TestClient(app) as client:
         for path in ("/pets/", "/", "/pets/page.js", "/page.js", "/pets/labels", "/labels"):
             assert client.get(path).status_code == 200
@@ -150,7 +150,9 @@ def test_pages_of_other_origins(bundle: Path, client: TestClient) -> None:
     origin = {"Origin": "https://example.com"}
     assert "access-control-allow-origin" not in client.get("/labels", headers=origin).headers
     app = create_app(
-        OnnxClassifier(bundle), Limits(max_body_bytes=10_000), cors_origins=["https://example.com"]
+        OnnxClassifier(bundle),
+        Limits(max_body_bytes=10_000, workers=1),
+        cors_origins=["https://example.com"],
     )
     with TestClient(app) as allowing:
         for file in (file_of(photo("red")), b"no image", bytes(20_000)):
@@ -174,7 +176,9 @@ def test_requests_have_ids(client: TestClient) -> None:
 def test_the_access_log(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         caplog.at_level("INFO", "allencv.access"),
-        TestClient(create_app(OnnxClassifier(bundle), access_log=True)) as client,
+        TestClient(
+            create_app(OnnxClassifier(bundle), Limits(workers=1), access_log=True)
+        ) as client,
     ):
         client.get("/labels", headers={"X-Request-ID": "one"})
         client.get("/a%0Ab", headers={"X-Request-ID": "two"})
@@ -227,7 +231,7 @@ def test_health(client: TestClient) -> None:
 
 
 def test_metrics(bundle: Path) -> None:
-    with TestClient(create_app(OnnxClassifier(bundle))) as client:
+    with TestClient(create_app(OnnxClassifier(bundle), Limits(workers=1))) as client:
         for _ in range(3):
             client.post("/predict", files={"file": file_of(photo("red"))})
         client.post("/predict", files={"file": b"no image"})
@@ -365,7 +369,7 @@ def test_a_model_that_fails(bundle: Path, caplog: pytest.LogCaptureFixture, coun
         raise RuntimeError("secret of /home/me")
 
     classifier.probabilities = fail  # type: ignore[method-assign]
-    with TestClient(create_app(classifier)) as client:
+    with TestClient(create_app(classifier, Limits(workers=1))) as client:
         response = client.post("/predict", files=[("file", file_of(photo("red")))] * count)
         assert client.get("/healthz").status_code == 200
     assert response.status_code == 503
@@ -377,8 +381,8 @@ def test_a_model_that_fails(bundle: Path, caplog: pytest.LogCaptureFixture, coun
 
 def test_reading_a_body_has_a_limit_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large body in JSON waits for a process, as an image does."""
-    monkeypatch.setattr(Decoders, "parse_json", lambda self, body: time.sleep(1))
-    app = create_app(OnnxClassifier(bundle), Limits(answer_seconds=0.2))
+    monkeypatch.setattr(Decoders, "parse_json", lambda self, body: time.sleep(0.5))
+    app = create_app(OnnxClassifier(bundle), Limits(answer_seconds=0.2, workers=1))
     with TestClient(app) as client:
         response = client.post("/predict", json={"images": ["A" * SMALL_BODY]})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_answer_in_time")
@@ -391,7 +395,7 @@ def test_what_fails_within_is_not_told_outside(
         raise RuntimeError("secret of /home/me")
 
     monkeypatch.setattr("allencv.serving.app.readable", fail)
-    with TestClient(create_app(OnnxClassifier(bundle))) as client:
+    with TestClient(create_app(OnnxClassifier(bundle), Limits(workers=1))) as client:
         response = client.post(
             "/predict", files={"file": file_of(photo("red"))}, headers={"X-Request-ID": "one"}
         )

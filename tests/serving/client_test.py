@@ -140,7 +140,7 @@ class Other(BaseHTTPRequestHandler):
 @pytest.fixture
 def other() -> Iterator[HTTPServer]:
     with HTTPServer(("127.0.0.1", 0), Other) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
         server.shutdown()

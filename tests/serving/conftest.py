@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator, NamedTuple
 
@@ -58,9 +59,15 @@ class Running(NamedTuple):
                 total += process.memory_full_info().pss
         return total
 
-    def stop(self) -> int:
-        """Tells it to end, and waits for that; gives its exit status."""
+    def stop(self, drain: bool = True) -> int:
+        """
+        Tells it to end, and waits for that; gives its exit status. Without `drain` a second signal
+        spares the second in which it still accepts requests.
+        """
         self.process.send_signal(signal.SIGTERM)
+        if not drain:
+            time.sleep(0.05)  # signals that come at the same time are one
+            self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
 
@@ -93,8 +100,12 @@ def serve(bundle: Path) -> Serve:
     return lambda *options: serving(bundle, *options)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(serve: Serve) -> Iterator[Running]:
-    """One with small limits, for the tests of a file, which may stop it in the end."""
-    with serve("--max-megabytes", 1, "--timeout", 2, "--max-files", 4) as running:
+    """One with small limits, for all tests. In the end it has nothing to complain of."""
+    limits = ("--max-megabytes", 1, "--timeout", 2, "--max-files", 4, "--workers", 1)
+    with serve(*limits) as running:
         yield running
+        assert running.stop(drain=False) == 0
+        assert running.process.stderr is not None
+        assert "Traceback" not in running.process.stderr.read()

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, Iterator, Type
+from typing import Any, Callable, Iterator, Type
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def classifier(bundle: Path) -> OnnxClassifier:
 
 @pytest.fixture(scope="module")
 def decoders(classifier: OnnxClassifier) -> Iterator[Decoders]:
-    made = Decoders(classifier, Limits(workers=1, decode_seconds=2.0))
+    made = Decoders(classifier, Limits(workers=1, decode_seconds=1.0))
     made.start()
     yield made
     made.close()
@@ -69,15 +69,26 @@ def test_without_a_preprocessing_the_classifier_has_its_own(bundle: Path) -> Non
         seen.append(file)
         return np.zeros((2, 3, 3), np.uint8)
 
+    def fail_with(kind: Type[Exception]) -> Callable[[bytes], np.ndarray]:
+        def fail(file: bytes) -> np.ndarray:
+            raise kind("the crop is larger than the image")
+
+        return fail
+
     classifier.preprocess = preprocess  # type: ignore[method-assign, assignment]
     decoders = Decoders(classifier, Limits(workers=1))
     try:
         assert decoders.read(JPEG).shape == (2, 3, 3)
         with pytest.raises(RequestError, match="truncated"):
             decoders.read(JPEG[:-300])
+        assert seen == [JPEG]
+        for kind in (RuntimeError, MemoryError, ImageError):
+            classifier.preprocess = fail_with(kind)  # type: ignore[method-assign, assignment]
+            with pytest.raises(RequestError) as error:
+                decoders.read(JPEG)
+            assert (error.value.status, error.value.code) == (422, "not_classified")
     finally:
         decoders.close()
-    assert seen == [JPEG]
 
 
 def tiff_of_strips(count: int) -> bytes:
@@ -212,22 +223,6 @@ def test_a_process_that_cannot_be_replaced(
     decoders.close()
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, ImageError])
-def test_transforms_that_fail_for_an_image(bundle: Path, kind: Type[Exception]) -> None:
-    classifier = OnnxClassifier(bundle)
-    classifier.preprocessing = None  # type: ignore[assignment]
-
-    def fail(file: bytes) -> np.ndarray:
-        raise kind("the crop is larger than the image")
-
-    classifier.preprocess = fail  # type: ignore[method-assign, assignment]
-    decoders = Decoders(classifier, Limits(workers=1))
-    with pytest.raises(RequestError) as error:
-        decoders.read(JPEG)
-    decoders.close()
-    assert (error.value.status, error.value.code) == (422, "not_classified")
-
-
 def test_it_ends_with_the_server(classifier: OnnxClassifier) -> None:
     decoders = Decoders(classifier, Limits(workers=1))
     decoders.start()
@@ -245,7 +240,7 @@ def test_one_large_image_at_a_time(classifier: OnnxClassifier) -> None:
         thread = threading.Thread(target=lambda: done.append(decoders.read(large)))
         thread.start()
         assert decoders.read(JPEG).shape == (16, 16, 3)
-        thread.join(1)
+        thread.join(0.3)
         assert not done
     thread.join(20)
     assert len(done) == 1

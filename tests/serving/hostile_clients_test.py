@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
@@ -171,7 +171,7 @@ def test_head_has_no_body(server: Running, path: str) -> None:
 
 
 def test_a_limit_on_connections(serve: Serve) -> None:
-    with serve("--max-connections", 3) as running:
+    with serve("--max-connections", 3, "--workers", 1) as running:
         held = [raw(running) for _ in range(3)]
         time.sleep(0.2)
         with raw(running) as connection:
@@ -192,14 +192,14 @@ def test_a_client_that_does_not_read(server: Running) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         connection.connect(("127.0.0.1", server.port))
-        connection.settimeout(1)
+        connection.settimeout(0.2)
         request = b"GET /metrics HTTP/1.1\r\n\r\n"
         end = time.monotonic() + 20
         with pytest.raises(OSError, match="(reset|Broken|abort)"):  # noqa: PT012
             while time.monotonic() < end:
                 with contextlib.suppress(TimeoutError):
                     connection.sendall(request * 10)
-                time.sleep(0.05)
+                time.sleep(0.02)
 
 
 def json_of(content: bytes) -> Tuple[bytes, str]:
@@ -239,7 +239,7 @@ def test_memory_and_the_event_loop_are_bounded_whatever_is_sent(serve: Serve) ->
             delays.append(time.monotonic() - started)
             time.sleep(0.02)
 
-    with serve("--workers", 2) as running:
+    with serve("--workers", 2, "--decode-seconds", 1) as running:
         good = form(file_of(photo("red")))
         ask(running, "POST", "/predict", good)
         before = most = running.memory_of_all()
@@ -264,7 +264,7 @@ def test_memory_and_the_event_loop_are_bounded_whatever_is_sent(serve: Serve) ->
         delays.sort()
         assert delays[len(delays) // 2] < 0.5  # a busy machine; without bounds, it is seconds
         assert ask(running, "POST", "/predict", good)[0] == 200
-        assert running.stop() == 0
+        assert running.stop(drain=False) == 0
 
 
 def test_answers_of_many_labels_are_bounded(server: Running) -> None:
@@ -287,9 +287,9 @@ def test_it_ends_whatever_its_workers_do(serve: Serve) -> None:
         threads = [threading.Thread(target=attack) for _ in range(2)]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        time.sleep(0.5)
         started = time.monotonic()
-        assert running.stop() == 0
+        assert running.stop(drain=False) == 0
         assert time.monotonic() - started < 15
         for thread in threads:
             thread.join(10)
@@ -299,7 +299,9 @@ def test_it_ends_whatever_its_workers_do(serve: Serve) -> None:
 HANGING = """
 import argparse, sys, time
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.serving import command
+from allencv.serving import app, command
+
+app.CLOSE_SECONDS = 0.1
 
 class Hanging(OnnxClassifier):
     calls = 0
@@ -312,7 +314,7 @@ class Hanging(OnnxClassifier):
 
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)
-args = parser.parse_args([sys.argv[1], "--port", "0", "--timeout", "1"])
+args = parser.parse_args([sys.argv[1], "--port", "0", "--timeout", "0.3", "--workers", "1"])
 command.run(args, lambda args: Hanging(args.model))
 """
 
@@ -326,14 +328,7 @@ def test_it_ends_while_the_network_hangs(bundle: Path) -> None:
         running = Running(process.stdout.readline().split()[-1], process)
         status, content = ask(running, "POST", "/predict", form(file_of(photo("red"))))
         assert (status, content["error"]["code"]) == (503, "no_answer_in_time")
-        assert running.stop() == 0
+        assert running.stop(drain=False) == 0
     finally:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_is_well_in_the_end(server: Running) -> Iterator[None]:
-    yield
-    assert server.stop() == 0
-    assert "Traceback" not in (server.process.stderr.read() if server.process.stderr else "")

@@ -72,10 +72,15 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
         ),
     )
     page.goto(server.url)
-    api.expect(page.locator("#model")).to_have_text("colours")
+    page.locator("#model", has_text="colours").wait_for()
     yield page
     assert not wrong
     context.close()
+
+
+def wait_for_status(page: Any, text: str) -> None:
+    """Wait until the status line holds the text. `expect` looks for it less often."""
+    page.locator("#status", has_text=text).wait_for()
 
 
 def upload(label: str, name: str = "") -> Dict[str, Any]:
@@ -88,7 +93,7 @@ def upload(label: str, name: str = "") -> Dict[str, Any]:
 
 def test_pick(page: Any) -> None:
     page.set_input_files("#files", [upload(label) for label in COLORS])
-    api.expect(page.locator("#status")).to_have_text("3 images done.")
+    wait_for_status(page, "3 images done.")
     cards = page.locator(".card")
     assert cards.locator(".label").all_inner_texts() == list(COLORS)
     assert cards.locator(".file").all_inner_texts() == [f"{label}.jpg" for label in COLORS]
@@ -103,12 +108,12 @@ def test_pick(page: Any) -> None:
     assert cards.first.locator("img").evaluate(natural) == [True, 300]
 
 
-@pytest.mark.parametrize("kind", EVENTS)
-def test_drop_and_paste(page: Any, kind: str) -> None:
-    code = DROP.replace("EVENT", EVENTS[kind]).replace("NAME", kind)
-    page.evaluate(code, base64.b64encode(file_of(photo("green"))).decode())
-    api.expect(page.locator("#status")).to_contain_text(f"{kind}.jpg: green, ")
-    api.expect(page.locator(".card .label")).to_have_text("green")
+def test_drop_and_paste(page: Any) -> None:
+    for kind, event in EVENTS.items():
+        code = DROP.replace("EVENT", event).replace("NAME", kind)
+        page.evaluate(code, base64.b64encode(file_of(photo("green"))).decode())
+        wait_for_status(page, f"{kind}.jpg: green, ")
+        assert page.locator(".card .label").first.inner_text() == "green"
 
 
 BROKEN = {
@@ -119,21 +124,20 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_errors_in_words(page: Any, name: str) -> None:
-    content, words = BROKEN[name]
-    page.set_input_files("#files", {"name": name, "mimeType": "image/jpeg", "buffer": content})
-    card = page.locator(".card")
-    api.expect(card.locator(".error")).to_contain_text(words)
-    api.expect(card.locator(".label")).to_have_text("No answer")
-    api.expect(page.locator("#status")).to_contain_text(f"{name}: {words}")
-    assert card.locator(".again").is_hidden()
+def test_errors_in_words(page: Any) -> None:
+    for name, (content, words) in BROKEN.items():
+        page.set_input_files("#files", {"name": name, "mimeType": "image/jpeg", "buffer": content})
+        wait_for_status(page, f"{name}: {words}")
+        card = page.locator(".card").first  # the newest
+        assert words in card.locator(".error").inner_text()
+        assert card.locator(".label").inner_text() == "No answer"
+        assert card.locator(".again").is_hidden()
 
 
 def test_one_bad_file_among_others(page: Any) -> None:
     broken = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"text"}
     page.set_input_files("#files", [upload("red"), broken, upload("blue")])
-    api.expect(page.locator("#status")).to_have_text("3 images done, 1 failed.")
+    wait_for_status(page, "3 images done, 1 failed.")
     assert page.locator(".label").all_inner_texts() == ["red", "No answer", "blue"]
 
 
@@ -168,7 +172,7 @@ def test_what_is_cleared_away_is_asked_no_more(page: Any) -> None:
     page.on("requestfailed", lambda request: gone.append(request.failure))
     page.route("**/predict", lambda route: None)  # no answer comes
     page.set_input_files("#files", [upload(label) for label in COLORS])
-    api.expect(page.locator("#status")).to_have_text("0 of 3 images done …")
+    wait_for_status(page, "0 of 3 images done …")
     page.locator("#clear").click()
     api.expect(page.locator("#status")).to_have_text("")
     page.unroute("**/predict")
@@ -182,7 +186,7 @@ def test_a_model_that_gives_any_number_of_labels(
 ) -> None:
     """The bars of all labels that an image has stand out, and a black image has none."""
     bundle = write_bundle(tmp_path_factory.mktemp("several") / "colours", thresholds=[0.9] * 3)
-    with serving(bundle) as running:
+    with serving(bundle, "--workers", 1) as running:
         page = browser.new_page()
         page.goto(running.url)
         violet = photo("red").convert("RGB")
@@ -191,7 +195,7 @@ def test_a_model_that_gives_any_number_of_labels(
         for name, image in (("violet.png", violet), ("black.png", black)):
             file = {"name": name, "mimeType": "image/png", "buffer": file_of(image, "PNG")}
             page.set_input_files("#files", file)
-            api.expect(page.locator("#status")).to_contain_text(f"{name}: ")
+            wait_for_status(page, f"{name}: ")
         last, first = page.locator(".card").all()
         assert first.locator(".label").inner_text() == "red, blue"
         assert first.locator(".chosen .name").all_inner_texts() == ["red", "blue"]
@@ -256,27 +260,28 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(page: Any, scheme: str) -> None:
+def test_text_can_be_read(page: Any) -> None:
     """The contrast that WCAG 2 asks of text, 4.5 to 1, in both colour schemes."""
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.emulate_media(reduced_motion="reduce")
     broken = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"text"}
     page.set_input_files("#files", [upload("red"), broken])
-    api.expect(page.locator("#status")).to_contain_text("2 images done")
-    contrasts = page.evaluate(CONTRAST)
-    assert len(contrasts) > 15
-    assert [each for each in contrasts if each[0] < 4.5] == []
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor").split("(")[1]
-    assert (int(dark.split(",")[0]) < 100) == (scheme == "dark")
+    wait_for_status(page, "2 images done")
     transition = "getComputedStyle(document.getElementById('drop')).transitionProperty"
     assert page.evaluate(transition) == "none"
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        contrasts = page.evaluate(CONTRAST)
+        assert len(contrasts) > 15
+        assert [each for each in contrasts if each[0] < 4.5] == [], scheme
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor").split("(")[1]
+        assert (int(dark.split(",")[0]) < 100) == (scheme == "dark")
 
 
 def test_on_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     long = upload("blue", "a_name_without_any_place_to_break_it_" * 4 + ".jpg")
     page.set_input_files("#files", [upload("red"), long])
-    api.expect(page.locator("#status")).to_have_text("2 images done.")
+    wait_for_status(page, "2 images done.")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     for button in page.locator("button:visible, #drop").all():
         assert button.bounding_box()["height"] >= 44  # what a finger can hit
@@ -299,21 +304,17 @@ def test_the_api_page(page: Any, server: Running) -> None:
 
 def test_below_a_root_path(serve: Serve, browser: Any) -> None:
     """As a proxy shows it that passes the path on. The address without a slash leads there too."""
-    with serve("--root-path", "/pets") as running:
+    with serve("--root-path", "/pets", "--workers", 1) as running:
         page = browser.new_page()
         page.goto(f"{running.url}/pets")
         page.set_input_files("#files", [upload("red")])
-        api.expect(page.locator("#status")).to_contain_text("red")
+        wait_for_status(page, "red")
         page.get_by_role("link", name="API").click()
         api.expect(page.locator("#routes .route").last).to_be_visible()
         assert f"{running.url}/pets/predict" in page.locator("main").inner_text()
         page.close()
 
 
-def test_many_labels_are_shown_in_part(serve: Serve, browser: Any) -> None:
-    with serve() as running:
-        page = browser.new_page()
-        page.goto(running.url)
-        page.get_by_text("Labels (3)").click()
-        assert page.locator("#labels").inner_text() == "red, green, blue"
-        page.close()
+def test_labels_are_shown(page: Any) -> None:
+    page.get_by_text("Labels (3)").click()
+    assert page.locator("#labels").inner_text() == "red, green, blue"

@@ -76,10 +76,17 @@ SCHEDULES = {
 }
 
 
+INTERRUPTIONS = {
+    "plain": [(0, 1)],
+    "everything": [(0, 1), (1, 2), (2, 3)],
+    "reduce_on_plateau": [(2, 3)],
+}
+"""Where a run with each schedule is interrupted: after a step of an epoch."""
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("at", [(0, 1), (1, 2), (2, 3)])
 def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
-    cats_and_dogs: Path, tmp_path: Path, decoded: List[str], name: str, at: "tuple[int, int]"
+    cats_and_dogs: Path, tmp_path: Path, decoded: List[str], name: str
 ) -> None:
     config = experiment(
         cats_and_dogs,
@@ -90,26 +97,28 @@ def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
     PullPlug.at = (-1, -1)
     uninterrupted = train(config, tmp_path / "uninterrupted")
     decoded_uninterrupted = len(decoded)
-    decoded.clear()
 
-    PullPlug.at = at
-    with pytest.raises(PulledPlug):
-        train(config, tmp_path / "interrupted")
-    PullPlug.at = (-1, -1)
-    torch.manual_seed(999)  # whatever the new process has drawn is forgotten
-    recovered = train(config, tmp_path / "interrupted", recover=True)
+    for at in INTERRUPTIONS[name]:
+        decoded.clear()
+        folder = tmp_path / f"interrupted at {at}"
+        PullPlug.at = at
+        with pytest.raises(PulledPlug):
+            train(config, folder)
+        PullPlug.at = (-1, -1)
+        torch.manual_seed(999)  # whatever the new process has drawn is forgotten
+        recovered = train(config, folder, recover=True)
 
-    assert same_tensors(recovered, uninterrupted)
-    # The step that was cut off was not yet in a checkpoint: it, and what had been prefetched of
-    # this epoch and the next, is decoded again, and nothing from before.
-    ahead = 4 * (2 + 3 + 3)
-    assert len(decoded) <= decoded_uninterrupted + ahead
-    for epoch in range(3):
-        metrics = [
-            json.loads((tmp_path / run / f"metrics_epoch_{epoch}.json").read_text())
-            for run in ("uninterrupted", "interrupted")
-        ]
-        assert metrics[0]["validation_loss"] == metrics[1]["validation_loss"]
+        assert same_tensors(recovered, uninterrupted), at
+        # The step that was cut off was not yet in a checkpoint: it, and what had been prefetched
+        # of this epoch and the next, is decoded again, and nothing from before.
+        ahead = 4 * (2 + 3 + 3)
+        assert len(decoded) <= decoded_uninterrupted + ahead
+        for epoch in range(3):
+            metrics = [
+                json.loads((run / f"metrics_epoch_{epoch}.json").read_text())
+                for run in (tmp_path / "uninterrupted", folder)
+            ]
+            assert metrics[0]["validation_loss"] == metrics[1]["validation_loss"]
 
 
 def test_batches_that_were_left_out_do_not_shift_a_recovered_run(

@@ -1,13 +1,11 @@
-"""What a loader costs, seen from outside the Python objects: the memory of a process of its own."""
+"""What a loader costs, seen from outside the Python objects: the memory of its process."""
 
-import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 import pytest
 
-from tests.conftest import ROOT, write_images
+from tests.conftest import Run, write_images
 
 START = """
 import sys
@@ -50,29 +48,18 @@ print(used() - before)
 """
 
 
-def run(program: str, *arguments: object) -> List[int]:
-    output = subprocess.run(
-        [sys.executable, "-c", START + program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    ).stdout
-    return [int(line) for line in output.split()]
-
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def test_memory_is_flat_over_20_epochs(tmp_path: Path) -> None:
-    write_images(tmp_path, {"cat": 40, "dog": 40}, size=200)
-    used = run(EPOCHS, tmp_path)
+def test_memory_is_flat_over_20_epochs(run: Run, tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 20, "dog": 20}, size=100)
+    used = [int(line) for line in run("python", "-c", START + EPOCHS, tmp_path).stdout.split()]
     assert len(used) == 20
     # What the allocator keeps settles in the first epochs.
     assert used[-1] - used[4] < 10 * 2**20
 
 
 @pytest.mark.slow
-def test_a_million_paths(tmp_path: Path) -> None:
-    (grown,) = run(MILLION)
+def test_a_million_paths(run: Run) -> None:
+    grown = int(run("python", "-c", START + MILLION, fresh=True).stdout)
     assert grown / 1_000_000 < 300

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -27,9 +28,15 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
+@lru_cache
+def evaluated(*texts: str) -> str:
+    """The values of texts of Jsonnet, as a list in JSON: at once, as each call takes long."""
+    values = ",".join(f"({text}\n)" for text in texts)
+    return str(_jsonnet.evaluate_snippet("docs/data.md", f"[{values}]"))
+
+
 def configs() -> Iterator[Dict[str, Any]]:
-    for text in blocks("jsonnet"):
-        config = json.loads(_jsonnet.evaluate_snippet("docs/data.md", text))
+    for config in json.loads(evaluated(*blocks("jsonnet"))):
         if config.get("dataset_reader", {}).get("type") in OURS:
             yield config
 
@@ -109,12 +116,13 @@ def test_class_weightings(data: Path) -> None:
     texts = re.findall(r"^\| `(\{ type: .*?)` \| .* \|$", PAGE, re.MULTILINE)
     assert len(texts) == len(ClassWeighting.list_available())
     (config,) = [text for text in blocks("jsonnet") if "class_weighting" in text]
-    params = json.loads(_jsonnet.evaluate_snippet("docs/data.md", config))["data_loader"]
+    params, *weightings = json.loads(evaluated(config, *texts))
     reader = DatasetReader.from_params(Params({"type": "image_folder"}))
-    for text in texts:
-        weighting = json.loads(_jsonnet.evaluate_snippet("docs/data.md", text))
+    for weighting in weightings:
         ClassWeighting.from_params(Params(weighting))({"cat": 5, "dog": 4})
-    loader = DataLoader.from_params(Params(params), reader=reader, data_path="pets/train")
+    loader = DataLoader.from_params(
+        Params(params["data_loader"]), reader=reader, data_path="pets/train"
+    )
     assert loader.labels() == {"cat": 5, "dog": 4}
 
 

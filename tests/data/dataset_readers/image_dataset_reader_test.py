@@ -112,7 +112,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         def log_message(self, *args: Any) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as site:
-        threading.Thread(target=site.serve_forever).start()
+        threading.Thread(target=site.serve_forever, args=[0.01]).start()
         yield f"http://127.0.0.1:{site.server_port}"
         site.shutdown()
 
