@@ -9,6 +9,7 @@ import inspect
 import textwrap
 import types
 import typing
+from functools import cache
 from typing import Annotated, Any, Callable, Dict, Iterator, List, Optional, Union, get_args
 
 from allennlp.common import FromParams
@@ -38,6 +39,7 @@ def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Paramet
     }
 
 
+@cache
 def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect.Parameter]:
     """Return the same as `parameters_of`, with the annotations that AllenNLP reads."""
     if is_record(cls):
@@ -55,6 +57,7 @@ def parameters_as_written(cls: type, constructor: Callable) -> Dict[str, inspect
     }
 
 
+@cache
 def owner_of(name: str, cls: type, constructor: Callable) -> Callable:
     """Return the constructor that has a parameter: of a class, or of a base class."""
     for function in _constructors(cls, constructor):

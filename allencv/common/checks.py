@@ -29,8 +29,11 @@ def missing_method(cls: type, method: str) -> ConfigurationError:
 
 def missing_methods(cls: type) -> Iterator[ConfigurationError]:
     """Yield an error for each abstract method that a class does not define."""
-    for name in dir(cls):
-        if getattr(inspect.getattr_static(cls, name, None), "__isabstractmethod__", False):
+    members: Dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        members.update(vars(base))
+    for name in sorted(members):
+        if getattr(members[name], "__isabstractmethod__", False):
             yield missing_method(cls, name)
 
 
