@@ -113,7 +113,6 @@ def test_without_pool_it_is_the_image_that_torchvision_pools(model_name, node, s
     [
         ("convnext_tiny", True, (768, 1, 1)),
         ("densenet121", False, (1024, 7, 7)),
-        ("maxvit_t", False, (512, 7, 7)),
         ("swin_t", False, (768, 7, 7)),
         ("vit_b_32", True, (768, 1, 1)),
     ],
