@@ -1,5 +1,6 @@
 """Find the mistakes in a config without reading its data."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Tuple, assert_never
 
@@ -50,6 +51,7 @@ from allencv.catalogue.whole_config import (
 )
 from allencv.common.arguments import holds_dict, is_not_built, not_built
 from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
+from allencv.common.quiet import quiet
 from allencv.common.random_state import keep_random_state
 from allencv.common.records import named_values
 
@@ -63,6 +65,7 @@ class Found:
 
 
 @keep_random_state()  # a check before training must not change its weights
+@quiet(logging.ERROR, hide_warnings=False)  # once, not again for each part that it builds
 def find_mistakes(config: Any) -> List[Mistake]:
     """Return all mistakes and warnings for an evaluated config."""
     if not isinstance(config, dict):

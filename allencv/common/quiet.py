@@ -11,8 +11,10 @@ def quiet(level: int = logging.WARNING, hide_warnings: bool = True) -> Iterator[
     with warnings.catch_warnings():
         if hide_warnings:
             warnings.simplefilter("ignore")
-        logging.disable(level)
+        if level > disabled:  # each `disable` visits all loggers
+            logging.disable(level)
         try:
             yield
         finally:
-            logging.disable(disabled)
+            if level > disabled:
+                logging.disable(disabled)

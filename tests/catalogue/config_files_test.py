@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,7 @@ def test_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_config_that_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
     content = experiment(tmp_path)
     config = written(tmp_path, json.dumps(content))
     assert read_config(config).as_dict() == content

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import _jsonnet
 import pytest
@@ -39,6 +39,13 @@ def evaluated(text: str) -> Any:
     return json.loads(_jsonnet.evaluate_snippet("example", text))
 
 
+@pytest.fixture(scope="module")
+def examples() -> List[Any]:
+    """The examples of `PARTS`, evaluated at once: each time takes long."""
+    whole: List[Any] = evaluated(f"[{', '.join(map(snippet, PARTS))}]")
+    return whole
+
+
 def supplied(registry: type, folder: Path) -> Dict[str, Any]:
     """What training supplies to a part."""
     parameters = [("weight", torch.nn.Parameter(torch.zeros(2, 2)))]
@@ -61,13 +68,22 @@ def supplied(registry: type, folder: Path) -> Dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.registry.__name__}-{part.name}")
+@pytest.mark.parametrize(
+    ("index", "part"),
+    enumerate(PARTS),
+    ids=[f"{part.registry.__name__}-{part.name}" for part in PARTS],  # type: ignore[union-attr]
+)
 def test_the_example_builds_its_part(
-    part: Part, tmp_path: Path, cats_and_dogs: Path, monkeypatch: pytest.MonkeyPatch
+    index: int,
+    part: Part,
+    examples: List[Any],
+    tmp_path: Path,
+    cats_and_dogs: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert part.registry is not None
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)  # asked for when its callback is made
-    config = evaluated(snippet(part))
+    config = examples[index]
     assert config["type"] in {each.name for each in parts_of(part.registry) if each.cls is part.cls}
     extras = supplied(part.registry, tmp_path)
     if part.registry in (DataLoader, Trainer, Predictor):

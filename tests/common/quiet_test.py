@@ -20,3 +20,17 @@ def test_it_hides_what_it_is_told_to(hide_warnings: bool, caplog: pytest.LogCapt
     assert [record.message for record in caplog.records] == ["shown"]
     assert logging.root.manager.disable == disabled
     assert len(caught) == (0 if hide_warnings else 1)
+
+
+def test_inside_another_it_hides_what_either_hides(caplog: pytest.LogCaptureFixture) -> None:
+    disabled = logging.root.manager.disable
+    with quiet(logging.ERROR):
+        with quiet(logging.WARNING):
+            logger.error("hidden")
+        logger.error("hidden")
+    with quiet(logging.INFO):
+        with quiet(logging.WARNING):
+            logger.warning("hidden")
+        logger.warning("shown")
+    assert [record.message for record in caplog.records] == ["shown"]
+    assert logging.root.manager.disable == disabled

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Dict, List
@@ -19,24 +21,28 @@ from allencv.common.archives import load_archive
 from allencv.exporting import TorchClassifier, export_bundle
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import BundleError, OnnxClassifier, Preprocessing, open_bundle, readable
-from tests.configs import experiment
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
 
-def trained(config: Dict[str, Any], folder: Path) -> Path:
-    train_model(Params(config), folder)
-    return folder / "model.tar.gz"
-
-
 @pytest.fixture(scope="module")
-def archive_file(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(experiment(cats_and_dogs), tmp_path_factory.mktemp("run"))
+def archive_file(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copy(trained_run / "model.tar.gz", tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")
 def bundle(archive_file: Path) -> Path:
     export_bundle(load_archive(archive_file), archive_file.parent / "bundle")
     return archive_file.parent / "bundle"
+
+
+@pytest.fixture
+def exported_before(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the network of `bundle` for that of the archive: to export it takes long."""
+    module = sys.modules["allencv.exporting.export_bundle"]
+    monkeypatch.setattr(module, "exported", lambda network, preprocessing: None)
+    monkeypatch.setattr(
+        module, "write_onnx", lambda program, file: shutil.copy(bundle / "model.onnx", file)
+    )
 
 
 @pytest.fixture
@@ -133,6 +139,7 @@ def test_a_changed_byte_is_refused(bundle: Path, name: str) -> None:
     OnnxClassifier(bundle)
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_half_precision(archive_file: Path, bundle: Path, photos: List[str]) -> None:
     folder = archive_file.parent / "half"
     manifest = export_bundle(load_archive(archive_file), folder, precision="float16")
@@ -147,6 +154,7 @@ def test_half_precision(archive_file: Path, bundle: Path, photos: List[str]) -> 
     assert_answers_are_the_archive_s(answers, archive_file, photos, tolerance=0.01)
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_int8(archive_file: Path, cats_and_dogs: Path, photos: List[str]) -> None:
     folder = archive_file.parent / "int8"
     calibration = sorted((cats_and_dogs / "train").rglob("*.jpg"))
@@ -194,7 +202,7 @@ def test_a_model_of_several_labels_that_looks_twice(
     """With thresholds, views at test time, grey images of another shape, and a reader's mean."""
     config = multilabel_experiment(
         write_tables(cats_and_dogs, tmp_path),
-        trainer__num_epochs=2,
+        trainer__num_epochs=1,
         model__thresholds={"Cat": 0.4, "Dog": 0.3, "small": 0.05},
         model__test_time_augmentation=["horizontal_flip", "rotate_180"],
         model__im2im_encoder__input_channels=1,
@@ -212,7 +220,8 @@ def test_a_model_of_several_labels_that_looks_twice(
     depths = np.random.default_rng(0).integers(0, 4096, (50, 60), np.uint16)
     Image.fromarray(depths).save(tmp_path / "depths.tif")
     photos = [*photos, str(tmp_path / "depths.tif")]
-    archive_file = trained(config, tmp_path / "run")
+    train_model(Params(config), tmp_path / "run")
+    archive_file = tmp_path / "run" / "model.tar.gz"
     manifest = export_bundle(load_archive(archive_file), tmp_path / "bundle")
     assert sorted(manifest.labels) == LABELS
     assert manifest.multi_label
@@ -237,6 +246,7 @@ def test_weights_in_channels_last_order(archive: Archive, bundle: Path, tmp_path
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_what_differs_too_much_is_not_written(archive: Archive, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "bundle"
     with pytest.raises(ConfigurationError) as raised:
@@ -247,6 +257,7 @@ def test_what_differs_too_much_is_not_written(archive: Archive, tmp_path: Path) 
     assert os.listdir(tmp_path / "new") == []
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_an_unreadable_image_stops_the_comparison(archive: Archive, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("a text")
     with pytest.raises(ValueError, match=r"bad.jpg: not an image"):
@@ -254,6 +265,7 @@ def test_an_unreadable_image_stops_the_comparison(archive: Archive, tmp_path: Pa
     assert os.listdir(tmp_path) == ["bad.jpg"]
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_without_a_comparison_the_manifest_says_so(archive: Archive, tmp_path: Path) -> None:
     archive.config.params.pop("validation_data_path")
     with pytest.raises(ConfigurationError, match="no validation_data_path to compare on; give som"):

@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import Archive
 
 from allencv.exporting import TorchClassifier, export_bundle
 from allencv.exporting.network import Network
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.im2im_encoders import Im2ImEncoder
-from allencv.runtime import OnnxClassifier
+from allencv.runtime import Classifier, OnnxClassifier
 from tests.conftest import ROOT, write_images
 from tests.exporting.archives import archive_of, small_resnet, timm_network
 
 NETWORKS = {
-    "convnext": timm_network("test_convnext", 64),
+    "convnext": timm_network("test_convnext", 64, timm_arguments={"depths": [1, 1, 1, 1]}),
     "efficientnet": timm_network("test_efficientnet", 256),
     "resnet": timm_network("test_resnet", 96),
-    "vit": timm_network("test_vit", 64, image_size=32),
+    "vit": timm_network("test_vit", 64, image_size=32, timm_arguments={"depth": 2}),
 }
 
 
@@ -28,22 +29,33 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
 
+def expected_of(archive: Archive) -> np.ndarray:
+    with torch.inference_mode():
+        images = torch.tensor(pixels()).permute(0, 3, 1, 2)
+        return archive.model.eval()(image=images)["probs"].numpy()
+
+
+def assert_probabilities(classifier: Classifier, expected: np.ndarray) -> None:
+    for count in (3, 1):
+        given = classifier.probabilities(pixels()[:count])
+        assert given.dtype == np.float32
+        np.testing.assert_allclose(given, expected[:count], atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_bundle_is_its_network(name: str, tmp_path: Path) -> None:
     archive = archive_of(NETWORKS[name])
-    with torch.inference_mode():
-        images = torch.tensor(pixels()).permute(0, 3, 1, 2)
-        expected = archive.model.eval()(image=images)["probs"].numpy()
+    expected = expected_of(archive)
     export_bundle(archive, tmp_path / "onnx", parity=False)
+    assert_probabilities(OnnxClassifier(tmp_path / "onnx"), expected)
+
+
+def test_a_bundle_for_torch_is_its_network(tmp_path: Path) -> None:
+    """It holds the graph that each of those above is made from."""
+    archive = archive_of(NETWORKS["vit"])
+    expected = expected_of(archive)
     export_bundle(archive, tmp_path / "torch", format="torch_export", parity=False)
-    for classifier in (
-        OnnxClassifier(tmp_path / "onnx"),
-        TorchClassifier(tmp_path / "torch", trusted=True),
-    ):
-        for count in (3, 1):
-            given = classifier.probabilities(pixels()[:count])
-            assert given.dtype == np.float32
-            np.testing.assert_allclose(given, expected[:count], atol=1e-5)
+    assert_probabilities(TorchClassifier(tmp_path / "torch", trusted=True), expected)
     assert str(ROOT).encode() not in (tmp_path / "torch" / "model.pt2").read_bytes()
 
 
@@ -54,7 +66,7 @@ def test_a_network_that_comes_out_wrong_is_stopped(tmp_path: Path) -> None:
     """
     photos = write_images(tmp_path / "photos", {"a": 4})
     archive = archive_of(
-        timm_network("test_vit", 64, timm_arguments={"dynamic_img_size": True}),
+        timm_network("test_vit", 64, timm_arguments={"dynamic_img_size": True, "depth": 1}),
         [{"type": "eval", "size": 224}],
     )
     images = sorted(map(str, photos.rglob("*.jpg")))
@@ -154,17 +166,22 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.half, torch.double])
-def test_a_model_in_another_precision_is_exported_in_float32(
-    dtype: torch.dtype, tmp_path: Path
-) -> None:
+def test_a_model_in_another_precision_is_made_float32(dtype: torch.dtype) -> None:
     archive = archive_of(small_resnet())
-    with torch.inference_mode():
-        images = torch.tensor(pixels()).permute(0, 3, 1, 2)
-        expected = archive.model.eval()(image=images)["probs"].numpy()
+    expected = expected_of(archive)
     archive.model.to(dtype)
+    given = Network(archive.model)(torch.tensor(pixels()))
+    assert given.dtype == torch.float32
+    np.testing.assert_allclose(given, expected, atol=1e-3 if dtype == torch.half else 1e-6)
+
+
+def test_a_model_in_half_precision_is_exported_in_float32(tmp_path: Path) -> None:
+    archive = archive_of(small_resnet())
+    expected = expected_of(archive)
+    archive.model.half()
     export_bundle(archive, tmp_path / "bundle", parity=False)
     given = OnnxClassifier(tmp_path / "bundle").probabilities(pixels())
-    np.testing.assert_allclose(given, expected, atol=1e-3 if dtype == torch.half else 1e-6)
+    np.testing.assert_allclose(given, expected, atol=1e-3)
 
 
 def test_images_of_a_size_that_does_not_fit(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_batch_transforms_are_for_training_with_labels_only(vocab: Vocabulary) -
 
 def test_a_run_with_batch_transforms_is_reproducible(cats_and_dogs: Path, tmp_path: Path) -> None:
     choice = {"type": "random_choice", "transforms": ["mixup", "cutmix"]}
-    config = experiment(cats_and_dogs, model__batch_transforms=[choice], trainer__num_epochs=2)
+    config = experiment(cats_and_dogs, model__batch_transforms=[choice], trainer__num_epochs=1)
 
     def state(name: str, **overrides: Any) -> Dict[str, torch.Tensor]:
         params = Params(with_overrides(config, overrides) if overrides else copy.deepcopy(config))

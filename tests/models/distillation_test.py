@@ -31,6 +31,7 @@ def teacher(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         model__pixel_mean=[0.5],
         model__pixel_std=[0.25],
         trainer__num_epochs=1,
+        data_loader__num_workers=0,
     )
     train_model(Params(config), folder)
     return folder / "model.tar.gz"
@@ -202,7 +203,10 @@ def test_mistakes_in_a_config(distillation: Dict[str, Any], message: str) -> Non
 def test_a_run_and_its_archive(teacher: Path, cats_and_dogs: Path, tmp_path: Path) -> None:
     moved = teacher.rename(tmp_path / "teacher.tar.gz")
     config = experiment(
-        cats_and_dogs, model__distillation={"teacher": str(moved)}, trainer__num_epochs=2
+        cats_and_dogs,
+        model__distillation={"teacher": str(moved)},
+        trainer__num_epochs=1,
+        data_loader__num_workers=0,
     )
     trained = train_model(Params(config), tmp_path / "run")
     metrics = (tmp_path / "run" / "metrics.json").read_text()

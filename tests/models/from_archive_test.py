@@ -26,7 +26,9 @@ COUNTS = {"cat": 3, "dog": 4, "eel": 5}
 
 
 def config(data: Path, **model: Any) -> Dict[str, Any]:
-    return experiment(data, trainer__num_epochs=1) | ({"model": model} if model else {})
+    return experiment(data, trainer__num_epochs=1, data_loader__num_workers=0) | (
+        {"model": model} if model else {}
+    )
 
 
 def photos(folder: Path, counts: Dict[str, int]) -> Path:

@@ -42,6 +42,7 @@ def multilabel_experiment(folder: Path, **overrides: Any) -> Dict[str, Any]:
         validation_data_path=str(folder / "val.csv"),
         model__type="multilabel_image_classifier",
         trainer__validation_metric="+micro_f1",
+        data_loader__num_workers=0,
     )
     config["dataset_reader"] |= table
     config["validation_dataset_reader"] |= table

@@ -4,6 +4,7 @@ What every registered encoder must keep. A new kind adds its smallest params to 
 """
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
+from tests.modules.small_networks import small_networks
 
 SIZES = [(64, 96), (128, 64)]
 ONE_SIZE = list(SIZES[0])
@@ -115,8 +117,14 @@ def name_of(example):
     return "-".join(map(str, values))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with small_networks():
+        yield
+
+
 @pytest.fixture(scope="module", params=EXAMPLES, ids=name_of)
-def example(request):
+def example(request, small):
     """The base, the params, and the encoder, which must not be changed."""
     base, params = request.param
     return base, params, build(base, params)

@@ -18,15 +18,12 @@ from PIL import Image
 import allencv.plugin  # noqa: F401
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import Preprocessing
-from tests.configs import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 
 @pytest.fixture(scope="module")
-def archive(cats_and_dogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    train_model(Params(experiment(cats_and_dogs)), folder)
-    return folder / "model.tar.gz"
+def archive(trained_run: Path) -> Path:
+    return trained_run / "model.tar.gz"
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torchvision
@@ -6,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.modules.im2im_encoders import Im2ImEncoder, TorchvisionEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
+from tests.modules.small_networks import small_networks
 
 
 def network(model_name, **arguments):
@@ -18,6 +21,12 @@ def network(model_name, **arguments):
         elif value.is_floating_point():
             value.add_(0.02 * torch.randn_like(value))
     return model
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    with small_networks():
+        yield
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ PUBLISHED_INCEPTION = {"transform_input": True, "aux_logits": True, "init_weight
         ("efficientnet_b0", "classifier.1", 64, {}),
         ("googlenet", "fc", 64, PUBLISHED_INCEPTION),
         ("inception_v3", "fc", 96, PUBLISHED_INCEPTION),
-        ("maxvit_t", "classifier.5", 224, {}),
+        ("maxvit_t", "classifier.5", 64, {}),
         ("mnasnet0_5", "classifier.1", 64, {}),
         ("mobilenet_v2", "classifier.1", 64, {}),
         ("mobilenet_v3_small", "classifier.3", 64, {}),
@@ -53,7 +62,7 @@ PUBLISHED_INCEPTION = {"transform_input": True, "aux_logits": True, "init_weight
     ],
 )
 def test_it_is_torchvisions_network_up_to_the_last_layer(
-    model_name, last_layer, size, arguments, save
+    model_name, last_layer, size, arguments, save, small
 ):
     model = network(model_name, **arguments)
     encoder = TorchvisionEncoder(model_name, weights=save(model)).eval()
@@ -73,7 +82,7 @@ def test_it_is_torchvisions_network_up_to_the_last_layer(
         ("convnext_tiny", "features", 64),
         ("densenet121", None, 64),
         ("googlenet", "inception5b", 64),
-        ("maxvit_t", "blocks", 224),
+        ("maxvit_t", "blocks", 64),
         ("mnasnet0_5", "layers", 64),
         ("mobilenet_v3_small", "features", 64),
         ("regnet_y_400mf", "trunk_output", 64),
@@ -81,7 +90,7 @@ def test_it_is_torchvisions_network_up_to_the_last_layer(
         ("swin_t", "permute", 64),
     ],
 )
-def test_without_pool_it_is_the_image_that_torchvision_pools(model_name, node, size, save):
+def test_without_pool_it_is_the_image_that_torchvision_pools(model_name, node, size, save, small):
     """As a hook sees it."""
     arguments = PUBLISHED_INCEPTION if model_name == "googlenet" else {}
     model = network(model_name, **arguments)
@@ -99,14 +108,32 @@ def test_without_pool_it_is_the_image_that_torchvision_pools(model_name, node, s
     assert features.shape == (1, encoder.get_output_channels(), size // 32, size // 32)
 
 
+@pytest.mark.parametrize(
+    ("model_name", "pool", "shape"),
+    [
+        ("convnext_tiny", True, (768, 1, 1)),
+        ("densenet121", False, (1024, 7, 7)),
+        ("swin_t", False, (768, 7, 7)),
+        ("vit_b_32", True, (768, 1, 1)),
+    ],
+)
+def test_the_dimensions_of_published_networks(model_name, pool, shape):
+    """Without weights: the networks of the tests above are smaller than these."""
+    with torch.device("meta"):
+        encoder = TorchvisionEncoder(model_name, weights=None, pool=pool).eval()
+        assert encoder(torch.zeros(1, 3, 224, 224)).shape == (1, *shape)
+    assert encoder.get_output_channels() == shape[0]
+
+
 def test_vgg_without_pool_has_no_parameters_of_its_large_layers():
-    encoder = TorchvisionEncoder("vgg11", weights=None, pool=False)
-    assert encoder.get_output_channels() == 512
-    assert encoder.eval()(torch.randn(1, 3, 64, 96)).shape == (1, 512, 2, 3)
+    with torch.device("meta"):
+        encoder = TorchvisionEncoder("vgg11", weights=None, pool=False)
+        assert encoder.get_output_channels() == 512
+        assert encoder.eval()(torch.randn(1, 3, 64, 96)).shape == (1, 512, 2, 3)
     assert sum(parameter.numel() for parameter in encoder.parameters()) < 10_000_000
 
 
-def test_from_params():
+def test_from_params(small):
     params = {
         "type": "torchvision",
         "model_name": "convnext_tiny",
@@ -148,7 +175,7 @@ def test_other_input_channels(model_name, save):
     assert encoder.eval()(torch.randn(1, 1, 64, 64)).shape[2:] == (1, 1)
 
 
-def test_published_names_of_densenet(save):
+def test_published_names_of_densenet(save, small):
     """torchvision renames them when it loads them; its weights are from before."""
     model = network("densenet121")
     state = model.state_dict()
@@ -221,7 +248,9 @@ def test_a_file_of_another_network_is_refused(save):
     ],
 )
 def test_stages(model_name, pool, first, last, number):
-    stages = TorchvisionEncoder(model_name, weights=None, pool=pool).get_stages()
+    device = "cpu" if model_name.startswith("regnet") else "meta"  # it computes its widths
+    with torch.device(device):
+        stages = TorchvisionEncoder(model_name, weights=None, pool=pool).get_stages()
     assert stages[0] == [f"backbone.{name}" for name in first]
     if last is not None:
         assert stages[-1] == [f"backbone.{name}" for name in last]
@@ -230,7 +259,8 @@ def test_stages(model_name, pool, first, last, number):
 
 def test_stages_of_a_transformer():
     arguments = {"image_size": 64}
-    encoder = TorchvisionEncoder("vit_b_32", weights=None, torchvision_arguments=arguments)
+    with torch.device("meta"):
+        encoder = TorchvisionEncoder("vit_b_32", weights=None, torchvision_arguments=arguments)
     stages = encoder.get_stages()
     assert set(stages[0]) == {
         "backbone.class_token",
@@ -242,8 +272,8 @@ def test_stages_of_a_transformer():
 
 
 @pytest.mark.parametrize("pool", [True, False])
-def test_it_can_be_exported_with_a_free_batch_size(pool):
-    encoder = TorchvisionEncoder("shufflenet_v2_x0_5", weights=None, pool=pool).eval()
+def test_it_can_be_exported_with_a_free_batch_size(pool, small):
+    encoder = TorchvisionEncoder("resnet18", weights=None, pool=pool).eval()
     shapes = ({0: torch.export.Dim("batch")},)
     images = torch.randn(2, 3, 64, 64)
     exported = torch.export.export(encoder, (images,), dynamic_shapes=shapes).module()
@@ -251,7 +281,7 @@ def test_it_can_be_exported_with_a_free_batch_size(pool):
     torch.testing.assert_close(exported(more_images), encoder(more_images))
 
 
-def test_images_of_a_size_that_the_network_cannot_take() -> None:
+def test_images_of_a_size_that_the_network_cannot_take(small) -> None:
     encoder = TorchvisionEncoder("vit_b_32", weights=None)
     with pytest.raises(ConfigurationError, match=r"vit_b_32 got images of 100 by 96 pixels"):
         encoder(torch.zeros(1, 3, 100, 96))
