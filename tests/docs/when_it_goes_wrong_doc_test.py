@@ -48,7 +48,7 @@ def _is_said(message: str, texts: List[str]) -> bool:
 
 def test_there_are_at_least_twenty_messages() -> None:
     assert len(MESSAGES) >= 20
-    assert len(set(MESSAGES)) == len(MESSAGES) == PAGE.count("- **Do**:")
+    assert len(set(MESSAGES)) == len(MESSAGES) == PAGE.count("- **Fix**:")
 
 
 @pytest.mark.parametrize("message", MESSAGES)
