@@ -27,6 +27,7 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain of what is never freed
     remove_shared_folder()
 
 
