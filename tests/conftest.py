@@ -110,7 +110,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="session")
 def run() -> Run:
     """
-    Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
+    Run a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
     process is forked from one that has imported everything, or with `fresh` a new one.
 
     A new process takes ten seconds, so tests start one only to see what a forked one cannot show:

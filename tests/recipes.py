@@ -21,7 +21,7 @@ SCENES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 def folders(
     *splits: str, labels: "tuple[str, ...]", size: int = 40, count: int = 4
 ) -> Callable[[Path], None]:
-    """Makes a folder for each split, with some images of each label."""
+    """Make a folder for each split, with some images of each label."""
 
     def write(root: Path) -> None:
         for seed, split in enumerate(splits):
@@ -122,7 +122,7 @@ def external_variables(file: Path) -> List[str]:
 
 def run_here(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> None:
     """
-    Runs a command of AllenNLP's in this process, which spares starting another: as if typed in a
+    Run a command of AllenNLP's in this process, which spares starting another: as if typed in a
     folder that has the configs. Weights are not downloaded.
     """
     if not (folder / "training_config").exists():
