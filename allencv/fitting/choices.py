@@ -97,7 +97,11 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
         return "as asked for" if asked else otherwise
 
     where = "GPU" if on_gpu else "CPU"
-    scale = "a random half or more of each image" if facts.num_train < 5000 else "a random part"
+    scale = (
+        "a random crop of half or more of each image"
+        if facts.num_train < 5000
+        else "a random crop of each image"
+    )
     reasons = Reasons(
         image_size=Reason(f"{size} x {size}", why_size),
         backbone=Reason(backbone.name, backbone.reason),

@@ -84,7 +84,7 @@ def load(arguments: Dict[str, Any], streaming: bool) -> Any:
     path, split = arguments["path"], arguments.get("split")
     is_local = os.path.isabs(path) or path.startswith(".")
     if is_local and not os.path.exists(path) and not has_magic(path):
-        raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder or a file")
+        raise ConfigurationError(f"'{path}' ({KEYS}) does not exist; expected a folder or a file")
     try:
         if any(os.path.isfile(os.path.join(path, name)) for name in SAVED):
             data = datasets.load_from_disk(path)
@@ -104,8 +104,8 @@ def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
     if not isinstance(data, dict):
         if split is not None and split != str(data.split):
             raise ConfigurationError(
-                f"split '{split}' of '{arguments['path']}' (dataset_reader.split) is not there; it "
-                f"holds {f'the split {data.split}' if data.split else 'no splits'}"
+                f"split '{split}' of '{arguments['path']}' (dataset_reader.split) does not exist; "
+                f"it holds {f'the split {data.split}' if data.split else 'no splits'}"
             )
         return data
     if split is not None and split not in data:

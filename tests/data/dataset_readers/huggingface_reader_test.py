@@ -334,7 +334,10 @@ def test_an_instance_sent_to_another_process_opens_its_data_set_once(
 @pytest.mark.parametrize(
     ("file_path", "message"),
     [
-        ("ROOT/saved", r"'ROOT/saved' \(train_data_path.*\) is not there; expected a folder or a"),
+        (
+            "ROOT/saved",
+            r"'ROOT/saved' \(train_data_path.*\) does not exist; expected a folder or a",
+        ),
         ("ROOT/a.parquet", "'ROOT/a.parquet'"),
         ("ROOT/*.parquet", r"'ROOT/\*.parquet' \(train_data_path"),
         ("ROOT/empty", "'ROOT/empty'"),
@@ -371,7 +374,7 @@ def test_a_wrong_data_path(file_path: Any, message: str, streaming: bool, tmp_pa
         ({"label_column": "image"}, "label_column is 'image'; expected class labels, texts or int"),
         ({"label_column": "weight"}, r"is 'weight'; expected .*weight \(float32\)"),
         ({}, "label_column for 'ROOT' is None; expected one of label, other"),
-        ({"split": "test"}, "split 'test' of 'ROOT' .* is not there; it holds no splits"),
+        ({"split": "test"}, "split 'test' of 'ROOT' .* does not exist; it holds no splits"),
     ],
 )
 @streaming
