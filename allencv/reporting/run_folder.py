@@ -97,7 +97,7 @@ def read_run(folder: Union[str, Path]) -> Run:
 
 
 def _read_json(path: Path) -> Dict[str, Any]:
-    """Return an empty dictionary if the file is missing or truncated, as in a killed run."""
+    """Return the content of a file, or {} if it is missing or truncated, as in a killed run."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
