@@ -1,5 +1,5 @@
 """
-Finds problems with the images and labels of a data set before training, based on the facts that
+Finds problems with the images and labels of a dataset before training, based on the facts that
 `allencv.data.inspection` collects.
 """
 
@@ -206,7 +206,7 @@ def imbalance(counts: Dict[str, int]) -> float:
 def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
     readable = [image.facts for image in images if image.facts.error is None]
     modes = Counter(facts.mode for facts in readable)
-    # In a data set of small images, only much smaller ones are odd.
+    # In a dataset of small images, only much smaller ones are odd.
     usual = np.median([min(facts.width, facts.height) for facts in readable] or [0])
     for image in images:
         facts = image.facts

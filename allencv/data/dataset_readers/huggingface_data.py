@@ -1,4 +1,4 @@
-"""Opens data sets of the library `datasets`, and their images."""
+"""Opens datasets of the library `datasets`, and their images."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SAVED = ("dataset_dict.json", "state.json")
 
 class OpenTable:
     """
-    The images of an open data set. Another process gets only the arguments, and opens them again
+    The images of an open dataset. Another process gets only the arguments, and opens them again
     once.
     """
 
@@ -42,7 +42,7 @@ def _open(arguments: str, column: str) -> OpenTable:
 
 
 class TableImage:
-    """An image in a data set."""
+    """An image in a dataset."""
 
     def __init__(self, table: OpenTable, index: int) -> None:
         self.table = table
@@ -100,7 +100,7 @@ def load(arguments: Dict[str, Any], streaming: bool) -> Any:
 
 
 def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
-    """Return the requested split of a data set, or the only one."""
+    """Return the requested split of a dataset, or the only one."""
     if not isinstance(data, dict):
         if split is not None and split != str(data.split):
             raise ConfigurationError(
@@ -116,7 +116,7 @@ def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
 
 
 def undecoded(data: Any, columns: List[str]) -> Any:
-    """Return some columns of a data set, with the images as stored in the files."""
+    """Return some columns of a dataset, with the images as stored in the files."""
     datasets = library()
     data = data.select_columns(columns)
     for column in columns:

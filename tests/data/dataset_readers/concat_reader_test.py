@@ -180,7 +180,7 @@ def test_readers_with_their_own_splits(paths: dict) -> None:
 
 
 def test_images_that_two_readers_read(paths: dict) -> None:
-    """Each data set has its own; `allencv check-data` finds copies in all."""
+    """Each dataset has its own; `allencv check-data` finds copies in all."""
     readers: Any = {name: ImageFolderReader() for name in ("a", "b")}
     both = {"a": paths["pets"], "b": paths["pets"]}
     assert [name for _, _, name in listed(ConcatReader(readers).read(both))] == ["a"] * 3 + [

@@ -48,7 +48,7 @@ def encoded(number: int) -> bytes:
 
 
 def table(numbers: Iterable[int] = range(SIZE), **columns: Any) -> Any:
-    """A data set with the images of some numbers, whose classes are the remainders by 3."""
+    """A dataset with the images of some numbers, whose classes are the remainders by 3."""
     numbers = list(numbers)
     features = {
         "image": datasets.Image(),
@@ -343,7 +343,7 @@ def test_an_instance_sent_to_another_process_opens_its_data_set_once(
         ("ROOT/empty", "'ROOT/empty'"),
         ("nobody/nothing", r"'nobody/nothing' \(train_data_path"),
         ("ROOT/broken/a.parquet", r"'ROOT/broken/a.parquet' \(train_data_path"),
-        (3, "3 .*; expected a folder, the name of a data set, files .parquet, .arrow, or a dict"),
+        (3, "3 .*; expected a folder, the name of a dataset, files .parquet, .arrow, or a dict"),
         ([], "expected a folder"),
         ({}, "expected a folder"),
         (
