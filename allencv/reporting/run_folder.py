@@ -39,7 +39,7 @@ class Run:
 
     @property
     def best_epoch(self) -> Optional[int]:
-        """Count from 0, as in the files of AllenNLP."""
+        """Return the best epoch, counted from 0 as in the files of AllenNLP."""
         last = self.metrics or (self.epochs[-1] if self.epochs else {})
         return last.get("best_epoch")
 
@@ -58,7 +58,7 @@ class Run:
 
 def read_run(folder: Union[str, Path]) -> Run:
     """
-    Read the folder of a run. Runs no code of it and reads no images.
+    Read the folder of a run, without running its code or reading images.
 
     # Raises
 
