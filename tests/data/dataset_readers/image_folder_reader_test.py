@@ -282,8 +282,8 @@ def test_a_wrong_path_is_answered_with_what_is_there(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError) as error:
             read(tmp_path / wrong)
         assert str(error.value) == (
-            f"'{tmp_path / wrong}' (train_data_path, validation_data_path or test_data_path) is "
-            f"not there: '{tmp_path}' holds the folders train, val{hint}"
+            f"'{tmp_path / wrong}' (train_data_path, validation_data_path or test_data_path) "
+            f"does not exist: '{tmp_path}' holds the folders train, val{hint}"
         )
 
 

@@ -267,7 +267,7 @@ def test_bad_lists(root: str, text: Any, arguments: Any, message: str) -> None:
 def test_bad_paths(root: str) -> None:
     with pytest.raises(ConfigurationError, match=r"'x.txt' \(train_data_path.* does not exist"):
         ImageListReader().read_samples("x.txt")
-    with pytest.raises(ConfigurationError, match=r"'x.txt' \(dataset_reader.class_map\) is not th"):
+    with pytest.raises(ConfigurationError, match=r"'x.txt' \(dataset_reader.class_map\) does not "):
         read(root, "a.jpg 0", class_map="x.txt")
     with pytest.raises(ConfigurationError, match=r"the path is \['a'\]; expected the text of a pa"):
         ImageListReader().read_samples(["a"])

@@ -440,7 +440,7 @@ def test_paths_of_windows(root: str) -> None:
 
 
 def test_space_around_a_path(root: str) -> None:
-    assert error_of(root, "l,f\nx, 1.jpg\n").startswith("table.csv, line 2: ' 1.jpg' is not the")
+    assert error_of(root, "l,f\nx, 1.jpg\n").startswith("table.csv, line 2: ' 1.jpg' does not")
     (Path(root) / " 1.jpg").touch()
     assert read(root, "l,f\nx, 1.jpg\n") == [(" 1.jpg", None, None)]
 
