@@ -260,7 +260,10 @@ def test_braces_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("path", "messages"),
     [
-        ("ROOT/b-{0..2}.tar", ["'ROOT/b-0.tar' of 'ROOT/b-{0..2}.tar' (train_data_path", "is not"]),
+        (
+            "ROOT/b-{0..2}.tar",
+            ["'ROOT/b-0.tar' of 'ROOT/b-{0..2}.tar' (train_data_path", "not exist"],
+        ),
         ("ROOT/*.tgz", ["a shard of 'ROOT/*.tgz'", "does not exist; 'ROOT' holds a.tar"]),
         ("ROOT", ["'ROOT' (train_data_path", "is a folder; expected 'ROOT/*.tar'"]),
         (["ROOT/a.tar", "ROOT/{a,b}.tar"], ["'ROOT/b.tar' of"]),
