@@ -8,8 +8,8 @@ from allennlp.common.params import with_overrides
 
 def experiment(data: Path, **overrides: Any) -> Dict[str, Any]:
     """
-    A config for the images of the `cats_and_dogs` fixture, with dropout and random transforms, so
-    that it shows whatever is not reproducible. Overrides have dots for levels: `a.b` is `a__b`.
+    Return a config for the images of the `cats_and_dogs` fixture. Dropout and random transforms
+    show what is not reproducible. Write `a__b` to override the key `a.b`.
     """
     reader = {
         "type": "image_folder",

@@ -36,12 +36,12 @@ LONG = ("readme_test.py", "training_config_test.py", "tutorial_test.py", "docs",
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker is left alone with it in the end."""
+    """Run the slowest tests first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
 
 
 def pytest_collection_finish() -> None:
-    """Leave out of each garbage collection what the imports have made: millions of objects."""
+    """Exclude the millions of objects of the imports from garbage collection."""
     if "allennlp" in sys.modules:
         import_packages_once()
     gc.collect()
@@ -60,8 +60,8 @@ def write_images(
     root: Path, counts: Dict[str, int], size: int = 40, suffix: str = ".jpg", seed: int = 0
 ) -> Path:
     """
-    A folder with a folder of images for each class. Each class has a colour of its own, so that a
-    small network learns to tell them apart.
+    Write a folder with a folder of images for each class. Each class has its own colour, so
+    that a small network learns to distinguish them.
     """
     random = np.random.default_rng(seed)
     for index, (label, count) in enumerate(counts.items()):
@@ -82,15 +82,15 @@ def write_cats_and_dogs(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def cats_and_dogs() -> Path:
-    """`train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
+    """Return `train` (12 of each), `val` (5 of each) and `test` (4 of each), in `Cat` and `Dog`."""
     return made_once("PetImages", write_cats_and_dogs)
 
 
 @pytest.fixture(scope="session")
 def trained_run(cats_and_dogs: Path) -> Path:
     """
-    The folder of a run of one epoch of `experiment`, for tests that need any trained model. Copy
-    the folder to write into it.
+    Return the folder of a run of one epoch of `experiment`, for tests that need any trained
+    model. Copy the folder to write into it.
     """
 
     def train(folder: Path) -> None:
@@ -111,7 +111,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="session")
 def run() -> Run:
     """
-    Runs a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
+    Run a command of this environment (`allennlp`, `allencv`, `python`) as a user would. Its
     process is forked from one that has imported everything, or with `fresh` a new one.
 
     A new process takes ten seconds, so tests start one only to see what a forked one cannot show:
@@ -148,7 +148,7 @@ def run() -> Run:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """While it is open, no file that is written whole gets its name: the disk is full."""
+    """Simulate a full disk: files written whole fail to get their names."""
 
     def fsync(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -159,6 +159,6 @@ def full_disk() -> Iterator[None]:
 
 
 def same_tensors(first: Iterable, second: Iterable) -> bool:
-    """Whether two state dicts hold the same names and the same bits."""
+    """Return whether two state dicts hold the same names and the same bits."""
     first, second = dict(first), dict(second)
     return first.keys() == second.keys() and all(first[k].equal(second[k]) for k in first)

@@ -21,7 +21,7 @@ SCENES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 def folders(
     *splits: str, labels: "tuple[str, ...]", size: int = 40, count: int = 4
 ) -> Callable[[Path], None]:
-    """Makes a folder for each split, with some images of each label."""
+    """Make a folder for each split, with some images of each label."""
 
     def write(root: Path) -> None:
         for seed, split in enumerate(splits):
@@ -31,7 +31,7 @@ def folders(
 
 
 def write_posters(root: Path) -> None:
-    """A table with a column of 0 and 1 for each genre, and `images/{Id}.jpg`."""
+    """Write a table with a column of 0 and 1 for each genre, and `images/{Id}.jpg`."""
     write_images(root, {"images": 12})
     rows = ["Id,Action,Comedy,Drama"]
     rows += [
@@ -41,7 +41,7 @@ def write_posters(root: Path) -> None:
 
 
 def write_flowers(root: Path) -> None:
-    """Lists with a path and a number on each line."""
+    """Write lists with a path and a number on each line."""
     write_images(root, {"jpg": 12})
     for split, numbers in {"train": range(8), "val": range(8, 12)}.items():
         lines = [f"jpg/{number:03d}.jpg {number % 6}\n" for number in numbers]
@@ -68,7 +68,7 @@ DATA: Dict[str, "tuple[str, Callable[[Path], None]]"] = {
 
 
 def images_of(size: Any) -> Dict[str, Any]:
-    """Overrides for the size of a config's images."""
+    """Return overrides for the size of a config's images."""
     readers = ("dataset_reader", "validation_dataset_reader")
     return {f"{reader}.transforms.0.size": size for reader in readers}
 
@@ -106,13 +106,13 @@ def header(file: Path) -> str:
 
 
 def train_command(file: Path) -> str:
-    """The first command of a config's header that trains, with the variables that it sets."""
+    """Return the first training command of a config's header, with the variables that it sets."""
     commands = re.findall(r"^  (.*\b(?:allennlp|allencv) train .*)$", header(file), re.MULTILINE)
     return str(commands[0])
 
 
 def external_variables(file: Path) -> List[str]:
-    """The variables that a config asks for, itself or in what it imports."""
+    """Return the variables that a config asks for, itself or in what it imports."""
     text = file.read_text(encoding="utf-8")
     names = re.findall(r"std\.extVar\([\"'](\w+)[\"']\)", text)
     for imported in re.findall(r"import \"(.+)\"", text):
@@ -122,7 +122,7 @@ def external_variables(file: Path) -> List[str]:
 
 def run_here(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> None:
     """
-    Runs a command of AllenNLP's in this process, which spares starting another: as if typed in a
+    Run a command of AllenNLP's in this process, which spares starting another: as if typed in a
     folder that has the configs. Weights are not downloaded.
     """
     if not (folder / "training_config").exists():

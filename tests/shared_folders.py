@@ -16,7 +16,7 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def shared_folder() -> Path:
-    """A folder that the processes of a test run share."""
+    """Return a folder that the processes of a test run share."""
     if SHARED not in os.environ:
         os.environ[SHARED] = tempfile.mkdtemp(prefix="allencv-tests-")
     return Path(os.environ[SHARED])
@@ -28,7 +28,7 @@ def remove_shared_folder() -> None:
 
 
 def made_once(name: str, make: Callable[[Path], object]) -> Path:
-    """The folder `name`, which is for all processes of a test run. The first to ask makes it."""
+    """Return the folder `name`, shared by all test processes. The first caller makes it."""
     folder = shared_folder() / name
     with FileLock(f"{folder}.lock"):
         made = Path(f"{folder}.made")

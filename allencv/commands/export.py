@@ -110,7 +110,6 @@ def _export(args: argparse.Namespace) -> None:
         print("not compared with the archive")
     else:
         print(
-            f"compared with the archive on {parity.images} images: {parity.agreement:.2%} get the "
-            f"same labels, and the largest difference of a probability is "
-            f"{parity.largest_difference:.2g}"
+            f"compared with the archive on {parity.images} images: {parity.agreement:.2%} have "
+            f"the same labels; probabilities differ by at most {parity.largest_difference:.2g}"
         )

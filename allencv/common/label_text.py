@@ -31,7 +31,7 @@ def why_unwritable(label: str) -> Optional[str]:
 
 
 def shown(text: str) -> str:
-    """Return a text with escapes for characters that cannot be printed or told apart."""
+    """Return a text with escapes for characters that cannot be printed or distinguished."""
     if text.isprintable() and unicodedata.is_normalized("NFC", text):
         return text
     escaped = text.encode("unicode_escape").decode()

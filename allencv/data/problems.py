@@ -1,5 +1,5 @@
 """
-Finds problems with the images and labels of a data set before training, based on the facts that
+Finds problems with the images and labels of a dataset before training, based on the facts that
 `allencv.data.inspection` collects.
 """
 
@@ -49,30 +49,34 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "empty_split": Kind("splits without images", True, "Check its path and the reader's patterns."),
+    "empty_split": Kind(
+        "splits without images", True, "Check the path of the split and the patterns of the reader."
+    ),
     "one_class": Kind("fewer than two classes", True, "Check the path and the labels."),
     "unknown_label": Kind(
         "labels missing from training",
         True,
-        "They can never be predicted: add training images, or correct the labels.",
+        "The model cannot predict these labels. Add training images or correct the labels.",
     ),
     "unwritable_label": Kind(
         "labels that cannot be written",
         True,
-        "Training would refuse them: rename their folders, or correct the table.",
+        "Training refuses these labels. Rename their folders or correct the table.",
     ),
-    "empty_file": Kind("files of 0 bytes", True, "Fetch them again, or remove them."),
-    "truncated": Kind("truncated files", True, "Fetch them again, or remove them."),
-    "unreadable": Kind("unreadable files", True, "Fetch, convert or remove them."),
+    "empty_file": Kind("files of 0 bytes", True, "Download them again or remove them."),
+    "truncated": Kind("truncated files", True, "Download them again or remove them."),
+    "unreadable": Kind(
+        "unreadable files", True, "Download them again, convert them or remove them."
+    ),
     "needs_package": Kind(
         "images that need another package",
         True,
-        "Install it, or convert the files to JPEG or PNG.",
+        "Install the package or convert the files to JPEG or PNG.",
     ),
     "leakage": Kind(
         "exact copies in several splits",
         True,
-        "The scores will be too good: leave each image in one split.",
+        "The scores will be too high. Keep each image in one split only.",
     ),
     "contradiction": Kind(
         "exact copies with different labels", True, "Keep the copies with the true label."
@@ -80,14 +84,14 @@ KINDS = {
     "near_leakage": Kind(
         "near copies in several splits", False, "Look at them; keep such images in one split."
     ),
-    "duplicate": Kind(
-        "exact copies within a split", False, "They count several times: keep one of each."
-    ),
+    "duplicate": Kind("exact copies within a split", False, "Each copy counts. Keep one of each."),
     "near_duplicate": Kind(
-        "near copies within a split", False, "Look at them, above all where the labels differ."
+        "near copies within a split", False, "Look at them, especially if the labels differ."
     ),
     "missing_label": Kind(
-        "training labels missing from another split", False, "Its scores say nothing about them."
+        "training labels missing from another split",
+        False,
+        "The scores of that split do not cover them.",
     ),
     "similar_labels": Kind(
         "labels that look the same",
@@ -96,10 +100,10 @@ KINDS = {
         "one.",
     ),
     "few_images": Kind(
-        "classes of fewer than 2 training images", False, "Add images, or leave the class out."
+        "classes of fewer than 2 training images", False, "Add images or remove the class."
     ),
     "imbalance": Kind(
-        "imbalanced classes", False, "Weigh the classes, or judge by a metric for each class."
+        "imbalanced classes", False, "Use class weights or look at the metrics of each class."
     ),
     "lost_range": Kind(
         "images that lose their range",
@@ -108,7 +112,7 @@ KINDS = {
         "and white. Such images are not compared with others, unless their values are equal.",
     ),
     "constant": Kind(
-        "constant images, of one colour", False, "Nothing can be learned from them: remove them."
+        "constant images, of one colour", False, "The model cannot learn from them. Remove them."
     ),
     "dark": Kind("dark images", False, "Check that they show something."),
     "blank": Kind("nearly blank images", False, "Check that they show something."),
@@ -119,10 +123,10 @@ KINDS = {
         "mapped by value_range, CMYK is converted without its profile. Check that they look "
         "right.",
     ),
-    "tiny": Kind("tiny images", False, "They show little: find larger ones."),
-    "huge": Kind("huge images", False, "They are slow to decode: scale the files down once."),
+    "tiny": Kind("tiny images", False, "They show few details. Use larger images."),
+    "huge": Kind("huge images", False, "They are slow to decode. Shrink the files once."),
     "extreme_shape": Kind(
-        "extreme shapes", False, "A square crop shows little of them: cut them, or remove them."
+        "extreme shapes", False, "A square crop loses most of the image. Crop or remove them."
     ),
     "animated": Kind("files with several frames", False, "Only the first frame is used."),
     "rotated": Kind(
@@ -202,7 +206,7 @@ def imbalance(counts: Dict[str, int]) -> float:
 def _problems_of_images(images: Sequence[CheckedImage]) -> Iterator[Problem]:
     readable = [image.facts for image in images if image.facts.error is None]
     modes = Counter(facts.mode for facts in readable)
-    # In a data set of small images, only much smaller ones are odd.
+    # In a dataset of small images, only much smaller ones are odd.
     usual = np.median([min(facts.width, facts.height) for facts in readable] or [0])
     for image in images:
         facts = image.facts

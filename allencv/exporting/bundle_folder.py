@@ -80,8 +80,8 @@ def readme(manifest: Manifest) -> str:
     if (parity := manifest.parity) is not None:
         paragraphs[1] = (
             f"It was compared with the original model on {parity.images} images: "
-            f"{parity.agreement:.2%} get the same labels, and the largest difference of a "
-            f"probability is {parity.largest_difference:.2g}."
+            f"{parity.agreement:.2%} have the same labels; probabilities differ by at most "
+            f"{parity.largest_difference:.2g}."
         )
     text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
     return f"# An image classifier\n\n{text}\n\n{USES[manifest.format]}"

@@ -41,9 +41,9 @@ def compare_with_archive(
     # Negated like this, as comparisons with nan are False.
     if not (agreement >= least_agreement and difference <= tolerance):
         raise ConfigurationError(
-            f"the bundle differs from the archive: of {len(images)} images {agreement:.2%} get the "
-            f"same labels (expected at least {least_agreement:.2%}), and probabilities differ by "
-            f"up to {difference:.2g} (expected at most {tolerance:g}); nothing was written. "
+            f"the bundle differs from the archive: of {len(images)} images {agreement:.2%} have "
+            f"the same labels (expected at least {least_agreement:.2%}), and probabilities differ "
+            f"by up to {difference:.2g} (expected at most {tolerance:g}); nothing was written. "
             "--agreement and --tolerance allow more"
         )
     return Parity(len(images), agreement, difference, least_agreement, tolerance)

@@ -1,4 +1,4 @@
-"""Choose a config for a folder, a table or the name of a data set."""
+"""Choose a config for a folder, a table or the name of a dataset."""
 
 from allencv.fitting.choices import Choices, choose
 from allencv.fitting.config_file import as_config, as_jsonnet

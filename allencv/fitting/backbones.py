@@ -43,7 +43,7 @@ def choose_backbone(
     on_gpu: bool,
 ) -> Backbone:
     """
-    Return the backbone that was asked for. By default, return a pretrained ResNet if the images are
+    Return the backbone that was requested. By default, return a pretrained ResNet if the images are
     large enough and its weights are available, or else a small network without weights.
     """
     if asked is not None:
@@ -53,7 +53,7 @@ def choose_backbone(
     if not has_much_to_see:
         return _small(f"images of {facts.width} x {facts.height} pixels, learned from scratch")
     if weights == RANDOM:
-        return _small("without pretrained weights, as asked for")
+        return _small("without pretrained weights, as requested")
     name = "resnet50" if on_gpu and facts.num_train >= MANY_IMAGES else "resnet18"
     try:
         torchvision_state_dict(name, "DEFAULT")
@@ -71,7 +71,7 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
     if name == "small_resnet":
         if weights not in (None, RANDOM):
             raise ConfigurationError(f"--weights is {weights!r}; small_resnet has none")
-        return _small("as asked for")
+        return _small("as requested")
     is_random = weights == RANDOM
     if name in torchvision.models.list_models(module=torchvision.models):
         encoder: Dict[str, Any] = {"type": "torchvision", "model_name": name}
@@ -88,7 +88,7 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
             f"--backbone is {name!r}; expected small_resnet, or a name of torchvision.models or of "
             f"timm, such as {nearest}"
         )
-    reason = "as asked for" + (", from random weights" if is_random else ", pretrained")
+    reason = "as requested" + (", from random weights" if is_random else ", pretrained")
     backbone = _built(name, encoder, reason, not is_random)
     if encoder["type"] == "timm":
         published = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()

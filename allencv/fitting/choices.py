@@ -94,10 +94,14 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
     learning_rate = options.learning_rate() or (1e-3 if backbone.is_pretrained else 3e-3)
 
     def why(asked: Optional[float], otherwise: str) -> str:
-        return "as asked for" if asked else otherwise
+        return "as requested" if asked else otherwise
 
     where = "GPU" if on_gpu else "CPU"
-    scale = "a random half or more of each image" if facts.num_train < 5000 else "a random part"
+    scale = (
+        "a random crop of half or more of each image"
+        if facts.num_train < 5000
+        else "a random crop of each image"
+    )
     reasons = Reasons(
         image_size=Reason(f"{size} x {size}", why_size),
         backbone=Reason(backbone.name, backbone.reason),
@@ -159,7 +163,7 @@ def _image_size(
     if asked is not None:
         if backbone.network is not None:
             check_size(backbone.name, backbone.network, asked)
-        return asked, "as asked for"
+        return asked, "as requested"
     size, why = _size_of(facts, backbone.is_pretrained, on_gpu)
     if backbone.network is None:
         return size, why

@@ -84,7 +84,7 @@ def fit(
     # Parameters
 
     data : `str`, required
-        A folder, a table, a list, or the name of a data set of torchvision, as for `allencv fit`.
+        A folder, a table, a list, or the name of a dataset of torchvision, as for `allencv fit`.
     output : `str`, required
         The folder of the run. It must be new or empty.
     include_package : `Tuple[str, ...]`, optional

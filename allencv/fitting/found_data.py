@@ -42,7 +42,7 @@ def find_data(
 ) -> FoundData:
     """
     Find out what `data` is: a folder with `train` and `val`, a folder for each class, or a table; a
-    table (CSV, TSV, JSON lines, Parquet) or a list (.txt); or the name of a data set of
+    table (CSV, TSV, JSON lines, Parquet) or a list (.txt); or the name of a dataset of
     torchvision, in `root` or downloaded there.
 
     The user's options in `columns` and `folders` come first, then names, then the cells of tables.
@@ -171,7 +171,7 @@ def _named(data: str, root: str) -> FoundData:
     if data.lower() in names:
         return _of_torchvision(names[data.lower()], root)
     raise ConfigurationError(
-        f"DATA is {data!r}; expected an existing folder, table or list, or the name of a data set "
+        f"DATA is {data!r}; expected an existing folder, table or list, or the name of a dataset "
         "in torchvision.datasets, such as CIFAR10"
     )
 
@@ -200,7 +200,7 @@ def _of_torchvision(name: str, root: str) -> FoundData:
 
 
 def _split_name(name: str, root: str, reader: Dict[str, Any]) -> str:
-    """Return the name of the validation part, which differs between data sets."""
+    """Return the name of the validation part, which differs between datasets."""
     from allennlp.common import Params
     from allennlp.data import DatasetReader
 

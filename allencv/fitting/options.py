@@ -77,7 +77,7 @@ class FitOptions:
     on_error : `str`, optional (default = `"skip"`)
         What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)
-        The folder of torchvision's data sets.
+        The folder of torchvision's datasets.
     table : `TableColumns`, optional
         How to read a table or a list.
     folders : `FolderOptions`, optional

@@ -51,7 +51,7 @@ class PixelNormalization(torch.nn.Module):
         self.register_buffer("shift", -self.mean / self.std, False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        """Stay in float32, so that images stay exact for a model in half precision."""
+        """Normalize in float32, so that images stay exact for a model in half precision."""
         super()._apply(fn, recurse)
         if self.mean.dtype != torch.float32:
             self._set_buffers(self.mean.device)

@@ -23,13 +23,13 @@ def grad_cam(
     score: Callable[[], torch.Tensor], encoder: StagedEncoder, size: Tuple[int, int]
 ) -> Optional[torch.Tensor]:
     """
-    Find which parts of an image support a score: Grad-CAM (Selvaraju et al. 2017,
-    arXiv:1610.02391). The channels of a feature image are added up, each weighted with the mean of
-    the score's gradient by it. Negative values become 0.
+    Find which areas of an image support a score, with Grad-CAM (Selvaraju et al. 2017,
+    arXiv:1610.02391). Grad-CAM adds up the channels of a feature image. The weight of a channel is
+    the mean gradient of the score with respect to it. Negative values become 0.
 
-    The feature image is the output of the encoder. If the encoder pools it to one pixel, it is the
-    last output of a stage that is still an image and affects the score: the feature image before
-    the pooling, or for a transformer with a class token the patches of the block before the last.
+    The feature image is the output of the encoder. If the encoder pools its output to one pixel,
+    the last stage output that is an image and affects the score is used: the one before the
+    pooling, or the patches of the block before the last in a transformer with a class token.
 
     # Parameters
 

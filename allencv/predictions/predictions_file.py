@@ -141,14 +141,14 @@ def unsure_hits(predictions: Predictions) -> List[Shown]:
 
 def likely_label_errors(predictions: Predictions) -> List[Shown]:
     """
-    Return the images whose label is likely wrong, each with the label that it should have: those
-    off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068, section 3.1),
-    the least probable label first. An image counts for a label if the label's probability is at
-    least its mean over the images with this label. Of several such labels the most probable counts.
-    If that is not the image's own label, the own label is in doubt.
+    Return the images whose label is likely wrong, each with the suggested label. The image with the
+    least probable label comes first. This is the confident joint of Northcutt et al. 2021
+    (arXiv:1911.00068, section 3.1): a label is a candidate if its probability is at least the mean
+    over the images with this label. The most probable candidate is suggested, if it is not the
+    image's own label.
 
-    If images have several labels, each label is judged by itself, as two classes. The second of a
-    pair is then the label that is missing or wrong.
+    If images have several labels, each label is checked alone, as two classes. The second of a pair
+    is then the label that is missing or wrong.
     """
     probs, targets = predictions.probs, predictions.targets
     if not predictions.multi_label:

@@ -100,7 +100,7 @@ def _device(name: Optional[str]) -> torch.device:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigurationError(f"device is '{name}', which is not there: {reason}") from None
+        raise ConfigurationError(f"device is '{name}', which does not exist: {reason}") from None
     return device
 
 

@@ -49,7 +49,7 @@ class ImagePair(NamedTuple):
 
 def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[ImagePair]:
     """
-    Returns the first images of an epoch, transformed as in training with the same seeds. The
+    Return the first images of an epoch, transformed as in training with the same seeds. The
     model's `batch_transforms` apply to training data only. Their random numbers differ from those
     of training, which depend on all numbers drawn before.
     """
@@ -109,7 +109,7 @@ class _WithOriginals(Sequence):
 
 
 def _vocabulary(params: Params, loaders: Mapping[str, DataLoader]) -> Vocabulary:
-    """Makes the same vocabulary as training."""
+    """Make the same vocabulary as training."""
     chosen = params.pop("datasets_for_vocab_creation", None)
     instances = (
         instance
@@ -121,7 +121,7 @@ def _vocabulary(params: Params, loaders: Mapping[str, DataLoader]) -> Vocabulary
 
 
 def _label_names(instance: Instance, vocab: Vocabulary, num_labels: int) -> List[str]:
-    """Returns the names of the classes in order. A class without a name gets its number."""
+    """Return the names of the classes in order. A class without a name gets its number."""
     field = instance.fields.get("label", instance.fields.get("labels"))
     names = vocab.get_index_to_token_vocabulary(getattr(field, "_label_namespace", "labels"))
     return [names.get(index, str(index)) for index in range(max(num_labels, len(names)))]
@@ -131,7 +131,7 @@ def _pixel_scale(
     images: torch.Tensor, model: Params, transforms: Sequence[ImageTransform]
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """
-    Returns the `mean` and `std` that normalise pixels between 0 and 1, in the model or in a
+    Return the `mean` and `std` that normalise pixels between 0 and 1, in the model or in a
     transform. Other floats are shown from their darkest to their brightest value.
     """
     normalizing = list(_normalizing(transforms))
@@ -151,7 +151,7 @@ def _pixel_scale(
 
 
 def _normalizing(transforms: Iterable[ImageTransform]) -> Iterator[Normalize]:
-    """Yields the `normalize` transforms among these and inside them."""
+    """Yield the `normalize` transforms among these and inside them."""
     for transform in transforms:
         if isinstance(transform, Normalize):
             yield transform
@@ -160,7 +160,7 @@ def _normalizing(transforms: Iterable[ImageTransform]) -> Iterator[Normalize]:
 
 
 def _labels(batch: TensorDict, names: Sequence[str]) -> torch.Tensor:
-    """Returns the label weights `(batch, classes)` of a batch: all 0 without labels."""
+    """Return the label weights `(batch, classes)` of a batch: all 0 without labels."""
     label = batch.get("label", batch.get("labels"))
     if label is None:
         return torch.zeros(len(batch["image"]), len(names))
@@ -173,7 +173,7 @@ def _as_the_network_sees(
     scale: Tuple[torch.Tensor, torch.Tensor],
     mixing: Sequence[BatchTransform],
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Returns the images of a batch, 0 to 255, and their labels, after the batch transforms."""
+    """Return the images of a batch, 0 to 255, and their labels, after the batch transforms."""
     mean, std = scale
     if images.dtype == torch.uint8:
         images = (images / 255 - mean) / std
@@ -183,7 +183,7 @@ def _as_the_network_sees(
 
 
 def describe_label(shares: Sequence[float], names: Sequence[str]) -> str:
-    """Returns `cat` for one label, `cat 0.7 dog 0.3` for a mix, `cat, dog` for two full labels."""
+    """Return `cat` for one label, `cat 0.7 dog 0.3` for a mix, `cat, dog` for two full labels."""
     present = sorted(
         ((share, name) for share, name in zip(shares, names) if share >= 0.005),
         key=lambda entry: -entry[0],
@@ -199,7 +199,7 @@ def _decoded(field: ImageField, label: str) -> DrawnImage:
 
 
 def _picture(image: torch.Tensor, label: str) -> DrawnImage:
-    """Shrinks an image `(channels, height, width)` of values 0 to 255 to its size on the page."""
+    """Shrink an image `(channels, height, width)` of values 0 to 255 to its size on the page."""
     channels, height, width = image.shape
     if channels not in (3, 4):
         image = image[:1].expand(3, -1, -1)
@@ -211,7 +211,7 @@ def _picture(image: torch.Tensor, label: str) -> DrawnImage:
 
 
 def draw_page(shown: Sequence[ImagePair], title: str) -> Figure:
-    """Draws pairs of images in cells of one size, before on the left and after on the right."""
+    """Draw pairs of images in cells of one size, before on the left and after on the right."""
     columns = int(np.ceil(np.sqrt(len(shown) / 2)))
     rows = int(np.ceil(len(shown) / columns))
     pair = 2 * CELL + GAP  # the width of a pair of images
@@ -244,7 +244,7 @@ def draw_page(shown: Sequence[ImagePair], title: str) -> Figure:
 
 
 def _draw(figure: Figure, picture: DrawnImage, place: Tuple[float, float, float, float]) -> None:
-    """Draws a picture in the middle of a square, as large as it fits."""
+    """Draw a picture in the middle of a square, as large as it fits."""
     cell = figure.add_axes(place, facecolor="0.94", xticks=[], yticks=[])
     for edge in cell.spines.values():
         edge.set_color("0.85")
@@ -256,7 +256,7 @@ def _draw(figure: Figure, picture: DrawnImage, place: Tuple[float, float, float,
 
 
 def _shorten(written: Text, most: float) -> None:
-    """Cuts the middle out of a text that is wider than `most` pixels."""
+    """Cut the middle out of a text that is wider than `most` pixels."""
     text = written.get_text()
     kept = len(text)
     while kept > 2 and written.get_window_extent().width > most:

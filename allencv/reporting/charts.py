@@ -70,7 +70,7 @@ def line_chart(
     marked: Optional[int] = None,
 ) -> Markup:
     """
-    Draws lines over whole numbers, such as epochs. Their names are their classes in the page's
+    Draw lines over whole numbers, such as epochs. Their names are their classes in the page's
     style. One of the numbers can be marked.
     """
     points = [point for line in lines.values() for point in line]
@@ -92,7 +92,7 @@ def line_chart(
 
 
 def reliability_chart(bins: Sequence[Bin], x_label: str) -> Markup:
-    """Draws the fraction of correct predictions by their probability, ideally on the diagonal."""
+    """Draw the fraction of correct predictions by their probability, ideally on the diagonal."""
     height = 260
     axes = _Axes([0, 1], [0, 1], height)
     parts = [axes.drawn(x_label)]
@@ -112,7 +112,7 @@ def reliability_chart(bins: Sequence[Bin], x_label: str) -> Markup:
 
 
 def count_chart(bins: Sequence[Bin], x_label: str) -> Markup:
-    """Draws the number of predictions by their probability."""
+    """Draw the number of predictions by their probability."""
     height = 260
     axes = _Axes([0, 1], [0, max(each.count for each in bins)], height)
     parts = [axes.drawn(x_label)]

@@ -18,7 +18,7 @@ SIDE, MOST_PROBLEMS, MOST_IMAGES, MOST_CLASSES = 128, 20, 8, 50
 
 
 def as_html(title: str, splits: Sequence[Split], problems: Sequence[Problem]) -> str:
-    """Returns a page of HTML that needs no other file."""
+    """Return a page of HTML that needs no other file."""
     return (
         page_environment()
         .get_template("data.html")
@@ -54,7 +54,7 @@ def _shown_name(image: CheckedImage, split: Split) -> str:
 
 
 def thumbnail_uri(split: Split, index: int) -> str:
-    """Returns a small JPEG of an image as a `data:` URI."""
+    """Return a small JPEG of an image as a `data:` URI."""
     # Shape: (height, width, channels)
     pixels = as_bytes(
         load_image(split.source(index)[1], "RGB", value_range=split.reader.value_range)

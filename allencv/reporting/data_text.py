@@ -14,7 +14,7 @@ INDENT = " " * 17
 
 
 def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
-    """Returns the text for a terminal: the counts of each split, and examples of each problem."""
+    """Return the text for a terminal: the counts of each split, and examples of each problem."""
     lines = ["", *_table([_summary(split) for split in splits]), "", *_class_table(splits), ""]
     for kind, group in groupby(problems, key=lambda problem: problem.kind):
         found = list(group)
@@ -31,7 +31,7 @@ def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
 
 
 def number_of(problems: Sequence[Problem]) -> str:
-    """Returns a text such as "1 error, 2 warnings"."""
+    """Return a text such as "1 error, 2 warnings"."""
     fatal = sum(KINDS[problem.kind].is_fatal for problem in problems)
     return ", ".join(
         f"{count} {word}{'s' if count != 1 else ''}"
@@ -40,7 +40,7 @@ def number_of(problems: Sequence[Problem]) -> str:
 
 
 def class_counts(splits: Sequence[Split]) -> List[Tuple[str, List[int]]]:
-    """Counts the images of each class in each split, the largest class first."""
+    """Count the images of each class in each split, the largest class first."""
     of_splits = [split.samples.labels() for split in splits]
     labels = {label for counts in of_splits for label in counts}
     rows = [(label, [counts.get(label, 0) for counts in of_splits]) for label in labels]
@@ -96,7 +96,7 @@ def _shown(image: CheckedImage) -> str:
 
 
 def as_json(splits: Sequence[Split], problems: Sequence[Problem]) -> Dict[str, Any]:
-    """Returns all findings. `ok` is false if training would fail or its scores would mislead."""
+    """Return all findings. `ok` is false if training would fail or its scores would mislead."""
     return {
         "ok": not any(KINDS[problem.kind].is_fatal for problem in problems),
         "splits": {

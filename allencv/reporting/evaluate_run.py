@@ -19,7 +19,7 @@ def evaluate_run(
     trusted: bool = False,
 ) -> Path:
     """
-    Writes `predictions/{split}.npz` of a run, as the callback "write_predictions" does at the end
+    Write `predictions/{split}.npz` of a run, as the callback "write_predictions" does at the end
     of training, and returns its path. Uses the best saved weights.
 
     # Parameters

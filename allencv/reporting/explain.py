@@ -29,7 +29,7 @@ class Explanation:
 
 def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -> Explanation:
     """
-    Draws an image as the network sees it, with a map of the areas that support `label` (see
+    Draw an image as the network sees it, with a map of the areas that support `label` (see
     `allencv.predictions.grad_cam`). The default label is the most probable one.
 
     # Raises
@@ -70,7 +70,7 @@ def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -
 
 
 def _with_legend(picture: Image.Image, found: Explanation) -> Image.Image:
-    """Draws the image, the map beside it, and a legend below."""
+    """Draw the image, the map beside it, and a legend below."""
     width = 2 * picture.width + 3 * MARGIN
     height = picture.height + 2 * LINE + 3 * MARGIN
     page = Image.new("RGB", (width, height), "white")

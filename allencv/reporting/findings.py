@@ -70,7 +70,7 @@ class Findings:
 
 
 def run_findings(run: Run) -> Findings:
-    """Computes all findings. The bootstrap takes most of the time."""
+    """Compute all findings. The bootstrap takes most of the time."""
     train = run.about.get("train", {})
     return Findings(
         name=run.folder.resolve().name,

@@ -18,7 +18,7 @@ STRENGTH = 0.7
 
 def overlaid(picture: Image.Image, heat: np.ndarray) -> Image.Image:
     """
-    Lays a map `(height, width)`, with values from 0 to 1, in colours over the picture in grey.
+    Lay a map `(height, width)`, with values from 0 to 1, in colours over the picture in grey.
     Brighter areas support the label more.
     """
     size = picture.size
@@ -32,7 +32,7 @@ def overlaid(picture: Image.Image, heat: np.ndarray) -> Image.Image:
 
 
 def color_bar(width: int = 120, height: int = 8) -> Image.Image:
-    """Draws the colours of the maps, from 0 on the left to 1 on the right."""
+    """Draw the colours of the maps, from 0 on the left to 1 on the right."""
     row = colormaps[COLORS](np.linspace(0, 1, width))[None, :, :3]
     return Image.fromarray((np.repeat(row, height, 0) * 255).astype(np.uint8))
 
@@ -42,14 +42,14 @@ def open_jpeg(content: bytes) -> Image.Image:
 
 
 def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """Enlarges a small picture up to `side` pixels, by a whole number and without smoothing."""
+    """Enlarge a small picture up to `side` pixels, by a whole number and without smoothing."""
     factor = max(side // max(picture.size), 1)
     size = (factor * picture.width, factor * picture.height)
     return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def data_uri(picture: Image.Image, quality: Optional[int] = 80) -> str:
-    """Returns a picture as a `data:` URI: JPEG with this quality, or PNG if it is `None`."""
+    """Return a picture as a `data:` URI: JPEG with this quality, or PNG if it is `None`."""
     if quality is None:
         file = io.BytesIO()
         picture.save(file, "PNG", optimize=True)

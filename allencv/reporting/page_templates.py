@@ -8,7 +8,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def page_environment() -> Environment:
-    """Returns an environment that escapes all values and refuses missing ones."""
+    """Return an environment that escapes all values and refuses missing ones."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

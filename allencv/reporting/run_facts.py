@@ -7,7 +7,7 @@ from allencv.reporting.run_folder import Run
 
 
 def network(run: Run) -> str:
-    """Returns a name such as `resnet18 (pretrained_resnet)`."""
+    """Return a name such as `resnet18 (pretrained_resnet)`."""
     model = run.config.get("model", {})
     encoder = model.get("im2im_encoder") or model.get("im2vec_encoder") or {}
     if isinstance(encoder, str):  # AllenNLP's short form of a type without arguments
@@ -18,7 +18,7 @@ def network(run: Run) -> str:
 
 
 def config_facts(run: Run) -> Iterator[Tuple[str, str]]:
-    """Yields the name and the text of each fact that is known."""
+    """Yield the name and the text of each fact that is known."""
     config = run.config
     model, trainer, loader = (config.get(key) or {} for key in ("model", "trainer", "data_loader"))
     facts = {
@@ -45,7 +45,7 @@ def _listed(values: Dict[str, object]) -> str:
 
 
 def _described(part: Any) -> Optional[str]:
-    """Returns a description such as `adamw (lr 0.001, weight_decay 0.05)`."""
+    """Return a description such as `adamw (lr 0.001, weight_decay 0.05)`."""
     if not isinstance(part, dict):
         return part
     plain = {k: v for k, v in part.items() if k != "type" and not isinstance(v, (dict, list))}

@@ -39,7 +39,7 @@ class Run:
 
     @property
     def best_epoch(self) -> Optional[int]:
-        """Counts from 0, as in the files of AllenNLP."""
+        """Return the best epoch, counted from 0 as in the files of AllenNLP."""
         last = self.metrics or (self.epochs[-1] if self.epochs else {})
         return last.get("best_epoch")
 
@@ -48,7 +48,7 @@ class Run:
         return {key: self.config.get(key, default) for key, default in SEEDS.items()}
 
     def epoch_seconds(self) -> List[float]:
-        """Returns the time of each epoch, with its validation. The files hold running totals."""
+        """Return the time of each epoch, with its validation. The files hold running totals."""
         sums = [_seconds(epoch.get("training_duration")) for epoch in self.epochs]
         # The total starts at 0 again when a run is recovered.
         return [
@@ -58,7 +58,7 @@ class Run:
 
 def read_run(folder: Union[str, Path]) -> Run:
     """
-    Reads the folder of a run. Runs no code of it and reads no images.
+    Read the folder of a run, without running its code or reading images.
 
     # Raises
 
@@ -97,7 +97,7 @@ def read_run(folder: Union[str, Path]) -> Run:
 
 
 def _read_json(path: Path) -> Dict[str, Any]:
-    """Returns an empty dictionary if the file is missing or truncated, as in a killed run."""
+    """Return the content of a file, or {} if it is missing or truncated, as in a killed run."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
@@ -119,7 +119,7 @@ def _seconds(duration: object) -> float:
 
 
 def _started(log: Path) -> Optional[datetime]:
-    """Reads the time from the first line of a log."""
+    """Read the time from the first line of a log."""
     try:
         with open(log, encoding="utf-8", errors="replace") as file:
             return datetime.strptime(file.readline()[:19], "%Y-%m-%d %H:%M:%S")

@@ -23,7 +23,7 @@ IN_PERCENT = ("accuracy", "balanced accuracy", "top-5 accuracy", "images without
 
 
 def as_html(findings: Findings) -> str:
-    """Returns a page of HTML that needs no other file."""
+    """Return a page of HTML that needs no other file."""
     environment = page_environment()
     environment.filters |= {
         "percent": percent,
@@ -51,7 +51,7 @@ def as_html(findings: Findings) -> str:
 
 
 def summary(findings: Findings) -> str:
-    """Returns a sentence such as "resnet18, trained on 24 images with 3 labels for 4 epochs."."""
+    """Return a sentence such as "resnet18, trained on 24 images with 3 labels for 4 epochs."."""
     images = f"{findings.train_images:,} images" if findings.train_images else "images"
     labels = f" with {findings.num_labels:,} labels" if findings.num_labels else ""
     epochs = f"{findings.epochs} epoch{'s' if findings.epochs != 1 else ''}"
@@ -63,7 +63,7 @@ def summary(findings: Findings) -> str:
 
 
 def speed_rows(speed: Speed) -> Iterator[Tuple[str, str]]:
-    """Yields the names and the texts of the table about speed."""
+    """Yield the names and the texts of the table about speed."""
     low, high = duration(min(speed.epoch_seconds)), duration(max(speed.epoch_seconds))
     yield "all epochs", duration(sum(speed.epoch_seconds))
     yield "one epoch, with validation", low if low == high else f"{low} to {high}"
@@ -101,7 +101,7 @@ def interval_text(score: Score) -> str:
 
 
 def score_columns(scores: LabelScores) -> Dict[str, str]:
-    """Returns the title and the text of each column of the table of labels."""
+    """Return the title and the text of each column of the table of labels."""
     columns: Dict[str, Optional[float]] = {
         "average precision": scores.average_precision,
         "precision": scores.precision,
@@ -118,7 +118,7 @@ def score_columns(scores: LabelScores) -> Dict[str, str]:
 
 
 def comparison(found: ImageFinding) -> str:
-    """Returns what to compare a label and its probability with."""
+    """Return what to compare a label and its probability with."""
     if found.threshold is not None:
         is_true = "" if found.is_true else "not "
         return f"threshold {percent(found.threshold)}, labelled {is_true}{found.label}"
@@ -127,7 +127,7 @@ def comparison(found: ImageFinding) -> str:
 
 
 def picture_uris(picture: Picture) -> Tuple[str, Optional[str]]:
-    """Returns the `data:` URIs of a picture and of its map."""
+    """Return the `data:` URIs of a picture and of its map."""
     opened = enlarged(open_jpeg(picture.jpeg), SMALL)
     shown_map = None if picture.heat is None else data_uri(overlaid(opened, picture.heat))
     return data_uri(opened), shown_map

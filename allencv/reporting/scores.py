@@ -55,7 +55,7 @@ class Bin:
 
 def summary_scores(predictions: Predictions) -> List[Score]:
     """
-    Computes the metrics of a split with 95 % confidence intervals. The intervals are percentiles of
+    Compute the metrics of a split with 95 % confidence intervals. The intervals are percentiles of
     the bootstrap (Efron and Tibshirani 1993, chapter 13), with a fixed seed.
 
     With one label per image: accuracy, balanced accuracy, macro F1 and log loss, and with more than
@@ -82,7 +82,7 @@ def summary_scores(predictions: Predictions) -> List[Score]:
 
 
 def count_resamples(predictions: Predictions) -> int:
-    """Returns the number of bootstrap samples for these predictions."""
+    """Return the number of bootstrap samples for these predictions."""
     numbers = predictions.targets.size  # in each sample: images, or images times labels
     return int(np.clip(WORK / max(numbers, 1), LEAST_RESAMPLES, RESAMPLES))
 
@@ -135,13 +135,13 @@ def _multi_label_statistics(predictions: Predictions) -> Statistics:
 
 
 def _f1(hits: np.ndarray, said: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Computes the F1 of labels that have images."""
+    """Compute the F1 of labels that have images."""
     return 2 * hits / (said + there)
 
 
 def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Weights], np.ndarray]:
     """
-    Returns a function from the images' weights to the average precision of each label `(labels,)`,
+    Return a function from the images' weights to the average precision of each label `(labels,)`,
     as scikit-learn defines it. The images are sorted only once: 1,000 bootstrap samples of 1,000
     images with 20 labels take 1 s here and 50 s with scikit-learn's `average_precision_score`.
     """
@@ -164,7 +164,7 @@ def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Wei
 
 
 def label_scores(predictions: Predictions) -> List[LabelScores]:
-    """Computes the scores of each label, in the order of the labels."""
+    """Compute the scores of each label, in the order of the labels."""
     labels = range(len(predictions.labels))
     columns = precision_recall_fscore_support(
         predictions.targets, predictions.given, labels=list(labels), zero_division=0
@@ -184,14 +184,14 @@ def label_scores(predictions: Predictions) -> List[LabelScores]:
 
 
 def confusions(predictions: Predictions) -> np.ndarray:
-    """Counts the images `(labels, labels)` by true label (row) and predicted label (column)."""
+    """Count the images `(labels, labels)` by true label (row) and predicted label (column)."""
     labels = range(len(predictions.labels))
     return confusion_matrix(predictions.targets, predictions.given, labels=list(labels))
 
 
 def calibration(predictions: Predictions) -> List[Bin]:
     """
-    Sorts the predictions by their probability into bins of equal width, and leaves out empty bins.
+    Sort the predictions by their probability into bins of equal width, and leaves out empty bins.
     If images have several labels, each probability is a prediction, and it is right if the image
     has the label.
     """
@@ -219,7 +219,7 @@ def calibration(predictions: Predictions) -> List[Bin]:
 
 def calibration_error(bins: List[Bin]) -> float:
     """
-    Computes the expected calibration error (Naeini et al. 2015): the mean distance between
+    Compute the expected calibration error (Naeini et al. 2015): the mean distance between
     confidence and accuracy over the bins, weighted by their numbers of predictions.
     """
     total = sum(each.count for each in bins)

@@ -106,7 +106,7 @@ class SplitFindings:
 
 
 def split_findings(name: str, predictions: Predictions) -> SplitFindings:
-    """Computes the findings about the split `name`."""
+    """Compute the findings about the split `name`."""
     bins = calibration(predictions)
     names, counts = _confusion(predictions)
     return SplitFindings(
@@ -128,7 +128,7 @@ def split_findings(name: str, predictions: Predictions) -> SplitFindings:
 
 
 def _confusion(predictions: Predictions) -> Tuple[List[str], np.ndarray]:
-    """Returns the labels in alphabetical order, and the confusion matrix in that order."""
+    """Return the labels in alphabetical order, and the confusion matrix in that order."""
     if predictions.multi_label:
         return [], np.zeros((0, 0), dtype=int)
     order = sorted(range(len(predictions.labels)), key=predictions.labels.__getitem__)

@@ -240,7 +240,11 @@ def _add_information(
     app: FastAPI, classifier: Classifier, limits: Limits, metrics: Metrics
 ) -> None:
     @app.head("/labels", include_in_schema=False)
-    @app.get("/labels", summary="The labels", responses={200: {"model": schemas.Labels}})
+    @app.get(
+        "/labels",
+        summary="List the labels and the limits",
+        responses={200: {"model": schemas.Labels}},
+    )
     async def labels() -> Response:
         return _json(
             {
@@ -255,12 +259,12 @@ def _add_information(
         )
 
     @app.head("/healthz", include_in_schema=False)
-    @app.get("/healthz", summary="Whether the process is alive")
+    @app.get("/healthz", summary="Check that the process is alive")
     async def healthz() -> schemas.Status:
         return schemas.Status(status="ok")
 
     @app.head("/readyz", include_in_schema=False)
-    @app.get("/readyz", summary="Whether requests should be sent here")
+    @app.get("/readyz", summary="Check that the server is ready for requests")
     async def readyz() -> schemas.Status:
         if app.state.is_draining:
             raise RequestError(503, "shutting_down", "the server is shutting down")
@@ -272,7 +276,7 @@ def _add_information(
         return schemas.Alive()
 
     @app.head("/metrics", include_in_schema=False)
-    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Get the metrics for Prometheus", response_class=Response)
     async def figures() -> Response:
         return metrics.as_response()
 

@@ -79,7 +79,7 @@ class Batcher:
 
     @property
     def retry_after(self) -> float:
-        """An estimate of the time to classify the waiting images, in seconds."""
+        """Estimate the time to classify the waiting images, in seconds."""
         return self.waiting * self._seconds_per_image / self._limits.workers
 
     def submit(self, files: Sequence[bytes]) -> "List[asyncio.Future[np.ndarray]]":

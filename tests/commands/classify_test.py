@@ -143,7 +143,7 @@ def test_a_run_with_another_archive_does_not_go_on(
 def test_bad_arguments(archive: Path, photos: List[str]) -> None:
     for arguments, message in (
         ([archive, "photos", "--engine", "openvino"], "is an archive; --engine is for bundles"),
-        ([archive, "photos", "--device", "cuda:97"], "device is 'cuda:97', which is not there"),
+        ([archive, "photos", "--device", "cuda:97"], "device is 'cuda:97', which does not exist"),
         (["nowhere.tar.gz", "photos"], "no model archive at 'nowhere.tar.gz'"),
     ):
         with pytest.raises(ConfigurationError, match=message):

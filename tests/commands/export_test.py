@@ -37,8 +37,8 @@ def test_it_prints_and_writes_how_the_bundle_compares(folder: Path, run: Run) ->
     made, compared = result.stdout.splitlines()[-2:]
     assert made == "bundle: onnx, float32, 2 labels"
     printed = re.fullmatch(
-        r"compared with the archive on 10 images: 100.00% get the same labels, and the largest "
-        r"difference of a probability is (\S+)",
+        r"compared with the archive on 10 images: 100.00% have the same labels; "
+        r"probabilities differ by at most (\S+)",
         compared,
     )
     assert printed is not None

@@ -31,7 +31,7 @@ def test_it_says_what_it_found_and_chose(fitted: str) -> None:
     assert "  labels: the folders in photos: cat/, dog/ (--layout)" in fitted
     assert "  images: 24 for training, 6 for validation" in fitted
     assert re.search(r"^  2 labels: cat 12, dog 12$", fitted, re.MULTILINE)
-    assert re.search(r"^  image size +32 x 32 +as asked for$", fitted, re.MULTILINE)
+    assert re.search(r"^  image size +32 x 32 +as requested$", fitted, re.MULTILINE)
     assert re.search(r"^  learning rate +\S+ +where the loss fell fastest", fitted, re.MULTILINE)
     assert re.search(r"^  epochs +\d+ +about [\d.]+ s each, in 10s$", fitted, re.MULTILINE)
 

@@ -20,8 +20,8 @@ def test_the_key_of_the_path(path: str, key: str) -> None:
         "validation_data_path": "pets/train2",
         "test_data_path": {"path": "t.csv", "split": "test"},
     }
-    message = with_one_key(f"'{path}' ({KEYS}) is not there", paths)
-    assert message == f"'{path}' ({key}) is not there"
+    message = with_one_key(f"'{path}' ({KEYS}) does not exist", paths)
+    assert message == f"'{path}' ({key}) does not exist"
 
 
 def test_one_path_under_two_keys() -> None:

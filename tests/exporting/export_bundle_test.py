@@ -107,7 +107,7 @@ def test_the_manifest_says_what_is_in_the_bundle(bundle: Path) -> None:
     text = " ".join((bundle / "README.md").read_text().split())
     assert "allencv serve ." in text
     assert "one of 2 labels. `model.onnx` is the network (onnx, float32)." in text
-    assert "on 10 images: 100.00% get the same labels, and the largest difference" in text
+    assert "on 10 images: 100.00% have the same labels; probabilities differ by at most" in text
 
 
 def test_the_file_says_nothing_of_the_machine_that_made_it(bundle: Path) -> None:

@@ -124,7 +124,7 @@ def test_what_was_asked_for() -> None:
     assert chosen.image_size == 48
     assert (chosen.epochs, chosen.learning_rate, chosen.batch_size) == (7, 0.01, 10)
     reasons = vars(chosen.reasons).values()
-    assert [reason.why for reason in reasons if reason is not None].count("as asked for") == 5
+    assert [reason.why for reason in reasons if reason is not None].count("as requested") == 5
 
 
 def test_each_choice_is_a_line_with_its_reason() -> None:

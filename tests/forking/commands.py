@@ -20,15 +20,15 @@ NAMES = ("allencv", "allennlp", "python")
 
 @lru_cache
 def environment() -> Dict[str, str]:
-    """The server's. It is first asked for before a test has changed anything."""
+    """Return the server's environment, as it is before a test changes anything."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 @lru_cache
 def forked_commands() -> Path:
     """
-    A folder with the commands, for the PATH of a shell, or to start one of them by its path.
-    Elsewhere than on Linux they are new processes.
+    Return a folder with the commands, for the PATH of a shell, or to start one by its path. On
+    other systems than Linux, each command is a new process.
     """
     if sys.platform != "linux":
         return Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""A small data set of images with several labels each, and a config that trains on it."""
+"""A small dataset of images with several labels each, and a config that trains on it."""
 
 from pathlib import Path
 from typing import Any, Dict

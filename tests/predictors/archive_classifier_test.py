@@ -155,7 +155,7 @@ def test_other_colours(cats_and_dogs: Path, images: List[str], tmp_path: Path) -
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:97"])
 def test_a_device_that_is_not_there_is_named(archive: Path, device: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^device is '{device}', which is not there: "):
+    with pytest.raises(ConfigurationError, match=rf"^device is '{device}', which does not exist: "):
         ArchiveClassifier(archive, device)
 
 

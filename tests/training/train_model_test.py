@@ -49,7 +49,9 @@ def test_a_label_that_training_lacks_is_explained_at_once(tmp_path: Path, split:
 
 def test_the_key_of_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"Cat": 2, "Dog": 2})
-    with pytest.raises(ConfigurationError, match=r"'.*/val' \(validation_data_path\) is not there"):
+    with pytest.raises(
+        ConfigurationError, match=r"'.*/val' \(validation_data_path\) does not exist"
+    ):
         train_model(Params(experiment(tmp_path)), tmp_path / "run")
 
 

@@ -404,8 +404,8 @@ def in_batches(
     items: Iterator[T], size: int, drop_last: bool, is_first: bool = True
 ) -> Iterator[List[T]]:
     """
-    Divide items into batches. A last batch of one item is joined to the batch before it; if not
-    `is_first`, that was before `items`, and a single item is dropped.
+    Divide items into batches. Unless `drop_last`, a single last item joins the batch before it. A
+    single item alone is a batch if `is_first`, and is dropped otherwise.
     """
     batch = list(itertools.islice(items, size))
     joins = size > 1 and not drop_last

@@ -23,7 +23,7 @@ LABEL_KEYS = ("label", "labels")
 
 class ListedImages:
     """
-    All images of a listed data set, in the order of each epoch.
+    All images of a listed dataset, in the order of each epoch.
 
     # Parameters
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 class StreamedImages:
     """
-    The images of a data set of unknown size, which is read shard by shard in each epoch.
+    The images of a dataset of unknown size, which is read shard by shard in each epoch.
 
     To shuffle, shards are read in random order, and each image is drawn from a buffer of
     `shuffle_buffer` images. Both depend only on the seed and the epoch.

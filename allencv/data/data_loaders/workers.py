@@ -245,7 +245,7 @@ def _stop(loader: TorchDataLoader) -> None:
 
 
 class _LoadedInstances:
-    """The data set of torch's loader in a worker process."""
+    """The dataset of torch's loader in a worker process."""
 
     def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances

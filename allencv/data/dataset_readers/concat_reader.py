@@ -18,7 +18,7 @@ KEY = "from_reader"
 @DatasetReader.register("concat")
 class ConcatReader(ImageDatasetReader):
     """
-    Reads several data sets, each with its own reader, as one. The readers follow each other in the
+    Reads several datasets, each with its own reader, as one. The readers follow each other in the
     alphabetical order of their names (jsonnet keeps no other order). Each image gets the transforms
     of its own reader; the labels of all readers are combined. The metadata of an image name its
     reader under `from_reader`.

@@ -71,7 +71,7 @@ def _read_bytes(path: str, key: str) -> bytes:
         return DECOMPRESS.get(suffixes(path)[1], bytes)(data)
     except Exception as error:  # each file system has its own errors
         if isinstance(error, FileNotFoundError):
-            reason = "is not there"
+            reason = "does not exist"
         elif isinstance(error, IsADirectoryError):
             reason = "is a folder"
         else:

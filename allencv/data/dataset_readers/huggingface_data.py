@@ -1,4 +1,4 @@
-"""Opens data sets of the library `datasets`, and their images."""
+"""Opens datasets of the library `datasets`, and their images."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SAVED = ("dataset_dict.json", "state.json")
 
 class OpenTable:
     """
-    The images of an open data set. Another process gets only the arguments, and opens them again
+    The images of an open dataset. Another process gets only the arguments, and opens them again
     once.
     """
 
@@ -42,7 +42,7 @@ def _open(arguments: str, column: str) -> OpenTable:
 
 
 class TableImage:
-    """An image in a data set."""
+    """An image in a dataset."""
 
     def __init__(self, table: OpenTable, index: int) -> None:
         self.table = table
@@ -84,7 +84,7 @@ def load(arguments: Dict[str, Any], streaming: bool) -> Any:
     path, split = arguments["path"], arguments.get("split")
     is_local = os.path.isabs(path) or path.startswith(".")
     if is_local and not os.path.exists(path) and not has_magic(path):
-        raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder or a file")
+        raise ConfigurationError(f"'{path}' ({KEYS}) does not exist; expected a folder or a file")
     try:
         if any(os.path.isfile(os.path.join(path, name)) for name in SAVED):
             data = datasets.load_from_disk(path)
@@ -100,12 +100,12 @@ def load(arguments: Dict[str, Any], streaming: bool) -> Any:
 
 
 def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
-    """Return the requested split of a data set, or the only one."""
+    """Return the requested split of a dataset, or the only one."""
     if not isinstance(data, dict):
         if split is not None and split != str(data.split):
             raise ConfigurationError(
-                f"split '{split}' of '{arguments['path']}' (dataset_reader.split) is not there; it "
-                f"holds {f'the split {data.split}' if data.split else 'no splits'}"
+                f"split '{split}' of '{arguments['path']}' (dataset_reader.split) does not exist; "
+                f"it holds {f'the split {data.split}' if data.split else 'no splits'}"
             )
         return data
     if split is not None and split not in data:
@@ -116,7 +116,7 @@ def _part(data: Any, split: Optional[str], arguments: Dict[str, Any]) -> Any:
 
 
 def undecoded(data: Any, columns: List[str]) -> Any:
-    """Return some columns of a data set, with the images as stored in the files."""
+    """Return some columns of a dataset, with the images as stored in the files."""
     datasets = library()
     data = data.select_columns(columns)
     for column in columns:

@@ -33,10 +33,10 @@ FILES = {".parquet": "parquet", ".arrow": "arrow"}
 @DatasetReader.register("huggingface")
 class HuggingFaceReader(ImageDatasetReader):
     """
-    Reads data sets through the library [datasets](https://huggingface.co/docs/datasets). The data
+    Reads datasets through the library [datasets](https://huggingface.co/docs/datasets). The data
     path is
 
-    * the name of a data set on the Hugging Face hub, "uoft-cs/cifar100";
+    * the name of a dataset on the Hugging Face hub, "uoft-cs/cifar100";
     * a folder of images or Parquet files, as on the hub;
     * a folder written by `save_to_disk`;
     * Parquet or Arrow files: a path, a glob, or a list of these; or
@@ -141,7 +141,7 @@ class HuggingFaceReader(ImageDatasetReader):
             arguments.update(path=FILES[suffix], data_files=files)
         if not isinstance(arguments.get("path"), str):
             raise ConfigurationError(
-                f"{file_path!r} ({KEYS}); expected a folder, the name of a data set, files "
+                f"{file_path!r} ({KEYS}); expected a folder, the name of a dataset, files "
                 f"{', '.join(FILES)}, or a dictionary of {', '.join(ARGUMENTS)}"
             )
         if self.split is not None:

@@ -31,7 +31,7 @@ from allencv.runtime.value_ranges import checked_range
 
 class Sample(NamedTuple):
     """
-    One image of a data set before it becomes an `Instance`: no pixels.
+    One image of a dataset before it becomes an `Instance`: no pixels.
 
     `image` is a source for `ImageField`. An image has one `label`, or several `labels` (an empty
     list is an image without labels), or neither.

@@ -229,7 +229,7 @@ def _root(path: str) -> str:
     except Exception as error:  # each file system has its own errors
         raise ConfigurationError(f"'{path}' ({KEYS}) cannot be read: {error}") from error
     if not is_folder:
-        raise ConfigurationError(f"'{path}' ({KEYS}) is not there; expected a folder")
+        raise ConfigurationError(f"'{path}' ({KEYS}) does not exist; expected a folder")
     return str(file_system.unstrip_protocol(name)).rstrip("/")
 
 
@@ -283,6 +283,6 @@ def _no_folder(root: Path) -> str:
     names = [os.path.basename(folder) for folder in _list(str(parent)).folders]
     nearest = [name for name in names if wanted.startswith(name) or name.startswith(wanted)]
     nearest = nearest or get_close_matches(wanted, names, n=1)
-    is_file = "is a file; expected a folder" if root.exists() else "is not there"
+    is_file = "is a file; expected a folder" if root.exists() else "does not exist"
     hint = f"; did you mean '{parent / nearest[0]}'?" if nearest else ""
     return f"'{root}' ({KEYS}) {is_file}: '{parent}' holds the folders {some(names)}{hint}"

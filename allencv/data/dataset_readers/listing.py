@@ -79,8 +79,8 @@ class Listing:
         self._has_odd_names = True
         if not remote.exists(source):
             raise ConfigurationError(
-                f"{self.path}, {self.unit} {number}: '{image}' is not there; expected a path with "
-                "'/' and no backslash between folders, and no space around it"
+                f"{self.path}, {self.unit} {number}: '{image}' does not exist; expected a path "
+                "with '/' and no backslash between folders, and no space around it"
             )
 
     def _check_files(self) -> None:
@@ -92,7 +92,7 @@ class Listing:
         ]
         if missing:
             raise ConfigurationError(
-                f"{self.path}: images that are not there ({len(missing)} of "
+                f"{self.path}: images that do not exist ({len(missing)} of "
                 f"{len(unique.samples)}): {some(missing)}; expected them relative to '{self.root}' "
                 "(dataset_reader.image_root)"
             )

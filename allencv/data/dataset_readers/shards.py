@@ -71,7 +71,7 @@ def find_shards(pattern: str) -> List[str]:
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         holds = f"; '{folder}' holds {', '.join(names[:10]) or 'nothing'}" if not missing else ""
         what = f"'{missing[0]}'" if missing else "a shard"
-        raise ConfigurationError(f"{what} of '{pattern}' ({KEYS}) is not there{holds}")
+        raise ConfigurationError(f"{what} of '{pattern}' ({KEYS}) does not exist{holds}")
     return shards
 
 

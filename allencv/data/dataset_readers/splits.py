@@ -40,12 +40,11 @@ class ImageSplit(FromParams):
     folds : `int`, optional (default = `None`)
         The number of folds of about equal size: 2 or more.
     by : `str`, optional (default = `"hash"`)
-        "hash" decides on each image separately, so adding images moves no others. The share is
-        approximate, and a small class may be on one side only, with a warning. "stratified" holds
-        out the rounded share of each class, and puts at least one image on each side if a class has
-        two or more; or it gives all folds the same number of images of each class, plus or minus
-        one. For images with several labels, the rarest labels come first, and the others are split
-        as well as possible.
+        "hash" assigns each image separately, so new images do not move others. The share is
+        approximate. A small class may be on one side only, with a warning. "stratified" holds out
+        the rounded share of each class. A class of two or more images has at least one on each
+        side. With `folds`, all folds have the same number of images of each class, plus or minus
+        one. For images with several labels, the rarest labels are split first.
     seed : `int`, optional (default = `0`)
         Another seed makes another split.
     group : `str`, optional (default = `None`)

@@ -28,12 +28,12 @@ OURS = {"self", "transform", "target_transform", "transforms", "loader", "is_val
 PAIRS = ("samples", "_samples", "imgs")
 PATHS = ("_image_files", "_images")
 TARGETS = ("targets", "_labels", "labels", "y")
-"""Attributes in which torchvision's data sets keep paths and targets, if at all."""
+"""Attributes in which torchvision's datasets keep paths and targets, if at all."""
 
 
 class OpenDataset:
     """
-    An open torchvision data set. When sent to another process, only its name and arguments are
+    An open torchvision dataset. When sent to another process, only its name and arguments are
     sent, and it is opened there again, once.
     """
 
@@ -55,7 +55,7 @@ def _open(name: str, arguments: str) -> OpenDataset:
 
 
 class DatasetImage:
-    """An image in a torchvision data set."""
+    """An image in a torchvision dataset."""
 
     def __init__(self, dataset: OpenDataset, index: int) -> None:
         self.dataset = dataset
@@ -64,7 +64,7 @@ class DatasetImage:
     def __call__(self) -> Any:
         try:
             return self.dataset.data[self.index][0]
-        except Exception as error:  # each data set has its own errors
+        except Exception as error:  # each dataset has its own errors
             raise ImageError(str(error)) from error
 
     def __str__(self) -> str:
@@ -74,10 +74,10 @@ class DatasetImage:
 @DatasetReader.register("torchvision_dataset")
 class TorchvisionDatasetReader(ImageDatasetReader):
     """
-    Reads a [torchvision](https://docs.pytorch.org/vision/stable/datasets.html) data set with one
+    Reads a [torchvision](https://docs.pytorch.org/vision/stable/datasets.html) dataset with one
     class per image: "CIFAR10", "Flowers102", "Food101", "ImageNet", "MNIST", ...
 
-    The data path is the folder of the data set (`root`), or a dictionary of its arguments, such as
+    The data path is the folder of the dataset (`root`), or a dictionary of its arguments, such as
     `{"root": "data", "split": "test"}`, which override `arguments`:
 
     ```
@@ -88,7 +88,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
 
     The labels are the names of the classes, or their numbers if they have no names. If two classes
     have the same name, their numbers are added. Images without a class have no label. Images in
-    separate files are sorted by path, others keep the order of the data set. If a data set gives
+    separate files are sorted by path, others keep the order of the dataset. If a dataset gives
     classes only together with images, all images are read once.
 
     Registered as a `DatasetReader` with name "torchvision_dataset".
@@ -98,15 +98,15 @@ class TorchvisionDatasetReader(ImageDatasetReader):
     dataset : `str`, required
         The name of the class in `torchvision.datasets`, such as "OxfordIIITPet".
     arguments : `Dict[str, Any]`, optional (default = `None`)
-        Arguments of the data set, such as `{"split": "train"}`.
+        Arguments of the dataset, such as `{"split": "train"}`.
     download : `bool`, optional (default = `False`)
-        Whether to download missing data. Some data sets must be fetched by hand.
+        Whether to download missing data. Some datasets must be fetched by hand.
     transforms, color_mode, value_range, label_namespace, max_instances
         See `ImageDatasetReader`.
 
     # Raises
 
-    `ConfigurationError` for an unknown data set or argument and, when reading, for a data set that
+    `ConfigurationError` for an unknown dataset or argument and, when reading, for a dataset that
     does not exist or does not have a class for each image.
     """
 
@@ -190,7 +190,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
                 with FileLock(os.path.join(root, f".{self.dataset}.lock")):
                     getattr(datasets, self.dataset)(**arguments, download=True)
             return OpenDataset(self.dataset, json.dumps(arguments))
-        except Exception as error:  # each data set has its own errors
+        except Exception as error:  # each dataset has its own errors
             reason = " ".join(str(error).split()).split(". You can use download=True")[0]
             place = f" in '{root}'" if root is not None else ""
             is_missing = isinstance(error, (RuntimeError, OSError)) and not self.download
@@ -201,7 +201,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
             ) from error
 
     def _kept_targets(self, data: Any) -> Optional[List[Optional[int]]]:
-        """Return the class of each image, if the data set keeps a list of classes."""
+        """Return the class of each image, if the dataset keeps a list of classes."""
         some: Dict[int, Optional[int]] = {}
         for index in (0, len(data) // 2, len(data) - 1):
             with suppress(ImageError):
@@ -219,7 +219,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
     def _target(self, data: Any, index: int) -> Optional[int]:
         try:
             found = data[index]
-        except Exception as error:  # each data set has its own errors
+        except Exception as error:  # each dataset has its own errors
             raise ImageError(f"{self.dataset}[{index}]: {error}") from error
         try:
             _, target = found
@@ -234,7 +234,7 @@ class TorchvisionDatasetReader(ImageDatasetReader):
 
 
 def _names() -> List[str]:
-    """Return the names of torchvision's data sets."""
+    """Return the names of torchvision's datasets."""
     found = ((name, getattr(datasets, name)) for name in datasets.__all__)
     kinds = [(name, each) for name, each in found if isinstance(each, type)]
     abstract = (datasets.VisionDataset, datasets.DatasetFolder)
@@ -242,7 +242,7 @@ def _names() -> List[str]:
 
 
 def _parameters(dataset: type) -> Set[str]:
-    """Return the arguments of a data set: its own, and with `**kwargs` those of its base."""
+    """Return the arguments of a dataset: its own, and with `**kwargs` those of its base."""
     known: Set[str] = set()
     for base in dataset.__mro__:
         if "__init__" in vars(base):
@@ -271,7 +271,7 @@ def _paths(data: Any) -> Optional[List[str]]:
 
 
 def _class_names(data: Any) -> List[str]:
-    """Return the names of the classes, made unique; empty if the data set has no names."""
+    """Return the names of the classes, made unique; empty if the dataset has no names."""
     given = getattr(data, "classes", None) or getattr(data, "categories", None)
     if given is None:
         indices = getattr(data, "class_to_idx", {})

@@ -79,7 +79,7 @@ class ImageBatch:
 
 class ImageField(Field[torch.Tensor]):
     """
-    An image, held as its source (usually a path) and decoded each time a batch is made. A data set
+    An image, held as its source (usually a path) and decoded each time a batch is made. A dataset
     takes little memory, and random transforms draw anew each time.
 
     As a tensor it is `(channels, height, width)`, `uint8` unless a transform makes it float. A

@@ -161,7 +161,7 @@ def test_the_error_of_a_reader_is_that_of_the_concat_reader(
     Path(paths["posters"]).write_text("file;label\nx/000.jpg;cat\n")
     with pytest.raises(ConfigurationError, match=r"t.csv: the header is .*expected delimiter ';'"):
         list(reader.read(paths))
-    with pytest.raises(ConfigurationError, match=r"'nowhere' .* is not there"):
+    with pytest.raises(ConfigurationError, match=r"'nowhere' .* does not exist"):
         list(reader.read({**paths, "pets": "nowhere"}))
     with pytest.raises(ConfigurationError, match=r"the path is \['a'\]; expected the text of a pa"):
         list(reader.read({**paths, "pets": ["a"]}))
@@ -180,7 +180,7 @@ def test_readers_with_their_own_splits(paths: dict) -> None:
 
 
 def test_images_that_two_readers_read(paths: dict) -> None:
-    """Each data set has its own; `allencv check-data` finds copies in all."""
+    """Each dataset has its own; `allencv check-data` finds copies in all."""
     readers: Any = {name: ImageFolderReader() for name in ("a", "b")}
     both = {"a": paths["pets"], "b": paths["pets"]}
     assert [name for _, _, name in listed(ConcatReader(readers).read(both))] == ["a"] * 3 + [

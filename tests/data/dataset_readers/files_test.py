@@ -43,7 +43,9 @@ def test_files_are_kept_inside_alone(tmp_path: Path, opened: List[str]) -> None:
 def test_a_file_that_cannot_be_read_is_tried_again(tmp_path: Path, opened: List[str]) -> None:
     file = tmp_path / "table.csv"
     with each_file_read_once():
-        with pytest.raises(ConfigurationError, match="table.csv' .* is not there; expected a file"):
+        with pytest.raises(
+            ConfigurationError, match="table.csv' .* does not exist; expected a file"
+        ):
             read_bytes(str(file))
         file.write_text("a")
         assert read_bytes(str(file)) == b"a"

@@ -54,7 +54,7 @@ def encoded(number: int) -> bytes:
 
 
 def table(numbers: Iterable[int] = range(SIZE), **columns: Any) -> Any:
-    """A data set with the images of some numbers, whose classes are the remainders by 3."""
+    """A dataset with the images of some numbers, whose classes are the remainders by 3."""
     numbers = list(numbers)
     features = {
         "image": datasets.Image(),
@@ -340,13 +340,16 @@ def test_an_instance_sent_to_another_process_opens_its_data_set_once(
 @pytest.mark.parametrize(
     ("file_path", "message"),
     [
-        ("ROOT/saved", r"'ROOT/saved' \(train_data_path.*\) is not there; expected a folder or a"),
+        (
+            "ROOT/saved",
+            r"'ROOT/saved' \(train_data_path.*\) does not exist; expected a folder or a",
+        ),
         ("ROOT/a.parquet", "'ROOT/a.parquet'"),
         ("ROOT/*.parquet", r"'ROOT/\*.parquet' \(train_data_path"),
         ("ROOT/empty", "'ROOT/empty'"),
         ("nobody/nothing", r"'nobody/nothing' \(train_data_path"),
         ("ROOT/broken/a.parquet", r"'ROOT/broken/a.parquet' \(train_data_path"),
-        (3, "3 .*; expected a folder, the name of a data set, files .parquet, .arrow, or a dict"),
+        (3, "3 .*; expected a folder, the name of a dataset, files .parquet, .arrow, or a dict"),
         ([], "expected a folder"),
         ({}, "expected a folder"),
         (
@@ -377,7 +380,7 @@ def test_a_wrong_data_path(file_path: Any, message: str, streaming: bool, tmp_pa
         ({"label_column": "image"}, "label_column is 'image'; expected class labels, texts or int"),
         ({"label_column": "weight"}, r"is 'weight'; expected .*weight \(float32\)"),
         ({}, "label_column for 'ROOT' is None; expected one of label, other"),
-        ({"split": "test"}, "split 'test' of 'ROOT' .* is not there; it holds no splits"),
+        ({"split": "test"}, "split 'test' of 'ROOT' .* does not exist; it holds no splits"),
     ],
 )
 @streaming

@@ -282,8 +282,8 @@ def test_a_wrong_path_is_answered_with_what_is_there(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError) as error:
             read(tmp_path / wrong)
         assert str(error.value) == (
-            f"'{tmp_path / wrong}' (train_data_path, validation_data_path or test_data_path) is "
-            f"not there: '{tmp_path}' holds the folders train, val{hint}"
+            f"'{tmp_path / wrong}' (train_data_path, validation_data_path or test_data_path) "
+            f"does not exist: '{tmp_path}' holds the folders train, val{hint}"
         )
 
 
@@ -414,7 +414,7 @@ def test_a_folder_behind_a_url(
         ]
         assert instances[2]["image"].as_tensor({}).shape == (3, 16, 16)
         assert f"{url}: files that are not images are not used (1): dog/x.txt" in caplog.messages
-    with pytest.raises(ConfigurationError, match=f"'{url}/x' .* is not there; expected a folder"):
+    with pytest.raises(ConfigurationError, match=f"'{url}/x' .* does not exist; expected a folder"):
         ImageFolderReader().read_samples(f"{url}/x")
     with pytest.raises(ConfigurationError, match="'nosuch://x' .* cannot be read"):
         ImageFolderReader().read_samples("nosuch://x")

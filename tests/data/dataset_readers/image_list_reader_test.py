@@ -185,7 +185,7 @@ def test_split(root: str) -> None:
         (
             "a.jpg 0\ncat\\b.jpg 0\n",
             {},
-            "list.txt, line 2: 'cat\\b.jpg' is not there; expected a path with '/' and no "
+            "list.txt, line 2: 'cat\\b.jpg' does not exist; expected a path with '/' and no "
             "backslash between folders, and no space around it",
         ),
         (
@@ -250,7 +250,7 @@ def test_split(root: str) -> None:
         (
             "a.jpg 0\nb.jpg 0\n",
             {"check_files": True, "image_root": "nowhere"},
-            "list.txt: images that are not there (2 of 2): 'nowhere/a.jpg' in line 1, "
+            "list.txt: images that do not exist (2 of 2): 'nowhere/a.jpg' in line 1, "
             "'nowhere/b.jpg' in line 2; expected them relative to 'nowhere' "
             "(dataset_reader.image_root)",
         ),
@@ -265,9 +265,9 @@ def test_bad_lists(root: str, text: Any, arguments: Any, message: str) -> None:
 
 
 def test_bad_paths(root: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"'x.txt' \(train_data_path.* is not there"):
+    with pytest.raises(ConfigurationError, match=r"'x.txt' \(train_data_path.* does not exist"):
         ImageListReader().read_samples("x.txt")
-    with pytest.raises(ConfigurationError, match=r"'x.txt' \(dataset_reader.class_map\) is not th"):
+    with pytest.raises(ConfigurationError, match=r"'x.txt' \(dataset_reader.class_map\) does not "):
         read(root, "a.jpg 0", class_map="x.txt")
     with pytest.raises(ConfigurationError, match=r"the path is \['a'\]; expected the text of a pa"):
         ImageListReader().read_samples(["a"])

@@ -286,7 +286,7 @@ def test_parquet(root: str) -> None:
         "a.parquet has no rows; expected one for each image"
     )
     assert len(read(root, gzip.compress(content), "a.parquet.gz")) == 3
-    with pytest.raises(ConfigurationError, match="'nothing.parquet' .* is not there"):
+    with pytest.raises(ConfigurationError, match="'nothing.parquet' .* does not exist"):
         ImageTableReader(image_column="f").read_samples("nothing.parquet")
 
 
@@ -347,7 +347,7 @@ def test_a_table_behind_http(root: str, web: str) -> None:
     assert first["image"].as_tensor({}).shape == (3, 2, 3)
     with pytest.raises(ImageError, match=f"^{web}/b.png: cannot be fetched "):
         second["image"].as_tensor({})
-    with pytest.raises(ConfigurationError, match=r"no.csv' \(train_data_path.* is not there"):
+    with pytest.raises(ConfigurationError, match=r"no.csv' \(train_data_path.* does not exist"):
         ImageTableReader(image_column="f").read_samples(f"{web}/no.csv")
 
 
@@ -368,7 +368,7 @@ def test_a_remote_table_and_its_images(root: str) -> None:
     with pytest.raises(ImageError, match="^memory://posters/b.png: "):
         second["image"].as_tensor({})
     with pytest.raises(
-        ConfigurationError, match="images that are not there .1 of 2.: 'memory://post"
+        ConfigurationError, match="images that do not exist .1 of 2.: 'memory://post"
     ):
         ImageTableReader(image_column="f", check_files=True).read_samples("memory://posters/t.csv")
     for path in ("memory://nothing.csv", "nosuch://a.csv"):
@@ -381,7 +381,7 @@ def test_check_files(root: str) -> None:
     assert len(read(root, text)) == 15
     (Path(root) / "3.jpg").touch()
     assert error_of(root, text, check_files=True) == (
-        "table.csv: images that are not there (14 of 15): "
+        "table.csv: images that do not exist (14 of 15): "
         + ", ".join(f"'{n}.jpg' in line {n + 2}" for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10))
         + f" and 4 more; expected them relative to '{root}' (dataset_reader.image_root)"
     )
@@ -434,13 +434,13 @@ def test_an_absolute_and_a_relative_path_of_one_image(
 def test_paths_of_windows(root: str) -> None:
     for path in ("cat\\1.jpg", "C:\\pets\\1.jpg"):
         assert error_of(root, f"f\n1.jpg\n{path}\n") == (
-            f"table.csv, line 3: '{path}' is not there; expected a path with '/' and no backslash "
-            "between folders, and no space around it"
+            f"table.csv, line 3: '{path}' does not exist; expected a path with '/' and no "
+            "backslash between folders, and no space around it"
         )
 
 
 def test_space_around_a_path(root: str) -> None:
-    assert error_of(root, "l,f\nx, 1.jpg\n").startswith("table.csv, line 2: ' 1.jpg' is not the")
+    assert error_of(root, "l,f\nx, 1.jpg\n").startswith("table.csv, line 2: ' 1.jpg' does not")
     (Path(root) / " 1.jpg").touch()
     assert read(root, "l,f\nx, 1.jpg\n") == [(" 1.jpg", None, None)]
 
@@ -679,7 +679,7 @@ def test_bad_files(root: str) -> None:
     )
     reader = ImageTableReader(image_column="f", format="csv")
     keys = "(train_data_path, validation_data_path or test_data_path)"
-    for path, reason in (("nothing.csv", "is not there"), (root, "is a folder")):
+    for path, reason in (("nothing.csv", "does not exist"), (root, "is a folder")):
         with pytest.raises(ConfigurationError) as error:
             reader.read_samples(path)
         assert f"'{path}' {keys} {reason}; expected a file" in str(error.value)

@@ -260,18 +260,21 @@ def test_braces_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("path", "messages"),
     [
-        ("ROOT/b-{0..2}.tar", ["'ROOT/b-0.tar' of 'ROOT/b-{0..2}.tar' (train_data_path", "is not"]),
-        ("ROOT/*.tgz", ["a shard of 'ROOT/*.tgz'", "is not there; 'ROOT' holds a.tar"]),
+        (
+            "ROOT/b-{0..2}.tar",
+            ["'ROOT/b-0.tar' of 'ROOT/b-{0..2}.tar' (train_data_path", "not exist"],
+        ),
+        ("ROOT/*.tgz", ["a shard of 'ROOT/*.tgz'", "does not exist; 'ROOT' holds a.tar"]),
         ("ROOT", ["'ROOT' (train_data_path", "is a folder; expected 'ROOT/*.tar'"]),
         (["ROOT/a.tar", "ROOT/{a,b}.tar"], ["'ROOT/b.tar' of"]),
         (["ROOT/a.tar", "ROOT/*.tar"], ["'ROOT/a.tar'", "named 2 times; expected each shard once"]),
-        ("ROOT/a-{2..1}.tar", ["a shard of 'ROOT/a-{2..1}.tar'", "is not there"]),
+        ("ROOT/a-{2..1}.tar", ["a shard of 'ROOT/a-{2..1}.tar'", "does not exist"]),
         ([], ["expected a path of shards, such as"]),
         ({"root": "ROOT"}, ["expected a path of shards, such as"]),
         ("nowhere://a.tar", ["nowhere://a.tar", "train_data_path", "rotocol not known"]),
         ("nowhere://*.tar", ["nowhere://*.tar", "train_data_path", "rotocol not known"]),
         ("memory://none/a.tar", ["memory://none/a.tar", "train_data_path"]),
-        ("memory://none/*.tar", ["a shard of 'memory://none/*.tar'", "is not there"]),
+        ("memory://none/*.tar", ["a shard of 'memory://none/*.tar'", "does not exist"]),
     ],
 )
 def test_shards_that_are_not_there(path: Any, messages: List[str], tmp_path: Path) -> None:
