@@ -252,7 +252,7 @@ def test_what_differs_too_much_is_not_written(archive: Archive, tmp_path: Path) 
     with pytest.raises(ConfigurationError) as raised:
         export_bundle(archive, folder, precision="float16", tolerance=1e-9)
     message = str(raised.value)
-    assert message.startswith("the bundle differs from the archive: of 10 images 100.00% get the")
+    assert message.startswith("the bundle differs from the archive: of 10 images 100.00% have the")
     assert "(expected at most 1e-09); nothing was written" in message
     assert os.listdir(tmp_path / "new") == []
 

@@ -558,7 +558,7 @@ def test_a_wrong_configuration_is_refused() -> None:
 
 def test_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    section = page.split("\n## Hugging Face\n")[1].split("\n## ")[0]
+    section = page.split("\n## Hugging Face datasets\n")[1].split("\n## ")[0]
     (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for split, count in (("train", 4), ("test", 3)):

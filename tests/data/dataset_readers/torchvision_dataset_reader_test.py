@@ -417,7 +417,7 @@ def test_a_file_that_is_no_image(tmp_path: Path) -> None:
 
 def test_the_documentation(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    section = page.split("\n## torchvision data sets\n")[1].split("\n## ")[0]
+    section = page.split("\n## torchvision datasets\n")[1].split("\n## ")[0]
     (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     (other,) = re.findall(r"`(validation_dataset_reader: .*?)`", section, re.DOTALL)
     monkeypatch.chdir(cifar)
