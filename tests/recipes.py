@@ -136,6 +136,10 @@ def run_here(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **over
         words.remove("-o")
     if overrides:
         words += ["-o", json.dumps(overrides)]
+    if "export" in words:
+        from tests.exporting.operators import read_operators_once
+
+        read_operators_once()
     monkeypatch.setattr(sys, "argv", words)
     with without_pretrained_weights():
         main()

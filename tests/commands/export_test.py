@@ -14,6 +14,9 @@ from allencv.commands.export import Export
 from allencv.runtime import open_bundle
 from allencv.runtime.errors import InputError
 from tests.conftest import Run
+from tests.exporting.operators import read_operators_once
+
+read_operators_once()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from allencv.runtime import open_bundle
 from allencv.runtime.engines import ENGINES
 from allencv.runtime.manifest import TOLERANCES
 from tests.conftest import ROOT, Run, write_images
+from tests.exporting.operators import read_operators_once
 
+read_operators_once()
 PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
