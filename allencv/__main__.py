@@ -11,7 +11,9 @@ import logging
 import os
 import re
 import sys
+from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import List, Optional
 
 import allencv
@@ -53,6 +55,10 @@ def main() -> None:
             print(help_text())
         elif name == "--version":
             print(f"allencv {allencv.__version__}")
+        elif name not in SUMMARIES and not may_have_plugins(arguments):
+            nearest = get_close_matches(name, SUMMARIES, n=3) or SUMMARIES
+            print(f"allencv: no command {name!r}; expected {', '.join(nearest)}", file=sys.stderr)
+            sys.exit(2)
         else:
             _run_until_stopped(name, arguments)
         sys.stdout.flush()  # now: an error at exit could not be handled
@@ -84,6 +90,14 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
 def run_command(name: str, arguments: List[str]) -> None:
     if name not in WITH_BUNDLES or not _run_with_bundle(name, arguments):
         _run_allennlp(name)
+
+
+def may_have_plugins(arguments: List[str]) -> bool:
+    """Return whether plugins or included packages may register commands of their own."""
+    files = [Path(".allennlp_plugins"), Path.home() / ".allennlp" / "plugins"]
+    plugins = {line.strip() for file in files if file.is_file() for line in file.open()}
+    included = any(each.startswith("--include-package") for each in arguments)
+    return included or not plugins <= {"", "allencv.plugin"}
 
 
 def help_text() -> str:

@@ -137,3 +137,32 @@ def test_allennlps_own_commands_say_what_they_were_given(run: Run, tmp_path: Pat
     last = result.stderr.splitlines()[-1]
     assert last == "allencv: param 'output_path' should end with '.tar.gz'"
     assert "Traceback" not in result.stderr
+
+
+def test_a_misspelt_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ran: List[str] = []
+    monkeypatch.setattr(command, "_run_until_stopped", lambda name, arguments: ran.append(name))
+
+    def answer(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["allencv", *arguments])
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        assert end.value.code == 2
+        return str(capsys.readouterr().err)
+
+    assert answer("trian", "--help") == "allencv: no command 'trian'; expected train\n"
+    assert "expected check-data, show-batch, " in answer("--x")
+    Path(".allennlp_plugins").write_text("allencv.plugin\n\n")
+    assert "expected serve" in answer("server")
+
+    monkeypatch.setattr(sys, "argv", ["allencv", "mine", "--include-package=my_commands"])
+    command.main()
+    (tmp_path / ".allennlp").mkdir()
+    (tmp_path / ".allennlp" / "plugins").write_text("my_commands\n")
+    monkeypatch.setattr(sys, "argv", ["allencv", "yours"])
+    command.main()
+    assert ran == ["mine", "yours"]
