@@ -38,11 +38,12 @@ for mistake in check_file("config.jsonnet"):
 @pytest.mark.slow
 def test_mypy_is_strict(tmp_path: Path) -> None:
     readme = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    program = tmp_path / "program.py"
-    program.write_text("\n".join([*readme, PROGRAM]))
+    programs = [f"program{number}.py" for number in range(len(readme) + 1)]
+    for name, text in zip(programs, [*readme, PROGRAM]):
+        (tmp_path / name).write_text(text)
     (tmp_path / "wrong.py").write_text("from allencv.runtime import Classifier\nx: int = ''")
     options = ["--strict", "--follow-imports=silent", "--config-file="]
-    command = [sys.executable, "-m", "mypy", *options, "program.py", "wrong.py"]
+    command = [sys.executable, "-m", "mypy", *options, *programs, "wrong.py"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     (only, _) = result.stdout.splitlines()
     assert only.startswith("wrong.py:2: error: Incompatible types in assignment"), result.stdout

@@ -191,7 +191,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _read_file(path: Union[str, os.PathLike]) -> bytes:
-    with open_regular(path) as file:
+    with open_regular(os.fspath(path)) as file:  # a number would be that of an open file
         return file.read()
 
 

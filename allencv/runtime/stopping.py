@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from types import FrameType
-from typing import NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional
 
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """The exit status after each signal, as in shells."""
@@ -42,6 +43,7 @@ def stop_within(seconds: float) -> None:
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
         signal.signal(signal.SIGINT, _stop)
+    sys.unraisablehook = partial(_stop_again, sys.unraisablehook)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(after_in_child=_forget)
@@ -68,6 +70,22 @@ def _stop(number: int, frame: Optional[FrameType]) -> None:
     # Some programs send SIGTERM twice, or after Ctrl-C: ignore the second signal.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _stop_again(otherwise: Callable[[Any], object], lost: Any) -> None:
+    """
+    Send a signal again whose exception Python has ignored, as it was raised while an object was
+    freed: by a finalizer, in `__del__` or by the garbage collector. Pass other errors on.
+    """
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        otherwise(lost)
+        return
+    number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+    signal.signal(signal.SIGTERM, _stop)
+    # A moment later: here it would be ignored again.
+    again = threading.Timer(0.01, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _forget() -> None:

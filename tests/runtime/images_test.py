@@ -193,6 +193,13 @@ def test_a_truncated_file_is_refused(tmp_path: Path, format: str) -> None:
             read_image(tmp_path / "cut")
 
 
+@pytest.mark.parametrize("source", [0, None, 1.5, io.BytesIO()])
+def test_what_holds_no_image_is_refused(source: object) -> None:
+    """Python would take a number for that of an open file, as 0 for the standard input."""
+    with pytest.raises(ImageError, match=f"image: expected str, .*, not {type(source).__name__}"):
+        read_image(source)  # type: ignore[arg-type]
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"nowhere.jpg: No such file"):
         read_image(tmp_path / "nowhere.jpg")

@@ -31,6 +31,21 @@ threading.Thread(target=time.sleep, args=[60]).start()  # for which Python would
 """
     + RAISES
 )
+FREED = """
+import weakref
+class Thing: pass
+def free():
+    begun()
+    while True:  # until the signal
+        pass
+thing = Thing()
+weakref.finalize(thing, free)
+try:
+    del thing
+    time.sleep(60)
+except KeyboardInterrupt as stop:
+    end(stop)
+"""
 SWALLOWED = """
 while True:
     try:
@@ -109,6 +124,12 @@ def test_a_signal_ends_the_main_thread_and_does_not_wait_for_others(
     code: str, number: signal.Signals, status: int
 ) -> None:
     assert stopped(code, number) == (status, f"begun\n{number.name}\n", "")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_an_object_is_freed_is_not_lost(number: signal.Signals, status: int) -> None:
+    """Python ignores what is raised there."""
+    assert stopped(FREED, number) == (status, f"begun\n{number.name}\n", "")
 
 
 @pytest.mark.parametrize("code", [SWALLOWED, HELD])
