@@ -41,7 +41,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
-    "catalogue": BELOW_PREDICTORS,
+    "catalogue": {"command_list", *BELOW_PREDICTORS},
     "fitting": {"experiments", *BELOW_PREDICTORS},
     "commands": {"command_list", *BELOW_COMMANDS},
     "plugin": BELOW_COMMANDS,

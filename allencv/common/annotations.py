@@ -30,6 +30,8 @@ from allennlp.common.lazy import Lazy
 from allencv.common.records import fields_of, is_record
 
 UNIONS = (Union, types.UnionType)
+LIBRARIES = ("allencv", "allennlp", "timm", "torch", "torchmetrics", "torchvision")
+"""Packages whose classes do not change in a process. A notebook may edit others in place."""
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -52,7 +54,10 @@ def parameters_of(cls: type, constructor: Callable) -> Dict[str, inspect.Paramet
 
 def parameters_as_written(cls: type, constructor: Callable) -> Mapping[str, inspect.Parameter]:
     """Return the same as `parameters_of`, with the annotations that AllenNLP reads."""
-    return fields_of(cls) if is_record(cls) else _signature(cls, constructor)
+    if is_record(cls):
+        return fields_of(cls)
+    read = _signature if _is_of_library(cls) else _signature.__wrapped__
+    return read(cls, constructor)
 
 
 @cache
@@ -70,9 +75,18 @@ def _signature(cls: type, constructor: Callable) -> Mapping[str, inspect.Paramet
     }
 
 
-@cache
+def _is_of_library(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in LIBRARIES
+
+
 def owner_of(name: str, cls: type, constructor: Callable) -> Callable:
     """Return the constructor that has a parameter: of a class, or of a base class."""
+    read = _owner if _is_of_library(cls) else _owner.__wrapped__
+    return read(name, cls, constructor)
+
+
+@cache
+def _owner(name: str, cls: type, constructor: Callable) -> Callable:
     for function in _constructors(cls, constructor):
         with contextlib.suppress(ValueError):  # one in C has no signature
             if name in inspect.signature(function).parameters:
@@ -174,7 +188,6 @@ def _kwargs_name(function: Callable) -> Optional[str]:
     return None
 
 
-@cache
 def _hands_on(function: Callable, kwargs: str) -> bool:
     """Return whether a constructor uses its `**kwargs` only for `super().__init__`."""
     if function.__module__.startswith("allennlp."):

@@ -144,7 +144,9 @@ def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Wei
     Return a function from the images' weights to the average precision of each label `(labels,)`,
     as scikit-learn defines it. The images are sorted only once: 1,000 bootstrap samples of 1,000
     images with 20 labels take 1 s here and 50 s with scikit-learn's `average_precision_score`.
+    It is NaN for a label with a probability that is NaN.
     """
+    has_order = ~np.isnan(probs).any(axis=0)
     order = np.argsort(-probs, axis=0, kind="stable")
     ranked = np.take_along_axis(-probs, order, axis=0)
     there = np.take_along_axis(targets, order, axis=0)
@@ -158,7 +160,8 @@ def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Wei
         gains = ranked_weights * there
         seen = np.maximum(ranked_weights.cumsum(0), 1e-12)
         precision = np.take_along_axis(gains.cumsum(0) / seen, last, axis=0)
-        return (gains * precision).sum(0) / np.maximum(gains.sum(0), 1e-12)
+        found = (gains * precision).sum(0) / np.maximum(gains.sum(0), 1e-12)
+        return np.where(has_order, found, np.nan)
 
     return average_precisions
 

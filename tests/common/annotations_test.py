@@ -112,3 +112,17 @@ def test_what_allennlp_builds(annotation: Any, value: Any) -> None:
 def test_lazy() -> None:
     assert holds_lazy(List[Lazy[Round]] | None)
     assert not holds_lazy(List[Round])
+
+
+def test_a_constructor_that_a_notebook_edits() -> None:
+    """As IPython's autoreload does it."""
+
+    class Edited(FromParams):
+        def __init__(self, first: int) -> None: ...
+
+    def __init__(self: Any, first: int, second: str = "") -> None: ...
+
+    assert list(parameters_of(Edited, Edited.__init__)) == ["first"]
+    for name in ("__code__", "__defaults__", "__annotations__"):
+        setattr(Edited.__init__, name, getattr(__init__, name))
+    assert list(parameters_of(Edited, Edited.__init__)) == ["first", "second"]

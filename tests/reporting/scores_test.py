@@ -182,3 +182,11 @@ def test_calibration_of_several_labels() -> None:
     # Torchmetrics puts what lies on the edge of a bin into the next one.
     predictions.probs += np.float32(1e-5)
     assert calibration_error(calibration(predictions)) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_a_probability_that_is_not_a_number_has_no_order() -> None:
+    predictions = several()
+    predictions.probs[0, 0] = np.nan
+    first, *others = label_scores(predictions)
+    assert np.isnan(first.average_precision)
+    assert np.isfinite([each.average_precision for each in others]).all()
