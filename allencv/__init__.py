@@ -29,6 +29,11 @@ class AllenCVError(Exception):
     """
 
 
+from allencv.deferred_imports import defer_imports  # noqa: E402 - it uses AllenCVError
+
+defer_imports()
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'allencv' has no attribute {name!r}")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import allencv  # noqa: F401 - AllenNLP, imported later, then imports no packages for text
 from tests.forking.commands import environment, forked_commands
 from tests.forking.server import import_packages_once
 from tests.shared_folders import made_once, remove_shared_folder, shared_folder

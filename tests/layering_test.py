@@ -25,7 +25,8 @@ BELOW_COMMANDS = {
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
-    "__init__": {"exporting", "fitting", "serving", "trained_model"},
+    "__init__": {"deferred_imports", "exporting", "fitting", "serving", "trained_model"},
+    "deferred_imports": set(),
     "trained_model": {"runtime", "predictors"},
     "command_list": set(),
     "runtime": set(),

@@ -5,8 +5,6 @@ from typing import Iterator, List, Sequence
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 NEAR_BITS, NEAR_CORRELATION = 4, 0.98
 """The maximum number of differing hash bits, and the minimum correlation of the thumbnails."""
@@ -43,6 +41,9 @@ def near_groups(hashes: Sequence[int], thumbnails: Sequence[bytes]) -> List[List
     ]
     if not pairs:
         return []
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     first, second = np.concatenate(pairs, axis=1)
     edges = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(hashes),) * 2)
     _, numbers = connected_components(edges, directed=False)

@@ -5,7 +5,6 @@ import torch
 import torch.distributed as dist
 from allennlp.common.util import is_distributed
 from allennlp.nn.util import dist_reduce_sum
-from sklearn.metrics import average_precision_score
 
 from allencv.training.metric_counts import KeepsCounts
 
@@ -168,6 +167,8 @@ def _average_precisions(
     probs: torch.Tensor, targets: torch.Tensor, present: torch.Tensor
 ) -> torch.Tensor:
     """Return `(labels,)`, with 0 for a label that no image has."""
+    from sklearn.metrics import average_precision_score
+
     precisions = torch.zeros(len(present), dtype=torch.float64)
     for index in present.nonzero().flatten().tolist():
         precisions[index] = average_precision_score(targets[:, index], probs[:, index])

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from allencv.predictions.predictions_file import Predictions
 
@@ -168,6 +167,8 @@ def _average_precisions(probs: np.ndarray, targets: np.ndarray) -> Callable[[Wei
 
 def label_scores(predictions: Predictions) -> List[LabelScores]:
     """Compute the scores of each label, in the order of the labels."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     labels = range(len(predictions.labels))
     columns = precision_recall_fscore_support(
         predictions.targets, predictions.given, labels=list(labels), zero_division=0
@@ -188,6 +189,8 @@ def label_scores(predictions: Predictions) -> List[LabelScores]:
 
 def confusions(predictions: Predictions) -> np.ndarray:
     """Count the images `(labels, labels)` by true label (row) and predicted label (column)."""
+    from sklearn.metrics import confusion_matrix
+
     labels = range(len(predictions.labels))
     return confusion_matrix(predictions.targets, predictions.given, labels=list(labels))
 

@@ -25,22 +25,23 @@ SCRIPT = ModuleType("__main__")
 """What a command's script or its `-c` is run as."""
 status = 0
 
-# What AllenCV imports. AllenCV itself is left out: a command of `allennlp` or `python` must find
-# its parts by a plugin or a package to include.
 LIBRARIES = [
-    "allennlp.commands",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",
     "numpy",
     "PIL.Image",
     "sklearn.metrics",
-    "tensorboardX",
-    "timm",
     "torch",
-    "torchmetrics",
     "torchvision.transforms.v2",
 ]
-ALLENCV = ["allencv.commands", "allencv.plugin"]
+# What is imported for the commands of `allennlp` and `python`. They must find AllenCV's parts by a
+# plugin or a package to include.
+ALLENNLP = ["allennlp.commands", "tensorboardX", "timm", "torchmetrics"]
+# What is imported for `allencv`.
+ALLENCV = ["allencv.commands", "allencv.plugin", "tensorboardX", "timm"]
+REFUSED = ["boto3", "botocore", "checklist", "fairscale", "h5py", "nltk", "sentencepiece", "spacy"]
+REFUSED += ["tokenizers", "transformers", "wandb"]
+"""Packages for text. `allencv` must work where they are not installed."""
 
 
 def import_packages_once() -> None:
@@ -202,14 +203,16 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in LIBRARIES:
         importlib.import_module(name)
-    import_packages_once()
     if os.fork() == 0:
         listener.close()
         listener = socket.socket(fileno=allencv)
-        for name in ALLENCV:
-            importlib.import_module(name)
+        for name in REFUSED:
+            sys.modules[name] = None  # type: ignore[assignment]  # as if not installed
     else:
         os.close(allencv)
+    for name in ALLENCV if listener.fileno() == allencv else ALLENNLP:
+        importlib.import_module(name)
+    import_packages_once()
     gc.collect()
     gc.freeze()  # so that collections in forked processes copy no pages
     command = serve(listener, pid)

@@ -1,0 +1,253 @@
+"""
+Import the packages that AllenNLP needs for text when they are used, and not when AllenNLP is.
+
+AllenNLP imports transformers, spacy, nltk and more, which takes seconds, and image classification
+uses none of them. Here, the import statements at the top of AllenNLP's modules give stand-ins
+instead. A stand-in imports its package when it is called, or when an attribute is read. From then
+on the modules have the real package. So these packages need not be installed, and a config with
+parts for text works as before where they are.
+
+Only the modules of the packages in `DEFERRED` and `DEFERRED_IF_INSTALLED` get stand-ins, and only
+from the import statements outside their functions. All others get the real package.
+"""
+
+import builtins
+import sys
+import threading
+from contextlib import suppress
+from functools import wraps
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import find_spec
+from pkgutil import resolve_name
+from types import ModuleType
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
+
+from allencv import AllenCVError
+
+_BY_ALLENNLP = "base58 dill fairscale h5py huggingface_hub lmdb more_itertools nltk scipy sklearn"
+_BY_ALLENNLP += " spacy tensorboardX termcolor transformers wandb"
+DEFERRED: Dict[str, FrozenSet[str]] = {
+    "allennlp": frozenset(_BY_ALLENNLP.split()),
+    "cached_path": frozenset(["boto3", "botocore", "google", "huggingface_hub"]),
+    "torchmetrics": frozenset(["matplotlib", "nltk", "pandas", "scipy", "transformers"]),
+}
+"""For each package, those that its modules import when they use them. They may be missing."""
+DEFERRED_IF_INSTALLED: Dict[str, FrozenSet[str]] = {
+    "allennlp": frozenset(["checklist"]),
+    "tensorboardX": frozenset(["boto3", "botocore", "google"]),
+    "timm": frozenset(["wandb"]),
+}
+"""The same for packages that do less if the import statement fails."""
+
+
+class MissingPackageError(AllenCVError, ModuleNotFoundError):
+    """Raised when a package is used that is not installed, or whose release lacks what is used."""
+
+
+class _Loading(threading.local):
+    depth = 0
+    """How many modules this thread is loading: a module, one that it imports, and so on."""
+
+
+_loading = _Loading()
+"""While modules are loaded, they only name what they will use."""
+
+
+class StandIn(type):
+    """
+    A class in place of anything in a package that is not imported yet: a class, function or module.
+    """
+
+    path: str
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls._is_subclass():
+            cls.__bases__ = tuple(map(_real_base, cls.__bases__))
+            return super().__call__(*args, **kwargs)
+        if _loading.depth:  # as in `@package.decorator(argument)`
+            return _decorator(cls, args, kwargs)
+        return _import(cls)(*args, **kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        # Python and typing ask classes for special methods; they are not to import anything.
+        if cls._is_subclass() or name.startswith("__"):
+            raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
+        if _loading.depth:  # as in an annotation
+            return _stand_in(f"{cls.path}.{name}")
+        return getattr(_import(cls), name)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if cls._is_subclass():
+            return super().__instancecheck__(instance)
+        return _is_imported(cls) and isinstance(instance, _import(cls))
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        if cls._is_subclass() or super().__subclasscheck__(subclass):
+            return super().__subclasscheck__(subclass)
+        return _is_imported(cls) and issubclass(subclass, _import(cls))
+
+    def _is_subclass(cls) -> bool:
+        """Return whether this is a real class that has a stand-in for a base."""
+        return "path" not in cls.__dict__
+
+
+class _StandInModule(ModuleType):
+    """A module in place of one that is not imported yet: each of its names is a stand-in."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return _stand_in(f"{self.__name__}.{name}")
+
+
+_STAND_INS: Dict[str, StandIn] = {}
+_USERS: Dict[str, List[Dict[str, Any]]] = {}
+"""For each deferred package, the names of the modules that have stand-ins of it."""
+
+
+def _stand_in(path: str) -> StandIn:
+    if path not in _STAND_INS:
+        module, _, name = path.rpartition(".")
+        _STAND_INS[path] = StandIn(name, (), {"__module__": module, "path": path})
+    return _STAND_INS[path]
+
+
+def _path_of(value: object) -> Optional[str]:
+    """Return what a value stands for, such as "transformers.AdamW", if it is a stand-in."""
+    if isinstance(value, _StandInModule):
+        return value.__name__
+    if isinstance(value, StandIn) and not value._is_subclass():
+        return value.path
+    return None
+
+
+def _is_imported(stand_in: StandIn) -> bool:
+    """Return whether the module may be imported; if not, no instance of its classes exists."""
+    return stand_in.__module__ in sys.modules
+
+
+def _import(stand_in: StandIn) -> Any:
+    """Return what it stands for. All modules that have stand-ins of its package lose them."""
+    found = _find(stand_in.path)
+    package = stand_in.path.partition(".")[0]
+    for names in _USERS.pop(package, []):
+        for name, path in list(_stand_ins_in(names)):
+            if path.partition(".")[0] == package:
+                with suppress(MissingPackageError):  # reported when it is used
+                    names[name] = _find(path)
+    return found
+
+
+def _stand_ins_in(names: Dict[str, Any]) -> Iterator[Tuple[str, str]]:
+    for name, value in names.items():
+        path = _path_of(value)
+        if path is not None:
+            yield name, path
+
+
+def _decorator(stand_in: StandIn, args: Any, kwargs: Any) -> Callable[[Any], Any]:
+    """Return a decorator that calls the real decorator when the function is called."""
+
+    def decorate(function: Any) -> Any:
+        @wraps(function)
+        def decorated(*args_: Any, **kwargs_: Any) -> Any:
+            return _import(stand_in)(*args, **kwargs)(function)(*args_, **kwargs_)
+
+        return decorated
+
+    return decorate
+
+
+def _real_base(base: type) -> type:
+    return _import(base) if isinstance(base, StandIn) and not base._is_subclass() else base
+
+
+def _find(path: str) -> Any:
+    """Import and return a name of a module. Raise `MissingPackageError`."""
+    package = path.partition(".")[0]
+    depth, _loading.depth = _loading.depth, 0
+    try:
+        return resolve_name(path)
+    except ModuleNotFoundError as error:
+        missing = error.name or package
+        raise MissingPackageError(
+            f"{path} needs the package {missing}, which is not installed", name=missing
+        ) from error
+    except (AttributeError, ImportError) as error:
+        raise MissingPackageError(
+            f"{path} is not in the installed release of {package}: {error}", name=package
+        ) from error
+    finally:
+        _loading.depth = depth
+
+
+class _ImportStatement:
+    """Python's `__import__`, but for some packages it returns stand-ins."""
+
+    def __init__(self, deferred: FrozenSet[str]) -> None:
+        self._deferred = deferred
+
+    def __call__(
+        self,
+        name: str,
+        globals: Optional[Dict[str, Any]] = None,
+        locals: Optional[Dict[str, Any]] = None,
+        fromlist: Sequence[str] = (),
+        level: int = 0,
+    ) -> ModuleType:
+        package = name.partition(".")[0]
+        # Inside a function, `locals` is None or another dictionary.
+        if level == 0 and package in self._deferred and locals is globals is not None:
+            _USERS.setdefault(package, []).append(globals)
+            return _StandInModule(name if fromlist else package)
+        return builtins.__import__(name, globals, locals, fromlist, level)
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, loader: SourceFileLoader, builtins_: Dict[str, Any]) -> None:
+        super().__init__(loader.name, loader.path)
+        self._builtins = builtins_
+
+    def exec_module(self, module: ModuleType) -> None:
+        # An import statement takes `__import__` from the builtins of its module.
+        module.__dict__["__builtins__"] = self._builtins
+        _loading.depth += 1
+        try:
+            super().exec_module(module)
+        finally:
+            _loading.depth -= 1
+
+
+class _Finder(MetaPathFinder):
+    """Find the modules of the packages that get stand-ins, with the finders after this one."""
+
+    def __init__(self) -> None:
+        self._builtins: Dict[str, Dict[str, Any]] = {}
+
+    def find_spec(
+        self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
+    ) -> Optional[ModuleSpec]:
+        package = fullname.partition(".")[0]
+        if package not in DEFERRED and package not in DEFERRED_IF_INSTALLED:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Loader(spec.loader, self._builtins_of(package))
+        return spec
+
+    def _builtins_of(self, package: str) -> Dict[str, Any]:
+        if package not in self._builtins:
+            deferred = DEFERRED.get(package, frozenset())
+            optional = DEFERRED_IF_INSTALLED.get(package, frozenset())
+            deferred |= {each for each in optional if find_spec(each) is not None}
+            self._builtins[package] = {**vars(builtins), "__import__": _ImportStatement(deferred)}
+        return self._builtins[package]
+
+
+def defer_imports() -> None:
+    """Give stand-ins to the modules that are imported from now on."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
