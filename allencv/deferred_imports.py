@@ -35,7 +35,7 @@ DEFERRED: Dict[str, FrozenSet[str]] = {
 """For each package, those that its modules import when they use them. They may be missing."""
 DEFERRED_IF_INSTALLED: Dict[str, FrozenSet[str]] = {
     "allennlp": frozenset(["checklist"]),
-    "tensorboardX": frozenset(["boto3", "botocore", "google"]),
+    "tensorboardX": frozenset(["boto3", "botocore", "google.cloud"]),
     "timm": frozenset(["wandb"]),
 }
 """The same for packages that do less if the import statement fails."""
@@ -196,9 +196,10 @@ class _ImportStatement:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        package = name.partition(".")[0]
+        is_deferred = any(f"{name}.".startswith(f"{each}.") for each in self._deferred)
         # Inside a function, `locals` is None or another dictionary.
-        if level == 0 and package in self._deferred and locals is globals is not None:
+        if level == 0 and is_deferred and locals is globals is not None:
+            package = name.partition(".")[0]
             _USERS.setdefault(package, []).append(globals)
             return _StandInModule(name if fromlist else package)
         return builtins.__import__(name, globals, locals, fromlist, level)
@@ -242,9 +243,16 @@ class _Finder(MetaPathFinder):
         if package not in self._builtins:
             deferred = DEFERRED.get(package, frozenset())
             optional = DEFERRED_IF_INSTALLED.get(package, frozenset())
-            deferred |= {each for each in optional if find_spec(each) is not None}
+            deferred |= {each for each in optional if _is_installed(each)}
             self._builtins[package] = {**vars(builtins), "__import__": _ImportStatement(deferred)}
         return self._builtins[package]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is not
+        return False
 
 
 def defer_imports() -> None:
