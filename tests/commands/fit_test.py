@@ -1,4 +1,3 @@
-import argparse
 import json
 import logging
 import re
@@ -8,8 +7,7 @@ import pytest
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.fit import Fit
-from tests.conftest import Run, write_images
+from tests.conftest import Run, run_in_process, write_images
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +138,8 @@ def test_an_image_size_is_refused_before_images_are_read(photos: Path) -> None:
 
 def fit(*arguments: str) -> None:
     """Run the command in this process."""
-    parser = argparse.ArgumentParser()
-    Fit().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["fit", *arguments], argparse.Namespace(include_package=[]))
+    args = ["fit", *arguments]
     try:
-        args.func(args)
+        run_in_process(*args)
     finally:
         logging.disable(logging.NOTSET)
