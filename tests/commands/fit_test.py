@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
+from allencv.runtime.errors import InputError
 from tests.conftest import Run, run_in_process, write_images
 
 
@@ -127,12 +127,12 @@ def test_a_folder_without_a_name(
     output: str, message: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
-    with pytest.raises(ConfigurationError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         fit(*("cat", "-o", output))
 
 
 def test_an_image_size_is_refused_before_images_are_read(photos: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--image-size is 0; expected 8 or more"):
+    with pytest.raises(InputError, match="--image-size is 0; expected 8 or more"):
         fit("not there", "-o", "wrong", "--image-size", "0")
 
 

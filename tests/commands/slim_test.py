@@ -158,9 +158,12 @@ def test_an_error_with_a_bundle_is_a_line(bundle: Path, tmp_path: Path) -> None:
         assert message in line
 
 
-@pytest.mark.parametrize("name", ["classify", "train"])
-def test_what_needs_allennlp_says_so(tmp_path: Path, name: str) -> None:
-    result = start(name, tmp_path / "model.tar.gz", tmp_path, "-o", "out.csv", refuse=True)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("classify", ["model.tar.gz", "photos", "-o", "out.csv"]), ("train", ["a.json", "-s", "out"])],
+)
+def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]") -> None:
+    result = start(name, *arguments, refuse=True)
     assert result.returncode == 1
     assert result.stderr == (
         f"allencv: {name} needs allennlp, which is not installed; without it you can use "

@@ -14,12 +14,12 @@ from typing import Any, Dict, List
 import _jsonnet  # type: ignore[import-untyped]
 import pytest
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import with_overrides
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import find_mistakes
 from allencv.command_parsers import command_parser
+from allencv.runtime.errors import InputError
 from tests.conftest import ROOT, write_images
 from tests.recipes import run_here
 
@@ -98,7 +98,7 @@ def test_a_warm_up_is_not_longer_than_training(type_in: Any) -> None:
     command = SCRATCH.replace("runs/scratch", "runs/trial")
     type_in(command, **trial)
     del trial["trainer.learning_rate_scheduler.warmup_epochs"]  # the config's is 5
-    with pytest.raises(ConfigurationError, match="warmup_epochs"):
+    with pytest.raises(InputError, match="warmup_epochs"):
         type_in(command.replace("trial", "wrong"), **trial)
 
 
