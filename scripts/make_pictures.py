@@ -206,7 +206,7 @@ def terminal(browser: Browser, folder: Path, command: str, name: str) -> None:
     style = "<style>body {margin: 0} svg {width: 100%; height: auto; display: block}</style>"
     drawing.write_text(style + console.export_svg(title=""), encoding="utf-8")
     with opened(browser, drawing.as_uri()) as page:
-        save(page.screenshot(full_page=True), name)
+        save(page.locator("svg").first.screenshot(), name)
 
 
 PICTURES: Dict[str, Callable[[Browser, Path], None]] = {
