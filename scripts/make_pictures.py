@@ -139,6 +139,7 @@ def report(browser: Browser, folder: Path) -> None:
     run("allencv report runs/digits -o report.html", folder)
     with opened(browser, (folder / "report.html").as_uri()) as page:
         save(photograph(page, height=1100), "report")
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
         heading = page.get_by_role("heading", name="Most confident mistakes").first.bounding_box()
         save(photograph(page, heading["y"] - 12, height=700), "mistakes")  # type: ignore[index]
 
@@ -205,7 +206,7 @@ def terminal(browser: Browser, folder: Path, command: str, name: str) -> None:
     style = "<style>body {margin: 0} svg {width: 100%; height: auto; display: block}</style>"
     drawing.write_text(style + console.export_svg(title=""), encoding="utf-8")
     with opened(browser, drawing.as_uri()) as page:
-        save(page.screenshot(full_page=True), name)
+        save(page.locator("svg").first.screenshot(), name)
 
 
 PICTURES: Dict[str, Callable[[Browser, Path], None]] = {

@@ -38,8 +38,8 @@ class Speed:
 @dataclass
 class Findings:
     """
-    Everything that the report of a run says. Whatever the run's folder does not tell is empty or
-    `None`.
+    Everything that the report of a run says. Fields are empty or `None` if the files of the run do
+    not have the facts.
     """
 
     name: str

@@ -58,7 +58,7 @@ KEPT_BYTES = 1 << 30
 class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     """
     AllenNLP's trainer, with the same arguments, callbacks and checkpoint files, for images and
-    today's torch:
+    current torch:
 
     * No step waits for the device: losses and metrics stay there, and are read once per
       `log_interval`, at the end of an epoch, and when a callback reads them.

@@ -45,7 +45,7 @@ class ResnetEncoder(Im2ImEncoder):
         `allencv.modules.pretrained_weights`). Raises `ConfigurationError` if it is neither a name
         nor a file, if the download fails, or if the file does not fit the model.
     pool : `bool`, optional (default = `True`)
-        Whether to average the feature image to 1 by 1 pixel. If `False`, its stride is 32.
+        Whether to average the feature map to 1 by 1 pixel. If `False`, its stride is 32.
     trainable_layers : `Optional[List[str]]`, optional (default = `None`)
         The layers to train, of conv1, bn1, layer1, layer2, layer3 and layer4, or parts of them,
         such as "layer4.1"; the others are frozen. An empty list freezes all. `None` means all if
