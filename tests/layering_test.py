@@ -29,6 +29,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "deferred_imports": set(),
     "trained_model": {"runtime", "predictors"},
     "command_list": set(),
+    "recipes": {"runtime"},
     "runtime": set(),
     "common": {"runtime"},
     "predictions": {"runtime"},
@@ -44,7 +45,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "reporting": BELOW_PREDICTORS,
     "catalogue": {"command_list", *BELOW_PREDICTORS},
     "fitting": {"experiments", *BELOW_PREDICTORS},
-    "commands": {"command_list", *BELOW_COMMANDS},
+    "commands": {"command_list", "recipes", *BELOW_COMMANDS},
     "plugin": BELOW_COMMANDS,
     "__main__": {"command_list", "commands", "plugin", *BELOW_COMMANDS},
 }
