@@ -75,6 +75,17 @@ def test_how_to_install(module: str, message: Optional[str]) -> None:
     assert how_to_install(module) == message
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_installs_what_there_is() -> None:
+    assert f'\npip install ".[train,serve]"\n{INSTALL_ALLENNLP}\n' in README
+    assert f"`./allencv-{__version__}-py3-none-any.whl[train,serve]`" in README
+    (table,) = re.findall(r"^\| extra \| for \|\n\|---\|---\|\n(.*?)\n\n", README, re.DOTALL | re.M)
+    rows = [line.split("|")[1] for line in table.splitlines()]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(BY_EXTRA)
+
+
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("allencv/**/*.py")]
 
 
