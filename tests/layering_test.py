@@ -30,6 +30,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "trained_model": {"runtime", "predictors"},
     "command_list": set(),
     "command_parsers": {"command_list", "commands"},
+    "recipes": {"runtime"},
     "runtime": set(),
     "common": {"runtime"},
     "predictions": {"runtime"},
@@ -45,7 +46,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "reporting": BELOW_PREDICTORS,
     "catalogue": BELOW_PREDICTORS,
     "fitting": {"experiments", *BELOW_PREDICTORS},
-    "commands": BELOW_COMMANDS,
+    "commands": {"recipes", *BELOW_COMMANDS},
     "plugin": BELOW_COMMANDS,
     "__main__": {"command_list", "command_parsers", "commands", "plugin", *BELOW_COMMANDS},
 }

@@ -1,4 +1,4 @@
-// 102 kinds of flowers (Nilsback and Zisserman 2008) with a MobileNetV3: the quick start of
+// 102 kinds of flowers (Nilsback and Zisserman 2008) with a MobileNetV3. The quick start of
 // PaddleClas, with its hyperparameters and its data: the folder jpg, and next to it train_list.txt
 // and val_list.txt with 1,020 lines each, such as "jpg/image_05101.jpg 76".
 //

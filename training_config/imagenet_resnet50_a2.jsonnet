@@ -1,4 +1,4 @@
-// ImageNet with a ResNet-50 from scratch by the procedure A2 of "ResNet strikes back" (Wightman,
+// ImageNet with a ResNet-50 from scratch. The procedure is A2 of "ResNet strikes back" (Wightman,
 // Touvron and Jégou 2021, arXiv:2110.00476), which reports 79.8 %. DATA has train/n01440764,
 // ..., and val/n01440764, ..., a folder of images for each class.
 //

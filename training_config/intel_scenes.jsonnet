@@ -1,5 +1,6 @@
-// Six kinds of scenes (buildings, forest, glacier, mountain, sea, street), 14,034 photographs of
-// 150x150 pixels for training and 3,000 for testing: "Intel Image Classification", unpacked as
+// Six kinds of scenes with a ResNet-18 pretrained on ImageNet. The data are "Intel Image
+// Classification": 14,034 photographs of 150x150 pixels for training and 3,000 for testing of
+// buildings, forest, glacier, mountain, sea and street, unpacked as
 // seg_train/seg_train/forest/*.jpg and seg_test/seg_test/forest/*.jpg.
 //
 //   DATA=data/intel WEIGHTS=DEFAULT \

@@ -236,7 +236,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         self._left_out = [
             name for name, is_counted in zip(names, counts.tolist()) if not is_counted
         ]
-        return values[counts].double().mean().item()
+        return values[counts].cpu().double().mean().item()
 
     def _warn_of_left_out(self) -> None:
         if self._left_out and self._left_out != self._warned_of:
