@@ -251,7 +251,15 @@ def test_one_section(run: Path) -> None:
     page = Page(run_html.as_html(run_findings(read_run(run)), ["learning"]))
     assert not page.open
     assert "Best epoch" in page.text
-    for other in ("trained on", "Confusion", "Calibration", "Most confident", "Speed", "config"):
+    for other in (
+        "trained on",
+        "18 images",
+        "Confusion",
+        "Calibration",
+        "Most confident",
+        "Speed",
+        "config",
+    ):
         assert other not in page.text
 
 
