@@ -25,9 +25,12 @@ BELOW_COMMANDS = {
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
-    "__init__": {"deferred_imports", "exporting", "fitting", "serving", "trained_model"},
+    "__init__": {
+        *("deferred_imports", "exporting", "fitting", "notebook", "serving", "trained_model"),
+    },
     "deferred_imports": set(),
     "trained_model": {"runtime", "predictors"},
+    "notebook": {"catalogue", "common", "plugin", "reporting", "runtime"},
     "command_list": set(),
     "command_parsers": {"command_list", "commands"},
     "recipes": {"runtime"},

@@ -41,7 +41,7 @@ def test_the_page_is_written(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == f"report: {run}/report.html\n"
     page = (run / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
-    assert "Report of run" in page
+    assert f"Report of {run.parent.name}/run" in page
     assert "no predictions for single images" in page
     report(run, "-o", run.parent / "new" / "page.html")
     assert (run.parent / "new" / "page.html").read_text(encoding="utf-8") == page
