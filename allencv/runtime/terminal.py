@@ -1,12 +1,13 @@
 """Text for a terminal: colours, columns, bars, and a notice of what a command is doing."""
 
+import logging
 import os
 import sys
 import unicodedata
 from contextlib import contextmanager
 from typing import Iterator, Optional, TextIO
 
-BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
+BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
 """Styles, as ANSI codes."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 """The end of a bar, by the number of eighths of a cell."""
@@ -78,3 +79,11 @@ def notice(text: str) -> Iterator[None]:
     finally:
         stream.write(ERASE_LINE)
         stream.flush()
+
+
+def log_to_file_only(logger: str, message: str) -> None:
+    """Write a message to the log files of the process: it is also printed in another way."""
+    record = logging.LogRecord(logger, logging.INFO, __file__, 0, message, None, None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
