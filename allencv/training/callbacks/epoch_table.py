@@ -14,8 +14,10 @@ logger = logging.getLogger(__name__)
 
 TRAINING, VALIDATION = "training_", "validation_"
 """How AllenNLP's trainer marks the metrics of the two."""
-NARROWEST = 8
+NARROWEST = 7
 """The columns that a number takes."""
+TIME = 6
+"""The columns that a duration takes."""
 MEMORY = "_memory_MB"
 BEST = "best"
 
@@ -116,18 +118,18 @@ class EpochTable(ConsoleLoggerCallback):
         self._started = now
         num_epochs = trainer._num_epochs
         left = (num_epochs - epoch - 1) * sum(self._durations) / len(self._durations)
-        digits = len(str(num_epochs))
-        first_width = max(2 * digits + 1, len("epoch"))
+        first_width = max(2 * len(str(num_epochs)) + 1, len("epoch"))
         if not self._columns:
             tracked = [name for _, name in trainer._metric_tracker.tracked_metrics]
-            rest = shutil.get_terminal_size().columns - 1 - first_width - 2 * 9 - len(BEST) - 2
-            self._columns = columns_for(metrics, tracked, rest)
+            others = first_width + 2 * (TIME + 2) + 2 + len(BEST)
+            width = shutil.get_terminal_size().columns - others
+            self._columns = columns_for(metrics, tracked, width)
             titles = [f"{column.title:>{column.width}}" for column in self._columns]
-            header = ["epoch".rjust(first_width), *titles, f"{'time':>7}", f"{'left':>7}"]
+            header = ["epoch".rjust(first_width), *titles, "time".rjust(TIME), "left".rjust(TIME)]
             logger.info("  ".join(header), extra=styled_as(BOLD))
         numbers = [f"{metrics[column.key]:{column.width}.4f}" for column in self._columns]
         cells = [f"{epoch + 1}/{num_epochs}".rjust(first_width), *numbers]
-        cells += [f"{duration(self._durations[-1]):>7}", f"{duration(left):>7}"]
+        cells += [duration(each).rjust(TIME) for each in (self._durations[-1], left)]
         is_best = metrics.get("best_epoch") == epoch and bool(_without(VALIDATION, metrics))
         line = "  ".join([*cells, BEST] if is_best else cells)
         logger.info(line, extra=styled_as(GREEN) if is_best else {})

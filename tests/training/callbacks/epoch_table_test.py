@@ -14,7 +14,6 @@ METRICS: Dict[str, Any] = {
     "validation_accuracy": 0.75,
     "validation_mean_average_precision": 0.5,
     "validation_f1": 0.625,
-    "validation_confusion": [[1]],
     "validation_loss": 1.0,
     "best_validation_accuracy": 0.75,
 }
@@ -25,8 +24,8 @@ METRICS: Dict[str, Any] = {
     [
         (["loss"], 10, ["loss", "val loss", "val accuracy"]),
         (["f1"], 10, ["loss", "val loss", "val f1"]),
-        (["f1"], 44, ["loss", "val loss", "val f1", "val accuracy"]),
-        (["f1"], 43, ["loss", "val loss", "val f1"]),
+        (["f1"], 42, ["loss", "val loss", "val f1", "val accuracy"]),
+        (["f1"], 41, ["loss", "val loss", "val f1"]),
         (
             *(["loss"], 200),
             ["loss", "val loss", "val accuracy", "val mean_average_precision", "val f1"],
@@ -81,10 +80,10 @@ def test_a_line_for_each_epoch(
     epochs = [METRICS, {**METRICS, "validation_loss": 1.5}, {**METRICS, "best_epoch": 2}]
     lines = lines_of(epochs, monkeypatch, caplog)
     assert lines == [
-        "epoch      loss  val loss  val accuracy     time     left",
-        " 1/12    1.2500    1.0000        0.7500     0:08     1:28  best",
-        " 2/12    1.2500    1.5000        0.7500     0:08     1:20",
-        " 3/12    1.2500    1.0000        0.7500     0:08     1:12  best",
+        "epoch     loss  val loss  val accuracy    time    left",
+        " 1/12   1.2500    1.0000        0.7500    0:08    1:28  best",
+        " 2/12   1.2500    1.5000        0.7500    0:08    1:20",
+        " 3/12   1.2500    1.0000        0.7500    0:08    1:12  best",
     ]
     styles = [getattr(record, "styles", ()) for record in caplog.records if record.message in lines]
     assert styles == [("1",), ("32",), (), ("32",)]
@@ -95,7 +94,7 @@ def test_no_epoch_is_the_best_without_validation(
 ) -> None:
     metrics = {key: value for key, value in METRICS.items() if "validation" not in key}
     _, line = lines_of([metrics], monkeypatch, caplog)
-    assert line == " 1/12    1.2500    0.5000     0:08     1:28"
+    assert line == " 1/12   1.2500    0.5000    0:08    1:28"
 
 
 def test_other_ranks_print_nothing(
