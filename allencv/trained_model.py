@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Union, cast, overload
 
 import numpy as np
 
-from allencv.runtime.bundle import is_bundle
+from allencv.runtime.bundle import check_exists, is_bundle
 from allencv.runtime.classifier import TOP_K, Classifier, classify_pixels, readable
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.engine_names import DEFAULT_ENGINE
@@ -59,13 +59,37 @@ class Prediction:
     def _repr_html_(self) -> str:
         """Return a table with a bar for each of the most probable labels, for a notebook."""
         if self.error is not None:
-            return f"<p>error: {html.escape(self.error)}</p>"
-        rows = "".join(
-            f"<tr><td>{html.escape(label)}</td><td>{value:.1%}</td>"
-            f'<td><progress value="{value:.4f}"></progress></td></tr>'
-            for label, value in self.top().items()
-        )
-        return f"<table>{rows}</table>"
+            return f"<p>{_error_text(self.error)}</p>"
+        rows = (f"<tr>{_cells(label, value)}</tr>" for label, value in self.top().items())
+        return f"<table>{''.join(rows)}</table>"
+
+
+class Predictions(List[Prediction]):
+    """The list of predictions for a list of images."""
+
+    def _repr_html_(self) -> str:
+        """Return a table with a row for each image, for a notebook."""
+        rows = (f"<tr><td>{number}</td>{_row(each)}</tr>" for number, each in enumerate(self))
+        return f"<table>{''.join(rows)}</table>"
+
+
+def _row(prediction: Prediction) -> str:
+    """Return the cells of a prediction: its labels, and its highest probability."""
+    if prediction.error is not None:
+        return f"<td colspan=3>{_error_text(prediction.error)}</td>"
+    value = next(iter(prediction.probabilities.values()), 0.0)
+    return _cells(", ".join(prediction.labels) or "no label", value)
+
+
+def _cells(text: str, share: float) -> str:
+    return (
+        f"<td>{html.escape(text)}</td><td>{share:.1%}</td>"
+        f'<td><progress value="{share:.4f}"></progress></td>'
+    )
+
+
+def _error_text(error: str) -> str:
+    return f"error: {html.escape(error)}"
 
 
 class TrainedModel:
@@ -90,11 +114,11 @@ class TrainedModel:
     def predict(self, images: ImageSource) -> Prediction: ...
 
     @overload
-    def predict(self, images: Sequence[ImageSource]) -> List[Prediction]: ...
+    def predict(self, images: Sequence[ImageSource]) -> Predictions: ...
 
     def predict(
         self, images: Union[ImageSource, Sequence[ImageSource]]
-    ) -> Union[Prediction, List[Prediction]]:
+    ) -> Union[Prediction, Predictions]:
         """
         Classify one image, or a list of them.
 
@@ -106,7 +130,7 @@ class TrainedModel:
 
         # Returns
 
-        A `Prediction`, or for a list one per image, in the same order.
+        A `Prediction`, or for a list a list of them, in the same order.
 
         # Raises
 
@@ -118,7 +142,7 @@ class TrainedModel:
                 raise ImageError(prediction.error)
             return prediction
         batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-        return [prediction for batch in batches for prediction in self._predict(batch)]
+        return Predictions(each for batch in batches for each in self._predict(batch))
 
     def _predict(self, images: Sequence[ImageSource]) -> List[Prediction]:
         with ThreadPoolExecutor(min(len(images), cpu_count())) as threads:
@@ -174,9 +198,10 @@ def load(
 
     # Raises
 
-    `BundleError` or `ConfigurationError` if it cannot be opened; `InputError` for an argument of
-    the other kind of model.
+    `BundleError` or `ConfigurationError` if it cannot be opened; `InputError` if there is no model
+    at `path`, and for an argument of the other kind of model.
     """
+    check_exists(path)
     if is_bundle(path):
         if device is not None or trusted:
             raise InputError(

@@ -13,7 +13,7 @@ import allencv
 import allencv.plugin
 from allencv.runtime import BundleError, ImageError
 from allencv.runtime.errors import InputError
-from allencv.trained_model import BATCH, Prediction
+from allencv.trained_model import BATCH, Prediction, Predictions
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, SCALE, write_bundle
 
@@ -98,10 +98,34 @@ def test_arguments_for_the_other_kind_of_model(bundle: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match="is a bundle; expected no device"):
         allencv.load(bundle, device="cpu")
     with pytest.raises(InputError, match=r"is an archive; expected no engine"):
-        allencv.load(tmp_path / "model.tar.gz", engine="onnxruntime")
+        allencv.load(tmp_path, engine="onnxruntime")
     (bundle / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match="checksum"):
         allencv.load(bundle)
+
+
+@pytest.mark.parametrize("name", ["nothere", "runs/first/model.tar.gz"])
+def test_there_is_no_model(name: str) -> None:
+    with pytest.raises(
+        InputError, match=f"^no model at '{name}'; expected an archive .* a bundle$"
+    ):
+        allencv.load(name)
+    with pytest.raises(InputError, match="no model at"):
+        allencv.load(Path(name))
+
+
+def test_a_notebook_shows_a_list_as_a_table(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "<b>.jpg").write_text("text")
+    predictions = allencv.load(bundle).predict([square(RED), tmp_path / "<b>.jpg"])
+    assert isinstance(predictions, list)
+    shown = predictions._repr_html_()
+    assert shown.count("<tr>") == 2
+    assert "<td>0</td><td>red</td><td>99.9%</td>" in shown
+    assert "&lt;b&gt;.jpg" in shown
+    several = Predictions([Prediction(["a", "b"], {"a": 0.75, "b": 0.5}), Prediction([], {"a": 0})])
+    assert "<td>a, b</td><td>75.0%</td>" in several._repr_html_()
+    assert "<td>no label</td><td>0.0%</td>" in several._repr_html_()
+    assert pickle.loads(pickle.dumps(predictions)) == predictions
 
 
 def test_predictions_and_models_read_well(bundle: Path) -> None:

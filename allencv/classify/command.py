@@ -1,6 +1,6 @@
 """
-The command `classify`: classify many images with a bundle or any other `Classifier`, and write a
-table of the answers.
+The command `classify`: classify images with a bundle or any other `Classifier`, and print the
+answers or write a table of them.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 from allencv.classify.answers import answers
 from allencv.classify.output_files import (
@@ -19,19 +19,24 @@ from allencv.classify.output_files import (
     write_answers,
 )
 from allencv.classify.partial_output import UnfinishedRun, interruptible
+from allencv.classify.printed_answers import CSV, FORMATS, TEXT, print_answers
 from allencv.classify.progress import ProgressBar
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import TOP_K, Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
 from allencv.runtime.engine_names import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import list_images
+from allencv.runtime.image_files import ImageFiles, list_images
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.plurals import numbered
 
 EXAMPLES = """\
+Without --output, the answers are printed: as text in a terminal, as CSV elsewhere.
+
 examples:
+  allencv classify pets_bundle photo.jpg
+  find photos -newer last.csv | allencv classify pets_bundle - --format jsonl
   allencv classify runs/pets/model.tar.gz photos -o answers.csv
   allencv classify pets_bundle 'photos/**/*.jpg' list.csv -o answers.jsonl --probabilities
   allencv classify posters_bundle posters -o answers.parquet --threshold 0.3 --fail-on-error"""
@@ -39,6 +44,7 @@ examples:
 ON_CPU, ON_GPU = 8, 32
 """Default batch sizes. Larger ones are hardly faster, and take more memory."""
 
+STANDARD_OUTPUT = "-"
 OpenModel = Callable[[argparse.Namespace], Tuple[Classifier, str]]
 """Opens the model that a command names, and returns its checksum too."""
 
@@ -53,14 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        help="images, folders of images, patterns in quotes ('photos/**/*.jpg'), or tables of "
-        "paths (.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line)",
+        help="images, folders of images, patterns in quotes ('photos/**/*.jpg'), tables of paths "
+        "(.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line), or - for a path in each "
+        "line of standard input",
     )
     parser.add_argument(
         *("-o", "--output"),
-        required=True,
         metavar="FILE",
-        help=f"the file to write: {', '.join(WRITERS)}; it is created at the end",
+        help=f"the file to write: {', '.join(WRITERS)}; it is created at the end. - prints CSV "
+        "(default = print the answers)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="the format of printed answers (default = text in a terminal, or else csv)",
     )
     tables = parser.add_argument_group("tables")
     tables.add_argument(
@@ -150,22 +162,63 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
     `InputError` for arguments that cannot be used. `SystemExit` with a message, with
     `--fail-on-error`, if an image could not be classified; with a number if interrupted.
     """
+    format = _printed_format(args)
     _check(args)
     listed = list_images(args.paths, args.column)
+    # What is printed in place of answers must not be among them.
+    said_to = sys.stdout if format is None else sys.stderr
     if listed.others:
-        print(f"skipped files that are not images: {len(listed.others)} ({listed.others[0]} ...)")
+        count, first = len(listed.others), listed.others[0]
+        print(f"skipped files that are not images: {count} ({first} ...)", file=said_to)
     if listed.repeated:
-        print(f"images named several times, classified once: {listed.repeated}")
+        print(f"images named several times, classified once: {listed.repeated}", file=said_to)
     classifier, checksum = open_model(args)
-    batch_size = args.batch_size or (ON_CPU if open_model is open_bundle_model else ON_GPU)
+    if args.batch_size is None:
+        args.batch_size = ON_CPU if open_model is open_bundle_model else ON_GPU
     classifier.thresholds = given_thresholds(classifier, args.threshold, args.thresholds)
-    top_k = min(args.top_k, len(classifier.labels))
-    kinds = columns(classifier.labels, classifier.multi_label, top_k, args.probabilities)
-    _check_labels(classifier, args.output)
+    args.top_k = min(args.top_k, len(classifier.labels))
+    _check_labels(classifier, f".{format}" if format else args.output)
+    if format is None:
+        failed = _write(args, classifier, checksum, listed)
+    else:
+        failed = _print(args, format, classifier, listed)
+    images, errors = numbered(len(listed.images), "image"), numbered(failed, "error", "no")
+    result = f"{images}, {errors}" if format else f"{args.output}: {images}, {errors}"
+    if failed and args.fail_on_error:
+        sys.exit(f"allencv: {result}")
+    if format is None or (failed and format != TEXT):
+        print(result, file=said_to)
+
+
+def _columns(args: argparse.Namespace, classifier: Classifier) -> Dict[str, str]:
+    return columns(classifier.labels, classifier.multi_label, args.top_k, args.probabilities)
+
+
+def _print(
+    args: argparse.Namespace, format: str, classifier: Classifier, listed: ImageFiles
+) -> int:
+    """Print the answers. Return the number of images that could not be classified."""
+    progress = ProgressBar(len(listed.images), is_shown=not sys.stdout.isatty())
+    top_k = len(classifier.labels) if format == TEXT and args.probabilities else args.top_k
+    batches = answers(
+        classifier, listed.images, args.batch_size, args.workers, top_k, args.probabilities
+    )
+    kinds, labels = _columns(args, classifier), classifier.labels
+    print_answers(format, kinds, labels, listed.images, progress.counted(batches))
+    return progress.failed
+
+
+def _write(
+    args: argparse.Namespace, classifier: Classifier, checksum: str, listed: ImageFiles
+) -> int:
+    """
+    Write the answers to a file, or resume to. Return the number of images that could not be
+    classified.
+    """
     header = {
         "model": checksum,
         "--engine": args.engine or DEFAULT_ENGINE,
-        "--top-k": top_k,
+        "--top-k": args.top_k,
         "--probabilities": args.probabilities,
         "thresholds": classifier.thresholds,
     }
@@ -175,23 +228,32 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
         with interruptible(unfinished):
             left = [image for image in listed.images if not unfinished.has(image)]
             progress = ProgressBar(len(listed.images), len(listed.images) - len(left))
-            for records in answers(
-                classifier, left, batch_size, args.workers, top_k, args.probabilities
-            ):
+            batches = answers(
+                classifier, left, args.batch_size, args.workers, args.top_k, args.probabilities
+            )
+            for records in progress.counted(batches):
                 unfinished.add(records)
-                progress.add(len(records), sum("error" in record for record in records))
-            progress.close()
+            kinds = _columns(args, classifier)
             write_answers(args.output, kinds, unfinished.records(listed.images))
             unfinished.remove()
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"'{args.output}' cannot be written: {reason}") from error
-    images = numbered(progress.total, "image", "no")
-    errors = numbered(progress.failed, "error", "no")
-    result = f"{args.output}: {images}, {errors}"
-    print(result)
-    if progress.failed and args.fail_on_error:
-        sys.exit(f"allencv: {result}")
+    return progress.failed
+
+
+def _printed_format(args: argparse.Namespace) -> Optional[str]:
+    """Return the format of printed answers, or `None` if they go to a file."""
+    if args.output is None:
+        return args.format or (TEXT if sys.stdout.isatty() else CSV)
+    if args.output == STANDARD_OUTPUT:
+        return args.format or CSV
+    if args.format is not None:
+        raise InputError(
+            f"--format is {args.format}, but --output '{args.output}' has the format of its "
+            "suffix; expected one of them"
+        )
+    return None
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -204,6 +266,8 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{name} is {value}; expected at least 1")
     if args.workers > MAX_WORKERS:
         raise InputError(f"--workers is {args.workers}; expected at most {MAX_WORKERS}")
+    if args.output in (None, STANDARD_OUTPUT):
+        return
     folder = os.path.dirname(args.output) or "."
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError(f"'{args.output}' cannot be written: '{folder}' is not a folder")

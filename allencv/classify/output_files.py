@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from allencv.runtime.classifier import Answer
 from allencv.runtime.path_tables import import_pyarrow
@@ -78,6 +79,22 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
+def csv_lines(kinds: Dict[str, str], records: Iterable[Record]) -> Iterator[str]:
+    """Yield the lines of a CSV table, the first with the names of the columns."""
+    line = StringIO()
+    writer = csv.DictWriter(line, list(kinds), lineterminator="\n")
+    writer.writeheader()
+    yield line.getvalue()
+    for record in records:
+        row = to_row(record)
+        if "labels" in row:
+            row["labels"] = LABELS_DELIMITER.join(row["labels"])
+        line.seek(0)
+        line.truncate()
+        writer.writerow(row)
+        yield line.getvalue()
+
+
 def _write_json_lines(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
     with open(path, "wb") as file:
         file.writelines(map(to_line, records))
@@ -85,13 +102,7 @@ def _write_json_lines(path: Path, kinds: Dict[str, str], records: Iterable[Recor
 
 def _write_csv(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
     with open(path, "w", encoding="utf-8", errors=NOT_UNICODE, newline="") as file:
-        writer = csv.DictWriter(file, list(kinds), lineterminator="\n")
-        writer.writeheader()
-        for record in records:
-            row = to_row(record)
-            if "labels" in row:
-                row["labels"] = LABELS_DELIMITER.join(row["labels"])
-            writer.writerow(row)
+        file.writelines(csv_lines(kinds, records))
 
 
 def _write_parquet(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:

@@ -1,8 +1,10 @@
 import sys
 import time
-from typing import Optional, TextIO
+from typing import Iterable, Iterator, List, Optional, TextIO
 
+from allencv.classify.output_files import Record
 from allencv.runtime.plurals import numbered
+from allencv.runtime.terminal import ERASE_LINE, is_terminal
 
 CELLS = 20
 """The length of the bar, in characters."""
@@ -18,34 +20,43 @@ class ProgressBar:
 
     total : the number of images.
     done : the number of images that an earlier run has done.
+    is_shown : whether to show it in a terminal.
     """
 
-    def __init__(self, total: int, done: int = 0, stream: Optional[TextIO] = None) -> None:
+    def __init__(
+        self, total: int, done: int = 0, is_shown: bool = True, stream: Optional[TextIO] = None
+    ) -> None:
         self.total = total
         self.done = self._done_before = done
         self.failed = 0
         self._stream = stream or sys.stderr
-        self._is_terminal = self._stream.isatty()
+        self._is_shown = is_shown and is_terminal(self._stream)
         self._start = self._shown = time.monotonic()
+
+    def counted(self, batches: Iterable[List[Record]]) -> Iterator[List[Record]]:
+        """Yield the batches, and count each after it was used."""
+        for records in batches:
+            yield records
+            self.add(len(records), sum("error" in record for record in records))
+        self.close()
 
     def add(self, images: int, failed: int) -> None:
         self.done += images
         self.failed += failed
         now = time.monotonic()
-        if self._is_terminal and now - self._shown >= SECONDS_BETWEEN:
+        if self._is_shown and now - self._shown >= SECONDS_BETWEEN:
             self._shown = now
             self._show()
 
     def close(self) -> None:
-        if self._is_terminal:
+        if self._is_shown:
             self._show()
             self._stream.write("\n")
             self._stream.flush()
 
     def _show(self) -> None:
         text = self.text(time.monotonic() - self._start)
-        # Erases the rest of the line, as the text before may have been longer
-        self._stream.write(f"\r{text}\x1b[K")
+        self._stream.write(f"{ERASE_LINE}{text}")
         self._stream.flush()
 
     def text(self, seconds: float) -> str:

@@ -1,5 +1,6 @@
 import logging
 
+from allencv.common import progress_bars  # noqa: F401 - replaces AllenNLP's
 from allencv.common.safe_globals import add_safe_globals
 
 add_safe_globals()

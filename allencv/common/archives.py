@@ -22,6 +22,7 @@ from allennlp.models.archival import load_archive as load_opened_archive
 
 from allencv.common.archive_files import check_files, read_json
 from allencv.common.unpack_archive import ArchiveError, unpack
+from allencv.runtime.bundle import is_bundle
 
 DOTTED_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
@@ -72,6 +73,11 @@ def opened_archive(
     `ConfigurationError` if the archive is missing, damaged or not allowed, or cannot be loaded in
     the `with` block.
     """
+    if is_bundle(archive_file):
+        raise ConfigurationError(
+            f"'{archive_file}' is a bundle, and this needs an archive (model.tar.gz): classify "
+            f"images with a bundle by 'allencv classify {archive_file} photos'"
+        )
     path = _local_path(archive_file)
     with tempfile.TemporaryDirectory(prefix="allencv-") as temporary:
         try:

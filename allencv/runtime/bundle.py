@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 from typing import Union
 
-from allencv.runtime.errors import BundleError
+from allencv.runtime.errors import BundleError, InputError
 from allencv.runtime.manifest import Manifest
 from allencv.runtime.regular_files import check_regular
 
@@ -16,6 +16,16 @@ def is_bundle(path: Union[str, os.PathLike]) -> bool:
     """Return whether `path` is a folder with a manifest, valid or not."""
     manifest = os.path.join(path, MANIFEST)
     return os.path.exists(manifest) and not os.path.isdir(manifest)
+
+
+def check_exists(path: Union[str, os.PathLike]) -> None:
+    """Raise `InputError` if `path` names no model here: neither a file, a folder, nor a URL."""
+    name = os.fspath(path)
+    if "://" not in name and not os.path.exists(name):
+        raise InputError(
+            f"no model at '{name}'; expected an archive (model.tar.gz, or the folder of a run), or "
+            "the folder of a bundle"
+        )
 
 
 def open_bundle(path: Union[str, os.PathLike]) -> Manifest:

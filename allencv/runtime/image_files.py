@@ -2,12 +2,14 @@
 
 import glob
 import os
+import sys
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from allencv.runtime.errors import InputError
 from allencv.runtime.images import is_image
 from allencv.runtime.path_tables import TABLES, paths_in
 
+STANDARD_INPUT = "-"
 FOLDERS_OF_OTHER_PROGRAMS = frozenset(
     {
         "@eadir",  # Synology: thumbnails
@@ -49,7 +51,8 @@ def list_images(paths: Sequence[str], column: str) -> ImageFiles:
       table's folder, or a .txt with a path in each line. These paths are the images' names;
     * any other file, image or not;
     * a folder: the images in it, sorted, then those in the folders below; hidden ones are skipped;
-    * a pattern (`*`, `?`, `[...]`, and `**` for folders of any depth): its matches, sorted.
+    * a pattern (`*`, `?`, `[...]`, and `**` for folders of any depth): its matches, sorted;
+    * `-`: the paths in the lines of standard input.
 
     # Raises
 
@@ -83,7 +86,12 @@ def is_table(path: str) -> bool:
 
 
 def _listed(path: str, column: str, others: List[str]) -> Iterator[ImageFile]:
-    if os.path.isdir(path):
+    if path == STANDARD_INPUT:
+        for line in map(os.fsdecode, sys.stdin.buffer):
+            if line.strip():
+                name = line.rstrip("\r\n")
+                yield ImageFile(name, name)
+    elif os.path.isdir(path):
         yield from _in_folder(path, (), others)
     elif os.path.lexists(path) and is_table(path):
         folder = os.path.dirname(path)

@@ -13,7 +13,7 @@ import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union, cast, overload
 
 from allencv import AllenCVError
 
@@ -52,38 +52,60 @@ class Client:
     timeout : seconds to wait for an answer.
     retries : how often to resend an image to a server that is too busy.
     connections : the number of images sent at a time.
+
+    # Raises
+
+    `ValueError` for a URL that does not begin with http:// or https://.
     """
 
     def __init__(
         self, url: str, timeout: float = 60.0, retries: int = 5, connections: int = 4
     ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"url is {url!r}; expected one that begins with http:// or https://, such as "
+                "'http://127.0.0.1:8000'"
+            )
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._retries = retries
         self._connections = connections
 
+    def __repr__(self) -> str:
+        return f"Client({self._url!r})"
+
     def labels(self) -> List[str]:
+        """Return the labels of the server's model, in the order of the network's output."""
         return self._ask(urllib.request.Request(f"{self._url}/labels"))["labels"]
 
-    def predict(self, images: Iterable[Image], top_k: Optional[int] = None) -> List[Dict[str, Any]]:
+    @overload
+    def predict(self, images: Image, top_k: Optional[int] = None) -> Dict[str, Any]: ...
+
+    @overload
+    def predict(
+        self, images: Iterable[Image], top_k: Optional[int] = None
+    ) -> List[Dict[str, Any]]: ...
+
+    def predict(
+        self, images: Union[Image, Iterable[Image]], top_k: Optional[int] = None
+    ) -> Union[Dict[str, Any], List[Dict[str, Any]]]:
         """
-        Return an answer for each image, in order: `label` (or `labels`) and `top_k`, or `error` if
-        the server refuses the image; for a path, also the `file`. PIL images and arrays are sent
-        without loss.
+        Return the answer for one image, or for each of several, in order: `label` (or `labels`) and
+        `top_k`, or `error` if the server refuses the image; for a path, also the `file`. PIL images
+        and arrays are sent without loss. A list or any other iterable is several images.
 
         # Raises
 
         `ServerError` if the server cannot be reached, fails, or stays too busy. `OSError` for a
-        file that cannot be read. `TypeError` for anything but images, and for a single path that
-        is not in a list.
+        file that cannot be read. `TypeError` for anything but images.
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
-            raise TypeError(
-                f"images is a single {type(images).__name__}; expected a list of images"
-            )
         query = "" if top_k is None else f"?top_k={top_k}"
+        is_several = isinstance(images, Iterable) and not isinstance(images, (*PATH, bytes))
+        if not is_several or getattr(images, "ndim", 4) < 4:  # an array of several has 4 axes
+            return self._predict_one(cast(Image, images), query)
         with ThreadPoolExecutor(self._connections) as threads:
-            return list(threads.map(lambda image: self._predict_one(image, query), images))
+            several = cast(Iterable[Image], images)
+            return list(threads.map(lambda image: self._predict_one(image, query), several))
 
     def _predict_one(self, image: Image, query: str) -> Dict[str, Any]:
         file = _file_of(image)

@@ -2,7 +2,7 @@ import contextlib
 import itertools
 import logging
 import os
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import torch
 import torch.distributed as dist
@@ -29,6 +29,7 @@ from allencv.training.acceleration import (
     set_memory_format,
 )
 from allencv.training.apple_gpu import apple_gpu
+from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
 from allencv.training.epoch_batches import (
@@ -150,9 +151,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 "fewer frozen parts of the model (requires_grad, trainable_layers)"
             )
         callbacks = list(callbacks or [])
-        if enable_default_callbacks and ConsoleLoggerCallback not in map(type, callbacks):
-            # AllenNLP's default prints the pixels of the first batch.
-            callbacks.append(ConsoleLoggerCallback(serialization_dir, should_log_inputs=False))
+        has_console = any(isinstance(each, ConsoleLoggerCallback) for each in callbacks)
+        if enable_default_callbacks and not has_console:
+            callbacks.append(EpochTable(serialization_dir))
         is_missing = enable_default_callbacks and WritePredictions not in map(type, callbacks)
         if is_missing and serialization_dir is not None:
             # Last, so that it sees the weights that other callbacks have set, such as averages.
@@ -164,7 +165,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             data_loader,
             serialization_dir=serialization_dir,
             callbacks=callbacks,
-            enable_default_callbacks=enable_default_callbacks,
+            enable_default_callbacks=False,  # they are added above
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
@@ -260,7 +261,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._pytorch_model.train()
         groups = common_util.lazy_groups_of(batches, accumulated)
         num_steps = count_steps(count_batches(self.data_loader), accumulated)
-        progress = Progress(groups, num_steps, steps_done, self._log_interval, self._primary)
+        title = f"Epoch {epoch + 1}/{self._num_epochs}"
+        progress = self._progress(title, groups, num_steps, steps_done)
         for group in progress:
             outputs = self._step(group)
             self._batches_in_epoch_completed += 1
@@ -294,6 +296,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         for name, memory in common_util.peak_gpu_memory().items():
             metrics[f"gpu_{name}_memory_MB"] = memory / (1024 * 1024)
         return metrics
+
+    def _progress(
+        self, title: str, steps: Iterable[List[TensorDict]], total: Optional[int], done: int = 0
+    ) -> Progress:
+        main = [name for _, name in self._metric_tracker.tracked_metrics]
+        return Progress(title, steps, total, done, self._log_interval, self._primary, main)
 
     def _step(self, group: List[TensorDict]) -> List[Dict[str, torch.Tensor]]:
         """Make one optimizer step, with the mean loss over the images of some batches."""
@@ -430,7 +438,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             losses = RunningLosses()
             batches = ([batch] for batch in self._validation_data_loader)
             total = count_batches(self._validation_data_loader)
-            progress = Progress(batches, total, 0, self._log_interval, self._primary)
+            progress = self._progress("Validation", batches, total)
             for number, group in enumerate(progress, start=1):
                 outputs = self.batch_outputs(group[0], for_training=False)
                 if "loss" in outputs:

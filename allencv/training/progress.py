@@ -1,21 +1,33 @@
+import shutil
 import time
-from typing import Iterable, Iterator, List, Mapping, Optional
+from typing import Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from allennlp.common import Tqdm
 from allennlp.data import TensorDict
-from allennlp.training.util import description_from_metrics, get_batch_size
+from allennlp.training.util import get_batch_size
+
+from allencv.common.progress_bars import are_plain_lines
 
 SMOOTHING = 0.7
 """The weight of the earlier speed in the speed shown; the last interval has the rest."""
+WORTH_SAYING = 0.1
+"""The share of time spent waiting for data that is shown."""
+FORMAT = "{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}"
+FORMAT_OF_LINES = "{desc} {percentage:3.0f}%, {remaining} left{postfix}"
+FORMAT_WITHOUT_TOTAL = "{desc} {n_fmt} steps{postfix}"
+COLUMNS_OF_REST = 30
+"""The columns of the percentage, the remaining time, and a bar that is long enough."""
 
 
 class Progress:
     """
-    The steps of an epoch with a progress bar: the metrics, images per second, and the share of time
-    spent waiting for data.
+    The steps of an epoch with a progress bar: the loss and the main metric, images per second, the
+    remaining time, and the share of time spent waiting for data if it is large.
 
     # Parameters
 
+    title : `str`
+        What the bar is of.
     steps : `Iterable[List[TensorDict]]`
         The batches of each step.
     total, done : `Optional[int]`, `int`
@@ -24,19 +36,30 @@ class Progress:
         The seconds between two readings of the metrics.
     is_shown : `bool`
         Whether to show the bar.
+    main_metrics : `Sequence[str]`, optional
+        The metrics that choose the best epoch.
     """
 
     def __init__(
         self,
+        title: str,
         steps: Iterable[List[TensorDict]],
         total: Optional[int],
         done: int,
         interval: float,
         is_shown: bool,
+        main_metrics: Sequence[str] = (),
     ) -> None:
+        self._title = title
         self._steps = steps
         self._interval = interval
-        self._bar = Tqdm.tqdm(total=total, initial=done) if is_shown else None
+        self._main_metrics = main_metrics
+        format = FORMAT_OF_LINES if are_plain_lines() else FORMAT
+        if total is None:
+            format = FORMAT_WITHOUT_TOTAL
+        self._bar = None
+        if is_shown:
+            self._bar = Tqdm.tqdm(desc=title, total=total, initial=done, bar_format=format)
         self._last_look = self._now = time.perf_counter()
         self._images = 0
         self._waited = 0.0
@@ -74,7 +97,33 @@ class Progress:
         self.images_per_second, self.waiting_share = speed, share
         self._last_look, self._images, self._waited = self._now, 0, 0.0
         if self._bar is not None:
-            shown = description_from_metrics(dict(metrics)).removesuffix(" ||")
-            self._bar.set_description(
-                f"{shown}, {speed:.0f} images/s, {share:.0%} waiting for data", refresh=False
-            )
+            self._bar.set_postfix_str(self._text(metrics), refresh=False)
+
+    def _text(self, metrics: Mapping[str, float]) -> str:
+        names = ["loss"] if "loss" in metrics else []
+        names += main_metrics(self._main_metrics, metrics)[:1]
+        texts = [f"{name} {metrics[name]:.3f}" for name in names]
+        text = ", ".join([*texts, f"{self.images_per_second:.0f} images/s"])
+        waiting = f", {self.waiting_share:.0%} waiting for data"
+        columns = shutil.get_terminal_size().columns
+        fits = len(self._title) + COLUMNS_OF_REST + len(text) + len(waiting) <= columns
+        is_shown = self.waiting_share >= WORTH_SAYING and (fits or are_plain_lines())
+        return text + waiting if is_shown else text
+
+
+def main_metrics(tracked: Sequence[str], metrics: Mapping[str, object]) -> List[str]:
+    """
+    Return the metrics to follow besides the loss, the most important first: the `tracked` ones,
+    which choose the best epoch, and then the others. `metrics` has all by name.
+    """
+    names = [name for name in tracked if name in metrics]
+    names += [
+        name
+        for name, value in metrics.items()
+        if isinstance(value, float) and not name.startswith("_") and name not in names
+    ]
+    return [name for name in names if name not in ("loss", *SAID_ELSEWHERE)]
+
+
+SAID_ELSEWHERE = ("batch_loss", "reg_loss", "batch_reg_loss")
+"""Metrics that are parts of the loss."""

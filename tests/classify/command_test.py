@@ -1,4 +1,5 @@
 import argparse
+import io
 import json
 import os
 import signal
@@ -6,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from allencv.classify.command import add_arguments, run
 from allencv.runtime.errors import InputError
 from tests.conftest import full_disk, write_images
+from tests.runtime.terminal_test import Terminal
 from tests.runtime.tiny_bundle import LABELS, sigmoid_of, softmax_of, write_bundle
 
 
@@ -72,6 +74,71 @@ def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.Capt
         "images named several times, classified once: 1",
         "new/folder/out.jsonl: 7 images, 1 error",
     ]
+
+
+def test_a_terminal_gets_text(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (photos / "notes.txt").write_text("of the day")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    classify(bundle, "photos/a/000.jpg")
+    probabilities = softmax_of(Path("photos/a/000.jpg"))
+    best = LABELS[int(probabilities.argmax())]
+    title, *lines = shown.getvalue().splitlines()
+    assert title == f"photos/a/000.jpg: {best}"
+    assert [line.split()[0] for line in lines] == [LABELS[i] for i in np.argsort(-probabilities)]
+    percentages = [f"{share:.1%}" for share in sorted(probabilities, reverse=True)]
+    assert [line.split()[-1] for line in lines] == percentages
+    shown.truncate(0)
+    classify(bundle, "photos")
+    first, *lines = shown.getvalue().strip("\0").splitlines()
+    assert first == "photos/b.jpg      error: the file is empty (0 bytes)"
+    assert [line.split()[0] for line in lines] == IN_ORDER[1:]
+    assert lines[0].split()[1] == best
+    assert (
+        capsys.readouterr().err == "skipped files that are not images: 1 (photos/notes.txt ...)\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("-o", "-"), ("--format", "csv")])
+def test_elsewhere_the_table_is_printed(
+    bundle: Path, photos: Path, arguments: Tuple[str, ...], capsys: pytest.CaptureFixture
+) -> None:
+    classify(bundle, "photos", "photos/a", "-o", "out.csv")
+    capsys.readouterr()
+    classify(bundle, "photos", "photos/a", *arguments)
+    said = capsys.readouterr()
+    assert said.out == Path("out.csv").read_text()
+    assert said.err.splitlines() == [
+        "images named several times, classified once: 2",
+        "7 images, 1 error",
+    ]
+
+
+def test_json_lines_are_printed_for_paths_of_standard_input(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    os.rename("photos/a", b"photos/caf\xe9")
+    lines = b"photos/caf\xe9/000.jpg\n\nphotos/b.jpg\r\nphotos/d/001.jpg"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    with pytest.raises(SystemExit, match="^allencv: 3 images, 1 error$"):
+        classify(bundle, "-", "--format", "jsonl", "--probabilities", "--fail-on-error")
+    said = capsys.readouterr().out.splitlines()
+    Path("list.txt").write_text("photos/b.jpg\nphotos/d/001.jpg\n")
+    classify(bundle, "list.txt", "-o", "out.jsonl", "--probabilities")
+    first, *others = map(json.loads, said)
+    assert first["path"] == "photos/caf\udce9/000.jpg"
+    assert set(first) == {"path", "label", "top_k", "probabilities"}
+    assert others == lines_of("out.jsonl")
+
+
+def test_a_failure_is_said_once(bundle: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="^allencv: out.csv: 7 images, 1 error$"):
+        classify(bundle, "photos", "-o", "out.csv", "--fail-on-error")
+    assert capsys.readouterr().out == ""
 
 
 def test_an_output_can_be_read_again(bundle: Path, photos: Path) -> None:
@@ -133,6 +200,10 @@ def test_thresholds(multi_label_bundle: Path, photos: Path, given: str) -> None:
         (["photos/a", "-o", "out.csv", "--batch-size", "-1"], r"--batch-size is -1; expected"),
         (["photos/a", "-o", "out.csv", "--threshold", "0.5"], r"gives each image one label"),
         (["photos/a", "-o", "out.csv", "--device", "cpu"], r"is a bundle; --device and"),
+        (
+            ["photos/a", "-o", "out.csv", "--format", "csv"],
+            r"--format is csv, but --output 'out.csv'",
+        ),
         (
             ["photos/a", "-o", "photos/b.jpg/out.csv"],
             r"cannot be written: 'photos/b.jpg' is not a fold",

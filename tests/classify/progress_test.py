@@ -1,13 +1,10 @@
 import io
+from typing import Any
 
 import pytest
 
 from allencv.classify.progress import ProgressBar
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.runtime.terminal_test import Terminal
 
 
 def test_the_line_counts_what_this_run_does() -> None:
@@ -24,25 +21,27 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("allencv.classify.progress.SECONDS_BETWEEN", 0)
     stream = Terminal()
     progress = ProgressBar(4, stream=stream)
-    progress.add(1, failed=1)
-    progress.add(3, failed=0)
-    progress.close()
-    _, first, second, last = stream.getvalue().split("\r")
+    batches: Any = [[{"error": "it is empty"}], [{}, {}, {}]]
+    assert list(progress.counted(batches)) == batches
+    _, first, second, last = stream.getvalue().split("\r\x1b[K")
     assert first.startswith("[#####...............] 1 of 4 images, ")
-    assert first.endswith(" left, 1 error\x1b[K")
+    assert first.endswith(" left, 1 error")
     assert second.startswith("[####################] 4 of 4 images, ")
-    assert last.endswith(", 0:00:00 left, 1 error\x1b[K\n")
+    assert last.endswith(", 0:00:00 left, 1 error\n")
 
 
 def test_elsewhere_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allencv.classify.progress.SECONDS_BETWEEN", 0)
-    stream = io.StringIO()
-    progress = ProgressBar(2, stream=stream)
-    progress.add(1, failed=0)
-    progress.add(1, failed=1)
-    progress.close()
-    assert not stream.getvalue()
-    assert (progress.done, progress.failed) == (2, 1)
+    hidden, elsewhere = Terminal(), io.StringIO()
+    for progress in (
+        ProgressBar(2, is_shown=False, stream=hidden),
+        ProgressBar(2, stream=elsewhere),
+    ):
+        progress.add(1, failed=0)
+        progress.add(1, failed=1)
+        progress.close()
+        assert (progress.done, progress.failed) == (2, 1)
+    assert hidden.getvalue() == elsewhere.getvalue() == ""
 
 
 def test_nothing_to_do_is_no_error() -> None:

@@ -18,6 +18,7 @@ from allencv.common.archives import load_archive, load_opened_archive, opened_ar
 from allencv.common.write_archive import archive_model
 from tests.common.tiny_archive import files_of, packed, write_run
 from tests.conftest import same_tensors
+from tests.runtime.tiny_bundle import write_bundle
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +299,17 @@ def test_what_is_no_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "text.tar.gz").write_text("a text")
     with pytest.raises(ConfigurationError, match="damaged archive"):
         load_archive(tmp_path / "text.tar.gz")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_bundle_is_told_what_it_is_for(tmp_path: Path, trusted: bool) -> None:
+    """So do `predict`, `evaluate`, `explain`, `report` and others: they open archives with this."""
+    bundle = write_bundle(tmp_path / "pets")
+    expected = f"'{bundle}' is a bundle, .* by 'allencv classify {bundle} photos'"
+    with pytest.raises(ConfigurationError, match=expected):
+        load_archive(bundle, trusted=trusted)
+    with pytest.raises(ConfigurationError, match=expected), opened_archive(str(bundle)):
+        pass
 
 
 def test_nothing_is_left_behind(archive: Path, tmp_path: Path) -> None:

@@ -1,18 +1,25 @@
 """The commands and the code of docs/predict.md, run as they are printed."""
 
+import argparse
 import csv
+import io
 import json
 import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
 import allencv.plugin  # noqa: F401
+from allencv.classify.command import add_arguments
+from allencv.classify.command import run as run_classify
 from allencv.classify.output_files import columns
+from allencv.classify.printed_answers import single_answer
 from tests.conftest import ROOT, Run, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -23,9 +30,9 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-ARCHIVE, EXPORT, SEVERAL, THRESHOLDS, FAILS = blocks("bash")
+ONE, ARCHIVE, EXPORT, SEVERAL, PIPED, THRESHOLDS, FAILS = blocks("bash")
 ANSWERS, GENRES = blocks("json")
-PRINTED, INSTALL = blocks("text")
+TERMINAL, PRINTED, INSTALL = blocks("text")
 
 
 def read_csv(path: Path) -> List[Dict[str, Any]]:
@@ -61,6 +68,37 @@ def test_every_language_is_tested() -> None:
     assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"bash", "json", "python", "text"}
 
 
+def test_one_photo(predictions: List[Dict[str, Any]], folder: Path, run: Run) -> None:
+    shutil.copy(folder / "photos" / "a.jpg", folder / "photos" / "rex.jpg")
+    (given,) = csv.DictReader(run(*shlex.split(ONE), cwd=folder).stdout.splitlines())
+    (folder / "photos" / "rex.jpg").unlink()
+    (expected,) = [row for row in predictions if row["path"] == "photos/a.jpg"]
+    assert given == {**expected, "path": "photos/rex.jpg"}
+    ranked = [{"label": "dog", "probability": 0.961}, {"label": "cat", "probability": 0.039}]
+    record: Any = {"path": "photos/rex.jpg", "label": "dog", "top_k": ranked}
+    assert single_answer(record, 80) == TERMINAL.splitlines()
+
+
+def test_paths_of_standard_input(
+    exported: List[Dict[str, Any]],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(folder)
+    find, classify = PIPED.split(" | ")
+    classify, output = classify.split(" > ")
+    assert output == "predictions.jsonl\n"
+    found = subprocess.run(shlex.split(find), capture_output=True, check=True).stdout
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(found)))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run_classify(parser.parse_args(shlex.split(classify)[2:]))
+    records = map(json.loads, capsys.readouterr().out.splitlines())
+    labels = {record["path"]: record.get("label", "") for record in records}
+    assert labels == {row["path"]: row["label"] for row in exported}
+
+
 def test_an_archive(predictions: List[Dict[str, Any]]) -> None:
     names = ["001", "002", "003", "004", "005", "006", "a", "b"]
     assert [row["path"] for row in predictions] == [f"photos/{name}.jpg" for name in names]
@@ -80,8 +118,7 @@ def test_a_bundle(predictions: List[Dict[str, Any]], exported: List[Dict[str, An
 
 def test_a_bad_image(exported: Any, folder: Path, run: Run) -> None:
     result = run(*shlex.split(FAILS), cwd=folder, fails=True)
-    assert result.stdout == PRINTED
-    assert result.stderr == f"allencv: {PRINTED}"
+    assert (result.stdout, result.stderr) == ("", PRINTED)
 
 
 def test_what_an_installation_without_torch_has() -> None:

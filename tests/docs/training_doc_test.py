@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 def test_the_trainer(cats_and_dogs: Path, tmp_path: Path) -> None:
     (text,) = re.findall(r"^```jsonnet\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"jsonnet"}
+    assert set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE)) == {"jsonnet", "text"}
     (tmp_path / "fragment.jsonnet").write_text(f"{{ {text} }}")
     trainer = Params.from_file(str(tmp_path / "fragment.jsonnet"))["trainer"].as_dict()
     config = experiment(cats_and_dogs)

@@ -39,6 +39,27 @@ def test_predict(client: Client, tmp_path: Path) -> None:
     assert answer.keys() == {"label", "top_k"}
 
 
+def test_a_single_image(client: Client, tmp_path: Path) -> None:
+    image = photo("green")
+    image.save(tmp_path / "green.png")
+    path = tmp_path / "green.png"
+    given: List[Any] = [str(path), path, path.read_bytes(), image, np.asarray(image)]
+    for each, expected in zip(given, client.predict(given, top_k=2), strict=True):
+        assert client.predict(each, top_k=2) == expected
+    batch: Any = np.stack([np.asarray(image)] * 2)
+    assert [answer["label"] for answer in client.predict(batch)] == ["green"] * 2
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "", "/photos"])
+def test_a_url_needs_its_scheme(url: str) -> None:
+    with pytest.raises(ValueError, match=f"url is '{url}'; expected one that begins with http://"):
+        Client(url)
+
+
+def test_a_client_reads_well() -> None:
+    assert repr(Client("http://127.0.0.1:8000/")) == "Client('http://127.0.0.1:8000')"
+
+
 def test_images_of_all_kinds(client: Client, tmp_path: Path) -> None:
     image = photo("green")
     image.save(tmp_path / "green.png")
@@ -83,8 +104,7 @@ def test_an_image_on_its_side_is_sent_so() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ("photo.jpg", "images is a single str; expected a list of images"),
-        (b"photo", "images is a single bytes"),
+        (1, "int is not an image; expected a path"),
         ([np.zeros((3, 4, 5), np.uint8)], r"shape \(3, 4, 5\), which looks like \(channels"),
         ([np.zeros((3, 4))], "dtype float64"),
         ([1], "int is not an image; expected a path, bytes, a PIL image or an array"),

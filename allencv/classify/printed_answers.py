@@ -1,0 +1,118 @@
+"""Print answers: text for a terminal, or CSV or JSON lines for a pipe."""
+
+import shutil
+import sys
+from itertools import chain
+from typing import Callable, Dict, Iterable, Iterator, List, Sequence
+
+from allencv.classify.output_files import Record, csv_lines, to_line
+from allencv.runtime.image_files import ImageFile
+from allencv.runtime.terminal import (
+    BOLD,
+    DIM,
+    GREEN,
+    RED,
+    bar,
+    fitted,
+    printable,
+    styled,
+    width_of,
+)
+
+TEXT, CSV, JSON_LINES = "text", "csv", "jsonl"
+FORMATS = (TEXT, CSV, JSON_LINES)
+LONGEST_BAR, SHORT_BAR = 40, 10
+"""In columns: of the bars of a single image, and of an image in a list."""
+PERCENTAGE = 7
+"""The columns of "100.0%" and a space."""
+NO_LABEL = "no label"
+
+
+def print_answers(
+    format: str,
+    kinds: Dict[str, str],
+    labels: Sequence[str],
+    images: Sequence[ImageFile],
+    batches: Iterable[List[Record]],
+) -> None:
+    """
+    Print the answers for `images` batch by batch, in one of `FORMATS`.
+
+    # Parameters
+
+    kinds : the columns of the table, from `output_files.columns`.
+    labels : the labels of the model.
+    """
+    lines = _text_lines(labels, images) if format == TEXT else None
+    records = chain.from_iterable(_flushed(batches))
+    if lines is not None:
+        sys.stdout.writelines(f"{line}\n" for record in records for line in lines(record))
+    elif format == CSV:
+        sys.stdout.writelines(csv_lines(kinds, records))
+    else:
+        sys.stdout.writelines(to_line(record).decode() for record in records)
+    sys.stdout.flush()
+
+
+def _flushed(batches: Iterable[List[Record]]) -> Iterator[List[Record]]:
+    for batch in batches:
+        for record in batch:
+            del record["stamp"]
+        yield batch
+        sys.stdout.flush()  # the next batch may take a while
+
+
+def _text_lines(
+    labels: Sequence[str], images: Sequence[ImageFile]
+) -> Callable[[Record], List[str]]:
+    """Return a function that returns the lines of an answer: of a single image, or in a list."""
+    columns = shutil.get_terminal_size().columns - 1
+    if len(images) == 1:
+        return lambda record: single_answer(record, columns)
+    longest_name = max(width_of(printable(image.name)) for image in images)
+    longest_label = max(width_of(printable(label)) for label in labels)
+    label_width = min(longest_label, columns // 3)
+    rest = columns - label_width - SHORT_BAR - PERCENTAGE - 4
+    name_width = min(longest_name, max(rest, SHORT_BAR))
+    return lambda record: [listed_answer(record, name_width, label_width)]
+
+
+def single_answer(record: Record, columns: int) -> List[str]:
+    """Return the lines for a single image: its labels, and a bar for each of the most probable."""
+    name = printable(record["path"])
+    if "error" in record:
+        return [f"{name}: {_error_of(record)}"]
+    given = [record["label"]] if "label" in record else record["labels"]
+    title = ", ".join(map(printable, given)) or NO_LABEL
+    ranked = record["top_k"]
+    longest = max(width_of(printable(each["label"])) for each in ranked)
+    width = min(longest, max(columns - LONGEST_BAR - PERCENTAGE - 4, columns // 2))
+    cells = max(min(LONGEST_BAR, columns - width - PERCENTAGE - 4), 1)
+    lines = [f"{name}: {styled(title, BOLD)}"]
+    for each in ranked:
+        style = GREEN if each["label"] in given else DIM
+        shown = bar(each["probability"], cells)
+        label = fitted(printable(each["label"]), width)
+        lines.append(f"  {label}  {styled(shown, style)} {each['probability']:6.1%}")
+    return lines
+
+
+def listed_answer(record: Record, name_width: int, label_width: int) -> str:
+    """Return the line for one of several images."""
+    name = fitted(printable(record["path"]), name_width, keep_end=True)
+    if "error" in record:
+        return f"{name}  {_error_of(record)}"
+    if "labels" in record:
+        given = [each for each in record["top_k"] if each["label"] in record["labels"]]
+        more = len(record["labels"]) - len(given)
+        texts = [f"{printable(each['label'])} {each['probability']:.1%}" for each in given]
+        return f"{name}  {', '.join(texts + [f'{more} more'] * bool(more)) or NO_LABEL}"
+    best = record["top_k"][0]
+    shown = styled(bar(best["probability"], SHORT_BAR), GREEN)
+    label = fitted(printable(best["label"]), label_width)
+    return f"{name}  {label}  {shown} {best['probability']:6.1%}"
+
+
+def _error_of(record: Record) -> str:
+    reason = record["error"].removeprefix(f"{record['path']}: ")
+    return styled(f"error: {printable(reason)}", RED)
