@@ -61,6 +61,7 @@ setup(
             "jsonschema>=4.23",
             "playwright>=1.50",
             "psutil>=6",
+            "zensical>=0.0.73",  # scripts/docs
         ],
     },
     entry_points={"console_scripts": ["allencv=allencv.__main__:main"]},

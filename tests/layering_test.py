@@ -29,6 +29,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "deferred_imports": set(),
     "trained_model": {"runtime", "predictors"},
     "command_list": set(),
+    "command_parsers": {"command_list", "commands"},
     "runtime": set(),
     "common": {"runtime"},
     "predictions": {"runtime"},
@@ -42,11 +43,11 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
-    "catalogue": {"command_list", *BELOW_PREDICTORS},
+    "catalogue": BELOW_PREDICTORS,
     "fitting": {"experiments", *BELOW_PREDICTORS},
-    "commands": {"command_list", *BELOW_COMMANDS},
+    "commands": BELOW_COMMANDS,
     "plugin": BELOW_COMMANDS,
-    "__main__": {"command_list", "commands", "plugin", *BELOW_COMMANDS},
+    "__main__": {"command_list", "command_parsers", "commands", "plugin", *BELOW_COMMANDS},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -2,7 +2,7 @@
 // (train/airplane/*.jpg, test/airplane/*.jpg), with a ResNet from scratch. On a GPU:
 //
 //   DATA=data/cifar10 NETWORK=large EPOCHS=30 \
-//     allennlp train training_config/cifar10.jsonnet -s runs/cifar10
+//     allencv train training_config/cifar10.jsonnet -s runs/cifar10
 //
 // On two cores of a CPU, use NETWORK=small EPOCHS=5.
 //

@@ -3,7 +3,7 @@
 // and val_list.txt with 1,020 lines each, such as "jpg/image_05101.jpg 76".
 //
 //   DATA=data/flowers102 WEIGHTS=DEFAULT \
-//     allennlp train training_config/flowers102_mobilenet_v3.jsonnet -s runs/flowers
+//     allencv train training_config/flowers102_mobilenet_v3.jsonnet -s runs/flowers
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //

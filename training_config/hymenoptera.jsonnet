@@ -3,7 +3,7 @@
 // last layer, then more and more of it.
 //
 //   DATA=data/hymenoptera_data WEIGHTS=DEFAULT \
-//     allennlp train training_config/hymenoptera.jsonnet -s runs/hymenoptera
+//     allencv train training_config/hymenoptera.jsonnet -s runs/hymenoptera
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //

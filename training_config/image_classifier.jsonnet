@@ -3,7 +3,7 @@
 // -o '{"model.im2im_encoder.weights": "/path/of/resnet50.pth"}'.
 //
 //   TRAIN_PATH=data/PetImages/train VALIDATION_PATH=data/PetImages/val \
-//     allennlp train training_config/image_classifier.jsonnet -s runs/pets
+//     allencv train training_config/image_classifier.jsonnet -s runs/pets
 //
 // Hardware, time and score: not run with pretrained weights or on cats and dogs. A test run on two
 // cores of an AMD EPYC with AVX-512 BF16, one epoch of 245 ants and bees from random weights, took

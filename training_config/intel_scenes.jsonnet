@@ -3,8 +3,8 @@
 // seg_train/seg_train/forest/*.jpg and seg_test/seg_test/forest/*.jpg.
 //
 //   DATA=data/intel WEIGHTS=DEFAULT \
-//     allennlp train training_config/intel_scenes.jsonnet -s runs/intel
-//   allennlp evaluate runs/intel/model.tar.gz data/intel/seg_test/seg_test \
+//     allencv train training_config/intel_scenes.jsonnet -s runs/intel
+//   allencv evaluate runs/intel/model.tar.gz data/intel/seg_test/seg_test \
 //     -o '{"validation_dataset_reader.split": null}'
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.

@@ -3,7 +3,7 @@
 // images/{Id}.jpg.
 //
 //   DATA=data/posters WEIGHTS=DEFAULT \
-//     allennlp train training_config/movie_posters.jsonnet -s runs/posters
+//     allencv train training_config/movie_posters.jsonnet -s runs/posters
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //

@@ -104,8 +104,7 @@ ENGINES: Dict[str, Callable[[Path, int], Engine]] = {
     "openvino": openvino_engine,
     "openvino-reduced": lambda file, threads: openvino_engine(file, threads, reduced=True),
 }
-"""The engines for bundles. "openvino-reduced" may use less than the network's precision."""
-DEFAULT_ENGINE, AUTO = "onnxruntime", "auto"
+"""What opens each engine of `ENGINE_NAMES`, with a file and a number of threads."""
 
 
 def is_installed(engine: str) -> bool:

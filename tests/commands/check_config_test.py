@@ -1,15 +1,13 @@
-import argparse
 import json
 from pathlib import Path
 from typing import Dict
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.check_config import CheckConfig
+from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, run_in_process
 
 SEVEN = {
     '"random_horizontal_flip"': '"random_horizontal_flap"',  # an unknown name
@@ -24,11 +22,9 @@ SEVEN = {
 
 def check(*arguments: object) -> int:
     """The exit status of the command."""
-    parser = argparse.ArgumentParser()
-    CheckConfig().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["check-config", *map(str, arguments)])
+    args = ["check-config", *map(str, arguments)]
     try:
-        args.func(args)
+        run_in_process(*args)
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -109,7 +105,7 @@ def test_overrides(config: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_no_such_config(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"CONFIG is '.*none.jsonnet'; expected the path"):
+    with pytest.raises(InputError, match=r"CONFIG is '.*none.jsonnet'; expected the path"):
         check(tmp_path / "none.jsonnet")
 
 
