@@ -61,23 +61,23 @@ def test_seven_mistakes_at_once(config: Path, capsys: pytest.CaptureFixture) -> 
     lines = plant(config, SEVEN)
     assert check(config) == 1
     *found, last = capsys.readouterr().out.splitlines()
-    assert last == f"{config}: 8 mistakes"
-    assert len(found) == 8
+    assert last == f"{config}: 7 mistakes"
+    assert len(found) == 7
     for message, (wrong, line) in zip(
         [
-            'dataset_reader.transforms.1.type is "random_horizontal_flap"; expected one of random_',
+            'dataset_reader.transforms.1.type is "random_horizontal_flap"; did you mean '
+            "random_horizontal_flip? Expected one of random_",
             'data_loader.batch_size is "four"; expected int',
-            "data_loader.shufle is not a key of the DataLoader 'image'; expected one of shuffle, ",
+            "data_loader.shufle is not a key of the DataLoader 'image'; did you mean shuffle? Exp",
             "model.im2im_encoder (SmallResnetEncoder) gives 16 channels, but model.im2vec_encoder ",
             "trainer.num_epochs is 2.5; expected int",
             "validation_dataset_reader.transforms.0: transform 'eval': fit is 'squeeze'; expected ",
-            "training_data_path is not a key of a config; expected one of train_data_path, ",
+            "training_data_path is not a key of a config; did you mean train_data_path? Exp",
         ],
         lines.items(),
     ):
         start = f"{config}:{line}: {message}"
         assert any(each.startswith(start) for each in found), (wrong, start, found)
-    assert f"{config}: the config lacks train_data_path; expected any" in found
 
 
 def test_json(config: Path, capsys: pytest.CaptureFixture) -> None:
@@ -129,8 +129,7 @@ def test_as_a_command(config: Path, tmp_path: Path, run: Run) -> None:
     )
     assert ended.returncode == 1
     assert ended.stdout.splitlines() == [
-        f"{config}: model.loss.powr is not a key of the ClassificationLoss 'mine'; expected one of "
-        "power",
-        f"{config}: model.loss lacks power; expected float",
-        f"{config}: 2 mistakes",
+        f"{config}: model.loss.powr is not a key of the ClassificationLoss 'mine'; did you mean "
+        "power?",
+        f"{config}: 1 mistake",
     ]

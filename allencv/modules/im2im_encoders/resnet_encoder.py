@@ -13,7 +13,8 @@ from allencv.modules.weight_files import (
     torchvision_state_dict,
 )
 
-_MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+"""The names that `resnet_model` takes."""
 
 
 @Im2ImEncoder.register("pretrained_resnet")
@@ -65,8 +66,8 @@ class ResnetEncoder(Im2ImEncoder):
         input_channels: int = 3,
     ) -> None:
         super().__init__()
-        if resnet_model not in _MODELS:
-            raise not_one_of("resnet_model", resnet_model, _MODELS)
+        if resnet_model not in MODELS:
+            raise not_one_of("resnet_model", resnet_model, MODELS)
         trunk = torchvision.models.get_model(resnet_model, weights=None)
         self._input_channels = input_channels
         self._output_channels: int = trunk.fc.in_features
