@@ -33,7 +33,7 @@ MOST_BYTES = 150_000
 SCALE = 2
 """Pixels of a picture per pixel of a page."""
 COLUMNS = 80
-MOST_LINES = 45
+MOST_LINES = 60
 """The size of the terminal, and how many lines of it are shown."""
 
 ENVIRONMENT = {
@@ -170,7 +170,7 @@ def batch(browser: Browser, folder: Path) -> None:
 
 
 def fit(browser: Browser, folder: Path) -> None:
-    terminal(browser, folder, "allencv fit digits -o runs/first --epochs 6", "fit")
+    terminal(browser, folder, "allencv fit digits -o runs/first --epochs 15", "fit")
 
 
 def classify(browser: Browser, folder: Path) -> None:
