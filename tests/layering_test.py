@@ -26,7 +26,7 @@ BELOW_COMMANDS = {
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
     "__init__": {"deferred_imports", "exporting", "fitting", "serving", "trained_model"},
-    "deferred_imports": set(),
+    "deferred_imports": {"runtime"},
     "trained_model": {"runtime", "predictors"},
     "command_list": set(),
     "recipes": {"runtime"},
