@@ -171,9 +171,13 @@ def _find(path: str) -> Any:
     try:
         return resolve_name(path)
     except ModuleNotFoundError as error:
+        from allencv.runtime.installing import how_to_install
+
         missing = error.name or package
+        command = how_to_install(missing)
+        message = f"{path} needs the package {missing}, which is not installed"
         raise MissingPackageError(
-            f"{path} needs the package {missing}, which is not installed", name=missing
+            message if command is None else f"{message}: {command}", name=missing
         ) from error
     except (AttributeError, ImportError) as error:
         raise MissingPackageError(

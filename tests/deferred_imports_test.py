@@ -12,6 +12,7 @@ from allennlp.training.optimizers import Optimizer
 
 from allencv import AllenCVError, deferred_imports
 from allencv.deferred_imports import DEFERRED, MissingPackageError
+from allencv.runtime.installing import PACKAGES
 
 USER = """
 from typing import List
@@ -133,16 +134,21 @@ def test_others_and_functions_get_the_real_package(user: ModuleType) -> None:
     assert user.imported_inside() is import_module("heavy_package")
 
 
-def test_what_is_missing_is_named(user: ModuleType, tmp_path: Path) -> None:
+def test_what_is_missing_is_named(
+    user: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(MissingPackageError, match="heavy_package.gone is not in the installed rel"):
         user.missing()
     (tmp_path / "light_package.py").write_text("import not_installed.part as part\n")
     del sys.modules["light_package"]
     with pytest.raises(MissingPackageError) as error:
         import_module("light_package").part.run()
-    assert "needs the package not_installed, which is not installed" in str(error.value)
+    assert str(error.value).endswith("needs the package not_installed, which is not installed")
     assert isinstance(error.value, (AllenCVError, ModuleNotFoundError))
     assert error.value.name == "not_installed"
+    monkeypatch.setitem(PACKAGES, "not_installed", "not-installed>=2")
+    with pytest.raises(MissingPackageError, match='not installed: pip install "not-installed>=2"$'):
+        import_module("light_package").part.run()
 
 
 def test_nothing_for_text_is_imported_with_every_part() -> None:

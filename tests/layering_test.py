@@ -28,7 +28,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "__init__": {
         *("deferred_imports", "exporting", "fitting", "notebook", "serving", "trained_model"),
     },
-    "deferred_imports": set(),
+    "deferred_imports": {"runtime"},
     "trained_model": {"runtime", "predictors"},
     "notebook": {"catalogue", "common", "plugin", "reporting", "runtime"},
     "command_list": set(),

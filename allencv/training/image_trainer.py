@@ -109,8 +109,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     log_interval : `float`, optional (default = `1.0`)
         The seconds between two readings of the loss and the metrics.
     cuda_device : `Union[int, str]`, optional (default = the first GPU, or else the CPU)
-        The number of a GPU, -1 for the CPU, or "mps" for the GPU of an Apple computer, which has
-        not been tried. In Python, pass `cuda_device=-1, device=torch.device("mps")`.
+        The number of a GPU, -1 for the CPU, or "mps" for the GPU of an Apple computer (not
+        tested).
     checkpointer : `Checkpointer`, optional (default = `AtomicCheckpointer`)
     run_confidence_checks : `bool`, optional (default = `False`)
         AllenNLP's check stops training at a bias before a normalisation layer, which many

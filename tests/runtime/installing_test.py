@@ -93,7 +93,9 @@ def test_no_page_installs_from_the_index_what_is_not_there() -> None:
     """The name "allencv" belongs to another project there."""
     assert len(PAGES) > 100
     for page in PAGES:
-        assert not re.search(r"install \S*allencv(\[|\"|'|`|$| )", page.read_text(encoding="utf-8"))
+        assert not re.search(
+            r"pip install \S*allencv(\[|\"|'|`|$| )", page.read_text(encoding="utf-8")
+        )
 
 
 def test_pages_install_packages_as_the_extras_do() -> None:

@@ -35,7 +35,7 @@ def test_what_the_machine_lacks_is_packed() -> None:
 
 
 def test_pins_of_the_project() -> None:
-    requirements = (ROOT / "requirements.txt").read_text()
+    requirements = (ROOT / "requirements-dev.txt").read_text()
     installed = (ROOT / "benchmarks/gpu/installed.txt").read_text()
     names = [pin.partition("==")[0] for pin in pack.pins_to_pack(requirements, installed)]
     assert len(names) == len(set(names))
