@@ -15,16 +15,21 @@ export function drawExample(labels) {
   });
 }
 
+/** Draw a character that fills the picture, white on black and soft, as in handwriting that was scanned. */
 function drawCharacter(brush, character) {
+  const measure = (pixels) => {
+    brush.font = `${pixels}px serif`;
+    const { actualBoundingBoxAscent: above, actualBoundingBoxDescent: below } = brush.measureText(character);
+    return { above, height: above + below };
+  };
   brush.fillStyle = "black";
   brush.fillRect(0, 0, SIDE, SIDE);
   brush.fillStyle = "white";
-  brush.font = `bold ${SIDE}px sans-serif`;
-  const size = brush.measureText(character);
-  const height = size.actualBoundingBoxAscent + size.actualBoundingBoxDescent;
   brush.textAlign = "center";
-  brush.setTransform(1, 0, -0.1, 1, 0.05 * SIDE, 0); // slanted, as in handwriting
-  brush.fillText(character, SIDE / 2, (SIDE - height) / 2 + size.actualBoundingBoxAscent);
+  brush.filter = "blur(12px)";
+  const { above, height } = measure((0.95 * SIDE * SIDE) / measure(SIDE).height);
+  brush.setTransform(1, 0, -0.1, 1, 0.05 * SIDE, 0); // slanted
+  brush.fillText(character, SIDE / 2, (SIDE - height) / 2 + above);
 }
 
 function drawLandscape(brush) {
