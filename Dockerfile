@@ -6,10 +6,11 @@
 FROM python:3.13-slim
 
 WORKDIR /app
-COPY requirements-serve.txt setup.py pyproject.toml README.md ./
+COPY requirements-serve.txt setup.py pyproject.toml README.md LICENSE ./
 COPY allencv allencv
+COPY training_config training_config
 # --no-deps: the requirements are complete, and the packages for training are left out.
-RUN pip install --no-cache-dir --no-deps -r requirements-serve.txt . && rm -r allencv
+RUN pip install --no-cache-dir --no-deps -r requirements-serve.txt . && rm -r allencv training_config
 COPY bundle bundle
 
 USER nobody

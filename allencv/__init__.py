@@ -8,16 +8,19 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allencv.exporting.export import export
     from allencv.fitting.fit import fit
+    from allencv.notebook import report, show_batch
     from allencv.serving.client import Client
     from allencv.trained_model import load
 
-__all__ = ["AllenCVError", "Client", "export", "fit", "load"]
+__all__ = ["AllenCVError", "Client", "export", "fit", "load", "report", "show_batch"]
 
 _MODULES = {
     "Client": "allencv.serving.client",
     "export": "allencv.exporting.export",
     "fit": "allencv.fitting.fit",
     "load": "allencv.trained_model",
+    "report": "allencv.notebook",
+    "show_batch": "allencv.notebook",
 }
 """Where each name is defined. A module is imported when its name is first used."""
 

@@ -1,23 +1,25 @@
 """
 The `allencv` command: AllenNLP's commands, with every part of AllenCV registered.
 
-AllenNLP and torch take seconds to import. The list of commands does not need them, and neither do
-`serve` and `classify` with a bundle. These also work where the two are not installed.
+AllenNLP and torch take seconds to import. Help, completion and the parsing of arguments do not need
+them, and neither do `serve` and `classify` with a bundle. These also work where the two are not
+installed.
 """
+# PYTHON_ARGCOMPLETE_OK
 
-import argparse
 import io
 import logging
 import os
 import re
 import sys
+from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 import allencv
 from allencv.command_list import COMMANDS, SUMMARIES
+from allencv.command_parsers import OF_ALLENNLP, command_named, command_parser, parser_of_all
 
 USAGE = """\
 usage: allencv COMMAND ...
@@ -32,10 +34,10 @@ are not listed."""
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
 QUIET |= {"serve", "show-batch"}
 """The commands that print their results; for them AllenNLP logs only warnings."""
-OF_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
+CHECKED_BY_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
-WITH_BUNDLES = {"classify": "allencv.classify.command", "serve": "allencv.serving.command"}
-"""The commands that take bundles, each with its module: arguments and `run`."""
+WITH_BUNDLES = ("classify", "serve")
+"""The commands that take bundles, and archives as well."""
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
@@ -47,6 +49,8 @@ PIPE_STATUS = 141
 
 def main() -> None:
     """Run the command line. Exit with a status, and print errors as one line."""
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     name, *arguments = sys.argv[1:] or ["--help"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
@@ -65,6 +69,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_STATUS)
+
+
+def _complete() -> None:
+    """Print what the shell can complete the command line with, and exit."""
+    from argcomplete import autocomplete
+
+    autocomplete(parser_of_all())
 
 
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
@@ -88,8 +99,19 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
 
 
 def run_command(name: str, arguments: List[str]) -> None:
-    if name not in WITH_BUNDLES or not _run_with_bundle(name, arguments):
-        _run_allennlp(name)
+    """Run a command of `allencv.commands`, or else one of AllenNLP or of a plugin."""
+    if name in OF_ALLENNLP or name not in SUMMARIES:
+        with _every_part(name, arguments):
+            from allennlp.commands import main as run
+
+            run(prog="allencv")
+        return
+    args = command_parser(name).parse_args(arguments)
+    if name in WITH_BUNDLES and not args.include_package and _is_bundle(args.model):
+        command_named(name).run(args)
+        return
+    with _every_part(name, arguments):
+        command_named(name).run(args)
 
 
 def may_have_plugins(arguments: List[str]) -> bool:
@@ -115,9 +137,7 @@ def message_of(error: Exception) -> Optional[str]:
     Return the line to print for an error that a user can correct: it needs no traceback. Return
     `None` for an error in the code.
     """
-    from allencv.runtime.errors import BundleError, ImageError, InputError
-
-    if isinstance(error, (BundleError, ImageError, InputError)):
+    if isinstance(error, allencv.AllenCVError):
         return str(error)
     if isinstance(error, OSError):
         files = [f"'{file}'" for file in (error.filename, error.filename2) if file is not None]
@@ -128,29 +148,18 @@ def message_of(error: Exception) -> Optional[str]:
     return None
 
 
-def _run_with_bundle(name: str, arguments: List[str]) -> bool:
-    """Run a command if its model is a bundle. Return whether it is."""
+def _is_bundle(path: str) -> bool:
     from allencv.runtime.bundle import is_bundle
 
-    command = import_module(WITH_BUNDLES[name])
-    parser = argparse.ArgumentParser(prog=f"allencv {name}", description=SUMMARIES[name])
-    command.add_arguments(parser)
-    parser.add_argument(
-        "--include-package",
-        type=str,
-        action="append",
-        metavar="PACKAGE",
-        help="for an archive: a package to import, with parts of your own",
-    )
-    args = parser.parse_args(arguments)
-    if args.include_package or not is_bundle(args.model):
-        return False
-    command.run(args)
-    return True
+    return is_bundle(path)
 
 
-def _run_allennlp(name: str) -> None:
-    """Run a command of AllenNLP or of `allencv.commands`, which reads the command line itself."""
+@contextmanager
+def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
+    """
+    Register every part for a command, which runs in the block. Raise `InputError` for the errors of
+    AllenNLP and torch that a user can correct.
+    """
     if name in QUIET:
         os.environ.setdefault("ALLENNLP_LOG_LEVEL", "WARNING")
     from allencv.runtime.errors import InputError
@@ -166,25 +175,24 @@ def _run_allennlp(name: str) -> None:
         ) from error
     from pickle import UnpicklingError
 
-    from allennlp.commands import main as run
     from allennlp.common.checks import ConfigurationError
 
-    import allencv.commands
     import allencv.plugin  # noqa: F401
     from allencv.common.console import console_to_follow
-    from allencv.common.included_packages import import_included_packages
+    from allencv.common.included_packages import import_included_packages, import_plugins
     from allencv.training import TrainingError
 
     try:
-        import_included_packages(sys.argv[2:])
+        import_plugins()
+        import_included_packages(arguments)
         with console_to_follow():
-            run(prog="allencv")
+            yield
     except (ConfigurationError, TrainingError) as error:
         raise InputError(str(error)) from error
     except UnpicklingError as error:
         raise InputError("a file of weights is damaged, or is not a file of weights") from error
     except (RuntimeError, ValueError) as error:
-        is_plain = name in OF_ALLENNLP and isinstance(error, ValueError)
+        is_plain = name in CHECKED_BY_ALLENNLP and isinstance(error, ValueError)
         message = str(error) if is_plain else mistake_of(error)
         if message is None:
             raise

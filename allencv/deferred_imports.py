@@ -3,8 +3,8 @@ Import the packages that AllenNLP needs for text when they are used, and not whe
 
 AllenNLP imports transformers, spacy, nltk and more, which takes seconds, and image classification
 uses none of them. Here, the import statements at the top of AllenNLP's modules give stand-ins
-instead. A stand-in imports its package when it is called, or when an attribute is read. From then
-on the modules have the real package. So these packages need not be installed, and a config with
+instead. A stand-in imports its package when it is called. From then on the modules have the real
+package. So these packages need not be installed, and a config with
 parts for text works as before where they are.
 
 Only the modules of the packages in `DEFERRED` and `DEFERRED_IF_INSTALLED` get stand-ins, and only
@@ -34,7 +34,6 @@ DEFERRED: Dict[str, FrozenSet[str]] = {
 }
 """For each package, those that its modules import when they use them. They may be missing."""
 DEFERRED_IF_INSTALLED: Dict[str, FrozenSet[str]] = {
-    "allennlp": frozenset(["checklist"]),
     "tensorboardX": frozenset(["boto3", "botocore", "google.cloud"]),
     "timm": frozenset(["wandb"]),
 }
@@ -73,9 +72,11 @@ class StandIn(type):
         # Python and typing ask classes for special methods; they are not to import anything.
         if cls._is_subclass() or name.startswith("__"):
             raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
-        if _loading.depth:  # as in an annotation
-            return _stand_in(f"{cls.path}.{name}")
-        return getattr(_import(cls), name)
+        # A name in a package is only named here, as in an annotation or in `isinstance`.
+        return getattr(_import(cls), name) if _is_imported(cls) else _stand_in(f"{cls.path}.{name}")
+
+    def __getitem__(cls, key: Any) -> Any:
+        return _import(cls)[key]
 
     def __instancecheck__(cls, instance: Any) -> bool:
         if cls._is_subclass():
@@ -124,7 +125,7 @@ def _path_of(value: object) -> Optional[str]:
 
 def _is_imported(stand_in: StandIn) -> bool:
     """Return whether the module may be imported; if not, no instance of its classes exists."""
-    return stand_in.__module__ in sys.modules
+    return sys.modules.get(stand_in.__module__) is not None
 
 
 def _import(stand_in: StandIn) -> Any:

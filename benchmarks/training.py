@@ -251,7 +251,7 @@ LOOPS: Dict[str, Callable[[str, Batches, int], Epoch]] = {
     "timm": timm_loop,
     "torchvision": torchvision_loop,
     "bare, bf16 channels_last": bare_half_loop,
-    "allencv, as it comes": allencv_default_loop,
+    "allencv, defaults": allencv_default_loop,
 }
 if ON_GPU:  # all of them compute in bfloat16 there
     LOOPS = {name: loop for name, loop in LOOPS.items() if "," not in name}

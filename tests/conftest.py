@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import allencv  # noqa: F401 - AllenNLP, imported later, then imports no packages for text
+# First, so that AllenNLP imports its packages for text only when they are used.
+from allencv.command_parsers import command_named, command_parser
+from allencv.runtime.errors import InputError
 from tests.forking.commands import environment, forked_commands
 from tests.forking.server import import_packages_once
 from tests.shared_folders import made_once, remove_shared_folder, shared_folder
@@ -55,6 +57,20 @@ def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
     test another name in each process.
     """
     return argname if isinstance(val, bytes) else None
+
+
+def run_in_process(name: str, *arguments: object) -> None:
+    """Run a command of `allencv` in this process, with the errors that the command shows."""
+    from allennlp.common.checks import ConfigurationError
+
+    from allencv.common.included_packages import import_included_packages
+
+    import_included_packages([*map(str, arguments)])
+    args = command_parser(name).parse_args([*map(str, arguments)])
+    try:
+        command_named(name).run(args)
+    except ConfigurationError as error:
+        raise InputError(str(error)) from error
 
 
 def write_images(

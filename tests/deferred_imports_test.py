@@ -17,7 +17,7 @@ USER = """
 from typing import List
 import heavy_package
 import heavy_package.deep.inner as inner
-from heavy_package import Base, Problem, add, make_adder
+from heavy_package import TABLE, Base, Problem, add, make_adder
 from heavy_package.deep import inner as same_inner
 
 Annotation = List[inner.Thing]
@@ -49,6 +49,7 @@ def imported_inside():
     return heavy_package
 """
 HEAVY = """
+TABLE = {"three": 3}
 class Problem(Exception): pass
 class Base:
     def __init__(self, value): self.value = value
@@ -87,7 +88,7 @@ USES: "dict[str, Callable[[Any], bool]]" = {
     "class": lambda user: user.Base(5).value == 5,
     "module": lambda user: user.heavy_package.add(1, 2) == 3,
     "module within": lambda user: user.inner.Thing().size == 3,
-    "attribute": lambda user: user.same_inner.Thing.size == 3,
+    "item": lambda user: user.TABLE["three"] == 3,
     "subclass": lambda user: user.Child(7).value == 7,
     "decorator": lambda user: user.ten_more(1) == 11,
 }
@@ -117,6 +118,7 @@ def test_after_the_first_use_nothing_is_replaced(user: ModuleType) -> None:
 def test_to_ask_for_the_type_imports_nothing(user: ModuleType) -> None:
     assert not user.is_base(3)
     assert not issubclass(int, user.Base)
+    assert not isinstance(3, user.heavy_package.deep.inner.Thing)
     assert issubclass(user.Child, user.Base)
     assert repr(user.Annotation) == "typing.List[heavy_package.deep.inner.Thing]"
     assert not hasattr(user.Base, "__origin__")
@@ -146,7 +148,7 @@ def test_what_is_missing_is_named(user: ModuleType, tmp_path: Path) -> None:
 def test_nothing_for_text_is_imported_with_every_part() -> None:
     code = """
         import sys
-        import allencv.plugin, allencv.commands
+        import allencv.plugin
         print(*{name.partition(".")[0] for name in sys.modules})
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]

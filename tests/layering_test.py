@@ -25,10 +25,15 @@ BELOW_COMMANDS = {
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
-    "__init__": {"deferred_imports", "exporting", "fitting", "serving", "trained_model"},
+    "__init__": {
+        *("deferred_imports", "exporting", "fitting", "notebook", "serving", "trained_model"),
+    },
     "deferred_imports": set(),
     "trained_model": {"runtime", "predictors"},
+    "notebook": {"catalogue", "common", "plugin", "reporting", "runtime"},
     "command_list": set(),
+    "command_parsers": {"command_list", "commands"},
+    "recipes": {"runtime"},
     "runtime": set(),
     "common": {"runtime"},
     "predictions": {"runtime"},
@@ -42,11 +47,11 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
-    "catalogue": {"command_list", *BELOW_PREDICTORS},
+    "catalogue": BELOW_PREDICTORS,
     "fitting": {"experiments", *BELOW_PREDICTORS},
-    "commands": {"command_list", *BELOW_COMMANDS},
+    "commands": {"recipes", *BELOW_COMMANDS},
     "plugin": BELOW_COMMANDS,
-    "__main__": {"command_list", "commands", "plugin", *BELOW_COMMANDS},
+    "__main__": {"command_list", "command_parsers", "commands", "plugin", *BELOW_COMMANDS},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -123,7 +123,7 @@ def test_pets_are_trained_evaluated_and_predicted(clone: Path) -> None:
         **ONE_EPOCH,
     }
     shell(f"{train.rstrip()} -o '{json.dumps(overrides)}'", clone)
-    output = shell(block("bash", "allennlp evaluate"), clone)
+    output = shell(block("bash", "allencv evaluate"), clone)
     assert '"label": "cat"' in output or '"label": "dog"' in output
 
 

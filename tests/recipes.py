@@ -12,7 +12,7 @@ from allennlp.commands import main
 
 import allencv.plugin  # noqa: F401
 from allencv.modules.pretrained_weights import without_pretrained_weights
-from tests.conftest import ROOT, write_images
+from tests.conftest import ROOT, run_in_process, write_images
 
 CONFIGS = sorted((ROOT / "training_config").glob("*.jsonnet"))
 SCENES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
@@ -122,7 +122,7 @@ def external_variables(file: Path) -> List[str]:
 
 def run_here(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> None:
     """
-    Run a command of AllenNLP's in this process, which spares starting another: as if typed in a
+    Run a command in this process, which spares starting another: as if typed in a
     folder that has the configs. Weights are not downloaded.
     """
     if not (folder / "training_config").exists():
@@ -142,4 +142,7 @@ def run_here(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **over
         read_operators_once()
     monkeypatch.setattr(sys, "argv", words)
     with without_pretrained_weights():
-        main()
+        if words[0] == "allencv":
+            run_in_process(*words[1:])
+        else:
+            main()

@@ -1,8 +1,8 @@
-// CIFAR-10, 50,000 images of 32x32 pixels in ten classes, as a folder of images for each class
-// (train/airplane/*.jpg, test/airplane/*.jpg), with a ResNet from scratch. On a GPU:
+// CIFAR-10 with a ResNet from scratch. 50,000 images of 32x32 pixels in ten classes, in a folder
+// for each class (train/airplane/*.jpg, test/airplane/*.jpg). On a GPU:
 //
 //   DATA=data/cifar10 NETWORK=large EPOCHS=30 \
-//     allennlp train training_config/cifar10.jsonnet -s runs/cifar10
+//     allencv train training_config/cifar10.jsonnet -s runs/cifar10
 //
 // On two cores of a CPU, use NETWORK=small EPOCHS=5.
 //

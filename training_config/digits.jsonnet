@@ -1,7 +1,7 @@
 // Handwritten digits, 8x8 grey levels, with a small ResNet (77 thousand parameters) from scratch.
 //
 //   python scripts/make_digits.py demo/digits
-//   DATA=demo/digits allennlp train training_config/digits.jsonnet -s demo/run
+//   DATA=demo/digits allencv train training_config/digits.jsonnet -s demo/run
 //
 // Hardware, time and score: one core of an AMD EPYC, 14 s of training, 99.2 % of the test images
 // (98.9 to 99.7 % with eight other seeds).

@@ -1,9 +1,9 @@
-// 102 kinds of flowers (Nilsback and Zisserman 2008) with a MobileNetV3: the quick start of
+// 102 kinds of flowers (Nilsback and Zisserman 2008) with a MobileNetV3. The quick start of
 // PaddleClas, with its hyperparameters and its data: the folder jpg, and next to it train_list.txt
 // and val_list.txt with 1,020 lines each, such as "jpg/image_05101.jpg 76".
 //
 //   DATA=data/flowers102 WEIGHTS=DEFAULT \
-//     allennlp train training_config/flowers102_mobilenet_v3.jsonnet -s runs/flowers
+//     allencv train training_config/flowers102_mobilenet_v3.jsonnet -s runs/flowers
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //

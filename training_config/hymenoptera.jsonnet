@@ -1,9 +1,9 @@
-// Ants and bees: 244 photographs for training and 153 for validation, the data of PyTorch's
-// tutorial on transfer learning. Fine-tunes a ResNet-18 pretrained on ImageNet: first only its new
-// last layer, then more and more of it.
+// Ants and bees with a ResNet-18 pretrained on ImageNet. The data of PyTorch's tutorial on transfer
+// learning: 244 photographs for training and 153 for validation. Trains first only the new last
+// layer, then more and more of the network.
 //
 //   DATA=data/hymenoptera_data WEIGHTS=DEFAULT \
-//     allennlp train training_config/hymenoptera.jsonnet -s runs/hymenoptera
+//     allencv train training_config/hymenoptera.jsonnet -s runs/hymenoptera
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //

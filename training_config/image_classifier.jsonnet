@@ -1,9 +1,10 @@
-// Cats and dogs, or any other folder of images for each class, with a ResNet-50 pretrained on
-// ImageNet. torchvision downloads its weights (98 MB); to read them from a file, add
+// Cats and dogs, or other folders of images, with a ResNet-50 pretrained on ImageNet.
+// There is a folder for each class. torchvision downloads the weights (98 MB); to read them from a
+// file, add
 // -o '{"model.im2im_encoder.weights": "/path/of/resnet50.pth"}'.
 //
 //   TRAIN_PATH=data/PetImages/train VALIDATION_PATH=data/PetImages/val \
-//     allennlp train training_config/image_classifier.jsonnet -s runs/pets
+//     allencv train training_config/image_classifier.jsonnet -s runs/pets
 //
 // Hardware, time and score: not run with pretrained weights or on cats and dogs. A test run on two
 // cores of an AMD EPYC with AVX-512 BF16, one epoch of 245 ants and bees from random weights, took

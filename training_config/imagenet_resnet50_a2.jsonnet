@@ -1,9 +1,9 @@
-// ImageNet with a ResNet-50 from scratch by the procedure A2 of "ResNet strikes back" (Wightman,
+// ImageNet with a ResNet-50 from scratch. The procedure is A2 of "ResNet strikes back" (Wightman,
 // Touvron and Jégou 2021, arXiv:2110.00476), which reports 79.8 %. DATA has train/n01440764,
 // ..., and val/n01440764, ..., a folder of images for each class.
 //
 //   DATA=data/imagenet \
-//     allennlp train training_config/imagenet_resnet50_a2.jsonnet -s runs/imagenet
+//     allencv train training_config/imagenet_resnet50_a2.jsonnet -s runs/imagenet
 //
 // Hardware, time and score: not run on ImageNet. A test run on two cores of an AMD EPYC with
 // AVX-512 BF16, one epoch of 600 images in ten classes in batches of 30, took 3 minutes: chance

@@ -1,10 +1,11 @@
-// Six kinds of scenes (buildings, forest, glacier, mountain, sea, street), 14,034 photographs of
-// 150x150 pixels for training and 3,000 for testing: "Intel Image Classification", unpacked as
+// Six kinds of scenes with a ResNet-18 pretrained on ImageNet. The data are "Intel Image
+// Classification": 14,034 photographs of 150x150 pixels for training and 3,000 for testing of
+// buildings, forest, glacier, mountain, sea and street, unpacked as
 // seg_train/seg_train/forest/*.jpg and seg_test/seg_test/forest/*.jpg.
 //
 //   DATA=data/intel WEIGHTS=DEFAULT \
-//     allennlp train training_config/intel_scenes.jsonnet -s runs/intel
-//   allennlp evaluate runs/intel/model.tar.gz data/intel/seg_test/seg_test \
+//     allencv train training_config/intel_scenes.jsonnet -s runs/intel
+//   allencv evaluate runs/intel/model.tar.gz data/intel/seg_test/seg_test \
 //     -o '{"validation_dataset_reader.split": null}'
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.

@@ -1,9 +1,9 @@
-// Genres of films from their posters: several labels an image. The folder DATA has a table
-// metadata.csv with a column Id and a column of 0 and 1 for each genre, and the posters,
-// images/{Id}.jpg.
+// Genres of films from their posters, several for each, with a ResNet-50 pretrained on ImageNet.
+// The folder DATA has a table metadata.csv with a column Id and a column of 0 and 1 for each genre,
+// and the posters, images/{Id}.jpg.
 //
 //   DATA=data/posters WEIGHTS=DEFAULT \
-//     allennlp train training_config/movie_posters.jsonnet -s runs/posters
+//     allencv train training_config/movie_posters.jsonnet -s runs/posters
 //
 // WEIGHTS=DEFAULT downloads torchvision's; it can also be a file, or null for random weights.
 //

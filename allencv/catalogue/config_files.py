@@ -22,7 +22,7 @@ DATA_KEYS = (*READER_KEYS, "data_loader", "validation_data_loader", "vocabulary"
 """The keys of a config for commands that only read its data."""
 
 _VARIABLE = re.compile(r"std\.extVar\(\s*[\"'](\w+)[\"']\s*\)")
-_UNKNOWN_VARIABLE = "undefined external variable"
+_UNKNOWN_VARIABLE = re.compile(r"undefined external variable: (.+)")
 
 
 def check_file(file: str, overrides: str = "") -> List[Mistake]:
@@ -100,7 +100,19 @@ def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
     for mistake in mistakes:
         if not any(_is_below(mistake.key, key) for key in changed):
             mistake.line = line_of(mistake.path, config, fields)
-    return config, sorted(mistakes, key=lambda mistake: mistake.line or 0)
+    return config, sorted(_each_once(mistakes), key=lambda mistake: mistake.line or 0)
+
+
+def _each_once(mistakes: List[Mistake]) -> List[Mistake]:
+    """Join equal mistakes of one line, which a function or a variable puts into several places."""
+    found: Dict[Tuple[int, str], List[Mistake]] = {}
+    for number, mistake in enumerate(mistakes):
+        line = mistake.line or -number  # those without a line stay
+        found.setdefault((line, mistake.message.replace(mistake.key, "")), []).append(mistake)
+    for first, *others in found.values():
+        if others:
+            first.message += f" (also {', '.join(each.key for each in others)})"
+    return [first for first, *_ in found.values()]
 
 
 def _source(file: str) -> str:
@@ -148,25 +160,28 @@ def _is_below(key: str, changed: str) -> bool:
 
 def _jsonnet_mistakes(message: str, file: str, source: str) -> List[Mistake]:
     """Return jsonnet's error as mistakes. Report all unset variables, not just the first."""
-    if _UNKNOWN_VARIABLE in message:
-        unset: Dict[str, int] = {}
+    if found := _UNKNOWN_VARIABLE.search(message):
+        unset: Dict[str, Optional[int]] = {}
         for number, line in enumerate(source.splitlines(), start=1):
             for name in _VARIABLE.findall(line.split("//")[0]):
                 if name not in os.environ:
                     unset.setdefault(name, number)
-        if unset:
-            return [
-                Mistake(
-                    "jsonnet",
-                    (),
-                    f"the variable {name} is not set; expected it before the command: {name}=...",
-                    line=number,
-                )
-                for name, number in unset.items()
-            ]
+        unset.setdefault(found[1], None)  # in an imported file
+        return [
+            Mistake("jsonnet", (), unset_variable(name), line=number)
+            for name, number in unset.items()
+        ]
     first, *rest = message.strip().splitlines()
     text = re.sub(r"^(STATIC|RUNTIME) ERROR: ", "", first)
     return [Mistake("jsonnet", (), _without_place(text, file), line=_line(first, rest, file))]
+
+
+def unset_variable(name: str) -> str:
+    """Return what to do about an environment variable that `std.extVar` cannot find."""
+    return (
+        f'the environment variable {name} is not set, and std.extVar("{name}") reads it; expected '
+        f"it before the command: {name}=VALUE allencv ..., or for all commands: export {name}=VALUE"
+    )
 
 
 def _line(first: str, trace: List[str], file: str) -> Optional[int]:

@@ -1,7 +1,6 @@
 from functools import cache
 from typing import Dict, List, Optional, Tuple
 
-from allennlp.commands.subcommand import Subcommand
 from allennlp.commands.train import TrainModel
 from allennlp.common import FromParams
 from allennlp.evaluation import Evaluator
@@ -121,7 +120,6 @@ def registries_that_matter() -> List[type]:
     others = [
         cls
         for cls in registries()
-        if cls not in (*named, TrainModel, Subcommand)
-        and any(not part.from_allennlp for part in parts_of(cls))
+        if cls not in (*named, TrainModel) and any(not part.from_allennlp for part in parts_of(cls))
     ]
     return named + others

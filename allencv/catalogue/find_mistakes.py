@@ -19,17 +19,21 @@ from allencv.catalogue.argument_types import (
     is_nullable,
 )
 from allencv.catalogue.experiment import experiment
+from allencv.catalogue.misspelt_keys import as_written, correct_keys
 from allencv.catalogue.mistakes import (
     Mistake,
     misread,
     missing_key,
+    misspelt_type,
     name_of,
+    name_of_network,
     refused,
     some,
     unknown_key,
     wrong_choice,
     wrong_type,
 )
+from allencv.catalogue.networks import config_of_network
 from allencv.catalogue.numbers import wrong_numbers
 from allencv.catalogue.parts import (
     Argument,
@@ -51,6 +55,7 @@ from allencv.catalogue.whole_config import (
 )
 from allencv.common.arguments import holds_dict, is_not_built, not_built
 from allencv.common.checks import CheckedFromParams, missing_methods, positional_only
+from allencv.common.nearest_names import nearest_first
 from allencv.common.quiet import quiet
 from allencv.common.random_state import keep_random_state
 from allencv.common.records import named_values
@@ -67,9 +72,24 @@ class Found:
 @keep_random_state()  # a check before training must not change its weights
 @quiet(logging.ERROR, hide_warnings=False)  # once, not again for each part that it builds
 def find_mistakes(config: Any) -> List[Mistake]:
-    """Return all mistakes and warnings for an evaluated config."""
+    """
+    Return all mistakes and warnings for an evaluated config. A misspelt key is one mistake: the
+    others are those of the config with the nearest key in its place.
+    """
     if not isinstance(config, dict):
         return [wrong_type((), config, "an object with keys such as dataset_reader and model")]
+    return _with_keys_as_meant(config)
+
+
+def _with_keys_as_meant(config: Dict[str, Any]) -> List[Mistake]:
+    mistakes = _find_mistakes(config)
+    corrected, misspelt = correct_keys(config, mistakes)
+    if not misspelt:
+        return mistakes
+    return misspelt + as_written(_with_keys_as_meant(corrected), misspelt)
+
+
+def _find_mistakes(config: Dict[str, Any]) -> List[Mistake]:
     found = _check_arguments(config, experiment(), ())
     wrong = {mistake.path[0] for mistake in found.mistakes if mistake.path}
     if not wrong & {"trainer", "model"}:
@@ -199,9 +219,14 @@ def _part_of(config: Dict[str, Any], cls: type, path: Path) -> Tuple[Optional[Pa
         return describe(cls), None
     name = config.get("type", default_name(cls))
     if name is None:
+        _, misspelt = nearest_first("type", config)
+        if misspelt is not None:
+            return None, misspelt_type(misspelt, path, names_of(cls))
         return None, missing_key(path, "type", some(names_of(cls)), names_of(cls))
     if isinstance(name, str) and name in names:
         return part_named(cls, name), None
+    if isinstance(name, str) and (network := config_of_network(name, cls)) is not None:
+        return None, name_of_network((*path, "type"), name, network)
     if isinstance(name, str) and "." in name:
         try:  # the path of a class, which AllenNLP imports too
             found, _ = cls.resolve_class_name(name)  # type: ignore[attr-defined]
@@ -221,7 +246,7 @@ def _check_arguments(config: Dict[str, Any], part: Part, path: Path) -> Found:
         if argument is not None:
             result = _all([result, _check_argument(value, argument, part, (*path, key))])
         elif key not in type_keys and not part.takes_others:
-            result.mistakes.append(unknown_key(key, part, path))
+            result.mistakes.append(unknown_key(key, part, path, bool(type_keys - config.keys())))
     for argument in part.in_config.values():
         if argument.is_required and argument.name not in config:
             expected = argument.form.describe()

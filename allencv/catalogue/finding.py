@@ -1,6 +1,10 @@
+import json
 import re
 
+from allennlp.common.checks import ConfigurationError
+
 from allencv.catalogue.experiment import classes_without_parts
+from allencv.catalogue.networks import config_of_network
 from allencv.catalogue.parts import Part, part_named, registered, registries
 from allencv.common.nearest_names import not_one_of
 from allencv.common.snake_case import snake_case
@@ -31,6 +35,11 @@ def find_part(registry: type, name: str) -> Part:
     `ConfigurationError` with the nearest names if there is none.
     """
     if name not in registered(registry):
+        if (network := config_of_network(name, registry)) is not None:
+            raise ConfigurationError(
+                f"NAME ({registry.__name__}) is {name!r}, the name of a network; expected the name "
+                f"of a part, such as {network['type']}. In a config: {json.dumps(network)}"
+            )
         raise not_one_of(f"NAME ({registry.__name__})", name, registered(registry))
     return part_named(registry, name)
 

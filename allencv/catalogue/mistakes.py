@@ -37,14 +37,19 @@ class Mistake:
         return f"{file}{line}: {'warning: ' if self.is_warning else ''}{self.message}"
 
 
-def unknown_key(key: str, part: Part, path: Path) -> Mistake:
-    choices, nearest = nearest_first(key, part.in_config)
+def unknown_key(key: str, part: Part, path: Path, lacks_type: bool) -> Mistake:
+    choices, nearest = nearest_first(key, [*part.in_config, *(["type"] if lacks_type else [])])
     what = part.cls.__name__ if path else "a config"
     if path and part.registry is not None:
         what = f"the {part.registry.__name__} '{part.name}'"
-    expected = f"expected one of {', '.join(choices)}" if choices else f"{what} takes none"
-    text = f"{name_of((*path, key))} is not a key of {what}; {expected}"
+    text = f"{name_of((*path, key))} is not a key of {what}; "
+    text += _expected(choices, nearest, _listed(choices)) if choices else f"{what} takes none"
     return Mistake("unknown key", (*path, key), text, choices, nearest)
+
+
+def misspelt_type(key: str, path: Path, names: List[str]) -> Mistake:
+    text = f"{name_of((*path, key))} is not a key here; did you mean type? Expected {some(names)}"
+    return Mistake("unknown key", (*path, key), text, ["type"], "type")
 
 
 def missing_key(
@@ -56,8 +61,23 @@ def missing_key(
 
 def wrong_choice(kind: str, path: Path, value: Any, known: List[str]) -> Mistake:
     choices, nearest = nearest_first(value, known)
-    text = f"{name_of(path)} is {_shown(value)}; expected {some(choices)}"
+    text = f"{name_of(path)} is {_shown(value)}; {_expected(choices, nearest, some(choices))}"
     return Mistake(kind, path, text, choices, nearest)
+
+
+def _expected(choices: List[str], nearest: Optional[str], listed: str) -> str:
+    if nearest is None:
+        return f"expected {listed}"
+    return f"did you mean {nearest}?" + (f" Expected {listed}" if len(choices) > 1 else "")
+
+
+def name_of_network(path: Path, name: str, config: Dict[str, Any]) -> Mistake:
+    """Return the mistake of a network's name in place of a part's, with the `config` for it."""
+    text = (
+        f"{name_of(path)} is {_shown(name)}, the name of a network; expected the name of a part, "
+        f"and the network under a key of its own: {json.dumps(config)}"
+    )
+    return Mistake("unknown type", path, text, [config["type"]], config["type"])
 
 
 def wrong_type(path: Path, value: Any, expected: str) -> Mistake:
@@ -91,9 +111,13 @@ def refused(reason: str, config: Dict[str, Any], path: Path) -> Mistake:
 def some(names: Iterable[str]) -> str:
     """List all names if they are few, else the first: those of optimizers fill a page."""
     known = list(names)
-    shown = known if len(known) <= 25 else known[:12]
-    rest = f", ... ({len(known)} in all)" if len(shown) < len(known) else ""
-    return f"one of {', '.join(shown)}{rest}"
+    return (
+        _listed(known) if len(known) <= 25 else f"{_listed(known[:12])}, ... ({len(known)} in all)"
+    )
+
+
+def _listed(names: List[str]) -> str:
+    return f"one of {', '.join(names)}"
 
 
 def name_of(path: Path) -> str:

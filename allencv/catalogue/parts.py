@@ -3,7 +3,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple, Union
 
-from allennlp.commands.subcommand import Subcommand
 from allennlp.commands.train import TrainModel
 from allennlp.common import Lazy, Registrable
 from allennlp.data import DataLoader, DatasetReader, Vocabulary
@@ -19,7 +18,6 @@ from allennlp.training.trainer import Trainer
 
 from allencv.catalogue.argument_types import NULL, Form, UnionOf, form_of, is_nullable
 from allencv.catalogue.docstrings import Documentation, read_docstring
-from allencv.command_list import SUMMARIES
 from allencv.common.annotations import (
     allennlp_builds,
     holds_lazy,
@@ -170,8 +168,6 @@ def describe(
     documentation = _documentation(cls, constructor)
     if cls is registry:  # its constructors are registered separately
         documentation.summary = read_docstring(constructor.__doc__).summary
-    if registry is Subcommand and not documentation.summary:
-        documentation.summary = SUMMARIES.get(str(name), "")
     supplied = frozenset().union(*(SUPPLIED.get(base, frozenset()) for base in cls.__mro__))
     arguments = {}
     written = parameters_as_written(cls, constructor)

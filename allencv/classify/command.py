@@ -24,7 +24,7 @@ from allencv.classify.progress import ProgressBar
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import TOP_K, Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
-from allencv.runtime.engines import DEFAULT_ENGINE
+from allencv.runtime.engine_names import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFiles, list_images
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of

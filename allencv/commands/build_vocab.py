@@ -1,16 +1,24 @@
+"""AllenNLP's `build-vocab`, with the config checked first and `--overrides` applied."""
+
 import argparse
 
-from allennlp.commands import build_vocab
-from allennlp.commands.subcommand import Subcommand
+from allencv.commands.shared_arguments import (
+    add_config,
+    add_force,
+    add_overrides,
+    with_checked_config,
+)
 
-from allencv.commands.checked_config import with_checked_config
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument("output_path", type=str, help="the file to write: a name with .tar.gz")
+    add_force(parser, "replace an existing file")
+    add_overrides(parser, "-o", such_as=", such as '{\"vocabulary.min_count.labels\": 10}'")
 
 
-@Subcommand.register("build-vocab", exist_ok=True)
-class BuildVocab(build_vocab.BuildVocab):
-    """AllenNLP's `build-vocab`, with the config checked first and `--overrides` applied."""
+def run(args: argparse.Namespace) -> None:
+    from allennlp.commands.build_vocab import build_vocab_from_args
 
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = super().add_subparser(parser)
-        subparser.set_defaults(func=with_checked_config(build_vocab.build_vocab_from_args))
-        return subparser
+    with with_checked_config(args):
+        build_vocab_from_args(args)

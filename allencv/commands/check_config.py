@@ -2,35 +2,26 @@ import argparse
 import json
 import sys
 
-from allennlp.commands.subcommand import Subcommand
-
-from allencv.commands.shared_arguments import add_command, add_config, add_overrides
-
-EXAMPLE = ", e.g. '{\"trainer.num_epochs\": 10}'"
+from allencv.commands.shared_arguments import add_config, add_details, add_overrides
 
 
-@Subcommand.register("check-config")
-class CheckConfig(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(
-            parser,
-            self.name,
-            "It checks names of parts, keys, types of values, and values that a part refuses. The "
-            "exit status is 1 if there are mistakes. Training does the same check first.",
-        )
-        add_config(subparser)
-        add_overrides(subparser, "-o", such_as=EXAMPLE)
-        subparser.add_argument(
-            "--format",
-            choices=("text", "json"),
-            default="text",
-            help="json gives the key, line, choices and nearest choice of each mistake",
-        )
-        subparser.set_defaults(func=_check_config)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "It checks names of parts, keys, types of values, and values that a part refuses. The "
+        "exit status is 1 if there are mistakes. Training does the same check first.",
+    )
+    add_config(parser)
+    add_overrides(parser, "-o")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="json gives the key, line, choices and nearest choice of each mistake",
+    )
 
 
-def _check_config(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from allencv.catalogue import check_file
 
     mistakes = check_file(args.param_path, args.overrides)

@@ -6,35 +6,29 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common import Tqdm
-from allennlp.common.checks import ConfigurationError
-
-from allencv.commands.shared_arguments import add_command, add_config, add_overrides
+from allencv.commands.shared_arguments import add_config, add_details, add_overrides
+from allencv.runtime.errors import InputError
 
 
-@Subcommand.register("check-data")
-class CheckData(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(
-            parser,
-            self.name,
-            "The exit status is 1 if training would fail or give misleading results.",
-        )
-        add_config(subparser)
-        subparser.add_argument(
-            *("-o", "--output"),
-            type=str,
-            help="the folder to write the report to: data.json and data.html",
-        )
-        subparser.add_argument("--json", type=str, help="the file to write all problems to")
-        subparser.add_argument("--html", type=str, help="the file to write a page of images to")
-        add_overrides(subparser)
-        subparser.set_defaults(func=_check_data)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "The exit status is 1 if training would fail or give misleading results.",
+    )
+    add_config(parser)
+    parser.add_argument(
+        *("-o", "--output"),
+        type=str,
+        help="the folder to write the report to: data.json and data.html",
+    )
+    parser.add_argument("--json", type=str, help="the file to write all problems to")
+    parser.add_argument("--html", type=str, help="the file to write a page of images to")
+    add_overrides(parser)
 
 
-def _check_data(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    from allennlp.common import Tqdm
+
     from allencv.catalogue import READER_KEYS, read_config
     from allencv.data.inspection import examine_all, read_splits
     from allencv.data.problems import KINDS, find_problems
@@ -83,6 +77,6 @@ def _make_folders(*files: Optional[str]) -> None:
         try:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"'{file}' cannot be written: {error.strerror}") from error
+            raise InputError(f"'{file}' cannot be written: {error.strerror}") from error
         if Path(file).is_dir():
-            raise ConfigurationError(f"'{file}' is a folder; expected the name of a file")
+            raise InputError(f"'{file}' is a folder; expected the name of a file")

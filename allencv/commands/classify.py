@@ -1,23 +1,16 @@
 import argparse
 from typing import Any, Tuple
 
-from allennlp.commands.subcommand import Subcommand
-
-from allencv.commands.shared_arguments import add_command, refuse_engine
+from allencv.commands.shared_arguments import refuse_engine
 
 
-@Subcommand.register("classify")
-class Classify(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        from allencv.classify.command import add_arguments
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from allencv.classify.command import add_arguments
 
-        subparser = add_command(parser, self.name)
-        add_arguments(subparser)
-        subparser.set_defaults(func=_classify)
-        return subparser
+    add_arguments(parser)
 
 
-def _classify(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from allencv.classify.command import open_bundle_model, run
     from allencv.runtime.bundle import is_bundle
 

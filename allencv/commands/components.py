@@ -1,40 +1,33 @@
 import argparse
 import json
 
-from allennlp.commands.subcommand import Subcommand
-
-from allencv.commands.shared_arguments import add_command
+from allencv.commands.shared_arguments import add_details
 
 
-@Subcommand.register("components")
-class Components(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(
-            parser,
-            self.name,
-            "Add a REGISTRY to list its parts, and a NAME to describe one part with an example. "
-            "With --include-package or .allennlp_plugins, it shows your own parts too.",
-        )
-        subparser.add_argument(
-            "registry",
-            nargs="?",
-            metavar="REGISTRY",
-            help="a kind of part, such as im2im_encoder or Optimizer",
-        )
-        subparser.add_argument(
-            "name", nargs="?", metavar="NAME", help="the name of a part: its 'type' in a config"
-        )
-        subparser.add_argument(
-            "--format",
-            choices=("text", "json", "markdown"),
-            default="text",
-            help="json without a REGISTRY prints the JSON Schema of a config, for editors",
-        )
-        subparser.set_defaults(func=_components)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "Add a REGISTRY to list its parts, and a NAME to describe one part with an example. "
+        "With --include-package or .allennlp_plugins, it shows your own parts too.",
+    )
+    parser.add_argument(
+        "registry",
+        nargs="?",
+        metavar="REGISTRY",
+        help="a kind of part, such as im2im_encoder or Optimizer",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="the name of a part: its 'type' in a config"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "markdown"),
+        default="text",
+        help="json without a REGISTRY prints the JSON Schema of a config, for editors",
+    )
 
 
-def _components(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from allencv.catalogue import (
         experiment_schema,
         find_part,

@@ -1,16 +1,17 @@
+"""AllenNLP's `count-instances`, with the config checked first and `--overrides` applied."""
+
 import argparse
 
-from allennlp.commands import count_instances
-from allennlp.commands.subcommand import Subcommand
-
-from allencv.commands.checked_config import with_checked_config
+from allencv.commands.shared_arguments import add_config, add_overrides, with_checked_config
 
 
-@Subcommand.register("count-instances", exist_ok=True)
-class CountInstances(count_instances.CountInstances):
-    """AllenNLP's `count-instances`, with the config checked first and `--overrides` applied."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_overrides(parser, "-o", such_as=', such as \'{"train_data_path": "other_photos"}\'')
 
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = super().add_subparser(parser)
-        subparser.set_defaults(func=with_checked_config(count_instances.count_instances_from_args))
-        return subparser
+
+def run(args: argparse.Namespace) -> None:
+    from allennlp.commands.count_instances import count_instances_from_args
+
+    with with_checked_config(args):
+        count_instances_from_args(args)

@@ -1,3 +1,5 @@
+"""AllenNLP's `evaluate`. It prints the metrics, and runs no code from an archive by default."""
+
 import argparse
 import json
 import os
@@ -5,39 +7,76 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List
 
-from allennlp.commands import evaluate
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
-
-from allencv.commands.shared_arguments import opens_archive
-
-
-@Subcommand.register("evaluate", exist_ok=True)
-class Evaluate(evaluate.Evaluate):
-    """
-    AllenNLP's `evaluate`. It prints the metrics, and runs no code from the archive unless you trust
-    it.
-    """
-
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        return opens_archive(super().add_subparser(parser), _evaluate)
+from allencv.commands.shared_arguments import (
+    add_archive_file,
+    add_model_of_allennlp,
+    with_opened_archive,
+)
+from allencv.runtime.errors import InputError
 
 
-def _evaluate(args: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_archive_file(parser)
+    parser.add_argument(
+        "input_file",
+        type=str,
+        help="the data with labels, as validation_data_path in a config; several are separated by "
+        "commas",
+    )
+    parser.add_argument(
+        "--output-file",
+        type=str,
+        help="the JSON file to write the metrics to; for several data, one for each, separated by "
+        "commas",
+    )
+    parser.add_argument(
+        "--predictions-output-file",
+        type=str,
+        help="the JSON-lines file to write the predictions to; for several data, one for each",
+    )
+    parser.add_argument(
+        "--auto-names",
+        default="NONE",
+        choices=("NONE", "METRICS", "PREDS", "ALL"),
+        help="choose the names of the files of the metrics, the predictions or both from those of "
+        "the data (default = NONE)",
+    )
+    parser.add_argument("--batch-size", type=int, help="the number of images in a batch")
+    parser.add_argument(
+        "--batch-weight-key",
+        type=str,
+        default="",
+        help="the output of the model that weights the loss of each batch",
+    )
+    parser.add_argument(
+        "--extend-vocab", action="store_true", help="for text: add the data to the vocabulary"
+    )
+    parser.add_argument(
+        "--embedding-sources-mapping",
+        type=str,
+        default="",
+        help="for text, with --extend-vocab: a JSON object with the files of pretrained embeddings",
+    )
+    add_model_of_allennlp(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from allennlp.commands.evaluate import evaluate_from_args
+
     from allencv.runtime.whole_files import whole_file
 
     if args.batch_size is not None and args.batch_size < 1:
-        raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")
+        raise InputError(f"--batch-size is {args.batch_size}; expected at least 1")
     if os.path.exists(args.input_file):
         # AllenNLP would split the path at commas, and parse a name of digits as a number.
         args.input_file = json.dumps(args.input_file)
-    with ExitStack() as files:
+    with with_opened_archive(args), ExitStack() as files:
         for option in ("output_file", "predictions_output_file"):
             if getattr(args, option) is not None and args.auto_names == "NONE":
                 outputs = _output_files(args.input_file, option, getattr(args, option))
                 whole = [str(files.enter_context(whole_file(output))) for output in outputs]
                 setattr(args, option, ",".join(whole))
-        metrics = evaluate.evaluate_from_args(args)
+        metrics = evaluate_from_args(args)
     print("\n".join(metric_lines(metrics)))
 
 
@@ -51,7 +90,7 @@ def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:
         count = len(inputs.split(","))
     files = [Path(file) for file in outputs.split(",")]
     if len(files) != count:
-        raise ConfigurationError(
+        raise InputError(
             f"--{option.replace('_', '-')} is '{outputs}', the names of {len(files)} files; "
             f"expected {count}, one for each input, separated by commas"
         )

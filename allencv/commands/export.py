@@ -1,29 +1,20 @@
 import argparse
 
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
-
-from allencv.commands.shared_arguments import add_archive_file, add_command, add_overrides
+from allencv.commands.shared_arguments import add_archive_file, add_overrides
+from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 
-@Subcommand.register("export")
-class Export(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(parser, self.name)
-        add_archive_file(subparser)
-        subparser.add_argument("bundle", type=str, help="the folder to write")
-        subparser.add_argument(
-            *("-f", "--force"), action="store_true", help="replace an existing bundle"
-        )
-        add_overrides(subparser, "-o")
-        add_trust_archive(subparser)
-        _add_network(subparser.add_argument_group("the network in the bundle"))
-        _add_parity(subparser.add_argument_group("comparison of the bundle with the archive"))
-        subparser.set_defaults(func=_export)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_archive_file(parser)
+    parser.add_argument("bundle", type=str, help="the folder to write")
+    parser.add_argument(*("-f", "--force"), action="store_true", help="replace an existing bundle")
+    add_overrides(parser, "-o")
+    add_trust_archive(parser)
+    _add_network(parser.add_argument_group("the network in the bundle"))
+    _add_parity(parser.add_argument_group("comparison of the bundle with the archive"))
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
@@ -81,13 +72,13 @@ def _add_parity(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _export(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from allencv.common.archives import load_archive
     from allencv.exporting import export_bundle
     from allencv.exporting.sample_images import given_images
 
     if args.no_parity and not (args.parity_images is args.tolerance is args.agreement is None):
-        raise ConfigurationError(
+        raise InputError(
             "--no-parity compares nothing; expected no --parity-images, --tolerance or --agreement"
         )
     images = given_images(args.parity_images) if args.parity_images else None

@@ -3,10 +3,6 @@ import shlex
 import sys
 from typing import Any, Dict
 
-from allennlp.commands.subcommand import Subcommand
-
-from allencv.commands.shared_arguments import add_command
-
 DATA = """\
 DATA is one of
   a folder with train/ and val/ (and test/), each with a folder of images for each class,
@@ -33,53 +29,48 @@ examples:
   allencv fit photos/ -o runs/first --write-config-only"""
 
 
-@Subcommand.register("fit")
-class Fit(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(parser, self.name)
-        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
-        subparser.description = f"{subparser.description}\n\n{DATA}"
-        subparser.epilog = EPILOG
-        subparser.add_argument("data", metavar="DATA", type=str, help="the images; see above")
-        subparser.add_argument(
-            *("-o", "--output"),
-            required=True,
-            type=str,
-            help="the folder to write the trained model and its training records to",
-        )
-        choices = subparser.add_argument_group("choices (by default made from the data)")
-        choices.add_argument(
-            "--backbone",
-            type=str,
-            help="small_resnet, or a name of torchvision.models or of timm",
-        )
-        choices.add_argument(
-            "--weights",
-            type=str,
-            help="a file of pretrained weights for the backbone, or 'none' for random weights",
-        )
-        choices.add_argument(
-            "--image-size", type=int, help="the side length of the square images, in pixels"
-        )
-        choices.add_argument("--batch-size", type=int, help="the number of images in a step")
-        choices.add_argument("--epochs", type=int, help="the number of passes over the data")
-        choices.add_argument(
-            "--time",
-            type=str,
-            help="the time to train for, such as 10m or 1.5h; sets the number of epochs",
-        )
-        choices.add_argument(
-            "--lr",
-            type=str,
-            help="the learning rate, or 'auto' to search for one in a few training steps",
-        )
-        choices.add_argument("--seed", type=int, default=0, help="the random seed (default = 0)")
-        _add_data_arguments(subparser)
-        subparser.add_argument(
-            "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and do not train"
-        )
-        subparser.set_defaults(func=_fit)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = f"{parser.description}\n\n{DATA}"
+    parser.epilog = EPILOG
+    parser.add_argument("data", metavar="DATA", type=str, help="the images; see above")
+    parser.add_argument(
+        *("-o", "--output"),
+        required=True,
+        type=str,
+        help="the folder to write the trained model and its training records to",
+    )
+    choices = parser.add_argument_group("choices (by default made from the data)")
+    choices.add_argument(
+        "--backbone",
+        type=str,
+        help="small_resnet, or a name of torchvision.models or of timm",
+    )
+    choices.add_argument(
+        "--weights",
+        type=str,
+        help="a file of pretrained weights for the backbone, or 'none' for random weights",
+    )
+    choices.add_argument(
+        "--image-size", type=int, help="the side length of the square images, in pixels"
+    )
+    choices.add_argument("--batch-size", type=int, help="the number of images in a step")
+    choices.add_argument("--epochs", type=int, help="the number of passes over the data")
+    choices.add_argument(
+        "--time",
+        type=str,
+        help="the time to train for, such as 10m or 1.5h; sets the number of epochs",
+    )
+    choices.add_argument(
+        "--lr",
+        type=str,
+        help="the learning rate, or 'auto' to search for one in a few training steps",
+    )
+    choices.add_argument("--seed", type=int, default=0, help="the random seed (default = 0)")
+    _add_data_arguments(parser)
+    parser.add_argument(
+        "--write-config-only", action="store_true", help="write OUTPUT.jsonnet and do not train"
+    )
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +133,7 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--encoding", type=str, help="the encoding of the text (default = utf-8)")
 
 
-def _fit(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from allencv.fitting.fit import FitOptions, config_file_of, config_for, fit, write_config
     from allencv.fitting.options import FolderOptions, TableColumns
 

@@ -1,40 +1,71 @@
+"""AllenNLP's `predict`. It runs no code from an archive by default."""
+
 import argparse
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from allennlp.commands import predict
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
-
-from allencv.commands.shared_arguments import opens_archive
-
-
-@Subcommand.register("predict", exist_ok=True)
-class Predict(predict.Predict):
-    """AllenNLP's `predict`. It runs no code from the archive unless you trust it."""
-
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        return opens_archive(super().add_subparser(parser), _predict)
+from allencv.commands.shared_arguments import (
+    add_archive_file,
+    add_model_of_allennlp,
+    with_opened_archive,
+)
+from allencv.runtime.errors import InputError
 
 
-def _predict(args: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_archive_file(parser)
+    parser.add_argument(
+        "input_file", type=str, help='a file of JSON lines, such as {"image": "photo.jpg"}'
+    )
+    parser.add_argument("--output-file", type=str, help="the file to write JSON lines to")
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="the number of lines in a batch (default = 1)"
+    )
+    parser.add_argument("--silent", action="store_true", help="do not print the predictions")
+    parser.add_argument(
+        "--use-dataset-reader",
+        action="store_true",
+        help="read the input with the config's reader, like the validation data",
+    )
+    parser.add_argument(
+        "--dataset-reader-choice",
+        choices=("train", "validation"),
+        default="validation",
+        help="with --use-dataset-reader: which reader of the config (default = validation)",
+    )
+    parser.add_argument(
+        "--multitask-head",
+        type=str,
+        help="with --use-dataset-reader and a multitask model: the name of its head",
+    )
+    parser.add_argument("--predictor", type=str, help="the name of a registered predictor to use")
+    parser.add_argument(
+        "--predictor-args",
+        type=str,
+        default="",
+        help="a JSON object of arguments for the predictor",
+    )
+    add_model_of_allennlp(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from allennlp.commands import predict
+
     from allencv.runtime.whole_files import whole_file
 
     if args.batch_size < 1:
-        raise ConfigurationError(f"--batch-size is {args.batch_size}; expected at least 1")
+        raise InputError(f"--batch-size is {args.batch_size}; expected at least 1")
     if args.predictor_args.strip() and not isinstance(_parsed(args.predictor_args), dict):
-        raise ConfigurationError(
-            f"--predictor-args is '{args.predictor_args}'; expected a JSON object"
-        )
+        raise InputError(f"--predictor-args is '{args.predictor_args}'; expected a JSON object")
     try:
-        with ExitStack() as files:
+        with with_opened_archive(args), ExitStack() as files:
             if args.output_file is not None:
                 Path(args.output_file).parent.mkdir(parents=True, exist_ok=True)
                 args.output_file = str(files.enter_context(whole_file(args.output_file)))
             predict._predict(args)
     except UnicodeDecodeError as error:
-        raise ConfigurationError(
+        raise InputError(
             f"'{args.input_file}' is not text in UTF-8 ({error.reason}); expected lines such as "
             '{"image": "photo.jpg"}; for images and folders, use \'allencv classify\''
         ) from error

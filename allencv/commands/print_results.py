@@ -1,30 +1,36 @@
+"""AllenNLP's `print-results`. By default it prints the metrics of each run's model."""
+
 import argparse
 import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
-from allennlp.commands import print_results
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
-
-from allencv.common.nearest_names import not_one_of
+from allencv.runtime.errors import InputError
 
 SHOWN = ("best_epoch", "best_validation_", "averaged_validation_", "test_")
 """The prefixes of the metrics that are printed without `--keys`."""
 
 
-@Subcommand.register("print-results", exist_ok=True)
-class PrintResults(print_results.PrintResults):
-    """AllenNLP's `print-results`. Without `--keys`, it prints the metrics of each run's model."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=str, help="the folder of a run, or a folder of several")
+    parser.add_argument(
+        *("-k", "--keys"),
+        type=str,
+        nargs="+",
+        help="the metrics to print; N/A stands for a missing one (default = those of the model)",
+    )
+    parser.add_argument(
+        *("-m", "--metrics-filename"),
+        type=str,
+        default="metrics.json",
+        help="the name of the files of metrics (default = %(default)s)",
+    )
 
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = super().add_subparser(parser)
-        subparser.set_defaults(func=_print_results)
-        return subparser
 
+def run(args: argparse.Namespace) -> None:
+    from allencv.common.nearest_names import not_one_of
 
-def _print_results(args: argparse.Namespace) -> None:
     results = _read_results(Path(args.path), args.metrics_filename)
     known = list(dict.fromkeys(key for metrics in results.values() for key in metrics))
     for key in args.keys or []:
@@ -41,12 +47,12 @@ def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
     from allencv.runtime.json_files import read_json
 
     if not folder.is_dir():
-        raise ConfigurationError(f"'{folder}' is not a folder; expected one with finished runs")
+        raise InputError(f"'{folder}' is not a folder; expected one with finished runs")
     files: List[str] = []
     for root, _, names in os.walk(folder):
         files += [os.path.join(root, name)] if name in names else []
     if not files:
-        raise ConfigurationError(
+        raise InputError(
             f"'{folder}' and its subfolders have no {name}; expected the folder of a finished run, "
             "or a folder of several"
         )
@@ -55,7 +61,7 @@ def _read_results(folder: Path, name: str) -> Dict[str, Dict[str, Any]]:
         try:
             results[file] = read_json(file)
         except ValueError as error:
-            raise ConfigurationError(f"'{file}' is not JSON: {error}") from error
+            raise InputError(f"'{file}' is not JSON: {error}") from error
         if not isinstance(results[file], dict):
-            raise ConfigurationError(f"'{file}' has no metrics; expected a JSON object")
+            raise InputError(f"'{file}' has no metrics; expected a JSON object")
     return results

@@ -1,57 +1,49 @@
 import argparse
 from pathlib import Path
 
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
-
-from allencv.commands.shared_arguments import add_command, add_overrides
+from allencv.commands.shared_arguments import (
+    add_cuda_device,
+    add_details,
+    add_overrides,
+    check_cuda_device,
+)
+from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
 
 
-@Subcommand.register("report")
-class Report(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(
-            parser,
-            self.name,
-            "The page is a single HTML file. It is made from the files in the run's folder, "
-            "without the images.",
-        )
-        subparser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
-        subparser.add_argument(
-            *("-o", "--output"),
-            type=str,
-            help="the file to write (default = report.html in the folder of the run)",
-        )
-        subparser.add_argument(
-            "--evaluate",
-            nargs="?",
-            const="validation",
-            choices=("validation", "test"),
-            help="first compute and write the model's predictions for these images of the config, "
-            "as training does at its end (without a value: validation)",
-        )
-        subparser.add_argument(
-            "--pictures",
-            type=int,
-            default=12,
-            help="with --evaluate: the number of pictures of each kind (default = %(default)s)",
-        )
-        subparser.add_argument(
-            "--cuda-device",
-            type=int,
-            default=-1,
-            help="with --evaluate: the number of the GPU, or -1 for the CPU (the default)",
-        )
-        when = "with --evaluate: "
-        add_overrides(subparser, when=when, such_as=", such as new paths of the images")
-        add_trust_archive(subparser, when=when)
-        subparser.set_defaults(func=_report)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "The page is a single HTML file. It is made from the files in the run's folder, "
+        "without the images.",
+    )
+    parser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
+    parser.add_argument(
+        *("-o", "--output"),
+        type=str,
+        help="the file to write (default = report.html in the folder of the run)",
+    )
+    parser.add_argument(
+        "--evaluate",
+        nargs="?",
+        const="validation",
+        choices=("validation", "test"),
+        help="first compute and write the model's predictions for these images of the config, "
+        "as training does at its end (without a value: validation)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=12,
+        help="with --evaluate: the number of pictures of each kind (default = %(default)s)",
+    )
+    when = "with --evaluate: "
+    add_cuda_device(parser, when)
+    add_overrides(parser, when=when, such_as=", such as new paths of the images")
+    add_trust_archive(parser, when=when)
 
 
-def _report(args: argparse.Namespace) -> None:
-    from allencv.commands.shared_arguments import check_cuda_device
+def run(args: argparse.Namespace) -> None:
     from allencv.reporting.evaluate_run import evaluate_run
     from allencv.reporting.findings import run_findings
     from allencv.reporting.run_folder import read_run
@@ -60,9 +52,9 @@ def _report(args: argparse.Namespace) -> None:
 
     output = Path(args.output or Path(args.run) / "report.html")
     if output.is_dir():
-        raise ConfigurationError(f"--output '{output}' is a folder; expected the name of a file")
+        raise InputError(f"--output '{output}' is a folder; expected the name of a file")
     if args.pictures < 0:
-        raise ConfigurationError(f"--pictures is {args.pictures}; expected at least 0")
+        raise InputError(f"--pictures is {args.pictures}; expected at least 0")
     if args.evaluate is not None:
         check_cuda_device(args.cuda_device)
         written = evaluate_run(

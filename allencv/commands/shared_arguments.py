@@ -1,37 +1,60 @@
-"""The parser of a command, and arguments that several commands have."""
+"""Arguments that several commands have, and how commands use them."""
 
 import argparse
-from typing import Any, Callable
+from contextlib import contextmanager
+from typing import Iterator
 
-from allennlp.common.checks import ConfigurationError
-
-from allencv.command_list import SUMMARIES
-from allencv.common.archives import opened_archive
+from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
 
 
-def add_command(
-    commands: argparse._SubParsersAction, name: str, details: str = ""
-) -> argparse.ArgumentParser:
-    """Add a command's parser. Its description is the command's summary, and then `details`."""
-    summary = SUMMARIES[name]
-    return commands.add_parser(name, help=summary, description=f"{summary} {details}".rstrip())
+def add_details(parser: argparse.ArgumentParser, details: str) -> None:
+    """Add sentences to the description of a command, which begins with its summary."""
+    parser.description = f"{parser.description} {details}"
 
 
-def add_config(subparser: argparse.ArgumentParser) -> None:
-    subparser.add_argument(
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
     )
 
 
-def add_archive_file(subparser: argparse.ArgumentParser) -> None:
-    subparser.add_argument(
+def add_archive_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "archive_file", type=str, help="a model archive (model.tar.gz), or the folder of its run"
     )
 
 
+def add_serialization_dir(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(*("-s", "--serialization-dir"), required=True, type=str, help=text)
+
+
+def add_force(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(*("-f", "--force"), action="store_true", help=text)
+
+
+def add_file_friendly_logging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--file-friendly-logging",
+        action="store_true",
+        help="show the progress less often, and on separate lines",
+    )
+
+
+def add_cuda_device(parser: argparse._ActionsContainer, when: str = "") -> None:
+    parser.add_argument(
+        "--cuda-device",
+        type=int,
+        default=-1,
+        help=f"{when}the number of the GPU, or -1 for the CPU (the default)",
+    )
+
+
 def add_overrides(
-    parser: argparse._ActionsContainer, *flags: str, when: str = "", such_as: str = ""
+    parser: argparse._ActionsContainer,
+    *flags: str,
+    when: str = "",
+    such_as: str = ", such as '{\"trainer.num_epochs\": 10}'",
 ) -> None:
     """Add the argument `--overrides`, with further `flags`. Its help begins with `when`."""
     parser.add_argument(
@@ -43,37 +66,60 @@ def add_overrides(
     )
 
 
-def opens_archive(
-    subparser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Any]
-) -> argparse.ArgumentParser:
-    """
-    Make a command of AllenNLP run on a checked copy of its archive. The command has the arguments
-    `archive_file` and `--cuda-device`.
-    """
-    add_trust_archive(subparser)
+def add_model_of_allennlp(parser: argparse.ArgumentParser) -> None:
+    """Add what `evaluate` and `predict` have, which AllenNLP runs."""
+    add_cuda_device(parser)
+    add_overrides(parser, "-o")
+    parser.add_argument(
+        "--weights-file",
+        type=str,
+        help="weights to use instead of the archive's, such as those of another epoch",
+    )
+    add_file_friendly_logging(parser)
+    add_trust_archive(parser)
 
-    def run_on_opened(args: argparse.Namespace) -> Any:
-        check_cuda_device(args.cuda_device)
-        weights_file = vars(args).get("weights_file")
-        with opened_archive(args.archive_file, args.trust_archive, weights_file) as folder:
-            args.archive_file = str(folder)
-            return run(args)
 
-    subparser.set_defaults(func=run_on_opened)
-    return subparser
+@contextmanager
+def with_opened_archive(args: argparse.Namespace) -> Iterator[None]:
+    """Let a command of AllenNLP use a checked copy of its archive while the block runs."""
+    from allencv.common.archives import opened_archive
+
+    check_cuda_device(args.cuda_device)
+    with opened_archive(args.archive_file, args.trust_archive, args.weights_file) as folder:
+        args.archive_file = str(folder)
+        yield
+
+
+@contextmanager
+def with_checked_config(args: argparse.Namespace) -> Iterator[None]:
+    """
+    Check a command's config, for its data alone. AllenNLP then reads a file with the evaluated
+    config and the overrides, which it ignores in these commands (allennlp/commands/
+    count_instances.py, build_vocab.py).
+    """
+    import os
+    from tempfile import TemporaryDirectory
+
+    from allencv.catalogue import DATA_KEYS, read_config
+
+    params = read_config(args.param_path, args.overrides, DATA_KEYS)
+    with TemporaryDirectory() as folder:
+        args.param_path = os.path.join(folder, "config.json")
+        params.to_file(args.param_path)
+        yield
 
 
 def refuse_engine(args: argparse.Namespace) -> None:
-    """Raise `ConfigurationError` for `--engine` with an archive."""
+    """Raise `InputError` for `--engine` with an archive."""
     if args.engine is not None:
-        raise ConfigurationError(f"'{args.model}' is an archive; --engine is for bundles")
+        raise InputError(f"'{args.model}' is an archive; --engine is for bundles")
 
 
 def check_cuda_device(number: int) -> None:
-    """Raise `ConfigurationError` unless `number` is that of a GPU, or -1 for the CPU."""
+    """Raise `InputError` unless `number` is that of a GPU, or -1 for the CPU."""
     import torch
 
     count = torch.cuda.device_count()
     if not -1 <= number < count:
         gpus = f"or a GPU from 0 to {count - 1}" if count else "as this machine has no GPU"
-        raise ConfigurationError(f"--cuda-device is {number}; expected -1 for the CPU, {gpus}")
+        raise InputError(f"--cuda-device is {number}; expected -1 for the CPU, {gpus}")

@@ -2,44 +2,37 @@ import argparse
 import warnings
 from pathlib import Path
 
-from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
-
-from allencv.commands.shared_arguments import add_command, add_config, add_overrides
+from allencv.commands.shared_arguments import add_config, add_overrides
+from allencv.runtime.errors import InputError
 
 
-@Subcommand.register("show-batch")
-class ShowBatch(Subcommand):
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = add_command(parser, self.name)
-        add_config(subparser)
-        subparser.add_argument(
-            *("-o", "--output"),
-            type=str,
-            default="batch.png",
-            help="the file to write: .png, .pdf, .svg or .jpg (default = %(default)s)",
-        )
-        subparser.add_argument(
-            "--split",
-            choices=("train", "validation", "test"),
-            default="train",
-            help="which data of the config to draw (default = %(default)s)",
-        )
-        subparser.add_argument(
-            "--count", type=int, default=8, help="the number of images (default = %(default)s)"
-        )
-        subparser.add_argument(
-            "--epoch",
-            type=int,
-            default=0,
-            help="the epoch, from 0, which decides the order and the random transforms",
-        )
-        add_overrides(subparser)
-        subparser.set_defaults(func=_show_batch)
-        return subparser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument(
+        *("-o", "--output"),
+        type=str,
+        default="batch.png",
+        help="the file to write: .png, .pdf, .svg or .jpg (default = %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="train",
+        help="which data of the config to draw (default = %(default)s)",
+    )
+    parser.add_argument(
+        "--count", type=int, default=8, help="the number of images (default = %(default)s)"
+    )
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        default=0,
+        help="the epoch, from 0, which decides the order and the random transforms",
+    )
+    add_overrides(parser)
 
 
-def _show_batch(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
     from allencv.catalogue import DATA_KEYS, read_config
@@ -48,10 +41,10 @@ def _show_batch(args: argparse.Namespace) -> None:
 
     for key, value, least in (("count", args.count, 1), ("epoch", args.epoch, 0)):
         if value < least:
-            raise ConfigurationError(f"--{key} is {value}; expected at least {least}")
+            raise InputError(f"--{key} is {value}; expected at least {least}")
     kinds = Figure().canvas.get_supported_filetypes()
     if Path(args.output).suffix[1:].lower() not in kinds:
-        raise ConfigurationError(
+        raise InputError(
             f"--output is '{args.output}'; expected a name that ends in one of {', '.join(kinds)}"
         )
     params = read_config(args.param_path, args.overrides, DATA_KEYS)

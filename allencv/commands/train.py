@@ -1,23 +1,44 @@
+"""
+AllenNLP's `train`. It finds all mistakes in the config before it reads data, and lets only one run
+write to a folder. In distributed training, its processes know every part too.
+"""
+
 import argparse
 
-from allennlp.commands import train
-from allennlp.commands.subcommand import Subcommand
+from allencv.commands.shared_arguments import (
+    add_config,
+    add_file_friendly_logging,
+    add_force,
+    add_overrides,
+    add_serialization_dir,
+)
 
 
-@Subcommand.register("train", exist_ok=True)
-class Train(train.Train):
-    """
-    AllenNLP's `train`. It finds all mistakes in the config before it reads data, and lets only one
-    run write to a folder. In distributed training, its processes know every part too.
-    """
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_serialization_dir(parser, "the folder to write the model and its training records to")
+    parser.add_argument(
+        *("-r", "--recover"),
+        action="store_true",
+        help="resume the interrupted run in the folder, from its last checkpoint",
+    )
+    add_force(parser, "delete the folder first if it exists")
+    add_overrides(parser, "-o")
+    parser.add_argument(
+        "--node-rank",
+        type=int,
+        default=0,
+        help="in distributed training, the number of this machine, from 0 (default = 0)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="make the vocabulary, show what the data have, and do not train",
+    )
+    add_file_friendly_logging(parser)
 
-    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
-        subparser = super().add_subparser(parser)
-        subparser.set_defaults(func=_train)
-        return subparser
 
-
-def _train(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from allencv.catalogue import read_config
     from allencv.models.from_archive import with_archived_model
     from allencv.training.train_in_folder import train_in_folder

@@ -1,8 +1,51 @@
 import argparse
+import logging
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import List
 
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.plugins import DEFAULT_PLUGINS, discover_plugins
 from allennlp.common.util import import_module_and_submodules
+
+logger = logging.getLogger(__name__)
+
+NOT_IMPORTED = [
+    "allennlp.confidence_checks.task_checklists",  # for text; AllenNLP imports it if it can
+    "allennlp.sanity_checks",  # deprecated
+    "allennlp.tools",  # scripts
+]
+
+
+def import_plugins() -> None:
+    """
+    Import all of AllenNLP, and the plugins that are installed or named in `.allennlp_plugins`.
+    AllenNLP's function of this name forgets all that is known of folders of modules before each
+    import, which takes half a second more (allennlp/common/util.py).
+    """
+    _import_all("allennlp")
+    if os.getcwd() not in sys.path:  # for the processes of distributed training
+        sys.path.append(os.getcwd())
+    for name in DEFAULT_PLUGINS:
+        if find_spec(name) is not None:
+            import_module_and_submodules(name)
+    for name in discover_plugins():
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            logger.error("The plugin %s cannot be loaded: %s", name, error)
+
+
+def _import_all(name: str) -> None:
+    """Import a package with the modules in it that AllenNLP imports."""
+    path = getattr(import_module(name), "__path__", [])
+    for module in iter_modules(path, f"{name}."):
+        own_name = module.name.rpartition(".")[2]
+        if module.name not in NOT_IMPORTED and not own_name.startswith(("_", "test")):
+            _import_all(module.name)
 
 
 def import_included_packages(arguments: List[str]) -> None:

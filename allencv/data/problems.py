@@ -79,7 +79,10 @@ KINDS = {
         "The scores will be too high. Keep each image in one split only.",
     ),
     "contradiction": Kind(
-        "exact copies with different labels", True, "Keep the copies with the true label."
+        "exact copies with different labels",
+        True,
+        "Keep the copies with the true label. If it is a website's picture for a missing image, "
+        "remove all of them.",
     ),
     "near_leakage": Kind(
         "near copies in several splits", False, "Look at them; keep such images in one split."

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import timm
+import torch
 import torchvision
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -33,6 +35,8 @@ class Backbone:
     """In pixels, if the network takes only this size."""
     network: Optional[Im2ImEncoder] = None
     """The built encoder, if it may refuse some image sizes."""
+    warning: Optional[str] = None
+    """What a user can do about missing pretrained weights, in several lines."""
 
 
 def choose_backbone(
@@ -58,12 +62,33 @@ def choose_backbone(
     try:
         torchvision_state_dict(name, "DEFAULT")
     except ConfigurationError as error:
-        reason = str(error).partition(" (")[2].partition(")")[0].partition(":")[0]
-        return _small(f"the weights of {name} are not available here ({reason}); see --weights")
+        backbone = _small(f"the weights of {name} are not available here; see the warning")
+        backbone.warning = _missing_weights(name, error)
+        return backbone
     return _built(
         name,
         {"type": "pretrained_resnet", "resnet_model": name, "weights": "DEFAULT"},
         "pretrained on ImageNet",
+    )
+
+
+def _missing_weights(name: str, error: ConfigurationError) -> str:
+    """Return a warning in several lines: the reason, what it costs, and what to do."""
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    reason = str(error.__cause__).partition("\n")[0]
+    return "\n".join(
+        [
+            f"WARNING: NO PRETRAINED WEIGHTS. Those of {name} are not in {folder}, and cannot be",
+            f"downloaded ({reason}).",
+            "A small network is trained from random weights, which is usually much less accurate.",
+            "To use pretrained weights, do one of these and train into a new folder:",
+            "  connect this machine to the internet",
+            f"  on another machine download {url}",
+            f"  and copy it into {folder}",
+            "  give weights that you have: --backbone NAME --weights FILE",
+            "If you want random weights: --weights none",
+        ]
     )
 
 

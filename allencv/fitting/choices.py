@@ -18,6 +18,8 @@ IMAGES_SEEN = {"fine-tuning": 20_000, "training from scratch": 150_000}
 """About how many images a typical training processes."""
 EPOCHS = {"fine-tuning": (5, 30), "training from scratch": (10, 100)}
 """The smallest and largest number of epochs."""
+MANY_EPOCHS = 20
+"""From this number of epochs, training stops early if nothing gets better."""
 
 
 class Reason(NamedTuple):
@@ -37,6 +39,7 @@ class Reasons:
     task: Reason
     batch_size: Reason
     epochs: Reason
+    early_stopping: Optional[Reason]
     learning_rate: Reason
     class_weights: Optional[Reason]
     augmentation: Reason
@@ -61,10 +64,19 @@ class Choices:
     color_mode: str
     batch_size: int
     epochs: int
+    patience: Optional[int]
+    """In epochs; `None` to train all epochs."""
     learning_rate: float
     class_weights: bool
     skips_unreadable: bool
     reasons: Reasons
+    warning: Optional[str] = None
+    """What a user can do about missing pretrained weights, in several lines."""
+
+    def set_epochs(self, epochs: int, why: str) -> None:
+        """Choose another number of epochs, and when to stop early."""
+        self.epochs, self.reasons.epochs = epochs, Reason(str(epochs), why)
+        self.patience, self.reasons.early_stopping = _early_stopping(epochs)
 
 
 def choose(facts: DataFacts, options: FitOptions) -> Choices:
@@ -93,6 +105,8 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
     epochs = options.epochs or min(max(IMAGES_SEEN[kind] // facts.num_train, least), most)
     learning_rate = options.learning_rate() or (1e-3 if backbone.is_pretrained else 3e-3)
 
+    patience, why_patience = (None, None) if options.epochs else _early_stopping(epochs)
+
     def why(asked: Optional[float], otherwise: str) -> str:
         return "as requested" if asked else otherwise
 
@@ -112,6 +126,7 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
             why(options.batch_size, f"for a {where} and {facts.num_train} images"),
         ),
         epochs=Reason(str(epochs), why(options.epochs, f"typical for {kind} at this dataset size")),
+        early_stopping=why_patience,
         learning_rate=Reason(
             f"{learning_rate:g}", why(options.learning_rate(), f"typical for AdamW and {kind}")
         ),
@@ -128,11 +143,25 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
         color_mode="L" if gray else "RGB",
         batch_size=batch_size,
         epochs=epochs,
+        patience=patience,
         learning_rate=learning_rate,
         class_weights=weigh,
         skips_unreadable=options.on_error == "skip",
         reasons=reasons,
+        warning=backbone.warning,
     )
+
+
+def _early_stopping(epochs: int) -> Tuple[Optional[int], Optional[Reason]]:
+    """
+    Return the patience in epochs: a third of training. The learning rate falls until the end, and
+    the score of few validation images jumps, so that less would stop too soon.
+    """
+    if epochs < MANY_EPOCHS:
+        return None, None
+    patience = epochs // 3
+    why = "a third of training; the scores of few images vary by chance"
+    return patience, Reason(f"after {patience} epochs with no progress", why)
 
 
 def _task(facts: DataFacts, weigh: bool) -> Reason:

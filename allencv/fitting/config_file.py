@@ -1,6 +1,9 @@
 """Write the choices as a config: plain jsonnet, with a comment for each choice."""
 
-from typing import Any, Dict
+import os
+import shlex
+from pathlib import Path
+from typing import Any, Dict, Sequence
 
 from allencv.common.jsonnet import to_jsonnet
 from allencv.fitting.choices import Choices
@@ -86,14 +89,30 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     }
     if choices.is_pretrained:
         optimizer["layer_decay"] = 0.7
-    warmup = min(1, choices.epochs / 5)
+    # A share of training, so that it fits any number of epochs that the user sets.
+    warmup = round(min(1 / choices.epochs, 0.2), 3)
     return {
         "type": "image",
         "num_epochs": choices.epochs,
+        **({"patience": choices.patience} if choices.patience else {}),
         "validation_metric": metric,
         "optimizer": optimizer,
-        "learning_rate_scheduler": {"type": "warmup_cosine", "warmup_epochs": warmup},
+        "learning_rate_scheduler": {"type": "warmup_cosine", "warmup_ratio": warmup},
     }
+
+
+def train_command(config_file: Path, folder: Path, include_package: Sequence[str]) -> str:
+    """Return the command that trains a config into a folder, quoted for a shell."""
+    paths = [
+        f"./{path}" if str(path).startswith("-") else str(path) for path in (config_file, folder)
+    ]
+    packages = (word for package in include_package for word in ("--include-package", package))
+    return shlex.join(["allencv", "train", paths[0], "-s", paths[1], *packages])
+
+
+def header(written_by: str, command: str) -> str:
+    """Return a comment for the top of a config: its author, and a command with its folder."""
+    return f"Written by: {written_by}\nTo train it, in {os.getcwd()}:\n\n  {command}"
 
 
 def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, header: str) -> str:
@@ -112,6 +131,10 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
         "trainer.num_epochs": reasons.epochs.why,
         "trainer.optimizer": f"learning rate: {reasons.learning_rate.why}",
     }
+    if reasons.early_stopping is not None:
+        comments["trainer.patience"] = f"stops {reasons.early_stopping.choice}: " + (
+            reasons.early_stopping.why
+        )
     if reasons.class_weights is not None:
         comments["model.class_weights"] = reasons.class_weights.why
     if choices.is_pretrained:

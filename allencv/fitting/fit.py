@@ -3,11 +3,12 @@
 import copy
 import json
 import logging
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -17,9 +18,9 @@ from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
-from allencv.fitting.choices import Reason, choose
-from allencv.fitting.config_file import as_config, as_jsonnet
-from allencv.fitting.data_facts import examine_data, found_lines
+from allencv.fitting.choices import Choices, Reason, choose
+from allencv.fitting.config_file import as_config, as_jsonnet, header, train_command
+from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.runtime.whole_files import write_text
@@ -40,10 +41,16 @@ class Fitted:
         The folder of the run.
     metrics : `Dict[str, Any]`
         The content of its `metrics.json`.
+    num_epochs : `int`
+        The planned number of epochs. Training may stop earlier.
+    warning : `str`, optional
+        What to do about missing pretrained weights, in several lines.
     """
 
     folder: Path
     metrics: Dict[str, Any] = field(repr=False)
+    num_epochs: int
+    warning: Optional[str] = field(default=None, repr=False)
 
     @property
     def archive(self) -> Path:
@@ -58,14 +65,19 @@ class Fitted:
             if key.startswith("best_validation_") and isinstance(value, float)
         }
         shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
+        trained, early = self.metrics["epoch"] + 1, ""
+        if trained < self.num_epochs:
+            early = f" Stopped early: {self.num_epochs} epochs were planned."
+        archive = shlex.quote(str(self.archive))
         return [
             f"Done in {self.metrics['training_duration'].partition('.')[0]}. Best epoch: "
-            f"{self.metrics['best_epoch'] + 1} of {self.metrics['epoch'] + 1}. "
+            f"{self.metrics['best_epoch'] + 1} of {trained}.{early} "
             f"On the validation images: {shown}",
-            f"  allencv report {self.folder} -o report.html",
-            f"  allencv classify {self.archive} photos/ -o predictions.csv",
-            f"  allencv export {self.archive} bundle/",
-            f"  allencv serve {self.archive}",
+            f"  allencv report {shlex.quote(str(self.folder))} -o report.html",
+            f"  allencv classify {archive} photos/ -o predictions.csv",
+            f"  allencv export {archive} bundle/",
+            f"  allencv serve {archive}",
+            *(["", self.warning] if self.warning else []),
         ]
 
 
@@ -106,15 +118,19 @@ def fit(
     folder = run_folder_of(output)
     config_file = config_file_of(output)
     if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
+        resume = train_command(config_file, folder, include_package)
         raise ConfigurationError(
-            f"--output is {output!r}, which has files; expected a new folder, or 'allencv "
-            f"train {config_file} -s {output} --recover' to resume an interrupted run"
+            f"--output is {output!r}, which has files; expected a new folder, or '{resume} "
+            "--recover' to resume an interrupted run"
         )
-    text = config_for(data, output, options, written_by, say)
+    chosen = _choose(data, options, say)
+    again = folder.with_name(f"{folder.name}_again")
+    text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
     with locked(folder):  # first: an existing config may belong to a run in progress
         write_config(config_file, text, say)
         train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
-    return Fitted(folder, json.loads((folder / "metrics.json").read_text()))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return Fitted(folder, metrics, chosen.choices.epochs, chosen.choices.warning)
 
 
 def config_file_of(output: str) -> Path:
@@ -142,7 +158,14 @@ def write_config(file: Path, text: str, say: Say) -> None:
     say(f"Config: {file}")
 
 
-def config_for(data: str, output: str, options: FitOptions, written_by: str, say: Say) -> str:
+def config_for(
+    data: str,
+    output: str,
+    options: FitOptions,
+    written_by: str,
+    say: Say,
+    include_package: Sequence[str] = (),
+) -> str:
     """
     Examine the data and return the text of a config, with the reason for each choice.
 
@@ -150,6 +173,24 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
 
     `ConfigurationError` as `fit` does.
     """
+    command = train_command(config_file_of(output), run_folder_of(output), include_package)
+    return _choose(data, options, say).text(header(written_by, command))
+
+
+@dataclass
+class _Chosen:
+    """A config, what was chosen in it, and the facts that the choices rest on."""
+
+    config: Dict[str, Any]
+    facts: DataFacts
+    choices: Choices
+
+    def text(self, header: str) -> str:
+        return as_jsonnet(self.config, self.facts, self.choices, header)
+
+
+def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
+    """Examine the data and choose a config for them."""
     begun = time.perf_counter()
     budget = None if options.time is None else seconds_of(options.time)
     with (
@@ -165,6 +206,8 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
                 "or remove them, or leave them out with --on-error skip"
             )
         choices = choose(facts, options)
+        if choices.warning is not None:
+            say(f"\n{choices.warning}\n")
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), options.seed)
         config = as_config(found, facts, choices) | seeds
         if options.lr == AUTO:
@@ -172,11 +215,9 @@ def config_for(data: str, output: str, options: FitOptions, written_by: str, say
             choices.reasons.learning_rate = Reason(f"{choices.learning_rate:.2g}", why)
         if budget is not None:
             left = budget - (time.perf_counter() - begun)
-            choices.epochs, why = _epochs_in(left, str(options.time), config, say)
-            choices.reasons.epochs = Reason(str(choices.epochs), why)
+            choices.set_epochs(*_epochs_in(left, str(options.time), config, say))
     say("\n".join(["Chosen:", *choices.reasons.lines()]))
-    header = f"Written by: {written_by}\n\n  allencv train {config_file_of(output)} -s {output}"
-    return as_jsonnet(as_config(found, facts, choices) | seeds, facts, choices, header)
+    return _Chosen(as_config(found, facts, choices) | seeds, facts, choices)
 
 
 def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:

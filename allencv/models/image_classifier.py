@@ -49,9 +49,9 @@ class ImageClassifier(CheckedFromParams, Model):
 
     vocab : `Vocabulary`
     im2vec_encoder : `Im2VecEncoder`, required
-        Turns a feature image into a vector.
+        Turns a feature map into a vector.
     im2im_encoder : `Im2ImEncoder`, optional (default = `None`)
-        Turns the image into a feature image. Without it, `im2vec_encoder` gets the image.
+        Turns the image into a feature map. Without it, `im2vec_encoder` gets the image.
     dropout : `float`, optional (default = `None`)
         The probability of zeroing an element of the vector, in [0, 1).
     num_labels : `int`, optional (default = `None`)

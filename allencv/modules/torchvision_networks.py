@@ -34,7 +34,7 @@ FEATURES = {
 }
 """
 For each start of a network's name, the node of torchvision's feature extraction before pooling. All
-have the same stride. Missing networks have no feature image, or convolutions without padding, so
+have the same stride. Missing networks have no feature map, or convolutions without padding, so
 that its size is not a fraction of the image's.
 """
 FEATURES_STRIDE = 32
@@ -85,13 +85,13 @@ def without_pooling(
     network: torch.nn.Module, model_name: str, channels: int
 ) -> Tuple[torch.nn.Module, int]:
     """
-    Return `network` up to its feature image, output as `{"features": image}`, and the channels of
+    Return `network` up to its feature map, output as `{"features": image}`, and the channels of
     that image. `channels` is the number that the last layer takes.
     """
     node = next((node for name, node in FEATURES.items() if model_name.startswith(name)), None)
     if node is None:
         raise ConfigurationError(
-            f"pool is false; expected true for {model_name}, which has no feature image of a fixed "
+            f"pool is false; expected true for {model_name}, which has no feature map of a fixed "
             f"stride: only networks whose names start with {', '.join(FEATURES)} have one"
         )
     # VGG and MobileNetV3 have another layer between the pooling and the last layer.

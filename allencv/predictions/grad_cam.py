@@ -24,10 +24,10 @@ def grad_cam(
 ) -> Optional[torch.Tensor]:
     """
     Find which areas of an image support a score, with Grad-CAM (Selvaraju et al. 2017,
-    arXiv:1610.02391). Grad-CAM adds up the channels of a feature image. The weight of a channel is
+    arXiv:1610.02391). Grad-CAM adds up the channels of a feature map. The weight of a channel is
     the mean gradient of the score with respect to it. Negative values become 0.
 
-    The feature image is the output of the encoder. If the encoder pools its output to one pixel,
+    The feature map is the output of the encoder. If the encoder pools its output to one pixel,
     the last stage output that is an image and affects the score is used: the one before the
     pooling, or the patches of the block before the last in a transformer with a class token.
 
@@ -44,8 +44,8 @@ def grad_cam(
 
     # Returns
 
-    `(batch, height, width)` of the feature image, from 0 to 1. The largest value of each image is
-    1, or 0 if nothing supports the score. `None` if the network has no feature image of more than
+    `(batch, height, width)` of the feature map, from 0 to 1. The largest value of each image is
+    1, or 0 if nothing supports the score. `None` if the network has no feature map of more than
     one pixel.
     """
     modules = dict(encoder.named_modules())

@@ -195,7 +195,7 @@ def as_jpeg(picture: Image.Image, quality: int) -> bytes:
 def heat_map(model: LabelledModel, image: torch.Tensor, label: int) -> Optional[np.ndarray]:
     """
     Return the Grad-CAM `(height, width)` of a label in an image `(channels, height, width)`, or
-    `None` if the model has no feature image.
+    `None` if the model has no feature map.
     """
     encoder: Optional[StagedEncoder] = getattr(model, "_im2im_encoder", None)
     if encoder is None:

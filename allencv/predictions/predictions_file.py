@@ -20,7 +20,7 @@ class Picture:
 
     jpeg: bytes
     heat: Optional[np.ndarray] = None
-    """`(height, width)` of the feature image, from 0 to 1: Grad-CAM of the label."""
+    """`(height, width)` of the feature map, from 0 to 1: Grad-CAM of the label."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The page of `allencv check-data`: the problems of a config's data, with their images."""
 
 from itertools import groupby
-from typing import Sequence
+from typing import Optional, Sequence
 
 from PIL import Image
 
@@ -12,6 +12,7 @@ from allencv.data.remote import relative
 from allencv.reporting.data_text import NO_PROBLEMS, class_counts, number_of
 from allencv.reporting.overlays import data_uri, enlarged
 from allencv.reporting.page_templates import page_environment
+from allencv.runtime import ImageError
 
 SIDE, MOST_PROBLEMS, MOST_IMAGES, MOST_CLASSES = 128, 20, 8, 50
 """Pixels of a thumbnail; the most problems of a kind, images of a problem, and classes."""
@@ -53,12 +54,16 @@ def _shown_name(image: CheckedImage, split: Split) -> str:
     return relative(image.name, split.path) if isinstance(split.path, str) else image.name
 
 
-def thumbnail_uri(split: Split, index: int) -> str:
-    """Return a small JPEG of an image as a `data:` URI."""
+def thumbnail_uri(split: Split, image: CheckedImage) -> Optional[str]:
+    """Return a small JPEG of an image as a `data:` URI; `None` if it cannot be read."""
+    if image.facts.error is not None:
+        return None
+    try:
+        _, source = split.source(image.index)
+        pixels = as_bytes(load_image(source, "RGB", value_range=split.reader.value_range))
+    except ImageError:  # it has gone since it was checked
+        return None
     # Shape: (height, width, channels)
-    pixels = as_bytes(
-        load_image(split.source(index)[1], "RGB", value_range=split.reader.value_range)
-    )
     picture = Image.fromarray(pixels if pixels.shape[2] in (3, 4) else pixels[:, :, 0])
     picture = picture.convert("RGB")
     picture.thumbnail((SIDE, SIDE))

@@ -35,7 +35,7 @@ def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -
     # Raises
 
     `ConfigurationError` if the model has no such label, if the archive has no image classifier, or
-    if its encoder has no feature image; `ImageError` if the image cannot be read.
+    if its encoder has no feature map; `ImageError` if the image cannot be read.
     """
     model, reader = archive.model, archive.validation_dataset_reader
     if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
@@ -56,7 +56,7 @@ def explain(archive: Archive, image: ImageSource, label: Optional[str] = None) -
     heat = heat_map(model, pixels, index)
     if heat is None:
         raise ConfigurationError(
-            "the model's encoder gives no feature image of more than one pixel; expected one, to "
+            "the model's encoder gives no feature map of more than one pixel; expected one, to "
             "draw a map from"
         )
     picture = as_pillow(pixels)

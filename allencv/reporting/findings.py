@@ -1,7 +1,9 @@
 """Everything that the report of a run says, before any of it is made into text or charts."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from allencv.reporting.run_facts import config_facts, network
@@ -10,6 +12,12 @@ from allencv.reporting.split_findings import SplitFindings, split_findings
 
 MOST_CURVES = 9
 NOT_CURVES = ("_memory_MB", "duration")
+NAMELESS = re.compile(
+    r"(runs?|out|output|models?|results?|exp|experiment|train|training|seed|fold|trial|version)?"
+    r"[\d\W_]*",
+    re.IGNORECASE,
+)
+"""Names of folders that say little without the folder around them, such as "run" and "seed_3"."""
 
 
 @dataclass
@@ -38,8 +46,8 @@ class Speed:
 @dataclass
 class Findings:
     """
-    Everything that the report of a run says. Whatever the run's folder does not tell is empty or
-    `None`.
+    Everything that the report of a run says. Fields are empty or `None` if the files of the run do
+    not have the facts.
     """
 
     name: str
@@ -73,7 +81,7 @@ def run_findings(run: Run) -> Findings:
     """Compute all findings. The bootstrap takes most of the time."""
     train = run.about.get("train", {})
     return Findings(
-        name=run.folder.resolve().name,
+        name=run_name(run.folder),
         network=network(run),
         started=run.started,
         is_finished=run.is_finished,
@@ -92,6 +100,14 @@ def run_findings(run: Run) -> Findings:
         config=run.config,
         metrics=run.metrics,
     )
+
+
+def run_name(folder: Path) -> str:
+    """Return the name of a run's folder. If it says little, the folders around it come first."""
+    *around, name = folder.resolve().parts[-3:]
+    while around and NAMELESS.fullmatch(name.partition("/")[0]):
+        name = f"{around.pop()}/{name}"
+    return name.lstrip("/")
 
 
 def _curves(run: Run) -> List[Curve]:
@@ -141,6 +157,6 @@ def _speed(run: Run) -> Optional[Speed]:
         peak_memory={
             key[len("peak_") : -len("_memory_MB")].replace("_", " "): value
             for key, value in run.metrics.items()
-            if key.startswith("peak_") and key.endswith("_memory_MB")
+            if key.startswith("peak_") and key.endswith("_memory_MB") and value
         },
     )

@@ -1,7 +1,7 @@
 """The page of `allencv report`: the findings about a run as text, tables, charts and pictures."""
 
 import json
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from markupsafe import Markup
 
@@ -12,18 +12,35 @@ from allencv.reporting.findings import Curve, Findings, Speed
 from allencv.reporting.overlays import color_bar, data_uri, enlarged, open_jpeg, overlaid
 from allencv.reporting.page_templates import page_environment
 from allencv.reporting.scores import BINS, LabelScores, Score
-from allencv.reporting.split_findings import ImageFinding
+from allencv.reporting.split_findings import ImageFinding, SplitFindings
 
 MOST_LABELS, MOST_IN_MATRIX = 60, 20
 """The most rows of the table of labels, and the most labels of a confusion matrix."""
+FIRST_LABELS, FIRST_PICTURES = 10, 4
+"""The rows of the table of labels, and the pictures of a kind, that are not folded away."""
+SECTIONS = (
+    *("overview", "learning", "labels", "confusion", "calibration", "mistakes", "hits"),
+    "setup",
+)
+"""The parts of the page. "hits" are correct predictions and likely label errors."""
 SMALL = 200
 """Pictures are enlarged up to this number of pixels."""
-IN_PERCENT = ("accuracy", "balanced accuracy", "top-5 accuracy", "images without a mistake")
-"""These metrics are fractions of the images. The others are losses, or scores from 0 to 1."""
+PERCENT = "\N{NO-BREAK SPACE}%"
+NOT_IN_PERCENT = ("log loss",)
+"""The metrics that are not scores from 0 to 1."""
 
 
-def as_html(findings: Findings) -> str:
-    """Return a page of HTML that needs no other file."""
+class ConfusionMatrix(NamedTuple):
+    """The rows and columns of a confusion matrix that are not all 0, and the other labels."""
+
+    columns: List[str]
+    rows: List[Tuple[str, List[int]]]
+    without_row: List[str]
+    without_column: List[str]
+
+
+def as_html(findings: Findings, sections: Collection[str] = SECTIONS) -> str:
+    """Return a page of HTML with these sections. It needs no other file."""
     environment = page_environment()
     environment.filters |= {
         "percent": percent,
@@ -39,12 +56,16 @@ def as_html(findings: Findings) -> str:
     }
     return environment.get_template("report.html").render(
         findings=findings,
+        sections=sections,
+        confusion_matrix=confusion_matrix,
         curve_chart=curve_chart,
         reliability_chart=reliability_chart,
         count_chart=count_chart,
         color_bar=data_uri(color_bar(), None),
         most_labels=MOST_LABELS,
         most_in_matrix=MOST_IN_MATRIX,
+        first_labels=FIRST_LABELS,
+        first_pictures=FIRST_PICTURES,
         bins=BINS,
         version=allencv.__version__,
     )
@@ -80,7 +101,7 @@ def speed_rows(speed: Speed) -> Iterator[Tuple[str, str]]:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}{PERCENT}"
 
 
 def duration(seconds: float) -> str:
@@ -92,12 +113,12 @@ def duration(seconds: float) -> str:
 
 
 def score_text(value: float, name: str) -> str:
-    return percent(value) if name in IN_PERCENT else f"{value:.3f}"
+    return f"{value:.3f}" if name in NOT_IN_PERCENT else percent(value)
 
 
 def interval_text(score: Score) -> str:
     low, high = score_text(score.low, score.name), score_text(score.high, score.name)
-    return f"{low.removesuffix(' %')} to {high}"
+    return f"{low.removesuffix(PERCENT)} to {high}"
 
 
 def score_columns(scores: LabelScores) -> Dict[str, str]:
@@ -140,3 +161,18 @@ def curve_chart(curve: Curve, best_epoch: Optional[int]) -> Markup:
         if points
     }
     return line_chart(f"{curve.metric} by epoch", lines, "epoch", best_epoch)
+
+
+def confusion_matrix(split: SplitFindings) -> ConfusionMatrix:
+    names, counts = split.confusion_labels, split.confusion
+    has_row, has_column = counts.sum(axis=1) > 0, counts.sum(axis=0) > 0
+    return ConfusionMatrix(
+        columns=[name for name, is_there in zip(names, has_column) if is_there],
+        rows=[
+            (name, row[has_column].tolist())
+            for name, row, is_there in zip(names, counts, has_row)
+            if is_there
+        ],
+        without_row=[name for name, is_there in zip(names, has_row) if not is_there],
+        without_column=[name for name, is_there in zip(names, has_column) if not is_there],
+    )

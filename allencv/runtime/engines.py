@@ -11,6 +11,7 @@ import numpy as np
 from allencv.runtime.classifier import compare
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import BundleError
+from allencv.runtime.installing import pip_install
 from allencv.runtime.manifest import TOLERANCES, Manifest
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ ENGINES: Dict[str, Callable[[Path, int], Engine]] = {
     "openvino": openvino_engine,
     "openvino-reduced": lambda file, threads: openvino_engine(file, threads, reduced=True),
 }
-"""The engines for bundles. "openvino-reduced" may use less than the network's precision."""
-DEFAULT_ENGINE, AUTO = "onnxruntime", "auto"
+"""What opens each engine of `ENGINE_NAMES`, with a file and a number of threads."""
 
 
 def is_installed(engine: str) -> bool:
@@ -123,7 +123,7 @@ def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engi
     """
     if not is_installed(name):
         package = name.removesuffix("-reduced")
-        raise BundleError(f"the engine {name} is not installed: pip install {package}")
+        raise BundleError(f"the engine {name} is not installed: {pip_install(package)}")
     engine = ENGINES[name](file, threads)
     # Grey, as a network may divide by the sum of an image, which is 0 where all is black.
     image = manifest.preprocessing(np.full((1, 1, 3), 128, np.uint8))
@@ -157,7 +157,7 @@ def fastest(file: Path, manifest: Manifest, threads: int) -> Tuple[str, Engine]:
     """
     installed = [name for name in ENGINES if is_installed(name)]
     if not installed:
-        raise BundleError(f"{file}: no engine to run it with; pip install onnxruntime")
+        raise BundleError(f"{file}: no engine to run it with: {pip_install('onnxruntime')}")
     if len(installed) == 1:
         logger.info("The engine is %s: no other is installed", installed[0])
         return installed[0], open_engine(installed[0], file, manifest, threads)

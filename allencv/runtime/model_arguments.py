@@ -1,18 +1,22 @@
 """The arguments of commands that run a bundle or an archive."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES
+from allencv.runtime.engine_names import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
 from allencv.runtime.errors import InputError
-from allencv.runtime.onnx_classifier import OnnxClassifier
+
+if TYPE_CHECKING:
+    from allencv.runtime.onnx_classifier import OnnxClassifier
 
 
 def add_model_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--engine",
-        choices=[*ENGINES, AUTO],
+        choices=[*ENGINE_NAMES, AUTO],
         metavar="ENGINE",
-        help=f"for a bundle: the engine that runs the network: {', '.join(ENGINES)}, or {AUTO}, "
+        help="for a bundle: the engine that runs the network: "
+        f"{', '.join(ENGINE_NAMES)}, or {AUTO}, "
         f"which measures the installed ones and logs its choice (default = {DEFAULT_ENGINE})",
     )
     group.add_argument(
@@ -32,8 +36,10 @@ def add_trust_archive(parser: argparse._ActionsContainer, when: str = "") -> Non
     )
 
 
-def open_bundle_of(args: argparse.Namespace, threads: int) -> OnnxClassifier:
+def open_bundle_of(args: argparse.Namespace, threads: int) -> "OnnxClassifier":
     """Open the bundle `args.model`. Raise `BundleError`, or `InputError` for archives' options."""
+    from allencv.runtime.onnx_classifier import OnnxClassifier
+
     if args.device is not None or args.trust_archive:
         raise InputError(
             f"'{args.model}' is a bundle; --device and --trust-archive are for archives"

@@ -5,7 +5,8 @@ from typing import Union
 import numpy as np
 
 from allencv.runtime.bundle import open_bundle
-from allencv.runtime.engines import AUTO, DEFAULT_ENGINE, ENGINES, fastest, open_engine
+from allencv.runtime.engine_names import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
+from allencv.runtime.engines import fastest, open_engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.onnx_external_data import has_external_data
@@ -34,8 +35,10 @@ class OnnxClassifier:
     def __init__(
         self, path: Union[str, os.PathLike], engine: str = DEFAULT_ENGINE, threads: int = 1
     ) -> None:
-        if engine != AUTO and engine not in ENGINES:
-            raise ValueError(f"engine is {engine!r}; expected one of {', '.join([AUTO, *ENGINES])}")
+        if engine != AUTO and engine not in ENGINE_NAMES:
+            raise ValueError(
+                f"engine is {engine!r}; expected one of {', '.join([AUTO, *ENGINE_NAMES])}"
+            )
         if threads < 1:
             raise ValueError(f"threads is {threads}; expected at least 1")
         manifest = open_bundle(path)

@@ -8,6 +8,7 @@ import os
 from typing import Any, Collection, Iterator, Tuple
 
 from allencv.runtime.errors import InputError
+from allencv.runtime.installing import pip_install
 from allencv.runtime.json_files import parse_json
 from allencv.runtime.regular_files import check_regular
 
@@ -118,7 +119,6 @@ def import_pyarrow(path: str) -> Any:
         import pyarrow.parquet
     except ImportError:
         raise InputError(
-            f"'{path}': Parquet needs pyarrow, which is not installed: pip install pyarrow, or "
-            'pip install "allencv[parquet]" on a machine that trains'
+            f"'{path}': Parquet needs pyarrow, which is not installed: {pip_install('pyarrow')}"
         ) from None
     return pyarrow

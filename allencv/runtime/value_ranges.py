@@ -17,7 +17,7 @@ USUAL_RANGES: Dict[str, ValueRange] = {"I": (0, 65535), "F": (0, 255)}
 """The default value range, by the first letter of pillow's mode."""
 
 FEW = 0.25
-"""An image that uses no more than this share of the default range probably has another."""
+"""An image that uses at most this share of the default range probably has another range."""
 
 BITS_TAG, PHOTOMETRIC_TAG, SAMPLE_FORMAT_TAG = 258, 262, 339
 MIN_IS_WHITE = 0

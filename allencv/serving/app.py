@@ -53,9 +53,12 @@ PAGE_HEADERS = {
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
     "/docs": ("docs.html", "text/html"),
-    "/docs.js": ("docs.js", "text/javascript"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "docs", "cards", "elements", "example", "overview")
+    },
 }
 
 
@@ -251,6 +254,7 @@ def _add_information(
                 "name": classifier.name,
                 "multi_label": classifier.multi_label,
                 "labels": classifier.labels,
+                "thresholds": classifier.thresholds,
                 "limits": {
                     "max_body_bytes": limits.max_body_bytes,
                     "max_files": limits.max_files,

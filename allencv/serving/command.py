@@ -5,15 +5,15 @@ import logging
 import os
 import re
 import socket
-from typing import Callable, List
+from typing import TYPE_CHECKING, Callable, List
 
-import numpy as np
-
-from allencv.runtime.classifier import Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_model_arguments, open_bundle_of
 from allencv.serving.limits import Limits
+
+if TYPE_CHECKING:
+    from allencv.runtime.classifier import Classifier
 
 DEFAULTS = Limits()
 
@@ -129,14 +129,14 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def open_bundle_model(args: argparse.Namespace) -> Classifier:
+def open_bundle_model(args: argparse.Namespace) -> "Classifier":
     """Open a bundle. Raise `BundleError`, or `InputError` for arguments of archives."""
     return open_bundle_of(args, threads=1)  # each worker uses one core
 
 
 def run(
     args: argparse.Namespace,
-    open_model: Callable[[argparse.Namespace], Classifier] = open_bundle_model,
+    open_model: Callable[[argparse.Namespace], "Classifier"] = open_bundle_model,
 ) -> None:
     """
     Serve a model until the process is told to stop.
@@ -234,6 +234,8 @@ def _listening(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen at {host}, port {port}: {reason}") from None
 
 
-def _warm_up(classifier: Classifier) -> None:
+def _warm_up(classifier: "Classifier") -> None:
     """Classify an image, as the first one takes longer than others."""
+    import numpy as np
+
     classifier.probabilities(np.stack([classifier.preprocess(np.zeros((8, 8, 3), np.uint8))]))

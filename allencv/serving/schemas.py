@@ -54,6 +54,10 @@ class Labels(BaseModel):
     name: str
     multi_label: bool
     labels: List[str]
+    thresholds: Optional[List[float]] = Field(
+        description="for each label, the probability above which it is given; null if an image "
+        "has one label"
+    )
     limits: LimitsOfServer
 
 

@@ -258,11 +258,12 @@ class AtomicCheckpointer(Checkpointer):
             with suppress(FileNotFoundError):
                 os.remove(training_path)
         # The new names must be on the disk before the old checkpoints are removed from it.
-        directory = os.open(self._serialization_dir, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        if os.name == "posix":  # Windows opens no directories
+            directory = os.open(self._serialization_dir, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
     def _remove_old_checkpoints(self) -> None:
         if self._keep_most_recent_by_count is None and self._keep_most_recent_by_age is None:

@@ -41,7 +41,8 @@ def evaluate(
     on_batch : `Callable`, optional (default = `None`)
         Called with each batch and the model's outputs for it.
     """
-    check_for_gpu(cuda_device)
+    if not isinstance(cuda_device, torch.device):
+        check_for_gpu(cuda_device)
     device = int_to_device(cuda_device)
     data_loader.set_target_device(device)
     losses = RunningLosses(batch_weight_key or LOSS_WEIGHT)

@@ -28,6 +28,7 @@ from allencv.training.acceleration import (
     choose_amp_dtype,
     set_memory_format,
 )
+from allencv.training.apple_gpu import apple_gpu
 from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, save_state
@@ -59,7 +60,7 @@ KEPT_BYTES = 1 << 30
 class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     """
     AllenNLP's trainer, with the same arguments, callbacks and checkpoint files, for images and
-    today's torch:
+    current torch:
 
     * No step waits for the device: losses and metrics stay there, and are read once per
       `log_interval`, at the end of an epoch, and when a callback reads them.
@@ -107,6 +108,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         The first steps then take minutes. Archives do not change.
     log_interval : `float`, optional (default = `1.0`)
         The seconds between two readings of the loss and the metrics.
+    cuda_device : `Union[int, str]`, optional (default = the first GPU, or else the CPU)
+        The number of a GPU, -1 for the CPU, or "mps" for the GPU of an Apple computer, which has
+        not been tried. In Python, pass `cuda_device=-1, device=torch.device("mps")`.
     checkpointer : `Checkpointer`, optional (default = `AtomicCheckpointer`)
     run_confidence_checks : `bool`, optional (default = `False`)
         AllenNLP's check stops training at a bias before a normalisation layer, which many
@@ -135,6 +139,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         compile: Union[bool, List[str]] = False,
         log_interval: float = 1.0,
         run_confidence_checks: bool = False,
+        device: Optional[torch.device] = None,
         **kwargs: Any,
     ) -> None:
         has_validation = kwargs.get("validation_data_loader") is not None
@@ -164,6 +169,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
+        if device is not None:
+            self.cuda_device = device
+            for loader in (self.data_loader, self._validation_data_loader):
+                if loader is not None:
+                    loader.set_target_device(device)
         if isinstance(self._learning_rate_scheduler, ReduceOnPlateauLearningRateScheduler):
             self._learning_rate_scheduler.check(
                 self._metric_tracker.tracked_metrics, self._validation_data_loader is not None
@@ -471,7 +481,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         patience: Optional[int] = None,
         validation_metric: Union[str, List[str]] = "-loss",
         num_epochs: int = 20,
-        cuda_device: Optional[int] = None,
+        cuda_device: Optional[Union[int, str]] = None,
         grad_norm: Union[float, bool] = False,
         grad_clipping: Optional[float] = None,
         distributed: bool = False,
@@ -501,13 +511,17 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         arguments = {name: value for name, value in locals().items() if name != "cls"}
         arguments.pop("__class__", None)
         check_trainer_values(arguments, validation_data_loader is not None)
+        if isinstance(cuda_device, str):
+            arguments["device"] = apple_gpu(cuda_device)
+            arguments["cuda_device"] = -1
+            model.to(arguments["device"])  # before the optimizer gets its parameters
         # For parameter groups that depend on the model: AllenNLP passes only its parameters.
         arguments["optimizer"] = Lazy(optimizer.construct, model=model)
         if moving_average is not None:
             arguments["moving_average"] = with_statistics(moving_average, model)
         steps = count_steps(count_batches(data_loader), num_gradient_accumulation_steps)
         if distributed:
-            device = common_util.int_to_device(-1 if cuda_device is None else cuda_device)
+            device = common_util.int_to_device(cuda_device if isinstance(cuda_device, int) else -1)
             # The wrapper that exchanges gradients needs the memory format to be set before.
             is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
             set_memory_format(model, channels_last, device, is_half)

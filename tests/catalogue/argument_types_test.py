@@ -45,7 +45,7 @@ class Color(enum.Enum):
         (collections.deque[int], "list of int"),
         (Optional[float], "float or null"),
         (Union[int, List[int]], "int or list of int"),
-        (List[Union[int, str]], "list of (int or str)"),
+        (List[Union[bytes, str]], "list of (bytes or str)"),
         (list[int], "list of int"),
         (List, "list"),
         (Set[str], "list of str"),

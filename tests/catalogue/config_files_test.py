@@ -47,7 +47,7 @@ def test_a_change_of_a_shipped_config(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_every_misspelt_key_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its line; that of the object around it if it is the "type" that is missing then."""
+    """Once, with its line. Its nearest name stands for it in the rest of the config."""
     (file,) = [file for file in CONFIGS if file.stem == "digits"]
     monkeypatch.setenv("DATA", "data")
     lines = file.read_text().splitlines()
@@ -58,9 +58,9 @@ def test_every_misspelt_key_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
             misspelt = f"{line[: key.end()]}x{line[key.end() :]}"
             text = "\n".join([*lines[: number - 1], misspelt, *lines[number:]])
             mistakes = check_file(written(tmp_path, text))
-            at_type = key[0] == "type" and all("lacks type" in each.message for each in mistakes)
-            assert mistakes, misspelt
-            assert at_type or number in {each.line for each in mistakes}, misspelt
+            assert [each.line for each in mistakes] == [number], (misspelt, mistakes)
+            assert mistakes[0].nearest == key[0]
+            assert f"; did you mean {key[0]}?" in mistakes[0].message
             count += 1
     assert count > 30
 
@@ -90,8 +90,37 @@ def test_variables_that_are_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     first, second = check_file(written(tmp_path, text))
     assert (first.line, second.line) == (1, 3)
-    assert first.message.startswith("the variable FIRST is not set; expected it before the command")
+    assert first.message == (
+        'the environment variable FIRST is not set, and std.extVar("FIRST") reads it; expected it '
+        "before the command: FIRST=VALUE allencv ..., or for all commands: export FIRST=VALUE"
+    )
     assert "SECOND" in second.message
+
+
+def test_a_variable_of_an_imported_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INNER", raising=False)
+    (tmp_path / "other.libsonnet").write_text('{ a: std.extVar("INNER") }')
+    (mistake,) = check_file(written(tmp_path, 'import "other.libsonnet"'))
+    assert mistake.message.startswith("the environment variable INNER is not set")
+
+
+def test_a_mistake_in_a_function_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = [file for file in CONFIGS if file.stem == "digits"]
+    monkeypatch.setenv("DATA", "data")
+    text = file.read_text().replace("color_mode:", "colormode:")
+    (mistake,) = check_file(written(tmp_path, text))
+    assert mistake.key == "dataset_reader.colormode"
+    assert "did you mean color_mode?" in mistake.message
+    assert mistake.message.endswith(" (also validation_dataset_reader.colormode)")
+    config = written(tmp_path, json.dumps(experiment(tmp_path)))
+    overrides = {"data_loader.batch_size": -1, "validation_data_loader": {"batch_size": -1}}
+    mistakes = check_file(config, json.dumps(overrides))  # these have no line
+    assert places(mistakes) == [
+        (None, "data_loader.batch_size"),
+        (None, "validation_data_loader.batch_size"),
+    ]
 
 
 def test_overrides(tmp_path: Path) -> None:

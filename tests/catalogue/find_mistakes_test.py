@@ -1,6 +1,7 @@
 """Each kind of mistake in a config that has no other."""
 
 import copy
+import json
 import random
 import re
 from pathlib import Path
@@ -77,19 +78,19 @@ def test_the_config_is_left_as_it_is() -> None:
         (
             changed(trainer__optimizer={"type": "adamww"}),
             *("unknown type", "trainer.optimizer.type"),
-            'trainer.optimizer.type is "adamww"; expected one of adamw, radamw, nadamw, ',
+            'trainer.optimizer.type is "adamww"; did you mean adamw? Expected one of adamw, radamw',
             "adamw",
         ),
         (
             changed(trainer__optimizer="adamww"),
             *("unknown type", "trainer.optimizer.type"),
-            'trainer.optimizer.type is "adamww"; expected one of adamw, ',
+            'trainer.optimizer.type is "adamww"; did you mean adamw? Expected one of adamw, ',
             "adamw",
         ),
         (
             changed(dataset_reader__transforms__1={"type": "random_flip"}),
             *("unknown type", "dataset_reader.transforms.1.type"),
-            'dataset_reader.transforms.1.type is "random_flip"; expected one of random_',
+            'dataset_reader.transforms.1.type is "random_flip"; did you mean random_affine? Exp',
             "random_affine",
         ),
         (
@@ -107,13 +108,13 @@ def test_the_config_is_left_as_it_is() -> None:
         (
             changed(model__type=["multilabel_image_classifier"]),
             *("unknown type", "model.type"),
-            'model.type is ["multilabel_image_classifier"]; expected one of ',
+            'model.type is ["multilabel_image_classifier"]; did you mean multi',
             "multilabel_image_classifier",
         ),
         (
             changed(model__class_weights={"type": "balancd"}),
             *("unknown type", "model.class_weights.type"),
-            'model.class_weights.type is "balancd"; expected one of balanced, ',
+            'model.class_weights.type is "balancd"; did you mean balanced? Exp',
             "balanced",
         ),
         (
@@ -125,26 +126,26 @@ def test_the_config_is_left_as_it_is() -> None:
         (
             changed(trainer__num_epoch=3),
             *("unknown key", "trainer.num_epoch"),
-            "trainer.num_epoch is not a key of the Trainer 'image'; expected one of num_epochs, ",
+            "trainer.num_epoch is not a key of the Trainer 'image'; did you mean num_epochs? Exp",
             "num_epochs",
         ),
         (
             changed(valuation_data_path="data"),
             *("unknown key", "valuation_data_path"),
-            "valuation_data_path is not a key of a config; expected one of validation_data_path, ",
+            "valuation_data_path is not a key of a config; did you mean validation_data_path? ",
             "validation_data_path",
         ),
         (
             changed(dataset_reader__transforms__1__p=0.3, dataset_reader__transforms__1__pp=0.3),
             *("unknown key", "dataset_reader.transforms.1.pp"),
             "dataset_reader.transforms.1.pp is not a key of the ImageTransform "
-            "'random_horizontal_flip'; expected one of p",
+            "'random_horizontal_flip'; did you mean p?",
             "p",
         ),
         (
             changed(dataset_reader__split={"part": "train", "fractoin": 0.1}),
             *("unknown key", "dataset_reader.split.fractoin"),
-            "dataset_reader.split.fractoin is not a key of ImageSplit; expected one of fraction, ",
+            "dataset_reader.split.fractoin is not a key of ImageSplit; did you mean fraction? ",
             "fraction",
         ),
         (
@@ -346,6 +347,85 @@ def test_a_mistake(config: Any, kind: str, key: str, message: str, nearest: Opti
         assert mistake.choices[0] == nearest
 
 
+@pytest.mark.parametrize(
+    ("config", "key", "nearest"),
+    [
+        (changed(("train_data_path",), train_data_pth="data"), "train_data_pth", None),
+        (changed(("model",), modle=CONFIG["model"]), "modle", None),
+        # Without its nearest name the encoder would have 64 channels, which do not fit.
+        (
+            changed((f"{ENCODER}.widths",), model__im2im_encoder__width=[8, 16]),
+            *(f"{ENCODER}.width", None),
+        ),
+        (
+            changed(("validation_data_path",), valid_data_path="data", trainer__patience=2),
+            *("valid_data_path", "validation_data_path"),
+        ),
+        (
+            changed(
+                ("model.im2vec_encoder.input_channels",), model__im2vec_encoder__input_chanels=16
+            ),
+            *("model.im2vec_encoder.input_chanels", "input_channels"),
+        ),
+        (
+            changed((f"{ENCODER}.type",), model__im2im_encoder__typ="small_resnet"),
+            *(f"{ENCODER}.typ", "type"),
+        ),
+        (
+            changed(("trainer.optimizer.type",), trainer__optimizer__tpye="adamw"),
+            *("trainer.optimizer.tpye", "type"),
+        ),
+    ],
+)
+def test_a_misspelt_key_is_named_once(config: Any, key: str, nearest: Optional[str]) -> None:
+    """And is one mistake: the others would only follow from it."""
+    mistake = only(config)
+    assert (mistake.kind, mistake.key) == ("unknown key", key)
+    if nearest is not None:
+        assert f"; did you mean {nearest}? Expected one of " in mistake.message
+    assert mistake.message.count(key) == 1
+
+
+def test_mistakes_below_a_misspelt_key() -> None:
+    first, second, third = find_mistakes(
+        changed(("trainer",), trianer={**CONFIG["trainer"], "num_epoch": 3, "num_epochs": "4"})
+    )
+    assert [each.key for each in (first, second, third)] == [
+        *("trianer", "trianer.num_epochs", "trianer.num_epoch")
+    ]
+    # The value of a misspelt key is not checked: its nearest name may be another than was meant.
+    assert only(changed(dataset_reader__colour_mode=3)).key == "dataset_reader.colour_mode"
+
+
+@pytest.mark.parametrize(
+    ("value", "encoder"),
+    [
+        ("resnet50", {"type": "pretrained_resnet", "resnet_model": "resnet50"}),
+        ({"type": "ResNet-18"}, {"type": "pretrained_resnet", "resnet_model": "resnet18"}),
+        ({"type": "vgg11", "weights": None}, {"type": "torchvision", "model_name": "vgg11"}),
+        (
+            {"type": "vit_tiny_patch16_224", "pretrained": True},
+            {"type": "timm", "model_name": "vit_tiny_patch16_224"},
+        ),
+        (
+            {"type": "resnet50.a1_in1k"},
+            {"type": "timm", "model_name": "resnet50.a1_in1k"},
+        ),
+    ],
+)
+def test_a_network_in_place_of_a_part(value: Any, encoder: Dict[str, str]) -> None:
+    mistake = only(changed(model__im2im_encoder=value))
+    assert (mistake.kind, mistake.key) == ("unknown type", f"{ENCODER}.type")
+    name = value if isinstance(value, str) else value["type"]
+    assert mistake.message == (
+        f'model.im2im_encoder.type is "{name}", the name of a network; expected the name of a part,'
+        f" and the network under a key of its own: {json.dumps(encoder)}"
+    )
+    assert mistake.nearest == encoder["type"]
+    model = only(changed(model=value)).message
+    assert model.endswith(json.dumps({"type": "basic_image_classifier", "im2im_encoder": encoder}))
+
+
 @pytest.mark.parametrize("config", [[], "config", None])
 def test_not_an_object(config: Any) -> None:
     assert only(config).message.endswith(
@@ -411,11 +491,11 @@ def test_all_mistakes_at_once() -> None:
         validation_dataset_reader__transforms__0__fit="squeeze",
     )
     assert [mistake.key for mistake in find_mistakes(config)] == [
+        "model.top_kk",  # the others are found with its nearest name in its place
         "dataset_reader.transforms.0.sizes",
         "validation_dataset_reader.transforms.0.fit",
         "data_loader.batch_size",
         "model.im2im_encoder.type",
-        "model.top_kk",
         "trainer.optimizer.learning_rate",
         "trainer.learning_rate_scheduler.milestones",
     ]
@@ -633,11 +713,16 @@ def test_what_the_check_takes_is_built(key: str, value: Any, expected: Any) -> N
     [
         ("ink", {"shades": []}, "ink.amount", "ink lacks amount; expected int"),
         ("ink", {"amount": "a"}, "ink.amount", "; expected int"),
-        ("ink", {"amount": 1, "amuont": 2}, "ink.amuont", "; expected one of amount, "),
+        (
+            "ink",
+            {"amount": 1, "amuont": 2},
+            "ink.amuont",
+            "xpected one of amount, ",
+        ),
         ("ink", {"amount": 1, "under": {"amount": "a"}}, "ink.under.amount", "; expected int"),
         ("inks", [{"amount": 1}, 3], "inks.1", "inks.1 is 3; expected "),
         ("corner", {"x": "a"}, "corner.x", "; expected int"),
-        ("frame", {"widht": 3}, "frame.widht", "; expected one of width"),
+        ("frame", {"widht": 3}, "frame.widht", "width"),
         ("function", "os.getcwd", "function", "function is not built: a config has no form"),
         ("kind", "Ink", "kind", "kind is not built: a config has no form"),
         ("untold", {"a": 1}, "untold", "untold is not built: a config has no form"),

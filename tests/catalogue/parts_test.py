@@ -1,7 +1,6 @@
 from typing import Any
 
 import pytest
-from allennlp.commands.subcommand import Subcommand
 from allennlp.commands.train import TrainModel
 from allennlp.common import FromParams, Params, Registrable
 from allennlp.common.checks import ConfigurationError
@@ -11,7 +10,6 @@ from allennlp.training.learning_rate_schedulers import LearningRateScheduler
 from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import (
     describe,
@@ -24,7 +22,6 @@ from allencv.catalogue import (
     registries_that_matter,
 )
 from allencv.catalogue.parts import REQUIRED, Part
-from allencv.command_list import SUMMARIES
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.data.transforms import ImageTransform
 from allencv.modules.im2im_encoders import Im2ImEncoder
@@ -227,8 +224,3 @@ def test_a_class_with_a_from_params_of_its_own() -> None:
     assert describe(Own).reads_config_itself
     assert not describe(Dog).reads_config_itself
     assert not part_named(LearningRateScheduler, "warmup_cosine").reads_config_itself
-
-
-def test_commands_have_their_summaries() -> None:
-    part = part_named(Subcommand, "check-config")
-    assert part.documentation.summary == SUMMARIES["check-config"]

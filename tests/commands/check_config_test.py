@@ -1,15 +1,13 @@
-import argparse
 import json
 from pathlib import Path
 from typing import Dict
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.check_config import CheckConfig
+from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, run_in_process
 
 SEVEN = {
     '"random_horizontal_flip"': '"random_horizontal_flap"',  # an unknown name
@@ -24,11 +22,9 @@ SEVEN = {
 
 def check(*arguments: object) -> int:
     """The exit status of the command."""
-    parser = argparse.ArgumentParser()
-    CheckConfig().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["check-config", *map(str, arguments)])
+    args = ["check-config", *map(str, arguments)]
     try:
-        args.func(args)
+        run_in_process(*args)
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -65,23 +61,23 @@ def test_seven_mistakes_at_once(config: Path, capsys: pytest.CaptureFixture) -> 
     lines = plant(config, SEVEN)
     assert check(config) == 1
     *found, last = capsys.readouterr().out.splitlines()
-    assert last == f"{config}: 8 mistakes"
-    assert len(found) == 8
+    assert last == f"{config}: 7 mistakes"
+    assert len(found) == 7
     for message, (wrong, line) in zip(
         [
-            'dataset_reader.transforms.1.type is "random_horizontal_flap"; expected one of random_',
+            'dataset_reader.transforms.1.type is "random_horizontal_flap"; did you mean '
+            "random_horizontal_flip? Expected one of random_",
             'data_loader.batch_size is "four"; expected int',
-            "data_loader.shufle is not a key of the DataLoader 'image'; expected one of shuffle, ",
+            "data_loader.shufle is not a key of the DataLoader 'image'; did you mean shuffle? Exp",
             "model.im2im_encoder (SmallResnetEncoder) gives 16 channels, but model.im2vec_encoder ",
             "trainer.num_epochs is 2.5; expected int",
             "validation_dataset_reader.transforms.0: transform 'eval': fit is 'squeeze'; expected ",
-            "training_data_path is not a key of a config; expected one of train_data_path, ",
+            "training_data_path is not a key of a config; did you mean train_data_path? Exp",
         ],
         lines.items(),
     ):
         start = f"{config}:{line}: {message}"
         assert any(each.startswith(start) for each in found), (wrong, start, found)
-    assert f"{config}: the config lacks train_data_path; expected any" in found
 
 
 def test_json(config: Path, capsys: pytest.CaptureFixture) -> None:
@@ -109,7 +105,7 @@ def test_overrides(config: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_no_such_config(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"CONFIG is '.*none.jsonnet'; expected the path"):
+    with pytest.raises(InputError, match=r"CONFIG is '.*none.jsonnet'; expected the path"):
         check(tmp_path / "none.jsonnet")
 
 
@@ -133,8 +129,7 @@ def test_as_a_command(config: Path, tmp_path: Path, run: Run) -> None:
     )
     assert ended.returncode == 1
     assert ended.stdout.splitlines() == [
-        f"{config}: model.loss.powr is not a key of the ClassificationLoss 'mine'; expected one of "
-        "power",
-        f"{config}: model.loss lacks power; expected float",
-        f"{config}: 2 mistakes",
+        f"{config}: model.loss.powr is not a key of the ClassificationLoss 'mine'; did you mean "
+        "power?",
+        f"{config}: 1 mistake",
     ]

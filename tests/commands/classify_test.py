@@ -1,6 +1,5 @@
 """`allencv classify` with archives, as a user runs it; tests/runtime has what it does."""
 
-import argparse
 import csv
 import json
 import shutil
@@ -10,14 +9,12 @@ from typing import Any, Dict, List
 import pytest
 from allennlp.commands.train import train_model
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.classify import Classify
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import Run, full_disk
+from tests.conftest import Run, full_disk, run_in_process
 
 PART = """
 from allencv.data.transforms import ImageTransform
@@ -53,10 +50,7 @@ def photos(cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def classify(*arguments: object) -> None:
     """The command as AllenNLP starts it."""
-    parser = argparse.ArgumentParser()
-    Classify().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["classify", *map(str, arguments)])
-    args.func(args)
+    run_in_process("classify", *map(str, arguments))
 
 
 def answers_of(archive: Path, images: List[str]) -> List[Dict[str, Any]]:
@@ -146,6 +140,6 @@ def test_bad_arguments(archive: Path, photos: List[str]) -> None:
         ([archive, "photos", "--device", "cuda:97"], "device is 'cuda:97', which does not exist"),
         (["nowhere.tar.gz", "photos"], "no model archive at 'nowhere.tar.gz'"),
     ):
-        with pytest.raises(ConfigurationError, match=message):
+        with pytest.raises(InputError, match=message):
             classify(*arguments, "-o", "out.csv")
     assert not list(Path().glob("out*"))

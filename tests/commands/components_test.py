@@ -1,16 +1,14 @@
-import argparse
 import json
 import re
 from pathlib import Path
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import experiment_schema, parts_of
-from allencv.commands.components import Components
 from allencv.modules.im2im_encoders import Im2ImEncoder
-from tests.conftest import ROOT, Run
+from allencv.runtime.errors import InputError
+from tests.conftest import ROOT, Run, run_in_process
 
 MY_ENCODER = '''
 from typing import List, Optional
@@ -37,10 +35,7 @@ class MyEncoder(Im2VecEncoder):
 
 
 def components(*arguments: str) -> None:
-    parser = argparse.ArgumentParser()
-    Components().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["components", *arguments])
-    args.func(args)
+    run_in_process("components", *arguments)
 
 
 def output(capsys: pytest.CaptureFixture, *arguments: str) -> str:
@@ -128,13 +123,11 @@ def test_markdown(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_names_that_are_not_known() -> None:
-    with pytest.raises(ConfigurationError, match=r"REGISTRY is 'im2im_coder'; expected one of im2"):
+    with pytest.raises(InputError, match=r"REGISTRY is 'im2im_coder'; expected one of im2"):
         components("im2im_coder")
-    with pytest.raises(
-        ConfigurationError, match=r"\(Im2ImEncoder\) is 'resnt'; expected one of res"
-    ):
+    with pytest.raises(InputError, match=r"\(Im2ImEncoder\) is 'resnt'; expected one of res"):
         components("im2im_encoder", "resnt")
-    with pytest.raises(ConfigurationError, match=r"NAME \(ImageSplit\) is 'train'"):
+    with pytest.raises(InputError, match=r"NAME \(ImageSplit\) is 'train'"):
         components("image_split", "train")
 
 

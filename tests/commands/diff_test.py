@@ -1,21 +1,18 @@
-import argparse
 import io
 from pathlib import Path
 from typing import Dict
 
 import pytest
 import torch
-from allennlp.common.checks import ConfigurationError
 
-from allencv.commands import Diff
 from allencv.common.write_archive import archive_model
+from allencv.runtime.errors import InputError
 from tests.common.tiny_archive import files_of, packed, write_run
+from tests.conftest import run_in_process
 
 
 def run_diff(*checkpoints: object) -> None:
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    args = Diff().add_subparser(subparsers).parse_args([*map(str, checkpoints)])
-    args.func(args)
+    run_in_process("diff", *checkpoints)
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def test_a_damaged_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "damaged.tar.gz").write_bytes(data)
-    with pytest.raises(ConfigurationError, match="archive '.*damaged.tar.gz'"):
+    with pytest.raises(InputError, match="archive '.*damaged.tar.gz'"):
         run_diff(archive, tmp_path / "damaged.tar.gz")
 
 

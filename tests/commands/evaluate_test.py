@@ -1,29 +1,20 @@
-import argparse
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict
+from typing import Dict
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.evaluate import Evaluate, metric_lines
-from allencv.commands.predict import Predict
-from tests.conftest import full_disk
+from allencv.commands.evaluate import metric_lines
+from allencv.runtime.errors import InputError
+from tests.conftest import full_disk, run_in_process
 
 
 @pytest.fixture(scope="module")
 def archive(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "run"
     return shutil.copytree(trained_run, folder)
-
-
-def run(command: Any, *arguments: object) -> None:
-    parser = argparse.ArgumentParser()
-    command().add_subparser(parser.add_subparsers())
-    args = parser.parse_args([command().name, *map(str, arguments)])
-    args.func(args)
 
 
 def printed(capsys: pytest.CaptureFixture) -> Dict[str, float]:
@@ -38,14 +29,14 @@ def test_the_metrics_are_printed_and_written(
     archive: Path, cats_and_dogs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     capsys.readouterr()
-    run(Evaluate, archive, cats_and_dogs / "val")
+    run_in_process("evaluate", archive, cats_and_dogs / "val")
     shown = printed(capsys)
     metrics = json.loads((archive / "metrics.json").read_text())
     assert shown["accuracy"] == pytest.approx(metrics["best_validation_accuracy"], abs=1e-4)
     assert shown["loss"] == pytest.approx(metrics["best_validation_loss"], abs=1e-4)
     files = [tmp_path / "new" / name for name in ("metrics.json", "answers.jsonl")]
     options = ["--output-file", files[0], "--predictions-output-file", files[1]]
-    run(Evaluate, archive, cats_and_dogs / "val", *options)
+    run_in_process("evaluate", archive, cats_and_dogs / "val", *options)
     written = json.loads(files[0].read_text())
     assert written["loss"] == pytest.approx(shown["loss"], abs=1e-4)
     assert sorted(files[0].parent.iterdir()) == sorted(files)
@@ -59,7 +50,7 @@ def test_a_path_is_taken_as_it_is(
     monkeypatch.chdir(tmp_path)
     for name in ("2026", "a,b"):
         Path(name).symlink_to(cats_and_dogs / "val")
-        run(Evaluate, archive, name, "--output-file", "metrics.json")
+        run_in_process("evaluate", archive, name, "--output-file", "metrics.json")
         assert json.loads(Path("metrics.json").read_text())["accuracy"] <= 1
 
 
@@ -69,36 +60,48 @@ def test_a_full_disk_leaves_what_was_there(
     (tmp_path / "images.jsonl").write_text(f'{{"image": "{cats_and_dogs}/val/Cat/000.jpg"}}\n')
     output = tmp_path / "output"
     for command, given in (
-        (Evaluate, cats_and_dogs / "val"),
-        (Predict, tmp_path / "images.jsonl"),
+        ("evaluate", cats_and_dogs / "val"),
+        ("predict", tmp_path / "images.jsonl"),
     ):
         output.write_text("the good one")
         with full_disk(), pytest.raises(OSError, match=r"No space left on device: .*output"):
-            run(command, archive, given, "--output-file", output)
+            run_in_process(command, archive, given, "--output-file", output)
         assert output.read_text() == "the good one"
-        run(command, archive, given, "--output-file", output)
+        run_in_process(command, archive, given, "--output-file", output)
         assert isinstance(json.loads(output.read_text()), dict)
 
 
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (Evaluate, ["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
-        (Evaluate, ["--cuda-device", "99"], "--cuda-device is 99; expected -1 for the CPU, .* GPU"),
-        (Predict, ["--cuda-device", "-2"], "--cuda-device is -2; expected -1 for the CPU, .* GPU"),
-        (Evaluate, ["--output-file", "a,b"], "--output-file is 'a,b', the names of 2 files; expec"),
-        (Predict, ["--batch-size", "-1"], "--batch-size is -1; expected at least 1"),
-        (Predict, ["--predictor-args", "{"], "--predictor-args is '{'; expected a JSON object"),
-        (Predict, ["--predictor-args", "[]"], r"--predictor-args is '\[\]'; expected a JSON"),
-        (Predict, [], "000.jpg' is not text in UTF-8 .* for images and folders, use 'allencv cl"),
+        ("evaluate", ["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (
+            "evaluate",
+            ["--cuda-device", "99"],
+            "--cuda-device is 99; expected -1 for the CPU, .* GPU",
+        ),
+        (
+            "predict",
+            ["--cuda-device", "-2"],
+            "--cuda-device is -2; expected -1 for the CPU, .* GPU",
+        ),
+        (
+            "evaluate",
+            ["--output-file", "a,b"],
+            "--output-file is 'a,b', the names of 2 files; expec",
+        ),
+        ("predict", ["--batch-size", "-1"], "--batch-size is -1; expected at least 1"),
+        ("predict", ["--predictor-args", "{"], "--predictor-args is '{'; expected a JSON object"),
+        ("predict", ["--predictor-args", "[]"], r"--predictor-args is '\[\]'; expected a JSON"),
+        ("predict", [], "000.jpg' is not text in UTF-8 .* for images and folders, use 'allencv cl"),
     ],
 )
 def test_bad_arguments(
-    archive: Path, cats_and_dogs: Path, command: Any, arguments: "list[str]", message: str
+    archive: Path, cats_and_dogs: Path, command: str, arguments: "list[str]", message: str
 ) -> None:
-    given = cats_and_dogs / ("val" if command is Evaluate else "val/Cat/000.jpg")
-    with pytest.raises(ConfigurationError, match=message):
-        run(command, archive, given, *arguments)
+    given = cats_and_dogs / ("val" if command == "evaluate" else "val/Cat/000.jpg")
+    with pytest.raises(InputError, match=message):
+        run_in_process(command, archive, given, *arguments)
 
 
 def test_metrics_of_all_kinds_are_lines() -> None:

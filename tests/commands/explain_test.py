@@ -1,21 +1,16 @@
-import argparse
 import shutil
 from pathlib import Path
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.explain import Explain
-from tests.conftest import full_disk
+from allencv.runtime.errors import InputError
+from tests.conftest import full_disk, run_in_process
 
 
 def explain(*arguments: object) -> None:
-    parser = argparse.ArgumentParser()
-    Explain().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["explain", *map(str, arguments)])
-    args.func(args)
+    run_in_process("explain", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +48,12 @@ def test_a_full_disk_leaves_the_picture_that_was_there(
 
 def test_bad_input(run: Path, cats_and_dogs: Path, tmp_path: Path) -> None:
     image = next((cats_and_dogs / "test" / "Dog").iterdir())
-    with pytest.raises(ConfigurationError, match="no model archive at 'missing.tar.gz'"):
+    with pytest.raises(InputError, match="no model archive at 'missing.tar.gz'"):
         explain("missing.tar.gz", image, "-o", tmp_path / "cam.png")
-    with pytest.raises(ConfigurationError, match="--label is 'Dogs'; expected one of Dog, Cat"):
+    with pytest.raises(InputError, match="--label is 'Dogs'; expected one of Dog, Cat"):
         explain(run, image, "-o", tmp_path / "cam.png", "--label", "Dogs")
-    with pytest.raises(ConfigurationError, match=r"the ending of --output is '.txt'"):
+    with pytest.raises(InputError, match=r"the ending of --output is '.txt'"):
         explain(run, image, "-o", tmp_path / "cam.txt")
-    with pytest.raises(ConfigurationError, match="is a folder"):
+    with pytest.raises(InputError, match="is a folder"):
         explain(run, image, "-o", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,19 +1,16 @@
 """`allencv export` as a user runs it; tests/exporting has what it does."""
 
-import argparse
 import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.export import Export
 from allencv.runtime import open_bundle
 from allencv.runtime.errors import InputError
-from tests.conftest import Run
+from tests.conftest import Run, run_in_process
 from tests.exporting.operators import read_operators_once
 
 read_operators_once()
@@ -29,10 +26,7 @@ def folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def export(*arguments: object) -> None:
     """The command as AllenNLP starts it."""
-    parser = argparse.ArgumentParser()
-    Export().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["export", *map(str, arguments)])
-    args.func(args)
+    run_in_process("export", *map(str, arguments))
 
 
 def test_it_prints_and_writes_how_the_bundle_compares(folder: Path, run: Run) -> None:
@@ -48,7 +42,7 @@ def test_it_prints_and_writes_how_the_bundle_compares(folder: Path, run: Run) ->
     parity = json.loads((folder / "bundle" / "manifest.json").read_text())["parity"]
     assert parity["largest_difference"] == pytest.approx(float(printed[1]), rel=0.06)
     assert (parity["images"], parity["agreement"], parity["tolerance"]) == (10, 1, 1e-4)
-    with pytest.raises(ConfigurationError, match="bundle' is already a bundle; --force replaces"):
+    with pytest.raises(InputError, match="bundle' is already a bundle; --force replaces"):
         export(folder / "run", folder / "bundle")
 
 
@@ -75,15 +69,15 @@ def test_the_options(folder: Path, cats_and_dogs: Path, capsys: pytest.CaptureFi
 
 def test_bad_arguments(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for arguments, error, message in (
-        (["--no-parity", "--tolerance", "0"], ConfigurationError, "--no-parity compares nothing"),
+        (["--no-parity", "--tolerance", "0"], InputError, "--no-parity compares nothing"),
         (["--parity-images", "nowhere"], InputError, "'nowhere' gives no image"),
-        (["--quantize", "int8"], ConfigurationError, r"int8 needs images .*\(--calibration\)"),
+        (["--quantize", "int8"], InputError, r"int8 needs images .*\(--calibration\)"),
         (["--precision", "fp16", "--quantize", "int8"], SystemExit, "2"),
         (["--format", "tflite"], SystemExit, "2"),
     ):
         with pytest.raises(error, match=message):
             export(folder / "run", folder / "bad", *arguments)
     assert "--quantize: not allowed with argument --precision" in capsys.readouterr().err
-    with pytest.raises(ConfigurationError, match="no model archive at 'nowhere.tar.gz'"):
+    with pytest.raises(InputError, match="no model archive at 'nowhere.tar.gz'"):
         export("nowhere.tar.gz", folder / "bad")
     assert not (folder / "bad").exists()

@@ -1,4 +1,3 @@
-import argparse
 import json
 import logging
 import re
@@ -6,10 +5,9 @@ from pathlib import Path
 
 import pytest
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.fit import Fit
-from tests.conftest import Run, write_images
+from allencv.runtime.errors import InputError
+from tests.conftest import Run, run_in_process, write_images
 
 
 @pytest.fixture(scope="module")
@@ -129,21 +127,19 @@ def test_a_folder_without_a_name(
     output: str, message: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
-    with pytest.raises(ConfigurationError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         fit(*("cat", "-o", output))
 
 
 def test_an_image_size_is_refused_before_images_are_read(photos: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--image-size is 0; expected 8 or more"):
+    with pytest.raises(InputError, match="--image-size is 0; expected 8 or more"):
         fit("not there", "-o", "wrong", "--image-size", "0")
 
 
 def fit(*arguments: str) -> None:
     """Run the command in this process."""
-    parser = argparse.ArgumentParser()
-    Fit().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["fit", *arguments], argparse.Namespace(include_package=[]))
+    args = ["fit", *arguments]
     try:
-        args.func(args)
+        run_in_process(*args)
     finally:
         logging.disable(logging.NOTSET)

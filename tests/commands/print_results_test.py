@@ -1,12 +1,11 @@
-import argparse
 import json
 from pathlib import Path
 from typing import List
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
-from allencv.commands.print_results import PrintResults
+from allencv.runtime.errors import InputError
+from tests.conftest import run_in_process
 
 METRICS = {"a": {"epoch": 1, "best_epoch": 0, "best_validation_loss": 0.5, "test_loss": 0.75}}
 METRICS["b/c"] = {"training_loss": 0.25, "best_validation_loss": 1.5}
@@ -21,10 +20,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def printed(capsys: pytest.CaptureFixture, *arguments: object) -> List[str]:
-    parser = argparse.ArgumentParser()
-    PrintResults().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["print-results", *map(str, arguments)])
-    args.func(args)
+    run_in_process("print-results", *map(str, arguments))
     return capsys.readouterr().out.splitlines()
 
 
@@ -47,10 +43,7 @@ def test_a_run_without_validation_shows_what_it_has(
 
 
 def test_keys_that_no_run_has_are_a_warning(runs: Path, capsys: pytest.CaptureFixture) -> None:
-    parser = argparse.ArgumentParser()
-    PrintResults().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["print-results", str(runs), "-k", "epoch", "test_los"])
-    args.func(args)
+    run_in_process("print-results", str(runs), "-k", "epoch", "test_los")
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0] == "model_run, epoch, test_los"
     assert shown.out.splitlines()[1:] == [
@@ -71,5 +64,5 @@ def test_where_nothing_is_found(runs: Path, capsys: pytest.CaptureFixture) -> No
         ([runs, "-m", "bad.json"], "b/c/bad.json' is not JSON: Expecting property name"),
         ([runs, "-m", "list.json"], "list.json' has no metrics; expected a JSON object"),
     ):
-        with pytest.raises(ConfigurationError, match=message):
+        with pytest.raises(InputError, match=message):
             printed(capsys, *arguments)

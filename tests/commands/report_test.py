@@ -1,4 +1,3 @@
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -6,20 +5,16 @@ from pathlib import Path
 import pytest
 from allennlp.commands.train import train_model
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.report import Report
 from allencv.predictions.predictions_file import Predictions
+from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import full_disk
+from tests.conftest import full_disk, run_in_process
 
 
 def report(*arguments: object) -> None:
-    parser = argparse.ArgumentParser()
-    Report().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["report", *map(str, arguments)])
-    args.func(args)
+    run_in_process("report", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +41,7 @@ def test_the_page_is_written(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == f"report: {run}/report.html\n"
     page = (run / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
-    assert "Report of run" in page
+    assert f"Report of {run.parent.name}/run" in page
     assert "no predictions for single images" in page
     report(run, "-o", run.parent / "new" / "page.html")
     assert (run.parent / "new" / "page.html").read_text(encoding="utf-8") == page
@@ -87,20 +82,20 @@ def test_evaluate_where_the_images_are_now(run: Path, cats_and_dogs: Path) -> No
 
 
 def test_bad_input(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no folder of a run at 'missing'"):
+    with pytest.raises(InputError, match="no folder of a run at 'missing'"):
         report("missing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigurationError, match="is not the folder of a run"):
+    with pytest.raises(InputError, match="is not the folder of a run"):
         report(tmp_path / "empty")
-    with pytest.raises(ConfigurationError, match="is not the folder of a run"):
+    with pytest.raises(InputError, match="is not the folder of a run"):
         report(tmp_path / "empty", "--evaluate")
-    with pytest.raises(ConfigurationError, match="is a folder; expected the name of a file"):
+    with pytest.raises(InputError, match="is a folder; expected the name of a file"):
         report(run, "-o", tmp_path)
-    with pytest.raises(ConfigurationError, match="--pictures is -1"):
+    with pytest.raises(InputError, match="--pictures is -1"):
         report(run, "--pictures", -1)
-    with pytest.raises(ConfigurationError, match="has no test_data_path"):
+    with pytest.raises(InputError, match="has no test_data_path"):
         report(run, "--evaluate", "test", "--overrides", '{"test_data_path": null}')
     (run / "best.th").unlink()
-    with pytest.raises(ConfigurationError, match="has no weights"):
+    with pytest.raises(InputError, match="has no weights"):
         report(run, "--evaluate")
     assert not (run / "report.html").exists()

@@ -1,20 +1,17 @@
 """`allencv serve` as a user runs it; tests/serving has what the server does."""
 
-import argparse
 import socket
 import subprocess
 from pathlib import Path
 from typing import List
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.serve import Serve
 from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime.errors import BundleError, InputError
 from allencv.serving.client import Client
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, run_in_process
 from tests.forking.commands import forked_commands
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -26,10 +23,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def serve(*arguments: object) -> None:
     """The command as AllenNLP starts it."""
-    parser = argparse.ArgumentParser()
-    Serve().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["serve", *map(str, arguments)])
-    args.func(args)
+    run_in_process("serve", *map(str, arguments))
 
 
 WRONG = {
@@ -109,5 +103,5 @@ def test_an_archive(archive: Path, cats_and_dogs: Path) -> None:
 
 
 def test_an_engine_is_for_bundles(archive: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is an archive; --engine is for bundles"):
+    with pytest.raises(InputError, match="is an archive; --engine is for bundles"):
         serve(archive, "--engine", "onnxruntime")

@@ -1,24 +1,19 @@
-import argparse
 import json
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
-from allencv.commands.show_batch import ShowBatch
+from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import full_disk
+from tests.conftest import full_disk, run_in_process
 
 
 def run_command(config: Dict[str, Any], folder: Path, *arguments: str) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(config))
-    parser = argparse.ArgumentParser()
-    ShowBatch().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(["show-batch", str(path), *arguments])
-    args.func(args)
+    run_in_process("show-batch", str(path), *arguments)
 
 
 def test_the_command(cats_and_dogs: Path, tmp_path: Path, capsys) -> None:
@@ -60,5 +55,5 @@ def test_a_full_disk_leaves_the_page_that_was_there(cats_and_dogs: Path, tmp_pat
 def test_what_cannot_be_shown(
     cats_and_dogs: Path, tmp_path: Path, arguments: List[str], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(InputError, match=message):
         run_command(experiment(cats_and_dogs), tmp_path, *arguments)

@@ -1,19 +1,21 @@
 """What of the `allencv` command works without torch and AllenNLP, and so starts at once."""
 
 import argparse
-import importlib
 import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Dict
 
+import argcomplete
 import pytest
 from allennlp.commands.subcommand import Subcommand
 
 import allencv.commands
 from allencv import __version__
-from allencv.__main__ import help_text
+from allencv.__main__ import help_text, main
 from allencv.command_list import COMMANDS, SUMMARIES
+from allencv.command_parsers import OF_ALLENNLP, command_parser, parser_of_all
 from tests.conftest import ROOT, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -74,25 +76,33 @@ def test_help_needs_nothing(arguments: "list[str]") -> None:
         assert "usage: allencv COMMAND" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["classify", "serve"])
-def test_help_with_bundles_needs_no_torch(name: str) -> None:
-    result = start(name, "--help", refuse=True)
-    assert result.returncode == 0, result.stderr
-    assert f"usage: allencv {name} " in result.stdout
-    assert "--include-package" in result.stdout
-    assert not HEAVY & loaded(result)
+def test_help_and_wrong_arguments_need_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in SUMMARIES.keys() - OF_ALLENNLP:
+        for arguments, status, text in (
+            (["--help"], 0, f"usage: allencv {name} "),
+            (["--no-such-option"], 2, f"allencv {name}: error: "),
+        ):
+            monkeypatch.setattr(sys, "argv", ["allencv", name, *arguments])
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert end.value.code == status
+            assert text in "".join(capsys.readouterr())
+
+
+def test_no_module_of_a_command_imports_what_is_slow() -> None:
+    code = "import sys; from allencv.command_parsers import parser_of_all; parser_of_all()"
+    code += "; print('loaded:', *{name.partition('.')[0] for name in sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "argparse" in loaded(result)
+    assert not {*HEAVY, "matplotlib", "numpy", "onnxruntime", "PIL"} & loaded(result)
 
 
 def test_every_command_has_a_line_of_help() -> None:
-    for module in pkgutil.iter_modules(allencv.commands.__path__):
-        importlib.import_module(f"allencv.commands.{module.name}")
-    registered = [
-        name
-        for name in Subcommand.list_available()
-        if Subcommand.by_name(name).__module__.startswith(("allencv.", "allennlp."))
-    ]
-    listed = [name for commands in COMMANDS.values() for name in commands]
-    assert sorted(listed) == sorted(registered)
+    modules = {module.name for module in pkgutil.iter_modules(allencv.commands.__path__)}
+    names = {module.replace("_", "-") for module in modules - {"shared_arguments"}}
+    assert names == SUMMARIES.keys() - OF_ALLENNLP
     lines = help_text().splitlines()
     assert max(map(len, lines)) <= 80
     for commands in COMMANDS.values():
@@ -100,19 +110,40 @@ def test_every_command_has_a_line_of_help() -> None:
             (line,) = [line for line in lines if line.split()[:1] == [name]]
             assert line.split(None, 1)[1] == summary
             assert summary.endswith(".")
+            assert command_parser_of(name).description.startswith(summary)
 
 
-def test_the_help_of_a_command_begins_with_its_summary() -> None:
-    own = {
-        name: Subcommand.by_name(name)()
-        for name in SUMMARIES
-        if Subcommand.by_name(name).__bases__ == (Subcommand,)  # not one of AllenNLP's, extended
-        and Subcommand.by_name(name).__module__.startswith("allencv.")
+def command_parser_of(name: str) -> Any:
+    (commands,) = [each for each in parser_of_all()._actions if each.dest == "==SUPPRESS=="]
+    return commands.choices[name]  # type: ignore[index]
+
+
+def options_of(parser: argparse.ArgumentParser) -> Dict[str, Any]:
+    """The name and default of each argument."""
+    return {action.dest: action.default for action in parser._actions}
+
+
+def test_the_commands_of_allennlp_keep_their_arguments() -> None:
+    theirs = {
+        name
+        for name in Subcommand.list_available()
+        if Subcommand.by_name(name).__module__.startswith("allennlp.")
     }
-    assert {"fit", "serve", "sweep"} <= own.keys()
-    for name, command in own.items():
-        parser = command.add_subparser(argparse.ArgumentParser().add_subparsers())
-        assert str(parser.description).startswith(SUMMARIES[name])
+    assert theirs <= SUMMARIES.keys()
+    for name in theirs - OF_ALLENNLP:
+        original = Subcommand.by_name(name)()
+        parser = original.add_subparser(argparse.ArgumentParser().add_subparsers())
+        assert options_of(parser).items() <= options_of(command_parser(name)).items()
+        flags = {flag for action in parser._actions for flag in action.option_strings}
+        assert flags <= set(command_parser(name)._option_string_actions)
+
+
+def test_the_shell_can_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    completer = argcomplete.CompletionFinder(parser_of_all())
+    words, *_ = [completer._get_completions(["allencv", "check-config"], "--ov", "", None)]
+    assert [word.strip() for word in words] == ["--overrides"]
+    commands = completer._get_completions(["allencv"], "show", "", None)
+    assert [word.strip() for word in commands] == ["show-batch"]
 
 
 def test_an_error_with_a_bundle_is_a_line(bundle: Path, tmp_path: Path) -> None:
@@ -127,9 +158,12 @@ def test_an_error_with_a_bundle_is_a_line(bundle: Path, tmp_path: Path) -> None:
         assert message in line
 
 
-@pytest.mark.parametrize("name", ["classify", "train"])
-def test_what_needs_allennlp_says_so(tmp_path: Path, name: str) -> None:
-    result = start(name, tmp_path / "model.tar.gz", tmp_path, "-o", "out.csv", refuse=True)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("classify", ["model.tar.gz", "photos", "-o", "out.csv"]), ("train", ["a.json", "-s", "out"])],
+)
+def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]") -> None:
+    result = start(name, *arguments, refuse=True)
     assert result.returncode == 1
     assert result.stderr == (
         f"allencv: {name} needs allennlp, which is not installed; without it you can use "

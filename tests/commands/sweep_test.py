@@ -1,4 +1,3 @@
-import argparse
 import contextlib
 import importlib
 import io
@@ -12,25 +11,21 @@ import pytest
 import torch
 from allennlp.commands.train import train_model
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.sweep import Sweep
 from allencv.data.inspection import read_splits
+from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import same_tensors, write_images
+from tests.conftest import run_in_process, same_tensors, write_images
 from tests.forking.commands import forked_commands
 
 
 def sweep(*arguments: Any) -> None:
     """The command, in this process; its runs are in forked processes of their own."""
-    parser = argparse.ArgumentParser()
-    subparser = Sweep().add_subparser(parser.add_subparsers())
-    subparser.add_argument("--include-package", action="append", default=[])  # as AllenNLP does
-    args = parser.parse_args(["sweep", *map(str, arguments)])
+    args = ["sweep", *map(str, arguments)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(forked_commands() / "python"))
-        args.func(args)
+        run_in_process(*args)
 
 
 class Swept(NamedTuple):
@@ -147,9 +142,9 @@ def test_the_table_is_that_of_the_runs(swept: Swept) -> None:
 
 def test_another_experiment_needs_another_folder(swept: Swept) -> None:
     arguments = [swept.config, "-s", swept.folder]
-    with pytest.raises(ConfigurationError, match=r"seed_0/config.json belongs to another experim"):
+    with pytest.raises(InputError, match=r"seed_0/config.json belongs to another experim"):
         sweep(*arguments, "--seeds", 2)  # without the overrides
-    with pytest.raises(ConfigurationError, match="belongs to a sweep with --seeds"):
+    with pytest.raises(InputError, match="belongs to a sweep with --seeds"):
         sweep(*arguments, "--folds", 2)
 
 
@@ -184,5 +179,5 @@ def test_folds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 )
 def test_too_few_runs_are_refused(tmp_path: Path, arguments: List[Any], message: str) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(InputError, match=message):
         sweep(tmp_path / "config.json", "-s", tmp_path / "runs", *arguments)

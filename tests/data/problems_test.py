@@ -143,6 +143,20 @@ def test_exact_copies() -> None:
     assert [kind for kind, *_ in found(problems_of(train=GOOD, test=unlabelled))] == ["leakage"]
 
 
+def test_the_picture_of_a_website_for_missing_images() -> None:
+    """A GIF under several labels, each of them its file's own."""
+    missing = in_a_file(pattern(90).convert("P"), "GIF")
+    groups = [
+        [Sample(missing, label) for label in "abba"],
+        [Sample(missing, labels=labels) for labels in ([], ["a"], ["b"], ["a", "b"])],
+    ]
+    for samples in groups:
+        problems = problems_of(train=[*samples, samples[1]._replace(image=pattern(1))])
+        (problem,) = (each for each in problems if each.kind == "contradiction")
+        assert [image.index for image in problem.images] == [0, 1, 2, 3]
+    assert "picture for a missing image" in KINDS["contradiction"].advice
+
+
 @pytest.mark.parametrize(
     "near",
     [

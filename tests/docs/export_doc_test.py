@@ -1,6 +1,5 @@
 """The commands and the code of docs/export.md, run as they are printed."""
 
-import argparse
 import csv
 import json
 import os
@@ -14,11 +13,11 @@ from typing import Iterator, List
 import pytest
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.export import PRECISIONS, Export
+from allencv.commands.export import PRECISIONS
 from allencv.runtime import open_bundle
 from allencv.runtime.engines import ENGINES
 from allencv.runtime.manifest import TOLERANCES
-from tests.conftest import ROOT, Run, write_images
+from tests.conftest import ROOT, Run, run_in_process, write_images
 from tests.exporting.operators import read_operators_once
 
 read_operators_once()
@@ -37,10 +36,7 @@ PRINTED, LITERT = blocks("text")
 def export(command: str) -> None:
     program, *arguments = shlex.split(command)
     assert program == "allencv"
-    parser = argparse.ArgumentParser()
-    Export().add_subparser(parser.add_subparsers())
-    args = parser.parse_args(arguments)
-    args.func(args)
+    run_in_process(*arguments)
 
 
 @pytest.fixture(scope="module")

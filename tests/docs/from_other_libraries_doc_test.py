@@ -5,7 +5,6 @@ printed. Many of them together are trained with, and with `-m slow` each by itse
 commands are run.
 """
 
-import argparse
 import copy
 import json
 import re
@@ -16,14 +15,13 @@ from typing import Any, Dict, List
 
 import _jsonnet  # type: ignore[import-untyped]
 import pytest
-from allennlp.commands.subcommand import Subcommand
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.params import with_overrides
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import find_mistakes
+from allencv.command_parsers import command_parser
 from tests.conftest import ROOT, write_images
 from tests.recipes import run_here
 
@@ -107,9 +105,7 @@ def test_what_is_said_is_accepted_here(cells: List[str]) -> None:
 def can_be_typed(command: str) -> bool:
     """Whether its parser takes it; it exits with an error if not."""
     program, name, *words = shlex.split(command)
-    parser = argparse.ArgumentParser()
-    Subcommand.by_name(name)().add_subparser(parser.add_subparsers())
-    return program == "allencv" and bool(parser.parse_args([name, *words]))
+    return program == "allencv" and bool(command_parser(name).parse_args(words))
 
 
 def test_the_config_has_no_mistake() -> None:

@@ -1,17 +1,14 @@
 """The commands and the code of docs/report.md, run as they are printed."""
 
-import argparse
 import re
 import shlex
 from pathlib import Path
 from typing import List
 
 import pytest
-from allennlp.commands import Subcommand
 
 import allencv.plugin
-from allencv.commands import Explain, Report, Train
-from tests.conftest import ROOT, write_images
+from tests.conftest import ROOT, run_in_process, write_images
 
 PAGE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
 
@@ -22,16 +19,9 @@ def blocks(language: str) -> List[str]:
 
 def allencv(command: str) -> None:
     """Runs a command in this process, as starting another takes seconds."""
-    parser = argparse.ArgumentParser()
-    subparsers = parser.add_subparsers()
-    subcommands: List[Subcommand] = [Train(), Report(), Explain()]
-    for subcommand in subcommands:
-        subparser = subcommand.add_subparser(subparsers)
-        subparser.add_argument("--include-package", action="append", default=[])
     program, *arguments = shlex.split(command)
     assert program == "allencv"
-    args = parser.parse_args(arguments)
-    args.func(args)
+    run_in_process(*arguments)
 
 
 def test_the_page(

@@ -16,7 +16,6 @@ import pytest
 from allennlp.common import Params
 from PIL import Image
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.runtime import open_bundle
 from tests.conftest import ROOT, Run, write_images

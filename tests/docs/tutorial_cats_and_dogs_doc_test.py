@@ -11,7 +11,6 @@ from typing import Any, Dict, List
 import pytest
 from allennlp.common import Params
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from tests.conftest import ROOT, write_images
 from tests.recipes import run_here

@@ -17,7 +17,6 @@ from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.serving.client import Client
 from tests.conftest import ROOT, Run

@@ -3,7 +3,6 @@ The commands of docs/tutorial_paddleclas.md, run as printed, on small data and w
 and the keys of its tables, put into its config.
 """
 
-import argparse
 import copy
 import csv
 import json
@@ -14,14 +13,13 @@ from typing import Any, Dict, List
 
 import _jsonnet  # type: ignore[import-untyped]
 import pytest
-from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import with_overrides
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import find_mistakes
+from allencv.command_parsers import command_parser
+from allencv.runtime.errors import InputError
 from tests.conftest import ROOT, write_images
 from tests.recipes import run_here
 
@@ -100,7 +98,7 @@ def test_a_warm_up_is_not_longer_than_training(type_in: Any) -> None:
     command = SCRATCH.replace("runs/scratch", "runs/trial")
     type_in(command, **trial)
     del trial["trainer.learning_rate_scheduler.warmup_epochs"]  # the config's is 5
-    with pytest.raises(ConfigurationError, match="warmup_epochs"):
+    with pytest.raises(InputError, match="warmup_epochs"):
         type_in(command.replace("trial", "wrong"), **trial)
 
 
@@ -168,8 +166,7 @@ def test_export(folder: Path, type_in: Any) -> None:
 
 
 def help_of(name: str) -> str:
-    commands = argparse.ArgumentParser().add_subparsers()
-    return Subcommand.by_name(name)().add_subparser(commands).format_help()
+    return command_parser(name).format_help()
 
 
 def test_the_inference_flags() -> None:

@@ -16,7 +16,6 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-import allencv.commands
 import allencv.plugin  # noqa: F401
 from allencv.runtime import open_bundle
 from tests.conftest import ROOT

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import torch
@@ -64,6 +64,19 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     chosen = choose(facts(), FitOptions())
     assert chosen.encoder["type"] == "small_resnet"
     assert "the weights of resnet18 are not available here" in chosen.reasons.backbone.why
+    url = torchvision.models.ResNet18_Weights.DEFAULT.url
+    assert chosen.warning is not None
+    reason, *_, to_do, _, _, otherwise = chosen.warning.splitlines()
+    assert reason.startswith("WARNING: NO PRETRAINED WEIGHTS. Those of resnet18 are not in")
+    assert str(tmp_path / "checkpoints") in reason
+    assert to_do == f"  on another machine download {url}"
+    assert otherwise.endswith("--weights none")
+
+
+def test_no_warning_where_no_weights_are_wanted() -> None:
+    assert without_weights().warning is None
+    assert choose(facts(height=28, width=28), FitOptions()).warning is None
+    assert choose(facts(), FitOptions("small_resnet")).warning is None
 
 
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
@@ -102,6 +115,32 @@ def test_the_fewer_images_the_more_epochs() -> None:
     assert [without_weights(num_train=n).epochs for n in (100, 3000, 10**6)] == [100, 50, 10]
 
 
+def test_few_images_stop_early() -> None:
+    chosen = without_weights(num_train=100)
+    assert (chosen.epochs, chosen.patience) == (100, 33)
+    assert chosen.reasons.early_stopping == (
+        "after 33 epochs with no progress",
+        "a third of training; the scores of few images vary by chance",
+    )
+    many = without_weights(num_train=10**6)
+    assert (many.epochs, many.patience, many.reasons.early_stopping) == (10, None, None)
+
+
+def test_epochs_that_were_asked_for_are_all_trained() -> None:
+    chosen = choose(facts(), FitOptions(weights=RANDOM, epochs=100))
+    assert (chosen.patience, chosen.reasons.early_stopping) == (None, None)
+
+
+@pytest.mark.parametrize(("epochs", "patience"), [(1, None), (19, None), (20, 6), (300, 100)])
+def test_another_number_of_epochs(epochs: int, patience: Optional[int]) -> None:
+    """As `--time` sets it, once the time of an epoch is known."""
+    chosen = without_weights()
+    chosen.set_epochs(epochs, "about 1.0 s each, in 5m")
+    assert (chosen.epochs, chosen.patience) == (epochs, patience)
+    assert chosen.reasons.epochs == (str(epochs), "about 1.0 s each, in 5m")
+    assert (chosen.reasons.early_stopping is None) == (patience is None)
+
+
 @pytest.mark.parametrize(("num_train", "batch_size"), [(10, 4), (200, 16), (5000, 32)])
 def test_few_images_are_several_steps(num_train: int, batch_size: int) -> None:
     assert without_weights(num_train=num_train).batch_size == batch_size
@@ -132,7 +171,7 @@ def test_each_choice_is_a_line_with_its_reason() -> None:
     lines = gray.reasons.lines()
     assert [line[:17].strip() for line in lines] == [
         *("image size", "backbone", "colour mode", "task", "batch size", "epochs"),
-        *("learning rate", "class weights", "augmentation"),
+        *("early stopping", "learning rate", "class weights", "augmentation"),
     ]
     assert lines[0] == f"  image size     {'32 x 32':<34} the images are 28 x 28 (median)"
     names = [line[:17].strip() for line in without_weights().reasons.lines()]

@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
+from allencv.catalogue import find_mistakes
 from allencv.fitting import (
     FitOptions,
     TableColumns,
@@ -15,6 +17,7 @@ from allencv.fitting import (
     examine_data,
     find_data,
 )
+from allencv.fitting.config_file import train_command
 from tests.conftest import write_images
 
 
@@ -72,6 +75,47 @@ def test_images_that_cannot_be_read(cats_and_dogs: Path, tmp_path: Path) -> None
         config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
         for key in ("data_loader", "validation_data_loader"):
             assert config[key].get("on_error") == ("skip" if on_error == "skip" else None)
+
+
+@pytest.mark.parametrize(("epochs", "ratio"), [(1, 0.2), (3, 0.2), (5, 0.2), (20, 0.05)])
+def test_the_warmup_is_shorter_than_training(
+    epochs: int, ratio: float, cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    """At most an epoch; and with any other number of epochs, the same share of training."""
+    written(cats_and_dogs, tmp_path / "config.jsonnet", epochs=epochs)
+    for num_epochs in (epochs, 1):
+        overrides = json.dumps({"trainer.num_epochs": num_epochs})
+        params = Params.from_file(tmp_path / "config.jsonnet", overrides)
+        schedule = params["trainer"]["learning_rate_scheduler"].as_dict()
+        assert schedule == {"type": "warmup_cosine", "warmup_ratio": ratio}
+        assert find_mistakes(params.as_dict()) == []
+
+
+def test_early_stopping(cats_and_dogs: Path, tmp_path: Path) -> None:
+    text = written(cats_and_dogs, tmp_path / "config.jsonnet")
+    assert "// stops after 33 epochs with no progress: a third of training; the" in text
+    assert "\n    patience: 33,\n" in text
+    text = written(cats_and_dogs, tmp_path / "config.jsonnet", epochs=100)
+    assert "patience" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "packages", "command"),
+    [
+        ("runs/first.jsonnet", "runs/first", (), "allencv train runs/first.jsonnet -s runs/first"),
+        ("a b.jsonnet", "it's", (), "allencv train 'a b.jsonnet' -s 'it'\"'\"'s'"),
+        ("-x.jsonnet", "-x", (), "allencv train ./-x.jsonnet -s ./-x"),
+        (
+            *("a.jsonnet", "a", ("parts", "more.parts")),
+            "allencv train a.jsonnet -s a --include-package parts --include-package more.parts",
+        ),
+    ],
+)
+def test_the_command_that_trains(
+    file: str, folder: str, packages: "tuple[str, ...]", command: str
+) -> None:
+    assert train_command(Path(file), Path(folder), packages) == command
+    assert len(shlex.split(command)) == 5 + 2 * len(packages)
 
 
 @pytest.mark.parametrize("backbone", ["small_resnet", "mobilenet_v3_small", "resnet18"])

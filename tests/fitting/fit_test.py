@@ -1,17 +1,21 @@
 import gzip
 import json
 import os
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Iterator, List
 
 import pytest
+import torch
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv
 from allencv.data import remote
-from allencv.fitting import FitOptions, FolderOptions
-from allencv.fitting.fit import config_for
+from allencv.fitting import FitOptions, FolderOptions, choices
+from allencv.fitting.fit import Fitted, config_for
+from allencv.training.train_in_folder import train_in_folder
 from tests.conftest import write_images
 
 
@@ -33,9 +37,62 @@ def test_a_folder_of_images_becomes_a_model(cats_and_dogs: Path, tmp_path: Path)
     assert config == f"Config: {tmp_path / 'run.jsonnet'}"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pytorch_seed"] == 7
     assert sorted(allencv.load(fitted.archive).labels) == ["Cat", "Dog"]
-    assert "Best epoch: 1 of 1." in fitted.lines()[0]
+    assert "Best epoch: 1 of 1. On the validation images: " in fitted.lines()[0]
+    assert len(fitted.lines()) == 5
     with pytest.raises(ConfigurationError, match="which has files; expected a new folder"):
         allencv.fit(str(cats_and_dogs), str(tmp_path / "run"))
+
+
+def test_the_command_in_the_config_runs(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder that the comment names, for names with spaces and quotes too."""
+    monkeypatch.chdir(tmp_path)
+    options = FitOptions(
+        epochs=1,
+        image_size=16,
+        folders=FolderOptions(layout="splits"),
+        backbone="small_resnet",
+    )
+    fitted = allencv.fit(str(cats_and_dogs), "it's a run", options, say=lambda text: None)
+    lines = (tmp_path / "it's a run.jsonnet").read_text().splitlines()
+    assert lines[1:3] == [f"// To train it, in {tmp_path}:", "//"]
+    program, command, *arguments = shlex.split(lines[3].removeprefix("//"))
+    assert (program, command) == ("allencv", "train")
+    config, _, again = arguments
+    assert (config, again) == ("it's a run.jsonnet", "it's a run_again")
+    train_in_folder(Params.from_file(config), again)
+    assert (tmp_path / again / "model.tar.gz").exists()
+    for line in fitted.lines()[1:]:
+        assert any(word.startswith("it's a run") for word in shlex.split(line))
+    with pytest.raises(ConfigurationError) as error:
+        allencv.fit(str(cats_and_dogs), "it's a run")
+    resume = """train 'it'"'"'s a run.jsonnet' -s 'it'"'"'s a run' --recover"""
+    assert resume in str(error.value)
+
+
+def test_missing_weights_are_told_first_and_last(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.setattr(choices, "SMALL_IMAGE", 8)
+    said: List[str] = []
+    options = FitOptions(epochs=1, image_size=16, folders=FolderOptions(layout="splits"))
+    fitted = allencv.fit(str(cats_and_dogs), str(tmp_path / "run"), options, say=said.append)
+    _, warning, chosen, _ = said
+    assert warning.strip().startswith("WARNING: NO PRETRAINED WEIGHTS. Those of resnet18")
+    assert "see the warning" in chosen
+    assert fitted.lines()[-1] == fitted.warning == warning.strip()
+
+
+def test_a_training_that_stopped_early_says_so() -> None:
+    metrics = {"training_duration": "0:00:07.5", "best_epoch": 1, "epoch": 34}
+    done = Fitted(Path("run"), {**metrics, "best_validation_accuracy": 0.5}, 100).lines()[0]
+    assert done == (
+        "Done in 0:00:07. Best epoch: 2 of 35. Stopped early: 100 epochs were planned. On the "
+        "validation images: accuracy 0.500"
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ LIBRARIES = [
 # plugin or a package to include.
 ALLENNLP = ["allennlp.commands", "tensorboardX", "timm", "torchmetrics"]
 # What is imported for `allencv`.
-ALLENCV = ["allencv.commands", "allencv.plugin", "tensorboardX", "timm"]
-REFUSED = ["boto3", "botocore", "checklist", "fairscale", "h5py", "nltk", "sentencepiece", "spacy"]
+ALLENCV = ["allencv.plugin", "tensorboardX", "timm"]
+REFUSED = ["boto3", "botocore", "fairscale", "h5py", "nltk", "sentencepiece", "spacy"]
 REFUSED += ["tokenizers", "transformers", "wandb"]
 """Packages for text. `allencv` must work where they are not installed."""
 

@@ -15,13 +15,13 @@ from allencv.predictions.grad_cam import grad_cam
 
 
 def cam(encoder: Im2ImEncoder, images: torch.Tensor, head: torch.Tensor) -> Any:
-    """Of a linear layer, whose weights are `head`, after the mean over the feature image."""
+    """Of a linear layer, whose weights are `head`, after the mean over the feature map."""
     height, width = images.shape[2:]
     return grad_cam(lambda: encoder(images).mean((2, 3)) @ head, encoder, (height, width))
 
 
 def test_by_hand() -> None:
-    """Worked out without hooks: the feature image is computed first, and the score from it."""
+    """Worked out without hooks: the feature map is computed first, and the score from it."""
     torch.manual_seed(0)
     encoder = SmallResnetEncoder(widths=[8, 16], blocks=[1, 1]).eval()
     head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16 * 8 * 8, 3), torch.nn.Tanh())

@@ -3,8 +3,16 @@ from typing import List
 
 import pytest
 
-from allencv.reporting.charts import count_chart, line_chart, reliability_chart
+from allencv.reporting.charts import count_chart, line_chart, reliability_chart, tick_texts
 from allencv.reporting.scores import Bin
+
+
+def small_and_large(charts: str) -> List[str]:
+    """The two sizes of a chart, of which the page's style shows one."""
+    small, large = re.findall("<svg.*?</svg>", str(charts))
+    assert small.startswith('<svg class="small"')
+    assert large.startswith('<svg class="large"')
+    return [small, large]
 
 
 def numbers_of_x_axis(chart: str) -> List[str]:
@@ -17,15 +25,15 @@ def numbers_of_x_axis(chart: str) -> List[str]:
 )
 def test_epochs_begin_with_1(epochs: int, expected: str) -> None:
     points = [(epoch, 1 / epoch) for epoch in range(1, epochs + 1)]
-    chart = str(line_chart("loss", {"training": points}, "epoch"))
+    chart, _ = small_and_large(line_chart("loss", {"training": points}, "epoch"))
     assert " ".join(numbers_of_x_axis(chart)) == expected
 
 
 def test_the_marked_epoch_has_a_line_and_a_dot_on_each_curve() -> None:
     lines = {"training": [(1, 2.0), (2, 1.0), (3, 0.5)], "validation": [(1, 2.0), (3, 1.0)]}
-    chart = line_chart("loss", lines, "epoch", 2)
-    (x,) = re.findall(r'<line class="marked" x1="([^"]+)"', chart)
-    assert re.findall(r'<circle class="(\w+)" cx="([^"]+)"', chart) == [("training", x)]
+    for chart in small_and_large(line_chart("loss", lines, "epoch", 2)):
+        (x,) = re.findall(r'<line class="marked" x1="([^"]+)"', chart)
+        assert re.findall(r'<circle class="(\w+)" cx="([^"]+)"', chart) == [("training", x)]
     assert "marked" not in line_chart("loss", lines, "epoch", 4)
 
 
@@ -45,3 +53,30 @@ def test_bars() -> None:
 
 def test_titles_are_escaped() -> None:
     assert "&lt;b&gt; by epoch" in line_chart("<b> by epoch", {"training": [(1, 2.0)]}, "epoch")
+
+
+@pytest.mark.parametrize(
+    ("ticks", "expected"),
+    [
+        ([0, 0.25, 0.5], "0 0.25 0.50"),
+        ([0.00498, 0.005, 0.00502], "0.00498 0.00500 0.00502"),
+        ([-0.5, 0, 0.5], "\N{MINUS SIGN}0.5 0 0.5"),
+        ([0, 2e-7, 4e-7], "0 2e\N{MINUS SIGN}07 4e\N{MINUS SIGN}07"),
+        ([0, 20000, 40000], "0 20k 40k"),
+        ([3], "3"),
+    ],
+)
+def test_ticks_have_the_digits_that_they_need(ticks: List[float], expected: str) -> None:
+    assert " ".join(tick_texts(ticks)) == expected
+
+
+@pytest.mark.parametrize("middle", [0.0, 0.005, 0.7, 1.0, 12345.678])
+@pytest.mark.parametrize("range_", [0.0, 1e-9, 1e-5, 0.1])
+def test_no_two_ticks_look_alike(middle: float, range_: float) -> None:
+    """The numbers fit between the edge and the plot, too."""
+    points = [(1, middle), (2, middle * (1 + range_))]
+    for chart in small_and_large(line_chart("loss", {"training": points}, "epoch")):
+        found = re.findall(r'<text class="end" x="([^"]+)"[^>]*>([^<]+)</text>', chart)
+        texts = [text for _, text in found]
+        assert 2 <= len(texts) == len(set(texts))
+        assert all(6 * len(text) < float(x) for x, text in found)

@@ -64,5 +64,5 @@ def test_a_model_without_a_feature_image(cats_and_dogs: Path, tmp_path: Path) ->
     config["model"] = model
     train_model(Params(config), str(tmp_path / "run"))
     image = str(next((cats_and_dogs / "test" / "Cat").iterdir()))
-    with pytest.raises(ConfigurationError, match="no feature image of more than one pixel"):
+    with pytest.raises(ConfigurationError, match="no feature map of more than one pixel"):
         explain(load_archive(tmp_path / "run"), image)

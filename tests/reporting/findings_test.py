@@ -5,7 +5,7 @@ from typing import Any, Dict
 import pytest
 
 from allencv.predictions.predictions_file import FOLDER
-from allencv.reporting.findings import Findings, run_findings
+from allencv.reporting.findings import Findings, run_findings, run_name
 from allencv.reporting.run_folder import read_run
 from tests.reporting.predictions_data import single
 
@@ -61,6 +61,20 @@ def test_a_finished_run(findings: Findings, tmp_path: Path) -> None:
     assert [split.name for split in findings.splits] == ["test", "validation"]
     assert findings.num_labels == 12
     assert findings.facts["metric for the best epoch"] == "+accuracy"
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("runs/pets", "pets"),
+        ("demo/run", "demo/run"),
+        ("pets/seed_3/run", "pets/seed_3/run"),
+        ("a/pets/2024-05-01_12-30", "pets/2024-05-01_12-30"),
+        ("/run", "run"),
+    ],
+)
+def test_the_name_of_a_run(folder: str, expected: str) -> None:
+    assert run_name(Path(folder)) == expected
 
 
 def test_epochs_count_from_1(findings: Findings) -> None:

@@ -119,7 +119,8 @@ def test_what_it_says(run: Path) -> None:
     ):
         assert title in page.text
     assert "Training has not finished" not in page.text
-    assert page.count("svg") == 2 + 2 + 2  # the legend, two curves, calibration
+    # The legend, two curves and two charts of calibration. A chart has a small and a large version.
+    assert page.count("svg") == 2 + 2 * 2 + 2 * 2
 
 
 def test_the_matrix_is_that_of_the_predictions(run: Path) -> None:
@@ -144,14 +145,17 @@ def test_numbers_as_text() -> None:
     assert [run_html.duration(seconds) for seconds in (0.04, 9.94, 99.4, 100, 3725)] == [
         *("0.0 s", "9.9 s", "99 s", "1 min 40 s", "1 h 02 min"),
     ]
-    assert run_html.interval_text(Score("accuracy", 0.9, 0.8125, 0.95)) == "81.2 to 95.0 %"
+    assert (
+        run_html.interval_text(Score("accuracy", 0.9, 0.8125, 0.95))
+        == "81.2 to 95.0\N{NO-BREAK SPACE}%"
+    )
     assert run_html.interval_text(Score("log loss", 0.9, 0.8125, 1.2)) == "0.812 to 1.200"
     right = ImageFinding("a.jpg", "cat", 0.6, True, None, "dog", 0.3)
-    assert run_html.comparison(right) == "second: dog, 30.0 %"
+    assert run_html.comparison(right) == "second: dog, 30.0\N{NO-BREAK SPACE}%"
     wrong = ImageFinding("a.jpg", "cat", 0.6, False, None, "dog", 0.3)
-    assert run_html.comparison(wrong) == "labelled: dog, 30.0 %"
+    assert run_html.comparison(wrong) == "labelled: dog, 30.0\N{NO-BREAK SPACE}%"
     several = ImageFinding("a.jpg", "cat", 0.6, False, 0.25)
-    assert run_html.comparison(several) == "threshold 25.0 %, labelled not cat"
+    assert run_html.comparison(several) == "threshold 25.0\N{NO-BREAK SPACE}%, labelled not cat"
 
 
 def test_lists_of_images_with_several_labels(run: Path) -> None:
@@ -186,7 +190,8 @@ def test_several_labels_and_a_test_split(cats_and_dogs: Path, tmp_path: Path) ->
     assert "Confusion" not in page.text
     assert "decisions are wrong" in page.text or "There are no mistakes" in page.text
     # No validation image has the label, so that there is nothing to say of it.
-    assert re.search(r"small 0 0\.50 (?!\d)", page.text)
+    assert page.text.count("Labels without images (1) small") == 2
+    assert not re.search(r"small 0 0\.50", page.text)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -201,10 +206,61 @@ def test_many_labels(run: Path) -> None:
     targets[:5], probs[:5] = 3, np.eye(80, dtype=np.float32)[7]
     Predictions(labels, names, probs, targets).save(run / FOLDER / "validation.npz")
     page = Page(as_html(run))
-    assert "20 labels between them are not shown" in page.text
+    left_out = len(set(targets.tolist())) - 60
+    assert f"50 more labels The labels with the lowest and the highest F1. {left_out} labels" in (
+        page.text
+    )
+    assert f"Labels without images ({20 - left_out}) label " in page.text
     assert "true label predicted label images of the true label label 3 label 7 5 " in page.text
     assert "top-5 accuracy" in page.text
     assert "The run has no pictures of them." in page.text
+
+
+def test_rows_and_columns_of_zeros_are_folded(run: Path) -> None:
+    """No image has the label "eel", and "cat" is never predicted."""
+    probs = np.eye(3, dtype=np.float32)[[1, 1, 2, 2]]
+    predictions = Predictions(["cat", "dog", "eel"], list("abcd"), probs, np.array([0, 1, 0, 1]))
+    predictions.save(run / FOLDER / "validation.npz")
+    (split,) = run_findings(read_run(run)).splits
+    assert run_html.confusion_matrix(split) == (
+        ["dog", "eel"],
+        [("cat", [1, 1]), ("dog", [1, 1])],
+        ["eel"],
+        ["cat"],
+    )
+    text = Page(as_html(run)).text
+    assert "Without a row: labels without images (1) eel" in text
+    assert "Without a column: labels that are never predicted (1) cat" in text
+
+
+def test_most_pictures_are_folded(run: Path) -> None:
+    """A page of many pictures would be 12,000 pixels long on a phone."""
+    findings = run_findings(read_run(run))
+    (split,) = findings.splits
+    picture = next(each.picture for each in split.close_hits.images if each.picture)
+    images = [ImageFinding(f"{i}.jpg", "cat", 0.6, True, picture=picture) for i in range(7)]
+    split.mistakes = ImageList(7, images)
+    html = run_html.as_html(findings)
+    shown, folded = html.split("<summary>3 more pictures</summary>")
+    assert 'alt="3.jpg"' in shown
+    assert 'alt="4.jpg"' not in shown
+    assert 'alt="6.jpg"' in folded
+
+
+def test_one_section(run: Path) -> None:
+    page = Page(run_html.as_html(run_findings(read_run(run)), ["learning"]))
+    assert not page.open
+    assert "Best epoch" in page.text
+    for other in (
+        "trained on",
+        "18 images",
+        "Confusion",
+        "Calibration",
+        "Most confident",
+        "Speed",
+        "config",
+    ):
+        assert other not in page.text
 
 
 def test_a_run_without_predictions(run: Path) -> None:

@@ -162,5 +162,5 @@ def test_parquet_needs_pyarrow(photos: Path, monkeypatch: pytest.MonkeyPatch) ->
     write_table(photos / "list.parquet", "path", ["000.jpg"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "pyarrow.parquet")
-    with pytest.raises(InputError, match=r"Parquet needs pyarrow.*pip install pyarrow"):
+    with pytest.raises(InputError, match=r"Parquet needs pyarrow.*pip install \"pyarrow>="):
         list_images(["photos/list.parquet"], "path")

@@ -20,22 +20,31 @@ SCALE = 8.0
 def write_bundle(
     folder: Path, labels: Optional[List[str]] = None, thresholds: Optional[List[float]] = None
 ) -> Path:
-    """With `thresholds` it gives any number of labels, and otherwise one."""
+    """
+    With `thresholds` it gives any number of labels, and otherwise one. Of more than three labels,
+    each third one looks at the same channel.
+    """
+    labels = labels or LABELS
     activation = helper.make_node("Sigmoid", ["logits"], ["probs"])
     if thresholds is None:
         activation = helper.make_node("Softmax", ["logits"], ["probs"], axis=-1)
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "scale"], ["logits"]),
+        helper.make_node("Gather", ["mean", "channels"], ["channel"], axis=1),
+        helper.make_node("Mul", ["channel", "scale"], ["logits"]),
         activation,
     ]
-    constants = {"axes": np.array([1, 2]), "scale": np.array(SCALE / 255, np.float32)}
+    constants = {
+        "axes": np.array([1, 2]),
+        "channels": np.arange(len(labels)) % 3,
+        "scale": np.array(SCALE / 255, np.float32),
+    }
     graph = helper.make_graph(
         nodes,
         "mean_colour",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["batch", len(labels)])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     folder.mkdir(parents=True)
@@ -43,7 +52,7 @@ def write_bundle(
     onnx.save(model, folder / "model.onnx")
     manifest = Manifest(
         task="single_label" if thresholds is None else "multi_label",
-        labels=labels or LABELS,
+        labels=labels,
         thresholds=thresholds,
         preprocessing=Preprocessing(SIZE, SIZE),
         format="onnx",

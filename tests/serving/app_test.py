@@ -200,7 +200,9 @@ def test_a_model_that_gives_any_number_of_labels(several: TestClient) -> None:
     (prediction,) = several.post("/predict", files={"file": black}).json()["predictions"]
     assert prediction["labels"] == []
     assert len(prediction["top_k"]) == 3
-    assert several.get("/labels").json()["multi_label"] is True
+    about = several.get("/labels").json()
+    assert about["multi_label"] is True
+    assert about["thresholds"] == [0.9, 0.9, 0.9]
 
 
 def test_top_k(client: TestClient) -> None:
@@ -222,6 +224,7 @@ def test_labels(client: TestClient) -> None:
     assert content["name"] == "colours"
     assert content["labels"] == LABELS
     assert content["multi_label"] is False
+    assert content["thresholds"] is None
     assert content["limits"] == {"max_body_bytes": Limits().max_body_bytes, "max_files": 3}
 
 

@@ -1,6 +1,9 @@
 """The page in a real browser. Skipped where there is no Chromium or no playwright."""
 
 import base64
+import csv
+import io
+import json
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -83,6 +86,10 @@ def wait_for_status(page: Any, text: str) -> None:
     page.locator("#status", has_text=text).wait_for()
 
 
+def labels_of(page: Any) -> List[str]:
+    return page.locator(".label .name").all_inner_texts()
+
+
 def upload(label: str, name: str = "") -> Dict[str, Any]:
     return {
         "name": name or f"{label}.jpg",
@@ -95,7 +102,8 @@ def test_pick(page: Any) -> None:
     page.set_input_files("#files", [upload(label) for label in COLORS])
     wait_for_status(page, "3 images done.")
     cards = page.locator(".card")
-    assert cards.locator(".label").all_inner_texts() == list(COLORS)
+    assert labels_of(page) == list(COLORS)
+    assert re.fullmatch(r"red 9\d\.\d%", cards.first.locator(".label").inner_text())
     assert cards.locator(".file").all_inner_texts() == [f"{label}.jpg" for label in COLORS]
     bars = cards.first.locator(".bars li")
     assert bars.count() == 3
@@ -113,7 +121,7 @@ def test_drop_and_paste(page: Any) -> None:
         code = DROP.replace("EVENT", event).replace("NAME", kind)
         page.evaluate(code, base64.b64encode(file_of(photo("green"))).decode())
         wait_for_status(page, f"{kind}.jpg: green, ")
-        assert page.locator(".card .label").first.inner_text() == "green"
+        assert labels_of(page)[0] == "green"
 
 
 BROKEN = {
@@ -138,7 +146,8 @@ def test_one_bad_file_among_others(page: Any) -> None:
     broken = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"text"}
     page.set_input_files("#files", [upload("red"), broken, upload("blue")])
     wait_for_status(page, "3 images done, 1 failed.")
-    assert page.locator(".label").all_inner_texts() == ["red", "No answer", "blue"]
+    assert labels_of(page) == ["red", "blue"]
+    assert page.locator(".card").nth(1).locator(".label").inner_text() == "No answer"
 
 
 def test_a_server_that_is_gone_and_comes_back(page: Any) -> None:
@@ -147,7 +156,7 @@ def test_a_server_that_is_gone_and_comes_back(page: Any) -> None:
     api.expect(page.locator(".error")).to_have_text("The server cannot be reached.")
     page.unroute("**/predict")
     page.locator(".again").click()
-    api.expect(page.locator(".label")).to_have_text("blue")
+    api.expect(page.locator(".label .name")).to_have_text("blue")
     assert page.locator(".error").inner_text() == ""
 
 
@@ -163,7 +172,7 @@ def test_a_busy_server_is_asked_again(page: Any) -> None:
 
     page.route("**/predict", busy)
     page.set_input_files("#files", upload("green"))
-    api.expect(page.locator(".label")).to_have_text("green")
+    api.expect(page.locator(".label .name")).to_have_text("green")
     assert next(answers, None) is None
 
 
@@ -177,7 +186,7 @@ def test_what_is_cleared_away_is_asked_no_more(page: Any) -> None:
     api.expect(page.locator("#status")).to_have_text("")
     page.unroute("**/predict")
     page.set_input_files("#files", upload("blue"))
-    api.expect(page.locator(".label")).to_have_text("blue")
+    api.expect(page.locator(".label .name")).to_have_text("blue")
     assert gone == ["net::ERR_ABORTED"] * 3
 
 
@@ -197,8 +206,16 @@ def test_a_model_that_gives_any_number_of_labels(
             page.set_input_files("#files", file)
             wait_for_status(page, f"{name}: ")
         last, first = page.locator(".card").all()
-        assert first.locator(".label").inner_text() == "red, blue"
+        assert first.locator(".label .name").all_inner_texts() == ["red", "blue"]
         assert first.locator(".chosen .name").all_inner_texts() == ["red", "blue"]
+        shares = """(track) => {
+          const [fill, tick] = track.children;
+          return [parseFloat(fill.style.width), parseFloat(tick.style.left)];
+        }"""
+        for bar in first.locator("li").all():
+            width, tick = bar.locator(".track").evaluate(shares)
+            assert tick == 90
+            assert (width > tick) == (bar.get_attribute("class") == "chosen")
         assert last.locator(".label").inner_text() == "None of the labels"
         assert last.locator(".chosen").count() == 0
         page.close()
@@ -221,9 +238,10 @@ def test_by_keyboard(page: Any) -> None:
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files([upload("red")])
-    api.expect(page.locator(".label")).to_have_text("red")
-    page.keyboard.press("Tab")
-    assert page.evaluate(focused) == "clear"
+    api.expect(page.locator(".label .name")).to_have_text("red")
+    for expected in ("example", "clear"):
+        page.keyboard.press("Tab")
+        assert page.evaluate(focused) == expected
     page.keyboard.press("Enter")
     assert page.locator(".card").count() == 0
     assert page.evaluate(focused) == "files"  # the focus is not lost with the button
@@ -234,7 +252,9 @@ def test_for_a_screen_reader(page: Any) -> None:
     api.expect(page.get_by_role("status")).to_have_text(re.compile(r"^red.jpg: red, \d+\.\d%\.$"))
     button = page.get_by_role("button", name="Choose images")
     assert button.get_attribute("aria-describedby") == "hint"
-    assert page.get_by_role("list", name="Results").get_by_role("heading").inner_text() == "red"
+    assert (
+        page.get_by_role("list", name="Results").get_by_role("heading").inner_text()[:4] == "red "
+    )
     assert page.locator("html").get_attribute("lang") == "en"
     assert page.get_by_role("heading", level=1).inner_text() == "Classify images"
     hidden = [each.get_attribute("aria-hidden") for each in page.locator(".track").all()]
@@ -317,4 +337,118 @@ def test_below_a_root_path(serve: Serve, browser: Any) -> None:
 
 def test_labels_are_shown(page: Any) -> None:
     page.get_by_text("Labels (3)").click()
-    assert page.locator("#labels").inner_text() == "red, green, blue"
+    assert page.locator("#labels li").all_inner_texts() == ["red", "green", "blue"]
+
+
+def test_many_images(page: Any) -> None:
+    """As a grid, with their counts by label, and as the table that `allencv classify` writes."""
+    broken = {"name": 'a "text", not an image.jpg', "mimeType": "image/jpeg", "buffer": b"text"}
+    page.set_input_files("#files", [upload("red"), upload("blue")])
+    wait_for_status(page, "2 images done.")
+    assert page.locator("#list").get_attribute("aria-pressed") == "true"
+    names = [f"red{number}.jpg" for number in range(6)]
+    page.set_input_files("#files", [*(upload("red", name) for name in names), broken])
+    wait_for_status(page, "7 images done, 1 failed.")
+    assert page.locator("#grid").get_attribute("aria-pressed") == "true"
+    assert not page.locator(".bars").first.is_visible()
+    cards = [card.bounding_box() for card in page.locator(".card").all()[:2]]
+    assert cards[0]["y"] == cards[1]["y"]  # beside each other
+    counts = page.locator("#counts button")
+    assert counts.all_text_contents() == ["All 9", "red 7", "blue 1", "No answer 1"]
+    counts.nth(2).click()
+    assert page.locator(".card:visible .file").all_inner_texts() == ["blue.jpg"]
+    assert page.evaluate("document.activeElement.dataset.label") == "blue"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    text = download.value.path().read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == [
+        *("path", "label", "probability", "label_2", "probability_2"),
+        *("label_3", "probability_3", "error"),
+    ]
+    assert [row["path"] for row in rows] == [*names, broken["name"], "red.jpg", "blue.jpg"]
+    assert [row["label"] for row in rows] == ["red"] * 6 + ["", "red", "blue"]
+    assert 0.9 < float(rows[0]["probability"]) < 1
+    assert rows[6]["error"].startswith("This is not a supported image.")
+    page.locator("#list").click()
+    page.locator("#counts button").first.click()
+    assert page.locator(".bars:visible").count() == 8
+
+
+def test_many_and_long_labels(browser: Any, tmp_path: Path) -> None:
+    """No label of a hundred is probable, so that none is a headline in bold."""
+    labels = [f"label_{number}_" * (20 if number < 4 else 1) for number in range(100)]
+    with serving(write_bundle(tmp_path / "many", labels), "--workers", 1) as running:
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto(running.url)
+        page.set_input_files("#files", [upload("red"), upload("blue")])
+        wait_for_status(page, "2 images done.")
+        title = page.locator(".label").first
+        assert title.evaluate("(each) => getComputedStyle(each).fontWeight") == "400"
+        assert "no label reaches 50%" in page.locator(".note").first.inner_text()
+        page.get_by_text("Labels (100)").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.close()
+
+
+def test_an_example(page: Any) -> None:
+    """The page draws it. The greenest part of it is a meadow."""
+    page.get_by_role("button", name="Try an example").click()
+    wait_for_status(page, "drawn_example.png: green, ")
+
+
+def test_a_camera_where_there_is_a_finger(browser: Any, server: Running) -> None:
+    context = browser.new_context(has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(server.url)
+    assert page.locator("#hint").inner_text() == "from this device"
+    assert page.locator("#take").is_visible()
+    page.set_input_files("#camera", [upload("red")])
+    wait_for_status(page, "red.jpg: red, ")
+    context.close()
+
+
+def test_the_favicon(page: Any, server: Running) -> None:
+    for path in ("", "docs"):
+        page.goto(f"{server.url}/{path}")
+        address = page.locator("link[rel=icon]").evaluate("(link) => link.href")
+        assert page.evaluate(
+            """(source) => new Promise((resolve) => {
+              const image = new Image();
+              image.onload = () => resolve(true);
+              image.onerror = () => resolve(false);
+              image.src = source;
+            })""",
+            address,
+        )
+
+
+def test_try_the_api(page: Any, server: Running) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    page.goto(f"{server.url}/docs")
+    page.locator("#routes .route").last.wait_for()
+    send = page.get_by_role("button", name="Send", exact=True)
+    for label, name in (("green", "drawn_example.png"), ("red", "red.jpg")):
+        if label == "red":
+            page.set_input_files("#try [type=file]", [upload("red")])
+        page.get_by_label("Labels to list").fill("2")
+        send.click()
+        page.locator("#outcome pre", has_text=name).wait_for()
+        (prediction,) = json.loads(page.locator("#outcome pre").inner_text())["predictions"]
+        assert (prediction["label"], len(prediction["top_k"])) == (label, 2)
+    page.get_by_role("button", name="Send GET /readyz").click()
+    page.locator("#routes pre", has_text='"ready"').wait_for()
+    page.locator("#body button").click()
+    api.expect(page.locator("#body button")).to_have_text("Copied")
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command.startswith("curl --data-binary @photo.jpg")
+    assert command.endswith(f"{server.url}/predict")
+
+
+def test_the_commands_are_not_cut(page: Any, server: Running) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{server.url}/docs")
+    page.locator("#routes .route").last.wait_for()
+    for box in page.locator("main pre").all():
+        assert box.evaluate("(each) => each.scrollWidth <= each.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -469,6 +469,27 @@ def test_no_step_reads_anything_from_the_device(cats_and_dogs: Path, tmp_path: P
     assert reads(2) == reads(12)  # 12 steps an epoch and 2, and the same validation
 
 
+def test_the_gpu_of_an_apple_computer(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here "cpu:0" stands for "mps", as AllenNLP takes it for a GPU that is not there."""
+    small: Dict[str, Any] = {"trainer__num_epochs": 1, "evaluate_on_test": True}
+    small["test_data_path"] = str(cats_and_dogs / "test")
+    expected = train(experiment(cats_and_dogs, **small), tmp_path / "cpu")
+    name = "allencv.training.image_trainer.apple_gpu"
+    monkeypatch.setattr(name, lambda device: torch.device("cpu", 0))
+    small["trainer__cuda_device"] = "mps"
+    assert same_tensors(train(experiment(cats_and_dogs, **small), tmp_path / "mps"), expected)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs a computer without it")
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(ConfigurationError, match='cuda_device is "mps", but torch finds no such'):
+        build(cuda_device="mps")
+    with pytest.raises(ConfigurationError, match=r"cuda_device is 'cuda:1'; expected the number"):
+        build(cuda_device="cuda:1")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_no_step_waits_for_a_gpu(cats_and_dogs: Path, tmp_path: Path) -> None:
     class WatchSteps(TrainerCallback):

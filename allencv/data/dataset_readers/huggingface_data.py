@@ -12,6 +12,7 @@ from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.messages import KEYS, cut
 from allencv.data.remote import image_source
 from allencv.runtime import ImageError, ImageSource
+from allencv.runtime.installing import pip_install
 
 SAVED = ("dataset_dict.json", "state.json")
 """Files that `save_to_disk` writes beside the data."""
@@ -74,7 +75,7 @@ def library() -> Any:
         import datasets
     except ImportError as error:
         raise ConfigurationError(
-            f"the dataset_reader \"huggingface\" needs pip install 'allencv[huggingface]': {error}"
+            f'the dataset_reader "huggingface" needs {pip_install("datasets")}: {error}'
         ) from error
     return datasets
 

@@ -47,7 +47,7 @@ class HuggingFaceReader(ImageDatasetReader):
     The library caches the data in a file and reads only what is needed. AllenCV decodes the images,
     as always.
 
-    Needs `pip install 'allencv[huggingface]'`. Registered as a `DatasetReader` with name
+    Needs `pip install "datasets>=5.0"`. Registered as a `DatasetReader` with name
     "huggingface".
 
     # Parameters

@@ -13,6 +13,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.files import read_bytes, read_text, suffixes
 from allencv.data.dataset_readers.messages import cut, some
+from allencv.runtime.installing import pip_install
 from allencv.runtime.path_tables import DELIMITERS, FORMATS
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def read_parquet(path: str) -> Table:
         from pyarrow import parquet
     except ImportError:
         raise ConfigurationError(
-            f'{path}: Parquet needs pyarrow; install it with pip install "allencv[parquet]"'
+            f"{path}: Parquet needs pyarrow, which is not installed: {pip_install('pyarrow')}"
         ) from None
     try:
         # A local file is read only as far as needed.

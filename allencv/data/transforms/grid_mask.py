@@ -10,7 +10,7 @@ from allencv.data.transforms.image_transform import ImageTransform
 
 class Grid(NamedTuple):
     """
-    A grid with a period of `period` pixels, of which the first `kept` are lines. It is rotated by
+    A grid of lines that are `kept` pixels wide and repeat every `period` pixels. It is rotated by
     `angle` degrees around the upper left corner, then starts `(top, left)` before it.
     """
 

@@ -13,7 +13,7 @@ from allencv.modules.stages import layer_stages
 class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     """
     An `Im2ImEncoder` is a `Module` that takes a batch of images and returns a batch of feature
-    images. Input shape: `(batch, channels, height, width)`, floats, normalised; output shape:
+    maps. Input shape: `(batch, channels, height, width)`, floats, normalised; output shape:
     `(batch, output_channels, output_height, output_width)`.
 
     Images with a number of channels other than `get_input_channels()` raise a `ConfigurationError`
@@ -37,7 +37,7 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
 
     @abstractmethod
     def get_output_channels(self) -> int:
-        """Return the number of channels of a feature image: the second dimension of the output."""
+        """Return the number of channels of a feature map: the second dimension of the output."""
         raise NotImplementedError
 
     def get_stride(self) -> Optional[int]:

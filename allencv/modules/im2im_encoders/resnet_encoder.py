@@ -13,7 +13,8 @@ from allencv.modules.weight_files import (
     torchvision_state_dict,
 )
 
-_MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+"""The names that `resnet_model` takes."""
 
 
 @Im2ImEncoder.register("pretrained_resnet")
@@ -45,7 +46,7 @@ class ResnetEncoder(Im2ImEncoder):
         `allencv.modules.pretrained_weights`). Raises `ConfigurationError` if it is neither a name
         nor a file, if the download fails, or if the file does not fit the model.
     pool : `bool`, optional (default = `True`)
-        Whether to average the feature image to 1 by 1 pixel. If `False`, its stride is 32.
+        Whether to average the feature map to 1 by 1 pixel. If `False`, its stride is 32.
     trainable_layers : `Optional[List[str]]`, optional (default = `None`)
         The layers to train, of conv1, bn1, layer1, layer2, layer3 and layer4, or parts of them,
         such as "layer4.1"; the others are frozen. An empty list freezes all. `None` means all if
@@ -65,8 +66,8 @@ class ResnetEncoder(Im2ImEncoder):
         input_channels: int = 3,
     ) -> None:
         super().__init__()
-        if resnet_model not in _MODELS:
-            raise not_one_of("resnet_model", resnet_model, _MODELS)
+        if resnet_model not in MODELS:
+            raise not_one_of("resnet_model", resnet_model, MODELS)
         trunk = torchvision.models.get_model(resnet_model, weights=None)
         self._input_channels = input_channels
         self._output_channels: int = trunk.fc.in_features

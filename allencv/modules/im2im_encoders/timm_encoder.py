@@ -37,7 +37,7 @@ class TimmEncoder(Im2ImEncoder):
     `std` of `timm.get_pretrained_cfg(model_name)`; not all are ImageNet's). Output shape:
     `(batch, output_channels, 1, 1)`, the input of timm's own classifier: pooled as in this network
     (average, class token, attention), with its last normalisation. With `pool` off it is the
-    feature image `(batch, output_channels, height / stride, width / stride)`; for a transformer,
+    feature map `(batch, output_channels, height / stride, width / stride)`; for a transformer,
     that of its patches, without class and register tokens.
 
     The network is `backbone`, so parameters have names such as `backbone.blocks.0.norm1.weight`.

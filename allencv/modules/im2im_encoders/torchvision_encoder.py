@@ -23,7 +23,7 @@ class TorchvisionEncoder(Im2ImEncoder):
     Any classification network of `torchvision` without its last layer, pretrained on ImageNet by
     default. Input shape: `(batch, input_channels, height, width)`, normalised with ImageNet's mean
     and deviation for pretrained weights; output shape: `(batch, output_channels, 1, 1)`, the input
-    of the last layer; or with `pool` off the feature image before the pooling,
+    of the last layer; or with `pool` off the feature map before the pooling,
     `(batch, output_channels, height / 32, width / 32)`.
 
     The network is `backbone`, so parameters have names such as `backbone.features.0.0.weight`. For

@@ -17,7 +17,7 @@ class FeedForwardVectorEncoder(Im2VecEncoder):
     # Parameters
 
     im2vec_encoder : `Im2VecEncoder`, required
-        Turns a feature image into a vector.
+        Turns a feature map into a vector.
     feedforward : `FeedForward`, required
         AllenNLP's. Raises `ConfigurationError` if its `input_dim` differs from the dimension of
         that vector.

@@ -9,8 +9,8 @@ from allencv.modules.input_check import check_input_channels
 
 class Im2VecEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     """
-    An `Im2VecEncoder` is a `Module` that takes a batch of (feature) images and returns one vector
-    for each. Input shape: `(batch, channels, height, width)`; output shape: `(batch, dim)`.
+    An `Im2VecEncoder` is a `Module` that takes a batch of images or feature maps and returns one
+    vector for each. Input shape: `(batch, channels, height, width)`; output shape: `(batch, dim)`.
 
     Images with a number of channels other than `get_input_channels()` raise a `ConfigurationError`
     before `forward` runs.

@@ -10,10 +10,10 @@ from allencv.modules.losses.classification_loss import ClassificationLoss, check
 @ClassificationLoss.register("asymmetric")
 class AsymmetricLoss(ClassificationLoss):
     """
-    A loss for images with few of many labels. Labels that an image does not have count less than
-    its labels, and nothing once they are predicted well. Ridnik et al. 2021, "Asymmetric Loss For
-    Multi-Label Classification", arXiv:2009.14119, equations 4 to 7. The terms are summed over
-    labels and averaged over images. `class_weights` multiply the terms of a label; its best
+    A loss for images that each have a few of many labels. Labels that an image does not have count
+    less than its labels, and nothing once they are predicted well. Ridnik et al. 2021, "Asymmetric
+    Loss For Multi-Label Classification", arXiv:2009.14119, equations 4 to 7. The terms are summed
+    over labels and averaged over images. `class_weights` multiply the terms of a label; its best
     probability stays the same.
 
     Registered as a `ClassificationLoss` with name "asymmetric".

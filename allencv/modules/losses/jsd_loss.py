@@ -34,7 +34,7 @@ class JsdLoss(ClassificationLoss):
     the loss is "cross_entropy".
 
     `class_weights` weight the image as in "cross_entropy", with its penalty. Views that are
-    predicted alike have no penalty, so the loss is smallest where "cross_entropy" is.
+    predicted alike have no penalty, so the minimum of the loss is that of "cross_entropy".
 
     Registered as a `ClassificationLoss` with name "jsd".
 

@@ -1,35 +1,18 @@
-"use strict";
+import { makeCard, showError, showPrediction, showWaiting, wordsOf } from "./cards.js";
+import { byId, element } from "./elements.js";
+import { drawExample } from "./example.js";
+import { asCsv, showOverview, watchOverview } from "./overview.js";
 
 const AT_A_TIME = 3; // images sent at once
 const RETRIES = 5; // when the server is busy
+const MOST_RANKED = 100; // labels asked for, if an image can have several
 
-const WORDS = {
-  unsupported_format: "This is not a supported image. Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.",
-  damaged_image: "The file is damaged or was cut short.",
-  empty_file: "The file is empty.",
-  odd_shape: "The image is too long and narrow.",
-  too_much_work: "The file takes too long to read. Save it as JPEG or PNG first.",
-  too_many_pixels: "The image has too many pixels. Scale it down first.",
-  body_too_large: "The file is too large. Scale the image down first.",
-  too_slow: "The upload took too long.",
-  overloaded: "The server is busy.",
-  too_many_connections: "The server is busy.",
-  no_answer_in_time: "The server took too long to answer.",
-  unreachable: "The server cannot be reached.",
-};
-const MAY_WORK_LATER = ["too_slow", "overloaded", "too_many_connections", "no_answer_in_time", "unreachable",
-  "internal_error", "shutting_down"];
-
-const byId = (id) => document.getElementById(id);
+let model = { labels: [], multi_label: false, thresholds: null, limits: null };
+let thresholds = null; // by label, if an image can have several labels
+let items = []; // the images on the page, the newest first
 const waiting = [];
 let round = []; // the items that the status line describes
 let active = 0;
-let limits = null;
-
-function percent(probability) {
-  if (probability > 0 && probability < 0.001) return "< 0.1%";
-  return `${(100 * probability).toFixed(1)}%`;
-}
 
 function say(text) {
   byId("status").textContent = text;
@@ -37,23 +20,12 @@ function say(text) {
 
 /** Put a card for each file at the top of the list, and send the files. */
 function add(files) {
-  const items = [...files].map((file) => ({ file, card: makeCard(file), canceller: new AbortController() }));
-  if (!items.length) return say("No image file found.");
-  byId("results").prepend(...items.map((item) => item.card));
-  byId("clear").hidden = false;
-  items.forEach(enqueue);
-}
-
-function makeCard(file) {
-  const card = byId("card").content.cloneNode(true).firstElementChild;
-  const image = card.querySelector("img");
-  image.addEventListener("error", () => {
-    image.parentElement.classList.add("none");
-    image.parentElement.textContent = "No preview";
-  });
-  image.src = URL.createObjectURL(file);
-  card.querySelector(".file").textContent = file.name;
-  return card;
+  const added = [...files].map((file) => ({ file, card: makeCard(file), canceller: new AbortController() }));
+  if (!added.length) return say("No image file found.");
+  byId("results").prepend(...added.map((item) => item.card));
+  items = [...added, ...items];
+  added.forEach(enqueue);
+  showOverview(items);
 }
 
 function enqueue(item) {
@@ -61,10 +33,7 @@ function enqueue(item) {
   if (!round.includes(item)) round.push(item);
   item.words = "";
   item.failed = false;
-  item.card.classList.remove("failed");
-  item.card.setAttribute("aria-busy", "true");
-  item.card.querySelector(".label").textContent = "Waiting …";
-  item.card.querySelector(".error").textContent = "";
+  showWaiting(item.card);
   waiting.push(item);
   sayProgress();
   sendNext();
@@ -75,12 +44,19 @@ async function sendNext() {
   const item = waiting.shift();
   active += 1;
   item.card.querySelector(".label").textContent = "Classifying …";
-  const started = performance.now();
   try {
+    await ready;
+    const started = performance.now();
     const prediction = await ask(item);
-    showPrediction(item, prediction, (performance.now() - started) / 1000);
+    item.labels = prediction.labels || [prediction.label];
+    item.ranked = prediction.top_k;
+    const seconds = (performance.now() - started) / 1000;
+    item.words = `${item.file.name}: ${showPrediction(item.card, prediction, thresholds, seconds)}.`;
   } catch (error) {
-    showError(item, error);
+    showError(item.card, error, () => enqueue(item));
+    item.failed = true;
+    item.reason = wordsOf(error);
+    item.words = `${item.file.name}: ${item.reason}`;
   }
   item.card.removeAttribute("aria-busy");
   active -= 1;
@@ -93,13 +69,15 @@ function failure(code, message) {
 }
 
 async function ask({ file, canceller }) {
+  const { limits } = model;
   if (limits && file.size > limits.max_body_bytes - 10000) throw failure("body_too_large", "");
+  const path = model.multi_label ? `predict?top_k=${MOST_RANKED}` : "predict";
   for (let retry = 0; ; retry += 1) {
     const form = new FormData();
     form.append("file", file);
     let response, answer;
     try {
-      response = await fetch("predict", { method: "POST", body: form, signal: canceller.signal });
+      response = await fetch(path, { method: "POST", body: form, signal: canceller.signal });
       answer = await response.json();
     } catch {
       throw failure("unreachable", "");
@@ -114,93 +92,70 @@ async function ask({ file, canceller }) {
   }
 }
 
-function showPrediction(item, prediction, seconds) {
-  const chosen = prediction.labels || [prediction.label];
-  const title = chosen.join(", ") || "None of the labels";
-  const { card, file } = item;
-  card.querySelector(".label").textContent = title;
-  card.querySelector(".bars").replaceChildren(
-    ...prediction.top_k.map((each) => makeBar(each, chosen.includes(each.label))));
-  card.querySelector(".time").textContent = `answered in ${seconds.toFixed(2)} s`;
-  const sure = prediction.labels ? "" : `, ${percent(prediction.top_k[0].probability)}`;
-  item.words = `${file.name}: ${title}${sure}.`;
-}
-
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.append(...children);
-  return made;
-}
-
-function makeBar({ label, probability }, isChosen) {
-  const fill = element("div", "fill");
-  fill.style.width = `${100 * probability}%`;
-  const track = element("div", "track", fill);
-  track.setAttribute("aria-hidden", "true"); // the number says the same
-  const number = element("span", "number", percent(probability));
-  return element("li", isChosen ? "chosen" : "", element("span", "name", label), track, number);
-}
-
-function showError(item, error) {
-  const { file, card } = item;
-  const words = WORDS[error.code] || `The server says: ${error.message || "something went wrong"}`;
-  card.classList.add("failed");
-  card.querySelector(".label").textContent = "No answer";
-  card.querySelector(".error").textContent = words;
-  item.words = `${file.name}: ${words}`;
-  item.failed = true;
-  const again = card.querySelector(".again");
-  again.hidden = !MAY_WORK_LATER.includes(error.code);
-  again.onclick = () => {
-    again.hidden = true;
-    byId("files").focus(); // keep the focus when the button is hidden
-    enqueue(item);
-  };
-}
-
 function sayProgress() {
   const done = round.filter((item) => item.words).length;
   const failed = round.filter((item) => item.failed).length;
   if (done < round.length) {
-    say(round.length === 1 ? "Classifying …" : `${done} of ${round.length} images done …`);
-  } else if (round.length === 1) {
-    say(round[0].words);
-  } else {
-    say(`${done} images done${failed ? `, ${failed} failed` : ""}.`);
+    return say(round.length === 1 ? "Classifying …" : `${done} of ${round.length} images done …`);
   }
+  say(round.length === 1 ? round[0].words : `${done} images done${failed ? `, ${failed} failed` : ""}.`);
+  showOverview(items);
 }
 
 function clear() {
   waiting.length = 0;
   for (const item of round) item.canceller.abort(); // the server then drops them
   round = [];
+  items = [];
   for (const image of byId("results").querySelectorAll("img")) URL.revokeObjectURL(image.src);
   byId("results").replaceChildren();
-  byId("clear").hidden = true;
+  showOverview(items);
   byId("files").focus();
   say("");
 }
 
-async function showModel() {
-  try {
-    const model = await (await fetch("labels")).json();
-    limits = model.limits;
-    document.title = `${model.name}: classify images`;
-    byId("model").textContent = model.name;
-    byId("about").hidden = false;
-    byId("about").querySelector("summary").textContent = `Labels (${model.labels.length})`;
-    byId("labels").textContent = model.labels.join(", ");
-  } catch {
-    say(WORDS.unreachable);
-  }
+function saveCsv() {
+  const done = items.filter((item) => item.words);
+  // Excel takes a file for UTF-8 if it begins with this mark.
+  const table = new Blob([`\ufeff${asCsv(done, model.multi_label)}`], { type: "text/csv" });
+  const link = element("a", "");
+  link.href = URL.createObjectURL(table);
+  link.download = "predictions.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-byId("files").addEventListener("change", (event) => {
-  if (event.target.files.length) add(event.target.files);
-  event.target.value = ""; // so that the same file can be chosen again
+async function showModel() {
+  try {
+    model = await (await fetch("labels")).json();
+  } catch {
+    return say(wordsOf({ code: "unreachable" }));
+  }
+  if (model.thresholds) {
+    thresholds = Object.fromEntries(model.labels.map((label, index) => [label, model.thresholds[index]]));
+    byId("ticks").hidden = false;
+  }
+  document.title = `${model.name}: classify images`;
+  byId("model").textContent = model.name;
+  byId("about").hidden = false;
+  byId("about").querySelector("summary").textContent = `Labels (${model.labels.length})`;
+  byId("labels").append(...model.labels.map((label) => element("li", "", label)));
+}
+
+const ready = showModel();
+for (const id of ["files", "camera"]) {
+  byId(id).addEventListener("change", (event) => {
+    if (event.target.files.length) add(event.target.files);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+}
+byId("example").addEventListener("click", async () => {
+  await ready;
+  add([await drawExample(model.labels)]);
 });
 byId("clear").addEventListener("click", clear);
+byId("save").addEventListener("click", saveCsv);
+watchOverview(() => showOverview(items));
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) add(event.clipboardData.files);
 });
@@ -216,4 +171,3 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dragging");
   add(event.dataTransfer.files);
 });
-showModel();

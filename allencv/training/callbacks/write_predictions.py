@@ -103,7 +103,7 @@ class WritePredictions(CheckedFromParams, TrainerCallback):
 
 
 def describe_run(device: torch.device, loader: DataLoader) -> Dict[str, Any]:
-    """Return what the other files of a run lack."""
+    """Return facts about a run that its other files do not have."""
     name = platform.machine()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

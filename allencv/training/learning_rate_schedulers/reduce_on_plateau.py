@@ -27,8 +27,9 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
 
     Replaces AllenNLP's class (`training/learning_rate_schedulers/pytorch_lr_schedulers.py`), which
     cannot be built, because PyTorch no longer takes its argument `verbose`. Also, trainers pass
-    schedulers a score of which higher is better, such as minus the loss. AllenNLP's class, with its
-    default mode "min", treats the score as a loss, and lowers the rate while the loss falls.
+    schedulers a score that rises when the model gets better, such as minus the loss. AllenNLP's
+    class, with its default mode "min", treats the score as a loss, and lowers the rate while the
+    loss falls.
 
     Registered as a `LearningRateScheduler` with name "reduce_on_plateau".
 
@@ -133,7 +134,7 @@ class ReduceOnPlateauLearningRateScheduler(_PyTorchLearningRateSchedulerWithMetr
             )
 
     def step(self, metric: Optional[float] = None) -> None:
-        """Update the rate after an epoch with a score of which higher is better."""
+        """Update the rate after an epoch with its score. A higher score is better."""
         best = self.lr_scheduler.best
         if self._is_relative and math.isfinite(best):
             # PyTorch multiplies the best value, which makes a negative one better, not worse.

@@ -32,6 +32,9 @@ class WarmupSchedule(Schedule):
         includes it.
     warmup_steps : `float`, optional (default = `None`)
         The same in optimizer steps, instead of `warmup_epochs`.
+    warmup_ratio : `float`, optional (default = `None`)
+        The same as a share of training, instead of `warmup_epochs`: 0.1 is a tenth. A warm-up that
+        is given so stays shorter than training when `num_epochs` changes.
 
     The others are those of `Schedule`.
 
@@ -46,9 +49,23 @@ class WarmupSchedule(Schedule):
         num_epochs: int,
         warmup_epochs: float = 0.0,
         warmup_steps: Optional[float] = None,
+        warmup_ratio: Optional[float] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(optimizer, num_epochs, **kwargs)
+        if warmup_ratio is not None:
+            lengths = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps}
+            if others := [f"{key} {value}" for key, value in lengths.items() if value]:
+                raise ConfigurationError(
+                    f"learning_rate_scheduler.warmup_ratio is {warmup_ratio} and {others[0]}; "
+                    "expected one of them"
+                )
+            if not 0 <= warmup_ratio < 1:
+                raise ConfigurationError(
+                    f"learning_rate_scheduler.warmup_ratio is {warmup_ratio}; expected a number "
+                    "from 0 to below 1"
+                )
+            warmup_epochs = warmup_ratio * num_epochs
         if warmup_steps is not None and (self.by_epoch or warmup_epochs):
             other = "by_epoch true" if self.by_epoch else f"warmup_epochs {warmup_epochs}"
             raise ConfigurationError(

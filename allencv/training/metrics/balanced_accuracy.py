@@ -26,7 +26,7 @@ class BalancedAccuracy(TorchmetricsMetric):
 
     def _readable(self, result: torch.Tensor) -> float:
         # Shape: (num_classes,) each
-        true_positives, _, _, _, support = result.double().unbind(-1)
+        true_positives, _, _, _, support = result.cpu().double().unbind(-1)
         return self._mean_over_classes(true_positives / support, support > 0)
 
     def undefined(self) -> float:

@@ -33,7 +33,9 @@ class PerClass(TorchmetricsMetric):
 
     def _readable(self, result: torch.Tensor) -> Dict[str, float]:
         # Shape: (num_classes,) each
-        true_positives, false_positives, _, false_negatives, support = result.double().unbind(-1)
+        true_positives, false_positives, _, false_negatives, support = (
+            result.cpu().double().unbind(-1)
+        )
         values = {
             "precision": true_positives / (true_positives + false_positives),
             "recall": true_positives / support,

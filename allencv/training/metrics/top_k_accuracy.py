@@ -47,7 +47,7 @@ class TopKAccuracy(Metric):
             Scores of shape `(batch_size, ..., num_classes)`.
         gold_labels : `torch.Tensor`
             Class numbers of shape `(batch_size, ...)`, or soft labels: floats of the shape of
-            `predictions`, of which the largest is the gold label.
+            `predictions`, where the largest is the gold label.
         mask : `torch.Tensor`, optional (default = `None`)
             Booleans of shape `(batch_size, ...)`: predictions count where it is true.
         """

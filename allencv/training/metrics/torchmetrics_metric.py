@@ -105,7 +105,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             `(batch_size, num_classes)`: logits where an image has one label, else probabilities.
         gold_labels : `torch.Tensor`
             Class numbers of shape `(batch_size,)`; or soft labels: floats of the shape of
-            `predictions`, of which the largest is the gold label; or, where an image has several
+            `predictions`, where the largest is the gold label; or, where an image has several
             labels, integers 0 and 1 of the shape of `predictions`.
         """
         predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
@@ -217,7 +217,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
     def _readable(self, result: Any) -> Union[float, Dict[str, float]]:
         """Return the result of torchmetrics as a number, or one for each label."""
         if self._stat_scores is not None:
-            # Shape: (num_classes, 5), of which 1 and 2 are the images of other classes
+            # Shape: (num_classes, 5); columns 1 and 2 count images of other classes
             stat_scores = self._stat_scores.compute()
             counts = stat_scores[:, 4] > 0
             if self._maker.needs_other_images:
@@ -236,7 +236,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         self._left_out = [
             name for name, is_counted in zip(names, counts.tolist()) if not is_counted
         ]
-        return values[counts].double().mean().item()
+        return values[counts].cpu().double().mean().item()
 
     def _warn_of_left_out(self) -> None:
         if self._left_out and self._left_out != self._warned_of:

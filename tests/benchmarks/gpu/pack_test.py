@@ -11,7 +11,7 @@ pack = load("pack")
 
 REQUIREMENTS = """\
 allennlp==2.10.1
-    # via allencv (setup.py)
+    # via allencv (pyproject.toml)
 colorama==0.4.6 ; sys_platform == 'win32'
 contourpy==1.3.3 ; python_full_version < '3.12'
 contourpy==1.4.0 ; python_full_version >= '3.12'

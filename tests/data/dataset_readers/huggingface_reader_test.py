@@ -543,7 +543,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     reader = HuggingFaceReader()  # to predict, the library is not needed
     assert number(reader.text_to_instance(encoded(3))) == 3
-    with pytest.raises(ConfigurationError, match=r"needs pip install 'allencv\[huggingface\]'"):
+    with pytest.raises(ConfigurationError, match='needs pip install "datasets>=5.0"'):
         list(reader.read("nobody/nothing"))
 
 

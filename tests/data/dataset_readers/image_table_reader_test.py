@@ -308,7 +308,7 @@ def test_parquet_with_the_bytes_of_images(root: str) -> None:
 
 def test_without_pyarrow(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert 'pip install "allencv[parquet]"' in error_of(root, "", "a.parquet")
+    assert 'pip install "pyarrow>=17"' in error_of(root, "", "a.parquet")
 
 
 # Where images are.

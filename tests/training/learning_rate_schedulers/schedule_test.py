@@ -204,6 +204,16 @@ def test_a_schedule_shorter_than_training(
             {"warmup_epochs": 0, "warmup_steps": 3, "by_epoch": True},
             "warmup_steps is 3 and by_epoch true; expected warmup_epochs",
         ),
+        ({"warmup_ratio": 0.1}, "warmup_ratio is 0.1 and warmup_epochs 1.5; expected one of them"),
+        (
+            {"warmup_epochs": 0, "warmup_steps": 3, "warmup_ratio": 0.1},
+            "warmup_ratio is 0.1 and warmup_steps 3; expected one of them",
+        ),
+        (
+            {"warmup_epochs": 0, "warmup_ratio": 1},
+            "warmup_ratio is 1; expected a number from 0 to below 1",
+        ),
+        ({"warmup_epochs": 0, "warmup_ratio": -0.1}, "warmup_ratio is -0.1; expected a number"),
         ({"warmup": 3}, "a key of .* is 'warmup'; expected one of warmup_"),
     ],
 )

@@ -24,6 +24,20 @@ def test_constant_by_hand() -> None:
     assert rates("warmup_constant", 2, 3, warmup_epochs=1) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_a_warmup_as_a_share_of_training(by_epoch: bool) -> None:
+    for num_epochs in (4, 10):
+        expected = rates(
+            "warmup_cosine", num_epochs, warmup_epochs=num_epochs / 4, by_epoch=by_epoch
+        )
+        found = rates("warmup_cosine", num_epochs, warmup_ratio=0.25, by_epoch=by_epoch)
+        assert found == expected
+
+
+def test_a_warmup_as_a_share_of_one_epoch_of_one_step() -> None:
+    assert rates("warmup_cosine", 1, 1, warmup_ratio=0.2) == pytest.approx([1 / 1.2])
+
+
 def test_constant_it_is_timms() -> None:
     expected = timm_rates(StepLRScheduler, 20, 7, decay_t=1, decay_rate=1.0)
     assert rates("warmup_constant", warmup_steps=7) == pytest.approx(expected)

@@ -1,0 +1,25 @@
+"""Print a config to start from, or list them."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Print a config to start from: allencv recipe hymenoptera > my.jsonnet. Its first lines "
+        "say which data it needs, and the command that trains it."
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="the recipe to print (default: list all)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from allencv.recipes import list_recipes, recipe
+
+    if args.name is not None:
+        print(recipe(args.name), end="")
+        return
+    recipes = list_recipes()
+    width = max(map(len, recipes))
+    for name, summary in recipes.items():
+        print(f"{name:{width}}  {summary}")

@@ -1,0 +1,5 @@
+ENGINE_NAMES = ("onnxruntime", "openvino", "openvino-reduced")
+"""The engines for bundles. "openvino-reduced" may use less than the network's precision."""
+DEFAULT_ENGINE = "onnxruntime"
+AUTO = "auto"
+"""The name that stands for the fastest installed engine."""
