@@ -15,6 +15,7 @@ SPARED = (
 """The beginnings of warnings that only repeat the config, or are about what always is so."""
 LOG_FILE_ONLY = (
     "allencv.training.image_trainer",
+    "allencv.training.parameter_groups",
     "allennlp.commands.evaluate",
     "allennlp.commands.train",
     "allennlp.common.meta",
