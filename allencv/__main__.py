@@ -8,7 +8,6 @@ installed.
 # PYTHON_ARGCOMPLETE_OK
 
 import io
-import logging
 import os
 import re
 import sys
@@ -38,6 +37,8 @@ CHECKED_BY_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
 WITH_BUNDLES = ("classify", "serve")
 """The commands that take bundles, and archives as well."""
+WITHOUT_PARTS = {"recipe"}
+"""The commands that never need AllenNLP."""
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
@@ -80,6 +81,7 @@ def _complete() -> None:
 
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
+    from allencv.runtime.terminal import log_to_file_only
 
     if name != "serve":  # it first answers accepted requests, and has its own time limit
         stop_within(SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP)
@@ -94,7 +96,7 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
         message = message_of(error)
         if message is None or os.environ.get("ALLENNLP_DEBUG"):
             raise
-        logging.getLogger(__name__).info("Ended by: %s", message)  # for the log of the run
+        log_to_file_only(__name__, f"Ended by: {message}")  # sys.exit prints it
         sys.exit(f"allencv: {message}")
 
 
@@ -107,7 +109,8 @@ def run_command(name: str, arguments: List[str]) -> None:
             run(prog="allencv")
         return
     args = command_parser(name).parse_args(arguments)
-    if name in WITH_BUNDLES and not args.include_package and _is_bundle(args.model):
+    is_bundle = name in WITH_BUNDLES and not args.include_package and _is_bundle(args.model)
+    if is_bundle or name in WITHOUT_PARTS:
         command_named(name).run(args)
         return
     with _every_part(name, arguments):
@@ -163,27 +166,33 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
     if name in QUIET:
         os.environ.setdefault("ALLENNLP_LOG_LEVEL", "WARNING")
     from allencv.runtime.errors import InputError
+    from allencv.runtime.installing import how_to_install
+    from allencv.runtime.terminal import notice
 
     try:
-        import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
+        with notice("loading torch and AllenNLP"):
+            import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
+
+            import allencv.plugin  # noqa: F401
+            from allencv.common.included_packages import import_included_packages, import_plugins
+
+            import_plugins()
     except ModuleNotFoundError as error:
-        if error.name not in ("allennlp", "torch"):
+        installs = how_to_install(error.name or "")
+        if installs is None:
             raise
         raise InputError(
-            f"{name} needs {error.name}, which is not installed; without it you can use "
-            f"{' and '.join(WITH_BUNDLES)} with bundles made by 'allencv export'"
+            f"{name} needs {error.name}, which is not installed: {installs}; without it you can "
+            f"use {' and '.join(WITH_BUNDLES)} with bundles made by 'allencv export'"
         ) from error
     from pickle import UnpicklingError
 
     from allennlp.common.checks import ConfigurationError
 
-    import allencv.plugin  # noqa: F401
     from allencv.common.console import console_to_follow
-    from allencv.common.included_packages import import_included_packages, import_plugins
     from allencv.training import TrainingError
 
     try:
-        import_plugins()
         import_included_packages(arguments)
         with console_to_follow():
             yield

@@ -11,6 +11,7 @@ COMMANDS = {
         "build-vocab": "Build the vocabulary of a config.",
     },
     "Training": {
+        "recipe": "Print a config to start from.",
         "fit": "Choose a config for a folder or table of images, and train.",
         "components": "Show the parts that a config can name, and their arguments.",
         "check-config": "Find all mistakes in a config, without its data.",

@@ -9,9 +9,9 @@ from typing import Dict, List, Optional, Sequence, Union, cast, overload
 import numpy as np
 
 from allencv.runtime.bundle import check_exists, is_bundle
-from allencv.runtime.classifier import TOP_K, Classifier, classify_pixels, readable
+from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.cpu_count import cpu_count
-from allencv.runtime.engine_names import DEFAULT_ENGINE
+from allencv.runtime.defaults import DEFAULT_ENGINE, TOP_K
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.onnx_classifier import OnnxClassifier

@@ -5,6 +5,7 @@ import sys
 from itertools import chain
 from typing import Callable, Dict, Iterable, Iterator, List, Sequence
 
+from allencv.classify.arguments import CSV, TEXT
 from allencv.classify.output_files import Record, csv_lines, to_line
 from allencv.runtime.image_files import ImageFile
 from allencv.runtime.terminal import (
@@ -19,8 +20,6 @@ from allencv.runtime.terminal import (
     width_of,
 )
 
-TEXT, CSV, JSON_LINES = "text", "csv", "jsonl"
-FORMATS = (TEXT, CSV, JSON_LINES)
 LONGEST_BAR, SHORT_BAR = 40, 10
 """In columns: of the bars of a single image, and of an image in a list."""
 PERCENTAGE = 7

@@ -1,13 +1,10 @@
 import argparse
 from typing import Any, Tuple
 
+from allencv.classify.arguments import add_arguments
 from allencv.commands.shared_arguments import refuse_engine
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from allencv.classify.command import add_arguments
-
-    add_arguments(parser)
+__all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> None:

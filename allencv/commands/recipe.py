@@ -2,11 +2,14 @@
 
 import argparse
 
+from allencv.commands.shared_arguments import add_details
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Print a config to start from: allencv recipe hymenoptera > my.jsonnet. Its first lines "
-        "say which data it needs, and the command that trains it."
+    add_details(
+        parser,
+        "For example: allencv recipe hymenoptera > my.jsonnet. Its first lines say which data it "
+        "needs, and the command that trains it.",
     )
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="the recipe to print (default: list all)"

@@ -2,12 +2,9 @@ import argparse
 from typing import Any
 
 from allencv.commands.shared_arguments import refuse_engine
+from allencv.serving.command import add_arguments
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from allencv.serving.command import add_arguments
-
-    add_arguments(parser)
+__all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> None:

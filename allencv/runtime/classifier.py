@@ -2,12 +2,11 @@ from typing import Dict, List, Mapping, Optional, Protocol, Tuple, TypedDict, Un
 
 import numpy as np
 
+from allencv.runtime.defaults import TOP_K
 from allencv.runtime.errors import ImageError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.preprocessing import Preprocessing
 
-TOP_K = 5
-"""The default number of labels that an answer lists."""
 NOT_FINITE = "the network's probabilities for it are not finite numbers"
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from allencv.runtime.engine_names import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
+from allencv.runtime.defaults import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
 from allencv.runtime.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Union
 import numpy as np
 
 from allencv.runtime.bundle import open_bundle
-from allencv.runtime.engine_names import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
+from allencv.runtime.defaults import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
 from allencv.runtime.engines import fastest, open_engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.images import ImageSource

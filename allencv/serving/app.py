@@ -16,7 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from allencv import __version__
-from allencv.runtime.classifier import TOP_K, Classifier, readable
+from allencv.runtime.classifier import Classifier, readable
+from allencv.runtime.defaults import TOP_K
 from allencv.serving import schemas
 from allencv.serving.batching import Batcher
 from allencv.serving.bodies import read_body

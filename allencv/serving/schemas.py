@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Union
 
 from pydantic import BaseModel, Field
 
-from allencv.runtime.classifier import TOP_K
+from allencv.runtime.defaults import TOP_K
 
 
 class ErrorDetail(BaseModel):

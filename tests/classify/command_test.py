@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allencv.classify.command import add_arguments, run
+from allencv.classify.arguments import SUFFIXES, add_arguments
+from allencv.classify.command import run
+from allencv.classify.output_files import WRITERS
 from allencv.runtime.errors import InputError
 from tests.conftest import full_disk, write_images
 from tests.runtime.terminal_test import Terminal
@@ -296,3 +298,7 @@ def test_another_model_or_other_options_are_refused(
     os.replace("photos/000.jpg", "photos/b.jpg")
     classify(bundle, "photos/b.jpg", "photos/d", "-o", "out.jsonl", "--fail-on-error")
     assert [record["path"] for record in lines_of("out.jsonl")] == IN_ORDER[:1] + IN_ORDER[5:]
+
+
+def test_the_endings_of_outputs_are_those_that_are_written() -> None:
+    assert tuple(WRITERS) == SUFFIXES

@@ -1,4 +1,3 @@
-import argparse
 import json
 import re
 from pathlib import Path
@@ -6,17 +5,14 @@ from pathlib import Path
 import _jsonnet
 import pytest
 
-from allencv.commands import recipe as command
 from allencv.runtime.errors import InputError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_in_process
 
 CONFIGS = sorted((ROOT / "training_config").glob("*.jsonnet"))
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    command.run(parser.parse_args(arguments))
+    run_in_process("recipe", *arguments)
     return capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ from allencv import __version__
 from allencv.__main__ import help_text, main
 from allencv.command_list import COMMANDS, SUMMARIES
 from allencv.command_parsers import OF_ALLENNLP, command_parser, parser_of_all
+from allencv.runtime.installing import INSTALL_ALLENNLP
 from tests.conftest import ROOT, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -166,6 +167,6 @@ def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]") -> None:
     result = start(name, *arguments, refuse=True)
     assert result.returncode == 1
     assert result.stderr == (
-        f"allencv: {name} needs allennlp, which is not installed; without it you can use "
-        "classify and serve with bundles made by 'allencv export'\n"
+        f"allencv: {name} needs allennlp, which is not installed: {INSTALL_ALLENNLP}; without it "
+        "you can use classify and serve with bundles made by 'allencv export'\n"
     )

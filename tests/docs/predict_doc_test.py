@@ -16,7 +16,7 @@ from typing import Any, Dict, List
 import pytest
 
 import allencv.plugin  # noqa: F401
-from allencv.classify.command import add_arguments
+from allencv.classify.arguments import add_arguments
 from allencv.classify.command import run as run_classify
 from allencv.classify.output_files import columns
 from allencv.classify.printed_answers import single_answer

@@ -49,7 +49,10 @@ def test_the_page(
     assert "Test: 12 images" in (tmp_path / "runs/pets/report.html").read_text(encoding="utf-8")
 
     capsys.readouterr()
-    (code,) = blocks("python")
+    notebook, code = blocks("python")
+    saved = (tmp_path / "runs/pets/report.html").read_text(encoding="utf-8")
+    exec(notebook, {})
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == saved
     exec(code, {})
     mistakes = capsys.readouterr().out.splitlines()
     assert all(" is taken for " in line for line in mistakes)

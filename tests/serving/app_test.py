@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from allencv.runtime.classifier import TOP_K
+from allencv.runtime.defaults import TOP_K
 from allencv.runtime.onnx_classifier import OnnxClassifier
 from allencv.serving.app import create_app
 from allencv.serving.bodies import SMALL_BODY
