@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List
 from allennlp.common import logging as common_logging
 from allennlp.common import tqdm as allennlp_tqdm
 
-from allencv.runtime.terminal import RED, YELLOW, styled
+from allencv.runtime.terminal import ERASE_LINE, RED, YELLOW, is_terminal, styled
 
 SPARED = (
     "You provided a validation dataset but patience was set to None",
@@ -15,6 +15,8 @@ SPARED = (
 """The beginnings of warnings that only repeat the config, or are about what always is so."""
 LOG_FILE_ONLY = (
     "allencv.training.image_trainer",
+    "allencv.training.parameter_groups",
+    "allennlp.commands.evaluate",
     "allennlp.commands.train",
     "allennlp.common.meta",
     "allennlp.common.params",
@@ -85,6 +87,8 @@ class ConsoleHandler(logging.StreamHandler):
         bars = list(getattr(allennlp_tqdm._tqdm, "_instances", ()))
         for bar in bars:
             bar.clear()
+        if is_terminal(self.stream):
+            self.stream.write(ERASE_LINE)  # a notice
         super().emit(record)
         for bar in bars:
             bar.refresh()

@@ -14,6 +14,7 @@ import allencv
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.runtime import COLOR_MODES, Preprocessing
+from allencv.runtime.terminal import notice
 
 
 class Network(torch.nn.Module):
@@ -45,6 +46,7 @@ class Network(torch.nn.Module):
         return self._model(image=pixels)["probs"].float()
 
 
+@notice("exporting the network")
 def exported(network: Network, preprocessing: Preprocessing) -> ExportedProgram:
     """
     Return the graph of a network, for any batch size.

@@ -8,12 +8,14 @@ from allennlp.models import Model
 from allencv.runtime import Classifier
 from allencv.runtime.classifier import compare
 from allencv.runtime.manifest import Parity
+from allencv.runtime.terminal import notice
 
 T = TypeVar("T")
 
 BATCH = 16
 
 
+@notice("comparing the bundle with the archive")
 def compare_with_archive(
     model: Model,
     reader: DatasetReader,

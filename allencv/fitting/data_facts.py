@@ -19,6 +19,7 @@ from allencv.fitting.files_of_splits import WORDS, copied_images, look_at_files,
 from allencv.fitting.options import named_as_options
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.plurals import numbered
+from allencv.runtime.terminal import notice
 
 LOOKED_AT = 200
 """How many images of each split are decoded, evenly spaced over the data."""
@@ -67,6 +68,7 @@ def data_config(found: FoundData) -> Dict[str, Any]:
 
 
 @named_as_options()
+@notice("examining the images")
 def examine_data(found: FoundData) -> DataFacts:
     """
     List the data, check that all files exist, and decode some images of each split.

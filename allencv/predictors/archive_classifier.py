@@ -14,6 +14,7 @@ from allencv.data.transforms import EvalTransform
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 from allencv.runtime import ImageError, ImageSource
+from allencv.runtime.terminal import notice
 
 
 class ArchiveClassifier:
@@ -42,6 +43,7 @@ class ArchiveClassifier:
 
     preprocessing: Any  # an Optional[Preprocessing]; bundles and servers have one always
 
+    @notice("opening the model")
     def __init__(
         self, path: Union[str, Path], device: Optional[str] = None, trusted: bool = False
     ) -> None:

@@ -75,8 +75,8 @@ class Progress:
                 if batches is None:
                     return
                 self._waited += time.perf_counter() - started
-                yield batches
                 self._images += sum(map(get_batch_size, batches))
+                yield batches
                 if self._bar is not None:
                     self._bar.update()
         finally:

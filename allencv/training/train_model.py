@@ -158,7 +158,7 @@ class TrainImageModel(TrainModel):
         metrics = super().run()
         if self.evaluation_data_loader is None or not self.evaluate_on_test:
             return metrics
-        logger.info("The model will be evaluated using the best epoch weights.")
+        logger.info("Evaluating the best epoch on the test images")
         test_metrics = evaluate(
             self.model,
             self.evaluation_data_loader,
@@ -188,6 +188,14 @@ class TrainImageModel(TrainModel):
                 "To evaluate on the test set after training, pass the "
                 "'evaluate_on_test' flag, or use the 'allennlp evaluate' command."
             )
+        of_test = {
+            name.removeprefix("test_"): value
+            for name, value in metrics.items()
+            if name.startswith("test_") and isinstance(value, float)
+        }
+        if of_test:
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in of_test.items())
+            logger.info("Test images: %s", shown)
         dump_metrics(None, metrics, log=True)
         path = os.path.join(self.serialization_dir, "metrics.json")
         write_text(path, json.dumps(metrics, indent=2))

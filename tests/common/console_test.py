@@ -8,7 +8,7 @@ from allennlp.common import Tqdm
 from allennlp.common import logging as common_logging
 
 from allencv.common.console import console_to_follow, styled_as, to_log_file_only
-from allencv.runtime.terminal import GREEN, log_to_file_only
+from allencv.runtime.terminal import ERASE_LINE, GREEN, log_to_file_only
 from tests.runtime.terminal_test import Terminal
 
 LOGGED = [
@@ -129,8 +129,8 @@ def test_lines_appear_above_a_bar_and_in_colours(
         logger.info("a row", extra=styled_as(GREEN))
         logger.warning("a warning")
     # A bar is overwritten by spaces before each line, and written again below it.
-    lines = [line.split("\r")[-1] for line in terminal.getvalue().split("\n")]
+    lines = [line.split(ERASE_LINE)[-1] for line in terminal.getvalue().split("\n")]
     assert lines[:2] == ["\x1b[32ma row\x1b[0m", "\x1b[33ma warning\x1b[0m"]
-    before, after = terminal.getvalue().split("\x1b[32ma row\x1b[0m\n")
-    assert before.endswith("\r" + " " * 40 + "\r") or before.split("\r")[-2].isspace()
+    before, after = terminal.getvalue().split(f"{ERASE_LINE}\x1b[32ma row\x1b[0m\n")
+    assert before.split("\r")[-2].isspace()
     assert after.startswith("\r 50%|")
