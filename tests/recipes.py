@@ -89,7 +89,7 @@ SMALL_IMAGES: Dict[str, Dict[str, Any]] = {
 """Overrides for each config: the smallest images that its network takes well."""
 QUICK: Dict[str, Dict[str, Any]] = {
     "cifar10": SHORT,
-    "digits": {**SHORT, "trainer.learning_rate_scheduler.warmup_steps": 4},
+    "digits": SHORT,
     "flowers102_mobilenet_v3": WARMUP,
     "hymenoptera": WARMUP,
     "image_classifier": SHORT,

@@ -14,10 +14,10 @@ local reader(transforms) = {
 
 {
   dataset_reader: reader([
-    { type: "resize", size: [32, 32] },
-    { type: "random_crop", size: 32, padding: 4 },
+    { type: "resize", size: [24, 24] },
+    { type: "random_crop", size: 24, padding: 3 },
   ]),
-  validation_dataset_reader: reader([{ type: "eval", size: 32, fit: "stretch" }]),
+  validation_dataset_reader: reader([{ type: "eval", size: 24, fit: "stretch" }]),
   train_data_path: data + "/train",
   validation_data_path: data + "/val",
 
@@ -35,9 +35,9 @@ local reader(transforms) = {
 
   trainer: {
     type: "image",
-    num_epochs: 12,
+    num_epochs: 14,
     validation_metric: "-loss",
     optimizer: { type: "adamw", lr: 0.005, weight_decay: 0.05 },
-    learning_rate_scheduler: { type: "linear_with_warmup", warmup_steps: 60 },
+    learning_rate_scheduler: { type: "warmup_cosine", warmup_ratio: 0.1 },
   },
 }

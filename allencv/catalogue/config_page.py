@@ -53,7 +53,7 @@ its key and, if known, its line:
 ```
 $ DATA=data/pets allencv check-config pets.jsonnet
 pets.jsonnet:10: data_loader.batch_size is "32"; expected int
-pets.jsonnet:23: trainer.optimizer.type is "adamww"; expected one of adamw, radamw, nadamw, ...
+pets.jsonnet:23: trainer.optimizer.type is "adamww"; did you mean adamw? Expected one of adamw, ...
 pets.jsonnet: 2 mistakes
 ```
 

@@ -71,9 +71,10 @@ def _summary(text: str) -> str:
     before = re.split(r"^# ", text, maxsplit=1, flags=re.MULTILINE)[0]
     paragraphs = [" ".join(each.split()) for each in before.strip().split("\n\n")]
     told = [each for each in paragraphs if not each.startswith("Registered as")]
-    paragraph = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", told[0] if told else "")
+    paragraph = re.sub(r"\[([^\]]+)\] ?\([^)]*\)", r"\1", told[0] if told else "")
+    paragraph = re.sub(r":\w+:`(?:[\w.]+\.)?(\w+)`", r"`\1`", paragraph)
     paragraph = re.sub(r"`([^`<]+?) ?<https?:[^>]+>`_+", r"\1", paragraph)
-    found = re.match(r".+?\.(?= [A-Z`]|$)", paragraph)
+    found = re.match(r".+?(?<!\bal)(?<!\be\.g)(?<!\bi\.e)\.(?= [A-Z`'\"]|$)", paragraph)
     sentence = found[0] if found else paragraph
     return sentence[:-1] + "." if sentence.endswith(":") else sentence
 

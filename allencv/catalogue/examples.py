@@ -21,6 +21,7 @@ from allencv.catalogue.argument_types import (
 )
 from allencv.catalogue.parts import Argument, Part, default_name, describe, part_named, registered
 from allencv.common.jsonnet import to_jsonnet
+from allencv.modules.im2im_encoders import Im2ImEncoder
 
 USUAL: Dict[str, Any] = {
     "bits": 4,
@@ -50,6 +51,8 @@ USUAL: Dict[str, Any] = {
     "transformation_matrix": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
 }
 """Typical values by the names of arguments."""
+OF_IMAGES: Dict[str, Any] = {"input_channels": 3}
+"""The same for parts that take images rather than feature images."""
 
 _PLAIN: Dict[type, Any] = {str: "name", int: 1, float: 0.5, bool: True, type(None): None}
 
@@ -74,6 +77,8 @@ def example_config(part: Part) -> Dict[str, Any]:
     for argument in part.arguments.values():
         if argument.is_required:
             config[argument.name] = example_value(argument)
+            if issubclass(part.cls, Im2ImEncoder) and argument.name in OF_IMAGES:
+                config[argument.name] = OF_IMAGES[argument.name]
     return config
 
 

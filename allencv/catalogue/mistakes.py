@@ -37,7 +37,7 @@ class Mistake:
         return f"{file}{line}: {'warning: ' if self.is_warning else ''}{self.message}"
 
 
-def unknown_key(key: str, part: Part, path: Path, lacks_type: bool) -> Mistake:
+def unknown_key(key: str, part: Part, path: Path, lacks_type: bool = False) -> Mistake:
     choices, nearest = nearest_first(key, [*part.in_config, *(["type"] if lacks_type else [])])
     what = part.cls.__name__ if path else "a config"
     if path and part.registry is not None:

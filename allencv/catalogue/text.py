@@ -120,14 +120,15 @@ def _place(registry: type) -> str:
 
 
 def _rows(rows: Iterable[Tuple[str, str, str]]) -> List[str]:
-    """Format three columns; the last is cut so that a row is one line."""
+    """Format three columns; the last continues in further lines."""
     rows = list(rows)
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     lines = []
     for name, middle, text in rows:
         start = f"  {name:{widths[0]}}  "
         start += f"{middle:>{widths[1]}}  " if widths[1] else ""
-        lines.append(start + textwrap.shorten(text, WIDTH - len(start), placeholder=" ..."))
+        first, *rest = textwrap.wrap(text, WIDTH - len(start), break_on_hyphens=False) or [""]
+        lines += [start + first, *(" " * len(start) + line for line in rest)]
     return [line.rstrip() for line in lines]
 
 

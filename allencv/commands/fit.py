@@ -144,7 +144,8 @@ def run(args: argparse.Namespace) -> None:
     options = FitOptions(**given(FitOptions), table=table, folders=folders)
     written_by = f"allencv {shlex.join(sys.argv[1:])}"
     if args.write_config_only:
-        text = config_for(args.data, args.output, options, written_by, _say)
+        packages = args.include_package
+        text = config_for(args.data, args.output, options, written_by, _say, packages)
         write_config(config_file_of(args.output), text, _say)
         return
     fitted = fit(args.data, args.output, options, args.include_package, written_by, _say)

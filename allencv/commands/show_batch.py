@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epoch",
         type=int,
-        default=0,
-        help="the epoch, from 0, which decides the order and the random transforms",
+        default=1,
+        help="the epoch, from 1, which decides the order and the random transforms "
+        "(default = %(default)s)",
     )
     add_overrides(parser)
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from allencv.reporting.batch_picture import DPI, draw_page, image_pairs
     from allencv.runtime.whole_files import whole_file
 
-    for key, value, least in (("count", args.count, 1), ("epoch", args.epoch, 0)):
+    for key, value, least in (("count", args.count, 1), ("epoch", args.epoch, 1)):
         if value < least:
             raise InputError(f"--{key} is {value}; expected at least {least}")
     kinds = Figure().canvas.get_supported_filetypes()
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
             f"--output is '{args.output}'; expected a name that ends in one of {', '.join(kinds)}"
         )
     params = read_config(args.param_path, args.overrides, DATA_KEYS)
-    shown = image_pairs(params, args.split, args.count, args.epoch)
+    shown = image_pairs(params, args.split, args.count, args.epoch - 1)
     title = f"{Path(args.param_path).name}: {args.split} data, epoch {args.epoch}"
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), whole_file(args.output) as temporary:

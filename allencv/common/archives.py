@@ -8,6 +8,7 @@ import traceback
 import zlib
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
@@ -24,14 +25,15 @@ from allencv.common.archive_files import check_files, read_json
 from allencv.common.unpack_archive import ArchiveError, unpack
 from allencv.runtime.bundle import is_bundle
 
+PLUGIN = "allencv.plugin"
+"""Registers all parts of AllenCV. Imported only if an archive names a part that is missing."""
 DOTTED_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
 DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
 LONGEST_KEY = 300
 """In characters. Nested keys of megabytes could fill the memory."""
 IF_TRUSTED = "; if you trust it, add --trust-archive (in Python trusted=True)"
 IF_MISSING = (
-    "; add --include-package with the package that registers it (in Python import that package, or "
-    "allencv.plugin for all parts of AllenCV)"
+    "; add --include-package with the package that registers it (in Python import that package)"
 )
 
 
@@ -164,11 +166,11 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
         kinds = (dict, str) if part in ("model", "validation_dataset_reader") else dict
         if part in config and not isinstance(config[part], kinds):
             raise ArchiveError(f"{part} is {reprlib.repr(config[part])}; expected a JSON object")
-    registered = {name for names in Registrable._registry.values() for name in names}
     for key, value in _items(config):
         last = key.split(".")[-1]
         if last == "type" and not isinstance(value, str):
             raise ArchiveError(f"{key} is {reprlib.repr(value)}; expected the name of a part")
+        is_missing = last == "type" and not _is_registered(value)
         if trusted:
             continue
         if last in ("_pretrained", "trust_remote_code") or value == "from_archive":
@@ -178,8 +180,15 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
         # AllenNLP takes a string for a part's type, and one with dots for a Python name.
         if _is_importable(value):
             raise ArchiveError(f"{key} is {value!r:.100}, the name of Python code{IF_TRUSTED}")
-        if last == "type" and value not in registered:
+        if is_missing:
             raise ArchiveError(f"{key} is {value!r:.100}, which is not registered{IF_MISSING}")
+
+
+def _is_registered(name: str) -> bool:
+    """Return whether a part has this name. In Python, nobody may have registered our parts yet."""
+    if not any(name in names for names in Registrable._registry.values()):
+        import_module(PLUGIN)
+    return any(name in names for names in Registrable._registry.values())
 
 
 def _items(config: Any) -> Iterator[Tuple[str, Any]]:

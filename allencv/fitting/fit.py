@@ -16,7 +16,7 @@ from allennlp.common.util import import_module_and_submodules
 
 from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
-from allencv.experiments.epoch_time import RESERVE, seconds_of, seconds_per_epoch
+from allencv.experiments.epoch_time import RESERVE, seconds_of, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, choose
 from allencv.fitting.config_file import as_config, as_jsonnet, header, train_command
@@ -230,12 +230,11 @@ def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
 
 def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> Tuple[int, str]:
     started = time.perf_counter()
-    per_epoch = seconds_per_epoch(copy.deepcopy(config))
-    left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE)
-    epochs = max(1, int(left / per_epoch))
-    if per_epoch > left:
+    measured = time_epoch(copy.deepcopy(config), seconds / 20)
+    left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE) - measured.once
+    if measured.each > left:
         say(
-            f"warning: one epoch takes about {per_epoch:.0f} s, more than --time {asked} leaves; "
-            "a smaller --image-size or --backbone is faster"
+            f"warning: one epoch takes about {measured.each:.0f} s, more than --time {asked} "
+            "leaves; a smaller --image-size or --backbone is faster"
         )
-    return epochs, f"about {per_epoch:.1f} s each, in {asked}"
+    return max(1, int(left / measured.each)), f"about {measured.each:.1f} s each, in {asked}"

@@ -71,6 +71,13 @@ def test_summaries() -> None:
     )
     assert read_docstring("What is read is:\n\n* one").summary == "What is read is."
     assert read_docstring("See [the page](https://example.org/a).").summary == "See the page."
+    assert read_docstring("See [a] (https://example.org/a)'s :class:`x.y.B`.").summary == (
+        "See a's `B`."
+    )
+    assert read_docstring("Erases pixels. 'A Title' by Zhong et al. See it.").summary == (
+        "Erases pixels."
+    )
+    assert read_docstring("By Zhong et al. In 2017. More.").summary == "By Zhong et al. In 2017."
     assert (
         read_docstring('Registered as a `X` with name "y".\n\nSays more.').summary == "Says more."
     )

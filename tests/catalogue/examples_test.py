@@ -19,8 +19,10 @@ from allennlp.training.trainer import Trainer
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import find_mistakes, part_named, parts_of, registries_that_matter, snippet
-from allencv.catalogue.parts import Part
+from allencv.catalogue.examples import example_config
+from allencv.catalogue.parts import Part, describe
 from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
 from tests.configs import experiment
 
@@ -108,6 +110,15 @@ def test_examples_have_what_is_required_and_no_more() -> None:
         "type": "timm",
         "model_name": "convnext_tiny",
     }
+
+
+def test_an_encoder_of_images_takes_colours_and_a_vector_encoder_features() -> None:
+    class Encoder(Im2ImEncoder):
+        def __init__(self, input_channels: int) -> None: ...
+
+    assert example_config(describe(Encoder)) == {"input_channels": 3}
+    pooling = part_named(Im2VecEncoder, "pooling")
+    assert example_config(pooling) == {"type": "pooling", "input_channels": 512}
 
 
 def test_the_example_of_a_docstring() -> None:

@@ -123,8 +123,21 @@ def test_markdown(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_names_that_are_not_known() -> None:
-    with pytest.raises(InputError, match=r"REGISTRY is 'im2im_coder'; expected one of im2"):
-        components("im2im_coder")
+    for name, message in {
+        "im2im_coder": "; expected one of im2im_encoder, im2vec_encoder, ",
+        "timm": ", which is the name of a part, not a kind of part; expected 'allencv components "
+        "im2im_encoder timm'",
+        "tim": ", which is near the name of a part, not a kind of part; expected 'allencv "
+        "components im2im_encoder timm'",
+        "resnet50": ', the name of a network; in a config: {"type": "pretrained_resnet", ',
+        "xyzzy": ", which is no kind of part; 'allencv components' lists all",
+    }.items():
+        with pytest.raises(InputError, match=re.escape(f"REGISTRY is {name!r}{message}")):
+            components(name)
+    with pytest.raises(InputError, match="initializer constant' or 'allencv components learn"):
+        components("constant")
+    with pytest.raises(InputError, match="is 'resnet50', the name of a network; expected the name"):
+        components("im2im_encoder", "resnet50")
     with pytest.raises(InputError, match=r"\(Im2ImEncoder\) is 'resnt'; expected one of res"):
         components("im2im_encoder", "resnt")
     with pytest.raises(InputError, match=r"NAME \(ImageSplit\) is 'train'"):

@@ -1,7 +1,10 @@
 import contextlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -17,7 +20,7 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive, load_opened_archive, opened_archive
 from allencv.common.write_archive import archive_model
 from tests.common.tiny_archive import files_of, packed, write_run
-from tests.conftest import same_tensors
+from tests.conftest import ROOT, same_tensors
 from tests.runtime.tiny_bundle import write_bundle
 
 
@@ -51,6 +54,23 @@ def test_an_archive_opens_as_with_allennlp(archive: Path) -> None:
     ours, theirs = load_archive(archive), allennlps_load_archive(archive)
     assert same_tensors(ours.model.state_dict(), theirs.model.state_dict())
     assert ours.config.as_dict() == theirs.config.as_dict()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from allencv.common.archives import load_archive; load_archive({!r})",
+        "from allencv.common.archives import load_archive; load_archive({!r}, trusted=True)",
+        "import allencv.predictors; from allennlp.predictors import Predictor; "
+        "Predictor.from_path({!r})",
+    ],
+)
+def test_python_code_opens_it_in_any_folder(code: str, archive: Path, tmp_path: Path) -> None:
+    """Without `allencv.plugin`, and without the file `.allennlp_plugins` of a clone."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code.format(str(archive))]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
 
 
 def test_training_writes_checksums(archive: Path) -> None:
