@@ -109,6 +109,8 @@ def run_command(name: str, arguments: List[str]) -> None:
             run(prog="allencv")
         return
     args = command_parser(name).parse_args(arguments)
+    if name in WITH_BUNDLES:
+        _check_exists(args.model)
     is_bundle = name in WITH_BUNDLES and not args.include_package and _is_bundle(args.model)
     if is_bundle or name in WITHOUT_PARTS:
         command_named(name).run(args)
@@ -151,6 +153,12 @@ def message_of(error: Exception) -> Optional[str]:
     return None
 
 
+def _check_exists(path: str) -> None:
+    from allencv.runtime.bundle import check_exists
+
+    check_exists(path)
+
+
 def _is_bundle(path: str) -> bool:
     from allencv.runtime.bundle import is_bundle
 
@@ -174,9 +182,9 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
             import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
 
             import allencv.plugin  # noqa: F401
+            from allencv.common.console import console_to_follow
             from allencv.common.included_packages import import_included_packages, import_plugins
-
-            import_plugins()
+            from allencv.training import TrainingError
     except ModuleNotFoundError as error:
         installs = how_to_install(error.name or "")
         if installs is None:
@@ -189,12 +197,10 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
 
     from allennlp.common.checks import ConfigurationError
 
-    from allencv.common.console import console_to_follow
-    from allencv.training import TrainingError
-
     try:
-        import_included_packages(arguments)
         with console_to_follow():
+            import_plugins()
+            import_included_packages(arguments)
             yield
     except (ConfigurationError, TrainingError) as error:
         raise InputError(str(error)) from error

@@ -38,7 +38,7 @@ def test_the_docs_hold_the_table_of_the_json(name: str, imported: Any) -> None:
     assert found[2] == imported(name).table(report) + "\n"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_data_loading(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("psutil")
     output = tmp_path / "report.json"
@@ -54,7 +54,7 @@ def test_data_loading(run: Run, tmp_path: Path) -> None:
     assert "| 32 | timm |" in table
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_training(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "report.json"
     command = [
@@ -68,7 +68,7 @@ def test_training(run: Run, tmp_path: Path) -> None:
     assert "| allencv |" in table
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_serving(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("litserve")
     pytest.importorskip("openvino")

@@ -18,6 +18,8 @@ from tests.conftest import ROOT, write_images
 from tests.forking.commands import NAMES, forked_commands
 from tests.recipes import ONE_EPOCH, SMALL_IMAGES
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

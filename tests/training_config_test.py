@@ -30,6 +30,8 @@ from tests.recipes import (
     train_command,
 )
 
+pytestmark = pytest.mark.slow
+
 every_config = pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 
 

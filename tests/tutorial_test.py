@@ -25,6 +25,8 @@ from tests.conftest import ROOT, write_images
 from tests.forking.commands import forked_commands
 from tests.recipes import SMALL_IMAGES
 
+pytestmark = pytest.mark.slow
+
 # As it is printed there.
 COMMAND = r"""
 TRAIN_PATH=$ALLENCV_DIR/data/PetImages/train \

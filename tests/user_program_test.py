@@ -35,7 +35,7 @@ for mistake in check_file("config.jsonnet"):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mypy_is_strict(tmp_path: Path) -> None:
     readme = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
     programs = [f"program{number}.py" for number in range(len(readme) + 1)]

@@ -23,6 +23,8 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT, write_images
 
+pytestmark = pytest.mark.slow
+
 BUILD = "from setuptools import build_meta; build_meta.build_{}({!r})"
 SMALL = ["--weights", "none", "--backbone", "small_resnet", "--image-size", "32"]
 SMALL += ["--batch-size", "8", "--epochs", "1"]

@@ -8,6 +8,8 @@ import pytest
 from tests.configs import experiment
 from tests.conftest import Run, write_images
 
+pytestmark = pytest.mark.slow
+
 CALLBACK = """
 import json
 

@@ -5,11 +5,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 import allencv.common  # noqa: F401 - lets torch.load read the numbers of a training state
 from tests.commands.conftest import Clone
 from tests.conftest import Run, same_tensors
+
+pytestmark = pytest.mark.slow
 
 
 def has_checkpoint_of_second_epoch(folder: Path) -> bool:

@@ -116,7 +116,7 @@ def refusals(
     return messages
 
 
-COUNTS = [40, pytest.param(1000, marks=pytest.mark.slow)]
+COUNTS = [40, pytest.param(1000, marks=pytest.mark.exhaustive)]
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -20,6 +20,8 @@ from allencv.runtime.manifest import TOLERANCES
 from tests.conftest import ROOT, Run, run_in_process, write_images
 from tests.exporting.operators import read_operators_once
 
+pytestmark = pytest.mark.slow
+
 read_operators_once()
 PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 

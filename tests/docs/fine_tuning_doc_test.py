@@ -20,6 +20,8 @@ from tests.conftest import ROOT, Run, write_images
 from tests.recipes import images_of
 from tests.training.callbacks.interruption import train
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
 
 
@@ -119,7 +121,7 @@ def test_a_plan_of_ones_own() -> None:
     ("command", "fewer", "expected"),
     [
         pytest.param(SEEDS, ("--seeds 3", "--seeds 1"), "1 of 1 seeds", id="seeds"),
-        pytest.param(FOLDS, ("5", "2"), "2 of 2 folds", id="folds", marks=pytest.mark.slow),
+        pytest.param(FOLDS, ("5", "2"), "2 of 2 folds", id="folds", marks=pytest.mark.exhaustive),
     ],
 )
 def test_sweep(

@@ -12,6 +12,8 @@ from allencv.fitting import TableColumns, find_data
 from tests.conftest import ROOT, write_images
 from tests.forking.commands import forked_commands
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """
 The last column of the tables in docs/from_other_libraries.md: each key with its value is put into
 the page's config, in which there is then no mistake, and each command has the options that are
-printed. Many of them together are trained with, and with `-m slow` each by itself. The page's
+printed. Many of them together are trained with, and with `-m exhaustive` each by itself. The page's
 commands are run.
 """
 
@@ -24,6 +24,8 @@ from allencv.catalogue import find_mistakes
 from allencv.command_parsers import command_parser
 from tests.conftest import ROOT, write_images
 from tests.recipes import run_here
+
+pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "from_other_libraries.md").read_text(encoding="utf-8")
 
@@ -182,7 +184,7 @@ TRAINED = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("cells", TRAINED, ids=lambda cells: " ".join(cells[:3])[:50])
 def test_each_of_them_trains(
     cells: List[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,8 @@ from allencv.classify.printed_answers import single_answer
 from tests.conftest import ROOT, Run, write_images
 from tests.runtime.tiny_bundle import write_bundle
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
 
 

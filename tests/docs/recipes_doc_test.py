@@ -17,6 +17,8 @@ from torchvision.datasets import Flowers102
 from tests.conftest import ROOT
 from tests.recipes import CONFIGS, DATA, QUICK, SMALL_IMAGES, run_here, train_command
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 
 

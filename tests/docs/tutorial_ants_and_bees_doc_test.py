@@ -22,6 +22,8 @@ from tests.conftest import ROOT, Run, write_images
 from tests.forking.commands import forked_commands
 from tests.recipes import run_here
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "tutorial_ants_and_bees.md").read_text(encoding="utf-8")
 
 

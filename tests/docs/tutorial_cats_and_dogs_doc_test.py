@@ -16,6 +16,8 @@ from tests.conftest import ROOT, write_images
 from tests.recipes import run_here
 from tests.tutorial_test import COMMAND, run_command
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "tutorial_cats_and_dogs.md").read_text(encoding="utf-8")
 
 

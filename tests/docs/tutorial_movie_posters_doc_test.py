@@ -23,6 +23,8 @@ from tests.conftest import ROOT, Run
 from tests.forking.commands import forked_commands
 from tests.recipes import run_here
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "tutorial_movie_posters.md").read_text(encoding="utf-8")
 
 
@@ -116,7 +118,7 @@ def test_the_metrics(trained: Path) -> None:
     assert [f"best_validation_{name}" for name in named] == list(printed)[1:]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_metrics_of_the_whole_training(
     trained: Path, folder: Path, patch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from allencv.runtime.errors import InputError
 from tests.conftest import ROOT, write_images
 from tests.recipes import run_here
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "tutorial_paddleclas.md").read_text(encoding="utf-8")
 
 
@@ -121,7 +123,7 @@ def test_fine_tune_and_resume(folder: Path, type_in: Any) -> None:
     assert json.loads((run / "metrics.json").read_text())["epoch"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes(folder: Path, type_in: Any) -> None:
     type_in(TWO, **{key: value for key, value in SMALL.items() if "scheduler" not in key})
     assert (folder / "runs" / "two_processes" / "model.tar.gz").exists()

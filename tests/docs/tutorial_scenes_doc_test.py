@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 from tests.forking.commands import forked_commands
 from tests.recipes import DATA, SCENES, run_here
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "tutorial_scenes.md").read_text(encoding="utf-8")
 
 

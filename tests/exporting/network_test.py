@@ -17,6 +17,8 @@ from allencv.runtime import Classifier, OnnxClassifier
 from tests.conftest import ROOT, write_images
 from tests.exporting.archives import archive_of, small_resnet, timm_network
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {
     "convnext": timm_network("test_convnext", 64, timm_arguments={"depths": [1, 1, 1, 1]}),
     "efficientnet": timm_network("test_efficientnet", 256),

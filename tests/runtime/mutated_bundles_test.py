@@ -20,7 +20,7 @@ from tests.serving.fuzz_test import damage
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 VALUES: List[Any] = [None, True, -1, 0, 1, 16, 8000, 200_000, 10**30, 0.5, 1e-9, float("nan")]
 VALUES += ["", "x", "RGB", "onnx", "../model.onnx", [], ["a", "b", "c"], [0.5] * 3, {}, [[[]]]]
-COUNTS = [40, pytest.param(1000, marks=pytest.mark.slow)]
+COUNTS = [40, pytest.param(1000, marks=pytest.mark.exhaustive)]
 
 
 @pytest.fixture(scope="module")

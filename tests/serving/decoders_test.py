@@ -22,6 +22,8 @@ from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 from tests.serving.conftest import file_of, photo
 
+pytestmark = pytest.mark.slow
+
 JPEG = file_of(photo("red"))
 
 

@@ -66,7 +66,7 @@ def memory() -> int:
     return sum(each.memory_info().rss for each in [this, *this.children()])
 
 
-COUNTS = pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+COUNTS = pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 """How many damaged files are sent."""
 
 KINDS = {"answered", "damaged_image", "unsupported_format", "too_many_pixels"}

@@ -23,6 +23,8 @@ from tests.conftest import ROOT
 from tests.serving.conftest import Running, Serve, file_of, photo
 from tests.serving.decoders_test import FLOODS
 
+pytestmark = pytest.mark.slow
+
 MULTIPART = "multipart/form-data; boundary=xyz"
 PART = b'--xyz\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
 

@@ -25,7 +25,10 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no chromium")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no chromium"),
+    pytest.mark.slow,
+]
 
 EXPECTED = re.compile("status of 4|ERR_FAILED")
 """What the browser logs of requests that are refused, or that a test lets fail."""

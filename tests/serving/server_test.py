@@ -16,6 +16,8 @@ import pytest
 
 from tests.serving.conftest import COLORS, Running, Serve, file_of, photo
 
+pytestmark = pytest.mark.slow
+
 
 def multipart(*files: bytes) -> Tuple[bytes, Dict[str, str]]:
     """The body and the headers of a request with these files."""

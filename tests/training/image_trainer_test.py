@@ -84,6 +84,7 @@ INTERRUPTIONS = {
 """Where a run with each schedule is interrupted: after a step of an epoch."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_an_interrupted_run_ends_with_the_same_weights_to_the_bit(
     cats_and_dogs: Path, tmp_path: Path, decoded: List[str], name: str
@@ -615,7 +616,7 @@ def test_memory_order_changes_no_result(
         assert torch.allclose(tensor, plain[name], atol=1e-4), name
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with it")
 def test_compiled_code_trains_the_same(cats_and_dogs: Path, tmp_path: Path) -> None:
     overrides = {"trainer__use_amp": False, "trainer__optimizer": {"type": "sgd", "lr": 0.01}}

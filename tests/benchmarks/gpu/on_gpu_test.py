@@ -58,7 +58,7 @@ def test_nothing_is_packed(
     assert f"no packages in {tmp_path}; make them with" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The run of pytest in it is not part of this one.
     monkeypatch.delenv(SHARED)

@@ -59,7 +59,7 @@ def test_memory_is_flat_over_20_epochs(run: Run, tmp_path: Path) -> None:
     assert used[-1] - used[4] < 10 * 2**20
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_million_paths(run: Run) -> None:
     grown = int(run("python", "-c", START + MILLION, fresh=True).stdout)
     assert grown / 1_000_000 < 300

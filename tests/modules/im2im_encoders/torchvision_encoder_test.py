@@ -10,6 +10,8 @@ from allencv.modules.im2im_encoders import Im2ImEncoder, TorchvisionEncoder
 from allencv.modules.pretrained_weights import without_pretrained_weights
 from tests.modules.small_networks import small_networks
 
+pytestmark = pytest.mark.slow
+
 
 def network(model_name, **arguments):
     """torchvision's own, with weights and running statistics that are like nothing at the start."""

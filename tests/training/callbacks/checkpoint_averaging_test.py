@@ -226,6 +226,7 @@ def test_statistics_of_a_frozen_backbone_stay(cats_and_dogs: Path, tmp_path: Pat
             torch.testing.assert_close(best[name], value)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_average(
     cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

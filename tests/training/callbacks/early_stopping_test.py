@@ -12,6 +12,7 @@ from tests.conftest import same_tensors
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted, weights
 
 
+@pytest.mark.slow
 def test_patience_counts_the_epochs_of_before_an_interruption(
     cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

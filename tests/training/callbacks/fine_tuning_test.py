@@ -103,6 +103,7 @@ def test_batch_normalisation_of_frozen_stages_can_be_trained(
     assert len(expected) > 20
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_stages_of_its_epoch(
     cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_images_grow_in_training_only(
     assert seen == expected
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_size_of_its_epoch(
     cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
