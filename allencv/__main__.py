@@ -219,7 +219,10 @@ def mistake_of(error: Exception) -> Optional[str]:
     text = str(error)
     first = text.partition("\n")[0]
     if text.startswith(("RUNTIME ERROR", "STATIC ERROR")):
-        return first
+        from allencv.catalogue.config_files import unset_variable
+
+        variable = re.match("RUNTIME ERROR: undefined external variable: (.*)", first)
+        return unset_variable(variable[1]) if variable else first
     if found := re.fullmatch(r"overrides dict contains unused keys: (.*)", text):
         return (
             f"the overrides have {found[1]}; expected a key that the config has, or a whole new "

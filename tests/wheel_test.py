@@ -21,6 +21,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from allencv.runtime.installing import INSTALL_ALLENNLP
 from tests.conftest import ROOT, write_images
 
 pytestmark = pytest.mark.slow
@@ -234,3 +235,4 @@ def test_without_allennlp(installed: Environment) -> None:
     """The rest of the extra is there."""
     error = installed.run("train", "x", "-s", "x", packages=installed.packages("train"), fails=True)
     assert error.startswith("allencv: train needs allennlp, which is not installed")
+    assert INSTALL_ALLENNLP in error

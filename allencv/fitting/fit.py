@@ -14,6 +14,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
 
+from allencv.common.console import console_to_follow
 from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, time_epoch
@@ -126,7 +127,7 @@ def fit(
     chosen = _choose(data, options, say)
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
-    with locked(folder):  # first: an existing config may belong to a run in progress
+    with locked(folder), console_to_follow():  # first: an existing config may belong to a run in progress
         write_config(config_file, text, say)
         train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
