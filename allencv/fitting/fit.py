@@ -127,10 +127,8 @@ def fit(
     chosen = _choose(data, options, say)
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
-    with (
-        locked(folder),
-        console_to_follow(),
-    ):  # first: an existing config may belong to a run in progress
+    # The lock first: an existing config may belong to a run in progress.
+    with locked(folder), console_to_follow():
         write_config(config_file, text, say)
         train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
