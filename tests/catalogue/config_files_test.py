@@ -46,6 +46,7 @@ def test_a_change_of_a_shipped_config(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
 
 
+@pytest.mark.slow
 def test_every_misspelt_key_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, with its line. Its nearest name stands for it in the rest of the config."""
     (file,) = [file for file in CONFIGS if file.stem == "digits"]

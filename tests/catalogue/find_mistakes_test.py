@@ -527,6 +527,7 @@ def built_by_allennlp(config: Dict[str, Any]) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["x", 1, 1.5, True, None, [], ["x"], {"type": "x"}, -1], ids=str)
 def test_it_says_no_where_allennlp_does(value: Any) -> None:
     """Whatever stands in place of any value of a reader and a model."""

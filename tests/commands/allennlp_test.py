@@ -18,6 +18,8 @@ from tensorboardX.proto.event_pb2 import Event
 from tests.commands.conftest import Clone
 from tests.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["Cat", "Dog"]
 BROKEN = b"\xff\xd8 begins as a JPEG does"
 

@@ -161,10 +161,14 @@ def test_an_error_with_a_bundle_is_a_line(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("classify", ["model.tar.gz", "photos", "-o", "out.csv"]), ("train", ["a.json", "-s", "out"])],
+    [
+        ("classify", ["{}/model.tar.gz", "photos", "-o", "out.csv"]),
+        ("train", ["a.json", "-s", "out"]),
+    ],
 )
-def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]") -> None:
-    result = start(name, *arguments, refuse=True)
+def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]", tmp_path: Path) -> None:
+    (tmp_path / "model.tar.gz").touch()
+    result = start(name, *(argument.format(tmp_path) for argument in arguments), refuse=True)
     assert result.returncode == 1
     assert result.stderr == (
         f"allencv: {name} needs allennlp, which is not installed: {INSTALL_ALLENNLP}; without it "

@@ -1,10 +1,7 @@
 import contextlib
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -20,7 +17,7 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive, load_opened_archive, opened_archive
 from allencv.common.write_archive import archive_model
 from tests.common.tiny_archive import files_of, packed, write_run
-from tests.conftest import ROOT, same_tensors
+from tests.conftest import Run, same_tensors
 from tests.runtime.tiny_bundle import write_bundle
 
 
@@ -65,12 +62,11 @@ def test_an_archive_opens_as_with_allennlp(archive: Path) -> None:
         "Predictor.from_path({!r})",
     ],
 )
-def test_python_code_opens_it_in_any_folder(code: str, archive: Path, tmp_path: Path) -> None:
+def test_python_code_opens_it_in_any_folder(
+    code: str, archive: Path, tmp_path: Path, run: Run
+) -> None:
     """Without `allencv.plugin`, and without the file `.allennlp_plugins` of a clone."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code.format(str(archive))]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr[-2000:]
+    run("python", "-c", code.format(str(archive)), cwd=tmp_path)
 
 
 def test_training_writes_checksums(archive: Path) -> None:

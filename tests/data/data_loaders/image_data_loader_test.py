@@ -322,7 +322,7 @@ def test_an_image_that_is_left_alone_joins_the_next_batch_when_shuffling(
     folder = folder_of(tmp_path, good, bad)
     arguments = {"batch_size": batch_size, "shuffle": True, "seed": 3, "on_error": "skip"}
     loader = make_loader(folder, **arguments, **workers)
-    for number in range(8):
+    for number in range(3):
         loader.images_skipped = 0
         batches, left_out = [], []
         for batch in loader:
