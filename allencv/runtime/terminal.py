@@ -16,7 +16,7 @@ ERASE_LINE = "\r\x1b[K"
 
 def is_terminal(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that can erase a line and show colours."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    return not stream.closed and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def has_colors(stream: TextIO) -> bool:
