@@ -93,3 +93,10 @@ def test_elsewhere_there_is_no_notice(
     with terminal.notice("loading torch"):
         pass
     assert capsys.readouterr().err == stream.getvalue() == ""
+
+
+def test_a_closed_stream_is_no_terminal() -> None:
+    """As with a log that is written while a process ends."""
+    stream = Terminal()
+    stream.close()
+    assert not terminal.is_terminal(stream)
