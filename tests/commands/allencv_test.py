@@ -12,6 +12,8 @@ from allencv.predictors import ImageClassifierPredictor
 from tests.commands.conftest import Clone
 from tests.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_lists_the_commands(run: Run, tmp_path: Path) -> None:
     result = run("allencv", "--help", cwd=tmp_path)

@@ -13,6 +13,8 @@ from allencv.runtime.errors import InputError
 from tests.conftest import Run, run_in_process
 from tests.exporting.operators import read_operators_once
 
+pytestmark = pytest.mark.slow
+
 read_operators_once()
 
 

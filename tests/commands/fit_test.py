@@ -9,6 +9,8 @@ from allennlp.common import Params
 from allencv.runtime.errors import InputError
 from tests.conftest import Run, run_in_process, write_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,6 +23,8 @@ from allencv.predictors import ImageClassifierPredictor
 from allencv.runtime import BundleError, OnnxClassifier, Preprocessing, open_bundle, readable
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def archive_file(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

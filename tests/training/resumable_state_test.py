@@ -19,6 +19,8 @@ from tests.models.multilabel_data import multilabel_experiment, write_tables
 from tests.training import surprise  # noqa: F401
 from tests.training.callbacks.interruption import metrics_of, train, train_interrupted
 
+pytestmark = pytest.mark.slow
+
 METRICS = {
     "by_class": "per_class",
     "f1": {"type": "f1_score", "average": "macro"},
