@@ -16,6 +16,7 @@ PAGES = {
     "learning_curves": "recipes.md",
     "serving": "serving.md",
     "slim": "serving.md",
+    "startup": "training.md",
     "training": "training.md",
 }
 
