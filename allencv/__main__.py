@@ -115,7 +115,7 @@ def run_command(name: str, arguments: List[str]) -> None:
     if is_bundle or name in WITHOUT_PARTS:
         command_named(name).run(args)
         return
-    with _every_part(name, arguments):
+    with _every_part(name, [f"--include-package={each}" for each in args.include_package]):
         command_named(name).run(args)
 
 

@@ -141,7 +141,7 @@ def _import(stand_in: StandIn) -> Any:
 
 
 def _stand_ins_in(names: Dict[str, Any]) -> Iterator[Tuple[str, str]]:
-    for name, value in names.items():
+    for name, value in list(names.items()):  # other threads may add to it
         path = _path_of(value)
         if path is not None:
             yield name, path

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
         args.batch_size = ON_CPU if open_model is open_bundle_model else ON_GPU
     classifier.thresholds = given_thresholds(classifier, args.threshold, args.thresholds)
     args.top_k = min(args.top_k, len(classifier.labels))
-    _check_labels(classifier, f".{format}" if format else args.output)
+    _check_labels(classifier, f"answers.{format}" if format else args.output)
     if format is None:
         failed = _write(args, classifier, checksum, listed)
     else:

@@ -31,7 +31,10 @@ def import_plugins() -> None:
         sys.path.append(os.getcwd())
     for name in DEFAULT_PLUGINS:
         if find_spec(name) is not None:
-            import_module_and_submodules(name)
+            try:
+                import_module_and_submodules(name)
+            except ModuleNotFoundError as error:
+                logger.error("The plugin %s cannot be loaded: %s", name, error)
     for name in discover_plugins():
         try:
             import_module(name)
