@@ -7,6 +7,7 @@ installed.
 """
 # PYTHON_ARGCOMPLETE_OK
 
+import argparse
 import io
 import os
 import re
@@ -109,10 +110,7 @@ def run_command(name: str, arguments: List[str]) -> None:
             run(prog="allencv")
         return
     args = command_parser(name).parse_args(arguments)
-    if name in WITH_BUNDLES:
-        _check_exists(args.model)
-    is_bundle = name in WITH_BUNDLES and not args.include_package and _is_bundle(args.model)
-    if is_bundle or name in WITHOUT_PARTS:
+    if name in WITHOUT_PARTS or (name in WITH_BUNDLES and _takes_bundle(args)):
         command_named(name).run(args)
         return
     with _every_part(name, [f"--include-package={each}" for each in args.include_package]):
@@ -153,16 +151,12 @@ def message_of(error: Exception) -> Optional[str]:
     return None
 
 
-def _check_exists(path: str) -> None:
-    from allencv.runtime.bundle import check_exists
+def _takes_bundle(args: argparse.Namespace) -> bool:
+    """Return whether the model is a bundle. Raise `InputError` if it is missing."""
+    from allencv.runtime.bundle import check_exists, is_bundle
 
-    check_exists(path)
-
-
-def _is_bundle(path: str) -> bool:
-    from allencv.runtime.bundle import is_bundle
-
-    return is_bundle(path)
+    check_exists(args.model)
+    return is_bundle(args.model) and not args.include_package
 
 
 @contextmanager
