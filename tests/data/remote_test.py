@@ -53,7 +53,7 @@ def test_an_image_in_a_zip_file(tmp_path: Path) -> None:
     assert image() == b"pixels"
     assert remote.exists(url)
     assert not remote.exists(url.replace("a.jpg", "b.jpg"))
-    with pytest.raises(ImageError, match=r"^cannot be fetched \(x/b.jpg\)$"):
+    with pytest.raises(ImageError, match=r"^cannot be fetched \(.*x/b\.jpg"):
         RemoteImage(url.replace("a.jpg", "b.jpg"))()
 
 
