@@ -72,7 +72,7 @@ CUT = """([top, most]) => {
   const leaves = [...document.body.querySelectorAll("*")].filter((each) => !each.children.length);
   const boxes = leaves.map((each) => each.getBoundingClientRect()).filter((box) => box.height);
   for (let y = most; y > 0; y--) {
-    if (!boxes.some((box) => box.top - 12 < top + y && top + y < box.bottom + 12)) return y;
+    if (!boxes.some((box) => box.top - 6 < top + y && top + y < box.bottom + 6)) return y;
   }
   return most;
 }"""
@@ -127,9 +127,9 @@ def serving(browser: Browser, folder: Path) -> None:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         with opened(browser, address) as page:
-            page.set_input_files("#files", sorted((folder / "photos").iterdir()))
+            page.set_input_files("#files", sorted((folder / "photos").iterdir())[:8])
             page.wait_for_timeout(3000)
-            save(photograph(page), "serving")
+            save(page.screenshot(full_page=True), "serving")
     finally:
         server.terminate()
         server.wait(30)
