@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import timm
+import torch
 from allennlp.common import Params
 
 import allencv.plugin  # noqa: F401
@@ -118,7 +120,9 @@ def test_evaluate_and_predict(trained: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_today(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     run_here(TODAY, folder, monkeypatch, **SMALL)
     assert (folder / "runs/pets/model.tar.gz").is_file()
-    (options,) = re.findall(r"with `(--weights .*?)`:", PAGE)
+    (options,) = re.findall(r"with\n`(--backbone .*?)`:", PAGE)
+    network = timm.create_model("tf_efficientnet_lite0")
+    torch.save(network.state_dict(), folder / "lite0.pth")
     capsys.readouterr()
     run_here(f"{FIT} {options}".replace(" -o ", " --output "), folder, monkeypatch)
     printed = capsys.readouterr().out
