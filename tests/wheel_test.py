@@ -1,7 +1,8 @@
 """
 The source distribution and the wheel, built from the clone, and the wheel in an environment of its
 own: installed by plain pip, used in an empty folder, with no packages but those that the extras
-bring. The packages are those of the present environment, so nothing is downloaded.
+bring. The packages are those of the present environment, so nothing is downloaded, except for one
+test.
 """
 
 import json
@@ -229,6 +230,25 @@ def test_a_bundle_is_served(installed: Environment, bundle: Path) -> None:
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_beside_the_newest_transformers(
+    installed: Environment, bundle: Path, tmp_path: Path, for_training: Path
+) -> None:
+    """AllenNLP asks for releases of 2022, and never imports them for images."""
+    names = ("transformers", "huggingface-hub")
+    command = [sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", tmp_path]
+    if subprocess.run([*command, *names], capture_output=True).returncode:
+        pytest.skip("needs a package index")
+    (transformers,) = metadata.distributions(path=[str(tmp_path)], name="transformers")
+    assert int(transformers.version.split(".")[0]) >= 5
+    for package in for_training.iterdir():
+        if not (tmp_path / package.name).exists():
+            (tmp_path / package.name).symlink_to(package)
+    installed.run("fit", "pets", "-o", "newest", *SMALL, packages=tmp_path)
+    command_line = ("classify", "newest/model.tar.gz", "pets/val", "-o", "newest.csv")
+    installed.run(*command_line, packages=tmp_path)
+    assert len((installed.folder / "newest.csv").read_text().splitlines()) == 1 + 10
 
 
 def test_without_allennlp(installed: Environment) -> None:
