@@ -81,6 +81,11 @@ def opened_archive(
             f"images with a bundle by 'allencv classify {archive_file} photos'"
         )
     path = _local_path(archive_file)
+    if path.is_dir() and not (path / CONFIG_NAME).exists():
+        raise ConfigurationError(
+            f"'{archive_file}' is not a model: it has no {CONFIG_NAME}; expected an archive "
+            "(model.tar.gz, or the folder of a run), or the folder of a bundle"
+        )
     with tempfile.TemporaryDirectory(prefix="allencv-") as temporary:
         try:
             folder, others = path, []

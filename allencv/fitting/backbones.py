@@ -53,7 +53,9 @@ def choose_backbone(
     if asked is not None:
         return _asked(asked, weights)
     if weights not in (None, RANDOM):
-        raise ConfigurationError(f"--weights is {weights!r}; expected --backbone too")
+        raise ConfigurationError(
+            f"--weights is {weights!r}; expected --backbone too, the network that they are for"
+        )
     if not has_much_to_see:
         return _small(f"images of {facts.width} x {facts.height} pixels, learned from scratch")
     if weights == RANDOM:

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import shlex
 import tempfile
 import time
@@ -15,6 +16,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
 
 from allencv.common.console import console_to_follow
+from allencv.common.label_text import shown
 from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, time_epoch
@@ -46,12 +48,15 @@ class Fitted:
         The planned number of epochs. Training may stop earlier.
     warning : `str`, optional
         What to do about missing pretrained weights, in several lines.
+    hint : `str`, optional
+        A line that says that the model has learnt next to nothing.
     """
 
     folder: Path
     metrics: Dict[str, Any] = field(repr=False)
     num_epochs: int
     warning: Optional[str] = field(default=None, repr=False)
+    hint: Optional[str] = field(default=None, repr=False)
 
     @property
     def archive(self) -> Path:
@@ -65,7 +70,7 @@ class Fitted:
             for key, value in self.metrics.items()
             if key.startswith("best_validation_") and isinstance(value, float)
         }
-        shown = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
+        scores = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
         trained, early = self.metrics["epoch"] + 1, ""
         if trained < self.num_epochs:
             early = f" Stopped early: {self.num_epochs} epochs were planned."
@@ -73,7 +78,8 @@ class Fitted:
         return [
             f"Done in {self.metrics['training_duration'].partition('.')[0]}. Best epoch: "
             f"{self.metrics['best_epoch'] + 1} of {trained}.{early} "
-            f"On the validation images: {shown}",
+            f"On the validation images: {scores}",
+            *([self.hint] if self.hint else []),
             f"  allencv report {shlex.quote(str(self.folder))} -o report.html",
             f"  allencv classify {archive} photos/ -o predictions.csv",
             f"  allencv export {archive} bundle/",
@@ -132,7 +138,26 @@ def fit(
         write_config(config_file, text, say)
         train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
-    return Fitted(folder, metrics, chosen.choices.epochs, chosen.choices.warning)
+    hint = hint_at_chance(metrics.get("best_validation_accuracy"), chosen.facts)
+    return Fitted(folder, metrics, chosen.choices.epochs, chosen.choices.warning, hint)
+
+
+def hint_at_chance(accuracy: Optional[float], facts: DataFacts) -> Optional[str]:
+    """
+    Return a line for a validation accuracy that may be luck: less than two standard errors above
+    the accuracy of a model that always gives the most frequent label.
+    """
+    if accuracy is None or facts.is_multi_label:
+        return None
+    label, count = max(facts.counts.items(), key=lambda item: item[1])
+    share = count / sum(facts.counts.values())
+    if accuracy > share + 2 * math.sqrt(share * (1 - share) / facts.num_validation):
+        return None
+    return (
+        f"A model that always answers {shown(label)} would be right for {share:.3f} of the images: "
+        "this one has learnt next to nothing. Look at the images and labels with 'allencv "
+        "check-data', and use pretrained weights or more images"
+    )
 
 
 def config_file_of(output: str) -> Path:

@@ -35,14 +35,27 @@ Point = Tuple[float, float]
 
 
 class _Axes:
-    """The axes of a chart: they turn values into places in the picture."""
+    """
+    The axes of a chart: they turn values into places in the picture.
+
+    # Parameters
+
+    whole, counts : `bool`, optional (default = `False`)
+        Whether the values of x, or those of y, are whole numbers.
+    """
 
     def __init__(
-        self, size: Size, xs: Sequence[float], ys: Sequence[float], whole: bool = False
+        self,
+        size: Size,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        whole: bool = False,
+        counts: bool = False,
     ) -> None:
         self.width, self.height = size.width, size.height
         self.x_ticks = list(MaxNLocator(size.steps, integer=whole).tick_values(min(xs), max(xs)))
-        self.y_ticks = list(MaxNLocator(4).tick_values(*_at_least_a_range(min(ys), max(ys))))
+        y_locator = MaxNLocator(4, integer=counts)
+        self.y_ticks = list(y_locator.tick_values(*_at_least_a_range(min(ys), max(ys))))
         # A fraction is at most 1.
         top = min(self.y_ticks[-1], 1.0) if max(ys) <= 1 else self.y_ticks[-1]
         self.y_ticks = [tick for tick in self.y_ticks if tick <= top]
@@ -168,7 +181,7 @@ def count_chart(bins: Sequence[Bin], x_label: str) -> Markup:
     """Draw the number of predictions by their probability."""
 
     def draw(size: Size) -> List[str]:
-        axes = _Axes(size, [0, 1], [0, max(each.count for each in bins)])
+        axes = _Axes(size, [0, 1], [0, max(each.count for each in bins)], counts=True)
         parts = [axes.drawn(x_label)]
         for each in bins:
             left, right = axes.x(each.lower) + 1, axes.x(each.upper) - 1

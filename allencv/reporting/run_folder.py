@@ -65,6 +65,10 @@ def read_run(folder: Union[str, Path]) -> Run:
     `ConfigurationError` if it is not the folder of a run, or if its predictions are damaged.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ConfigurationError(
+            f"'{folder}' is a file; expected the folder of a run, such as '{folder.parent}'"
+        )
     if not folder.is_dir():
         raise ConfigurationError(f"no folder of a run at '{folder}'")
     config = _read_json(folder / "config.json")

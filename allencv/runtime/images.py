@@ -99,6 +99,7 @@ def open_image(
     `ImageError`, with the name of the source, if it is missing, empty, truncated, not an image, or
     has more than `MAX_PIXELS` pixels.
     """
+    data = b""
     try:
         if isinstance(source, np.ndarray):
             image = _from_array(source)
@@ -133,8 +134,12 @@ def open_image(
         raise type(error)(f"{_name(source)}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         # pillow's decoders raise any of these on a damaged file
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImageError(f"{_name(source)}: {reason or type(error).__name__}") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{_name(source)}: {error.strerror}") from error
+        reason = str(error) or type(error).__name__
+        if data and "is truncated" not in reason:
+            reason = f"damaged ({reason})"
+        raise ImageError(f"{_name(source)}: {reason}") from error
 
 
 def exif_orientation(read_exif: Callable[[], Image.Exif]) -> int:

@@ -42,6 +42,7 @@ from allencv.training.epoch_batches import (
 from allencv.training.failures import explain, not_finite
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
+from allencv.training.metric_tracker import MetricTrackerWithTies
 from allencv.training.prepared_parts import with_statistics, with_steps_per_epoch
 from allencv.training.progress import Progress
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
@@ -73,6 +74,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     * In distributed training gradients are exchanged once per optimizer step, and every validation
       image counts once, even if the ranks' shares differ.
     * A moving average includes the running statistics of batch normalisation.
+    * Of epochs with an equal `validation_metric`, the one with the lowest validation loss is kept.
     * The callback "write_predictions" is on by default. It saves what `allencv report` needs.
 
     Registered as a `Trainer` with name "image".
@@ -169,6 +171,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             run_confidence_checks=run_confidence_checks,
             **kwargs,
         )
+        metric = kwargs.get("validation_metric", "-loss")
+        self._metric_tracker = MetricTrackerWithTies(metric, kwargs.get("patience"))
         if device is not None:
             self.cuda_device = device
             for loader in (self.data_loader, self._validation_data_loader):

@@ -4,7 +4,7 @@ import os
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Iterator, List
+from typing import IO, Any, Iterator, List, Optional
 
 import pytest
 import torch
@@ -14,7 +14,8 @@ from allennlp.common.checks import ConfigurationError
 import allencv
 from allencv.data import remote
 from allencv.fitting import FitOptions, FolderOptions, choices
-from allencv.fitting.fit import Fitted, config_for
+from allencv.fitting.data_facts import DataFacts
+from allencv.fitting.fit import Fitted, config_for, hint_at_chance
 from allencv.training.train_in_folder import train_in_folder
 from tests.conftest import write_images
 
@@ -38,7 +39,7 @@ def test_a_folder_of_images_becomes_a_model(cats_and_dogs: Path, tmp_path: Path)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pytorch_seed"] == 7
     assert sorted(allencv.load(fitted.archive).labels) == ["Cat", "Dog"]
     assert "Best epoch: 1 of 1. On the validation images: " in fitted.lines()[0]
-    assert len(fitted.lines()) == 5
+    assert len(fitted.lines()) == 5 + (fitted.hint is not None)
     with pytest.raises(ConfigurationError, match="which has files; expected a new folder"):
         allencv.fit(str(cats_and_dogs), str(tmp_path / "run"))
 
@@ -93,6 +94,20 @@ def test_a_training_that_stopped_early_says_so() -> None:
         "Done in 0:00:07. Best epoch: 2 of 35. Stopped early: 100 epochs were planned. On the "
         "validation images: accuracy 0.500"
     )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "expected"),
+    [(0.6, 15, True), (0.9, 15, False), (0.6, 1500, False), (0.4, 1500, True), (None, 15, False)],
+)
+def test_a_model_that_has_learnt_nothing(
+    accuracy: Optional[float], images: int, expected: bool
+) -> None:
+    """Half of the images have the most frequent label: 0.5 with a standard error of 0.13 for 15."""
+    facts = DataFacts({"a": 2, "b": 1, "c": 1}, 4, images, 0, False, 8, 8, False, [])
+    hint = hint_at_chance(accuracy, facts)
+    assert (hint is not None) == expected
+    assert hint is None or hint.startswith("A model that always answers a would be right for 0.5")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,12 @@ def test_bars() -> None:
     assert heights[1][0] == pytest.approx(0.25 * heights[1][1], abs=0.2)
 
 
+def test_counts_have_whole_numbers() -> None:
+    chart = count_chart([Bin(0.0, 1.0, 3, 0.5, 0.5)], "probability")
+    ticks = re.findall(r'class="end"[^>]*>([^<]+)<', chart.split("</svg>")[0])
+    assert ticks == ["0", "1", "2", "3"]
+
+
 def test_titles_are_escaped() -> None:
     assert "&lt;b&gt; by epoch" in line_chart("<b> by epoch", {"training": [(1, 2.0)]}, "epoch")
 

@@ -53,6 +53,9 @@ def test_the_time_of_a_run_that_was_recovered(run: Path) -> None:
 
 
 def test_not_a_run(tmp_path: Path, run: Path) -> None:
+    (run / "model.tar.gz").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="model.tar.gz' is a file; expected the folder of"):
+        read_run(run / "model.tar.gz")
     with pytest.raises(ConfigurationError, match="no folder of a run at '.*missing'"):
         read_run(tmp_path / "missing")
     with pytest.raises(ConfigurationError, match="is not the folder of a run: it has no config"):
