@@ -14,8 +14,7 @@ import re
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Iterable, Iterator, List, NoReturn, Optional
 
 import allencv
 from allencv.command_list import COMMANDS, SUMMARIES
@@ -51,6 +50,7 @@ PIPE_STATUS = 141
 
 def main() -> None:
     """Run the command line. Exit with a status, and print errors as one line."""
+    _replace_closed_streams()
     if "_ARGCOMPLETE" in os.environ:
         _complete()
     name, *arguments = sys.argv[1:] or ["--help"]
@@ -61,16 +61,20 @@ def main() -> None:
             print(help_text())
         elif name == "--version":
             print(f"allencv {allencv.__version__}")
-        elif name not in SUMMARIES and not may_have_plugins(arguments):
-            nearest = get_close_matches(name, SUMMARIES, n=3) or SUMMARIES
-            print(f"allencv: no command {name!r}; expected {', '.join(nearest)}", file=sys.stderr)
-            sys.exit(2)
         else:
             _run_until_stopped(name, arguments)
         sys.stdout.flush()  # now: an error at exit could not be handled
     except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_STATUS)
+
+
+def _replace_closed_streams() -> None:
+    """Let the null device replace a standard stream that is closed, as after `2>&-` in a shell."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, errors="backslashreplace")  # noqa: SIM115 - stays open
+            setattr(sys, name, stream)
 
 
 def _complete() -> None:
@@ -102,11 +106,20 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
 
 
 def run_command(name: str, arguments: List[str]) -> None:
-    """Run a command of `allencv.commands`, or else one of AllenNLP or of a plugin."""
+    """
+    Run a command of `allencv.commands`, or else one of AllenNLP or of a plugin. Exit if there is
+    none of this name.
+    """
+    if name not in SUMMARIES and not may_have_plugins(arguments):
+        _exit_without_command(name, SUMMARIES)
     if name in OF_ALLENNLP or name not in SUMMARIES:
         with _every_part(name, arguments):
+            from allennlp.commands import Subcommand
             from allennlp.commands import main as run
 
+            known = Subcommand.list_available()
+            if name not in known:
+                _exit_without_command(name, [*SUMMARIES, *known])
             run(prog="allencv")
         return
     args = command_parser(name).parse_args(arguments)
@@ -119,10 +132,31 @@ def run_command(name: str, arguments: List[str]) -> None:
 
 def may_have_plugins(arguments: List[str]) -> bool:
     """Return whether plugins or included packages may register commands of their own."""
-    files = [Path(".allennlp_plugins"), Path.home() / ".allennlp" / "plugins"]
-    plugins = {line.strip() for file in files if file.is_file() for line in file.open()}
+    from allencv.runtime.plugin_files import named_plugins
+
     included = any(each.startswith("--include-package") for each in arguments)
-    return included or not plugins <= {"", "allencv.plugin"}
+    return included or any(plugin.name != "allencv.plugin" for plugin in named_plugins())
+
+
+def _exit_without_command(name: str, known: Iterable[str]) -> NoReturn:
+    known = dict.fromkeys(known)
+    nearest = get_close_matches(name, known, n=3) or known
+    print(f"allencv: no command {name!r}; expected {', '.join(nearest)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _warn_of_plugins_command(name: str) -> None:
+    """Say that a plugin's command is not run, as AllenCV has one of this name."""
+    from allennlp.commands import Subcommand
+
+    if name in OF_ALLENNLP or name not in Subcommand.list_available():
+        return
+    module = Subcommand.by_name(name).__module__
+    if not module.startswith("allennlp."):
+        print(
+            f"allencv: warning: running AllenCV's {name}; the one of {module} is 'allennlp {name}'",
+            file=sys.stderr,
+        )
 
 
 def help_text() -> str:
@@ -195,6 +229,8 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
         with console_to_follow():
             import_plugins()
             import_included_packages(arguments)
+            if name in SUMMARIES:
+                _warn_of_plugins_command(name)
             yield
     except (ConfigurationError, TrainingError) as error:
         raise InputError(str(error)) from error

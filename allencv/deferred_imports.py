@@ -12,16 +12,18 @@ from the import statements outside their functions. All others get the real pack
 """
 
 import builtins
+import operator
 import sys
 import threading
+from abc import ABCMeta
 from contextlib import suppress
 from functools import wraps
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec
-from pkgutil import resolve_name
 from types import ModuleType
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Optional, Sequence
 
 from allencv import AllenCVError
 
@@ -53,44 +55,73 @@ _loading = _Loading()
 """While modules are loaded, they only name what they will use."""
 
 
-class StandIn(type):
+class StandIn(ABCMeta):
     """
     A class in place of anything in a package that is not imported yet: a class, function or module.
+    Classes that have a stand-in for a base get the real base when they are used.
     """
 
-    path: str
+    _stands_for: str
+    """What the class stands for, such as "transformers.AdamW"."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls._is_subclass():
-            cls.__bases__ = tuple(map(_real_base, cls.__bases__))
+            cls._take_real_bases()
             return super().__call__(*args, **kwargs)
         if _loading.depth:  # as in `@package.decorator(argument)`
             return _decorator(cls, args, kwargs)
         return _import(cls)(*args, **kwargs)
 
     def __getattr__(cls, name: str) -> Any:
-        # Python and typing ask classes for special methods; they are not to import anything.
-        if cls._is_subclass() or name.startswith("__"):
+        if cls._is_subclass():
+            # Python, typing and AllenNLP ask classes for special and private names; these are not
+            # to import anything.
+            if not name.startswith("_") and not _loading.depth and cls._take_real_bases():
+                return getattr(cls, name)
+            raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
+        if name.startswith("__"):
             raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
         # A name in a package is only named here, as in an annotation or in `isinstance`.
-        return getattr(_import(cls), name) if _is_imported(cls) else _stand_in(f"{cls.path}.{name}")
+        path = cls._stands_for
+        return getattr(_import(cls), name) if _is_imported(path) else _stand_in(f"{path}.{name}")
 
     def __getitem__(cls, key: Any) -> Any:
+        if cls._is_subclass():
+            return cls.__class_getitem__(key)
         return _import(cls)[key]
 
     def __instancecheck__(cls, instance: Any) -> bool:
         if cls._is_subclass():
             return super().__instancecheck__(instance)
-        return _is_imported(cls) and isinstance(instance, _import(cls))
+        return _is_imported(cls._stands_for) and isinstance(instance, _import(cls))
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        if cls._is_subclass() or super().__subclasscheck__(subclass):
+        if cls._is_subclass():
             return super().__subclasscheck__(subclass)
-        return _is_imported(cls) and issubclass(subclass, _import(cls))
+        if type.__subclasscheck__(cls, subclass):
+            return True
+        return _is_imported(cls._stands_for) and issubclass(subclass, _import(cls))
+
+    def register(cls, *args: Any, **kwargs: Any) -> Any:
+        """Call the package's own `register`, which `ABCMeta` would hide."""
+        if cls._is_subclass():
+            return super().register(*args, **kwargs)
+        return cls.__getattr__("register")(*args, **kwargs)
 
     def _is_subclass(cls) -> bool:
         """Return whether this is a real class that has a stand-in for a base."""
-        return "path" not in cls.__dict__
+        return "_stands_for" not in cls.__dict__
+
+    def _take_real_bases(cls) -> bool:
+        """Replace stand-ins among the bases, and theirs. Return whether there were any."""
+        has_changed = False
+        for each in reversed(cls.__mro__):
+            if isinstance(each, StandIn) and each._is_subclass():
+                bases = tuple(map(_real_base, each.__bases__))
+                if bases != each.__bases__:
+                    each.__bases__ = bases
+                    has_changed = True
+        return has_changed
 
 
 class _StandInModule(ModuleType):
@@ -103,14 +134,18 @@ class _StandInModule(ModuleType):
 
 
 _STAND_INS: Dict[str, StandIn] = {}
-_USERS: Dict[str, List[Dict[str, Any]]] = {}
-"""For each deferred package, the names of the modules that have stand-ins of it."""
+_FOUND: Dict[str, Any] = {}
+"""What stand-ins stand for, once it is imported and all modules have it."""
+_USERS: Dict[str, Dict[str, Any]] = {}
+"""The names of each module that has stand-ins."""
 
 
 def _stand_in(path: str) -> StandIn:
     if path not in _STAND_INS:
         module, _, name = path.rpartition(".")
-        _STAND_INS[path] = StandIn(name, (), {"__module__": module, "path": path})
+        # An `except` clause takes only exceptions. The name tells, as the package is not imported.
+        bases = (Exception,) if name.endswith(("Error", "Exception")) else ()
+        _STAND_INS[path] = StandIn(name, bases, {"__module__": module, "_stands_for": path})
     return _STAND_INS[path]
 
 
@@ -119,32 +154,53 @@ def _path_of(value: object) -> Optional[str]:
     if isinstance(value, _StandInModule):
         return value.__name__
     if isinstance(value, StandIn) and not value._is_subclass():
-        return value.path
+        return value._stands_for
     return None
 
 
-def _is_imported(stand_in: StandIn) -> bool:
+def _is_imported(path: str) -> bool:
     """Return whether the module may be imported; if not, no instance of its classes exists."""
-    return sys.modules.get(stand_in.__module__) is not None
+    return any(sys.modules.get(name) is not None for name in (path, path.rpartition(".")[0]))
 
 
 def _import(stand_in: StandIn) -> Any:
-    """Return what it stands for. All modules that have stand-ins of its package lose them."""
-    found = _find(stand_in.path)
-    package = stand_in.path.partition(".")[0]
-    for names in _USERS.pop(package, []):
-        for name, path in list(_stand_ins_in(names)):
-            if path.partition(".")[0] == package:
-                with suppress(MissingPackageError):  # reported when it is used
-                    names[name] = _find(path)
-    return found
+    """
+    Return what it stands for. All modules lose their stand-ins of its package, and of others that
+    are imported by now. Several threads may do this at once.
+    """
+    path = stand_in._stands_for
+    if path not in _FOUND:
+        found = _find(path)
+        _replace_stand_ins(path.partition(".")[0])
+        _FOUND[path] = found
+    return _FOUND[path]
 
 
-def _stand_ins_in(names: Dict[str, Any]) -> Iterator[Tuple[str, str]]:
-    for name, value in list(names.items()):  # other threads may add to it
-        path = _path_of(value)
-        if path is not None:
-            yield name, path
+def _replace_stand_ins(package: str) -> None:
+    """Replace stand-ins in the names of modules and of their classes."""
+    for names in list(_USERS.values()):  # other threads may add to these
+        for name, value in list(names.items()):
+            if (real := _real(value, package)) is not value:
+                names[name] = real
+            elif isinstance(value, type) and value.__module__ == names.get("__name__"):
+                for attribute, inner in list(vars(value).items()):
+                    if (real := _real(inner, package)) is not inner:
+                        setattr(value, attribute, real)
+
+
+def _real(value: Any, package: str) -> Any:
+    """
+    Return what a value stands for, or the value. Look into tuples too: `except` takes a tuple of
+    errors.
+    """
+    if type(value) is tuple:
+        items = tuple(_real(each, package) for each in value)
+        return value if all(map(operator.is_, items, value)) else items
+    path = _path_of(value)
+    if path is not None and (path.partition(".")[0] == package or _is_imported(path)):
+        with suppress(MissingPackageError):  # reported when it is used
+            return _find(path)
+    return value
 
 
 def _decorator(stand_in: StandIn, args: Any, kwargs: Any) -> Callable[[Any], Any]:
@@ -169,7 +225,7 @@ def _find(path: str) -> Any:
     package = path.partition(".")[0]
     depth, _loading.depth = _loading.depth, 0
     try:
-        return resolve_name(path)
+        return _resolve(path)
     except ModuleNotFoundError as error:
         from allencv.runtime.installing import how_to_install
 
@@ -179,12 +235,34 @@ def _find(path: str) -> Any:
         raise MissingPackageError(
             message if command is None else f"{message}: {command}", name=missing
         ) from error
-    except (AttributeError, ImportError) as error:
+    except AttributeError as error:
         raise MissingPackageError(
             f"{path} is not in the installed release of {package}: {error}", name=package
         ) from error
+    except ImportError as error:
+        raise MissingPackageError(f"{path} cannot be imported: {error}", name=package) from error
     finally:
         _loading.depth = depth
+
+
+def _resolve(path: str) -> Any:
+    """Return a name of a module, as `from module import name` does. Raise the import's error."""
+    place, *names = path.split(".")
+    value: Any = import_module(place)
+    for name in names:
+        place = f"{place}.{name}"
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            if not isinstance(value, ModuleType):
+                raise
+            try:
+                value = import_module(place)
+            except ModuleNotFoundError as error:
+                if error.name != place:
+                    raise
+                raise AttributeError(f"{value.__name__} has no {name}") from None
+    return value
 
 
 class _ImportStatement:
@@ -204,9 +282,8 @@ class _ImportStatement:
         is_deferred = any(f"{name}.".startswith(f"{each}.") for each in self._deferred)
         # Inside a function, `locals` is None or another dictionary.
         if level == 0 and is_deferred and locals is globals is not None:
-            package = name.partition(".")[0]
-            _USERS.setdefault(package, []).append(globals)
-            return _StandInModule(name if fromlist else package)
+            _USERS[globals["__name__"]] = globals
+            return _StandInModule(name if fromlist else name.partition(".")[0])
         return builtins.__import__(name, globals, locals, fromlist, level)
 
 

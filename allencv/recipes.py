@@ -10,7 +10,7 @@ from allencv.runtime.errors import InputError
 _PACKAGE = Path(__file__).parent
 # An installed package has the folder inside, a clone beside it.
 _FOLDERS = (_PACKAGE / "training_config", _PACKAGE.parent / "training_config")
-_IMPORT = re.compile(r'import "(lib/\w+\.libsonnet)"')
+_IMPORT = re.compile(r'import "([\w/.-]+\.libsonnet)"')
 
 
 def list_recipes() -> Dict[str, str]:
@@ -31,12 +31,21 @@ def recipe(name: str) -> str:
         expected = get_close_matches(name, files, n=3) or sorted(files)
         raise InputError(f"no recipe {name!r}; expected {', '.join(expected)}")
     file = files[name]
-    text = _IMPORT.sub(lambda found: f"(\n{_read(file.parent / found[1])})", _read(file))
-    return text.replace(f"training_config/{file.name}", file.name)
+    return _with_imports(file).replace(f"training_config/{file.name}", file.name)
 
 
 def _files() -> Dict[str, Path]:
-    return {file.stem: file for folder in _FOLDERS for file in folder.glob("*.jsonnet")}
+    # Not both folders: beside an installed package, the folder is of another package.
+    folder = next(filter(Path.is_dir, _FOLDERS), _FOLDERS[0])
+    files = {file.stem: file for file in folder.glob("*.jsonnet")}
+    if not files:
+        raise InputError(f"'{folder}' has no recipes; expected those of AllenCV: install it again")
+    return files
+
+
+def _with_imports(file: Path) -> str:
+    """Return the text of a config with the files that it imports, and those that they import."""
+    return _IMPORT.sub(lambda found: f"(\n{_with_imports(file.parent / found[1])})", _read(file))
 
 
 def _read(file: Path) -> str:

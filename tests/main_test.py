@@ -1,12 +1,16 @@
 """How the `allencv` command ends: its status, and the line that it says."""
 
+import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, List
 
 import pytest
+from allennlp.commands import Subcommand
+from allennlp.common import Registrable
 
 from allencv import __main__ as command
 from allencv.runtime import stopping
@@ -142,10 +146,9 @@ def test_allennlps_own_commands_say_what_they_were_given(run: Run, tmp_path: Pat
 def test_a_misspelt_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    ran: List[str] = []
-    monkeypatch.setattr(command, "_run_until_stopped", lambda name, arguments: ran.append(name))
 
     def answer(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["allencv", *arguments])
@@ -159,10 +162,59 @@ def test_a_misspelt_command(
     Path(".allennlp_plugins").write_text("allencv.plugin\n\n")
     assert "expected serve" in answer("server")
 
-    monkeypatch.setattr(sys, "argv", ["allencv", "mine", "--include-package=my_commands"])
-    command.main()
+
+MY_COMMANDS = """
+from allennlp.commands import Subcommand
+
+class Mine(Subcommand):
+    def add_subparser(self, parser):
+        subparser = parser.add_parser(self.name)
+        subparser.set_defaults(func=lambda args: print("of the plugin:", self.name))
+        return subparser
+
+for name in ("mine", "recount"):
+    Subcommand.register(name)(type(name, (Mine,), {}))
+"""
+
+
+def test_commands_of_plugins(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my_commands.py").write_text(MY_COMMANDS)
+
+    def ran(*arguments: str, fails: bool = False) -> "tuple[str, str]":
+        result = run("allencv", *arguments, cwd=tmp_path, env={"HOME": str(tmp_path)}, fails=fails)
+        return result.stdout, result.stderr
+
+    included = "--include-package=my_commands"
+    assert ran("mine", included)[0] == "of the plugin: mine\n"
     (tmp_path / ".allennlp").mkdir()
-    (tmp_path / ".allennlp" / "plugins").write_text("my_commands\n")
-    monkeypatch.setattr(sys, "argv", ["allencv", "yours"])
-    command.main()
-    assert ran == ["mine", "yours"]
+    (tmp_path / ".allennlp" / "plugins").write_text("\nmy_commands\n")
+    assert ran("mine")[0] == "of the plugin: mine\n"
+    output, errors = ran("recont", fails=True)
+    assert not output
+    last = errors.splitlines()[-1]
+    assert last == "allencv: no command 'recont'; expected recount, report, predict"
+
+
+def test_a_plugins_command_with_a_name_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    theirs = type("Serve", (Subcommand,), {"__module__": "allennlp_server.commands"})
+    monkeypatch.setitem(Registrable._registry[Subcommand], "serve", (theirs, None))
+    for name in ("serve", "train", "classify", "test-install"):
+        command._warn_of_plugins_command(name)
+    assert capsys.readouterr().err == (
+        "allencv: warning: running AllenCV's serve; the one of allennlp_server.commands is "
+        "'allennlp serve'\n"
+    )
+
+
+def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    for arguments in (["--version"], ["--help"], ["recipe"], ["trian"], ["recipe", "?"]):
+        monkeypatch.setattr(sys, "argv", ["allencv", *arguments])
+        with suppress(SystemExit):
+            command.main()
+        assert sys.stdin.read() == ""
+        assert {sys.stdin.name, sys.stdout.name, sys.stderr.name} == {os.devnull}

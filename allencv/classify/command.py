@@ -30,6 +30,7 @@ from allencv.runtime.image_files import ImageFiles, list_images
 from allencv.runtime.model_arguments import open_bundle_of
 from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.plurals import numbered
+from allencv.runtime.terminal import printable
 
 STANDARD_OUTPUT = "-"
 OpenModel = Callable[[argparse.Namespace], Tuple[Classifier, str]]
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
     said_to = sys.stdout if format is None else sys.stderr
     if listed.others:
         count, first = len(listed.others), listed.others[0]
-        print(f"skipped files that are not images: {count} ({first} ...)", file=said_to)
+        print(f"skipped files that are not images: {count} ({printable(first)} ...)", file=said_to)
     if listed.repeated:
         print(f"images named several times, classified once: {listed.repeated}", file=said_to)
     classifier, checksum = open_model(args)

@@ -59,7 +59,7 @@ IN_ORDER = [
 
 
 def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
-    (photos / "notes.txt").write_text("of the day")
+    (photos / "no\x1b[2Jtes.txt").write_text("of the day")
     classify(bundle, "photos", "photos/a/000.jpg", "-o", "new/folder/out.jsonl", "--top-k", 9)
     records = lines_of("new/folder/out.jsonl")
     assert [record["path"] for record in records] == IN_ORDER
@@ -72,7 +72,7 @@ def test_a_folder_becomes_a_file(bundle: Path, photos: Path, capsys: pytest.Capt
         assert [top_k[label] for label in LABELS] == pytest.approx(expected)
     assert os.listdir("new/folder") == ["out.jsonl"]
     assert capsys.readouterr().out.splitlines() == [
-        "skipped files that are not images: 1 (photos/notes.txt ...)",
+        r"skipped files that are not images: 1 (photos/no\x1b[2Jtes.txt ...)",
         "images named several times, classified once: 1",
         "new/folder/out.jsonl: 7 images, 1 error",
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 import _jsonnet
 import pytest
 
+from allencv import recipes
 from allencv.runtime.errors import InputError
 from tests.conftest import ROOT, run_in_process
 
@@ -40,3 +41,22 @@ def test_a_name_that_no_recipe_has(capsys: pytest.CaptureFixture[str]) -> None:
         printed(capsys, "hymenopter")
     with pytest.raises(InputError, match="expected cifar10, digits, .*, movie_posters$"):
         printed(capsys, "?")
+
+
+def test_only_the_packages_own_folder_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = tmp_path / "allencv" / "training_config", tmp_path / "training_config"
+    monkeypatch.setattr(recipes, "_FOLDERS", (own, other))
+    with pytest.raises(InputError, match=f"^'{own}' has no recipes; expected .* install it again$"):
+        printed(capsys)
+    (own / "lib" / "deeper").mkdir(parents=True)
+    other.mkdir()
+    (own / "a.jsonnet").write_text('// Ours. For tests.\n\nimport "lib/b.libsonnet"')
+    (own / "lib" / "b.libsonnet").write_text('{b: import "deeper/c.libsonnet"}')
+    (own / "lib" / "deeper" / "c.libsonnet").write_text("{c: 3}")
+    for name in ("a", "z"):
+        (other / f"{name}.jsonnet").write_text("// Theirs. {}")
+    assert re.fullmatch(r"a +Ours\..*\n", printed(capsys), re.S)
+    text = printed(capsys, "a")
+    assert json.loads(_jsonnet.evaluate_snippet("a", text)) == {"b": {"c": 3}}
