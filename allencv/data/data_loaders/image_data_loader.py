@@ -247,7 +247,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         rank = dist.get_rank() if util.is_distributed() else 0
         world_size = dist.get_world_size() if util.is_distributed() else 1
         share = (self.seed, rank, world_size)
-        if not getattr(self.reader, "streaming", False):
+        streams = getattr(self.reader, "streaming", False)
+        if streams is None:  # the reader decides by the data
+            streams = self.reader.streams(self.data_path)
+        if not streams:
             listing = (self.shuffle, class_weighting, self.repeats)
             return ListedImages(self.reader, self.data_path, *listing, *share)
         for key, is_set in (
@@ -256,8 +259,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         ):
             if is_set:
                 raise ConfigurationError(
-                    f"data_loader.{key} is set, but dataset_reader.streaming is true; expected "
-                    '"streaming": false, as it needs a list of all images'
+                    f"data_loader.{key} is set, but the images are streamed; expected "
+                    '"streaming": false in the dataset_reader, as it needs a list of all images'
                 )
         return StreamedImages(self.reader, self.data_path, self.shuffle, shuffle_buffer, *share)
 

@@ -265,7 +265,7 @@ def test_braces_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             ["'ROOT/b-0.tar' of 'ROOT/b-{0..2}.tar' (train_data_path", "not exist"],
         ),
         ("ROOT/*.tgz", ["a shard of 'ROOT/*.tgz'", "does not exist; 'ROOT' holds a.tar"]),
-        ("ROOT", ["'ROOT' (train_data_path", "is a folder; expected 'ROOT/*.tar'"]),
+        ("ROOT", ["'ROOT' (train_data_path", "without an index; expected 'ROOT/*.tar', or"]),
         (["ROOT/a.tar", "ROOT/{a,b}.tar"], ["'ROOT/b.tar' of"]),
         (["ROOT/a.tar", "ROOT/*.tar"], ["'ROOT/a.tar'", "named 2 times; expected each shard once"]),
         ("ROOT/a-{2..1}.tar", ["a shard of 'ROOT/a-{2..1}.tar'", "does not exist"]),
@@ -526,7 +526,11 @@ def test_a_shard_that_changes_while_it_is_used(tmp_path: Path) -> None:
 
 INCOMPLETE = {
     "no image": ([("b.cls", b"1"), ("b.npy", b"")], {}, "no image: .*has .cls, .npy"),
-    "no label": ([("b.png", encoded(1))], {}, "no label: expected .cls, but it has .*adjacent"),
+    "no label": (
+        [("b.png", encoded(1))],
+        {},
+        "no label: expected .cls or .json, but .*adjacent",
+    ),
     "neither": ([("b.npy", b"")], {}, "no image: expected one of jpg, png, ..., but it has .npy"),
     "other image": ([("b.png", encoded(1))], {"image_keys": ["jpg"]}, "expected one of jpg, but"),
     "no field": (
