@@ -88,7 +88,7 @@ class WebDatasetReader(ImageDatasetReader):
         super().__init__(**kwargs)
         if on_incomplete not in ON_INCOMPLETE:
             raise not_one_of("dataset_reader.on_incomplete", on_incomplete, ON_INCOMPLETE)
-        self._files = SampleFiles(image_keys, label_key, label_field)
+        self.files = SampleFiles(image_keys, label_key, label_field)
         # Store both kinds as names by label text.
         names = classes if isinstance(classes, dict) else dict(enumerate(classes or []))
         self.classes = {str(label): name for label, name in names.items()}
@@ -133,7 +133,7 @@ class WebDatasetReader(ImageDatasetReader):
     def label_counts(self, file_path: Any) -> Optional[Dict[str, int]]:
         """Return the number of images with each label, or `None` if it would have to be counted."""
         indexed = None if self.max_instances else self._all_indexed(file_path)
-        if indexed is None or not self._files.label_keys:
+        if indexed is None or not self.files.label_keys:
             return None
         counts: Counter[str] = Counter()
         for label, count in total(indexed).items():
@@ -173,11 +173,11 @@ class WebDatasetReader(ImageDatasetReader):
             if indexed is not None:
                 yield from self._listed(shard, indexed)
                 continue
-            for key, files in read_groups(shard, self._files.is_wanted):
+            for key, files in read_groups(shard, self.files.is_wanted):
                 name = f"sample '{key}' of '{shard}'"
                 try:
-                    image, label_key = self._files.find(name, files)
-                    yield self._labelled(name, image, self._files.label(name, label_key, files))
+                    image, label_key = self.files.find(name, files)
+                    yield self._labelled(name, image, self.files.label(name, label_key, files))
                 except IncompleteSample as error:
                     if self.on_incomplete == "raise":
                         raise
@@ -190,7 +190,7 @@ class WebDatasetReader(ImageDatasetReader):
             self.samples_skipped += indexed.skipped
             logger.warning("Left out: %d incomplete samples of '%s'", indexed.skipped, shard)
         for image, label in indexed.images(shard):
-            yield self._labelled(f"'{image}'", image, label if self._files.label_keys else None)
+            yield self._labelled(f"'{image}'", image, label if self.files.label_keys else None)
 
     def _indexed(self, shard: str) -> Optional[IndexedShard]:
         """Return what an index says about a shard, unless it is for other files of the samples."""
@@ -198,7 +198,7 @@ class WebDatasetReader(ImageDatasetReader):
         if found is None:
             return None
         index, indexed = found
-        if not index.fits(self._files) or (indexed.skipped and self.on_incomplete == "raise"):
+        if not index.fits(self.files) or (indexed.skipped and self.on_incomplete == "raise"):
             return None
         return indexed
 
