@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any, Dict, Iterator, List, Optional, Union
 
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import DatasetReader, Instance
+from allennlp.data import DatasetReader
 
 from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
@@ -123,7 +123,6 @@ class WebDatasetReader(ImageDatasetReader):
         return self._all_indexed(file_path) is None
 
     def num_images(self, file_path: Any) -> Optional[int]:
-        """Return the number of images, or `None` if not all shards have an index."""
         indexed = self._all_indexed(file_path)
         if indexed is None:
             return None
@@ -131,7 +130,6 @@ class WebDatasetReader(ImageDatasetReader):
         return count if self.max_instances is None else min(count, self.max_instances)
 
     def label_counts(self, file_path: Any) -> Optional[Dict[str, int]]:
-        """Return the number of images with each label, or `None` if it would have to be counted."""
         indexed = None if self.max_instances else self._all_indexed(file_path)
         if indexed is None or not self.files.label_keys:
             return None
@@ -163,9 +161,8 @@ class WebDatasetReader(ImageDatasetReader):
             samples = islice(self._samples(shards), self.max_instances)
             yield from islice(samples, index, None, count)
 
-    def _read(self, file_path: Any) -> Iterator[Instance]:
-        for sample in self.read_shard(file_path, *consumer(self)):
-            yield self.text_to_instance(*sample)
+    def read_share(self, file_path: Any) -> Iterator[Sample]:
+        return self.read_shard(file_path, *consumer(self))
 
     def _samples(self, shards: List[str]) -> Iterator[Sample]:
         for shard in shards:
