@@ -15,7 +15,7 @@ from allencv.data.dataset_readers.shards import ShardFile
 from allencv.data.remote import RemoteImage, image_source, is_remote
 from allencv.runtime import ImageError
 from allencv.runtime.errors import InputError
-from allencv.runtime.images import FORMATS, IMAGE_SUFFIXES, is_named_as_image
+from allencv.runtime.images import FORMATS, is_named_as_image
 from allencv.runtime.regular_files import open_regular
 from allencv.runtime.whole_files import whole_file
 
@@ -149,12 +149,14 @@ def _extension(image: Any, data: bytes, name: str) -> str:
         return Path(path).suffix[1:].lower()
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            found = str(opened.format).lower().replace("jpeg", "jpg")
+            kind = str(opened.format)
     except Exception as error:  # each format has its own errors
         raise ImageError(
             f"{path or name}: neither its name nor its content is that of an image"
         ) from error
-    return found if f".{found}" in IMAGE_SUFFIXES else "tif"
+    names = [suffix[1:] for suffix, name in Image.registered_extensions().items() if name == kind]
+    usual = kind.lower().replace("jpeg", "jpg")
+    return usual if usual in names else names[0]
 
 
 def _path(image: Any) -> Optional[str]:
