@@ -45,9 +45,10 @@ class IndexedShard:
     skipped: int = 0
     """The number of incomplete samples."""
 
-    def images(self, shard: str) -> Iterator[Tuple[ShardFile, RawLabel]]:
+    def images(self, shard: str) -> Iterator[Tuple[ShardFile, int]]:
+        """Yield each image of the shard at a path, and the code of its label."""
         for name, start, size, code in zip(self.files, self.starts, self.sizes, self.codes):
-            yield ShardFile(shard, name, None, start, size), self.labels[code]
+            yield ShardFile(shard, name, None, start, size), code
 
     def counts(self) -> Dict[str, int]:
         """Return the number of images with each label."""

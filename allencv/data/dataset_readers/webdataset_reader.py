@@ -2,7 +2,7 @@ import logging
 import os
 from collections import Counter
 from itertools import islice
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
@@ -18,12 +18,15 @@ from allencv.data.dataset_readers.shard_index import (
     stale,
     total,
 )
-from allencv.data.dataset_readers.shards import ShardFile, find_shards, read_groups
+from allencv.data.dataset_readers.shards import find_shards, read_groups
 from allencv.data.dataset_readers.sharing import consumer
 
 logger = logging.getLogger(__name__)
 
 ON_INCOMPLETE = ("raise", "skip")
+
+Labels = Tuple[Optional[str], Optional[List[str]]]
+"""The label of an image or its labels, or neither."""
 
 
 @DatasetReader.register("webdataset")
@@ -174,7 +177,8 @@ class WebDatasetReader(ImageDatasetReader):
                 name = f"sample '{key}' of '{shard}'"
                 try:
                     image, label_key = self.files.find(name, files)
-                    yield self._labelled(name, image, self.files.label(name, label_key, files))
+                    label = self.files.label(name, label_key, files)
+                    yield Sample(image, *self._named(name, label))
                 except IncompleteSample as error:
                     if self.on_incomplete == "raise":
                         raise
@@ -186,8 +190,12 @@ class WebDatasetReader(ImageDatasetReader):
         if indexed.skipped:
             self.samples_skipped += indexed.skipped
             logger.warning("Left out: %d incomplete samples of '%s'", indexed.skipped, shard)
-        for image, label in indexed.images(shard):
-            yield self._labelled(f"'{image}'", image, label if self.files.label_keys else None)
+        labels: Dict[int, Labels] = {}  # by code: an index may have a million images
+        for image, code in indexed.images(shard):
+            if code not in labels:
+                label = indexed.labels[code] if self.files.label_keys else None
+                labels[code] = self._named(f"'{image}'", label)
+            yield Sample(image, *labels[code])
 
     def _indexed(self, shard: str) -> Optional[IndexedShard]:
         """Return what an index says about a shard, unless it is for other files of the samples."""
@@ -199,10 +207,11 @@ class WebDatasetReader(ImageDatasetReader):
             return None
         return indexed
 
-    def _labelled(self, name: str, image: ShardFile, label: RawLabel) -> Sample:
+    def _named(self, name: str, label: RawLabel) -> Labels:
+        """Return the label of a sample, or its labels, by the names of the classes."""
         if isinstance(label, tuple):
-            return Sample(image, labels=[self._class(name, each) for each in label])
-        return Sample(image, None if label is None else self._class(name, label))
+            return None, [self._class(name, each) for each in label]
+        return None if label is None else self._class(name, label), None
 
     def _class(self, name: str, label: str) -> str:
         if not self.classes:
