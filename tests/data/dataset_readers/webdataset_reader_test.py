@@ -28,7 +28,7 @@ from PIL import Image
 from allencv.data import ImageDataLoader
 from allencv.data.dataset_readers import WebDatasetReader
 from allencv.runtime import ImageError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_in_process, write_images
 
 
 def pixels(number: int) -> np.ndarray:
@@ -607,18 +607,36 @@ def test_a_wrong_configuration_is_refused(params: Any, message: str) -> None:
 def test_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     section = page.split("\n## Tar shards (WebDataset)\n")[1].split("\n## ")[0]
-    (command,) = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    pack, index, tar = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    packed, others = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
-    for folder in ("images", "shards"):
-        (tmp_path / folder).mkdir()
+    for folder in ("images", "shards/others"):
+        (tmp_path / folder).mkdir(parents=True)
+    for part, count in (("train", 3), ("val", 2)):
+        write_images(tmp_path / "pets" / part, {"cat": count, "dog": count}, size=8)
+
+    def config(text: str) -> Params:
+        (tmp_path / "config.jsonnet").write_text(text)
+        return Params.from_file(str(tmp_path / "config.jsonnet"))
+
+    for command in pack.splitlines():
+        run_in_process(*command.split()[1:])
+    params = config(packed)
+    reader = DatasetReader.from_params(params.pop("dataset_reader"))
+    found = [sample.label for sample in reader.read_samples(params.pop("train_data_path"))]
+    assert sorted(found) == ["cat"] * 3 + ["dog"] * 3
+    found = [sample.label for sample in reader.read_samples(params.pop("validation_data_path"))]
+    assert found == ["cat"] * 2 + ["dog"] * 2
+
     for name, content in samples([1, 3, 0, 4]):
         (tmp_path / "images" / name).write_bytes(content)
-    subprocess.run(["bash", "-euc", command], check=True)
+    subprocess.run(["bash", "-euc", tar], check=True)
+    os.link("shards/train-000.tar", "shards/others/a.tar")
+    run_in_process(*index.split()[1:])
+    assert WebDatasetReader().num_images("shards/others") == 4
     for number in range(1, 147):
         os.link("shards/train-000.tar", f"shards/train-{number:03d}.tar")
-    (tmp_path / "config.jsonnet").write_text(config)
-    params = Params.from_file(str(tmp_path / "config.jsonnet"))
+    params = config(others)
     reader = DatasetReader.from_params(params.pop("dataset_reader"))
     instances = list(reader.read(params.pop("train_data_path")))
     assert len(instances) == 4 * 147
