@@ -31,7 +31,7 @@ An archive is the model.tar.gz of a run, or the folder of the run. A bundle is
 an exported archive; it needs neither torch nor AllenNLP. Commands of plugins
 are not listed."""
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
-QUIET |= {"serve", "show-batch"}
+QUIET |= {"pack", "serve", "show-batch"}
 """The commands that print their results; for them AllenNLP logs only warnings."""
 CHECKED_BY_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""

@@ -9,6 +9,7 @@ COMMANDS = {
         "show-batch": "Draw images as decoded and as the network sees them.",
         "count-instances": "Count the training instances of a config.",
         "build-vocab": "Build the vocabulary of a config.",
+        "pack": "Pack images into tar shards (WebDataset), with an index.",
     },
     "Training": {
         "recipe": "Print a config to start from.",

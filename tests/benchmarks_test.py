@@ -17,6 +17,7 @@ PAGES = {
     "serving": "serving.md",
     "slim": "serving.md",
     "startup": "training.md",
+    "storage": "data_loading.md",
     "training": "training.md",
 }
 
@@ -86,3 +87,16 @@ def test_serving(run: Run, tmp_path: Path) -> None:
         assert servers["plain FastAPI"]["cpu_to_plain"] == 1
         assert servers["allencv, openvino-reduced"]["requests_per_second"] > 0
         assert f"| {precision} | 2 | LitServe |" in table
+
+
+@pytest.mark.exhaustive
+def test_storage(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    pytest.importorskip("psutil")
+    output = tmp_path / "report.json"
+    command = ["python", BENCHMARKS / "storage.py", "--images", 200, "--rounds", 1]
+    table = run(*command, "--output", output).stdout
+    forms = json.loads(output.read_text())["forms"]
+    assert forms["a list"]["files"] == 201
+    assert forms["tar shards with an index"]["files"] == 2
+    assert "| tar shards |" in table

@@ -75,11 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("how to read the data (by default inferred and printed)")
-    data.add_argument(
-        "--task",
-        choices=["single", "multi"],
-        help="whether an image has one label, or any number of labels",
-    )
+    add_task(data)
     data.add_argument("--validation", type=str, help="validation data: a path like DATA")
     data.add_argument("--test", type=str, help="test data, evaluated at the end: a path like DATA")
     data.add_argument(
@@ -88,12 +84,29 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         default="skip",
         help="what to do with unreadable images: skip and list them, or fail (default = skip)",
     )
+    add_root(data)
+    add_layout_arguments(parser)
+
+
+def add_task(data: argparse._ActionsContainer) -> None:
+    data.add_argument(
+        "--task",
+        choices=["single", "multi"],
+        help="whether an image has one label, or any number of labels",
+    )
+
+
+def add_root(data: argparse._ActionsContainer) -> None:
     data.add_argument(
         "--root",
         type=str,
         default="data",
         help="the folder of torchvision's datasets, also for downloads (default = data)",
     )
+
+
+def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options for folders, and those for tables and lists."""
     folder = parser.add_argument_group("for folders")
     folder.add_argument(
         "--layout",

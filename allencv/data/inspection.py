@@ -90,10 +90,10 @@ def read_splits(params: Params) -> List[Split]:
     """List the splits of a config without decoding anything."""
     if "train_data_path" not in params:
         raise ConfigurationError("the config has no train_data_path; expected data to check")
-    readers = {"train": _reader(params, "dataset_reader")}
+    readers = {"train": image_reader(params, "dataset_reader")}
     readers["validation"] = readers["test"] = readers["train"]
     if params.get("validation_dataset_reader") is not None:
-        readers["validation"] = readers["test"] = _reader(params, "validation_dataset_reader")
+        readers["validation"] = readers["test"] = image_reader(params, "validation_dataset_reader")
     splits = []
     for name, reader in readers.items():
         path = params.pop(f"{name}_data_path", None, keep_as_dict=True)
@@ -107,7 +107,8 @@ def read_splits(params: Params) -> List[Split]:
     return splits
 
 
-def _reader(params: Params, key: str) -> ImageDatasetReader:
+def image_reader(params: Params, key: str) -> ImageDatasetReader:
+    """Take a reader of images out of a config."""
     reader = DatasetReader.from_params(params.pop(key))
     if not isinstance(reader, ImageDatasetReader):
         raise ConfigurationError(f"{key} is a {type(reader).__name__}; expected a reader of images")

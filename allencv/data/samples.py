@@ -1,9 +1,24 @@
+import gc
 from array import array
+from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, overload
 
 from allennlp.data import Instance, Vocabulary
 
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+
+
+@contextmanager
+def _paused_collector() -> Iterator[None]:
+    """Pause the garbage collector: a million new objects would make it search them many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
 
 LabelKey = Tuple[Optional[str], Optional[Tuple[str, ...]]]
 
@@ -24,19 +39,20 @@ class SampleList(Sequence[Sample]):
         self._metadata: Dict[int, Dict[str, Any]] = {}
         self._first_with_labels: List[int] = []
         codes: Dict[LabelKey, int] = {}
-        for index, (image, label, labels, metadata) in enumerate(samples):
-            if isinstance(image, str):
-                self._paths += image.encode("utf-8", "surrogateescape")
-            else:
-                self._sources[index] = image
-            if metadata is not None:
-                self._metadata[index] = metadata
-            key = (label, None if labels is None else tuple(labels))
-            if key not in codes:
-                codes[key] = len(codes)
-                self._first_with_labels.append(index)
-            self._codes.append(codes[key])
-            self._ends.append(len(self._paths))
+        with _paused_collector():
+            for index, (image, label, labels, metadata) in enumerate(samples):
+                if isinstance(image, str):
+                    self._paths += image.encode("utf-8", "surrogateescape")
+                else:
+                    self._sources[index] = image
+                if metadata is not None:
+                    self._metadata[index] = metadata
+                key = (label, None if labels is None else tuple(labels))
+                if key not in codes:
+                    codes[key] = len(codes)
+                    self._first_with_labels.append(index)
+                self._codes.append(codes[key])
+                self._ends.append(len(self._paths))
         self._labels = list(codes)
 
     def __len__(self) -> int:

@@ -71,8 +71,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     `batch_size` is 1: batch normalisation cannot train on one image whose features are 1 x 1
     pixels.
 
-    With a reader whose `streaming` is true, shards are read one by one and not listed first. Then
-    the loader has no `len()`, and the order depends on `shuffle_buffer`.
+    With a reader that streams, shards are read one by one and not listed first. Then the order
+    depends on `shuffle_buffer`, and the loader has a `len()` only in one process and with an index
+    (`allencv pack`).
 
     Registered as a `DataLoader` with name "image".
 
@@ -190,10 +191,12 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return short_repr(self)
 
     def __len__(self) -> int:
-        """Return the number of batches per epoch. Raises `TypeError` if the reader streams."""
-        if not isinstance(self.images, ListedImages):
+        """Return the number of batches per epoch. Raises `TypeError` if it is unknown."""
+        images = self.images
+        size = len(images) if isinstance(images, ListedImages) else images.num_images
+        if size is None:
             raise TypeError(f"the number of images in {self.data_path} is unknown when streaming")
-        whole, rest = divmod(len(self.images), self.batch_size)
+        whole, rest = divmod(size, self.batch_size)
         is_joined = rest == 1 and whole > 0
         return whole if self.drop_last or rest == 0 or is_joined else whole + 1
 
@@ -236,7 +239,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def labels(self) -> Dict[str, int]:
         """
-        Return the number of images with each label. For a stream it is empty until
+        Return the number of images with each label. For a stream without an index it is empty until
         `iter_instances` has run to the end, as it does to make a vocabulary.
         """
         return self.images.labels()
@@ -247,7 +250,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         rank = dist.get_rank() if util.is_distributed() else 0
         world_size = dist.get_world_size() if util.is_distributed() else 1
         share = (self.seed, rank, world_size)
-        if not getattr(self.reader, "streaming", False):
+        streams = getattr(self.reader, "streaming", False)
+        if streams is None:  # the reader decides by the data
+            streams = self.reader.streams(self.data_path)
+        if not streams:
             listing = (self.shuffle, class_weighting, self.repeats)
             return ListedImages(self.reader, self.data_path, *listing, *share)
         for key, is_set in (
@@ -256,8 +262,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         ):
             if is_set:
                 raise ConfigurationError(
-                    f"data_loader.{key} is set, but dataset_reader.streaming is true; expected "
-                    '"streaming": false, as it needs a list of all images'
+                    f"data_loader.{key} is set, but the images are streamed; expected "
+                    '"streaming": false in the dataset_reader, as it needs a list of all images'
                 )
         return StreamedImages(self.reader, self.data_path, self.shuffle, shuffle_buffer, *share)
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 class StreamedImages:
     """
-    The images of a dataset of unknown size, which is read shard by shard in each epoch.
+    The images of a dataset that is read shard by shard in each epoch. Its size is usually unknown.
 
     To shuffle, shards are read in random order, and each image is drawn from a buffer of
     `shuffle_buffer` images. Both depend only on the seed and the epoch.
@@ -57,7 +57,11 @@ class StreamedImages:
         self._shuffle_buffer = shuffle_buffer
         self._seed = seed
         self._rank, self._world_size = rank, world_size
-        self._labels: Counter[str] = Counter()
+        self._labels: Counter[str] = Counter(reader.label_counts(data_path))
+        self.num_images: Optional[int] = None
+        """The number of images in an epoch, if it is known before they are read."""
+        if world_size == 1:
+            self.num_images = reader.num_images(data_path)
         self._used_up_after: Optional[int] = None
         # The ranks agree on the end of an epoch on the CPU, whatever device they train on.
         self._group: Any = dist.new_group(backend="gloo") if self.is_endless else None

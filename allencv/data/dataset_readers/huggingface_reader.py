@@ -4,7 +4,7 @@ from itertools import islice
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import DatasetReader, Instance
+from allennlp.data import DatasetReader
 
 from allencv.common.nearest_names import not_one_of
 from allencv.data.dataset_readers.huggingface_data import (
@@ -114,12 +114,10 @@ class HuggingFaceReader(ImageDatasetReader):
             samples = self._stream(data, arguments)
         yield from islice(islice(samples, self.max_instances), index, None, count)
 
-    def _read(self, file_path: Any) -> Iterator[Instance]:
+    def read_share(self, file_path: Any) -> Iterable[Sample]:
         if not self.streaming:
-            yield from super()._read(file_path)
-            return
-        for sample in self.read_shard(file_path, *consumer(self)):
-            yield self.text_to_instance(*sample)
+            return super().read_share(file_path)
+        return self.read_shard(file_path, *consumer(self))
 
     def _arguments(self, file_path: Any) -> Dict[str, Any]:
         """Return the arguments of `load_dataset` for a data path."""

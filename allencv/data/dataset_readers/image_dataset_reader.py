@@ -117,6 +117,14 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         """List the samples at `file_path`, always in the same order, without decoding."""
         raise NotImplementedError
 
+    def num_images(self, file_path: Any) -> Optional[int]:
+        """Return the number of images at `file_path`, or `None` if only reading them would tell."""
+        return None
+
+    def label_counts(self, file_path: Any) -> Optional[Dict[str, int]]:
+        """Return the number of images with each label, or `None` if only reading would tell."""
+        return None
+
     def reads_samples_alone(self) -> bool:
         """Return whether instances depend only on the samples, so that they can be made later."""
         return (
@@ -124,8 +132,12 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             and type(self).apply_token_indexers is DatasetReader.apply_token_indexers
         )
 
+    def read_share(self, file_path: Any) -> Iterable[Sample]:
+        """Return the samples for this process among the ranks and workers of AllenNLP's loaders."""
+        return self.shard_iterable(self.read_samples(file_path))
+
     def _read(self, file_path: Any) -> Iterator[Instance]:
-        for sample in self.shard_iterable(self.read_samples(file_path)):
+        for sample in self.read_share(file_path):
             yield self.text_to_instance(*sample)
 
     def text_to_instance(

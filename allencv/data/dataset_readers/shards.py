@@ -29,6 +29,8 @@ FILE_NAME = re.compile(r"(?:\./)*((?:.*/)?[^./][^./]*)\.([^/]+)")
 class ShardFile:
     """A file in a shard: its bytes or, in a local uncompressed tar file, its position."""
 
+    __slots__ = ("data", "name", "shard", "size", "start")  # there may be millions
+
     def __init__(
         self, shard: str, name: str, data: Optional[bytes] = None, start: int = 0, size: int = 0
     ) -> None:
@@ -61,7 +63,10 @@ def find_shards(pattern: str) -> List[str]:
         return [pattern]
     if os.path.isdir(pattern):
         expected = os.path.join(pattern, "*.tar")
-        raise ConfigurationError(f"'{pattern}' ({KEYS}) is a folder; expected '{expected}'")
+        raise ConfigurationError(
+            f"'{pattern}' ({KEYS}) is a folder without an index; expected '{expected}', or an "
+            f"index: allencv pack --index-only {pattern}"
+        )
     shards = [shard for path in _in_braces(pattern) for shard in _matches(path)]
     missing = [
         shard for shard in shards if not remote.is_remote(shard) and not os.path.isfile(shard)

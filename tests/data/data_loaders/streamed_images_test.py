@@ -182,7 +182,7 @@ def test_a_stream_without_images(tmp_path: Path) -> None:
 )
 def test_what_needs_a_list(shards: str, arguments: Dict[str, Any], key: str) -> None:
     params = Params({"type": "image", "shuffle": True, **copy.deepcopy(arguments)})
-    with pytest.raises(ConfigurationError, match=f"data_loader.{key} is set.*streaming is true"):
+    with pytest.raises(ConfigurationError, match=f"data_loader.{key} is set.* are streamed"):
         DataLoader.from_params(params, reader=WebDatasetReader(), data_path=shards)
 
 

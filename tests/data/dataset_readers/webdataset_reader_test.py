@@ -28,7 +28,7 @@ from PIL import Image
 from allencv.data import ImageDataLoader
 from allencv.data.dataset_readers import WebDatasetReader
 from allencv.runtime import ImageError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_in_process, write_images
 
 
 def pixels(number: int) -> np.ndarray:
@@ -265,7 +265,7 @@ def test_braces_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             ["'ROOT/b-0.tar' of 'ROOT/b-{0..2}.tar' (train_data_path", "not exist"],
         ),
         ("ROOT/*.tgz", ["a shard of 'ROOT/*.tgz'", "does not exist; 'ROOT' holds a.tar"]),
-        ("ROOT", ["'ROOT' (train_data_path", "is a folder; expected 'ROOT/*.tar'"]),
+        ("ROOT", ["'ROOT' (train_data_path", "without an index; expected 'ROOT/*.tar', or"]),
         (["ROOT/a.tar", "ROOT/{a,b}.tar"], ["'ROOT/b.tar' of"]),
         (["ROOT/a.tar", "ROOT/*.tar"], ["'ROOT/a.tar'", "named 2 times; expected each shard once"]),
         ("ROOT/a-{2..1}.tar", ["a shard of 'ROOT/a-{2..1}.tar'", "does not exist"]),
@@ -526,7 +526,11 @@ def test_a_shard_that_changes_while_it_is_used(tmp_path: Path) -> None:
 
 INCOMPLETE = {
     "no image": ([("b.cls", b"1"), ("b.npy", b"")], {}, "no image: .*has .cls, .npy"),
-    "no label": ([("b.png", encoded(1))], {}, "no label: expected .cls, but it has .*adjacent"),
+    "no label": (
+        [("b.png", encoded(1))],
+        {},
+        "no label: expected .cls or .json, but .*adjacent",
+    ),
     "neither": ([("b.npy", b"")], {}, "no image: expected one of jpg, png, ..., but it has .npy"),
     "other image": ([("b.png", encoded(1))], {"image_keys": ["jpg"]}, "expected one of jpg, but"),
     "no field": (
@@ -603,18 +607,36 @@ def test_a_wrong_configuration_is_refused(params: Any, message: str) -> None:
 def test_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     section = page.split("\n## Tar shards (WebDataset)\n")[1].split("\n## ")[0]
-    (command,) = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    (config,) = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    pack, index, tar = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    packed, others = re.findall(r"^```jsonnet\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
-    for folder in ("images", "shards"):
-        (tmp_path / folder).mkdir()
+    for folder in ("images", "shards/others"):
+        (tmp_path / folder).mkdir(parents=True)
+    for part, count in (("train", 3), ("val", 2)):
+        write_images(tmp_path / "pets" / part, {"cat": count, "dog": count}, size=8)
+
+    def config(text: str) -> Params:
+        (tmp_path / "config.jsonnet").write_text(text)
+        return Params.from_file(str(tmp_path / "config.jsonnet"))
+
+    for command in pack.splitlines():
+        run_in_process(*command.split()[1:])
+    params = config(packed)
+    reader = DatasetReader.from_params(params.pop("dataset_reader"))
+    found = [sample.label for sample in reader.read_samples(params.pop("train_data_path"))]
+    assert sorted(found) == ["cat"] * 3 + ["dog"] * 3
+    found = [sample.label for sample in reader.read_samples(params.pop("validation_data_path"))]
+    assert found == ["cat"] * 2 + ["dog"] * 2
+
     for name, content in samples([1, 3, 0, 4]):
         (tmp_path / "images" / name).write_bytes(content)
-    subprocess.run(["bash", "-euc", command], check=True)
+    subprocess.run(["bash", "-euc", tar], check=True)
+    os.link("shards/train-000.tar", "shards/others/a.tar")
+    run_in_process(*index.split()[1:])
+    assert WebDatasetReader().num_images("shards/others") == 4
     for number in range(1, 147):
         os.link("shards/train-000.tar", f"shards/train-{number:03d}.tar")
-    (tmp_path / "config.jsonnet").write_text(config)
-    params = Params.from_file(str(tmp_path / "config.jsonnet"))
+    params = config(others)
     reader = DatasetReader.from_params(params.pop("dataset_reader"))
     instances = list(reader.read(params.pop("train_data_path")))
     assert len(instances) == 4 * 147
