@@ -248,7 +248,7 @@ def _documentation(cls: type, constructor: Any) -> Documentation:
     if registered(cls) and not documentation.summary:  # use the text of a base class
         documentation.summary = read_docstring(inspect.getdoc(cls)).summary
     texts = []
-    for base in (*cls.__mro__, getattr(cls, "torchvision_class", object)):
+    for base in (*cls.__mro__, inspect.getattr_static(cls, "torchvision_class", object)):
         members = vars(base)
         for member in (members.get(constructor.__name__), base, members.get("__init__")):
             text = None if base is object else getattr(member, "__doc__", None)
