@@ -20,7 +20,8 @@ examples:
   find photos -newer last.csv | allencv classify pets_bundle - --format jsonl
   allencv classify runs/pets/model.tar.gz photos -o answers.csv
   allencv classify pets_bundle 'photos/**/*.jpg' list.csv -o answers.jsonl --probabilities
-  allencv classify posters_bundle posters -o answers.parquet --threshold 0.3 --fail-on-error"""
+  allencv classify posters_bundle posters -o answers.parquet --threshold 0.3 --fail-on-error
+  allencv classify pets_bundle photos -o part-3.csv --shard 3/16"""
 
 ON_CPU, ON_GPU = 8, 32
 """Default batch sizes. Larger ones are hardly faster, and take more memory."""
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the column of paths (default = %(default)s)",
     )
+    _add_many(parser.add_argument_group("many images"))
     _add_answers(parser.add_argument_group("answers"))
     _add_ends(parser.add_argument_group("errors and interruptions"))
     _add_models(parser.add_argument_group("speed and models"))
@@ -86,6 +88,14 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         "--thresholds",
         metavar="FILE",
         help="a JSON file with a threshold by label; labels that it lacks keep the model's",
+    )
+
+
+def _add_many(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="classify only part K of N, from 1/N to N/N; 'allencv join' joins the parts",
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from allencv.classify.answers import answers
 from allencv.classify.arguments import CSV, ON_CPU, ON_GPU, SUFFIXES, TEXT
@@ -21,12 +21,19 @@ from allencv.classify.output_files import (
 from allencv.classify.partial_output import UnfinishedRun, interruptible
 from allencv.classify.printed_answers import print_answers
 from allencv.classify.progress import ProgressBar
+from allencv.classify.shards import (
+    describe_part,
+    forget_part,
+    images_of,
+    list_digest,
+    parse_shard,
+)
 from allencv.classify.thresholds import given_thresholds
 from allencv.runtime.classifier import Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
 from allencv.runtime.defaults import DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import ImageFiles, list_images
+from allencv.runtime.image_files import ImageFile, ImageFiles, list_images
 from allencv.runtime.model_arguments import open_bundle_of
 from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.plurals import numbered
@@ -61,8 +68,8 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
     # What is printed in place of answers must not be among them.
     said_to = sys.stdout if format is None else sys.stderr
     if listed.others:
-        count, first = len(listed.others), listed.others[0]
-        print(f"skipped files that are not images: {count} ({first} ...)", file=said_to)
+        others, first = len(listed.others), listed.others[0]
+        print(f"skipped files that are not images: {others} ({first} ...)", file=said_to)
     if listed.repeated:
         print(f"images named several times, classified once: {listed.repeated}", file=said_to)
     classifier, checksum = open_model(args)
@@ -72,10 +79,10 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
     args.top_k = min(args.top_k, len(classifier.labels))
     _check_labels(classifier, f"answers.{format}" if format else args.output)
     if format is None:
-        failed = _write(args, classifier, checksum, listed)
+        count, failed = _write(args, classifier, checksum, listed.images)
     else:
-        failed = _print(args, format, classifier, listed)
-    images, errors = numbered(len(listed.images), "image"), numbered(failed, "error", "no")
+        count, failed = len(listed.images), _print(args, format, classifier, listed)
+    images, errors = numbered(count, "image"), numbered(failed, "error", "no")
     result = f"{images}, {errors}" if format else f"{args.output}: {images}, {errors}"
     if failed and args.fail_on_error:
         sys.exit(f"allencv: {result}")
@@ -102,37 +109,45 @@ def _print(
 
 
 def _write(
-    args: argparse.Namespace, classifier: Classifier, checksum: str, listed: ImageFiles
-) -> int:
+    args: argparse.Namespace, classifier: Classifier, checksum: str, images: Sequence[ImageFile]
+) -> Tuple[int, int]:
     """
-    Write the answers to a file, or resume to. Return the number of images that could not be
-    classified.
+    Write the answers to a file, or resume to, for all images or one shard of them. Return the
+    number of images, and of those that could not be classified.
     """
-    header = {
+    header: Dict[str, object] = {
         "model": checksum,
         "--engine": args.engine or DEFAULT_ENGINE,
         "--top-k": args.top_k,
         "--probabilities": args.probabilities,
         "thresholds": classifier.thresholds,
     }
+    shard = None if args.shard is None else parse_shard(args.shard)
+    if shard is not None:
+        digest = list_digest(image.name for image in images)
+        header["--batch-size"] = args.batch_size
+        images = images_of(shard, images, args.batch_size)
     try:
         os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
         unfinished = UnfinishedRun(f"{args.output}.part", header, args.restart)
         with interruptible(unfinished):
-            left = [image for image in listed.images if not unfinished.has(image)]
-            progress = ProgressBar(len(listed.images), len(listed.images) - len(left))
+            left = [image for image in images if not unfinished.has(image)]
+            progress = ProgressBar(len(images), len(images) - len(left))
             batches = answers(
                 classifier, left, args.batch_size, args.workers, args.top_k, args.probabilities
             )
             for records in progress.counted(batches):
                 unfinished.add(records)
             kinds = _columns(args, classifier)
-            write_answers(args.output, kinds, unfinished.records(listed.images))
+            forget_part(args.output)
+            write_answers(args.output, kinds, unfinished.records(images))
+            if shard is not None:
+                describe_part(args.output, shard, digest, header, kinds)
             unfinished.remove()
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"'{args.output}' cannot be written: {reason}") from error
-    return progress.failed
+    return len(images), progress.failed
 
 
 def _printed_format(args: argparse.Namespace) -> Optional[str]:
@@ -159,7 +174,11 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{name} is {value}; expected at least 1")
     if args.workers > MAX_WORKERS:
         raise InputError(f"--workers is {args.workers}; expected at most {MAX_WORKERS}")
+    if args.shard is not None:
+        parse_shard(args.shard)
     if args.output in (None, STANDARD_OUTPUT):
+        if args.shard is not None:
+            raise InputError(f"--shard {args.shard} needs a file to write; expected --output FILE")
         return
     folder = os.path.dirname(args.output) or "."
     if os.path.exists(folder) and not os.path.isdir(folder):
