@@ -5,6 +5,7 @@ import argparse
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.defaults import TOP_K
 from allencv.runtime.model_arguments import add_model_arguments
+from allencv.runtime.ray_arguments import add_ray_arguments
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 """The endings of the names of files that answers can be written to."""
@@ -39,13 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="images, folders of images, patterns in quotes ('photos/**/*.jpg'), tables of paths "
         "(.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line), or - for a path in each "
-        "line of standard input",
+        "line of standard input. With --on ray also .tar files, and .parquet with images in "
+        "--column",
     )
     parser.add_argument(
         *("-o", "--output"),
         metavar="FILE",
         help=f"the file to write: {', '.join(SUFFIXES)}; it is created at the end. - prints CSV "
-        "(default = print the answers)",
+        "(default = print the answers). With --on ray: a new folder, for Parquet files",
     )
     parser.add_argument(
         "--format",
@@ -97,6 +99,7 @@ def _add_many(group: argparse._ArgumentGroup) -> None:
         metavar="K/N",
         help="classify only part K of N, from 1/N to N/N; 'allencv join' joins the parts",
     )
+    add_ray_arguments(group, "workers, each with the model (default = one for each GPU or core)")
 
 
 def _add_ends(group: argparse._ArgumentGroup) -> None:
@@ -128,3 +131,4 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         help="threads that decode images (default = one for each core, at most 8)",
     )
     add_model_arguments(group)
+    group.set_defaults(threads=None)  # of the network: as many as there are cores
