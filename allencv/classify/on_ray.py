@@ -26,6 +26,8 @@ OpenClassifier = Callable[[argparse.Namespace], Tuple[Classifier, str]]
 """Opens the model that the arguments name, returns its checksum too, and completes `args.top_k`."""
 BATCHES_AT_ONCE = 16
 """The batches that a worker gets at a time: it decodes one while it computes another."""
+MOST_DEATHS = 10
+"""How often workers may die at the same images. Ray would repeat it for ever."""
 ROWS_TO_READ = 64
 TAR, PARQUET = ".tar", (".parquet", ".pq")
 
@@ -109,6 +111,7 @@ def classify_on_ray(
                     concurrency=pool.workers,
                     num_cpus=pool.cores,
                     num_gpus=pool.gpus,
+                    max_task_retries=MOST_DEATHS,
                 )
                 with warnings.catch_warnings():
                     # That few images need no more than one worker.

@@ -31,8 +31,8 @@ def connected_ray() -> Iterator[Any]:
 
     # Raises
 
-    `InputError` if Ray is not installed, or if nothing answers at `RAY_ADDRESS`. The cause of an
-    error in a task or an actor, if the block does not handle it.
+    `InputError` if Ray is not installed, if nothing answers at `RAY_ADDRESS`, or if a worker dies
+    again and again. The cause of an error in a task or an actor, if the block does not handle it.
     """
     try:
         import ray
@@ -47,6 +47,9 @@ def connected_ray() -> Iterator[Any]:
         yield ray
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
+    except ray.exceptions.RayActorError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"a worker of Ray has died several times: {reason}") from error
     finally:
         if ours:
             ray.shutdown()
