@@ -75,19 +75,21 @@ def _train_all(
     def work(run: Run) -> Result:
         environment = free.get()
         try:
+            if stop.is_set():
+                return {"error": "stopped"}
             print(f"{run.folder.name}: training", flush=True)
             return train_run(run, environment, stop)
         finally:
             free.put(environment)
 
     with ThreadPoolExecutor(len(slots)) as pool:
-        folders = {pool.submit(work, run): run.folder for run in runs}
         try:
+            folders = {pool.submit(work, run): run.folder for run in runs}
             for future in as_completed(folders):
                 yield folders[future], future.result()
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # the block waits for those that train
 
 
 def environments(parallel: int) -> List[Dict[str, str]]:

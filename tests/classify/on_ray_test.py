@@ -106,7 +106,7 @@ def test_images_inside_of_files(ray: Any, bundle: Path, photos: Path) -> None:  
     assert found[last]["error"] == f"{last}: the file is empty (0 bytes)"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_worker_that_dies_loses_and_doubles_no_image(
     ray: Any,
     bundle: Path,  # noqa: F811
