@@ -37,7 +37,7 @@ CHECKED_BY_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
 WITH_BUNDLES = ("classify", "serve")
 """The commands that take bundles, and archives as well."""
-WITHOUT_PARTS = {"recipe"}
+WITHOUT_PARTS = {"join", "recipe"}
 """The commands that never need AllenNLP."""
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""

@@ -30,6 +30,7 @@ COMMANDS = {
     "Trained models": {
         "predict": "Predict for each line of a JSON file with an archive.",
         "classify": "Classify images with an archive or a bundle.",
+        "join": "Join the parts that jobs of classify --shard have written.",
         "export": "Export an archive as a bundle, which runs without torch.",
         "serve": "Serve an archive or a bundle over HTTP, with a web page.",
         "push-to-hf": "Push a model to the Hugging Face Hub.",

@@ -71,6 +71,17 @@ def test_training(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+def test_distributed(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "report.json"
+    command = ["python", BENCHMARKS / "distributed.py", "--rounds", 1, "--images", 20]
+    table = run(*command, "--output", output).stdout
+    report = json.loads(output.read_text())
+    assert report["medians"]["`classify`"]["ratio"] == 1
+    assert report["medians"]["`sweep --seeds 2`"]["ratio"] == 1
+    assert "| `classify`, 2 shards at once |" in table
+
+
+@pytest.mark.exhaustive
 def test_serving(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("litserve")
     pytest.importorskip("openvino")

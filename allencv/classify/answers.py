@@ -24,6 +24,7 @@ from allencv.classify.partial_output import file_stamp
 from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
+from allencv.runtime.images import name_of
 
 READING_SECONDS = 120.0
 """How long to wait for an image; a drive may stop responding."""
@@ -128,9 +129,13 @@ def _work(classifier: Classifier, jobs: DecodingJobs) -> None:
 def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
     stamp = file_stamp(image.file)
     try:
-        return DecodedImage(image, stamp, classifier.preprocess(image.file))
+        source = image.file if image.content is None else image.content
+        return DecodedImage(image, stamp, classifier.preprocess(source))
     except ImageError as error:
-        return DecodedImage(image, stamp, str(error))
+        reason = str(error)
+        if image.content is not None:
+            reason = f"{image.file}: {reason.removeprefix(f'{name_of(image.content)}: ')}"
+        return DecodedImage(image, stamp, reason)
     except Exception as error:  # from a transform, or out of memory: continue with other images
         return DecodedImage(image, stamp, f"{image.file}: {type(error).__name__}: {error}")
 

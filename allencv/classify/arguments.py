@@ -5,6 +5,7 @@ import argparse
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.defaults import TOP_K
 from allencv.runtime.model_arguments import add_model_arguments
+from allencv.runtime.ray_arguments import add_ray_arguments
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 """The endings of the names of files that answers can be written to."""
@@ -20,7 +21,8 @@ examples:
   find photos -newer last.csv | allencv classify pets_bundle - --format jsonl
   allencv classify runs/pets/model.tar.gz photos -o answers.csv
   allencv classify pets_bundle 'photos/**/*.jpg' list.csv -o answers.jsonl --probabilities
-  allencv classify posters_bundle posters -o answers.parquet --threshold 0.3 --fail-on-error"""
+  allencv classify posters_bundle posters -o answers.parquet --threshold 0.3 --fail-on-error
+  allencv classify pets_bundle photos -o part-3.csv --shard 3/16"""
 
 ON_CPU, ON_GPU = 8, 32
 """Default batch sizes. Larger ones are hardly faster, and take more memory."""
@@ -38,13 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="images, folders of images, patterns in quotes ('photos/**/*.jpg'), tables of paths "
         "(.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line), or - for a path in each "
-        "line of standard input",
+        "line of standard input. With --on ray also .tar files, and .parquet with images in "
+        "--column",
     )
     parser.add_argument(
         *("-o", "--output"),
         metavar="FILE",
         help=f"the file to write: {', '.join(SUFFIXES)}; it is created at the end. - prints CSV "
-        "(default = print the answers)",
+        "(default = print the answers). With --on ray: a new folder, for Parquet files",
     )
     parser.add_argument(
         "--format",
@@ -58,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the column of paths (default = %(default)s)",
     )
+    _add_many(parser.add_argument_group("many images"))
     _add_answers(parser.add_argument_group("answers"))
     _add_ends(parser.add_argument_group("errors and interruptions"))
     _add_models(parser.add_argument_group("speed and models"))
@@ -89,6 +93,15 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_many(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="classify only part K of N, from 1/N to N/N; 'allencv join' joins the parts",
+    )
+    add_ray_arguments(group, "workers, each with the model (default = one for each GPU or core)")
+
+
 def _add_ends(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fail-on-error",
@@ -118,3 +131,4 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         help="threads that decode images (default = one for each core, at most 8)",
     )
     add_model_arguments(group)
+    group.set_defaults(threads=None)  # of the network: as many as there are cores

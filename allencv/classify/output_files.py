@@ -95,6 +95,11 @@ def csv_lines(kinds: Dict[str, str], records: Iterable[Record]) -> Iterator[str]
         yield line.getvalue()
 
 
+def csv_header(kinds: Dict[str, str]) -> bytes:
+    """Return the first line of a CSV table, as it is in a file."""
+    return next(csv_lines(kinds, ())).encode("utf-8", NOT_UNICODE)
+
+
 def _write_json_lines(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
     with open(path, "wb") as file:
         file.writelines(map(to_line, records))
@@ -106,14 +111,32 @@ def _write_csv(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> 
 
 
 def _write_parquet(path: Path, kinds: Dict[str, str], records: Iterable[Record]) -> None:
+    write_parquet_rows(path, kinds, map(to_row, records))
+
+
+def write_parquet_rows(path: Path, kinds: Dict[str, str], rows: Iterable[Row]) -> None:
     pyarrow = import_pyarrow(str(path))
+    left = iter(rows)
+    with pyarrow.parquet.ParquetWriter(path, parquet_schema(kinds)) as writer:
+        while some := list(islice(left, ROWS_AT_ONCE)):
+            writer.write_table(to_arrow(kinds, some))
+
+
+def parquet_schema(kinds: Dict[str, str]) -> Any:
+    """Return the `pyarrow.Schema` of a table of answers."""
+    import pyarrow
+
     text = pyarrow.string()
     types = {TEXT: text, TEXTS: pyarrow.list_(text), NUMBER: pyarrow.float32()}
-    schema = pyarrow.schema([(_unicode(name), types[kind]) for name, kind in kinds.items()])
-    rows = ({_unicode(k): _unicode(v) for k, v in to_row(record).items()} for record in records)
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        while some := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(pyarrow.Table.from_pylist(some, schema))
+    return pyarrow.schema([(_unicode(name), types[kind]) for name, kind in kinds.items()])
+
+
+def to_arrow(kinds: Dict[str, str], rows: Iterable[Row]) -> Any:
+    """Return a `pyarrow.Table` of rows."""
+    import pyarrow
+
+    shown = [{_unicode(key): _unicode(cell) for key, cell in row.items()} for row in rows]
+    return pyarrow.Table.from_pylist(shown, parquet_schema(kinds))
 
 
 def _unicode(cell: Any) -> Any:

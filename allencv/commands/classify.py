@@ -15,8 +15,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _open_archive(args: argparse.Namespace) -> Tuple[Any, str]:
+    from allencv.common.included_packages import import_included_packages, import_plugins
     from allencv.predictors.archive_classifier import ArchiveClassifier
 
     refuse_engine(args)
+    if args.on is not None:  # a worker of Ray has imported nothing
+        import_plugins()
+        packages = ["allencv.plugin", *args.include_package]
+        import_included_packages([f"--include-package={name}" for name in packages])
     classifier = ArchiveClassifier(args.model, args.device, args.trust_archive)
     return classifier, classifier.checksum

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from allencv.commands.shared_arguments import add_config, add_details, add_overrides
 from allencv.runtime.errors import InputError
+from allencv.runtime.ray_arguments import add_ray_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "trains on the others",
     )
     add_overrides(parser, "-o")
+    add_ray_arguments(
+        parser,
+        "runs at once, which share the cores or get a GPU each (default = 1, or with --on ray all)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,10 +46,16 @@ def run(args: argparse.Namespace) -> None:
     least = 1 if kind == "seed" else 2
     if count < least:
         raise InputError(f"--{kind}s is {count}; expected at least {least}")
+    if args.parallel is not None and args.parallel < 1:
+        raise InputError(f"--parallel is {args.parallel}; expected at least 1")
+    parallel = args.parallel or (1 if args.on is None else count)
     with locked(args.serialization_dir):
         params = with_archived_model(read_config(args.param_path, args.overrides))
         folder = Path(args.serialization_dir)
-        runs = sweep(params.as_dict(quiet=True), folder, kind, count, args.include_package)
+        runs = sweep(
+            *(params.as_dict(quiet=True), folder, kind, count),
+            *(args.include_package, parallel, args.on is not None),
+        )
     failed = [run for run in runs if "error" in run]
     for run in failed:
         print(f"{run['run']} has failed: {run['error']}")

@@ -1,14 +1,10 @@
 """Train one config several times: with other seeds, or in cross-validation."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from inspect import signature
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Dict, List, Tuple, get_args
+from typing import Any, Dict, List, get_args
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -16,17 +12,22 @@ from allennlp.data import DatasetReader
 
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.data.inspection import read_splits
+from allencv.experiments.runs import Config, Run, check_one_device, train_all
 from allencv.runtime.whole_files import write_text
 from allencv.training.run_folder import read_json
 
 SHOWN = ("best_validation_", "averaged_validation_", "test_")
 """Prefixes of the metrics in the summary: those of the final model, not of the last epoch."""
 
-Config = Dict[str, Any]
-
 
 def sweep(
-    config: Config, folder: Path, kind: str, count: int, include_packages: List[str]
+    config: Config,
+    folder: Path,
+    kind: str,
+    count: int,
+    include_packages: List[str],
+    parallel: int = 1,
+    on_ray: bool = False,
 ) -> List[Dict[str, Any]]:
     """
     Train the config `count` times, each run in its own process and folder. Print a line for each
@@ -37,6 +38,10 @@ def sweep(
 
     kind : `str`
         "seed" (0, 1, ...), or "fold" of the training data.
+    parallel : `int`
+        The number of runs at once.
+    on_ray : `bool`
+        Whether they run on Ray.
 
     # Returns
 
@@ -47,23 +52,35 @@ def sweep(
     else:
         configs = [with_fold(config, fold, count) for fold in range(count)]
         check_folds(configs)
-    finished = _finished_runs(folder, kind, configs)
-
-    runs: List[Dict[str, Any]] = []
+    if parallel > 1 or on_ray:
+        check_one_device(config)
+    done = _finished_runs(folder, kind, configs)
+    left: List[Run] = []
     for number, run_config in enumerate(configs):
-        name = f"{kind}_{number}"
-        if name in finished:
-            print(f"{name}: finished before", flush=True)
-            runs.append(finished[name])
+        if f"{kind}_{number}" in done:
+            print(f"{kind}_{number}: finished before", flush=True)
         else:
-            print(f"{name}: training", flush=True)
-            result = train(run_config, folder / name, include_packages)
-            runs.append({"run": name, kind: number, **result})
-        summary = summarize(runs)
-        content = {"kind": kind, "runs": runs, "summary": summary}
-        write_text(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
-    print(as_table(summary, f"of {count} {kind}s"))
+            run_folder = folder / f"{kind}_{number}"
+            left.append(Run(run_config, run_folder, include_packages, parallel == 1 and not on_ray))
+
+    names = [f"{kind}_{number}" for number in range(count)]
+    for run_folder, result in train_all(left, min(parallel, len(left)) or 1, on_ray and bool(left)):
+        name = run_folder.name
+        done[name] = {"run": name, kind: names.index(name), **result}
+        if parallel > 1 or on_ray:
+            print(f"{name}: {'failed' if 'error' in result else 'finished'}", flush=True)
+        _write(folder, kind, [done[each] for each in names if each in done])
+    runs = [done[name] for name in names]
+    print(as_table(_write(folder, kind, runs), f"of {count} {kind}s"))
     return runs
+
+
+def _write(folder: Path, kind: str, runs: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """Write `sweep.json`. Return the summary of the runs."""
+    summary = summarize(runs)
+    content = {"kind": kind, "runs": runs, "summary": summary}
+    write_text(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
+    return summary
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -145,44 +162,6 @@ def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, 
             "another folder (--serialization-dir)"
         )
     return {run["run"]: run for run in before["runs"] if "metrics" in run}
-
-
-def train(config: Config, folder: Path, include_packages: List[str]) -> Dict[str, Any]:
-    """
-    Train as `allencv train` does, in a process of its own. Return the `metrics` of the run, or
-    the `error` that ended it.
-    """
-    config_file = folder.with_suffix(".json")
-    write_text(config_file, json.dumps(config, indent=2) + "\n")
-    command = [sys.executable, "-m", "allencv", "train", str(config_file), "-s", str(folder)]
-    if folder.exists():
-        begun = any(folder.glob("training_state_*.th"))
-        command.append("--recover" if begun else "--force")
-    for package in include_packages:
-        command += ["--include-package", package]
-    status, last_line = _run(command)
-    if status < 0:
-        return {"error": f"killed by {signal.Signals(-status).name}"}
-    if status:
-        return {"error": last_line or f"exit status {status}"}
-    return {"metrics": json.loads((folder / "metrics.json").read_text())}
-
-
-def _run(command: List[str]) -> Tuple[int, str]:
-    """Run a command and show its errors. Return its status and the last error line."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0)
-    shown = b""
-    try:
-        while chunk := os.read(process.stderr.fileno(), 1 << 16):  # type: ignore[union-attr]
-            sys.stderr.write(chunk.decode(errors="replace"))
-            sys.stderr.flush()
-            shown = (shown + chunk)[-4000:]
-        status = process.wait()
-    finally:
-        process.terminate()  # no effect if it has ended
-        process.wait()
-    lines = [line for line in shown.decode(errors="replace").splitlines() if line.strip()]
-    return status, lines[-1].strip() if lines else ""
 
 
 def summarize(runs: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:

@@ -3,7 +3,7 @@
 import glob
 import os
 import sys
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from allencv.runtime.errors import InputError
 from allencv.runtime.images import is_image
@@ -27,10 +27,14 @@ FOLDERS_OF_OTHER_PROGRAMS = frozenset(
 
 
 class ImageFile(NamedTuple):
-    """An image: its name as the user gives it, and the path of its file."""
+    """
+    An image: its name as the user gives it, the path of its file, and the bytes if they are not in
+    a file of their own.
+    """
 
     name: str
     file: str
+    content: Optional[bytes] = None
 
 
 class ImageFiles(NamedTuple):

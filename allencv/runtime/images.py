@@ -120,26 +120,26 @@ def open_image(
         turn = UPRIGHT.get(exif_orientation(image.getexif))
         lost = what_is_lost(image, deep_colour, value_range)
         if lost is not None:
-            warn_of_loss(_name(source), lost)
+            warn_of_loss(name_of(source), lost)
         image = to_8_bits(image, value_range)
         image = image if turn is None else image.transpose(turn)
         return to_color_mode(image, color_mode, value_range)
     except UnidentifiedImageError:
-        raise ImageError(f"{_name(source)}: {describe_unidentified(data)}") from None
+        raise ImageError(f"{name_of(source)}: {describe_unidentified(data)}") from None
     except Image.DecompressionBombError:
         raise ImageError(
-            f"{_name(source)}: more than {MAX_PIXELS:,} pixels; scale the file down"
+            f"{name_of(source)}: more than {MAX_PIXELS:,} pixels; scale the file down"
         ) from None
     except ImageError as error:
-        raise type(error)(f"{_name(source)}: {error}") from None
+        raise type(error)(f"{name_of(source)}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         # pillow's decoders raise any of these on a damaged file
         if isinstance(error, OSError) and error.strerror:
-            raise ImageError(f"{_name(source)}: {error.strerror}") from error
+            raise ImageError(f"{name_of(source)}: {error.strerror}") from error
         reason = str(error) or type(error).__name__
         if data and "is truncated" not in reason:
             reason = f"damaged ({reason})"
-        raise ImageError(f"{_name(source)}: {reason}") from error
+        raise ImageError(f"{name_of(source)}: {reason}") from error
 
 
 def exif_orientation(read_exif: Callable[[], Image.Exif]) -> int:
@@ -200,7 +200,7 @@ def _read_file(path: Union[str, os.PathLike]) -> bytes:
         return file.read()
 
 
-def _name(source: ImageSource) -> str:
+def name_of(source: ImageSource) -> str:
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, bytes):

@@ -22,6 +22,7 @@ EXTRAS: Dict[str, Tuple[str, ...]] = {
 PACKAGES = {
     "onnxruntime": "onnxruntime>=1.22",
     "pyarrow": "pyarrow>=17",
+    "ray": "ray[data]>=2.50",
     "datasets": "datasets>=5.0",
     "openvino": "openvino>=2026.1",
     "transformers": "transformers==4.49.0",

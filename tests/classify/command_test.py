@@ -206,6 +206,8 @@ def test_thresholds(multi_label_bundle: Path, photos: Path, given: str) -> None:
             ["photos/a", "-o", "out.csv", "--format", "csv"],
             r"--format is csv, but --output 'out.csv'",
         ),
+        (["photos/a", "-o", "out.csv", "--shard", "3/2"], r"^--shard is '3/2'; expected K/N"),
+        (["photos/a", "--shard", "1/2"], r"^--shard 1/2 needs a file to write; expected --output"),
         (
             ["photos/a", "-o", "photos/b.jpg/out.csv"],
             r"cannot be written: 'photos/b.jpg' is not a fold",
@@ -298,6 +300,20 @@ def test_another_model_or_other_options_are_refused(
     os.replace("photos/000.jpg", "photos/b.jpg")
     classify(bundle, "photos/b.jpg", "photos/d", "-o", "out.jsonl", "--fail-on-error")
     assert [record["path"] for record in lines_of("out.jsonl")] == IN_ORDER[:1] + IN_ORDER[5:]
+
+
+def test_a_shard_goes_on(bundle: Path, photos: Path) -> None:
+    """Only in batches of the same size, as these make the part."""
+    for batch_size in (2, 3):
+        shard = ("--shard", "2/2", "--batch-size", batch_size)
+        with full_disk(), pytest.raises(InputError, match="No space" if batch_size == 2 else "not"):
+            classify(bundle, "photos", "-o", "out.jsonl", *shard)
+    part = Path("out.jsonl.part")
+    part.write_text(part.read_text().replace('"label": "', '"label": "first '))
+    classify(bundle, "photos", "-o", "out.jsonl", "--shard", "2/2", "--batch-size", 2)
+    records = lines_of("out.jsonl")
+    assert [record["path"] for record in records] == IN_ORDER[4:]
+    assert all(record["label"].startswith("first ") for record in records)
 
 
 def test_the_endings_of_outputs_are_those_that_are_written() -> None:

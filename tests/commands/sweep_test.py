@@ -140,6 +140,37 @@ def test_the_table_is_that_of_the_runs(swept: Swept) -> None:
     assert "2 of 2 seeds" in swept.output
 
 
+def test_runs_at_once_give_the_same_table(
+    swept: Swept, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with contextlib.chdir(swept.config.parent):
+        sweep(
+            *(swept.config, "-s", tmp_path / "runs", "--seeds", 2, "--parallel", 2),
+            *("-o", '{"data_loader.batch_size": 3}', "--include-package", "own_callback"),
+        )
+    expected, found = (read(folder / "sweep.json") for folder in (swept.folder, tmp_path / "runs"))
+    assert [run["run"] for run in found["runs"]] == ["seed_0", "seed_1"]
+    assert found["summary"] == expected["summary"]
+    output = capsys.readouterr().out
+    table = swept.output[swept.output.rindex("metric ") :].partition("everything")[0]
+    assert table in output
+    for line in ("seed_0: training", "seed_1: training", "seed_0: finished", "seed_1: finished"):
+        assert output.count(line) == 1
+
+
+@pytest.mark.exhaustive
+def test_runs_on_ray_give_the_same_table(swept: Swept, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with contextlib.chdir(swept.config.parent):
+        run_in_process(
+            *("sweep", swept.config, "-s", tmp_path / "runs", "--seeds", 2, "--on", "ray"),
+            *("-o", '{"data_loader.batch_size": 3}', "--include-package", "own_callback"),
+        )
+    expected, found = (read(folder / "sweep.json") for folder in (swept.folder, tmp_path / "runs"))
+    assert [run["run"] for run in found["runs"]] == ["seed_0", "seed_1"]
+    assert found["summary"] == expected["summary"]
+
+
 def test_another_experiment_needs_another_folder(swept: Swept) -> None:
     arguments = [swept.config, "-s", swept.folder]
     with pytest.raises(InputError, match=r"seed_0/config.json belongs to another experim"):
@@ -175,7 +206,11 @@ def test_folds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--seeds", 0], "--seeds is 0; expected at least 1"), (["--folds", 1], "--folds is 1")],
+    [
+        (["--seeds", 0], "--seeds is 0; expected at least 1"),
+        (["--folds", 1], "--folds is 1"),
+        (["--seeds", 2, "--parallel", 0], "--parallel is 0; expected at least 1"),
+    ],
 )
 def test_too_few_runs_are_refused(tmp_path: Path, arguments: List[Any], message: str) -> None:
     (tmp_path / "config.json").write_text("{}")

@@ -14,6 +14,7 @@ from allennlp.nn.parallel import DdpAccelerator
 from allennlp.training import TrainerCallback
 
 import allencv.plugin  # noqa: F401
+from allencv.command_parsers import command_parser
 from allencv.training.callbacks import FineTuning
 from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
@@ -30,7 +31,7 @@ def blocks(language: str) -> List[str]:
 
 
 CONFIG, *FRAGMENTS = blocks("jsonnet")
-TRAIN, MORE, BIRDS, SEEDS, FOLDS = blocks("bash")
+TRAIN, MORE, BIRDS, SEEDS, FOLDS, PARALLEL = blocks("bash")
 SMALL_IMAGES = images_of(64)
 
 
@@ -115,6 +116,15 @@ def test_a_plan_of_ones_own() -> None:
         Params({"type": "last_stage_at_the_end"}), serialization_dir="run"
     )
     assert [callback.num_trained_stages(epoch, 5) for epoch in (0, 7, 8)] == [0, 0, 1]
+
+
+def test_the_commands_for_several_runs_are_parsed() -> None:
+    """tests/commands/sweep_test.py runs such ones."""
+    (ray,) = (block for block in blocks("text") if "--on ray" in block)
+    for command in (PARALLEL, ray.removeprefix("RAY_ADDRESS=head:6379 ")):
+        name, *arguments = shlex.split(command)[1:]
+        args = command_parser(name).parse_args(arguments)
+        assert (args.parallel, args.on) == ((2, None) if command is PARALLEL else (None, "ray"))
 
 
 @pytest.mark.parametrize(

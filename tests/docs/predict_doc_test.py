@@ -32,9 +32,9 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-ONE, ARCHIVE, EXPORT, SEVERAL, PIPED, THRESHOLDS, FAILS = blocks("bash")
+ONE, ARCHIVE, EXPORT, SEVERAL, PIPED, THRESHOLDS, FAILS, SHARDS = blocks("bash")
 ANSWERS, GENRES = blocks("json")
-TERMINAL, PRINTED, INSTALL = blocks("text")
+TERMINAL, PRINTED, SLURM, RAY, RAY_CLUSTER, INSTALL = blocks("text")
 
 
 def read_csv(path: Path) -> List[Dict[str, Any]]:
@@ -121,6 +121,32 @@ def test_a_bundle(predictions: List[Dict[str, Any]], exported: List[Dict[str, An
 def test_a_bad_image(exported: Any, folder: Path, run: Run) -> None:
     result = run(*shlex.split(FAILS), cwd=folder, fails=True)
     assert (result.stdout, result.stderr) == ("", PRINTED)
+
+
+def test_shards(exported: Any, folder: Path, run: Run) -> None:
+    run(*shlex.split(EXPORT.splitlines()[1]), cwd=folder)
+    expected = (folder / "predictions.csv").read_bytes()
+    (folder / "predictions.csv").unlink()
+    for line in SHARDS.splitlines():
+        said = run(*shlex.split(line), cwd=folder).stdout
+    assert said == "predictions.csv: 8 images of 2 parts\n"
+    assert (folder / "predictions.csv").read_bytes() == expected
+    array, job = SLURM.splitlines()
+    assert array.endswith("1-16")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args(shlex.split(job.replace("$SLURM_ARRAY_TASK_ID", "3"))[2:])
+    assert (args.output, args.shard) == ("part-3.csv", "3/16")
+
+
+def test_the_commands_for_ray_are_parsed() -> None:
+    """tests/classify/on_ray_test.py runs such ones."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert parser.parse_args(shlex.split(RAY)[2:]).parallel == 4
+    address, *command = shlex.split(RAY_CLUSTER)
+    assert address == "RAY_ADDRESS=head:6379"
+    assert parser.parse_args(command[2:]).on == "ray"
 
 
 def test_what_an_installation_without_torch_has() -> None:

@@ -1,13 +1,11 @@
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.experiments import sweep as module
 from allencv.experiments.sweep import as_table, check_folds, summarize, with_fold, with_seed
 from tests.conftest import write_images
 
@@ -69,8 +67,3 @@ def test_a_class_without_an_image_in_a_fold_is_named(
     (tmp_path / "Yak" / "000.jpg").unlink()
     with pytest.raises(ConfigurationError, match=r"fold \d of 2 has all images of Yak, and none"):
         check_folds([with_fold(config, fold, 2) for fold in range(2)])
-
-
-def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
-    kill = "import os, sys; print('last words', file=sys.stderr); os.kill(os.getpid(), 9)"
-    assert module._run([sys.executable, "-c", kill]) == (-9, "last words")
