@@ -39,8 +39,8 @@ from allencv.runtime.image_files import ImageFile, ImageFiles, list_images
 from allencv.runtime.model_arguments import open_bundle_of
 from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.plurals import numbered
-from allencv.runtime.terminal import printable
 from allencv.runtime.ray_arguments import RAY
+from allencv.runtime.terminal import printable
 
 STANDARD_OUTPUT = "-"
 OpenModel = Callable[[argparse.Namespace], Tuple[Classifier, str]]
