@@ -28,6 +28,7 @@ from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
+from allencv.data.data_loaders.batch_plan import BatchPlan
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
@@ -63,13 +64,13 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     The order of the images and the draws of random transforms depend only on the seed and the
     epoch. They do not depend on the number of workers, on threads or processes, or on
-    interruptions. In distributed training each rank takes its share of the same order. When
-    shuffling, all ranks get the same number of images (some are used twice); otherwise every image
-    is used exactly once.
+    interruptions. In distributed training each rank takes a slice of each batch of one process with
+    as many times the batch size. All ranks have the same number of batches, and every image is used
+    exactly once (see `BatchPlan`).
 
     A last batch of one image is joined to the batch before it, unless `drop_last` drops it or
     `batch_size` is 1: batch normalisation cannot train on one image whose features are 1 x 1
-    pixels.
+    pixels. In distributed training a last batch with less than two images per rank is joined.
 
     With a reader whose `streaming` is true, shards are read one by one and not listed first. Then
     the loader has no `len()`, and the order depends on `shuffle_buffer`.
@@ -118,8 +119,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         drops the image from its batch, logs it, and counts it in `images_skipped`. A batch without
         images is dropped. When shuffling, the only image left in a batch joins the next batch; if
         there is none, it is dropped, logged and counted, unless it is the only image of the epoch.
-        In distributed training the only image left in a batch is dropped, and the batch before (or
-        after) is used again, because all ranks need the same number of batches. An epoch without a
+        In distributed training the only image left in a rank's batch is dropped. An epoch without a
         readable image is an error.
     seed : `int`, optional (default = `None`)
         `None` uses torch's seed, which is the config's `pytorch_seed`.
@@ -176,14 +176,19 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         the middle of an epoch.
         """
         self.another_epoch_follows = False
+        self.keeps_pace = False
+        """Whether to yield `{}` for a batch without images, because other ranks count on it."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
+        self._rank = dist.get_rank() if util.is_distributed() else 0
+        self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self.images = self._find_images(class_weighting, shuffle_buffer)
         self._is_indexed = False
         if isinstance(self.images, ListedImages) and drop_last and len(self) == 0:
             raise ConfigurationError(
                 f"data_loader.batch_size is {batch_size}, but {data_path} has only "
-                f"{len(self.images)} images; with drop_last no batch would be left"
+                f"{len(self.images)} images{self._for_ranks()}; with drop_last no batch would be "
+                "left"
             )
 
     def __repr__(self) -> str:
@@ -193,9 +198,17 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """Return the number of batches per epoch. Raises `TypeError` if the reader streams."""
         if not isinstance(self.images, ListedImages):
             raise TypeError(f"the number of images in {self.data_path} is unknown when streaming")
-        whole, rest = divmod(len(self.images), self.batch_size)
-        is_joined = rest == 1 and whole > 0
-        return whole if self.drop_last or rest == 0 or is_joined else whole + 1
+        return len(self._plan(self.images))
+
+    def count_images(self, batch: int) -> Optional[int]:
+        """
+        Return the number of images of a batch on all ranks together, or `None` if it is known only
+        when they are read.
+        """
+        if not isinstance(self.images, ListedImages) or self.on_error == "skip":
+            return None
+        start, stop = self._plan(self.images).bounds(batch)
+        return stop - start
 
     def __iter__(self) -> Iterator[TensorDict]:
         if not self._is_indexed:
@@ -244,12 +257,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _find_images(
         self, class_weighting: Optional[ClassWeighting], shuffle_buffer: int
     ) -> Union[ListedImages, StreamedImages]:
-        rank = dist.get_rank() if util.is_distributed() else 0
-        world_size = dist.get_world_size() if util.is_distributed() else 1
-        share = (self.seed, rank, world_size)
         if not getattr(self.reader, "streaming", False):
-            listing = (self.shuffle, class_weighting, self.repeats)
-            return ListedImages(self.reader, self.data_path, *listing, *share)
+            listing = (self.shuffle, class_weighting, self.repeats, self.seed)
+            return ListedImages(self.reader, self.data_path, *listing)
         for key, is_set in (
             ("class_weighting", class_weighting is not None),
             ("repeats", self.repeats > 1),
@@ -259,18 +269,32 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
                     f"data_loader.{key} is set, but dataset_reader.streaming is true; expected "
                     '"streaming": false, as it needs a list of all images'
                 )
+        share = (self.seed, self._rank, self._world_size)
         return StreamedImages(self.reader, self.data_path, self.shuffle, shuffle_buffer, *share)
+
+    def _plan(self, images: ListedImages) -> BatchPlan:
+        return BatchPlan(len(images), self.batch_size, self._world_size, self.drop_last)
+
+    def _for_ranks(self) -> str:
+        return f" for {self._world_size} ranks" if self._world_size > 1 else ""
 
     def set_target_device(self, device: torch.device) -> None:
         self._device = device
 
     def _jobs(self, epoch: int, start: int) -> Iterator[BatchJob]:
         """Yield this rank's batch jobs of an epoch, from batch `start` on."""
-        images = self.images.epoch(epoch, start * self.batch_size)
-        for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
-            # Draws depend on the place, because an image may have several.
-            yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
-        if self.another_epoch_follows and isinstance(self.images, ListedImages):
+        # Draws depend on the place, because an image may have several.
+        if isinstance(self.images, StreamedImages):
+            images = self.images.epoch(epoch, start * self.batch_size)
+            for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
+                yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+            return
+        plan, order = self._plan(self.images), self.images.order(epoch)
+        for number in range(start, len(plan)):
+            share = plan.share(number, self._rank)
+            if share:  # to evaluate, there may be fewer images than ranks
+                yield [(int(order[place]), mix(self.seed, epoch, place)) for place in share]
+        if self.another_epoch_follows:
             self.prefetch()
 
     def _begin(self, place: Tuple[int, int]) -> Iterator[Made]:
@@ -283,25 +307,19 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             )
         if isinstance(self.images, ListedImages):
             return _with_jobs(self._workers, self._jobs(*place))
-        return self._stream(place, self._workers, self.images)
+        return self._stream(place, self._workers)
 
-    def _stream(
-        self, place: Tuple[int, int], workers: Workers, images: StreamedImages
-    ) -> Iterator[Made]:
+    def _stream(self, place: Tuple[int, int], workers: Workers) -> Iterator[Made]:
         """Yield the batches of an epoch of unknown length."""
         jobs = ReadAhead(self._jobs(*place), self.prefetch_batches)
         try:
-            for number, made in enumerate(_with_jobs(workers, jobs), start=place[1]):
-                if images.is_endless and images.is_over(number * self.batch_size):
-                    break
-                yield made
+            yield from _with_jobs(workers, jobs)
         finally:
             jobs.stop()
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
-        keeps_pace = self.shuffle and util.is_distributed()
-        usable = self._as_many(batches) if keeps_pace else self._usable(batches, is_whole)
+        usable = (self._as_many if self.keeps_pace else self._usable)(batches, is_whole)
         for batch in usable:
             yield batch if self._device is None else _to_device(batch, self._device)
 
@@ -336,30 +354,19 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         elif is_empty and reason:
             raise self._nothing_can_be_read(reason)
 
-    def _as_many(self, batches: Iterator[Made]) -> Iterator[TensorDict]:
-        """
-        Yield one batch per batch made, because other ranks wait for it. An unusable batch is
-        replaced with the batch before it, or at the start with the batch after it.
-        """
-        last: Optional[TensorDict] = None
-        alone: Optional[Collated] = None
-        reason, missing = "", 0
+    def _as_many(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
+        """Yield one batch per batch made, `{}` for one that cannot be used."""
+        reason, is_empty = "", is_whole
         for _, collated in batches:
             self._report(collated)
             reason = reason or next(iter(collated.errors), "")
-            if self._is_alone(collated):
+            is_empty &= not collated.places
+            is_alone = self._is_alone(collated)
+            if is_alone:
                 self._leave_out(collated)
-                alone = collated
-            elif collated.places:
-                last = collated.batch
-            missing += 1
-            if last is not None:
-                yield from itertools.repeat(last, missing)
-                missing = 0
-        if missing and alone is None:
+            yield {} if is_alone else collated.batch
+        if is_empty and reason:
             raise self._nothing_can_be_read(reason)
-        if alone is not None:
-            yield from itertools.repeat(alone.batch, missing)
 
     def _report(self, collated: Collated) -> None:
         """Raise, or log and count, the errors, as `on_error` says."""
@@ -421,7 +428,10 @@ def in_batches(
 
 
 def _default_workers() -> int:
-    ranks = int(os.environ.get("ALLENNLP_PROCS_PER_NODE", 1)) if util.is_distributed() else 1
+    # AllenNLP sets the first, torch's launchers the second.
+    names = ("ALLENNLP_PROCS_PER_NODE", "LOCAL_WORLD_SIZE")
+    given = [os.environ[name] for name in names if name in os.environ] or ["1"]
+    ranks = int(given[0]) if util.is_distributed() else 1
     return max(1, min(8, cpu_count() // ranks))
 
 

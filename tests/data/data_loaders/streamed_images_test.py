@@ -222,13 +222,7 @@ def test_ranks(shards: str, world_size: int, shuffle: bool, tmp_path: Path) -> N
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world_size)]
     for epoch in range(2):
         used = [number for rank in ranks for number in flat(rank[epoch])]
-        if shuffle:
-            assert len({len(rank[epoch]) for rank in ranks}) == 1  # as many batches each
-            assert set(used) == set(range(SIZE))
-            twice = len(used) - SIZE
-            assert twice < 3 * world_size * max(SHARDS)
-        else:
-            assert sorted(used) == list(range(SIZE))
+        assert sorted(used) == list(range(SIZE))
 
 
 # The pieces.
