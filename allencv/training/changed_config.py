@@ -89,10 +89,13 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _listed(changes: List[Change]) -> str:
-    return ", ".join(f"{key} is {_shown(now)} (was {_shown(then)})" for key, then, now in changes)
+    return ", ".join(
+        f"{key} is {shown_value(now)} (was {shown_value(then)})" for key, then, now in changes
+    )
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """Return a value of a config as JSON, cut off if it is long."""
     if value is MISSING:
         return "unset"
     text = json.dumps(value)

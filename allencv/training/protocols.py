@@ -72,6 +72,9 @@ class SeekableLoader(Protocol):
         when they are read.
         """
 
+    def identity(self) -> Dict[str, object]:
+        """Return what differs if another loader has other images or labels."""
+
     def labels(self) -> Dict[str, int]:
         """Return the number of images of each label; empty if unknown without reading."""
 

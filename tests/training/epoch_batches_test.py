@@ -50,6 +50,9 @@ class Seekable(Loader):
     def count_images(self, batch: int) -> Optional[int]:
         return None
 
+    def identity(self) -> Dict[str, object]:
+        return {}
+
     def labels(self) -> Dict[str, int]:
         return {}
 

@@ -247,6 +247,13 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.images.index_with(vocab)
         self._is_indexed = True
 
+    def identity(self) -> Dict[str, object]:
+        """
+        Return the number of images, the labels, and a hash of the list of both; of a stream only
+        the number of shards.
+        """
+        return self.images.identity()
+
     def labels(self) -> Dict[str, int]:
         """
         Return the number of images with each label. For a stream it is empty until

@@ -84,6 +84,12 @@ class ListedImages:
         for instance in instances:
             index_instance(instance, vocab)
 
+    def identity(self) -> Dict[str, object]:
+        """Return what identifies the images and labels. Readers of others have no hash."""
+        instances = self.instances
+        digest = instances.samples.digest() if isinstance(instances, Instances) else None
+        return {"images": len(self), "labels": self.labels(), "sha256 of the list": digest}
+
     def labels(self) -> Dict[str, int]:
         """Return the number of images with each label."""
         if isinstance(self.instances, Instances):

@@ -75,6 +75,9 @@ class StreamedImages:
     def index_with(self, vocab: Vocabulary) -> None:
         self.instances.vocab = vocab
 
+    def identity(self) -> Dict[str, object]:
+        return {"shards": self._num_shards}
+
     def labels(self) -> Dict[str, int]:
         """Return the number of images with each label, as far as known: see `iter_instances`."""
         return dict(self._labels)
