@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -107,11 +108,13 @@ def _error_to_show(error: Exception, rank: Rank) -> Exception:
     """Return the error if this rank is to show it, or else exit."""
     lost = _lost_connection(error)
     if lost is not None:
+        is_late = "timed out" in lost.lower() or "timeout" in lost.lower()
+        what = "does not answer within distributed.timeout_s" if is_late else "has ended"
         error = TrainingError(
-            f"rank {rank.rank} waits for another rank, which does not answer ({lost}); the last "
-            "checkpoint is kept, and --recover resumes from it"
+            f"rank {rank.rank} waits for another rank, which {what} ({lost}); the last checkpoint "
+            "is kept, and --recover resumes from it"
         )
-        if "timed out" not in lost.lower():
+        if not is_late:
             # The other rank has failed and says why, or its launcher does, and ends this one.
             _wait_to_be_ended()
     is_first_to_tell = rank.is_first_to_tell()
@@ -120,6 +123,10 @@ def _error_to_show(error: Exception, rank: Rank) -> Exception:
             rank.store.set(START, "null")
     if not is_first_to_tell:
         sys.exit(1)
+    if rank.rank > 0:  # a traceback would go to the log of the rank only
+        shown = logging.StreamHandler()
+        shown.setLevel(logging.CRITICAL)
+        logging.getLogger().addHandler(shown)
     return error
 
 
@@ -130,7 +137,7 @@ def _lost_connection(error: BaseException) -> Optional[str]:
         text = str(cause)
         is_torch = isinstance(cause, dist.DistError)
         if is_torch or (isinstance(cause, RuntimeError) and "gloo" in text):
-            return text.partition("\n")[0]
+            return re.sub(r"^\[\S+\] ", "", text.partition("\n")[0])
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -22,6 +22,7 @@ from allennlp.models.archival import CONFIG_NAME, META_NAME, verify_include_in_a
 from allennlp.nn.parallel import DdpAccelerator
 from allennlp.training import util as training_util
 
+from allencv.common.console import to_log_file_only
 from allencv.common.write_archive import archive_model
 from allencv.runtime.cpu_count import cpu_count
 from allencv.training.distributed.ddp_accelerator import ImageDdpAccelerator
@@ -183,7 +184,8 @@ def _prepare(params: Params, folder: Path, recover: bool, dry_run: bool) -> Dict
     if not recover:
         params.pop("distributed", None)
         params.pop("evaluation", None)
-        training_util.make_vocab_from_params(params, str(folder), print_statistics=dry_run)
+        with to_log_file_only():  # it lists the data, as all ranks do next
+            training_util.make_vocab_from_params(params, str(folder), print_statistics=dry_run)
     return {
         file.name: file.read_text(encoding="utf-8")
         for file in sorted(vocabulary.iterdir())
