@@ -32,7 +32,8 @@ from allencv.training.acceleration import (
 from allencv.training.apple_gpu import apple_gpu
 from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
-from allencv.training.checkpointer import AtomicCheckpointer, save_state
+from allencv.training.checkpointer import AtomicCheckpointer, load_state, save_state
+from allencv.training.distributed.from_first_rank import from_first_rank
 from allencv.training.epoch_batches import (
     BatchOfRank,
     batches_from,
@@ -434,6 +435,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
         save_state(module.state_dict(), path)
 
+    def _load_model_state(self, path: str) -> None:
+        module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
+        module.load_state_dict(from_first_rank(lambda: load_state(path)))
+
     def _maybe_restore_checkpoint(self) -> None:
         super()._maybe_restore_checkpoint()
         self._resumable.apply_changed_config()
@@ -453,9 +458,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if not in_epoch and self._primary and self._metric_tracker.is_best_so_far():
             with self._averaged():
                 self._save_model_state(best)
-        if self._distributed:
-            dist.barrier()
-        if os.path.exists(best):
+        if from_first_rank(lambda: os.path.exists(best)):
             self._best_model_filename = best
 
     @contextlib.contextmanager
