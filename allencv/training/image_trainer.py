@@ -556,7 +556,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
         # Raises
 
-        `ConfigurationError` if there are more ranks than images.
+        `ConfigurationError` if there are more ranks than images, or with settings of DDP that
+        exclude each other.
         """
         ranks = dist.get_world_size()
         images: Optional[int] = None
@@ -567,6 +568,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             raise ConfigurationError(
                 f"distributed training has {ranks} ranks, but train_data_path has only {images} "
                 "images; expected as many images or more"
+            )
+        is_static = getattr(self._pytorch_model, "static_graph", False)
+        if is_static and self._num_gradient_accumulation_steps > 1:
+            raise ConfigurationError(
+                "distributed.ddp_accelerator.static_graph is true, but "
+                "trainer.num_gradient_accumulation_steps is "
+                f"{self._num_gradient_accumulation_steps}; expected 1, as torch's "
+                "DistributedDataParallel cannot do both"
             )
         self._cpu_group = dist.new_group(backend="gloo")
         # Other draws on each rank, of dropout for example, from here on

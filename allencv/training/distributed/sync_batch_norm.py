@@ -4,56 +4,68 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from timm.layers import SyncBatchNormAct, convert_sync_batchnorm
-from torch.nn import SyncBatchNorm
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def sync_batch_norm(model: torch.nn.Module, device: torch.device) -> None:
     """Make the batch normalisation of a model use the images of all ranks."""
-    convert_sync_batchnorm(model)
-    for module in model.modules() if device.type == "cpu" else ():
-        if isinstance(module, SyncBatchNormAct):
+    if device.type != "cpu":
+        convert_sync_batchnorm(model)
+        return
+    for module in model.modules():
+        if isinstance(module, BatchNormAct2d):
             module.__class__ = CpuSyncBatchNormAct
-        elif isinstance(module, SyncBatchNorm):
+        elif isinstance(module, _BatchNorm):
             module.__class__ = CpuSyncBatchNorm
 
 
-class CpuSyncBatchNorm(SyncBatchNorm):
-    """torch's `SyncBatchNorm`, for a CPU. In evaluation, torch's works there too."""
+class CpuSyncBatchNorm(_BatchNorm):
+    """Batch normalisation over the images of all ranks, on a CPU."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return super().forward(input)
-        values = input.float()
-        dims = [0, *range(2, input.dim())]
-        shape = [1, -1] + [1] * (input.dim() - 2)
-        count = values.new_tensor([values.numel() / values.size(1)])
-        sums = _SumOfRanks.apply(torch.cat([values.sum(dims), count]))
-        mean, count = sums[:-1] / sums[-1], sums[-1]
-        centered = values - mean.view(shape)
-        variance = _SumOfRanks.apply(centered.square().sum(dims)) / count
-        self._update(mean.detach(), (variance * count / (count - 1)).detach())
-        output = centered * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            output = output * self.weight.view(shape) + self.bias.view(shape)
-        return output.to(input.dtype)
+        return normalized(self, input) if self.training else super().forward(input)
 
-    def _update(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        """Move the running statistics towards those of a batch."""
-        if self.running_mean is None or self.running_var is None:
-            return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        share = self.momentum
-        if share is None:
-            share = 1 / float(self.num_batches_tracked or 1)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, share)
-            self.running_var.lerp_(variance, share)
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Take images and vectors."""
 
 
-class CpuSyncBatchNormAct(SyncBatchNormAct, CpuSyncBatchNorm):
+class CpuSyncBatchNormAct(BatchNormAct2d):
     """The same with an activation behind it, as in many of timm's networks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(normalized(self, x))) if self.training else super().forward(x)
+
+
+def normalized(norm: _BatchNorm, input: torch.Tensor) -> torch.Tensor:
+    """Normalise a batch in training, and count it in the running statistics."""
+    values = input.float()
+    dims = [0, *range(2, input.dim())]
+    shape = [1, -1] + [1] * (input.dim() - 2)
+    sums = torch.cat([values.sum(dims), values.new_tensor([values.numel() / values.size(1)])])
+    sums = _SumOfRanks.apply(sums)
+    mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+    centered = values - mean.view(shape)
+    variance = _SumOfRanks.apply(centered.square().sum(dims)) / count
+    _count(norm, mean.detach(), variance.detach() * count / (count - 1))
+    output = centered * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        output = output * norm.weight.view(shape) + norm.bias.view(shape)
+    return output.to(input.dtype)
+
+
+def _count(norm: _BatchNorm, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Move the running statistics towards those of a batch."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    share = norm.momentum
+    if share is None:
+        share = 1 / float(norm.num_batches_tracked or 1)
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, share)
+        norm.running_var.lerp_(variance, share)
 
 
 class _SumOfRanks(torch.autograd.Function):
