@@ -4,6 +4,7 @@ write to a folder. It starts the processes of distributed training, and is one o
 """
 
 import argparse
+import os
 from typing import List
 
 from allencv.commands.shared_arguments import (
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from allennlp.common.checks import ConfigurationError
+
     from allencv.catalogue import read_config
     from allencv.models.from_archive import with_archived_model
     from allencv.training.distributed.launch import launch
@@ -47,17 +50,25 @@ def run(args: argparse.Namespace) -> None:
     from allencv.training.distributed.settings import Distributed
     from allencv.training.train_in_folder import train_in_folder
 
+    # torchrun has started the processes again after a failure.
+    is_again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     with joined() as rank:
         params = with_archived_model(read_config(args.param_path, args.overrides))
         if rank is None and params.get("distributed") is not None:
             settings = Distributed.of(params.as_dict(quiet=True))
             launch(settings, args.node_rank, command_of_rank(args))
             return
+        if args.node_rank != 0:
+            raise ConfigurationError(
+                f"--node-rank is {args.node_rank}, but "
+                + ("torchrun numbers" if rank else "the config has no distributed, which describes")
+                + " the machines; expected no --node-rank"
+            )
         train_in_folder(
             params,
             args.serialization_dir,
-            recover=args.recover,
-            force=args.force,
+            recover=args.recover or is_again,
+            force=args.force and not is_again,
             rank=rank,
             dry_run=args.dry_run,
             file_friendly_logging=args.file_friendly_logging,

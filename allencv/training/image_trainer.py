@@ -24,6 +24,7 @@ from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.memory import reuse_freed_memory
+from allencv.runtime.plurals import numbered
 from allencv.training.acceleration import (
     Compilation,
     choose_amp_dtype,
@@ -546,8 +547,13 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         Give all ranks the running statistics of the first, which its checkpoints hold. During the
         epoch, each rank has counted its own last batch.
         """
-        shadows = {} if self._moving_average is None else self._moving_average._shadows
-        for tensor in [*self.model.buffers(), *shadows.values()]:
+        averages = {} if self._moving_average is None else self._moving_average._shadows
+        statistics = [
+            average
+            for name, average in averages.items()
+            if name.endswith(("running_mean", "running_var"))
+        ]
+        for tensor in [*self.model.buffers(), *statistics]:
             dist.broadcast(tensor, 0)
 
     def _prepare_for_ranks(self) -> None:
@@ -566,8 +572,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             images = self.data_loader.count_images(0)
         if images is not None and images < ranks:
             raise ConfigurationError(
-                f"distributed training has {ranks} ranks, but train_data_path has only {images} "
-                "images; expected as many images or more"
+                f"distributed training has {ranks} ranks, but train_data_path has only "
+                f"{numbered(images, 'image')}; expected as many or more"
             )
         is_static = getattr(self._pytorch_model, "static_graph", False)
         if is_static and self._num_gradient_accumulation_steps > 1:

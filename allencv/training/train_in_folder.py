@@ -53,7 +53,6 @@ def train_in_folder(
       refused recovery leaves the log unchanged, too.
 
     With a `rank`, train its share of a distributed run. Only the first rank writes to the folder.
-    If the launcher has started the ranks again after a failure, the run is recovered.
 
     # Raises
 
@@ -64,8 +63,6 @@ def train_in_folder(
     if recover and force:
         raise ConfigurationError("--recover and --force are both given; expected one of them")
     is_first = node_rank == 0 if rank is None else rank.rank == 0
-    if rank is not None and rank.restarts > 0:
-        recover, force = True, False
     with (
         locked(folder) if is_first else nullcontext(),
         _full_disk_named(folder),

@@ -1,10 +1,10 @@
 """Start the ranks of this machine, and end them all when one of them fails."""
 
 import logging
+import signal
 import socket
 import sys
 import tempfile
-from signal import SIGTERM
 from typing import List
 
 from allennlp.common.checks import ConfigurationError
@@ -14,6 +14,13 @@ from allencv.runtime.stopping import Terminated
 from allencv.training.distributed.ranks import LAUNCHED
 from allencv.training.distributed.settings import Distributed
 from allencv.training.errors import TrainingError
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)  # Windows has two
+]
+"""The signals that end all ranks. torch replaces their handlers."""
 
 
 def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
@@ -57,6 +64,7 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
     )
     with tempfile.TemporaryDirectory(prefix="allencv-ranks-") as folder:
         config.logs_specs = DefaultLogsSpecs(log_dir=folder)  # for the files with the errors
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             elastic_launch(config, sys.executable)("-m", "allencv", *command)
         except ChildFailedError as error:
@@ -69,7 +77,11 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
                 ) from None
             sys.exit(failure.exitcode)  # the rank has shown its error
         except SignalException as error:
-            raise (Terminated if error.sigval == SIGTERM else KeyboardInterrupt) from None
+            is_term = error.sigval == signal.SIGTERM
+            raise (Terminated if is_term else KeyboardInterrupt) from None
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _check(settings: Distributed, node_rank: int) -> None:

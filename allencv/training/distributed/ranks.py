@@ -35,8 +35,6 @@ class Rank:
         The number of this process, and the number of processes.
     local_rank, local_world_size : `int`
         The same for those on this machine.
-    restarts : `int`
-        How often `torchrun` has started the ranks again after a failure.
     store : `dist.Store`
         Values that all ranks can read and write.
     """
@@ -45,7 +43,6 @@ class Rank:
     world_size: int
     local_rank: int
     local_world_size: int
-    restarts: int
     store: dist.Store
 
     def is_first_to_tell(self) -> bool:
@@ -65,7 +62,8 @@ def joined() -> Iterator[Optional[Rank]]:
 
     Yield `None` if the process is no rank.
     """
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+    is_set = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    if not is_set or os.environ["WORLD_SIZE"] == "1":
         yield None
         return
     rank = _join()
@@ -88,7 +86,6 @@ def joined() -> Iterator[Optional[Rank]]:
 
 def _join() -> Rank:
     number, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=TIMEOUT_S)))
@@ -98,10 +95,10 @@ def _join() -> Rank:
             f"rank {number} cannot join the others at {address} (MASTER_ADDR, MASTER_PORT): {first}"
         ) from None
     # A store may outlive the ranks that a launcher starts again.
-    store = dist.PrefixStore(f"attempt {restarts}", store)
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return Rank(number, world_size, local_rank, local_world_size, restarts, store)
+    return Rank(number, world_size, local_rank, local_world_size, store)
 
 
 def _error_to_show(error: Exception, rank: Rank) -> Exception:

@@ -60,6 +60,6 @@ def check_same(what: str, mine: Dict[str, Any]) -> None:
             ]
             more = f" and {len(changes) - SHOWN} more" if changes[SHOWN:] else ""
             raise ConfigurationError(
-                f"rank {rank} has another {what} than rank 0: {', '.join(shown)}{more}; expected "
-                "the same on all ranks"
+                f"{what} differ between ranks: on rank {rank}, {', '.join(shown)}{more}; "
+                "expected the same on all ranks"
             )

@@ -5,6 +5,8 @@ from allennlp.common import FromParams, Lazy, Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.nn.parallel import DdpAccelerator
 
+from allencv.runtime.plurals import numbered
+
 TIMEOUT_S = 1800.0
 
 
@@ -12,6 +14,12 @@ class Distributed(FromParams):
     """
     Training in several processes, the ranks: one for each device. `allencv train` starts those of
     one machine. Under `torchrun`, which starts them itself, the block is not needed.
+
+    # Example
+
+    ```jsonnet
+    { cuda_devices: [0, 1] }
+    ```
 
     # Parameters
 
@@ -67,9 +75,9 @@ class Distributed(FromParams):
         gpus = [device for device in devices if device != -1]
         missing = [device for device in gpus if not 0 <= device < count]
         if missing:
-            has = (
-                f"has {count} GPUs, 0 to {count - 1}" if count else "has no GPU that torch can use"
-            )
+            has = "has no GPU that torch can use"
+            if count > 0:
+                has = f"has {numbered(count, 'GPU')}, 0" + (f" to {count - 1}" if count > 1 else "")
             raise ConfigurationError(
                 f"distributed.cuda_devices has {missing[0]}, but this machine {has}; expected the "
                 "number of a GPU, or -1 for the CPU"

@@ -84,9 +84,9 @@ def train_rank(
     params["trainer"]["world_size"] = rank.world_size
     params["trainer"]["distributed"] = True
     with _process_group(rank, device, settings.timeout_s):
-        check_same("config or version", start)
+        check_same("configs or versions", start)
         training = _build(params, folder, rank, vocabulary, settings, device)
-        check_same("data", data_of_run(training))
+        check_same("the data", data_of_run(training))
         _run(training, folder, include_in_archive)
 
 

@@ -30,6 +30,7 @@ from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField, image_field
 from allencv.data.transforms import ImageTransform, RandomResizedCrop
 from allencv.runtime import ImageError
+from tests.conftest import write_images
 
 SIZE = 23
 LABELS = ("cat", "dog", "fox")
@@ -804,3 +805,23 @@ def test_an_image_drawn_twice_is_transformed_differently(folder: Path) -> None:
 def test_repeats_need_shuffle(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match='repeats is 2; expected "shuffle": true'):
         make_loader(folder, repeats=2)
+
+
+def test_identity_changes_with_an_image_or_a_label(tmp_path: Path) -> None:
+    for name, counts in (("one", {"a": 2, "b": 1}), ("more", {"a": 2, "b": 2})):
+        write_images(tmp_path / name / "data", counts, size=4)
+    found = []
+    for name in ("one", "more", "one"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / name)
+            found.append(make_loader(Path("data")).identity())
+    (tmp_path / "one/data/a/001.jpg").rename(tmp_path / "one/data/a/002.jpg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "one")
+        found.append(make_loader(Path("data")).identity())
+    one, more, again, renamed = found
+    assert one == again
+    assert (one["images"], one["labels"]) == (3, {"a": 2, "b": 1})
+    assert more["labels"] == {"a": 2, "b": 2}
+    assert {**renamed, "sha256 of the list": ""} == {**one, "sha256 of the list": ""}
+    assert renamed != one
