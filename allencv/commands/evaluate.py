@@ -1,15 +1,20 @@
-"""AllenNLP's `evaluate`. It prints the metrics, and runs no code from an archive by default."""
+"""
+AllenNLP's `evaluate`. It prints the metrics, and runs no code from an archive by default. Several
+processes give the same results as one.
+"""
 
 import argparse
 import json
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from allencv.commands.shared_arguments import (
     add_archive_file,
+    add_cuda_devices,
     add_model_of_allennlp,
+    check_cuda_devices,
     with_opened_archive,
 )
 from allencv.runtime.errors import InputError
@@ -57,27 +62,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="for text, with --extend-vocab: a JSON object with the files of pretrained embeddings",
     )
+    add_cuda_devices(parser, "evaluate")
     add_model_of_allennlp(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from allennlp.commands.evaluate import evaluate_from_args
-
-    from allencv.runtime.whole_files import whole_file
+    from allencv.training.evaluation_processes import evaluate_on_devices, launched_rank
 
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size is {args.batch_size}; expected at least 1")
+    check_cuda_devices(args.cuda_device)
     if os.path.exists(args.input_file):
         # AllenNLP would split the path at commas, and parse a name of digits as a number.
         args.input_file = json.dumps(args.input_file)
-    with with_opened_archive(args), ExitStack() as files:
+    rank = launched_rank()
+    writes = rank is None or rank.rank == 0
+    with with_opened_archive(args), _whole_outputs(args) if writes else nullcontext():
+        metrics = evaluate_on_devices(args, args.cuda_device, rank)
+    if writes:
+        print("\n".join(metric_lines(metrics)))
+
+
+@contextmanager
+def _whole_outputs(args: argparse.Namespace) -> Iterator[None]:
+    """Let AllenNLP write the files that are named as a whole or not at all."""
+    from allencv.runtime.whole_files import whole_file
+
+    with ExitStack() as files:
         for option in ("output_file", "predictions_output_file"):
             if getattr(args, option) is not None and args.auto_names == "NONE":
                 outputs = _output_files(args.input_file, option, getattr(args, option))
                 whole = [str(files.enter_context(whole_file(output))) for output in outputs]
                 setattr(args, option, ",".join(whole))
-        metrics = evaluate_from_args(args)
-    print("\n".join(metric_lines(metrics)))
+        yield
 
 
 def _output_files(inputs: str, option: str, outputs: str) -> List[Path]:

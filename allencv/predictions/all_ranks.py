@@ -1,7 +1,16 @@
 """What the ranks of distributed evaluation give each other, and how they share the images."""
 
 from contextlib import contextmanager
-from typing import Iterator, List, Protocol, Sequence, TypeVar, runtime_checkable
+from typing import (
+    Callable,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    TypeVar,
+    runtime_checkable,
+)
 
 import torch
 import torch.distributed as dist
@@ -34,6 +43,11 @@ def every_image_once(loader: object) -> Iterator[None]:
         loader.for_evaluation = before
 
 
+def is_first_rank() -> bool:
+    """Return whether this process writes the files, for all ranks."""
+    return not is_distributed() or dist.get_rank() == 0
+
+
 def gathered(value: T) -> List[T]:
     """Return the values of all ranks in their order. All ranks must call this."""
     if not is_distributed():
@@ -41,6 +55,28 @@ def gathered(value: T) -> List[T]:
     values: List[T] = [value] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def gathered_results(make: Callable[[], T]) -> List[T]:
+    """
+    Return the results of `make` on all ranks. If it fails on one, the error is raised on all of
+    them; the others would otherwise wait for it.
+    """
+    result: Optional[T] = None
+    error: Optional[Exception] = None
+    try:
+        result = make()
+    except Exception as failure:
+        if not is_distributed():
+            raise
+        error = failure
+    errors = gathered(None if error is None else f"{type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    for rank, message in enumerate(errors):
+        if message is not None:
+            raise RuntimeError(f"rank {rank} failed: {message}")
+    return gathered(result)  # type: ignore[arg-type]
 
 
 def in_order(of_ranks: Sequence[Sequence[T]]) -> List[T]:

@@ -24,6 +24,7 @@ from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.memory import reuse_freed_memory
+from allencv.predictions.all_ranks import copy_buffers, every_image_once
 from allencv.runtime.plurals import numbered
 from allencv.training.acceleration import (
     Compilation,
@@ -485,7 +486,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if isinstance(self._validation_data_loader, SeekableLoader):
             self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
-        with self._averaged():
+        with self._averaged(), every_image_once(self._validation_data_loader):
+            copy_buffers(self.model)
             losses = RunningLosses()
             batches = ([batch] for batch in self._validation_data_loader)
             total = count_batches(self._validation_data_loader)
@@ -511,7 +513,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if isinstance(self.model, TrainableClassifier):
                 self.model.on_validation_end()
             losses.read()
-            return losses.total, None, losses.weight
+            sums = torch.tensor([losses.total, losses.weight], dtype=torch.float64)
+            # AllenNLP adds up the ranks' numbers: floats in float32, and tensors as they are.
+            total, weight = sums if self._distributed else sums.tolist()
+            return total, None, weight
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """Return the batches of an epoch from `start` on, equally many on each rank."""

@@ -3,8 +3,9 @@ from typing import Any, Dict, List, Optional
 
 import torch
 from allennlp.data import TensorDict
-from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import get_batch_size
+
+from allencv.predictions.all_ranks import gathered
 
 LOSS_WEIGHT = "loss_weight"
 """The key in a model's outputs for the weight of its loss, if not the number of images."""
@@ -17,6 +18,8 @@ class RunningLosses:
     weights of its images.
 
     The losses stay on their device until they are read, so that no step waits for the one before.
+    The sums are in float64, on any number of ranks. A sum depends on its order only in its last
+    digits; a batch's loss, in float32, depends on which images are in the batch.
     """
 
     def __init__(self, weight_key: str = LOSS_WEIGHT) -> None:
@@ -81,12 +84,17 @@ class RunningLosses:
         vars(self).update(state_dict)
 
     def read_all_ranks(self) -> Dict[str, float]:
-        """Return the mean losses over all ranks, without those of the last step."""
+        """
+        Return the mean losses over all ranks, without those of the last step. All ranks must call
+        this, also one without a step.
+        """
         self.read()
-        if dist_reduce_sum(self.steps) == 0:
+        of_ranks = gathered((self.steps, self.total, self._reg_total, self.weight))
+        if not any(steps for steps, *_ in of_ranks):
             return {}
-        reg_total = None if self._reg_total is None else dist_reduce_sum(self._reg_total)
-        return self._means(dist_reduce_sum(self.total), reg_total, dist_reduce_sum(self.weight))
+        penalties = [penalty for _, _, penalty, _ in of_ranks if penalty is not None]
+        total, weight = (sum(each[index] or 0.0 for each in of_ranks) for index in (1, 3))
+        return self._means(total, sum(penalties) if penalties else None, weight)
 
     @staticmethod
     def _means(total: float, reg_total: Optional[float], weight: float) -> Dict[str, float]:
