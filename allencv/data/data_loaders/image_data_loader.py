@@ -72,6 +72,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     `batch_size` is 1: batch normalisation cannot train on one image whose features are 1 x 1
     pixels. In distributed training a last batch with less than two images per rank is joined.
 
+    To validate, evaluate and save predictions, every image is used once and in order, whatever
+    `shuffle`, `drop_last`, `repeats` and `class_weighting` say. The ranks of distributed training
+    then take turns with the batches of one process, so that the results are the same.
+
     With a reader whose `streaming` is true, shards are read one by one and not listed first. Then
     the loader has no `len()`, and the order depends on `shuffle_buffer`.
 
@@ -178,6 +182,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.another_epoch_follows = False
         self.keeps_pace = False
         """Whether to yield `{}` for a batch without images, because other ranks count on it."""
+        self.for_evaluation = False
+        """Whether an epoch has each image once and in order: see `LoaderForEvaluation`."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
         self._rank = dist.get_rank() if util.is_distributed() else 0
@@ -198,6 +204,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """Return the number of batches per epoch. Raises `TypeError` if the reader streams."""
         if not isinstance(self.images, ListedImages):
             raise TypeError(f"the number of images in {self.data_path} is unknown when streaming")
+        if self.for_evaluation:
+            batches = len(BatchPlan(len(self.images), self.batch_size))
+            return len(range(self._rank, batches, self._world_size))
         return len(self._plan(self.images))
 
     def count_images(self, batch: int) -> Optional[int]:
@@ -219,7 +228,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._place, self._prefetched = (place[0] + 1, 0), None
         is_whole = place[1] == 0
         self.batches_left_out = 0 if is_whole else self.batches_left_out
-        if prefetched is not None and prefetched[0] == place:
+        if prefetched is not None and prefetched[0] == place and not self.for_evaluation:
             return self._delivered(prefetched[1], is_whole)
         return self._delivered(self._begin(place), is_whole)
 
@@ -291,6 +300,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _jobs(self, epoch: int, start: int) -> Iterator[BatchJob]:
         """Yield this rank's batch jobs of an epoch, from batch `start` on."""
         # Draws depend on the place, because an image may have several.
+        if self.for_evaluation:
+            all_batches = in_batches(self.images.in_order(), self.batch_size, drop_last=False)
+            for each in itertools.islice(all_batches, self._rank, None, self._world_size):
+                yield [(image, mix(self.seed, epoch, place)) for place, image in each]
+            return
         if isinstance(self.images, StreamedImages):
             images = self.images.epoch(epoch, start * self.batch_size)
             for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
@@ -326,7 +340,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
-        usable = (self._as_many if self.keeps_pace else self._usable)(batches, is_whole)
+        keeps_pace = self.keeps_pace and not self.for_evaluation
+        usable = (self._as_many if keeps_pace else self._usable)(batches, is_whole)
         for batch in usable:
             yield batch if self._device is None else _to_device(batch, self._device)
 
@@ -389,7 +404,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _is_alone(self, collated: Collated) -> bool:
         """Return whether only one image is left in a batch for training."""
         is_single = len(collated.places) == 1 < self.batch_size
-        return is_single and self.shuffle and bool(collated.errors)
+        is_training = self.shuffle and not self.for_evaluation
+        return is_single and is_training and bool(collated.errors)
 
     def _leave_out(self, alone: Collated) -> None:
         """Log and count a good image that is alone in its batch."""

@@ -1,7 +1,7 @@
 import itertools
 import logging
 from collections import Counter
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -71,6 +71,10 @@ class ListedImages:
                 order = torch.multinomial(self._weights, size, True, generator=generator)
         images = order.numpy()
         return images if self._repeats == 1 else np.repeat(images, self._repeats)[:size]
+
+    def in_order(self) -> Iterator[Tuple[int, int]]:
+        """Yield all images once, each after its place."""
+        return enumerate(range(len(self)))
 
     def iter_instances(self) -> Iterator[Instance]:
         yield from self.instances

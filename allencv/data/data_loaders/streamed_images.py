@@ -63,6 +63,10 @@ class StreamedImages:
         for number, sample in enumerate(islice(samples, start, None), start):
             yield sample, self._rank + number * self._world_size
 
+    def in_order(self) -> Iterator[Tuple[int, Sample]]:
+        """Yield all images once, on each rank, each after its place."""
+        return enumerate(self._checked(self._reader.read_samples(self._data_path)))
+
     def iter_instances(self) -> Iterator[Instance]:
         """Yield all images once, in order, and count their labels."""
         labels: Counter[str] = Counter()
