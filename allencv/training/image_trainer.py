@@ -515,7 +515,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             losses.read()
             sums = torch.tensor([losses.total, losses.weight], dtype=torch.float64)
             # AllenNLP adds up the ranks' numbers: floats in float32, and tensors as they are.
-            total, weight = sums if self._distributed else sums.tolist()
+            total, weight = sums if common_util.is_distributed() else sums.tolist()
             return total, None, weight
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:

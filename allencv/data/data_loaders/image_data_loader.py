@@ -190,12 +190,6 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self.images = self._find_images(class_weighting, shuffle_buffer)
         self._is_indexed = False
-        if isinstance(self.images, ListedImages) and drop_last and len(self) == 0:
-            raise ConfigurationError(
-                f"data_loader.batch_size is {batch_size}, but {data_path} has only "
-                f"{len(self.images)} images{self._for_ranks()}; with drop_last no batch would be "
-                "left"
-            )
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -289,10 +283,14 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return StreamedImages(self.reader, self.data_path, self.shuffle, shuffle_buffer, *share)
 
     def _plan(self, images: ListedImages) -> BatchPlan:
-        return BatchPlan(len(images), self.batch_size, self._world_size, self.drop_last)
-
-    def _for_ranks(self) -> str:
-        return f" for {self._world_size} ranks" if self._world_size > 1 else ""
+        plan = BatchPlan(len(images), self.batch_size, self._world_size, self.drop_last)
+        if len(plan) == 0:
+            ranks = f" for {self._world_size} ranks" if self._world_size > 1 else ""
+            raise ConfigurationError(
+                f"data_loader.batch_size is {self.batch_size}, but {self.data_path} has only "
+                f"{len(images)} images{ranks}; with drop_last no batch would be left"
+            )
+        return plan
 
     def set_target_device(self, device: torch.device) -> None:
         self._device = device

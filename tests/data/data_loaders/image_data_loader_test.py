@@ -517,7 +517,6 @@ def test_from_params_as_allennlp_constructs_it(folder: Path) -> None:
         ({"prefetch_batches": 0}, "data_loader.prefetch_batches is 0; expected at least 1"),
         ({"worker": "threads"}, "data_loader.worker is 'threads'; expected one of thread, process"),
         ({"on_error": "ignore"}, "data_loader.on_error is 'ignore'; expected one of raise, skip"),
-        ({"batch_size": 24, "drop_last": True}, "batch_size is 24, but .* has only 23 images"),
     ],
 )
 def test_a_wrong_configuration_is_refused(
@@ -527,6 +526,15 @@ def test_a_wrong_configuration_is_refused(
         DataLoader.from_params(
             Params({"type": "image", **params}), reader=ImageFolderReader(), data_path=folder
         )
+
+
+def test_an_epoch_without_a_batch_is_refused(folder: Path) -> None:
+    loader = make_loader(folder, batch_size=24, drop_last=True)
+    for use in (len, list):
+        with pytest.raises(ConfigurationError, match="batch_size is 24, but .* has only 23 images"):
+            use(loader)
+    loader.for_evaluation = True
+    assert len(loader) == len(list(loader)) == 1
 
 
 class NoReader(ImageDatasetReader):
@@ -567,6 +575,25 @@ def test_ranks_divide_the_batches_of_one_process(
         assert [len(batch["image"]) for batch in loader] == [len(each) for each in shares[-1][1:]]
     batches = list(itertools.zip_longest(*shares, fillvalue=[]))
     assert [list(itertools.chain(*batch)) for batch in batches] == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 12])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 50])
+def test_to_evaluate_ranks_take_turns_with_the_batches_of_one_process(
+    folder: Path, world_size: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = make_loader(folder, augmentation(), batch_size=batch_size, seed=1)
+    expected = list(alone)
+    training = {"shuffle": True, "repeats": 2, "drop_last": True, "class_weighting": Balanced()}
+    for rank in range(world_size):
+        as_rank(monkeypatch, rank, world_size)
+        loader = make_loader(folder, augmentation(), batch_size=batch_size, seed=1, **training)
+        loader.keeps_pace = loader.for_evaluation = True
+        found = list(loader)
+        assert len(found) == len(loader) == len(expected[rank::world_size])
+        for batch, other in zip(found, expected[rank::world_size]):
+            assert torch.equal(batch["image"], other["image"])
+            assert torch.equal(batch["label"], other["label"])
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

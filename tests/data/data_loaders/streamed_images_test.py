@@ -208,6 +208,8 @@ def as_rank(rank: int, world_size: int, shards: str, shuffle: bool, folder: str)
     torch.manual_seed(0)
     loader = make_loader(shards, batch_size=3, shuffle=shuffle)
     epochs = [numbers(loader) for _ in range(2)]
+    loader.for_evaluation = True
+    epochs.append(numbers(loader))
     torch.save(epochs, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -223,6 +225,9 @@ def test_ranks(shards: str, world_size: int, shuffle: bool, tmp_path: Path) -> N
     for epoch in range(2):
         used = [number for rank in ranks for number in flat(rank[epoch])]
         assert sorted(used) == list(range(SIZE))
+    # To evaluate, they take turns with the batches of one process.
+    alone = numbers(make_loader(shards, batch_size=3))
+    assert [rank[2] for rank in ranks] == [alone[rank::world_size] for rank in range(world_size)]
 
 
 # The pieces.
