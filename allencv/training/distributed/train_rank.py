@@ -83,7 +83,7 @@ def train_rank(
     params["trainer"]["local_rank"] = rank.rank  # AllenNLP calls the rank so that writes
     params["trainer"]["world_size"] = rank.world_size
     params["trainer"]["distributed"] = True
-    with _process_group(rank, device, settings.timeout_s):
+    with process_group(rank, device, settings.timeout_s):
         check_same("configs or versions", start)
         training = _build(params, folder, rank, vocabulary, settings, device)
         check_same("the data", data_of_run(training))
@@ -114,7 +114,7 @@ def _device(rank: Rank, settings: Distributed, config: Dict[str, Any]) -> int:
 
 
 @contextmanager
-def _process_group(rank: Rank, device: int, timeout_s: float) -> Iterator[None]:
+def process_group(rank: Rank, device: int, timeout_s: float) -> Iterator[None]:
     """Connect the ranks for the `with` block."""
     if device >= 0:
         torch.cuda.set_device(device)
