@@ -6,7 +6,7 @@ processes give the same results as one.
 import argparse
 import json
 import os
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -67,20 +67,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from allencv.training.evaluation_processes import evaluate_on_devices, launched_rank
+    from allennlp.commands.evaluate import evaluate_from_args
+
+    from allencv.training.distributed.launch import launch
+    from allencv.training.distributed.ranks import joined
+    from allencv.training.distributed.settings import TIMEOUT_S, Distributed
+    from allencv.training.distributed.train_rank import process_group
 
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size is {args.batch_size}; expected at least 1")
-    check_cuda_devices(args.cuda_device)
-    if os.path.exists(args.input_file):
-        # AllenNLP would split the path at commas, and parse a name of digits as a number.
-        args.input_file = json.dumps(args.input_file)
-    rank = launched_rank()
-    writes = rank is None or rank.rank == 0
-    with with_opened_archive(args), _whole_outputs(args) if writes else nullcontext():
-        metrics = evaluate_on_devices(args, args.cuda_device, rank)
-    if writes:
-        print("\n".join(metric_lines(metrics)))
+    with joined() as rank, ExitStack() as stack:
+        check_cuda_devices(args.cuda_device)
+        devices = args.cuda_device
+        if rank is None and len(devices) > 1:
+            launch(Distributed(cuda_devices=devices), 0, command_of_rank(args))
+            return
+        if os.path.exists(args.input_file):
+            # AllenNLP would split the path at commas, and parse a name of digits as a number.
+            args.input_file = json.dumps(args.input_file)
+        stack.enter_context(with_opened_archive(args))
+        if rank is None or rank.rank == 0:
+            stack.enter_context(_whole_outputs(args))
+        if rank is None:
+            (args.cuda_device,) = devices
+        else:
+            args.cuda_device = device_of_rank(devices, rank.local_rank, rank.local_world_size)
+            stack.enter_context(process_group(rank, args.cuda_device, TIMEOUT_S))
+        metrics = evaluate_from_args(args)
+        if rank is None or rank.rank == 0:
+            print("\n".join(metric_lines(metrics)))
+
+
+def device_of_rank(devices: List[int], rank: int, ranks: int) -> int:
+    """
+    Return the device of a rank of this machine.
+
+    # Raises
+
+    `InputError` unless there is one for each rank.
+    """
+    devices = devices * ranks if devices == [-1] else devices
+    if len(devices) != ranks:
+        raise InputError(
+            f"--cuda-device is {','.join(map(str, devices))}, but {ranks} processes are started on "
+            "this machine; expected a device for each, or -1"
+        )
+    return devices[rank]
+
+
+def command_of_rank(args: argparse.Namespace) -> List[str]:
+    """Return the arguments of `allencv` for each of several processes."""
+    command = ["evaluate", f"--cuda-device={','.join(map(str, args.cuda_device))}"]
+    command += [f"--include-package={each}" for each in args.include_package]
+    for name in (
+        *("output_file", "predictions_output_file", "auto_names", "batch_size"),
+        *("batch_weight_key", "embedding_sources_mapping", "overrides", "weights_file"),
+        *("extend_vocab", "file_friendly_logging", "trust_archive"),
+    ):
+        option, value = f"--{name.replace('_', '-')}", getattr(args, name)
+        if value is True:
+            command.append(option)
+        elif value not in (None, "", False):
+            command.append(f"{option}={value}")
+    return [*command, "--", args.archive_file, args.input_file]
 
 
 @contextmanager
