@@ -12,16 +12,19 @@ import torch.multiprocessing
 SECONDS = 120
 
 
-def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> List[Any]:
+def on_ranks(
+    count: int, function: Callable[..., Any], *arguments: Any, backend: str = "gloo"
+) -> List[Any]:
     """
     Return what `function(*arguments)` returns on each of `count` ranks. Their processes are forked,
-    so that nothing is imported again. One rank also has a process group.
+    so that nothing is imported again. One rank also has a process group. With the backend "nccl"
+    each rank has its own GPU.
     """
     # Files rather than a queue: a process that waits for its queue to be read cannot be joined.
     context = torch.multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            context.Process(target=_rank, args=(rank, count, folder, function, arguments))
+            context.Process(target=_rank, args=(rank, count, backend, folder, function, arguments))
             for rank in range(count)
         ]
         for process in processes:
@@ -37,12 +40,21 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> List[
         return [torch.load(f"{folder}/{rank}.pt", weights_only=False) for rank in range(count)]
 
 
-def _rank(rank: int, count: int, folder: str, function: Callable[..., Any], arguments: Any) -> None:
+def _rank(
+    rank: int,
+    count: int,
+    backend: str,
+    folder: str,
+    function: Callable[..., Any],
+    arguments: Any,
+) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     try:
+        if backend == "nccl":
+            torch.cuda.set_device(rank)
         dist.init_process_group(
-            "gloo", init_method=f"file://{folder}/rendezvous", world_size=count, rank=rank
+            backend, init_method=f"file://{folder}/rendezvous", world_size=count, rank=rank
         )
         torch.save(function(*arguments), f"{folder}/{rank}.pt")
         dist.barrier()  # a process that ends early takes the connections of others with it

@@ -327,9 +327,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         outputs = []
         for batch in batches:
             share = batch.of_all_ranks / of_all_ranks
-            # For the mean over the images of this rank
-            own_share = batch.images / max(sum(images), 1)
-            outputs.append(self._forward_backward(batch, share, own_share, batch is batches[-1]))
+            outputs.append(self._forward_backward(batch, share, batch is batches[-1]))
         self._losses.add(outputs, images)
         self._unchecked.append([each for batch in group for each in batch.get("metadata", [])])
         self._last_grad_norm = self.rescale_gradients()
@@ -349,12 +347,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return outputs
 
     def _forward_backward(
-        self, of_rank: BatchOfRank, share: float, own_share: float, last: bool
+        self, of_rank: BatchOfRank, share: float, last: bool
     ) -> Dict[str, torch.Tensor]:
         """
         Run one batch of an accumulated group, with its `share` of the images of the group. The
         gradients add up to those of the mean loss over the images. Return the outputs with the
-        batch's part of the mean loss over the images of this rank.
+        mean loss of the batch.
         """
         wait = self._distributed and not last
         with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
@@ -370,7 +368,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if not backward_called:
                 total = outputs["loss"]
                 (total if self._scaler is None else self._scaler.scale(total)).backward()
-            outputs["loss"] = loss * own_share if own_share != 1 else loss
+            outputs["loss"] = loss
         return outputs
 
     def _outputs(self, of_rank: BatchOfRank) -> Dict[str, torch.Tensor]:

@@ -43,13 +43,22 @@ class RunningLosses:
         # Parameters
 
         outputs : `List[Dict[str, Any]]`
-            The model's outputs for each batch. Their losses add up to the loss of the step.
+            The model's outputs for each batch. The loss of the step is the mean of their losses,
+            by their weights.
         images : `List[int]`
             The number of images of each batch.
         """
-        loss = torch.stack([each["loss"].detach().float() for each in outputs]).sum()
-        weight = sum(each.get(self._weight_key, count) for each, count in zip(outputs, images))
-        values = [loss, weight if isinstance(weight, torch.Tensor) else loss.new_full((), weight)]
+        # Shape: (batches,)
+        losses = torch.stack([each["loss"].detach().float() for each in outputs])
+        # A number is filled in on the device: to copy it there would wait for the device.
+        of_batches = [each.get(self._weight_key, n) for each, n in zip(outputs, images)]
+        weights = torch.stack(
+            [w if isinstance(w, torch.Tensor) else losses.new_full((), w) for w in of_batches]
+        )
+        weight, loss = weights.sum(), losses[0]
+        if len(losses) > 1:
+            loss = (losses * weights).sum() / torch.where(weight == 0, 1, weight)
+        values = [loss, weight]
         if "reg_loss" in outputs[-1]:
             values.append(outputs[-1]["reg_loss"].detach())
         self._unread.append(torch.stack(values))
