@@ -62,9 +62,9 @@ class ImageDdpAccelerator(TorchDdpAccelerator):
         self._bf16_gradients = bf16_gradients
 
     def wrap_model(self, model: Model) -> Tuple[Model, DdpWrappedModel]:
-        if self._sync_batch_norm:
-            synchronize(model, self.cuda_device)
         model, wrapped = super().wrap_model(model)
+        if self._sync_batch_norm:  # only now: on a CPU, DDP refuses a model that has it
+            synchronize(model, self.cuda_device)
         if self._bf16_gradients:
             wrapped.model.register_comm_hook(None, bf16_compress_hook)
         return model, wrapped
