@@ -1,5 +1,6 @@
 """Training on two ranks gives the weights of one process with twice the batch size."""
 
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Dict, Tuple
@@ -196,3 +197,31 @@ def test_each_rank_normalises_its_own_images_without_sync_batch_norm(
     torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
     with pytest.raises(AssertionError):
         assert_same(first, alone)
+
+
+def test_a_run_is_resumed_by_another_number_of_processes(images: Path, tmp_path: Path) -> None:
+    """If a step has as many images as before: after an epoch, and in the middle of one."""
+    every_step = {"save_every_num_batches": 1, "keep_most_recent_by_count": 99}
+    case = {"trainer.checkpointer": every_step}
+    straight, _ = on_ranks(2, trained, images, case, 6, tmp_path)
+    accumulated = {**case, "trainer.num_gradient_accumulation_steps": 2}
+    for point in ("e2_b0", "e1_b2"):
+        for number, (ranks, overrides, batch_size) in enumerate(
+            [(1, case, 12), (3, case, 4), (1, accumulated, 6)]
+        ):
+            folder = tmp_path / f"{point} {number}"
+            interrupted_at(point, tmp_path / "2", folder / str(ranks))
+            for found in on_ranks(ranks, trained, images, overrides, batch_size, folder):
+                assert_same(found, straight)
+    folder = tmp_path / "refused"
+    interrupted_at("e2_b0", tmp_path / "2", folder / "1")
+    message = "trained with 2 processes and 12 images per step, and would resume with 1 process and"
+    with pytest.raises(AssertionError, match=f"ConfigurationError: the run was {message} 6; expe"):
+        on_ranks(1, trained, images, case, 6, folder)
+
+
+def interrupted_at(point: str, run: Path, folder: Path) -> None:
+    """Make the folder of a run with a single checkpoint."""
+    folder.mkdir(parents=True)
+    for state in ("model_state", "training_state"):
+        shutil.copy(run / f"{state}_{point}.th", folder)
