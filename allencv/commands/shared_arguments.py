@@ -66,7 +66,10 @@ def add_cuda_devices(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def _device_numbers(text: str) -> List[int]:
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers such as 0,1 or -1") from None
 
 
 def add_overrides(

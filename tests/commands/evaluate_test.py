@@ -148,6 +148,12 @@ def test_processes_do_not_share_a_gpu(devices: str, monkeypatch: pytest.MonkeyPa
         run_in_process("evaluate", "archive", "data", "--cuda-device", devices)
 
 
+def test_a_device_is_a_number(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        command_parser("evaluate").parse_args(["archive", "data", "--cuda-device", "0,gpu"])
+    assert "--cuda-device: '0,gpu'; expected numbers such as 0,1 or -1" in capsys.readouterr().err
+
+
 def test_metrics_of_all_kinds_are_lines() -> None:
     assert metric_lines({"loss": 0.51239, "count": 3, "matrix": [[1, 0]], "f1": None}) == [
         "loss    0.5124",
