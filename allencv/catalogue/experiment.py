@@ -4,7 +4,6 @@ from typing import Dict, List, Optional, Tuple
 from allennlp.commands.train import TrainModel
 from allennlp.common import FromParams
 from allennlp.evaluation import Evaluator
-from allennlp.nn.parallel import DdpAccelerator
 
 from allencv.catalogue.parts import (
     Part,
@@ -15,34 +14,7 @@ from allencv.catalogue.parts import (
     registered,
     registries,
 )
-
-
-class Distributed(FromParams):
-    """
-    Training in several processes, one for each device. (allennlp/commands/train.py removes these
-    keys from the config before it builds anything.)
-
-    # Parameters
-
-    cuda_devices : `List[int]`, required
-        The GPUs of this machine, or -1 for each process on a CPU.
-    num_nodes : `int`, optional (default = `1`)
-        The number of machines.
-    primary_address : `str`, optional (default = `"127.0.0.1"`)
-        The address of the first machine, which the others connect to.
-    primary_port : `int`, optional (default = `None`)
-        `None` finds a free port, with one machine.
-    ddp_accelerator : `DdpAccelerator`, optional (default = `None`)
-    """
-
-    def __init__(
-        self,
-        cuda_devices: List[int],
-        num_nodes: int = 1,
-        primary_address: str = "127.0.0.1",
-        primary_port: Optional[int] = None,
-        ddp_accelerator: Optional[DdpAccelerator] = None,
-    ) -> None: ...
+from allencv.training.distributed.settings import Distributed
 
 
 class BesideTrainModel(FromParams):

@@ -92,8 +92,8 @@ def wrong_numbers_of_experiment(config: Dict[str, Any]) -> Iterator[Mistake]:
         yield Mistake("refused", ("numpy_seed",), text)
     distributed = config.get("distributed")
     if distributed is not None:
-        devices, nodes = distributed["cuda_devices"], distributed.get("num_nodes", 1)
-        if len(devices) < 2 and nodes < 2:
+        devices, nodes = distributed.get("cuda_devices"), distributed.get("num_nodes", 1)
+        if devices is not None and len(devices) < 2 and nodes < 2:
             text = (
                 f"distributed.cuda_devices is {devices}; expected two devices or more, or "
                 "distributed.num_nodes above 1, or no distributed"

@@ -7,7 +7,9 @@ from typing import Any
 
 from allencv.commands.shared_arguments import (
     add_archive_file,
+    add_cuda_device,
     add_model_of_allennlp,
+    check_cuda_device,
     with_opened_archive,
 )
 from allencv.runtime.errors import InputError
@@ -46,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="a JSON object of arguments for the predictor",
     )
+    add_cuda_device(parser)
     add_model_of_allennlp(parser)
 
 
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.batch_size < 1:
         raise InputError(f"--batch-size is {args.batch_size}; expected at least 1")
+    check_cuda_device(args.cuda_device)
     if args.predictor_args.strip() and not isinstance(_parsed(args.predictor_args), dict):
         raise InputError(f"--predictor-args is '{args.predictor_args}'; expected a JSON object")
     try:

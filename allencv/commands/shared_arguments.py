@@ -1,8 +1,9 @@
 """Arguments that several commands have, and how commands use them."""
 
 import argparse
+import re
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, List
 
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
@@ -50,6 +51,27 @@ def add_cuda_device(parser: argparse._ActionsContainer, when: str = "") -> None:
     )
 
 
+def add_cuda_devices(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add `--cuda-device` for one device or several, which the processes use for a `purpose`."""
+    parser.add_argument(
+        "--cuda-device",
+        type=_device_numbers,
+        default=[-1],
+        metavar="N[,N...]",
+        help="the number of the GPU, or -1 for the CPU (the default); several, such as 0,1, "
+        f"{purpose} in a process for each",
+    )
+    # Otherwise "-1,-1" would be taken for an option. argparse has no public way to allow it.
+    parser._negative_number_matcher = re.compile(r"-\d+(,-?\d+)*$")
+
+
+def _device_numbers(text: str) -> List[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers such as 0,1 or -1") from None
+
+
 def add_overrides(
     parser: argparse._ActionsContainer,
     *flags: str,
@@ -67,8 +89,7 @@ def add_overrides(
 
 
 def add_model_of_allennlp(parser: argparse.ArgumentParser) -> None:
-    """Add what `evaluate` and `predict` have, which AllenNLP runs."""
-    add_cuda_device(parser)
+    """Add what `evaluate` and `predict` have besides the device, which AllenNLP runs."""
     add_overrides(parser, "-o")
     parser.add_argument(
         "--weights-file",
@@ -84,7 +105,6 @@ def with_opened_archive(args: argparse.Namespace) -> Iterator[None]:
     """Let a command of AllenNLP use a checked copy of its archive while the block runs."""
     from allencv.common.archives import opened_archive
 
-    check_cuda_device(args.cuda_device)
     with opened_archive(args.archive_file, args.trust_archive, args.weights_file) as folder:
         args.archive_file = str(folder)
         yield
@@ -123,3 +143,15 @@ def check_cuda_device(number: int) -> None:
     if not -1 <= number < count:
         gpus = f"or a GPU from 0 to {count - 1}" if count else "as this machine has no GPU"
         raise InputError(f"--cuda-device is {number}; expected -1 for the CPU, {gpus}")
+
+
+def check_cuda_devices(numbers: List[int]) -> None:
+    """Raise `InputError` unless each process can have its own GPU, or all use the CPU."""
+    for number in numbers:
+        check_cuda_device(number)
+    is_cpu = set(numbers) == {-1}
+    if not is_cpu and (-1 in numbers or len(set(numbers)) < len(numbers)):
+        raise InputError(
+            f"--cuda-device is {','.join(map(str, numbers))}; expected different GPUs, or -1 for "
+            "each process"
+        )

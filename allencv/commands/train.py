@@ -1,9 +1,11 @@
 """
 AllenNLP's `train`. It finds all mistakes in the config before it reads data, and lets only one run
-write to a folder. In distributed training, its processes know every part too.
+write to a folder. It starts the processes of distributed training, and is one of them there.
 """
 
 import argparse
+import os
+from typing import List
 
 from allencv.commands.shared_arguments import (
     add_config,
@@ -39,18 +41,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from allennlp.common.checks import ConfigurationError
+
     from allencv.catalogue import read_config
     from allencv.models.from_archive import with_archived_model
+    from allencv.training.distributed.launch import launch
+    from allencv.training.distributed.ranks import joined
+    from allencv.training.distributed.settings import Distributed
     from allencv.training.train_in_folder import train_in_folder
 
-    train_in_folder(
-        with_archived_model(read_config(args.param_path, args.overrides)),
-        args.serialization_dir,
-        recover=args.recover,
-        force=args.force,
-        node_rank=args.node_rank,
-        # New processes of distributed training import only these packages.
-        include_package=["allencv.plugin", *args.include_package],
-        dry_run=args.dry_run,
-        file_friendly_logging=args.file_friendly_logging,
-    )
+    # torchrun has started the processes again after a failure.
+    is_again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    with joined() as rank:
+        params = with_archived_model(read_config(args.param_path, args.overrides))
+        if rank is None and params.get("distributed") is not None:
+            settings = Distributed.of(params.as_dict(quiet=True))
+            launch(settings, args.node_rank, command_of_rank(args))
+            return
+        if args.node_rank != 0:
+            raise ConfigurationError(
+                f"--node-rank is {args.node_rank}, but "
+                + ("torchrun numbers" if rank else "the config has no distributed, which describes")
+                + " the machines; expected no --node-rank"
+            )
+        train_in_folder(
+            params,
+            args.serialization_dir,
+            recover=args.recover or is_again,
+            force=args.force and not is_again,
+            rank=rank,
+            dry_run=args.dry_run,
+            file_friendly_logging=args.file_friendly_logging,
+        )
+
+
+def command_of_rank(args: argparse.Namespace) -> List[str]:
+    """Return the arguments for each process of distributed training."""
+    command = ["train", args.param_path, "--serialization-dir", args.serialization_dir]
+    command += [f"--include-package={each}" for each in args.include_package]
+    command += ["--overrides", args.overrides] if args.overrides else []
+    for name in ("recover", "force", "dry_run", "file_friendly_logging"):
+        if getattr(args, name):
+            command.append(f"--{name.replace('_', '-')}")
+    return command

@@ -1,4 +1,5 @@
 import gc
+import hashlib
 from array import array
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, overload
@@ -74,6 +75,13 @@ class SampleList(Sequence[Sample]):
             image = self._paths[start : self._ends[index]].decode("utf-8", "surrogateescape")
         label, labels = self._labels[self._codes[index]]
         return Sample(image, label, labels, self._metadata.get(index))
+
+    def digest(self) -> str:
+        """Return a SHA-256 hash of all paths and labels, in order."""
+        hashed = hashlib.sha256(self._paths)
+        for part in (self._ends, self._codes, repr(self._labels).encode()):
+            hashed.update(part)
+        return hashed.hexdigest()
 
     def labels(self) -> Dict[str, int]:
         """Return the number of samples with each label."""

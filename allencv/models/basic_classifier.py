@@ -7,7 +7,6 @@ from allennlp.data import Vocabulary
 from allennlp.models import Model
 
 from allencv.models.image_classifier import ImageClassifier
-from allencv.models.reported_metrics import count_batch
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.training.metrics import TopKAccuracy
@@ -105,7 +104,7 @@ class BasicImageClassifier(ImageClassifier):
 
     def _count(self, logits: torch.Tensor, probs: torch.Tensor, targets: torch.Tensor) -> None:
         gold = targets if targets.dim() == 1 else targets.argmax(-1)
-        count_batch(self._metrics, logits, gold)
+        self._count_metrics(logits, gold)
 
     def _made_up_predictions(self) -> List[Tuple[torch.Tensor, torch.Tensor]]:
         scores, gold = torch.eye(2, self._num_labels), torch.arange(2)

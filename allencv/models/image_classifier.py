@@ -18,8 +18,8 @@ from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
 from allencv.models.encoder_checks import check_images, check_neighbours
 from allencv.models.labels import check_class_weights, count_labels, label_numbers
+from allencv.models.metrics_of_ranks import MetricsOfRanks
 from allencv.models.pixel_normalization import PixelNormalization
-from allencv.models.reported_metrics import all_reported
 from allencv.models.start_from import StartFrom
 from allencv.models.views import views_by_name
 from allencv.modules.im2im_encoders import Im2ImEncoder
@@ -151,6 +151,7 @@ class ImageClassifier(CheckedFromParams, Model):
             persistent=self._class_weighting is not None,
         )
         self._metrics = dict(metrics or {})
+        self._metrics_of_ranks = MetricsOfRanks()
         self._has_counted = False  # since the last reset
         for metric in self._metrics.values():
             if isinstance(metric, LabelledMetric):
@@ -263,8 +264,14 @@ class ImageClassifier(CheckedFromParams, Model):
         """Add a batch to the metrics, without waiting for the device."""
         raise NotImplementedError
 
+    def _count_metrics(self, predictions: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add a batch to the metrics of the config."""
+        self._metrics_of_ranks.count(self._metrics, predictions, targets, self.training)
+
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
-        values = all_reported(self._metrics, self.label_names(), self._has_counted, reset)
+        values = self._metrics_of_ranks.reported(
+            self._metrics, self.label_names(), self._has_counted, reset
+        )
         if reset:
             self._has_counted = False
         if self._distillation is not None:

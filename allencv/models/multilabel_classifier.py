@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from allencv.common.nearest_names import not_one_of
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_metrics import MultiLabelMetrics
-from allencv.models.reported_metrics import count_batch
 from allencv.models.thresholds import best_f1_thresholds
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
@@ -180,7 +179,7 @@ class MultiLabelImageClassifier(ImageClassifier):
         gold = targets > 0.5
         # The probabilities of an epoch of training are not kept: there may be very many.
         self._label_metrics(probs, gold, self._thresholds, keep=not self.training)
-        count_batch(self._metrics, probs, gold.long())
+        self._count_metrics(probs, gold.long())
 
     def _made_up_predictions(self) -> List[Tuple[torch.Tensor, torch.Tensor]]:
         gold = torch.ones(2, self._num_labels, dtype=torch.long)

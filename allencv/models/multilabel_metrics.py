@@ -2,10 +2,9 @@ import logging
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-import torch.distributed as dist
-from allennlp.common.util import is_distributed
 from allennlp.nn.util import dist_reduce_sum
 
+from allencv.predictions.all_ranks import gathered, in_order
 from allencv.training.metric_counts import KeepsCounts
 
 logger = logging.getLogger(__name__)
@@ -60,18 +59,14 @@ class MultiLabelMetrics(KeepsCounts):
             self._kept.append((probs, targets))
 
     def kept(self) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the kept probabilities and targets of all ranks; each must call this."""
-        probs, targets = (
-            torch.cat([batch[index].cpu() for batch in self._kept])
-            if self._kept
-            else torch.empty(0, len(self._labels))
-            for index in (0, 1)
-        )
-        if not is_distributed():
-            return probs, targets.long()
-        of_ranks: List[Tuple[torch.Tensor, torch.Tensor]] = [None] * dist.get_world_size()  # type: ignore[list-item]
-        dist.all_gather_object(of_ranks, (probs, targets.long()))
-        return torch.cat([each[0] for each in of_ranks]), torch.cat([each[1] for each in of_ranks])
+        """
+        Return the kept probabilities and targets of all ranks, in the order of a single process.
+        All ranks must call this.
+        """
+        mine = [(probs.cpu(), targets.cpu().long()) for probs, targets in self._kept]
+        none = torch.empty(0, len(self._labels))
+        batches = [(none, none.long()), *in_order(gathered(mine))]
+        return torch.cat([each[0] for each in batches]), torch.cat([each[1] for each in batches])
 
     def get_metric(self, thresholds: torch.Tensor, reset: bool = False) -> Dict[str, float]:
         """

@@ -1,9 +1,9 @@
 """Turn metrics of any kind into the named numbers that a run reports."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from numbers import Real
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, ContextManager, Dict, Iterator, List
 
 import numpy as np
 import torch
@@ -30,10 +30,15 @@ def count_batch(
 
 
 def all_reported(
-    metrics: Dict[str, Metric], labels: List[str], has_seen: bool, reset: bool
+    metrics: Dict[str, Metric],
+    labels: List[str],
+    has_seen: bool,
+    reset: bool,
+    around: Callable[[str], ContextManager[None]] = lambda key: nullcontext(),
 ) -> Dict[str, float]:
     """
-    Return the numbers of several metrics by name, as `reported` does for one.
+    Return the numbers of several metrics by name, as `reported` does for one. The metric under a
+    key is read in the `with` block of what `around` returns for the key.
 
     # Raises
 
@@ -41,7 +46,8 @@ def all_reported(
     """
     values: Dict[str, float] = {}
     for key, metric in metrics.items():
-        numbers = reported(key, metric, labels, has_seen, reset)
+        with around(key):
+            numbers = reported(key, metric, labels, has_seen, reset)
         taken = sorted(values.keys() & numbers.keys())
         if taken:
             raise ConfigurationError(

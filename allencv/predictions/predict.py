@@ -23,6 +23,12 @@ from allennlp.data import DataLoader, TensorDict
 from allennlp.nn.util import move_to_device
 from PIL import Image
 
+from allencv.predictions.all_ranks import (
+    copy_buffers,
+    every_image_once,
+    gathered_results,
+    in_order,
+)
 from allencv.predictions.grad_cam import StagedEncoder, grad_cam
 from allencv.predictions.predictions_file import FOLDER, Picture, Predictions, Shown, pictured
 
@@ -113,6 +119,36 @@ def predict(
     An image that comes several times counts once. The metrics of the model are reset. Of soft
     labels, the largest counts.
     """
+    if isinstance(model, torch.nn.Module):
+        copy_buffers(model)
+    with every_image_once(loader):
+        of_ranks = gathered_results(lambda: _predicted_batches(model, loader, forward))
+    model.get_metrics(reset=True)
+    rows = in_order(of_ranks)
+    if not rows:
+        return None
+    names = [name for row in rows for name in row[0]]
+    probs, targets = (np.concatenate([row[index] for row in rows]) for index in (1, 2))
+    keys = {
+        (name or number, targets[number].tobytes()): number for number, name in enumerate(names)
+    }
+    order = sorted(keys.values(), key=names.__getitem__)
+    thresholds = None
+    if isinstance(model, ModelWithThresholds):
+        thresholds = np.array(list(model.get_thresholds().values()), dtype=np.float32)
+    return Predictions(
+        model.label_names(),
+        [names[index] for index in order],
+        probs[order],
+        targets[order],
+        thresholds,
+    )
+
+
+def _predicted_batches(
+    model: LabelledModel, loader: Iterable[TensorDict], forward: Optional[Forward]
+) -> List[PredictedBatch]:
+    """Return the predictions for the batches of this rank, up to the first without labels."""
     was_training = model.training
     model.eval()
     rows: List[PredictedBatch] = []
@@ -133,31 +169,8 @@ def predict(
                 target.cpu().numpy(),
             )
         )
-    model.get_metrics(reset=True)
     model.train(was_training)
-    if is_distributed():
-        of_ranks: List[List[PredictedBatch]] = [[]] * dist.get_world_size()
-        dist.all_gather_object(of_ranks, rows)
-        rows = [row for of_rank in of_ranks for row in of_rank]
-    if not rows:
-        return None
-    names = [name for row in rows for name in row[0]]
-    probs, targets = (np.concatenate([row[index] for row in rows]) for index in (1, 2))
-    # When shuffling, ranks fill up their shares with images that others have too.
-    keys = {
-        (name or number, targets[number].tobytes()): number for number, name in enumerate(names)
-    }
-    order = sorted(keys.values(), key=names.__getitem__)
-    thresholds = None
-    if isinstance(model, ModelWithThresholds):
-        thresholds = np.array(list(model.get_thresholds().values()), dtype=np.float32)
-    return Predictions(
-        model.label_names(),
-        [names[index] for index in order],
-        probs[order],
-        targets[order],
-        thresholds,
-    )
+    return rows
 
 
 def take_pictures(

@@ -8,6 +8,7 @@ from allencv.training import (
     optimizers,
 )
 from allencv.training.checkpointer import AtomicCheckpointer
+from allencv.training.distributed import ImageDdpAccelerator
 from allencv.training.errors import TrainingError
 from allencv.training.evaluation import ImageEvaluator, evaluate
 from allencv.training.image_trainer import ImageTrainer
@@ -15,6 +16,7 @@ from allencv.training.train_model import TrainImageModel
 
 __all__ = [
     "AtomicCheckpointer",
+    "ImageDdpAccelerator",
     "ImageEvaluator",
     "ImageTrainer",
     "TrainImageModel",

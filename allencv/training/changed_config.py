@@ -22,6 +22,11 @@ OPTIMIZER = re.compile(
     r"trainer\.optimizer\.(?!(type|parameter_groups|layer_decay|weight_decay_on_norm_and_bias)\b).*"
 )
 """Keys of the optimizer that leave its parameter groups as they are."""
+OF_IMAGES_PER_STEP = re.compile(
+    r"distributed(\.(?!ddp_accelerator\b).*)?"
+    r"|data_loader\.batch_size|trainer\.num_gradient_accumulation_steps"
+)
+"""Keys that may change if a step has as many images as before, by all processes together."""
 OF_SCHEDULE = re.compile(r"trainer\.(num_epochs|optimizer\..*|learning_rate_scheduler\..*)")
 """Keys that AllenNLP's "combined" schedule keeps in a state that cannot be updated."""
 
@@ -36,19 +41,33 @@ def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> Lis
     whose weights and place in the data depend on the old config.
     """
     changes = list(find_changes(then, now))
+    has_same_steps = images_per_step(then) == images_per_step(now)
     scheduler = now.get("trainer", {}).get("learning_rate_scheduler")
     is_combined = isinstance(scheduler, dict) and scheduler.get("type") == "combined"
     refused = [
         change
         for change in changes
-        if not _may_change(change) or (is_combined and OF_SCHEDULE.fullmatch(change[0]))
+        if not (_may_change(change) or (has_same_steps and OF_IMAGES_PER_STEP.fullmatch(change[0])))
+        or (is_combined and OF_SCHEDULE.fullmatch(change[0]))
     ]
     if refused:
+        steps = ""
+        if any(OF_IMAGES_PER_STEP.fullmatch(key) for key, *_ in refused) and not has_same_steps:
+            before, after = images_per_step(then), images_per_step(now)
+            steps = f" (a step had {before} images, and would have {after})"
         raise ConfigurationError(
-            f"the run in {folder} cannot be resumed with another config: {_listed(refused)}; "
-            "change this back, or train in another folder"
+            f"the run in {folder} cannot be resumed with another config: {_listed(refused)}{steps};"
+            " change this back, or train in another folder"
         )
     return [_listed([change]) for change in changes]
+
+
+def images_per_step(config: Dict[str, Any]) -> int:
+    """Return how many images a step has, if the processes are those of the config."""
+    distributed = config.get("distributed") or {}
+    processes = len(distributed.get("cuda_devices") or [-1]) * distributed.get("num_nodes", 1)
+    accumulated = config.get("trainer", {}).get("num_gradient_accumulation_steps", 1)
+    return config.get("data_loader", {}).get("batch_size", 32) * accumulated * processes
 
 
 def find_changes(then: Any, now: Any, key: str = "") -> Iterator[Change]:
@@ -89,10 +108,13 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _listed(changes: List[Change]) -> str:
-    return ", ".join(f"{key} is {_shown(now)} (was {_shown(then)})" for key, then, now in changes)
+    return ", ".join(
+        f"{key} is {shown_value(now)} (was {shown_value(then)})" for key, then, now in changes
+    )
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """Return a value of a config as JSON, cut off if it is long."""
     if value is MISSING:
         return "unset"
     text = json.dumps(value)

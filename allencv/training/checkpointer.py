@@ -16,6 +16,7 @@ from allennlp.training.trainer import Trainer, TrainerCheckpoint
 
 from allencv.common.torch_files import has_valid_checksums
 from allencv.runtime.whole_files import whole_file
+from allencv.training.distributed.from_first_rank import from_first_rank
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +165,12 @@ class AtomicCheckpointer(Checkpointer):
 
     def load_checkpoint(self) -> Optional[TrainerCheckpoint]:
         """
-        Return the newest readable checkpoint, on the CPU, or `None` if there has never been one.
+        Return the newest readable checkpoint, on the CPU, or `None` if there has never been one. In
+        distributed training the first rank reads it for all.
         """
+        return self._load() if self.state_is_sharded else from_first_rank(self._load)
+
+    def _load(self) -> Optional[TrainerCheckpoint]:
         self._damaged.clear()
         saved = self._saved_files()
         complete = self._find_all_checkpoints()
@@ -209,12 +214,16 @@ class AtomicCheckpointer(Checkpointer):
         return keeps_all or (kept or 0) >= count
 
     def completed_epochs(self) -> List[int]:
-        """List the ends of epochs that have a complete checkpoint: 2 is the end of the second."""
-        return sorted(epochs for epochs, steps in self._find_all_checkpoints() if steps == 0)
+        """
+        List the ends of epochs that have a complete checkpoint: 2 is the end of the second. All
+        ranks must call this.
+        """
+        points = from_first_rank(self._find_all_checkpoints)
+        return sorted(epochs for epochs, steps in points if steps == 0)
 
     def load_model_state(self, completed_epochs: int) -> Dict[str, torch.Tensor]:
-        """Return the weights at the end of an epoch, on the CPU."""
-        return load_state(self._model_state_path(completed_epochs, 0))
+        """Return the weights at the end of an epoch, on the CPU. All ranks must call this."""
+        return from_first_rank(lambda: load_state(self._model_state_path(completed_epochs, 0)))
 
     def _find_all_checkpoints(self) -> Set[PointInTime]:
         """Find complete pairs, without those that `load_checkpoint` has found damaged."""

@@ -1,21 +1,33 @@
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from os import PathLike
-from typing import Any, Callable, Dict, Optional, Union
+from tempfile import TemporaryFile
+from typing import Any, Callable, Dict, Iterator, Optional, TextIO, Union
 
 import torch
 from allennlp.common import Tqdm
 from allennlp.common.checks import check_for_gpu
-from allennlp.common.util import dump_metrics, int_to_device
+from allennlp.common.util import dump_metrics, int_to_device, is_distributed
 from allennlp.data import DataLoader, TensorDict
 from allennlp.evaluation import Evaluator, SimpleEvaluator
 from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 
+from allencv.predictions.all_ranks import (
+    copy_buffers,
+    every_image_once,
+    gathered,
+    in_order,
+    is_first_rank,
+)
 from allencv.runtime.whole_files import whole_file, write_text
 from allencv.training.running_losses import LOSS_WEIGHT, RunningLosses, count_images
 
 Outputs = Dict[str, Any]
+
+LINES_AT_ONCE = 16
+"""How many lines, each with the predictions for a batch, the ranks exchange at once."""
 
 
 def evaluate(
@@ -26,8 +38,9 @@ def evaluate(
     on_batch: Optional[Callable[[TensorDict, Outputs], None]] = None,
 ) -> Dict[str, Any]:
     """
-    Return the metrics of a model on all images of a data loader. In distributed training every
-    rank must call this and evaluates its share.
+    Return the metrics of a model on all images of a data loader, each of which counts once. In
+    distributed training all ranks must call this. Each evaluates its share, and returns the metrics
+    of all images.
 
     AllenNLP's function of this name (`training/util.py`) reports the mean of the batches' losses,
     which changes with the batch size. Here `loss` is the mean over the images; with class weights,
@@ -47,8 +60,9 @@ def evaluate(
     data_loader.set_target_device(device)
     losses = RunningLosses(batch_weight_key or LOSS_WEIGHT)
     model.eval()
-    with torch.no_grad():
-        for each in Tqdm.tqdm(data_loader):
+    copy_buffers(model)
+    with torch.no_grad(), every_image_once(data_loader):
+        for each in Tqdm.tqdm(data_loader, disable=not is_first_rank()):
             batch = move_to_device(each, device)
             outputs = model(**batch)
             if "loss" in outputs:
@@ -90,15 +104,38 @@ class ImageEvaluator(SimpleEvaluator):
         with ExitStack() as files:
             write: Optional[Callable[[TensorDict, Outputs], None]] = None
             if predictions_output_file is not None:
-                path = files.enter_context(whole_file(predictions_output_file))
-                file = files.enter_context(path.open("w", encoding="utf-8"))
+                file = files.enter_context(lines_of_all_ranks(predictions_output_file))
 
                 def write(batch: TensorDict, outputs: Outputs) -> None:
                     line = self.batch_serializer(batch, outputs, data_loader, readable)
                     file.write(f"{line}\n")
 
             metrics = evaluate(model, data_loader, self.cuda_device, batch_weight_key, write)
-        if metrics_output_file is not None:
+        if metrics_output_file is not None and is_first_rank():
             dump_metrics(None, metrics, log=True)
             write_text(metrics_output_file, json.dumps(metrics, indent=2))
         return metrics
+
+
+@contextmanager
+def lines_of_all_ranks(path: Union[str, PathLike]) -> Iterator[TextIO]:
+    """
+    Yield a file for the lines of this rank, one for each of its batches. At the end, the first rank
+    writes the lines of all ranks to `path`, in the order of a single process. All ranks must use
+    this.
+    """
+    if not is_distributed():
+        with whole_file(path) as whole, whole.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    with TemporaryFile("w+", encoding="utf-8") as mine:
+        yield mine
+        mine.seek(0)
+        with ExitStack() as files:
+            all_lines: Optional[TextIO] = None
+            if is_first_rank():
+                whole = files.enter_context(whole_file(path))
+                all_lines = files.enter_context(whole.open("w", encoding="utf-8"))
+            while any(of_ranks := gathered(list(islice(mine, LINES_AT_ONCE)))):
+                if all_lines is not None:
+                    all_lines.writelines(in_order(of_ranks))

@@ -1,8 +1,9 @@
 import contextlib
-import itertools
+import copy
 import logging
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from collections import deque
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,8 @@ from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.memory import reuse_freed_memory
+from allencv.predictions.all_ranks import copy_buffers, every_image_once
+from allencv.runtime.plurals import numbered
 from allencv.training.acceleration import (
     Compilation,
     choose_amp_dtype,
@@ -31,23 +34,28 @@ from allencv.training.acceleration import (
 from allencv.training.apple_gpu import apple_gpu
 from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
-from allencv.training.checkpointer import AtomicCheckpointer, save_state
+from allencv.training.checkpointer import AtomicCheckpointer, load_state, save_state
+from allencv.training.distributed.from_first_rank import from_first_rank
 from allencv.training.epoch_batches import (
+    BatchOfRank,
     batches_from,
     count_batches,
     count_steps,
-    fewest_batches,
+    in_step,
+    most_batches,
+    read_again,
     skip_epoch,
 )
 from allencv.training.failures import explain, not_finite
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
+from allencv.training.metric_counts import restore_counts, save_counts
 from allencv.training.metric_tracker import MetricTrackerWithTies
 from allencv.training.prepared_parts import with_statistics, with_steps_per_epoch
 from allencv.training.progress import Progress
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.resumable_state import ResumableState
-from allencv.training.running_losses import RunningLosses, count_images
+from allencv.training.running_losses import LOSS_WEIGHT, RunningLosses, count_images
 from allencv.training.schedule_rehearsal import rehearsed
 from allencv.training.trainer_checks import check_trainer_values, metric_names_of
 
@@ -71,8 +79,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     * Mixed precision through `torch.autocast`, on a CPU too, in training and validation.
     * Losses are means over images, whatever the batch sizes. In accumulated gradients each batch
       counts by its number of images.
-    * In distributed training gradients are exchanged once per optimizer step, and every validation
-      image counts once, even if the ranks' shares differ.
+    * In distributed training a step has the mean loss over the images of all ranks, every image
+      counts once, even if the ranks' shares differ, and gradients are exchanged once per step.
     * A moving average includes the running statistics of batch normalisation.
     * Of epochs with an equal `validation_metric`, the one with the lowest validation loss is kept.
     * The callback "write_predictions" is on by default. It saves what `allencv report` needs.
@@ -194,6 +202,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._losses = RunningLosses()
         self._unchecked: List[List[Any]] = []  # the metadata of the images of each step
         self._last_grad_norm: Optional[torch.Tensor] = None
+        # Of the batches that have been read for the next step
+        self._of_ranks: Deque[BatchOfRank] = deque()
+        self._cpu_group: Any = None
+        if self._distributed:
+            self._prepare_for_ranks()
         self._resumable = ResumableState(self._serialization_dir, self)
         self._callbacks.append(self._resumable)
 
@@ -293,7 +306,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 )
         self._check_losses()
         if self._distributed:
-            dist.barrier()
+            self._share_statistics()
         metrics = self.model.get_metrics(reset=True) | losses.read_all_ranks()
         for name, memory in common_util.peak_cpu_memory().items():
             metrics[f"worker_{name}_memory_MB"] = memory / (1024 * 1024)
@@ -308,13 +321,17 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return Progress(title, steps, total, done, self._log_interval, self._primary, main)
 
     def _step(self, group: List[TensorDict]) -> List[Dict[str, torch.Tensor]]:
-        """Make one optimizer step, with the mean loss over the images of some batches."""
+        """
+        Make one optimizer step, with the mean loss over the images of some batches, on all ranks.
+        """
         self.optimizer.zero_grad()
-        images = [count_images(batch) for batch in group]
-        outputs = [
-            self._forward_backward(batch, images[index] / sum(images), index == len(group) - 1)
-            for index, batch in enumerate(group)
-        ]
+        batches = [self._of_ranks.popleft() for _ in group]
+        images = [each.images for each in batches]
+        of_all_ranks = sum(each.of_all_ranks for each in batches)
+        outputs = []
+        for batch in batches:
+            share = batch.of_all_ranks / of_all_ranks
+            outputs.append(self._forward_backward(batch, share, batch is batches[-1]))
         self._losses.add(outputs, images)
         self._unchecked.append([each for batch in group for each in batch.get("metadata", [])])
         self._last_grad_norm = self.rescale_gradients()
@@ -334,26 +351,57 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         return outputs
 
     def _forward_backward(
-        self, batch: TensorDict, share: float, last: bool
+        self, of_rank: BatchOfRank, share: float, last: bool
     ) -> Dict[str, torch.Tensor]:
         """
         Run one batch of an accumulated group, with its `share` of the images of the group. The
-        gradients add up to those of the mean loss over the images.
+        gradients add up to those of the mean loss over the images. Return the outputs with the
+        mean loss of the batch.
         """
         wait = self._distributed and not last
         with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
-            outputs = self.batch_outputs(batch, for_training=True)
+            outputs = self._outputs(of_rank)
+            loss = outputs["loss"].detach()
+            weight = share * self._weight_of_rank(of_rank, outputs)
             # Callbacks that do the backward pass themselves use the loss in the outputs.
-            if share < 1:
-                outputs["loss"] = outputs["loss"] * share
+            if not isinstance(weight, float) or weight != 1:
+                outputs["loss"] = outputs["loss"] * weight
             backward_called = False
             for callback in self._callbacks:
                 backward_called |= callback.on_backward(self, outputs, backward_called)
             if not backward_called:
-                loss = outputs["loss"]
-                (loss if self._scaler is None else self._scaler.scale(loss)).backward()
-            outputs["loss"] = outputs["loss"].detach()
+                total = outputs["loss"]
+                (total if self._scaler is None else self._scaler.scale(total)).backward()
+            outputs["loss"] = loss
         return outputs
+
+    def _outputs(self, of_rank: BatchOfRank) -> Dict[str, torch.Tensor]:
+        """Return the outputs for a batch. Do not count a batch that only stands in."""
+        if of_rank.images > 0:
+            return self.batch_outputs(of_rank.batch, for_training=True)
+        counts = copy.deepcopy(save_counts(self.model))
+        outputs = self.batch_outputs(of_rank.batch, for_training=True)
+        restore_counts(self.model, counts, self.cuda_device)
+        if LOSS_WEIGHT in outputs:
+            outputs[LOSS_WEIGHT] = torch.zeros_like(outputs[LOSS_WEIGHT])
+        return outputs
+
+    def _weight_of_rank(
+        self, of_rank: BatchOfRank, outputs: Dict[str, torch.Tensor]
+    ) -> Union[float, torch.Tensor]:
+        """
+        Return what to multiply the mean loss over a batch with, so that the mean of the ranks,
+        which is their gradients' too, is the mean over all their images.
+        """
+        if not self._distributed:
+            return 1.0
+        if LOSS_WEIGHT not in outputs:
+            return of_rank.images * self._world_size / of_rank.of_all_ranks
+        # With class weights it is a weighted mean, and the ranks do not know each other's weights.
+        total = outputs[LOSS_WEIGHT].clone()
+        dist.all_reduce(total)
+        is_zero = total == 0
+        return outputs[LOSS_WEIGHT] * self._world_size / torch.where(is_zero, 1, total)
 
     def rescale_gradients(self) -> Optional[torch.Tensor]:
         """
@@ -391,6 +439,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
         save_state(module.state_dict(), path)
 
+    def _load_model_state(self, path: str) -> None:
+        module = self.model if self._ddp_wrapped_model is None else self._ddp_wrapped_model
+        module.load_state_dict(from_first_rank(lambda: load_state(path)))
+
     def _maybe_restore_checkpoint(self) -> None:
         super()._maybe_restore_checkpoint()
         self._resumable.apply_changed_config()
@@ -410,9 +462,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if not in_epoch and self._primary and self._metric_tracker.is_best_so_far():
             with self._averaged():
                 self._save_model_state(best)
-        if self._distributed:
-            dist.barrier()
-        if os.path.exists(best):
+        if from_first_rank(lambda: os.path.exists(best)):
             self._best_model_filename = best
 
     @contextlib.contextmanager
@@ -438,7 +488,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if isinstance(self._validation_data_loader, SeekableLoader):
             self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
-        with self._averaged():
+        with self._averaged(), every_image_once(self._validation_data_loader):
+            copy_buffers(self.model)
             losses = RunningLosses()
             batches = ([batch] for batch in self._validation_data_loader)
             total = count_batches(self._validation_data_loader)
@@ -464,15 +515,84 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if isinstance(self.model, TrainableClassifier):
                 self.model.on_validation_end()
             losses.read()
-            return losses.total, None, losses.weight
+            sums = torch.tensor([losses.total, losses.weight], dtype=torch.float64)
+            # AllenNLP adds up the ranks' numbers: floats in float32, and tensors as they are.
+            total, weight = sums if common_util.is_distributed() else sums.tolist()
+            return total, None, weight
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """Return the batches of an epoch from `start` on, equally many on each rank."""
         left_out = self._resumable.batches_left_out if start else 0
         is_last = epoch + 1 >= self._num_epochs
-        batches = batches_from(self.data_loader, epoch, start, left_out, is_last)
-        fewest = fewest_batches(self.data_loader, self.cuda_device) if self._distributed else None
-        return batches if fewest is None else itertools.islice(batches, fewest - start)
+        loader = self.data_loader
+        batches = batches_from(loader, epoch, start, left_out, is_last)
+
+        def count(batch: int) -> Optional[int]:
+            known = isinstance(loader, SeekableLoader)
+            return loader.count_images(start + batch) if known else None
+
+        def leave_out() -> None:
+            if isinstance(loader, SeekableLoader):
+                loader.batches_left_out += 1
+
+        of_ranks = (
+            in_step(batches, lambda: read_again(loader, epoch), count, self._cpu_group, leave_out)
+            if self._distributed
+            else (BatchOfRank(each, *[count_images(each)] * 2) for each in batches)
+        )
+        return self._noted(of_ranks)
+
+    def _noted(self, batches: Iterable[BatchOfRank]) -> Iterator[TensorDict]:
+        """Yield the batches, and note for `_step` how many images of each count."""
+        self._of_ranks.clear()
+        for batch in batches:
+            self._of_ranks.append(batch)
+            yield batch.batch
+
+    def _share_statistics(self) -> None:
+        """
+        Give all ranks the running statistics of the first, which its checkpoints hold. During the
+        epoch, each rank has counted its own last batch.
+        """
+        averages = {} if self._moving_average is None else self._moving_average._shadows
+        statistics = [
+            average
+            for name, average in averages.items()
+            if name.endswith(("running_mean", "running_var"))
+        ]
+        for tensor in [*self.model.buffers(), *statistics]:
+            dist.broadcast(tensor, 0)
+
+    def _prepare_for_ranks(self) -> None:
+        """
+        Prepare for training with other ranks.
+
+        # Raises
+
+        `ConfigurationError` if there are more ranks than images, or with settings of DDP that
+        exclude each other.
+        """
+        ranks = dist.get_world_size()
+        images: Optional[int] = None
+        if isinstance(self.data_loader, SeekableLoader):
+            self.data_loader.keeps_pace = True
+            images = self.data_loader.count_images(0)
+        if images is not None and images < ranks:
+            raise ConfigurationError(
+                f"distributed training has {ranks} ranks, but train_data_path has only "
+                f"{numbered(images, 'image')}; expected as many or more"
+            )
+        is_static = getattr(self._pytorch_model, "static_graph", False)
+        if is_static and self._num_gradient_accumulation_steps > 1:
+            raise ConfigurationError(
+                "distributed.ddp_accelerator.static_graph is true, but "
+                "trainer.num_gradient_accumulation_steps is "
+                f"{self._num_gradient_accumulation_steps}; expected 1, as torch's "
+                "DistributedDataParallel cannot do both"
+            )
+        self._cpu_group = dist.new_group(backend="gloo")
+        # Other draws on each rank, of dropout for example, from here on
+        torch.manual_seed(torch.initial_seed() + dist.get_rank())
 
     @classmethod
     def from_partial_objects(
@@ -529,8 +649,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             # The wrapper that exchanges gradients needs the memory format to be set before.
             is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
             set_memory_format(model, channels_last, device, is_half)
-            fewest = fewest_batches(data_loader, device)
-            steps = count_steps(fewest, num_gradient_accumulation_steps)
+            most = most_batches(data_loader, device)
+            steps = count_steps(most, num_gradient_accumulation_steps)
             if learning_rate_scheduler is not None and steps is not None:
                 arguments["learning_rate_scheduler"] = with_steps_per_epoch(
                     learning_rate_scheduler, steps

@@ -58,11 +58,22 @@ class SeekableLoader(Protocol):
     """How many batches of the epoch held no image that could be read."""
     another_epoch_follows: bool
     """Whether to prepare the first batches of the next epoch at the end of this one."""
+    keeps_pace: bool
+    """Whether to yield `{}` for a batch that held no image that could be read."""
 
     def __iter__(self) -> Iterator[TensorDict]: ...
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """Make the next iteration that of `epoch`, from `batch` on."""
+
+    def count_images(self, batch: int) -> Optional[int]:
+        """
+        Return the number of images of a batch on all ranks together, or `None` if it is known only
+        when they are read.
+        """
+
+    def identity(self) -> Dict[str, object]:
+        """Return what differs if another loader has other images or labels."""
 
     def labels(self) -> Dict[str, int]:
         """Return the number of images of each label; empty if unknown without reading."""

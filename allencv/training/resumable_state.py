@@ -9,11 +9,13 @@ from typing import Any, Dict, List, Optional, Protocol
 import numpy
 import torch
 import torch.distributed as dist
+from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader
 from allennlp.models import Model
 from allennlp.training.callbacks import TrainerCallback
 from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
+from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 from allencv.training.configured_values import apply_changes, configured_values
 from allencv.training.metric_counts import restore_counts, save_counts
@@ -32,6 +34,7 @@ class ResumableTrainer(Protocol):
     data_loader: DataLoader
     cuda_device: torch.device
     _distributed: bool
+    _num_gradient_accumulation_steps: int
     _world_size: int
     _epochs_completed: int
     _batches_in_epoch_completed: int
@@ -84,7 +87,16 @@ class ResumableState(TrainerCallback):
             "metrics": self._metrics,
             "seconds": self._seconds(),
             "configured": self._configured,
+            "images_per_step": self._images_per_step(),
         }
+
+    def _images_per_step(self) -> Optional[int]:
+        """Return how many images a step has on all ranks, if the data loader says so."""
+        batch_size = getattr(self.trainer.data_loader, "batch_size", None)
+        if not isinstance(batch_size, int):
+            return None
+        trainer = self.trainer
+        return batch_size * trainer._num_gradient_accumulation_steps * (trainer._world_size or 1)
 
     def _state_of_rank(self) -> State:
         kind, keys, position, has_gauss, gauss = numpy.random.get_state()  # noqa: NPY002
@@ -111,7 +123,24 @@ class ResumableState(TrainerCallback):
         self._seconds_before = state_dict.get("seconds", 0.0)
 
     def apply_changed_config(self) -> None:
-        """Apply changes of the config to the loaded optimizer and schedulers."""
+        """
+        Apply changes of the config to the loaded optimizer and schedulers.
+
+        # Raises
+
+        `ConfigurationError` if a step would have another number of images: the place in the epoch
+        and the learning rate depend on it.
+        """
+        then = (self._saved or {}).get("images_per_step")
+        now = self._images_per_step()
+        if self._saved and None not in (then, now) and then != now:
+            raise ConfigurationError(
+                f"the run was trained with {numbered(len(self._ranks_of(self._saved)), 'process')} "
+                f"and {then} images per step, and would resume with "
+                f"{numbered(self.trainer._world_size or 1, 'process')} and {now}; expected the "
+                "same number of images: that of the processes times data_loader.batch_size times "
+                "trainer.num_gradient_accumulation_steps"
+            )
         if self._saved and "configured" in self._saved:
             apply_changes(self.trainer, self._saved["configured"], self._configured)
 
@@ -128,23 +157,30 @@ class ResumableState(TrainerCallback):
         if not saved:
             return
         state = self._of_this_rank(saved)
-        random.setstate(state["python"])
-        numpy.random.set_state(state["numpy"])  # noqa: NPY002
-        torch.set_rng_state(state["torch"])
-        if len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        saved_ranks = len(self._ranks_of(saved))
+        if self._rank() < saved_ranks:  # another one goes on with its own seed
+            random.setstate(state["python"])
+            numpy.random.set_state(state["numpy"])  # noqa: NPY002
+            torch.set_rng_state(state["torch"])
+            if len(state["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(state["cuda"])
         if self.trainer._scaler is not None and state["scaler"] is not None:
             self.trainer._scaler.load_state_dict(state["scaler"])
         self.trainer._total_batches_completed = state["steps"]
-        saved_ranks = len(saved.get("ranks") or [saved])
         is_known = "losses" in state and saved_ranks == (self.trainer._world_size or 1)
         self._restore_counts(state if is_known else {})
 
     def _of_this_rank(self, saved: State) -> State:
-        # Before AllenCV saved a state of each rank, it saved that of the first alone.
-        ranks = saved.get("ranks") or [saved]
-        rank = dist.get_rank() if self.trainer._distributed else 0
+        ranks, rank = self._ranks_of(saved), self._rank()
         return ranks[rank] if rank < len(ranks) else ranks[0]
+
+    @staticmethod
+    def _ranks_of(saved: State) -> List[State]:
+        # Before AllenCV saved a state of each rank, it saved that of the first alone.
+        return saved.get("ranks") or [saved]
+
+    def _rank(self) -> int:
+        return dist.get_rank() if self.trainer._distributed else 0
 
     def _restore_counts(self, state: State) -> None:
         in_epoch = self.trainer._batches_in_epoch_completed > 0

@@ -3,8 +3,9 @@ from typing import Any, Dict, List, Optional
 
 import torch
 from allennlp.data import TensorDict
-from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.util import get_batch_size
+
+from allencv.predictions.all_ranks import gathered
 
 LOSS_WEIGHT = "loss_weight"
 """The key in a model's outputs for the weight of its loss, if not the number of images."""
@@ -17,6 +18,8 @@ class RunningLosses:
     weights of its images.
 
     The losses stay on their device until they are read, so that no step waits for the one before.
+    The sums are in float64, on any number of ranks. A sum depends on its order only in its last
+    digits; a batch's loss, in float32, depends on which images are in the batch.
     """
 
     def __init__(self, weight_key: str = LOSS_WEIGHT) -> None:
@@ -40,13 +43,22 @@ class RunningLosses:
         # Parameters
 
         outputs : `List[Dict[str, Any]]`
-            The model's outputs for each batch. Their losses add up to the loss of the step.
+            The model's outputs for each batch. The loss of the step is the mean of their losses,
+            by their weights.
         images : `List[int]`
             The number of images of each batch.
         """
-        loss = torch.stack([each["loss"].detach().float() for each in outputs]).sum()
-        weight = sum(each.get(self._weight_key, count) for each, count in zip(outputs, images))
-        values = [loss, weight if isinstance(weight, torch.Tensor) else loss.new_full((), weight)]
+        # Shape: (batches,)
+        losses = torch.stack([each["loss"].detach().float() for each in outputs])
+        # A number is filled in on the device: to copy it there would wait for the device.
+        of_batches = [each.get(self._weight_key, n) for each, n in zip(outputs, images)]
+        weights = torch.stack(
+            [w if isinstance(w, torch.Tensor) else losses.new_full((), w) for w in of_batches]
+        )
+        weight, loss = weights.sum(), losses[0]
+        if len(losses) > 1:
+            loss = (losses * weights).sum() / torch.where(weight == 0, 1, weight)
+        values = [loss, weight]
         if "reg_loss" in outputs[-1]:
             values.append(outputs[-1]["reg_loss"].detach())
         self._unread.append(torch.stack(values))
@@ -81,12 +93,17 @@ class RunningLosses:
         vars(self).update(state_dict)
 
     def read_all_ranks(self) -> Dict[str, float]:
-        """Return the mean losses over all ranks, without those of the last step."""
+        """
+        Return the mean losses over all ranks, without those of the last step. All ranks must call
+        this, also one without a step.
+        """
         self.read()
-        if dist_reduce_sum(self.steps) == 0:
+        of_ranks = gathered((self.steps, self.total, self._reg_total, self.weight))
+        if not any(steps for steps, *_ in of_ranks):
             return {}
-        reg_total = None if self._reg_total is None else dist_reduce_sum(self._reg_total)
-        return self._means(dist_reduce_sum(self.total), reg_total, dist_reduce_sum(self.weight))
+        penalties = [penalty for _, _, penalty, _ in of_ranks if penalty is not None]
+        total, weight = (sum(each[index] or 0.0 for each in of_ranks) for index in (1, 3))
+        return self._means(total, sum(penalties) if penalties else None, weight)
 
     @staticmethod
     def _means(total: float, reg_total: Optional[float], weight: float) -> Dict[str, float]:

@@ -14,6 +14,8 @@ from allennlp.training.checkpointer import Checkpointer
 
 from allencv.runtime.whole_files import whole_file, write_text
 from allencv.training.changed_config import check_changes
+from allencv.training.distributed.ranks import Rank
+from allencv.training.distributed.train_rank import train_rank
 from allencv.training.run_folder import (
     clear,
     has_checkpoint,
@@ -35,6 +37,7 @@ def train_in_folder(
     recover: bool = False,
     force: bool = False,
     node_rank: int = 0,
+    rank: Optional[Rank] = None,
     **options: Any,
 ) -> Optional[Model]:
     """
@@ -49,6 +52,8 @@ def train_in_folder(
     * A recovery that fails before its first checkpoint leaves the run's own files unchanged. A
       refused recovery leaves the log unchanged, too.
 
+    With a `rank`, train its share of a distributed run. Only the first rank writes to the folder.
+
     # Raises
 
     `ConfigurationError` if the folder is in use, or does not fit the arguments; `OSError` with a
@@ -57,7 +62,7 @@ def train_in_folder(
     folder = Path(serialization_dir)
     if recover and force:
         raise ConfigurationError("--recover and --force are both given; expected one of them")
-    is_first = node_rank == 0
+    is_first = node_rank == 0 if rank is None else rank.rank == 0
     with (
         locked(folder) if is_first else nullcontext(),
         _full_disk_named(folder),
@@ -67,6 +72,9 @@ def train_in_folder(
             recover = _prepare(folder, params, recover, force)
         try:
             with config_is_checked():
+                if rank is not None:
+                    train_rank(rank, params, folder, recover=recover, **options)
+                    return None
                 return train_model(
                     params,
                     serialization_dir,

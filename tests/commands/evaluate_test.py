@@ -6,9 +6,10 @@ from typing import Dict
 import pytest
 
 import allencv.plugin  # noqa: F401
-from allencv.commands.evaluate import metric_lines
+from allencv.command_parsers import command_parser
+from allencv.commands.evaluate import command_of_rank, device_of_rank, metric_lines
 from allencv.runtime.errors import InputError
-from tests.conftest import full_disk, run_in_process
+from tests.conftest import Run, full_disk, run_in_process
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,55 @@ def test_bad_arguments(
     given = cats_and_dogs / ("val" if command == "evaluate" else "val/Cat/000.jpg")
     with pytest.raises(InputError, match=message):
         run_in_process(command, archive, given, *arguments)
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(
+    archive: Path, cats_and_dogs: Path, tmp_path: Path, run: Run
+) -> None:
+    data, written = cats_and_dogs / "val", []
+    launcher = ["python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "allencv"]
+    for number, (start, devices) in enumerate(
+        ((["allencv"], "-1"), (["allencv"], "-1,-1"), (launcher, "-1"))
+    ):
+        files = [tmp_path / f"{number}.json", tmp_path / f"{number}.jsonl"]
+        options = ["--output-file", files[0], "--predictions-output-file", files[1]]
+        options += ["--batch-size", "3", "--cuda-device", devices]
+        result = run(*start, "evaluate", archive, data, *options, env={"OMP_NUM_THREADS": "1"})
+        written.append([result.stdout, *(file.read_bytes() for file in files)])
+    assert len(written[0][2].splitlines()) == 3  # 10 images: the last batch has one more
+    assert written[1:] == written[:1] * 2
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_each_process_gets_the_arguments_of_the_command() -> None:
+    given = ["-o", "{}", "--batch-size=5", "--trust-archive", "--output-file", "a,b", "--", "-a"]
+    args = command_parser("evaluate").parse_args(["--cuda-device", "-1,-1", *given, "b"])
+    name, *rest = command_of_rank(args)
+    assert name == "evaluate"
+    assert vars(command_parser("evaluate").parse_args(rest)) == vars(args)
+    assert (args.cuda_device, args.archive_file, args.input_file) == ([-1, -1], "-a", "b")
+
+
+def test_the_processes_of_a_machine_share_its_devices() -> None:
+    assert [device_of_rank([2, 5], rank, 2) for rank in (0, 1)] == [2, 5]
+    assert [device_of_rank([-1], rank, 3) for rank in (0, 1, 2)] == [-1, -1, -1]
+    with pytest.raises(InputError, match="--cuda-device is 0,1, but 3 processes are started on th"):
+        device_of_rank([0, 1], 2, 3)
+
+
+@pytest.mark.parametrize("devices", ["0,-1", "1,1"])
+def test_processes_do_not_share_a_gpu(devices: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    message = f"--cuda-device is {devices}; expected different GPUs, or -1 for each process"
+    with pytest.raises(InputError, match=message):
+        run_in_process("evaluate", "archive", "data", "--cuda-device", devices)
+
+
+def test_a_device_is_a_number(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        command_parser("evaluate").parse_args(["archive", "data", "--cuda-device", "0,gpu"])
+    assert "--cuda-device: '0,gpu'; expected numbers such as 0,1 or -1" in capsys.readouterr().err
 
 
 def test_metrics_of_all_kinds_are_lines() -> None:

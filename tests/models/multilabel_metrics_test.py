@@ -1,5 +1,4 @@
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from sklearn.metrics import (
 )
 
 from allencv.models.multilabel_metrics import MultiLabelMetrics
+from tests.ranks import on_ranks
 
 LABELS = ["ant", "bee", "cat", "dog"]
 THRESHOLDS = torch.tensor([0.3, 0.5, 0.6, 0.4])
@@ -109,34 +109,25 @@ def test_images_without_any_label() -> None:
     assert values["subset_accuracy"] == pytest.approx((predicted.sum(1) == 0).float().mean().item())
 
 
-SHARES = [list(range(11)), list(range(11, 30))]
+def count_shares() -> list:
+    """What a rank finds that sees every n-th batch: with `keep`, without, and of few images."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    found = []
+    for keep, images in ((True, 30), (False, 30), (True, 5)):
+        metrics = MultiLabelMetrics(LABELS)
+        for rows in torch.arange(images).split(8)[rank::ranks]:
+            metrics(PROBS[rows], TARGETS[rows], THRESHOLDS, keep)
+        found.append((metrics.kept(), metrics.get_metric(THRESHOLDS, reset=True), metrics.by_label))
+    return found
 
 
-def count_share(rank: int, rendezvous: str, keep: bool, folder: Path) -> None:
-    dist.init_process_group("gloo", init_method=rendezvous, world_size=2, rank=rank)
-    metrics = MultiLabelMetrics(LABELS)
-    metrics(PROBS[SHARES[rank]], TARGETS[SHARES[rank]], THRESHOLDS, keep)
-    kept = metrics.kept()
-    torch.save((metrics.get_metric(THRESHOLDS, reset=True), *kept), folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_all_ranks_count_all_images(
-    keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    context = torch.multiprocessing.get_context("fork")  # no second import of torch and allennlp
-    arguments = (f"file://{tmp_path}/rendezvous", keep, tmp_path)
-    processes = [context.Process(target=count_share, args=(i, *arguments)) for i in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    expected = counted(keep=keep).get_metric(THRESHOLDS, reset=True)
-    for rank in range(2):
-        values, probs, targets = torch.load(tmp_path / f"{rank}.pt")
-        assert values == pytest.approx(expected)
-        assert torch.equal(probs, PROBS if keep else torch.empty(0, 4))
-        assert torch.equal(targets, TARGETS if keep else torch.empty(0, 4).long())
+def test_all_ranks_count_all_images_to_the_last_digit() -> None:
+    (expected,) = on_ranks(1, count_shares)
+    kept = [(PROBS, TARGETS), (torch.empty(0, 4), torch.empty(0, 4)), (PROBS[:5], TARGETS[:5])]
+    for (tensors, *_), (probs, targets) in zip(expected, kept):
+        assert torch.equal(tensors[0], probs)
+        assert torch.equal(tensors[1], targets.long())
+    assert expected[0][1] == counted().get_metric(THRESHOLDS, reset=True)
+    for ranks in (2, 3):
+        for found in on_ranks(ranks, count_shares):
+            assert repr(found) == repr(expected)

@@ -54,6 +54,26 @@ CONFIG: Dict[str, Any] = {
             ['trainer.checkpointer is {"save_every_num_batches": 9} (was unset)'],
         ),
         (
+            {
+                "distributed": {"cuda_devices": [0, 1]},
+                "data_loader.batch_size": 2,
+            },
+            [
+                "data_loader.batch_size is 2 (was 4)",
+                'distributed is {"cuda_devices": [0, 1]} (was unset)',
+            ],
+        ),
+        (
+            {
+                "trainer": {**CONFIG["trainer"], "num_gradient_accumulation_steps": 2},
+                "data_loader.batch_size": 2,
+            },
+            [
+                "data_loader.batch_size is 2 (was 4)",
+                "trainer.num_gradient_accumulation_steps is 2 (was unset)",
+            ],
+        ),
+        (
             {"data_loader": {**CONFIG["data_loader"], "num_workers": 0}},
             ["data_loader.num_workers is 0 (was unset)"],
         ),
@@ -69,7 +89,14 @@ def test_what_may_change_is_listed(overrides: Dict[str, Any], lines: "list[str]"
     [
         ({"model.dropout": 0.5}, "model.dropout is 0.5 (was 0.2)"),
         ({"train_data_path": "other"}, 'train_data_path is "other" (was "train")'),
-        ({"data_loader.batch_size": 8}, "data_loader.batch_size is 8 (was 4)"),
+        (
+            {"data_loader.batch_size": 8},
+            "data_loader.batch_size is 8 (was 4) (a step had 4 images, and would have 8); change",
+        ),
+        (
+            {"distributed": {"cuda_devices": [-1, -1], "num_nodes": 2}},
+            "(was unset) (a step had 4 images, and would have 16); change",
+        ),
         ({"dataset_reader.transforms.0.size": 64}, "dataset_reader.transforms.0.size is 64"),
         ({"trainer.validation_metric": "+accuracy"}, '_metric is "+accuracy" (was "-loss")'),
         (

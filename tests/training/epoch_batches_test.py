@@ -1,14 +1,17 @@
-from typing import Any, Dict, Iterator, List, Optional
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from allencv.training.epoch_batches import (
     batches_from,
     count_batches,
     count_steps,
-    fewest_batches,
+    in_step,
+    most_batches,
     skip_epoch,
 )
 from allencv.training.protocols import SeekableLoader
@@ -30,6 +33,7 @@ class Seekable(Loader):
     data_path = "images"
     batches_left_out = 0
     another_epoch_follows = False
+    keeps_pace = False
     at = (0, 0)
 
     def __len__(self) -> int:
@@ -42,6 +46,12 @@ class Seekable(Loader):
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         self.at = (epoch, batch)
+
+    def count_images(self, batch: int) -> Optional[int]:
+        return None
+
+    def identity(self) -> Dict[str, object]:
+        return {}
 
     def labels(self) -> Dict[str, int]:
         return {}
@@ -91,11 +101,71 @@ def test_an_epoch_is_skipped_by_reading_it_where_nothing_else_helps() -> None:
     assert (plain.read, seekable.read) == ([0, 1, 2, 3, 4], [])
 
 
-def test_the_fewest_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     def reduce(count: torch.Tensor, operation: Any) -> None:
-        assert operation == dist.ReduceOp.MIN
-        count.clamp_(max=3)  # another rank has three
+        assert operation == dist.ReduceOp.MAX
+        count.clamp_(min=7)  # another rank has seven
 
     monkeypatch.setattr(dist, "all_reduce", reduce)
-    assert fewest_batches(Seekable(), torch.device("cpu")) == 3
-    assert fewest_batches(Loader(), torch.device("cpu")) is None
+    assert most_batches(Seekable(), torch.device("cpu")) == 7
+    assert most_batches(Loader(), torch.device("cpu")) is None
+
+
+Read = List[Tuple[int, int, int]]
+"""Of each batch that a rank uses: its number, how many images count, and those of all ranks."""
+
+
+def test_ranks_with_a_known_number_of_images_ask_no_other() -> None:
+    batches = [{"image": torch.full((size,), size)} for size in (3, 2)]
+    counts = [5, 4]
+    read = list(in_step(iter(batches), list, lambda batch: [*counts, 0][batch], None, list))
+    assert read == [(batches[0], 3, 5), (batches[1], 2, 4)]
+
+
+BATCHES = {
+    "without images": [[2, 0, 2, 0], [0, 0, 3, 1]],
+    "fewer": [[2, 2, 2], [2]],
+    "none on a rank": [[2, 1], []],
+}
+
+
+def read_in_step(rank: int, batches: List[List[int]], world_size: int, folder: str) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world_size)
+    mine = [
+        {"image": torch.full((size,), number)} if size else {}
+        for number, size in enumerate(batches[rank])
+    ]
+    left_out: List[bool] = []
+    read: Read = [
+        (int(each.batch["image"][0]), each.images, each.of_all_ranks)
+        for each in in_step(
+            iter(mine),
+            lambda: iter([{}, {"image": torch.tensor([9])}]),
+            lambda batch: None,
+            None,
+            lambda: left_out.append(True),
+        )
+    ]
+    torch.save((read, len(left_out)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("case", "expected", "left_out"),
+    [
+        (
+            "without images",
+            [[(0, 2, 2), (2, 2, 5), (2, 0, 1)], [(2, 0, 2), (2, 3, 5), (3, 1, 1)]],
+            1,
+        ),
+        ("fewer", [[(0, 2, 4), (1, 2, 2), (2, 2, 2)], [(0, 2, 4), (0, 0, 2), (0, 0, 2)]], 0),
+        ("none on a rank", [[(0, 2, 2), (1, 1, 1)], [(9, 0, 2), (9, 0, 1)]], 0),
+    ],
+)
+def test_ranks_use_equally_many_batches(
+    case: str, expected: List[Read], left_out: int, tmp_path: Path
+) -> None:
+    arguments = (BATCHES[case], 2, str(tmp_path))
+    mp.start_processes(read_in_step, arguments, 2, start_method="fork")
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert found == [(read, left_out) for read in expected]

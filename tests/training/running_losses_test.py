@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from allencv.training.running_losses import RunningLosses, count_images
+from tests.ranks import on_ranks
 
 
 def outputs(loss: float, **others: float) -> Dict[str, Any]:
@@ -23,12 +24,31 @@ def test_the_mean_over_images_and_the_last() -> None:
     assert (losses.total, losses.weight, losses.steps) == (30.0, 12.0, 4)
 
 
-def test_batches_of_a_step_add_up() -> None:
+def test_the_loss_of_a_step_is_the_mean_over_its_batches() -> None:
     losses = RunningLosses()
     losses.add([outputs(0.5), outputs(1.5)], [1, 3])
     losses.add([outputs(4.0)], [1])
-    assert losses.read() == {"batch_loss": 4.0, "loss": (2 * 4 + 4) / 5}
+    assert losses.read() == {"batch_loss": 4.0, "loss": (0.5 + 3 * 1.5 + 4) / 5}
     assert losses.steps == 2
+    weighted = RunningLosses()
+    weighted.add([outputs(1.0, loss_weight=0.5), outputs(3.0, loss_weight=1.5)], [8, 8])
+    assert weighted.read() == {"batch_loss": 2.5, "loss": 2.5}
+
+
+def losses_of_rank(steps: "list[list[float]]") -> Dict[str, float]:
+    losses = RunningLosses()
+    for value in steps[torch.distributed.get_rank()]:
+        losses.add([outputs(value, reg_loss=1.0)], [2**24 + 1])
+    return losses.read_all_ranks()
+
+
+def test_the_ranks_add_up_their_losses_in_float64() -> None:
+    third = float(torch.tensor(1 / 3))  # in float32, as a loss is
+    for steps in ([[third], [], [1.0, 1.0]], [[], [], []]):
+        found = on_ranks(3, losses_of_rank, steps)
+        mean = (third + 2) / 3
+        expected = {"loss": pytest.approx(mean, rel=1e-15), "reg_loss": 1.0} if steps[0] else {}
+        assert found == [expected] * 3
 
 
 def test_the_model_says_what_a_batch_counts() -> None:

@@ -28,6 +28,7 @@ from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
+from allencv.data.data_loaders.batch_plan import BatchPlan
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
@@ -63,13 +64,17 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     The order of the images and the draws of random transforms depend only on the seed and the
     epoch. They do not depend on the number of workers, on threads or processes, or on
-    interruptions. In distributed training each rank takes its share of the same order. When
-    shuffling, all ranks get the same number of images (some are used twice); otherwise every image
-    is used exactly once.
+    interruptions. In distributed training each rank takes a slice of each batch of one process with
+    as many times the batch size. All ranks have the same number of batches, and every image is used
+    exactly once (see `BatchPlan`).
 
     A last batch of one image is joined to the batch before it, unless `drop_last` drops it or
     `batch_size` is 1: batch normalisation cannot train on one image whose features are 1 x 1
-    pixels.
+    pixels. In distributed training a last batch with less than two images per rank is joined.
+
+    To validate, evaluate and save predictions, every image is used once and in order, whatever
+    `shuffle`, `drop_last`, `repeats` and `class_weighting` say. The ranks of distributed training
+    then take turns with the batches of one process, so that the results are the same.
 
     With a reader that streams, shards are read one by one and not listed first. Then the order
     depends on `shuffle_buffer`, and the loader has a `len()` only in one process and with an index
@@ -119,8 +124,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         drops the image from its batch, logs it, and counts it in `images_skipped`. A batch without
         images is dropped. When shuffling, the only image left in a batch joins the next batch; if
         there is none, it is dropped, logged and counted, unless it is the only image of the epoch.
-        In distributed training the only image left in a batch is dropped, and the batch before (or
-        after) is used again, because all ranks need the same number of batches. An epoch without a
+        In distributed training the only image left in a rank's batch is dropped. An epoch without a
         readable image is an error.
     seed : `int`, optional (default = `None`)
         `None` uses torch's seed, which is the config's `pytorch_seed`.
@@ -177,15 +181,16 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         the middle of an epoch.
         """
         self.another_epoch_follows = False
+        self.keeps_pace = False
+        """Whether to yield `{}` for a batch without images, because other ranks count on it."""
+        self.for_evaluation = False
+        """Whether an epoch has each image once and in order: see `LoaderForEvaluation`."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
+        self._rank = dist.get_rank() if util.is_distributed() else 0
+        self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self.images = self._find_images(class_weighting, shuffle_buffer)
         self._is_indexed = False
-        if isinstance(self.images, ListedImages) and drop_last and len(self) == 0:
-            raise ConfigurationError(
-                f"data_loader.batch_size is {batch_size}, but {data_path} has only "
-                f"{len(self.images)} images; with drop_last no batch would be left"
-            )
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -196,9 +201,20 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         size = len(images) if isinstance(images, ListedImages) else images.num_images
         if size is None:
             raise TypeError(f"the number of images in {self.data_path} is unknown when streaming")
-        whole, rest = divmod(size, self.batch_size)
-        is_joined = rest == 1 and whole > 0
-        return whole if self.drop_last or rest == 0 or is_joined else whole + 1
+        if self.for_evaluation:
+            batches = len(BatchPlan(size, self.batch_size))
+            return len(range(self._rank, batches, self._world_size))
+        return len(self._plan(size))
+
+    def count_images(self, batch: int) -> Optional[int]:
+        """
+        Return the number of images of a batch on all ranks together, or `None` if it is known only
+        when they are read.
+        """
+        if not isinstance(self.images, ListedImages) or self.on_error == "skip":
+            return None
+        start, stop = self._plan(len(self.images)).bounds(batch)
+        return stop - start
 
     def __iter__(self) -> Iterator[TensorDict]:
         if not self._is_indexed:
@@ -209,7 +225,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._place, self._prefetched = (place[0] + 1, 0), None
         is_whole = place[1] == 0
         self.batches_left_out = 0 if is_whole else self.batches_left_out
-        if prefetched is not None and prefetched[0] == place:
+        if prefetched is not None and prefetched[0] == place and not self.for_evaluation:
             return self._delivered(prefetched[1], is_whole)
         return self._delivered(self._begin(place), is_whole)
 
@@ -237,6 +253,13 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.images.index_with(vocab)
         self._is_indexed = True
 
+    def identity(self) -> Dict[str, object]:
+        """
+        Return the number of images, the labels, and a hash of the list of both; of a stream only
+        the number of shards.
+        """
+        return self.images.identity()
+
     def labels(self) -> Dict[str, int]:
         """
         Return the number of images with each label. For a stream without an index it is empty until
@@ -247,15 +270,12 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _find_images(
         self, class_weighting: Optional[ClassWeighting], shuffle_buffer: int
     ) -> Union[ListedImages, StreamedImages]:
-        rank = dist.get_rank() if util.is_distributed() else 0
-        world_size = dist.get_world_size() if util.is_distributed() else 1
-        share = (self.seed, rank, world_size)
         streams = getattr(self.reader, "streaming", False)
         if streams is None:  # the reader decides by the data
             streams = self.reader.streams(self.data_path)
         if not streams:
-            listing = (self.shuffle, class_weighting, self.repeats)
-            return ListedImages(self.reader, self.data_path, *listing, *share)
+            listing = (self.shuffle, class_weighting, self.repeats, self.seed)
+            return ListedImages(self.reader, self.data_path, *listing)
         for key, is_set in (
             ("class_weighting", class_weighting is not None),
             ("repeats", self.repeats > 1),
@@ -265,18 +285,42 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
                     f"data_loader.{key} is set, but the images are streamed; expected "
                     '"streaming": false in the dataset_reader, as it needs a list of all images'
                 )
+        share = (self.seed, self._rank, self._world_size)
         return StreamedImages(self.reader, self.data_path, self.shuffle, shuffle_buffer, *share)
+
+    def _plan(self, size: int) -> BatchPlan:
+        """Return how `size` images become the batches of all ranks."""
+        plan = BatchPlan(size, self.batch_size, self._world_size, self.drop_last)
+        if len(plan) == 0:
+            ranks = f" for {self._world_size} ranks" if self._world_size > 1 else ""
+            raise ConfigurationError(
+                f"data_loader.batch_size is {self.batch_size}, but {self.data_path} has only "
+                f"{size} images{ranks}; with drop_last no batch would be left"
+            )
+        return plan
 
     def set_target_device(self, device: torch.device) -> None:
         self._device = device
 
     def _jobs(self, epoch: int, start: int) -> Iterator[BatchJob]:
         """Yield this rank's batch jobs of an epoch, from batch `start` on."""
-        images = self.images.epoch(epoch, start * self.batch_size)
-        for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
-            # Draws depend on the place, because an image may have several.
-            yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
-        if self.another_epoch_follows and isinstance(self.images, ListedImages):
+        # Draws depend on the place, because an image may have several.
+        if self.for_evaluation:
+            all_batches = in_batches(self.images.in_order(), self.batch_size, drop_last=False)
+            for each in itertools.islice(all_batches, self._rank, None, self._world_size):
+                yield [(image, mix(self.seed, epoch, place)) for place, image in each]
+            return
+        if isinstance(self.images, StreamedImages):
+            images = self.images.epoch(epoch, start * self.batch_size)
+            for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
+                yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+            return
+        plan, order = self._plan(len(self.images)), self.images.order(epoch)
+        for number in range(start, len(plan)):
+            share = plan.share(number, self._rank)
+            if share:  # to evaluate, there may be fewer images than ranks
+                yield [(int(order[place]), mix(self.seed, epoch, place)) for place in share]
+        if self.another_epoch_follows:
             self.prefetch()
 
     def _begin(self, place: Tuple[int, int]) -> Iterator[Made]:
@@ -289,25 +333,20 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             )
         if isinstance(self.images, ListedImages):
             return _with_jobs(self._workers, self._jobs(*place))
-        return self._stream(place, self._workers, self.images)
+        return self._stream(place, self._workers)
 
-    def _stream(
-        self, place: Tuple[int, int], workers: Workers, images: StreamedImages
-    ) -> Iterator[Made]:
+    def _stream(self, place: Tuple[int, int], workers: Workers) -> Iterator[Made]:
         """Yield the batches of an epoch of unknown length."""
         jobs = ReadAhead(self._jobs(*place), self.prefetch_batches)
         try:
-            for number, made in enumerate(_with_jobs(workers, jobs), start=place[1]):
-                if images.is_endless and images.is_over(number * self.batch_size):
-                    break
-                yield made
+            yield from _with_jobs(workers, jobs)
         finally:
             jobs.stop()
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
-        keeps_pace = self.shuffle and util.is_distributed()
-        usable = self._as_many(batches) if keeps_pace else self._usable(batches, is_whole)
+        keeps_pace = self.keeps_pace and not self.for_evaluation
+        usable = (self._as_many if keeps_pace else self._usable)(batches, is_whole)
         for batch in usable:
             yield batch if self._device is None else _to_device(batch, self._device)
 
@@ -342,30 +381,19 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         elif is_empty and reason:
             raise self._nothing_can_be_read(reason)
 
-    def _as_many(self, batches: Iterator[Made]) -> Iterator[TensorDict]:
-        """
-        Yield one batch per batch made, because other ranks wait for it. An unusable batch is
-        replaced with the batch before it, or at the start with the batch after it.
-        """
-        last: Optional[TensorDict] = None
-        alone: Optional[Collated] = None
-        reason, missing = "", 0
+    def _as_many(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
+        """Yield one batch per batch made, `{}` for one that cannot be used."""
+        reason, is_empty = "", is_whole
         for _, collated in batches:
             self._report(collated)
             reason = reason or next(iter(collated.errors), "")
-            if self._is_alone(collated):
+            is_empty &= not collated.places
+            is_alone = self._is_alone(collated)
+            if is_alone:
                 self._leave_out(collated)
-                alone = collated
-            elif collated.places:
-                last = collated.batch
-            missing += 1
-            if last is not None:
-                yield from itertools.repeat(last, missing)
-                missing = 0
-        if missing and alone is None:
+            yield {} if is_alone else collated.batch
+        if is_empty and reason:
             raise self._nothing_can_be_read(reason)
-        if alone is not None:
-            yield from itertools.repeat(alone.batch, missing)
 
     def _report(self, collated: Collated) -> None:
         """Raise, or log and count, the errors, as `on_error` says."""
@@ -381,7 +409,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _is_alone(self, collated: Collated) -> bool:
         """Return whether only one image is left in a batch for training."""
         is_single = len(collated.places) == 1 < self.batch_size
-        return is_single and self.shuffle and bool(collated.errors)
+        is_training = self.shuffle and not self.for_evaluation
+        return is_single and is_training and bool(collated.errors)
 
     def _leave_out(self, alone: Collated) -> None:
         """Log and count a good image that is alone in its batch."""
@@ -427,7 +456,10 @@ def in_batches(
 
 
 def _default_workers() -> int:
-    ranks = int(os.environ.get("ALLENNLP_PROCS_PER_NODE", 1)) if util.is_distributed() else 1
+    # AllenNLP sets the first, torch's launchers the second.
+    names = ("ALLENNLP_PROCS_PER_NODE", "LOCAL_WORLD_SIZE")
+    given = [os.environ[name] for name in names if name in os.environ] or ["1"]
+    ranks = int(given[0]) if util.is_distributed() else 1
     return max(1, min(8, cpu_count() // ranks))
 
 

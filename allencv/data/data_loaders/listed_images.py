@@ -3,6 +3,7 @@ import logging
 from collections import Counter
 from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Field, Instance, Vocabulary
@@ -29,8 +30,6 @@ class ListedImages:
 
     reader, data_path, shuffle, class_weighting, repeats, seed
         See `ImageDataLoader`.
-    rank, world_size : `int`
-        The number of this process in distributed training, and the number of processes.
     """
 
     def __init__(
@@ -41,8 +40,6 @@ class ListedImages:
         class_weighting: Optional[ClassWeighting],
         repeats: int,
         seed: int,
-        rank: int,
-        world_size: int,
     ) -> None:
         self.instances = _read_all(reader, data_path)
         if not self.instances:
@@ -50,7 +47,6 @@ class ListedImages:
         self._shuffle = shuffle
         self._repeats = repeats
         self._seed = seed
-        self._rank, self._world_size = rank, world_size
         size = len(self.instances)
         counts = [f"{shown(label)} {count}" for label, count in sorted(self.labels().items())]
         listed = ", ".join(counts[:50]) + (", ..." if len(counts) > 50 else "")
@@ -60,14 +56,11 @@ class ListedImages:
         self._weights = self._image_weights(class_weighting)
 
     def __len__(self) -> int:
-        """Return this rank's number of images in an epoch; all ranks share it when shuffling."""
-        size = len(self.instances)
-        if not self._shuffle or self._world_size == 1:
-            return len(range(self._rank, size, self._world_size))
-        return self._repeats * -(-size // (self._repeats * self._world_size))
+        """Return the number of images in an epoch."""
+        return len(self.instances)
 
-    def epoch(self, epoch: int, start: int) -> Iterator[Tuple[int, int]]:
-        """Yield this rank's images of an epoch from `start` on, each with its place among all."""
+    def order(self, epoch: int) -> "np.ndarray":
+        """Return the image at each place of an epoch."""
         size = len(self.instances)
         order = torch.arange(size)
         if self._shuffle:
@@ -77,12 +70,11 @@ class ListedImages:
             else:
                 order = torch.multinomial(self._weights, size, True, generator=generator)
         images = order.numpy()
-        repeats, drawn = self._repeats, -(-size // self._repeats)
-        for number in range(start, len(self)):
-            # Each rank takes an image with all its repeats.
-            image, repeat = divmod(number, repeats)
-            image = self._rank + image * self._world_size
-            yield int(images[image % drawn]), image * repeats + repeat
+        return images if self._repeats == 1 else np.repeat(images, self._repeats)[:size]
+
+    def in_order(self) -> Iterator[Tuple[int, int]]:
+        """Yield all images once, each after its place."""
+        return enumerate(range(len(self)))
 
     def iter_instances(self) -> Iterator[Instance]:
         yield from self.instances
@@ -95,6 +87,12 @@ class ListedImages:
             instances = self.instances.one_of_each_label()
         for instance in instances:
             index_instance(instance, vocab)
+
+    def identity(self) -> Dict[str, object]:
+        """Return what identifies the images and labels. Readers of others have no hash."""
+        instances = self.instances
+        digest = instances.samples.digest() if isinstance(instances, Instances) else None
+        return {"images": len(self), "labels": self.labels(), "sha256 of the list": digest}
 
     def labels(self) -> Dict[str, int]:
         """Return the number of images with each label."""

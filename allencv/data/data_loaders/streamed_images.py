@@ -6,7 +6,6 @@ from itertools import chain, islice
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, TypeVar
 
 import torch
-import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import Instance, Vocabulary
 
@@ -25,8 +24,8 @@ class StreamedImages:
     `shuffle_buffer` images. Both depend only on the seed and the epoch.
 
     In distributed training each rank reads its own shards, or takes a share of the images if there
-    are fewer shards than ranks. When shuffling, a rank that runs out of images before others starts
-    over, so that all have the same number of batches; otherwise each image is used once.
+    are fewer shards than ranks. Each image is used once. The ranks may have different numbers of
+    images, and of batches.
 
     # Parameters
 
@@ -49,7 +48,6 @@ class StreamedImages:
         world_size: int,
     ) -> None:
         self.instances = _InstancesOfSamples(reader)
-        self.is_endless = shuffle and world_size > 1
         self._reader = reader
         self._data_path = data_path
         self._num_shards: int = reader.num_shards(data_path)
@@ -62,28 +60,16 @@ class StreamedImages:
         """The number of images in an epoch, if it is known before they are read."""
         if world_size == 1:
             self.num_images = reader.num_images(data_path)
-        self._used_up_after: Optional[int] = None
-        # The ranks agree on the end of an epoch on the CPU, whatever device they train on.
-        self._group: Any = dist.new_group(backend="gloo") if self.is_endless else None
 
     def epoch(self, epoch: int, start: int) -> Iterator[Tuple[Sample, int]]:
         """Yield this rank's images of an epoch from `start` on, each with its place among all."""
-        self._used_up_after = None
-        first = self._counted(self._samples(epoch))
-        repeated = chain.from_iterable(iter(lambda: self._samples(epoch), None))
-        samples = chain(first, repeated) if self.is_endless else first
+        samples = self._checked(self._samples(epoch))
         for number, sample in enumerate(islice(samples, start, None), start):
             yield sample, self._rank + number * self._world_size
 
-    def is_over(self, number: int) -> bool:
-        """
-        Return whether all ranks have used all their images before image `number`. All ranks must
-        call this at the same time.
-        """
-        has_more = self._used_up_after is None or number < self._used_up_after
-        answer = torch.tensor(has_more, dtype=torch.int32)
-        dist.all_reduce(answer, dist.ReduceOp.MAX, self._group)
-        return not answer
+    def in_order(self) -> Iterator[Tuple[int, Sample]]:
+        """Yield all images once, on each rank, each after its place."""
+        return enumerate(self._checked(self._reader.read_samples(self._data_path)))
 
     def iter_instances(self) -> Iterator[Instance]:
         """Yield all images once, in order, and count their labels."""
@@ -96,6 +82,9 @@ class StreamedImages:
 
     def index_with(self, vocab: Vocabulary) -> None:
         self.instances.vocab = vocab
+
+    def identity(self) -> Dict[str, object]:
+        return {"shards": self._num_shards}
 
     def labels(self) -> Dict[str, int]:
         """Return the number of images with each label, as far as known: see `iter_instances`."""
@@ -119,17 +108,16 @@ class StreamedImages:
             samples = shuffled(samples, self._shuffle_buffer, draw)
         return samples
 
-    def _counted(self, samples: Iterator[Sample]) -> Iterator[Sample]:
-        count = 0
+    def _checked(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        is_empty = True
         for sample in samples:
-            count += 1
+            is_empty = False
             yield sample
-        if count == 0:
+        if is_empty:
             shares = f", or none for rank {self._rank}" if self._world_size > 1 else ""
             raise ConfigurationError(
                 f"{type(self._reader).__name__} found no image in {self._data_path}{shares}"
             )
-        self._used_up_after = count
 
 
 class _InstancesOfSamples:

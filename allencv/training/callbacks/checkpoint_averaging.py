@@ -206,4 +206,4 @@ def _estimate_statistics(trainer: GradientDescentTrainer) -> None:
 def _batches(trainer: GradientDescentTrainer) -> Iterator[TensorDict]:
     if isinstance(trainer.data_loader, SeekableLoader):
         trainer.data_loader.seek(num_epochs(trainer))
-    return iter(trainer.data_loader)
+    return filter(None, trainer.data_loader)  # a batch may be without images

@@ -12,8 +12,10 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import int_to_device, is_distributed
 from allennlp.training.metrics.metric import Metric
 from torchmetrics import classification
+from torchmetrics.utilities import dim_zero_cat
 
 from allencv.common.checks import CheckedFromParams
+from allencv.predictions.all_ranks import gathered
 from allencv.training.metric_counts import (
     KeepsCounts,
     load_torchmetrics_counts,
@@ -152,6 +154,7 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         value: Union[float, Dict[str, float]] = {}
         if self._metric is not None:
             self._count()
+            self._sort_images(self._metric)
             self._left_out = []
             value = self._readable(self._metric.compute())
             if reset:
@@ -260,6 +263,8 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         # Counts made in inference mode could not be changed outside it.
         with torch.inference_mode(False), device:
             self._metric = self._maker.make(*task)
+            if _sums_floats(self._metric) and device.type != "mps":  # which has no float64
+                self._metric.set_dtype(torch.float64)  # for a sum that no order of images changes
             self._stat_scores = self._maker.make_stat_scores(*task)
         self._task = task
 
@@ -270,16 +275,28 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
         if self._metric is not None and self._scores:
             with torch.inference_mode(False), torch.no_grad():
                 scores, targets = torch.cat(self._scores), torch.cat(self._targets)
-                self._metric.update(scores, targets)
+                if _sums_floats(self._metric):
+                    # The sum over a batch is rounded, and should not depend on other batches.
+                    for batch in zip(self._scores, self._targets):
+                        self._metric.update(*batch)
+                else:
+                    self._metric.update(scores, targets)
                 if self._stat_scores is not None and len(targets):
                     self._stat_scores.update(scores, targets)
             self._hold([], [])
 
+    @staticmethod
+    def _sort_images(metric: torchmetrics.Metric) -> None:
+        """Make rounded sums over the images independent of which process has seen which image."""
+        if isinstance(metric, classification.MulticlassCalibrationError):
+            confidences = dim_zero_cat(metric.confidences)
+            order = confidences.argsort()
+            metric.confidences = [confidences[order]]
+            metric.accuracies = [dim_zero_cat(metric.accuracies)[order]]
+
     def _gather(self) -> None:
         """Combine the counts of all processes."""
-        tasks: List[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(tasks, self._task)
-        seen = sorted({task for task in tasks if task is not None})
+        seen = sorted({task for task in gathered(self._task) if task is not None})
         if len(seen) > 1:
             raise ConfigurationError(
                 f"{self._name}: the processes have seen {seen}; expected one task and one number "
@@ -301,6 +318,12 @@ class TorchmetricsMetric(CheckedFromParams, Metric, KeepsCounts):
             scores = torch.empty(0, num_classes, device=metric.device)
             targets = (scores if task == "multilabel" else scores[:, 0]).long()
             self._hold([scores], [targets])
+
+
+def _sums_floats(metric: torchmetrics.Metric) -> bool:
+    """Return whether a metric adds up rounded numbers of images, and not counts."""
+    states = metric.metric_state.values()
+    return any(isinstance(each, torch.Tensor) and each.is_floating_point() for each in states)
 
 
 METRICS: Dict[str, Type[TorchmetricsMetric]] = {}

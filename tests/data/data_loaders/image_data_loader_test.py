@@ -30,6 +30,7 @@ from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField, image_field
 from allencv.data.transforms import ImageTransform, RandomResizedCrop
 from allencv.runtime import ImageError
+from tests.conftest import write_images
 
 SIZE = 23
 LABELS = ("cat", "dog", "fox")
@@ -355,23 +356,24 @@ def test_a_data_set_of_which_nothing_can_be_read_is_an_error(tmp_path: Path, shu
 
 @pytest.mark.parametrize(("good", "bad", "batch_size"), [(8, 2, 1), (6, 10, 2), (1, 3, 2)])
 def test_a_rank_keeps_pace_with_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int, bad: int, batch_size: int
+    tmp_path: Path, good: int, bad: int, batch_size: int
 ) -> None:
     folder = folder_of(tmp_path, good, bad)
-    as_rank(monkeypatch, 0, 1)
     for seed in range(12):
         arguments = {"batch_size": batch_size, "shuffle": True, "seed": seed, "on_error": "skip"}
         loader = make_loader(folder, **arguments)
-        batches = [numbers(batch) for batch in loader]
+        loader.keeps_pace = True
+        batches = [numbers(batch) if batch else [] for batch in loader]
         assert (len(batches), loader.batches_left_out) == (len(loader), 0)
-        assert set(itertools.chain(*batches)) <= set(range(good))
+        assert loader.count_images(0) is None
+        used = list(itertools.chain(*batches))
+        assert len(used) == good + bad - loader.images_skipped
+        assert sorted(used) == sorted(set(used) & set(range(good)))
 
 
-def test_a_rank_that_can_read_nothing_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_rank(monkeypatch, 0, 1)
+def test_a_rank_that_can_read_nothing_says_so(tmp_path: Path) -> None:
     loader = make_loader(folder_of(tmp_path, 0, 3), batch_size=2, shuffle=True, on_error="skip")
+    loader.keeps_pace = True
     with pytest.raises(ImageError, match="no image of .* can be read"):
         list(loader)
 
@@ -515,7 +517,6 @@ def test_from_params_as_allennlp_constructs_it(folder: Path) -> None:
         ({"prefetch_batches": 0}, "data_loader.prefetch_batches is 0; expected at least 1"),
         ({"worker": "threads"}, "data_loader.worker is 'threads'; expected one of thread, process"),
         ({"on_error": "ignore"}, "data_loader.on_error is 'ignore'; expected one of raise, skip"),
-        ({"batch_size": 24, "drop_last": True}, "batch_size is 24, but .* has only 23 images"),
     ],
 )
 def test_a_wrong_configuration_is_refused(
@@ -525,6 +526,15 @@ def test_a_wrong_configuration_is_refused(
         DataLoader.from_params(
             Params({"type": "image", **params}), reader=ImageFolderReader(), data_path=folder
         )
+
+
+def test_an_epoch_without_a_batch_is_refused(folder: Path) -> None:
+    loader = make_loader(folder, batch_size=24, drop_last=True)
+    for use in (len, list):
+        with pytest.raises(ConfigurationError, match="batch_size is 24, but .* has only 23 images"):
+            use(loader)
+    loader.for_evaluation = True
+    assert len(loader) == len(list(loader)) == 1
 
 
 class NoReader(ImageDatasetReader):
@@ -547,49 +557,58 @@ def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int) -> None
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 50])
-def test_shuffled_ranks_have_as_many_images_and_cover_all(
-    folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_ranks_divide_the_batches_of_one_process(
+    folder: Path, world_size: int, shuffle: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    alone = make_loader(folder, batch_size=4 * world_size, shuffle=shuffle, seed=1)
+    expected = [numbers(batch) for batch in alone]
     shares = []
     for rank in range(world_size):
         as_rank(monkeypatch, rank, world_size)
-        loader = make_loader(folder, shuffle=True, seed=1)
+        loader = make_loader(folder, batch_size=4, shuffle=shuffle, seed=1)
         shares.append([numbers(batch) for batch in loader])
-        assert len(shares[-1]) == len(loader)
-    assert len({str([len(batch) for batch in share]) for share in shares}) == 1
-    assert {number for share in shares for batch in share for number in batch} == set(range(SIZE))
+        # To evaluate, there may be fewer images than ranks.
+        assert len(shares[-1]) == (len(loader) if rank < SIZE else 0)
+        assert loader.count_images(0) == min(SIZE, 4 * world_size)
+        loader.seek(7, 1)
+        assert [len(batch["image"]) for batch in loader] == [len(each) for each in shares[-1][1:]]
+    batches = list(itertools.zip_longest(*shares, fillvalue=[]))
+    assert [list(itertools.chain(*batch)) for batch in batches] == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 12])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 50])
+def test_to_evaluate_ranks_take_turns_with_the_batches_of_one_process(
+    folder: Path, world_size: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = make_loader(folder, augmentation(), batch_size=batch_size, seed=1)
+    expected = list(alone)
+    training = {"shuffle": True, "repeats": 2, "drop_last": True, "class_weighting": Balanced()}
+    for rank in range(world_size):
+        as_rank(monkeypatch, rank, world_size)
+        loader = make_loader(folder, augmentation(), batch_size=batch_size, seed=1, **training)
+        loader.keeps_pace = loader.for_evaluation = True
+        found = list(loader)
+        assert len(found) == len(loader) == len(expected[rank::world_size])
+        for batch, other in zip(found, expected[rank::world_size]):
+            assert torch.equal(batch["image"], other["image"])
+            assert torch.equal(batch["label"], other["label"])
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_a_rank_takes_an_image_with_all_its_repeats(
     folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares = []
+    used = []
     for rank in range(world_size):
         as_rank(monkeypatch, rank, world_size)
-        loader = make_loader(folder, shuffle=True, seed=1, repeats=4)
+        loader = make_loader(folder, shuffle=True, seed=1, repeats=4, drop_last=True)
         for batch in loader:
             assert len(set(numbers(batch))) == 1
-        shares.append(epoch(loader))
-    assert len({len(share) for share in shares}) == 1
-    # An epoch has about as many images as without repeats, of which every fourth is another.
-    used = [number for share in shares for number in share]
-    assert SIZE <= len(used) < SIZE + 4 * world_size
-    assert len(set(used)) == -(-SIZE // 4)
-
-
-@pytest.mark.parametrize("world_size", [2, 3, 50])
-def test_unshuffled_ranks_have_each_image_once(
-    folder: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = []
-    for rank in range(world_size):
-        as_rank(monkeypatch, rank, world_size)
-        loader = make_loader(folder)
-        share = epoch(loader)
-        assert len(loader) == -(-len(share) // 4)
-        found += share
-    assert sorted(found) == list(range(SIZE))
+        used += epoch(loader)
+    assert {used.count(number) for number in set(used)} == {4}
+    assert len(used) == SIZE // (4 * world_size) * 4 * world_size
 
 
 def test_what_an_image_draws_does_not_depend_on_its_rank(
@@ -600,7 +619,7 @@ def test_what_an_image_draws_does_not_depend_on_its_rank(
     for rank in range(2):
         as_rank(monkeypatch, rank, 2)
         loader = make_loader(folder, augmentation(), batch_size=1, shuffle=True, seed=1)
-        assert all(map(torch.equal, (batch["image"] for batch in loader), expected[rank::2]))
+        assert all(map(torch.equal, (batch["image"] for batch in loader), expected[rank:20:2]))
 
 
 # Other readers and fields.
@@ -813,3 +832,23 @@ def test_an_image_drawn_twice_is_transformed_differently(folder: Path) -> None:
 def test_repeats_need_shuffle(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match='repeats is 2; expected "shuffle": true'):
         make_loader(folder, repeats=2)
+
+
+def test_identity_changes_with_an_image_or_a_label(tmp_path: Path) -> None:
+    for name, counts in (("one", {"a": 2, "b": 1}), ("more", {"a": 2, "b": 2})):
+        write_images(tmp_path / name / "data", counts, size=4)
+    found = []
+    for name in ("one", "more", "one"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / name)
+            found.append(make_loader(Path("data")).identity())
+    (tmp_path / "one/data/a/001.jpg").rename(tmp_path / "one/data/a/002.jpg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "one")
+        found.append(make_loader(Path("data")).identity())
+    one, more, again, renamed = found
+    assert one == again
+    assert (one["images"], one["labels"]) == (3, {"a": 2, "b": 1})
+    assert more["labels"] == {"a": 2, "b": 2}
+    assert {**renamed, "sha256 of the list": ""} == {**one, "sha256 of the list": ""}
+    assert renamed != one

@@ -7,6 +7,7 @@ from sklearn.metrics import top_k_accuracy_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from allencv.training.metrics import TopKAccuracy
+from tests.ranks import on_ranks
 
 LOGITS = torch.tensor([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.5, 0.4, 0.1]])
 LABELS = torch.tensor([1, 1, 0, 0])
@@ -140,29 +141,17 @@ def test_allennlps_own_accuracy_still_waits():
         CategoricalAccuracy()(LOGITS, LABELS)
 
 
-def count_batches(rank, rendezvous, results):
-    """One of two processes: the first sees two batches, the second sees one."""
-    torch.distributed.init_process_group("gloo", init_method=rendezvous, world_size=2, rank=rank)
+def count_batches():
+    """What one of two ranks finds: the first sees two batches, the second sees one."""
     metric = TopKAccuracy()
     metric(LOGITS[:1], LABELS[:1])
     running = metric.get_metric()
-    if rank == 0:
+    if torch.distributed.get_rank() == 0:
         metric(LOGITS[1:3], LABELS[1:3])
         running = metric.get_metric()
-    results.put((rank, running, metric.get_metric(reset=True), metric.get_metric()))
-    torch.distributed.destroy_process_group()
+    return running, metric.get_metric(reset=True), metric.get_metric()
 
 
-def test_distributed_counts_are_summed_at_reset_only(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    context = torch.multiprocessing.get_context("fork")  # no second import of torch and allennlp
-    results = context.SimpleQueue()
-    arguments = (f"file://{tmp_path}/rendezvous", results)
-    processes = [context.Process(target=count_batches, args=(i, *arguments)) for i in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+def test_distributed_counts_are_summed_at_reset_only():
     # Alone 1 of 3 and 1 of 1 are right; together 2 of 4.
-    assert sorted(results.get() for _ in processes) == [(0, 1 / 3, 0.5, 0.0), (1, 1.0, 0.5, 0.0)]
+    assert on_ranks(2, count_batches) == [(1 / 3, 0.5, 0.0), (1.0, 0.5, 0.0)]

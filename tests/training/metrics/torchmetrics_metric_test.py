@@ -12,6 +12,7 @@ from torchmetrics import classification
 
 from allencv.models.multilabel_metrics import MultiLabelMetrics
 from allencv.training.metrics.torchmetrics_metric import METRICS, TorchmetricsMetric
+from tests.ranks import on_ranks
 
 NUM_CLASSES = 5
 NAMES = ["ant", "bee", "cow", "dog", "eel"]
@@ -452,9 +453,9 @@ def jobs():
             yield task, metric_of(name, thresholds=10)
 
 
-def one_process(rank, rendezvous, results):
-    """One of two processes. They see three batches and one; then one batch and none."""
-    torch.distributed.init_process_group("gloo", init_method=rendezvous, world_size=2, rank=rank)
+def shares_and_errors():
+    """What one of two ranks finds. They see three batches and one; then one batch and none."""
+    rank = torch.distributed.get_rank()
     found = []
     for task, metric in jobs():
         batches = list(batches_of(*DATA[task](), size=50))
@@ -463,43 +464,50 @@ def one_process(rank, rendezvous, results):
             found.append((running, metric.get_metric(reset=True), metric.get_metric()))
     nothing = metric.get_metric(reset=True)
     metric(torch.zeros(1, 2 + rank), torch.zeros(1, 2 + rank).long())
-    try:
+    with pytest.raises(ConfigurationError, match="the processes have seen"):
         metric.get_metric(reset=True)
-    except ConfigurationError as error:
-        found.append((nothing, str(error)))
-    results.put((rank, found))
-    torch.distributed.destroy_process_group()
+    return nothing, found
 
 
-def test_distributed_counts_come_together_at_reset_only(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    context = torch.multiprocessing.get_context("fork")  # no second import of torch and allennlp
-    results = context.SimpleQueue()
-    arguments = (f"file://{tmp_path}/rendezvous", results)
-    processes = [context.Process(target=one_process, args=(i, *arguments)) for i in range(2)]
-    for process in processes:
-        process.start()
-    found = dict(results.get() for _ in processes)
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-
-    for rank in range(2):
-        nothing, error = found[rank].pop()
-        assert nothing == {}
-        assert "the processes have seen" in error
+def test_distributed_counts_come_together_at_reset_only():
+    of_ranks = on_ranks(2, shares_and_errors)
+    assert [nothing for nothing, _ in of_ranks] == [{}, {}]
     expected = []
     for task, metric in jobs():
         batches = list(batches_of(*DATA[task](), size=50))
         everything = value_of(metric, batches)
         expected.append((everything, value_of(metric, batches[:3]), value_of(metric, batches[3:])))
         expected.append((value_of(metric, batches[:1]), value_of(metric, batches[:1]), {}))
-    assert len(expected) == len(found[0])
-    for (together, *alone), *of_ranks in zip(expected, found[0], found[1]):
-        for mine, (running, at_reset, after) in zip(alone, of_ranks):
-            assert as_list(running) == pytest.approx(as_list(mine), rel=1e-5, nan_ok=True)
-            assert as_list(at_reset) == pytest.approx(as_list(together), rel=1e-5, nan_ok=True)
+    first, second = (found for _, found in of_ranks)
+    assert len(expected) == len(first)
+    for (together, *alone), *ranks in zip(expected, first, second):
+        for mine, (running, at_reset, after) in zip(alone, ranks):
+            assert as_list(running) == pytest.approx(as_list(mine), nan_ok=True)
+            assert repr(at_reset) == repr(together)  # also where both are NaN
             assert after == {}
+
+
+def values_of_shares(counts):
+    """The values of all metrics on all ranks, each of which sees every n-th batch."""
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    found = []
+    for count in counts:
+        for task, metric in jobs():
+            batches = list(batches_of(*DATA[task](count), size=7))
+            found.append(value_of(metric, batches[rank::world_size]))
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_any_number_of_ranks_gives_the_same_to_the_last_digit(ranks):
+    counts = (200, 20, 2)  # the last is less than one batch for each of the ranks
+    expected = [
+        value_of(metric, batches_of(*DATA[task](count), size=7))
+        for count in counts
+        for task, metric in jobs()
+    ]
+    for found in on_ranks(ranks, values_of_shares, counts):
+        assert list(map(repr, found)) == list(map(repr, expected))
 
 
 # Classes without images.

@@ -13,7 +13,8 @@ class CutMix(Mixing):
 
     Images are `(batch, channels, height, width)` floats; labels `(batch,)` or
     `(batch, num_classes)`, also of images with several labels; the result's labels are
-    `(batch, num_classes)`.
+    `(batch, num_classes)`. In distributed training each rank mixes its own images, with draws of
+    its own, so the weights differ from those of a single process.
 
     Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
     Features", https://arxiv.org/abs/1905.04899

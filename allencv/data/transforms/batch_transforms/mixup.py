@@ -13,7 +13,8 @@ class MixUp(Mixing):
 
     Images are `(batch, channels, height, width)` floats; labels `(batch,)` or
     `(batch, num_classes)`, also of images with several labels; the result's labels are
-    `(batch, num_classes)`.
+    `(batch, num_classes)`. In distributed training each rank mixes its own images, with draws of
+    its own, so the weights differ from those of a single process.
 
     Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412
 

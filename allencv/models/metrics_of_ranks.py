@@ -1,0 +1,86 @@
+from contextlib import contextmanager, nullcontext
+from typing import ContextManager, Dict, Iterator, List, Tuple
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+from allennlp.common.util import is_distributed
+from allennlp.training.metrics import Metric
+
+from allencv.models.reported_metrics import all_reported, count_batch
+from allencv.predictions.all_ranks import gathered, in_order
+from allencv.training.metrics import TopKAccuracy, TorchmetricsMetric
+
+Batch = Tuple[torch.Tensor, torch.Tensor]
+
+
+class MetricsOfRanks:
+    """
+    Counts predictions with the metrics of a model, so that evaluation on any number of ranks gives
+    the numbers of a single process.
+
+    AllenCV's metrics combine the counts of the ranks when they are reset. Others know nothing of
+    ranks or, as AllenNLP's do, exchange their counts at every batch, of which the ranks may have
+    different numbers. In evaluation with several ranks, the predictions are therefore kept for
+    these. When they are reset, each rank counts those of all ranks, batch by batch and in order.
+    """
+
+    def __init__(self) -> None:
+        self._kept: List[Batch] = []
+
+    def count(
+        self,
+        metrics: Dict[str, Metric],
+        predictions: torch.Tensor,
+        targets: torch.Tensor,
+        is_training: bool,
+    ) -> None:
+        """Add a batch to each metric, as `count_batch` does, now or when they are reset."""
+        others = _others(metrics)
+        if is_distributed() and not is_training and others:
+            self._kept.append((predictions.detach(), targets))
+            metrics = {key: metric for key, metric in metrics.items() if key not in others}
+        count_batch(metrics, predictions, targets)
+
+    def reported(
+        self, metrics: Dict[str, Metric], labels: List[str], has_seen: bool, reset: bool
+    ) -> Dict[str, float]:
+        """
+        Return the numbers of the metrics by name, as `all_reported` does. With `reset` they cover
+        all ranks, each of which must call this; without, metrics whose predictions are kept are
+        left out.
+        """
+        others = _others(metrics)
+        if not (is_distributed() and others):
+            return all_reported(metrics, labels, has_seen, reset)
+        if not reset:
+            now = {key: metric for key, metric in metrics.items() if key not in others}
+            return all_reported(now if self._kept else metrics, labels, has_seen, reset)
+        kept, self._kept = self._kept, []
+        batches = in_order(gathered([(scores.cpu(), gold.cpu()) for scores, gold in kept]))
+        if not batches:
+            return all_reported(metrics, labels, has_seen, reset)
+        with as_a_single_process():
+            for batch in batches:
+                count_batch(others, *batch)
+
+        def around(key: str) -> ContextManager[None]:
+            return as_a_single_process() if key in others else nullcontext()
+
+        return all_reported(metrics, labels, True, reset, around)
+
+
+def _others(metrics: Dict[str, Metric]) -> Dict[str, Metric]:
+    """Return the metrics that do not combine the ranks when they are reset."""
+    return {
+        key: metric
+        for key, metric in metrics.items()
+        if not isinstance(metric, (TopKAccuracy, TorchmetricsMetric))
+    }
+
+
+@contextmanager
+def as_a_single_process() -> Iterator[None]:
+    """Let metrics believe that there are no other ranks: AllenNLP's ask torch."""
+    with patch.object(dist, "is_initialized", lambda: False):
+        yield

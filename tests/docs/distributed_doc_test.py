@@ -1,0 +1,92 @@
+"""
+The commands and configs of docs/distributed.md, as they are printed. distributed_test.py runs the
+same commands for two processes.
+"""
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import yaml
+from allennlp.common import Params
+from torch.distributed.run import parse_args
+
+import allencv.plugin  # noqa: F401
+from allencv.command_parsers import command_parser
+from allencv.training import ImageDdpAccelerator
+from allencv.training.distributed.settings import TIMEOUT_S, Distributed
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def check_command(command: List[str]) -> Any:
+    """Parse a command of `allencv train`, or of `torchrun`, whose options are returned."""
+    options = None
+    if command[0] == "torchrun":
+        options = parse_args(command[1:])
+        assert options.module
+        command = [options.training_script, *options.training_script_args]
+    assert command[:2] == ["allencv", "train"]
+    args = command_parser("train").parse_args(command[2:])
+    assert (args.param_path, args.serialization_dir) == ("photos.jsonnet", "runs/photos")
+    return options
+
+
+def test_every_language_is_tested() -> None:
+    languages = set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE))
+    assert languages == {"bash", "jsonnet", "sh", "yaml"}
+
+
+def test_the_commands() -> None:
+    found = [check_command(shlex.split(block.replace("\\\n", ""))) for block in blocks("bash")]
+    assert [each is not None for each in found] == [False] * 3 + [True] * 2
+    assert [(each.nnodes, each.nproc_per_node) for each in found[3:]] == [("1:1", "4"), ("2", "4")]
+
+
+def test_the_batch_script_of_slurm() -> None:
+    (script,) = blocks("sh")
+    (command,) = re.findall(r"bash -c '(.*?)'", script, re.DOTALL)
+    for name in ("SLURM_NNODES", "SLURM_NODEID", "MASTER_ADDR"):
+        assert f'"${name}"' in command
+        command = command.replace(f'"${name}"', "1")
+    options = check_command(shlex.split(command.replace("\\\n", "")))
+    assert options.max_restarts == 3
+
+
+def test_the_job_of_kubernetes() -> None:
+    (text,) = blocks("yaml")
+    service, job = yaml.safe_load_all(text)
+    pods = job["spec"]["template"]["spec"]
+    assert pods["subdomain"] == service["metadata"]["name"] == "photos"
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    (container,) = pods["containers"]
+    (command,) = container["args"]
+    options = check_command(shlex.split(command.replace("$JOB_COMPLETION_INDEX", "1")))
+    assert int(options.nnodes) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert int(options.nproc_per_node) == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert options.master_addr == f"{job['metadata']['name']}-0.{pods['subdomain']}"
+
+
+@pytest.mark.parametrize("text", blocks("jsonnet"))
+def test_the_blocks_of_a_config(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.jsonnet").write_text(f"{{ {text} }}")
+    config: Dict[str, Any] = Params.from_file(str(tmp_path / "config.jsonnet")).as_dict()
+    settings = Distributed.of(config)
+    assert settings.cuda_devices == [0, 1, 2, 3]
+    if settings.ddp_accelerator is not None:
+        settings.ddp_accelerator.construct(local_rank=0, world_size=4, cuda_device=-1)
+
+
+def test_every_key_of_the_accelerator() -> None:
+    keys = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    supplied = {"self", "local_rank", "world_size", "cuda_device"}
+    assert set(keys) == set(inspect.signature(ImageDdpAccelerator.__init__).parameters) - supplied
+    assert f"`distributed.timeout_s` seconds ({TIMEOUT_S:.0f} by default)" in PAGE

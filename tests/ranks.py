@@ -1,0 +1,74 @@
+"""Run a function in several processes that form a process group, without starting AllenNLP."""
+
+import os
+import tempfile
+import traceback
+from typing import Any, Callable, List, Optional
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+SECONDS = 120
+
+
+def on_ranks(
+    count: int, function: Callable[..., Any], *arguments: Any, backend: str = "gloo"
+) -> List[Any]:
+    """
+    Return what `function(*arguments)` returns on each of `count` ranks. Their processes are forked,
+    so that nothing is imported again. One rank also has a process group. With the backend "nccl"
+    each rank has its own GPU.
+    """
+    # Files rather than a queue: a process that waits for its queue to be read cannot be joined.
+    context = torch.multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=_rank, args=(rank, count, backend, folder, function, arguments))
+            for rank in range(count)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(SECONDS)
+        errors = [error for rank in range(count) if (error := _error(folder, rank))]
+        for process in processes:
+            if process.is_alive():
+                errors.append(f"rank {processes.index(process)} did not end")
+                process.kill()
+        assert not errors, "\n".join(errors)
+        return [torch.load(f"{folder}/{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def _rank(
+    rank: int,
+    count: int,
+    backend: str,
+    folder: str,
+    function: Callable[..., Any],
+    arguments: Any,
+) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    try:
+        if backend == "nccl":
+            torch.cuda.set_device(rank)
+        dist.init_process_group(
+            backend, init_method=f"file://{folder}/rendezvous", world_size=count, rank=rank
+        )
+        torch.save(function(*arguments), f"{folder}/{rank}.pt")
+        dist.barrier()  # a process that ends early takes the connections of others with it
+    except BaseException:
+        with open(f"{folder}/{rank}.error", "w", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        raise
+    finally:
+        os._exit(0)  # run nothing that the test process has registered for its own end
+
+
+def _error(folder: str, rank: int) -> Optional[str]:
+    try:
+        with open(f"{folder}/{rank}.error", encoding="utf-8") as file:
+            return f"rank {rank}: {file.read()}"
+    except FileNotFoundError:
+        return None
