@@ -30,6 +30,7 @@ import torch
 from data_loading import make_images, timm_loader
 from tables import write_docs
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from allencv.runtime.whole_files import write_text
 
@@ -162,11 +163,18 @@ def allennlp_loop(network: str, batches: Batches, steps: int) -> Epoch:
 
 
 def bare_loop(
-    network: str, batches: Batches, steps: int, half: bool = ON_GPU, compiled: bool = False
+    network: str,
+    batches: Batches,
+    steps: int,
+    half: bool = ON_GPU,
+    compiled: bool = False,
+    is_distributed: bool = False,
 ) -> Epoch:
     net = plain_network(make_model(network), compiled).train()
     if half:
         net = net.to(memory_format=torch.channels_last)
+    if is_distributed:
+        net = DistributedDataParallel(net)
     optimizer = optimizer_of(net)
 
     def epoch() -> None:
