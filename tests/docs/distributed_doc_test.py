@@ -4,6 +4,7 @@ same commands for two processes.
 """
 
 import inspect
+import math
 import re
 import shlex
 from pathlib import Path
@@ -28,27 +29,57 @@ def blocks(language: str) -> List[str]:
 
 
 def check_command(command: List[str]) -> Any:
-    """Parse a command of `allencv train`, or of `torchrun`, whose options are returned."""
+    """Parse a command of `allencv`, or of `torchrun`, whose options are returned."""
     options = None
     if command[0] == "torchrun":
         options = parse_args(command[1:])
         assert options.module
         command = [options.training_script, *options.training_script_args]
-    assert command[:2] == ["allencv", "train"]
-    args = command_parser("train").parse_args(command[2:])
-    assert (args.param_path, args.serialization_dir) == ("photos.jsonnet", "runs/photos")
+    program, name, *arguments = command
+    assert program == "allencv"
+    args = command_parser(name).parse_args(arguments)
+    if name == "train":
+        assert (args.param_path, args.serialization_dir) == ("photos.jsonnet", "runs/photos")
     return options
 
 
 def test_every_language_is_tested() -> None:
     languages = set(re.findall(r"^```(\w+)", PAGE, re.MULTILINE))
-    assert languages == {"bash", "jsonnet", "sh", "yaml"}
+    assert languages == {"bash", "jsonnet", "sh", "text", "yaml"}
 
 
 def test_the_commands() -> None:
-    found = [check_command(shlex.split(block.replace("\\\n", ""))) for block in blocks("bash")]
-    assert [each is not None for each in found] == [False] * 3 + [True] * 2
-    assert [(each.nnodes, each.nproc_per_node) for each in found[3:]] == [("1:1", "4"), ("2", "4")]
+    lines = "".join(blocks("bash")).replace("\\\n", "").splitlines()
+    found = [check_command(shlex.split(line)) for line in lines]
+    assert [each is not None for each in found] == [False] * 3 + [True] * 2 + [False] * 4
+    assert [(each.nnodes, each.nproc_per_node) for each in found[3:5]] == [("1:1", "4"), ("2", "4")]
+
+
+def test_the_commands_of_clusters() -> None:
+    numbers = {"$SLURM_ARRAY_TASK_ID": "3", "$((JOB_COMPLETION_INDEX + 1))": "3"}
+    for text in blocks("text"):
+        for name, number in numbers.items():
+            text = text.replace(name, number)
+        line = text.splitlines()[-1].removeprefix("RAY_ADDRESS=head:6379 ")
+        check_command(shlex.split(line))
+
+
+def test_the_smallest_batches() -> None:
+    """By the assumptions of the page: milliseconds, megabytes, gigabytes per second."""
+    rings = {("8", "NVLink"): (8, 230.0)}
+    for gpus in (64, 512):
+        rings[str(gpus), "InfiniBand"] = (gpus // 8, 160.0)
+        rings[str(gpus), "Ethernet"] = (gpus // 8, 10.0)
+    for (gpus, link), (members, speed) in rings.items():
+        expected = []
+        for parameters, images_per_second in ((25.6, 2500), (86.6, 1000)):
+            for bytes_each in (4, 2):
+                size = parameters * bytes_each
+                hops = 2 * (members - 1)
+                exchange = hops / members * size / speed + hops * 0.02 * math.ceil(size / 25)
+                backward_per_image = 1000 / images_per_second * 2 / 3
+                expected.append(math.ceil(exchange / backward_per_image))
+        assert f"| {gpus} | {link} | {' | '.join(map(str, expected))} |" in PAGE
 
 
 def test_the_batch_script_of_slurm() -> None:
