@@ -132,9 +132,7 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
         "trainer.optimizer": f"learning rate: {reasons.learning_rate.why}",
     }
     if reasons.early_stopping is not None:
-        comments["trainer.patience"] = f"stops {reasons.early_stopping.choice}: " + (
-            reasons.early_stopping.why
-        )
+        comments["trainer.patience"] = "stops " + " ".join(reasons.early_stopping)
     if reasons.class_weights is not None:
         comments["model.class_weights"] = reasons.class_weights.why
     if choices.is_pretrained:

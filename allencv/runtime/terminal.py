@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from contextlib import contextmanager
 from typing import Iterator, Optional, TextIO
@@ -51,6 +53,23 @@ def fitted(text: str, width: int, keep_end: bool = False) -> str:
             text = text[1:] if keep_end else text[:-1]
         text = f"...{text}" if keep_end else f"{text}..."
     return text + " " * (width - width_of(text))
+
+
+def wrapped(line: str, hanging: int = 2) -> str:
+    """
+    Return a line in as many lines as the terminal needs, or as 80 columns need where there is no
+    terminal. The further ones are indented by `hanging` columns more. Words stay whole.
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        line.strip(),
+        width=columns,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * min(hanging, columns * 2 // 3),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def bar(share: float, cells: int, stream: Optional[TextIO] = None) -> str:

@@ -93,7 +93,7 @@ def test_the_warmup_is_shorter_than_training(
 
 def test_early_stopping(cats_and_dogs: Path, tmp_path: Path) -> None:
     text = written(cats_and_dogs, tmp_path / "config.jsonnet")
-    assert "// stops after 33 epochs with no progress: a third of training; the" in text
+    assert "// stops after 33 epochs without progress: a third of training, as" in text
     assert "\n    patience: 33,\n" in text
     text = written(cats_and_dogs, tmp_path / "config.jsonnet", epochs=100)
     assert "patience" not in text

@@ -100,3 +100,20 @@ def test_a_closed_stream_is_no_terminal() -> None:
     stream = Terminal()
     stream.close()
     assert not terminal.is_terminal(stream)
+
+
+@pytest.mark.parametrize(
+    ("line", "hanging", "expected"),
+    [
+        ("a b", 2, "a b"),
+        ("  short    line of words", 2, "  short    line of\n    words"),
+        ("one two three four five", 8, "one two three four\n        five"),
+        ("in /a-long/path/of-a-file", 2, "in\n  /a-long/path/of-a-file"),
+        ("", 2, ""),
+    ],
+)
+def test_long_lines(
+    line: str, hanging: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert terminal.wrapped(line, hanging) == expected
