@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
+from allennlp.commands import predict
 
 import allencv.plugin  # noqa: F401
 from allencv.commands.evaluate import metric_lines
@@ -102,6 +103,16 @@ def test_bad_arguments(
     given = cats_and_dogs / ("val" if command == "evaluate" else "val/Cat/000.jpg")
     with pytest.raises(InputError, match=message):
         run_in_process(command, archive, given, *arguments)
+
+
+def test_only_the_input_file_is_named_as_no_text(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not if a file of the archive has bytes that are no UTF-8."""
+    (tmp_path / "images.jsonl").write_text("{}")
+    monkeypatch.setattr(predict, "_get_predictor", lambda args: b"\xff".decode())
+    with pytest.raises(UnicodeDecodeError):
+        run_in_process("predict", archive, tmp_path / "images.jsonl")
 
 
 def test_metrics_of_all_kinds_are_lines() -> None:
