@@ -213,7 +213,8 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
     from allencv.runtime.terminal import notice
 
     try:
-        with notice("loading torch and AllenNLP"):
+        # Others may parse the standard error of commands that do not train.
+        with notice("loading torch and AllenNLP", in_logs=name in TRAINING):
             import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
 
             import allencv.plugin  # noqa: F401

@@ -82,13 +82,16 @@ def bar(share: float, cells: int, stream: Optional[TextIO] = None) -> str:
 
 
 @contextmanager
-def notice(text: str) -> Iterator[None]:
+def notice(text: str, in_logs: bool = False) -> Iterator[None]:
     """
     Show what a command is doing in a terminal, such as "loading torch", for as long as the `with`
-    block runs. Elsewhere, show nothing. The line goes to standard error, and is erased at the end.
+    block runs. The line goes to standard error, and is erased at the end. Elsewhere, print a line
+    with `in_logs`, and otherwise nothing.
     """
     stream = sys.stderr
     if not is_terminal(stream):
+        if in_logs:
+            print(f"{text} ...", file=stream, flush=True)
         yield
         return
     stream.write(f"{text} ...")

@@ -95,6 +95,12 @@ def test_elsewhere_there_is_no_notice(
     assert capsys.readouterr().err == stream.getvalue() == ""
 
 
+def test_a_notice_for_logs_is_a_line(capsys: pytest.CaptureFixture) -> None:
+    with terminal.notice("loading torch", in_logs=True):
+        assert capsys.readouterr().err == "loading torch ...\n"
+    assert capsys.readouterr().err == ""
+
+
 def test_a_closed_stream_is_no_terminal() -> None:
     """As with a log that is written while a process ends."""
     stream = Terminal()
