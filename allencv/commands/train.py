@@ -4,6 +4,7 @@ write to a folder. In distributed training, its processes know every part too.
 """
 
 import argparse
+from pathlib import Path
 
 from allencv.commands.shared_arguments import (
     add_config,
@@ -40,17 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from allencv.catalogue import read_config
+    from allencv.models import ImageClassifier
     from allencv.models.from_archive import with_archived_model
+    from allencv.training.next_commands import next_commands, resumed_by, train_command
     from allencv.training.train_in_folder import train_in_folder
 
-    train_in_folder(
-        with_archived_model(read_config(args.param_path, args.overrides)),
-        args.serialization_dir,
-        recover=args.recover,
-        force=args.force,
-        node_rank=args.node_rank,
-        # New processes of distributed training import only these packages.
-        include_package=["allencv.plugin", *args.include_package],
-        dry_run=args.dry_run,
-        file_friendly_logging=args.file_friendly_logging,
-    )
+    folder = Path(args.serialization_dir)
+    command = train_command(args.param_path, folder, args.include_package, args.overrides)
+    with resumed_by(command, folder):
+        model = train_in_folder(
+            with_archived_model(read_config(args.param_path, args.overrides)),
+            args.serialization_dir,
+            recover=args.recover,
+            force=args.force,
+            node_rank=args.node_rank,
+            # New processes of distributed training import only these packages.
+            include_package=["allencv.plugin", *args.include_package],
+            dry_run=args.dry_run,
+            file_friendly_logging=args.file_friendly_logging,
+        )
+    # In distributed training, the model is in other processes, and None here.
+    is_image_model = model is None or isinstance(model, ImageClassifier)
+    if is_image_model and args.node_rank == 0 and (folder / "model.tar.gz").exists():
+        print("\n".join(next_commands(folder)))

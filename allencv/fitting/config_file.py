@@ -1,9 +1,7 @@
 """Write the choices as a config: plain jsonnet, with a comment for each choice."""
 
 import os
-import shlex
-from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict
 
 from allencv.common.jsonnet import to_jsonnet
 from allencv.fitting.choices import Choices
@@ -99,15 +97,6 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
         "optimizer": optimizer,
         "learning_rate_scheduler": {"type": "warmup_cosine", "warmup_ratio": warmup},
     }
-
-
-def train_command(config_file: Path, folder: Path, include_package: Sequence[str]) -> str:
-    """Return the command that trains a config into a folder, quoted for a shell."""
-    paths = [
-        f"./{path}" if str(path).startswith("-") else str(path) for path in (config_file, folder)
-    ]
-    packages = (word for package in include_package for word in ("--include-package", package))
-    return shlex.join(["allencv", "train", paths[0], "-s", paths[1], *packages])
 
 
 def header(written_by: str, command: str) -> str:

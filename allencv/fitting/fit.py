@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import math
-import shlex
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -22,12 +21,13 @@ from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, choose
-from allencv.fitting.config_file import as_config, as_jsonnet, header, train_command
+from allencv.fitting.config_file import as_config, as_jsonnet, header
 from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
+from allencv.training.next_commands import next_commands, resumed_by, train_command
 from allencv.training.run_folder import is_unbegun, locked
 from allencv.training.train_in_folder import train_in_folder
 
@@ -77,16 +77,12 @@ class Fitted:
         trained, early = self.metrics["epoch"] + 1, ""
         if trained < self.num_epochs:
             early = f" Stopped early: {self.num_epochs} epochs were planned."
-        archive = shlex.quote(str(self.archive))
         return [
             f"Done in {self.metrics['training_duration'].partition('.')[0]}. Best epoch: "
             f"{self.metrics['best_epoch'] + 1} of {trained}.{early}",
             wrapped(f"On the validation images: {scores}"),
             *([wrapped(self.hint)] if self.hint else []),
-            f"  allencv report {shlex.quote(str(self.folder))} -o report.html",
-            f"  allencv classify {archive} photos/ -o predictions.csv",
-            f"  allencv export {archive} bundle/",
-            f"  allencv serve {archive}",
+            *next_commands(self.folder),
             *(["", _wrapped(self.warning)] if self.warning else []),
         ]
 
@@ -127,8 +123,8 @@ def fit(
         import_module_and_submodules(package)
     folder = run_folder_of(output)
     config_file = config_file_of(output)
+    resume = train_command(config_file, folder, include_package)
     if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
-        resume = train_command(config_file, folder, include_package)
         raise ConfigurationError(
             f"--output is {output!r}, which has files; expected a new folder, or '{resume} "
             "--recover' to resume an interrupted run"
@@ -139,7 +135,8 @@ def fit(
     # The lock first: an existing config may belong to a run in progress.
     with locked(folder), console_to_follow(), loggers_to_file_only(*SAID_BEFORE):
         write_config(config_file, text, say)
-        train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
+        with resumed_by(resume, folder):
+            train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
     hint = hint_at_chance(metrics.get("best_validation_accuracy"), chosen.facts)
     return Fitted(folder, metrics, chosen.choices.epochs, chosen.choices.warning, hint)
