@@ -17,8 +17,8 @@ from difflib import get_close_matches
 from typing import Iterable, Iterator, List, NoReturn, Optional
 
 import allencv
-from allencv.command_list import COMMANDS, SUMMARIES
-from allencv.command_parsers import OF_ALLENNLP, command_named, command_parser, parser_of_all
+from allencv.command_list import COMMANDS, OF_ALLENNLP, SUMMARIES
+from allencv.command_parsers import command_named, command_parser, parser_of_all
 
 USAGE = """\
 usage: allencv COMMAND ...
@@ -28,8 +28,9 @@ usage: allencv COMMAND ...
 Image classification as an AllenNLP experiment."""
 NOTES = """\
 An archive is the model.tar.gz of a run, or the folder of the run. A bundle is
-an exported archive; it needs neither torch nor AllenNLP. Commands of plugins
-are not listed."""
+an exported archive; it needs neither torch nor AllenNLP. Commands of plugins,
+and some that only AllenNLP has, are not listed."""
+OPTIONS = ("--help", "--version")
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
 QUIET |= {"pack", "serve", "show-batch"}
 """The commands that print their results; for them AllenNLP logs only warnings."""
@@ -53,6 +54,8 @@ def main() -> None:
     _replace_closed_streams()
     if "_ARGCOMPLETE" in os.environ:
         _complete()
+    if sys.argv[1:2] == ["help"]:
+        sys.argv[1:] = [*sys.argv[2:3], "--help"]
     name, *arguments = sys.argv[1:] or ["--help"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
@@ -122,7 +125,7 @@ def run_command(name: str, arguments: List[str]) -> None:
                 _exit_without_command(name, [*SUMMARIES, *known])
             run(prog="allencv")
         return
-    args = command_parser(name).parse_args(arguments)
+    args = command_parser(name).parse(arguments)
     if name in WITHOUT_PARTS or (name in WITH_BUNDLES and _takes_bundle(args)):
         command_named(name).run(args)
         return
@@ -139,6 +142,10 @@ def may_have_plugins(arguments: List[str]) -> bool:
 
 
 def _exit_without_command(name: str, known: Iterable[str]) -> NoReturn:
+    if name.startswith("-"):
+        expected = get_close_matches(name, OPTIONS, n=1) or OPTIONS
+        print(f"allencv: no option {name!r}; expected {' or '.join(expected)}", file=sys.stderr)
+        sys.exit(2)
     known = dict.fromkeys(known)
     nearest = get_close_matches(name, known, n=3) or known
     print(f"allencv: no command {name!r}; expected {', '.join(nearest)}", file=sys.stderr)
@@ -206,7 +213,8 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
     from allencv.runtime.terminal import notice
 
     try:
-        with notice("loading torch and AllenNLP"):
+        # Others may parse the standard error of commands that do not train.
+        with notice("loading torch and AllenNLP", in_logs=name in TRAINING):
             import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
 
             import allencv.plugin  # noqa: F401

@@ -33,12 +33,14 @@ COMMANDS = {
         "join": "Join the parts that jobs of classify --shard have written.",
         "export": "Export an archive as a bundle, which runs without torch.",
         "serve": "Serve an archive or a bundle over HTTP, with a web page.",
-        "push-to-hf": "Push a model to the Hugging Face Hub.",
-    },
-    "AllenNLP": {
-        "cached-path": "Cache remote files.",
-        "checklist": "Test a text model with a checklist suite.",
-        "test-install": "Test the installation of AllenNLP.",
     },
 }
+OF_ALLENNLP = {
+    "cached-path": "Cache remote files.",
+    "checklist": "Test a text model with a checklist suite.",
+    "push-to-hf": "Push a model to the Hugging Face Hub.",
+    "test-install": "Test the installation of AllenNLP.",
+}
+"""The commands that only AllenNLP has; it parses their arguments itself. The help omits them."""
 SUMMARIES = {name: text for commands in COMMANDS.values() for name, text in commands.items()}
+SUMMARIES |= OF_ALLENNLP

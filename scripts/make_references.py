@@ -15,8 +15,8 @@ os.environ["COLUMNS"] = "100"  # the width of help texts
 import allennlp
 
 from allencv.catalogue import config_page, markdown
-from allencv.command_list import SUMMARIES
-from allencv.command_parsers import OF_ALLENNLP, command_parser
+from allencv.command_list import OF_ALLENNLP, SUMMARIES
+from allencv.command_parsers import command_parser
 from allencv.common.included_packages import import_plugins
 from allencv.runtime.whole_files import write_text
 
@@ -39,8 +39,8 @@ eval "$(register-python-argcomplete allencv)"
 |---|---|
 | 0 | done |
 | 1 | an error; the last line begins with `allencv:` and says what was wrong |
-| 2 | unknown arguments |
-| 130, 143 | stopped by Ctrl-C, by SIGTERM |
+| 2 | unknown or missing arguments |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM; `serve` ends with 0 |
 | 141 | the output was closed, as after `| head` |
 
 With `ALLENNLP_DEBUG=1` in the environment, an error shows its traceback.

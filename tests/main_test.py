@@ -11,8 +11,11 @@ from typing import Callable, List
 import pytest
 from allennlp.commands import Subcommand
 from allennlp.common import Registrable
+from argcomplete import CompletionFinder
 
 from allencv import __main__ as command
+from allencv.command_list import OF_ALLENNLP
+from allencv.command_parsers import command_parser, parser_of_all
 from allencv.runtime import stopping
 from allencv.runtime.bundle import open_bundle
 from allencv.runtime.errors import BundleError, ImageError, InputError
@@ -158,9 +161,84 @@ def test_a_misspelt_command(
         return str(capsys.readouterr().err)
 
     assert answer("trian", "--help") == "allencv: no command 'trian'; expected train\n"
-    assert "expected check-data, show-batch, " in answer("--x")
+    assert "expected check-data, show-batch, " in answer("?")
+    assert answer("--x") == "allencv: no option '--x'; expected --help or --version\n"
+    assert answer("--hlep") == "allencv: no option '--hlep'; expected --help\n"
+    assert answer("help", "trian") == "allencv: no command 'trian'; expected train\n"
     Path(".allennlp_plugins").write_text("allencv.plugin\n\n")
     assert "expected serve" in answer("server")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("fit --hlep", "no option '--hlep' of fit; did you mean --help?"),
+        ("classify --tpo-k 3 a b", "no option '--tpo-k' of classify; did you mean --top-k?"),
+        ("classify --tpo-k=3 a b", "no option '--tpo-k' of classify; did you mean --top-k?"),
+        ("fit -x", "no option '-x' of fit; 'allencv fit --help' lists them"),
+        (
+            "classify a -dash.jpg",
+            "no option '-dash.jpg' of classify; if it is a file, write ./-dash.jpg",
+        ),
+        (
+            "fit --lr -1",
+            "the following arguments are required: DATA, -o/--output; 'allencv fit --help' shows "
+            "the arguments",
+        ),
+        (
+            "recipe -- --a b",
+            "unrecognized arguments: b; 'allencv recipe --help' shows the arguments",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.jpg").touch()
+    name, *words = arguments.split()
+    with pytest.raises(SystemExit) as end:
+        command.run_command(name, words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"allencv: {line}\n"
+
+
+def test_arguments_that_only_look_unknown() -> None:
+    parse = command_parser("classify").parse
+    assert parse(["-oout.csv", "--top=3", "m", "a", "--", "-b.jpg"]).paths == ["a", "-b.jpg"]
+    assert command_parser("predict").parse(["m", "-", "--cuda", "-1"]).cuda_device == -1
+
+
+def test_the_help_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
+    monkeypatch.setattr(sys, "argv", ["allencv", "help"])
+    command.main()
+    assert capsys.readouterr().out == f"{command.help_text()}\n"
+    monkeypatch.setattr(sys, "argv", ["allencv", "help", "fit"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert not end.value.code
+    assert capsys.readouterr().out == command_parser("fit").format_help()
+
+
+def test_the_help_omits_what_only_allennlp_has() -> None:
+    text = command.help_text()
+    for name in OF_ALLENNLP:
+        assert name not in text
+
+
+def test_completion() -> None:
+    def completed(line: str) -> List[str]:
+        finder = CompletionFinder(parser_of_all())
+        *words, beginning = line.split(" ")
+        return [word.strip() for word in finder._get_completions(words, beginning, "", None)]
+
+    assert "--version" in completed("allencv --")
+    assert completed("allencv recipe hym") == ["hymenoptera"]
 
 
 MY_COMMANDS = """

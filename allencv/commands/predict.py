@@ -3,7 +3,7 @@
 import argparse
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from allencv.commands.shared_arguments import (
     add_archive_file,
@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from unittest.mock import patch
+
     from allennlp.commands import predict
+    from allennlp.common.util import JsonDict
 
     from allencv.runtime.whole_files import whole_file
 
@@ -62,17 +65,24 @@ def run(args: argparse.Namespace) -> None:
     check_cuda_device(args.cuda_device)
     if args.predictor_args.strip() and not isinstance(_parsed(args.predictor_args), dict):
         raise InputError(f"--predictor-args is '{args.predictor_args}'; expected a JSON object")
-    try:
-        with with_opened_archive(args), ExitStack() as files:
-            if args.output_file is not None:
-                Path(args.output_file).parent.mkdir(parents=True, exist_ok=True)
-                args.output_file = str(files.enter_context(whole_file(args.output_file)))
-            predict._predict(args)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"'{args.input_file}' is not text in UTF-8 ({error.reason}); expected lines such as "
-            '{"image": "photo.jpg"}; for images and folders, use \'allencv classify\''
-        ) from error
+
+    class PredictManager(predict._PredictManager):
+        def _get_json_data(self) -> Iterator[JsonDict]:
+            try:
+                yield from super()._get_json_data()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"'{args.input_file}' is not text in UTF-8 ({error.reason}); expected lines "
+                    'such as {"image": "photo.jpg"}; for images and folders, use \'allencv '
+                    "classify'"
+                ) from error
+
+    with with_opened_archive(args), ExitStack() as files:
+        if args.output_file is not None:
+            Path(args.output_file).parent.mkdir(parents=True, exist_ok=True)
+            args.output_file = str(files.enter_context(whole_file(args.output_file)))
+        files.enter_context(patch.object(predict, "_PredictManager", PredictManager))
+        predict._predict(args)
 
 
 def _parsed(text: str) -> Any:

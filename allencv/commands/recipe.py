@@ -1,6 +1,7 @@
 """Print a config to start from, or list them."""
 
 import argparse
+from typing import List
 
 from allencv.commands.shared_arguments import add_details
 
@@ -11,9 +12,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "For example: allencv recipe hymenoptera > my.jsonnet. Its first lines say which data it "
         "needs, and the command that trains it.",
     )
-    parser.add_argument(
+    name = parser.add_argument(
         "name", metavar="NAME", nargs="?", help="the recipe to print (default: list all)"
     )
+    name.completer = _names  # type: ignore[attr-defined]  # argcomplete calls it
+
+
+def _names(**of_argcomplete: object) -> List[str]:
+    from allencv.recipes import list_recipes
+
+    return list(list_recipes())
 
 
 def run(args: argparse.Namespace) -> None:

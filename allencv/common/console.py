@@ -1,7 +1,7 @@
 import contextlib
 import logging
 import os
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List, Set
 
 from allennlp.common import logging as common_logging
 from allennlp.common import tqdm as allennlp_tqdm
@@ -37,6 +37,7 @@ NOT_FOLLOWED = (
 """The beginnings of other information that only the log needs."""
 
 _is_for_log_file_only = False
+_log_file_only: Set[str] = set()
 
 
 def is_followed(record: logging.LogRecord) -> bool:
@@ -48,7 +49,10 @@ def is_followed(record: logging.LogRecord) -> bool:
     if record.levelno > logging.INFO:
         return not message.startswith(SPARED)
     return not (
-        _is_for_log_file_only or record.name in LOG_FILE_ONLY or message.startswith(NOT_FOLLOWED)
+        _is_for_log_file_only
+        or record.name in LOG_FILE_ONLY
+        or record.name in _log_file_only
+        or message.startswith(NOT_FOLLOWED)
     )
 
 
@@ -61,6 +65,17 @@ def to_log_file_only() -> Iterator[None]:
         yield
     finally:
         _is_for_log_file_only = before
+
+
+@contextlib.contextmanager
+def loggers_to_file_only(*names: str) -> Iterator[None]:
+    """Keep the information of some loggers out of the short progress view in the `with` block."""
+    added = set(names) - _log_file_only
+    _log_file_only.update(added)
+    try:
+        yield
+    finally:
+        _log_file_only.difference_update(added)
 
 
 def styled_as(*styles: str) -> Dict[str, Any]:

@@ -81,7 +81,7 @@ def _missing_weights(name: str, error: ConfigurationError) -> str:
     reason = str(error.__cause__).partition("\n")[0]
     return "\n".join(
         [
-            f"WARNING: NO PRETRAINED WEIGHTS. Those of {name} are not in {folder}, and cannot be",
+            f"WARNING: NO PRETRAINED WEIGHTS. Those of {name} are not in {folder}, and cannot be "
             f"downloaded ({reason}).",
             "A small network is trained from random weights, which is usually much less accurate.",
             "To use pretrained weights, do one of these and train into a new folder:",

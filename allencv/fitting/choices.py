@@ -10,6 +10,7 @@ from allencv.fitting.data_facts import DataFacts
 from allencv.fitting.image_sizes import check_size, size_that_fits
 from allencv.fitting.options import FitOptions
 from allencv.runtime.plurals import numbered
+from allencv.runtime.terminal import wrapped
 
 SMALL_IMAGE = 64
 """Up to this size in pixels, a small network is trained from scratch."""
@@ -45,11 +46,15 @@ class Reasons:
     augmentation: Reason
 
     def lines(self) -> List[str]:
-        """Return a line for each choice, to print."""
+        """Return each choice to print, in a line or more: the name, the choice, and the reason."""
+        made = {name.replace("_", " "): reason for name, reason in vars(self).items() if reason}
+        names = max(map(len, made))
+        choices = max(len(reason.choice) for reason in made.values())
         return [
-            f"  {name.replace('_', ' '):<14} {reason.choice:<34} {reason.why}"
-            for name, reason in vars(self).items()
-            if reason is not None
+            wrapped(
+                f"  {name:{names}}  {reason.choice:{choices}}  {reason.why}", names + choices + 4
+            )
+            for name, reason in made.items()
         ]
 
 
@@ -160,8 +165,8 @@ def _early_stopping(epochs: int) -> Tuple[Optional[int], Optional[Reason]]:
     if epochs < MANY_EPOCHS:
         return None, None
     patience = epochs // 3
-    why = "a third of training; the scores of few images vary by chance"
-    return patience, Reason(f"after {patience} epochs with no progress", why)
+    why = "without progress: a third of training, as scores of few images vary by chance"
+    return patience, Reason(f"after {patience} epochs", why)
 
 
 def _task(facts: DataFacts, weigh: bool) -> Reason:

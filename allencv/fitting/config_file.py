@@ -1,9 +1,7 @@
 """Write the choices as a config: plain jsonnet, with a comment for each choice."""
 
 import os
-import shlex
-from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict
 
 from allencv.common.jsonnet import to_jsonnet
 from allencv.fitting.choices import Choices
@@ -101,15 +99,6 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     }
 
 
-def train_command(config_file: Path, folder: Path, include_package: Sequence[str]) -> str:
-    """Return the command that trains a config into a folder, quoted for a shell."""
-    paths = [
-        f"./{path}" if str(path).startswith("-") else str(path) for path in (config_file, folder)
-    ]
-    packages = (word for package in include_package for word in ("--include-package", package))
-    return shlex.join(["allencv", "train", paths[0], "-s", paths[1], *packages])
-
-
 def header(written_by: str, command: str) -> str:
     """Return a comment for the top of a config: its author, and a command with its folder."""
     return f"Written by: {written_by}\nTo train it, in {os.getcwd()}:\n\n  {command}"
@@ -132,9 +121,7 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
         "trainer.optimizer": f"learning rate: {reasons.learning_rate.why}",
     }
     if reasons.early_stopping is not None:
-        comments["trainer.patience"] = f"stops {reasons.early_stopping.choice}: " + (
-            reasons.early_stopping.why
-        )
+        comments["trainer.patience"] = "stops " + " ".join(reasons.early_stopping)
     if reasons.class_weights is not None:
         comments["model.class_weights"] = reasons.class_weights.why
     if choices.is_pretrained:

@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import math
-import shlex
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -15,22 +14,26 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
 
-from allencv.common.console import console_to_follow
+from allencv.common.console import console_to_follow, loggers_to_file_only
 from allencv.common.label_text import shown
 from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, seconds_of, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, choose
-from allencv.fitting.config_file import as_config, as_jsonnet, header, train_command
+from allencv.fitting.config_file import as_config, as_jsonnet, header
 from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
+from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
+from allencv.training.next_commands import next_commands, resumed_by, train_command
 from allencv.training.run_folder import is_unbegun, locked
 from allencv.training.train_in_folder import train_in_folder
 
 Say = Callable[[str], None]
+SAID_BEFORE = ("allencv.data.data_loaders.listed_images", "allennlp.training.optimizers")
+"""The loggers whose information repeats what was found: the images, and the parameters' number."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,13 @@ class Fitted:
         trained, early = self.metrics["epoch"] + 1, ""
         if trained < self.num_epochs:
             early = f" Stopped early: {self.num_epochs} epochs were planned."
-        archive = shlex.quote(str(self.archive))
         return [
             f"Done in {self.metrics['training_duration'].partition('.')[0]}. Best epoch: "
-            f"{self.metrics['best_epoch'] + 1} of {trained}.{early} "
-            f"On the validation images: {scores}",
-            *([self.hint] if self.hint else []),
-            f"  allencv report {shlex.quote(str(self.folder))} -o report.html",
-            f"  allencv classify {archive} photos/ -o predictions.csv",
-            f"  allencv export {archive} bundle/",
-            f"  allencv serve {archive}",
-            *(["", self.warning] if self.warning else []),
+            f"{self.metrics['best_epoch'] + 1} of {trained}.{early}",
+            wrapped(f"On the validation images: {scores}"),
+            *([wrapped(self.hint)] if self.hint else []),
+            *next_commands(self.folder),
+            *(["", _wrapped(self.warning)] if self.warning else []),
         ]
 
 
@@ -124,8 +123,8 @@ def fit(
         import_module_and_submodules(package)
     folder = run_folder_of(output)
     config_file = config_file_of(output)
+    resume = train_command(config_file, folder, include_package)
     if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
-        resume = train_command(config_file, folder, include_package)
         raise ConfigurationError(
             f"--output is {output!r}, which has files; expected a new folder, or '{resume} "
             "--recover' to resume an interrupted run"
@@ -134,9 +133,10 @@ def fit(
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
     # The lock first: an existing config may belong to a run in progress.
-    with locked(folder), console_to_follow():
+    with locked(folder), console_to_follow(), loggers_to_file_only(*SAID_BEFORE):
         write_config(config_file, text, say)
-        train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
+        with resumed_by(resume, folder):
+            train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
     hint = hint_at_chance(metrics.get("best_validation_accuracy"), chosen.facts)
     return Fitted(folder, metrics, chosen.choices.epochs, chosen.choices.warning, hint)
@@ -226,7 +226,7 @@ def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
     ):
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
-        say("\n".join(found_lines(data, found, facts)))
+        say("\n".join(map(wrapped, found_lines(data, found, facts))))
         if facts.unreadable and options.on_error == "fail":
             raise ConfigurationError(
                 f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
@@ -234,7 +234,7 @@ def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
             )
         choices = choose(facts, options)
         if choices.warning is not None:
-            say(f"\n{choices.warning}\n")
+            say(f"\n{_wrapped(choices.warning)}\n")
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), options.seed)
         config = as_config(found, facts, choices) | seeds
         if options.lr == AUTO:
@@ -245,6 +245,10 @@ def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
             choices.set_epochs(*_epochs_in(left, str(options.time), config, say))
     say("\n".join(["Chosen:", *choices.reasons.lines()]))
     return _Chosen(as_config(found, facts, choices) | seeds, facts, choices)
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(map(wrapped, text.splitlines()))
 
 
 def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
@@ -261,7 +265,9 @@ def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> 
     left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE) - measured.once
     if measured.each > left:
         say(
-            f"warning: one epoch takes about {measured.each:.0f} s, more than --time {asked} "
-            "leaves; a smaller --image-size or --backbone is faster"
+            wrapped(
+                f"warning: one epoch takes about {measured.each:.0f} s, more than --time {asked} "
+                "leaves; a smaller --image-size or --backbone is faster"
+            )
         )
     return max(1, int(left / measured.each)), f"about {measured.each:.1f} s each, in {asked}"

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from contextlib import contextmanager
 from typing import Iterator, Optional, TextIO
@@ -53,6 +55,23 @@ def fitted(text: str, width: int, keep_end: bool = False) -> str:
     return text + " " * (width - width_of(text))
 
 
+def wrapped(line: str, hanging: int = 2) -> str:
+    """
+    Return a line in as many lines as the terminal needs, or as 80 columns need where there is no
+    terminal. The further ones are indented by `hanging` columns more. Words stay whole.
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        line.strip(),
+        width=columns,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * min(hanging, columns * 2 // 3),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def bar(share: float, cells: int, stream: Optional[TextIO] = None) -> str:
     """Return a bar of `cells` columns that is filled to a `share` from 0 to 1."""
     encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
@@ -63,13 +82,16 @@ def bar(share: float, cells: int, stream: Optional[TextIO] = None) -> str:
 
 
 @contextmanager
-def notice(text: str) -> Iterator[None]:
+def notice(text: str, in_logs: bool = False) -> Iterator[None]:
     """
     Show what a command is doing in a terminal, such as "loading torch", for as long as the `with`
-    block runs. Elsewhere, show nothing. The line goes to standard error, and is erased at the end.
+    block runs. The line goes to standard error, and is erased at the end. Elsewhere, print a line
+    with `in_logs`, and otherwise nothing.
     """
     stream = sys.stderr
     if not is_terminal(stream):
+        if in_logs:
+            print(f"{text} ...", file=stream, flush=True)
         yield
         return
     stream.write(f"{text} ...")

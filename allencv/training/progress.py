@@ -15,8 +15,8 @@ WORTH_SAYING = 0.1
 FORMAT = "{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}"
 FORMAT_OF_LINES = "{desc} {percentage:3.0f}%, {remaining} left{postfix}"
 FORMAT_WITHOUT_TOTAL = "{desc} {n_fmt} steps{postfix}"
-COLUMNS_OF_REST = 30
-"""The columns of the percentage, the remaining time, and a bar that is long enough."""
+COLUMNS_OF_REST = 25
+"""The columns of the percentage, the remaining time, and a bar of a few cells."""
 
 
 class Progress:
@@ -103,12 +103,13 @@ class Progress:
         names = ["loss"] if "loss" in metrics else []
         names += main_metrics(self._main_metrics, metrics)[:1]
         texts = [f"{name} {metrics[name]:.3f}" for name in names]
-        text = ", ".join([*texts, f"{self.images_per_second:.0f} images/s"])
-        waiting = f", {self.waiting_share:.0%} waiting for data"
-        columns = shutil.get_terminal_size().columns
-        fits = len(self._title) + COLUMNS_OF_REST + len(text) + len(waiting) <= columns
-        is_shown = self.waiting_share >= WORTH_SAYING and (fits or are_plain_lines())
-        return text + waiting if is_shown else text
+        texts.append(f"{self.images_per_second:.0f} images/s")
+        if self.waiting_share >= WORTH_SAYING:
+            texts.append(f"{self.waiting_share:.0%} waiting for data")
+        room = shutil.get_terminal_size().columns - len(self._title) - COLUMNS_OF_REST
+        while not are_plain_lines() and len(texts) > 1 and len(", ".join(texts)) > room:
+            texts.pop()  # the last matters least
+        return ", ".join(texts)
 
 
 def main_metrics(tracked: Sequence[str], metrics: Mapping[str, object]) -> List[str]:

@@ -3,6 +3,7 @@ Ask a trainer what AllenNLP has no public names for. It works for AllenNLP's tra
 "gradient_descent" and for "image". Callbacks use these functions, and no private attributes.
 """
 
+from functools import partial
 from typing import Dict, List, Optional
 
 import torch
@@ -14,6 +15,7 @@ from allennlp.training import util as training_util
 from allennlp.training.callbacks import TrainerCallback
 from allennlp.training.checkpointer import Checkpointer
 from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
+from allennlp.training.metric_tracker import MetricTracker
 
 from allencv.training.checkpointer import save_state
 
@@ -70,8 +72,11 @@ def validate(trainer: GradientDescentTrainer, epoch: int) -> Dict[str, float]:
 
 def reaches_best(trainer: GradientDescentTrainer, metrics: Dict[str, float]) -> bool:
     """Return whether validation metrics are as good as those of the best epoch, or better."""
-    best = trainer._metric_tracker._best_so_far
-    return best is None or bool(trainer._metric_tracker.combined_score(metrics) >= best)
+    tracker = trainer._metric_tracker
+    best = tracker.best_epoch_metrics
+    # Not the tracker's own score, which depends on the loss too: it only breaks ties.
+    score = partial(MetricTracker.combined_score, tracker)
+    return not best or bool(score(metrics) >= score(best))
 
 
 def save_as_best(trainer: GradientDescentTrainer, path: str) -> None:

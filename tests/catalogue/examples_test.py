@@ -10,6 +10,7 @@ import torch
 from allennlp.common import Params
 from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
+from allennlp.nn.parallel import DdpAccelerator
 from allennlp.predictors import Predictor
 from allennlp.training import Checkpointer, TrainerCallback
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
@@ -60,6 +61,8 @@ def supplied(registry: type, folder: Path) -> Dict[str, Any]:
             Params({"type": "sgd", "lr": 0.1}), model_parameters=parameters
         )
         return {"optimizer": optimizer, "num_epochs": 100, "num_steps_per_epoch": 5}
+    if registry is DdpAccelerator:
+        return {"local_rank": 0, "world_size": 1}
     if registry in (TrainerCallback, Checkpointer):
         (folder / "config.json").write_text("{}")  # as training leaves it
         return {"serialization_dir": str(folder)}

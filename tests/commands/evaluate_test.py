@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
+from allennlp.commands import predict
 
 import allencv.plugin  # noqa: F401
 from allencv.command_parsers import command_parser
@@ -152,6 +153,16 @@ def test_a_device_is_a_number(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         command_parser("evaluate").parse_args(["archive", "data", "--cuda-device", "0,gpu"])
     assert "--cuda-device: '0,gpu'; expected numbers such as 0,1 or -1" in capsys.readouterr().err
+
+
+def test_only_the_input_file_is_named_as_no_text(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not if a file of the archive has bytes that are no UTF-8."""
+    (tmp_path / "images.jsonl").write_text("{}")
+    monkeypatch.setattr(predict, "_get_predictor", lambda args: b"\xff".decode())
+    with pytest.raises(UnicodeDecodeError):
+        run_in_process("predict", archive, tmp_path / "images.jsonl")
 
 
 def test_metrics_of_all_kinds_are_lines() -> None:

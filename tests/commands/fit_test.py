@@ -42,7 +42,7 @@ def test_it_learns_and_leaves_an_archive(fitted: str, photos: Path) -> None:
     assert metrics["best_validation_accuracy"] == 1  # they differ in colour
     assert (folder / "model.tar.gz").exists()
     assert re.search(
-        r"^Done in 0:\d\d:\d\d. Best epoch: \d+ of \d+.( Stopped early: .*)? "
+        r"^Done in 0:\d\d:\d\d. Best epoch: \d+ of \d+.( Stopped early: .*)?\n"
         r"On the validation images: accuracy 1.000",
         fitted,
         re.M,

@@ -14,8 +14,8 @@ from allennlp.commands.subcommand import Subcommand
 import allencv.commands
 from allencv import __version__
 from allencv.__main__ import help_text, main
-from allencv.command_list import COMMANDS, SUMMARIES
-from allencv.command_parsers import OF_ALLENNLP, command_parser, parser_of_all
+from allencv.command_list import COMMANDS, OF_ALLENNLP, SUMMARIES
+from allencv.command_parsers import command_parser, parser_of_all
 from allencv.runtime.installing import INSTALL_ALLENNLP
 from tests.conftest import ROOT, write_images
 from tests.runtime.tiny_bundle import write_bundle
@@ -83,7 +83,7 @@ def test_help_and_wrong_arguments_need_nothing(
     for name in SUMMARIES.keys() - OF_ALLENNLP:
         for arguments, status, text in (
             (["--help"], 0, f"usage: allencv {name} "),
-            (["--no-such-option"], 2, f"allencv {name}: error: "),
+            (["--no-such"], 2, f"allencv: no option '--no-such' of {name}; "),
         ):
             monkeypatch.setattr(sys, "argv", ["allencv", name, *arguments])
             with pytest.raises(SystemExit) as end:
@@ -131,7 +131,7 @@ def test_the_commands_of_allennlp_keep_their_arguments() -> None:
         if Subcommand.by_name(name).__module__.startswith("allennlp.")
     }
     assert theirs <= SUMMARIES.keys()
-    for name in theirs - OF_ALLENNLP:
+    for name in theirs - OF_ALLENNLP.keys():
         original = Subcommand.by_name(name)()
         parser = original.add_subparser(argparse.ArgumentParser().add_subparsers())
         assert options_of(parser).items() <= options_of(command_parser(name)).items()
@@ -170,7 +170,7 @@ def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]", tmp_path
     (tmp_path / "model.tar.gz").touch()
     result = start(name, *(argument.format(tmp_path) for argument in arguments), refuse=True)
     assert result.returncode == 1
-    assert result.stderr == (
+    assert result.stderr.removeprefix("loading torch and AllenNLP ...\n") == (
         f"allencv: {name} needs allennlp, which is not installed: {INSTALL_ALLENNLP}; without it "
         "you can use classify and serve with bundles made by 'allencv export'\n"
     )

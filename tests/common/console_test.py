@@ -7,7 +7,12 @@ import pytest
 from allennlp.common import Tqdm
 from allennlp.common import logging as common_logging
 
-from allencv.common.console import console_to_follow, styled_as, to_log_file_only
+from allencv.common.console import (
+    console_to_follow,
+    loggers_to_file_only,
+    styled_as,
+    to_log_file_only,
+)
 from allencv.runtime.terminal import ERASE_LINE, GREEN, log_to_file_only
 from tests.runtime.terminal_test import Terminal
 
@@ -108,11 +113,13 @@ def test_some_is_for_the_file_only(
         with to_log_file_only():
             logger.info("a table")
             logger.warning("a warning")
+        with loggers_to_file_only(logger.name):
+            logger.info("said before")
         logger.info("a line")
         log_to_file_only("allencv.__main__", "the 100% end")
     assert capsys.readouterr().out.splitlines() == ["a warning", "a line"]
     written = [line.split(" - ")[-1] for line in (tmp_path / "out.log").read_text().splitlines()]
-    assert written == ["a table", "a warning", "a line", "the 100% end"]
+    assert written == ["a table", "a warning", "said before", "a line", "the 100% end"]
 
 
 def test_lines_appear_above_a_bar_and_in_colours(

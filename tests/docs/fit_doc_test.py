@@ -60,10 +60,10 @@ def lines(text: str) -> List[str]:
 
 def test_the_first_command_and_what_it_says(folder: Path) -> None:
     output = allencv(f"{FIT.rstrip()} --epochs 12", folder)
-    asked = r"  (epochs|early stopping) .*\n"
+    asked = r"  (epochs|early stopping) .*\n( {20,}.*\n)*"
     expected = re.sub(asked, "", CHOSEN)
     assert expected in re.sub(asked, "", output)
-    assert lines(output)[-5:] == lines(DONE.replace(" Stopped early: 100 epochs were planned.", ""))
+    assert lines(output)[-6:] == lines(DONE.replace(" Stopped early: 100 epochs were planned.", ""))
     few = '0.001, "trainer.num_epochs": 1}'
     allencv(TRAIN.replace("0.001}", few), folder)
     assert (folder / "runs" / "second" / "model.tar.gz").exists()

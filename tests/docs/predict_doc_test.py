@@ -188,7 +188,8 @@ def test_any_number_of_labels(folder: Path, run: Run) -> None:
 
 
 def test_the_columns(folder: Path) -> None:
-    table = re.findall(r"^\| (`.*?) \| ", PAGE.partition("## Output")[2], re.MULTILINE)
+    section = PAGE.partition("## Output")[2].partition("\n## ")[0]
+    table = re.findall(r"^\| (`.*?) \| ", section, re.MULTILINE)
     named = re.findall(r"`(\w+)`", " ".join(table))
     assert named == list(columns(["cat", "dog"], False, 2, True))
 

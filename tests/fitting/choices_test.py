@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 import pytest
 import torch
@@ -119,8 +119,8 @@ def test_few_images_stop_early() -> None:
     chosen = without_weights(num_train=100)
     assert (chosen.epochs, chosen.patience) == (100, 33)
     assert chosen.reasons.early_stopping == (
-        "after 33 epochs with no progress",
-        "a third of training; the scores of few images vary by chance",
+        "after 33 epochs",
+        "without progress: a third of training, as scores of few images vary by chance",
     )
     many = without_weights(num_train=10**6)
     assert (many.epochs, many.patience, many.reasons.early_stopping) == (10, None, None)
@@ -166,14 +166,15 @@ def test_what_was_asked_for() -> None:
     assert [reason.why for reason in reasons if reason is not None].count("as requested") == 5
 
 
-def test_each_choice_is_a_line_with_its_reason() -> None:
+def test_each_choice_is_a_line_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     gray = without_weights(is_gray=True, height=28, width=28, counts={"a": 90, "b": 2})
     lines = gray.reasons.lines()
     assert [line[:17].strip() for line in lines] == [
         *("image size", "backbone", "colour mode", "task", "batch size", "epochs"),
         *("early stopping", "learning rate", "class weights", "augmentation"),
     ]
-    assert lines[0] == f"  image size     {'32 x 32':<34} the images are 28 x 28 (median)"
+    assert lines[0] == f"  image size      {'32 x 32':<19}  the images are 28 x 28 (median)"
     names = [line[:17].strip() for line in without_weights().reasons.lines()]
     assert "colour mode" not in names
     assert "class weights" not in names
@@ -204,3 +205,20 @@ def test_each_choice_is_a_line_with_its_reason() -> None:
 def test_what_cannot_be(options: FitOptions, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         choose(facts(), options)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_reasons_stay_in_their_column(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lines() -> List[str]:
+        return without_weights(num_train=100, counts={"a": 90, "b": 2}).reasons.lines()
+
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = lines()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = lines()
+    column = wide[0].index("the images are")
+    assert [" ".join(line.split()) for line in narrow] == [" ".join(line.split()) for line in wide]
+    rows = [row for line in narrow for row in line.splitlines()]
+    assert len(rows) > len(wide)
+    assert max(map(len, rows)) <= columns
+    assert all(row[column - 1] == " " and row[column] != " " for row in rows)

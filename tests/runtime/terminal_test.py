@@ -95,8 +95,31 @@ def test_elsewhere_there_is_no_notice(
     assert capsys.readouterr().err == stream.getvalue() == ""
 
 
+def test_a_notice_for_logs_is_a_line(capsys: pytest.CaptureFixture) -> None:
+    with terminal.notice("loading torch", in_logs=True):
+        assert capsys.readouterr().err == "loading torch ...\n"
+    assert capsys.readouterr().err == ""
+
+
 def test_a_closed_stream_is_no_terminal() -> None:
     """As with a log that is written while a process ends."""
     stream = Terminal()
     stream.close()
     assert not terminal.is_terminal(stream)
+
+
+@pytest.mark.parametrize(
+    ("line", "hanging", "expected"),
+    [
+        ("a b", 2, "a b"),
+        ("  short    line of words", 2, "  short    line of\n    words"),
+        ("one two three four five", 8, "one two three four\n        five"),
+        ("in /a-long/path/of-a-file", 2, "in\n  /a-long/path/of-a-file"),
+        ("", 2, ""),
+    ],
+)
+def test_long_lines(
+    line: str, hanging: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert terminal.wrapped(line, hanging) == expected

@@ -64,6 +64,24 @@ def test_what_fits_a_terminal_is_shown(
     assert "|" in last
 
 
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (120, "loss 0.500, balanced_accuracy 0.750, 4 images/s"),
+        (80, "loss 0.500, balanced_accuracy 0.750"),
+        (40, "loss 0.500"),
+    ],
+)
+def test_what_does_not_fit_is_left_out_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, columns: int, expected: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("allencv.training.progress.are_plain_lines", lambda: False)
+    progress = Progress("Epoch 12/100", steps(1), 1, 0, 0.0, False, ["balanced_accuracy"])
+    progress.images_per_second = 4.0
+    assert progress._text({"balanced_accuracy": 0.75, "loss": 0.5}) == expected
+
+
 def test_little_waiting_is_not_mentioned(bar: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allencv.training.progress.WORTH_SAYING", 1.1)
     progress = Progress("Epoch 1/1", steps(3), 3, 0, 0.0, True)

@@ -33,6 +33,16 @@ class SeeRates(TrainerCallback):
             RATES[trainer._total_batches_completed] = trainer.optimizer.param_groups[0]["lr"]
 
 
+UNCHANGING = {
+    "trainer__optimizer": {"type": "sgd", "lr": 0.0},
+    "model__im2im_encoder": {
+        **{"type": "feedforward", "input_channels": 3, "num_layers": 1, "hidden_channels": 16},
+        **{"activations": "relu", "batch_norm": False},
+    },
+}
+"""A model whose validation loss stays the same."""
+
+
 class Run:
     """A config and a folder to train it in, as `allencv train` does."""
 
@@ -253,7 +263,7 @@ def test_what_cannot_change_is_refused_and_what_can_is_taken(run: Run) -> None:
 
 
 def test_a_recovery_with_nothing_left_to_train_says_why(run: Run) -> None:
-    rate = {"trainer__optimizer": {"type": "sgd", "lr": 0.0}, "trainer__patience": 1}
+    rate = {**UNCHANGING, "trainer__patience": 1}
     run.train(trainer__num_epochs=4, **rate)
     run.train(recover=True, trainer__num_epochs=4, **rate)
     log = (run.folder / "out.log").read_text()
@@ -305,7 +315,7 @@ def test_a_config_counts_once_there_is_a_checkpoint_of_it(run: Run) -> None:
 
 
 def test_a_run_that_lost_patience_goes_on_with_more_of_it(run: Run) -> None:
-    rate = {"trainer__optimizer": {"type": "sgd", "lr": 0.0}, "trainer__num_epochs": 4}
+    rate = {**UNCHANGING, "trainer__num_epochs": 4}
     run.train(trainer__patience=1, **rate)
     assert run.read("metrics.json")["epoch"] == 1
     run.train(recover=True, trainer__patience=2, **rate)
