@@ -8,6 +8,7 @@ installed.
 # PYTHON_ARGCOMPLETE_OK
 
 import argparse
+import errno
 import io
 import os
 import re
@@ -70,6 +71,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader has closed the pipe: `head`, or a pager
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_STATUS)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"allencv: {error.strerror or error}")
 
 
 def _replace_closed_streams() -> None:

@@ -79,7 +79,7 @@ class StandIn(ABCMeta):
             if not name.startswith("_") and not _loading.depth and cls._take_real_bases():
                 return getattr(cls, name)
             raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
         # A name in a package is only named here, as in an annotation or in `isinstance`.
         path = cls._stands_for
@@ -249,19 +249,19 @@ def _resolve(path: str) -> Any:
     """Return a name of a module, as `from module import name` does. Raise the import's error."""
     place, *names = path.split(".")
     value: Any = import_module(place)
-    for name in names:
+    for number, name in enumerate(names, start=1):
         place = f"{place}.{name}"
-        try:
-            value = getattr(value, name)
-        except AttributeError:
-            if not isinstance(value, ModuleType):
-                raise
+        is_last = number == len(names)
+        found = getattr(value, name, None)
+        # A package may have a function with the name of one of its modules, as spacy.cli.download.
+        is_hidden = not (is_last or isinstance(found, (ModuleType, type)))
+        if isinstance(value, ModuleType) and (found is None or is_hidden):
             try:
-                value = import_module(place)
+                found = import_module(place)
             except ModuleNotFoundError as error:
                 if error.name != place:
                     raise
-                raise AttributeError(f"{value.__name__} has no {name}") from None
+        value = getattr(value, name) if found is None else found
     return value
 
 

@@ -268,7 +268,7 @@ BROKEN = {
     "from os import nothing": "heavy_package.deep.inner.* cannot be imported: cannot import name "
     "'nothing' from 'os'",
     "": "heavy_package.deep.inner.Thing is not in the installed release of heavy_package: "
-    "heavy_package.deep.inner has no Thing",
+    "module 'heavy_package.deep.inner' has no attribute 'Thing'",
 }
 
 
@@ -376,3 +376,16 @@ def test_optimizers_of_transformers_are_the_real_ones(name: str) -> None:
     parameter.grad = torch.ones(2)
     made.step()
     assert (parameter < torch.tensor([1.0, 2.0])).all()
+
+
+def test_a_module_that_a_function_of_its_package_hides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `spacy.cli.download`, which is a function in `spacy.cli`, and a module with a function."""
+    package = tmp_path / "hiding"
+    package.mkdir()
+    (package / "__init__.py").write_text("from hiding.download import download")
+    (package / "download.py").write_text("def download():\n    return 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert deferred_imports._resolve("hiding.download.download")() == 3
+    assert deferred_imports._resolve("hiding.download")() == 3

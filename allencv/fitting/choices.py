@@ -48,7 +48,7 @@ class Reasons:
     def lines(self) -> List[str]:
         """Return each choice to print, in a line or more: the name, the choice, and the reason."""
         made = {name.replace("_", " "): reason for name, reason in vars(self).items() if reason}
-        names = max(map(len, made))
+        names = max(map(len, vars(self)))
         choices = max(len(reason.choice) for reason in made.values())
         return [
             wrapped(

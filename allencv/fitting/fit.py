@@ -4,11 +4,12 @@ import copy
 import json
 import logging
 import math
+import os
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -88,10 +89,10 @@ class Fitted:
 
 
 def fit(
-    data: str,
-    output: str,
+    data: Union[str, os.PathLike],
+    output: Union[str, os.PathLike],
     options: Optional[FitOptions] = None,
-    include_package: Tuple[str, ...] = (),
+    include_package: Sequence[str] = (),
     written_by: str = "allencv.fit",
     say: Say = print,
 ) -> Fitted:
@@ -101,11 +102,11 @@ def fit(
 
     # Parameters
 
-    data : `str`, required
+    data : `Union[str, os.PathLike]`, required
         A folder, a table, a list, or the name of a dataset of torchvision, as for `allencv fit`.
-    output : `str`, required
+    output : `Union[str, os.PathLike]`, required
         The folder of the run. It must be new or empty.
-    include_package : `Tuple[str, ...]`, optional
+    include_package : `Sequence[str]`, optional
         Modules with parts of your own, which the config may name.
     written_by : `str`, optional
         The author named in the comment at the top of the config.
@@ -117,6 +118,9 @@ def fit(
     `ConfigurationError` if the data are ambiguous, if an option cannot be used, or if `output` is
     not empty.
     """
+    data, output = os.fspath(data), os.fspath(output)
+    if isinstance(include_package, str):
+        include_package = (include_package,)
     options = options or FitOptions()
     packages = ["allencv.plugin", *include_package]
     for package in packages:  # the config names their parts

@@ -1,5 +1,6 @@
 """The plugins of AllenNLP that files name: modules with parts or commands of a user's own."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -26,7 +27,10 @@ def named_plugins() -> List[Plugin]:
     `InputError` if a file is not text in UTF-8; `OSError` if it cannot be read.
     """
     plugins = {}
-    for file in (Path(LOCAL), Path.home() / ".allennlp" / "plugins"):
+    files = [Path(LOCAL)]
+    with suppress(RuntimeError):  # a user without a home folder, as in a container
+        files.append(Path.home() / ".allennlp" / "plugins")
+    for file in files:
         for number, name in enumerate(_lines_of(file), start=1):
             if name and name not in plugins:
                 place = f"line {number} of '{file}'"

@@ -134,7 +134,11 @@ def test_the_commands_of_allennlp_keep_their_arguments() -> None:
     for name in theirs - OF_ALLENNLP.keys():
         original = Subcommand.by_name(name)()
         parser = original.add_subparser(argparse.ArgumentParser().add_subparsers())
-        assert options_of(parser).items() <= options_of(command_parser(name)).items()
+        expected = options_of(parser)
+        if name == "evaluate":
+            expected["cuda_device"] = [expected["cuda_device"]]  # ours takes several
+        ours = options_of(command_parser(name))
+        assert {key: ours.get(key) for key in expected} == expected
         flags = {flag for action in parser._actions for flag in action.option_strings}
         assert flags <= set(command_parser(name)._option_string_actions)
 
@@ -170,7 +174,9 @@ def test_what_needs_allennlp_says_so(name: str, arguments: "list[str]", tmp_path
     (tmp_path / "model.tar.gz").touch()
     result = start(name, *(argument.format(tmp_path) for argument in arguments), refuse=True)
     assert result.returncode == 1
-    assert result.stderr.removeprefix("loading torch and AllenNLP ...\n") == (
+    *notice, line = result.stderr.splitlines()
+    assert notice == (["loading torch and AllenNLP ..."] if name == "train" else [])
+    assert line == (
         f"allencv: {name} needs allennlp, which is not installed: {INSTALL_ALLENNLP}; without it "
-        "you can use classify and serve with bundles made by 'allencv export'\n"
+        "you can use classify and serve with bundles made by 'allencv export'"
     )

@@ -31,9 +31,7 @@ def test_every_key_is_one_of_the_trainers() -> None:
     rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
     keys = {key for row in rows for key in re.findall(r"`(?:trainer\.)?(\w+)`", row)}
     assert len(keys) == 19
-    assert keys - {"distributed"} <= set(
-        inspect.signature(ImageTrainer.from_partial_objects).parameters
-    )
+    assert keys <= set(inspect.signature(ImageTrainer.from_partial_objects).parameters)
 
 
 def test_what_may_change_in_a_recovered_run() -> None:

@@ -29,7 +29,7 @@ def test_a_folder_of_images_becomes_a_model(cats_and_dogs: Path, tmp_path: Path)
         folders=FolderOptions(layout="splits"),
         backbone="small_resnet",
     )
-    fitted = allencv.fit(str(cats_and_dogs), str(tmp_path / "run"), options, say=said.append)
+    fitted = allencv.fit(cats_and_dogs, tmp_path / "run", options, say=said.append)
     assert fitted.metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (tmp_path / "run.jsonnet").read_text().startswith("// Written by: allencv.fit\n")
     found, chosen, config = said
@@ -83,7 +83,7 @@ def test_missing_weights_are_told_first_and_last(
     monkeypatch.setattr(choices, "SMALL_IMAGE", 8)
     said: List[str] = []
     options = FitOptions(epochs=1, image_size=16, folders=FolderOptions(layout="splits"))
-    fitted = allencv.fit(str(cats_and_dogs), str(tmp_path / "run"), options, say=said.append)
+    fitted = allencv.fit(cats_and_dogs, tmp_path / "run", options, say=said.append)
     _, warning, chosen, _ = said
     assert warning.strip().startswith("WARNING: NO PRETRAINED WEIGHTS. Those of resnet18")
     assert "see the warning" in chosen
