@@ -16,6 +16,7 @@ from allencv import __version__
 from allencv.__main__ import help_text, main
 from allencv.command_list import COMMANDS, OF_ALLENNLP, SUMMARIES
 from allencv.command_parsers import command_parser, parser_of_all
+from allencv.runtime import stopping
 from allencv.runtime.installing import INSTALL_ALLENNLP
 from tests.conftest import ROOT, write_images
 from tests.runtime.tiny_bundle import write_bundle
@@ -80,6 +81,7 @@ def test_help_needs_nothing(arguments: "list[str]") -> None:
 def test_help_and_wrong_arguments_need_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
     for name in SUMMARIES.keys() - OF_ALLENNLP:
         for arguments, status, text in (
             (["--help"], 0, f"usage: allencv {name} "),
