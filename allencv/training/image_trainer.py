@@ -304,6 +304,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 self._checkpointer.maybe_save_checkpoint(
                     self, self._epochs_completed, self._batches_in_epoch_completed
                 )
+        if self._batches_in_epoch_completed == 0:
+            raise ConfigurationError(
+                "the epoch has no batch; expected more images, or a data loader with a smaller "
+                "batch_size or without drop_last"
+            )
         self._check_losses()
         if self._distributed:
             self._share_statistics()

@@ -365,6 +365,13 @@ def test_a_wrong_argument_is_named() -> None:
 # What is lost, and what is said of it.
 
 
+def test_an_epoch_without_a_batch_is_no_training() -> None:
+    """As with `drop_last` and a stream of fewer images than `batch_size`."""
+    trainer = build(num_epochs=1, optimizer={"type": "sgd", "lr": 0.1}, checkpointer=None)
+    with pytest.raises(ConfigurationError, match="the epoch has no batch; expected more images"):
+        trainer.train()
+
+
 @pytest.mark.parametrize("bad", ["nan", "inf"])
 def test_a_loss_that_is_not_finite_names_the_step_and_the_images(bad: str, tmp_path: Path) -> None:
     trainer = build()
