@@ -254,5 +254,7 @@ def test_beside_the_newest_transformers(
 def test_without_allennlp(installed: Environment) -> None:
     """The rest of the extra is there."""
     error = installed.run("train", "x", "-s", "x", packages=installed.packages("train"), fails=True)
-    assert error.splitlines()[-1].startswith("allencv: train needs allennlp, which is not installed")
+    assert error.splitlines()[-1].startswith(
+        "allencv: train needs allennlp, which is not installed"
+    )
     assert INSTALL_ALLENNLP in error
