@@ -2,10 +2,11 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from allencv.classify.output_files import Record, to_line
 from allencv.runtime.errors import InputError
+from allencv.runtime.file_locks import lock
 from allencv.runtime.image_files import ImageFile
 from allencv.runtime.json_files import parse_json
 
@@ -39,7 +40,10 @@ class UnfinishedRun:
         self._stamps: Dict[str, List[int]] = {}
         self._file = open(path, "a+b")  # noqa: SIM115 - for as long as this lives
         try:
-            _lock(self._file, path)
+            try:
+                lock(self._file.fileno())
+            except BlockingIOError:
+                raise InputError(f"'{path}' is being written by another run") from None
             if restart:
                 self._forget(header)
             self._read(header)
@@ -131,17 +135,6 @@ def _difference(line: bytes, header: Header) -> str:
         for key in header
         if found[key] != header[key]
     )
-
-
-def _lock(file: IO[bytes], path: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(f"'{path}' is being written by another run") from None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, Iterator, List, Optional, Sequence, TypeVar
 
 from allennlp.common import Tqdm
 from allennlp.common.checks import ConfigurationError
@@ -33,6 +33,7 @@ from allencv.data.dataset_readers.shard_index import (
 from allencv.data.packed_samples import PackedSamples, in_shards, write_shard
 from allencv.data.samples import SampleList
 from allencv.runtime.errors import InputError
+from allencv.runtime.file_locks import lock
 from allencv.runtime.whole_files import write_text
 
 UNFINISHED = ".allencv_pack.json"
@@ -215,23 +216,13 @@ def _begun(folder: str, made_from: str) -> Iterator[Optional[ShardIndex]]:
             raise InputError(f"'{folder}' holds {some(names)}; expected a new or empty folder")
         write_text(plan, json.dumps({"made_from": made_from}) + "\n")
     with plan.open() as file:
-        _lock(file, folder)
+        try:
+            lock(file.fileno())
+        except BlockingIOError:
+            raise InputError(f"another process is packing into '{folder}'") from None
         if made_from not in file.read():
             raise InputError(f"'{folder}' holds unfinished shards of other data; {advice}")
         for name in filter(LEFTOVER.fullmatch, os.listdir(folder)):
             os.unlink(os.path.join(folder, name))
         yield None
     plan.unlink()
-
-
-def _lock(file: IO[str], folder: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another process is packing into '{folder}'") from None
-    except OSError:
-        return  # a file system without locks

@@ -12,6 +12,8 @@ from typing import Any, Dict, Iterator, Optional, Set, Union
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.checkpointer import Checkpointer
 
+from allencv.runtime.file_locks import NO_LOCKS, lock
+
 logger = logging.getLogger(__name__)
 
 LOCKED = "ALLENCV_LOCKED_FOLDER"
@@ -23,6 +25,9 @@ LEFTOVER = re.compile(
 """The names of what a run writes before its first checkpoint and its first `best.th`."""
 
 _held: Set[int] = set()  # the descriptors of locked folders
+
+
+NOT_HERE = "Folders cannot be locked here. Let no other run write to %s"
 
 
 @contextmanager
@@ -62,24 +67,24 @@ def locked(folder: Union[str, os.PathLike]) -> Iterator[None]:
 
 
 def _lock(folder: str) -> Optional[int]:
-    try:
-        import fcntl
-    except ImportError:
-        logger.warning("Folders cannot be locked here. Let no other run write to %s", folder)
+    if os.name == "nt":  # folders cannot be opened
+        logger.warning(NOT_HERE, folder)
         return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        reason = lock(descriptor)
+    except BlockingIOError:
         os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise ConfigurationError(
-                f"another run is writing to {folder}; wait until it has ended, or choose another "
-                "folder with -s"
-            ) from None
-        logger.warning(
-            "%s cannot be locked (%s). Let no other run write to it", folder, error.strerror
-        )
+        raise ConfigurationError(
+            f"another run is writing to {folder}; wait until it has ended, or choose another "
+            "folder with -s"
+        ) from None
+    if reason is not None:
+        os.close(descriptor)
+        if reason == NO_LOCKS:
+            logger.warning(NOT_HERE, folder)
+        else:
+            logger.warning("%s cannot be locked (%s). Let no other run write to it", folder, reason)
         return None
     _held.add(descriptor)
     return descriptor
