@@ -45,13 +45,26 @@ class ShardFile:
             return self.data
         try:
             with open(self.shard, "rb") as file:
-                file.seek(self.start)
+                file.seek(self.start - tarfile.BLOCKSIZE)
+                header = file.read(tarfile.BLOCKSIZE)
                 data = file.read(self.size)
         except OSError as error:
             raise ImageError(error.strerror or str(error)) from error
         if len(data) < self.size:
             raise ImageError("the shard has become shorter since it was listed")
+        if not self._is_described_by(header):
+            raise ImageError("the shard has changed since it was listed: another file is here")
         return data
+
+    def _is_described_by(self, header: bytes) -> bool:
+        """Return whether a header of a tar file may be that of this file."""
+        try:
+            found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return False
+        # The name in the header may be cut off, or lack what is not ASCII.
+        has_whole_name = self.name.isascii() and len(self.name) <= tarfile.LENGTH_NAME
+        return found.size == self.size and (not has_whole_name or found.name == self.name)
 
     def __str__(self) -> str:
         return f"{self.shard}/{self.name}"

@@ -19,6 +19,7 @@ from allencv.data.dataset_readers import WebDatasetReader
 from allencv.data.dataset_readers.shard_index import INDEX
 from allencv.data.label_vocabulary import LabelVocabulary
 from allencv.data.packing import index_shards
+from allencv.runtime import ImageError
 
 SHARDS = [7, 5, 1, 6, 4]
 SIZE = sum(SHARDS)
@@ -368,3 +369,33 @@ def test_shards_that_cannot_be_indexed(shards: Path, tmp_path: Path) -> None:
         pass
     with pytest.raises(ConfigurationError, match="empty.tar has no samples"):
         index_shards(WebDatasetReader(), f"{tmp_path}/empty.tar", 1)
+
+
+def test_shards_of_equal_size_that_changed_places(tmp_path: Path) -> None:
+    """Tar files are padded, so that many have the same size."""
+    names = [tmp_path / "0.tar", tmp_path / "1.tar"]
+    for number, name in enumerate(names):
+        write_shard(name, range(3 * number, 3 * number + 3))
+    index_shards(WebDatasetReader(), str(tmp_path), 1)
+    assert names[0].stat().st_size == names[1].stat().st_size
+    names[0].rename(tmp_path / "other")
+    names[1].rename(names[0])
+    (tmp_path / "other").rename(names[1])
+    with pytest.raises(ImageError, match="the shard has changed since it was listed"):
+        numbers(make_loader(str(tmp_path)))
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", ["a" * 99, "b" * 150, "c/" * 80 + "d", "\N{SNOWMAN}"])
+def test_the_names_of_every_format(name: str, format: int, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w", format=format) as tar:
+        for suffix, data in (("png", b"pixels"), ("cls", b"cat")):
+            member = tarfile.TarInfo(f"{name}.{suffix}")
+            member.size = len(data)
+            try:
+                tar.addfile(member, io.BytesIO(data))
+            except ValueError:
+                pytest.skip("this format has no such names")
+    index_shards(WebDatasetReader(), str(tmp_path), 1)
+    (sample,) = WebDatasetReader().read_samples(str(tmp_path))
+    assert sample.image() == b"pixels"
