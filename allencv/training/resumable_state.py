@@ -18,6 +18,7 @@ from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 from allencv.training.configured_values import apply_changes, configured_values
+from allencv.training.epoch_batches import count_batches
 from allencv.training.metric_counts import restore_counts, save_counts
 from allencv.training.protocols import SeekableLoader
 from allencv.training.running_losses import RunningLosses
@@ -38,6 +39,7 @@ class ResumableTrainer(Protocol):
     _world_size: int
     _epochs_completed: int
     _batches_in_epoch_completed: int
+    _start_after_batches_in_epoch_completed: int
     _total_batches_completed: int
     _losses: RunningLosses
     _scaler: Optional[torch.amp.GradScaler]
@@ -88,6 +90,7 @@ class ResumableState(TrainerCallback):
             "seconds": self._seconds(),
             "configured": self._configured,
             "images_per_step": self._images_per_step(),
+            "images_in_epoch": self._images_in_epoch(self.trainer._batches_in_epoch_completed),
         }
 
     def _images_per_step(self) -> Optional[int]:
@@ -97,6 +100,16 @@ class ResumableState(TrainerCallback):
             return None
         trainer = self.trainer
         return batch_size * trainer._num_gradient_accumulation_steps * (trainer._world_size or 1)
+
+    def _images_in_epoch(self, steps: int) -> Optional[int]:
+        """Return how many images the first steps of an epoch have, if that is known."""
+        loader = self.trainer.data_loader
+        length = count_batches(loader)
+        if length is None or not isinstance(loader, SeekableLoader):
+            return None
+        batches = min(steps * self.trainer._num_gradient_accumulation_steps, length)
+        counts = [loader.count_images(batch) for batch in range(batches)]
+        return None if None in counts else sum(filter(None, counts))
 
     def _state_of_rank(self) -> State:
         kind, keys, position, has_gauss, gauss = numpy.random.get_state()  # noqa: NPY002
@@ -141,8 +154,25 @@ class ResumableState(TrainerCallback):
                 "same number of images: that of the processes times data_loader.batch_size times "
                 "trainer.num_gradient_accumulation_steps"
             )
+        self._check_place()
         if self._saved and "configured" in self._saved:
             apply_changes(self.trainer, self._saved["configured"], self._configured)
+
+    def _check_place(self) -> None:
+        """Check that other processes go on in an interrupted epoch where those before stopped."""
+        saved, processes = self._saved or {}, self.trainer._world_size or 1
+        if "images_in_epoch" not in saved or len(self._ranks_of(saved)) == processes:
+            return
+        steps = self.trainer._start_after_batches_in_epoch_completed
+        if steps == 0:
+            return
+        then, now = saved["images_in_epoch"], self._images_in_epoch(steps)
+        if then is None or then != now:
+            raise ConfigurationError(
+                f"the run was trained with {numbered(len(self._ranks_of(saved)), 'process')} and "
+                f"stopped within an epoch, where {numbered(processes, 'process')} would go on with "
+                "other images; expected the same number of processes"
+            )
 
     @property
     def batches_left_out(self) -> int:

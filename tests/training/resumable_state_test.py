@@ -2,15 +2,18 @@
 
 import json
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 import torch
 import torch.distributed as dist
+from allennlp.common.checks import ConfigurationError
 from allennlp.training.metrics import Metric
 
 import allencv.plugin  # noqa: F401
+from allencv.data.data_loaders.batch_plan import BatchPlan
 from allencv.training.metrics import TopKAccuracy
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import RunningLosses
@@ -234,6 +237,52 @@ def test_each_rank_goes_on_from_its_own_state(
     state.load_state_dict(torch.load(tmp_path / "state.th", weights_only=True))
     state.restore()
     assert "does not hold the counts of loss, metric: the training metrics" in caplog.text
+
+
+class Planned:
+    """A loader of `images`, of which nothing is read."""
+
+    data_path = ""
+    batches_left_out = 0
+    another_epoch_follows = keeps_pace = False
+
+    def __init__(self, images: Optional[int], batch_size: int, ranks: int) -> None:
+        self.batch_size = batch_size
+        self.plan = None if images is None else BatchPlan(images, batch_size, ranks)
+
+    def __len__(self) -> int:
+        if self.plan is None:
+            raise TypeError("a stream")
+        return len(self.plan)
+
+    def count_images(self, batch: int) -> Optional[int]:
+        assert self.plan is not None
+        start, stop = self.plan.bounds(batch)
+        return stop - start
+
+    def seek(self, *arguments: int) -> Any:
+        raise AssertionError("nothing is read")
+
+    __iter__ = identity = labels = iter_instances = seek
+
+
+@pytest.mark.parametrize(
+    ("images", "steps", "refused"),
+    [(19, 1, False), (19, 2, True), (20, 2, False), (None, 1, True), (19, 0, False)],
+)
+def test_another_number_of_processes_goes_on_with_the_next_images_or_not_at_all(
+    images: Optional[int], steps: int, refused: bool, tmp_path: Path
+) -> None:
+    """19 images are 8, 8 and 3 for one process, and 8 and 11 for two with half the batch size."""
+    one, two = OneOfTwo(1.0), OneOfTwo(1.0)
+    one._distributed, one._world_size = False, 1
+    one._batches_in_epoch_completed = two._start_after_batches_in_epoch_completed = steps
+    one.data_loader, two.data_loader = Planned(images, 8, 1), Planned(images, 4, 2)
+    state = ResumableState(str(tmp_path), two)
+    state.load_state_dict(ResumableState(str(tmp_path), one).state_dict())
+    expected = pytest.raises(ConfigurationError, match="where 2 processes would go on with other")
+    with expected if refused else nullcontext():
+        state.apply_changed_config()
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(
