@@ -28,6 +28,8 @@ def join(files: Sequence[str], output: str) -> int:
     model and options.
     """
     _check_suffixes(files, output)
+    if twice := [file for number, file in enumerate(files) if file in files[:number]]:
+        raise InputError(f"'{twice[0]}' is given twice; expected each part once")
     parts = {file: read_part(file) for file in files}
     _check_same(parts)
     ordered = _in_order(parts)

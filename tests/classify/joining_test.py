@@ -128,6 +128,12 @@ def test_parts_that_do_not_fit_are_refused(
     assert not Path("all.csv").exists()
 
 
+def test_a_part_that_is_given_twice(bundle: Path, photos: Path) -> None:  # noqa: F811
+    first, *others = classify_parts(bundle, ".csv")
+    with pytest.raises(InputError, match=f"'{first}' is given twice; expected each part once"):
+        join([first, first, *others], "all.csv")
+
+
 def test_missing_parts_are_named(bundle: Path, photos: Path) -> None:  # noqa: F811
     parts = classify_parts(bundle, ".csv")
     with pytest.raises(InputError, match="^1 part given; expected 3: --shard 1/3, 3/3 missing$"):

@@ -90,8 +90,12 @@ class ShardIndex:
         """Return whether a reader that reads `files` finds what this index holds."""
         same_images = self.made_with["image_keys"] == files.image_keys
         used = {key for shard in self.shards.values() for key in shard.label_keys}
-        same_labels = not files.label_keys or (
-            files.label_keys == self.made_with["label_keys"] or {*files.label_keys} == used
+        skipped = any(shard.skipped for shard in self.shards.values())
+        same_labels = (
+            files.label_keys == self.made_with["label_keys"]
+            or (not files.label_keys and not skipped)
+            # With several, the first that a sample has is read.
+            or (len(used) == 1 and {*files.label_keys} == used)
         )
         same_field = self.made_with["label_field"] == files.label_field
         return same_images and same_labels and (same_field or not _has_json(files.label_keys))

@@ -212,6 +212,7 @@ READERS: List[Dict[str, Any]] = [
     {},
     {"label_key": "cls"},
     {"label_key": "json"},
+    {"label_key": "json;cls"},
     {"label_key": "json", "label_field": "other"},
     {"label_key": None},
     {"image_keys": ["jpg"]},
@@ -399,3 +400,20 @@ def test_the_names_of_every_format(name: str, format: int, tmp_path: Path) -> No
     index_shards(WebDatasetReader(), str(tmp_path), 1)
     (sample,) = WebDatasetReader().read_samples(str(tmp_path))
     assert sample.image() == b"pixels"
+
+
+@pytest.mark.parametrize("other", [{"label_key": "json;cls"}, {"label_key": None}])
+def test_an_index_of_samples_with_different_labels(other: Dict[str, Any], tmp_path: Path) -> None:
+    """The first sample has .cls and .json, the second only .json, the third none."""
+    contents = {"0": {"cls": b"a", "json": b'{"label": "b"}'}, "1": {"json": b'{"label": "b"}'}}
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for key in ("0", "1", "2"):
+            for suffix, data in {"png": b"pixels", **contents.get(key, {})}.items():
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    path = f"{tmp_path}/*.tar"
+    reader = {"on_incomplete": "skip", **other}
+    expected = samples(path, **reader)
+    index_shards(WebDatasetReader(on_incomplete="skip"), path, 1)
+    assert samples(path, **reader) == expected
