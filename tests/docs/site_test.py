@@ -45,10 +45,10 @@ def clone(tmp_path: Path) -> Path:
         pytest.skip("zensical is not installed")
     for folder in ("docs", "scripts", "training_config", "benchmarks/gpu"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    for file in ("README.md", "LICENSE", "zensical.toml", "requirements.txt"):
+    for file in ("README.md", "LICENSE", "zensical.toml", "requirements-dev.txt"):
         shutil.copy(ROOT / file, tmp_path)
     (tmp_path / ".venv").mkdir()
-    shutil.copy(ROOT / "requirements.txt", tmp_path / ".venv" / ".allencv-requirements")
+    shutil.copy(ROOT / "requirements-dev.txt", tmp_path / ".venv" / ".allencv-requirements")
     return tmp_path
 
 
