@@ -268,6 +268,13 @@ class ImageClassifier(CheckedFromParams, Model):
         """Add a batch to the metrics of the config."""
         self._metrics_of_ranks.count(self._metrics, predictions, targets, self.training)
 
+    def pass_turn(self) -> None:
+        """
+        Note in evaluation that a batch has no image that can be read. Several ranks then keep the
+        order of the batches.
+        """
+        self._metrics_of_ranks.pass_turn()
+
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
         values = self._metrics_of_ranks.reported(
             self._metrics, self.label_names(), self._has_counted, reset

@@ -24,7 +24,7 @@ from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.memory import reuse_freed_memory
-from allencv.predictions.all_ranks import copy_buffers, every_image_once
+from allencv.predictions.all_ranks import copy_buffers, every_image_once, pass_turn
 from allencv.runtime.plurals import numbered
 from allencv.training.acceleration import (
     Compilation,
@@ -493,30 +493,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if isinstance(self._validation_data_loader, SeekableLoader):
             self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
-        with self._averaged(), every_image_once(self._validation_data_loader):
+        with self._averaged():
             copy_buffers(self.model)
             losses = RunningLosses()
-            batches = ([batch] for batch in self._validation_data_loader)
-            total = count_batches(self._validation_data_loader)
-            progress = self._progress("Validation", batches, total)
-            for number, group in enumerate(progress, start=1):
-                outputs = self.batch_outputs(group[0], for_training=False)
-                if "loss" in outputs:
-                    losses.add([outputs], [count_images(group[0])])
-                metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
-                if progress.is_due():
-                    progress.show(metrics)
-                for callback in self._callbacks:
-                    callback.on_batch(
-                        self,
-                        group,
-                        [outputs],
-                        metrics,
-                        epoch,
-                        number,
-                        is_training=False,
-                        is_primary=self._primary,
-                    )
+            with every_image_once(self._validation_data_loader):
+                self._validate(self._validation_data_loader, epoch, losses)
             if isinstance(self.model, TrainableClassifier):
                 self.model.on_validation_end()
             losses.read()
@@ -524,6 +505,32 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             # AllenNLP adds up the ranks' numbers: floats in float32, and tensors as they are.
             total, weight = sums if common_util.is_distributed() else sums.tolist()
             return total, None, weight
+
+    def _validate(self, loader: DataLoader, epoch: int, losses: RunningLosses) -> None:
+        """Count the validation images of this rank in the metrics of the model and in `losses`."""
+        groups = ([batch] for batch in loader)
+        progress = self._progress("Validation", groups, count_batches(loader))
+        for number, group in enumerate(progress, start=1):
+            if not group[0]:  # no image of the batch can be read
+                pass_turn(self.model)
+                continue
+            outputs = self.batch_outputs(group[0], for_training=False)
+            if "loss" in outputs:
+                losses.add([outputs], [count_images(group[0])])
+            metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
+            if progress.is_due():
+                progress.show(metrics)
+            for callback in self._callbacks:
+                callback.on_batch(
+                    self,
+                    group,
+                    [outputs],
+                    metrics,
+                    epoch,
+                    number,
+                    is_training=False,
+                    is_primary=self._primary,
+                )
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """Return the batches of an epoch from `start` on, equally many on each rank."""

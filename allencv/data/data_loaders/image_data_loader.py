@@ -185,6 +185,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """Whether to yield `{}` for a batch without images, because other ranks count on it."""
         self.for_evaluation = False
         """Whether an epoch has each image once and in order: see `LoaderForEvaluation`."""
+        self.has_read = False
+        """Whether an image of the epoch could be read."""
+        self.unreadable: Optional[str] = None
+        """What to say if no image of the epoch can be read; `None` if none was unreadable."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
         self._rank = dist.get_rank() if util.is_distributed() else 0
@@ -225,6 +229,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._place, self._prefetched = (place[0] + 1, 0), None
         is_whole = place[1] == 0
         self.batches_left_out = 0 if is_whole else self.batches_left_out
+        self.has_read, self.unreadable = False, None
         if prefetched is not None and prefetched[0] == place and not self.for_evaluation:
             return self._delivered(prefetched[1], is_whole)
         return self._delivered(self._begin(place), is_whole)
@@ -345,8 +350,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
-        keeps_pace = self.keeps_pace and not self.for_evaluation
-        usable = (self._as_many if keeps_pace else self._usable)(batches, is_whole)
+        usable = (
+            self._as_many(batches)
+            if self.keeps_pace or self.for_evaluation
+            else self._usable(batches, is_whole)
+        )
         for batch in usable:
             yield batch if self._device is None else _to_device(batch, self._device)
 
@@ -356,10 +364,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         batch before anything else is delivered, so that recovery finds the same batches.
         """
         alone: Optional[Made] = None
-        reason, is_empty = "", is_whole
+        is_empty = is_whole
         for job, collated in batches:
             self._report(collated)
-            reason = reason or next(iter(collated.errors), "")
             if alone is not None and collated.places:
                 job = alone[0] + [job[place] for place in collated.places]
                 instances = self.images.instances
@@ -378,22 +385,17 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             yield alone[1].batch
         elif alone is not None:
             self._leave_out(alone[1])
-        elif is_empty and reason:
-            raise self._nothing_can_be_read(reason)
+        elif is_empty and self.unreadable is not None:
+            raise ImageError(self.unreadable)
 
-    def _as_many(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
+    def _as_many(self, batches: Iterator[Made]) -> Iterator[TensorDict]:
         """Yield one batch per batch made, `{}` for one that cannot be used."""
-        reason, is_empty = "", is_whole
         for _, collated in batches:
             self._report(collated)
-            reason = reason or next(iter(collated.errors), "")
-            is_empty &= not collated.places
             is_alone = self._is_alone(collated)
             if is_alone:
                 self._leave_out(collated)
             yield {} if is_alone else collated.batch
-        if is_empty and reason:
-            raise self._nothing_can_be_read(reason)
 
     def _report(self, collated: Collated) -> None:
         """Raise, or log and count, the errors, as `on_error` says."""
@@ -405,6 +407,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for error in collated.errors:
             logger.warning("Left out: %s", shown(error))
         self.images_skipped += len(collated.errors)
+        self.has_read |= bool(collated.places)
+        if self.unreadable is None and collated.errors:
+            first = collated.errors[0]
+            self.unreadable = f"no image of {self.data_path} can be read; the first: {first}"
 
     def _is_alone(self, collated: Collated) -> bool:
         """Return whether only one image is left in a batch for training."""
@@ -417,9 +423,6 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         metadata = alone.batch.get("metadata", ["one image"])
         logger.warning("Left out this time, because it is alone in its batch: %s", metadata[0])
         self.images_skipped += 1
-
-    def _nothing_can_be_read(self, reason: str) -> ImageError:
-        return ImageError(f"no image of {self.data_path} can be read; the first: {reason}")
 
 
 def _with_jobs(workers: Workers, jobs: Iterable[BatchJob]) -> Iterator[Made]:
