@@ -46,6 +46,15 @@ class MetricsOfRanks:
             metrics = {key: metric for key, metric in metrics.items() if key not in others}
         count_batch(metrics, predictions, targets)
 
+    def count_nothing(
+        self, metrics: Dict[str, Metric], predictions: torch.Tensor, targets: torch.Tensor
+    ) -> None:
+        """
+        Take part where metrics exchange their counts at every batch, with no image of a batch of
+        training.
+        """
+        count_batch(_others(metrics), predictions[:0], targets[:0])
+
     def reported(
         self, metrics: Dict[str, Metric], labels: List[str], has_seen: bool, reset: bool
     ) -> Dict[str, float]:

@@ -44,6 +44,7 @@ from allencv.data.data_loaders.workers import (
 )
 from allencv.runtime import ImageError
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)
 
@@ -210,6 +211,22 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             return len(range(self._rank, batches, self._world_size))
         return len(self._plan(size))
 
+    def keep_pace(self) -> None:
+        """
+        From now on, yield `{}` for a batch without images, because other ranks count on it.
+
+        # Raises
+
+        `ConfigurationError` for fewer images than ranks.
+        """
+        self.keeps_pace = True
+        if isinstance(self.images, ListedImages) and len(self.images) < self._world_size:
+            raise ConfigurationError(
+                f"{self.data_path} has {numbered(len(self.images), 'image')}, but distributed "
+                f"training has {self._world_size} ranks; expected as many images or more, or fewer "
+                "distributed.cuda_devices (with torchrun: processes)"
+            )
+
     def count_images(self, batch: int) -> Optional[int]:
         """
         Return the number of images of a batch on all ranks together, or `None` if it is known only
@@ -260,8 +277,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def identity(self) -> Dict[str, object]:
         """
-        Return the number of images, the labels, and a hash of the list of both; of a stream only
-        the number of shards.
+        Return the number of images, the labels, and a hash of the list of both; of a stream the
+        number of shards, and their names and sizes if the reader tells.
         """
         return self.images.identity()
 
@@ -317,13 +334,22 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             return
         if isinstance(self.images, StreamedImages):
             images = self.images.epoch(epoch, start * self.batch_size)
+            is_empty = start == 0
             for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
+                is_empty = False
                 yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+            if is_empty and self._world_size > 1:
+                logger.warning(
+                    "Rank %d has no batch in epoch %d: it has fewer images of %s than "
+                    "data_loader.batch_size, which is %d, and data_loader.drop_last drops them; "
+                    "use shards of equal size, or set drop_last to false",
+                    *(self._rank, epoch + 1, self.data_path, self.batch_size),
+                )
             return
         plan, order = self._plan(len(self.images)), self.images.order(epoch)
         for number in range(start, len(plan)):
             share = plan.share(number, self._rank)
-            if share:  # to evaluate, there may be fewer images than ranks
+            if share:  # AllenNLP's trainer may validate fewer images than ranks
                 yield [(int(order[place]), mix(self.seed, epoch, place)) for place in share]
         if self.another_epoch_follows:
             self.prefetch()
