@@ -145,6 +145,7 @@ def trained(
         "steps": trainer._total_batches_completed,
         "loss": metrics["training_loss"],
         "accuracy": metrics["training_accuracy"],
+        "others": {key: metrics[f"training_{key}"] for key in config["model"].get("metrics", {})},
         "weights": {name: each.cpu() for name, each in model.state_dict().items()},
     }
 
@@ -153,6 +154,7 @@ def assert_same(found: Dict[str, Any], expected: Dict[str, Any]) -> None:
     assert found["steps"] == expected["steps"]
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert found["accuracy"] == expected["accuracy"]
+    assert found["others"] == expected["others"]
     torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-3, atol=1e-5)
 
 
