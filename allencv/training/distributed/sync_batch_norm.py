@@ -36,8 +36,9 @@ def kept_apart(model: torch.nn.Module) -> Iterator[None]:
     images of the others.
     """
     with ExitStack() as stack:
-        for module in filter(is_synchronized, model.modules()):
-            stack.enter_context(patch.object(module, "forward", partial(_apart, module)))
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and is_synchronized(module):
+                stack.enter_context(patch.object(module, "forward", partial(_apart, module)))
         yield
 
 
