@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from allencv.classify.arguments import SUFFIXES
 from allencv.classify.output_files import Row, csv_header, suffix_of, write_parquet_rows
-from allencv.classify.shards import Part, compared, list_digest, read_part
+from allencv.classify.shards import Part, compared, forget_part, list_digest, read_part
 from allencv.runtime.errors import InputError
 from allencv.runtime.path_tables import import_pyarrow, paths_in
 from allencv.runtime.plurals import numbered
@@ -41,6 +41,7 @@ def join(files: Sequence[str], output: str) -> int:
             "again with one version of AllenCV"
         )
     _check_sizes(parts, ordered, names.count)
+    forget_part(output)
     with whole_file(output) as temporary:
         JOINERS[suffix_of(output)](temporary, first.columns, ordered)
     return names.count
@@ -89,8 +90,8 @@ def _check_same(parts: Dict[str, Part]) -> None:
                 )
         if part.all_images != expected.all_images:
             raise InputError(
-                f"'{file}' is a part of another list of images than '{first}'; if the folders "
-                "have changed between the jobs, list the images in a file first"
+                f"'{file}' is a part of another list of images than '{first}'; give all jobs "
+                "the same paths and, if folders may change between the jobs, a file that lists them"
             )
         if part.columns != expected.columns or part.answers.keys() != expected.answers.keys():
             raise InputError(
@@ -108,9 +109,10 @@ def _in_order(parts: Dict[str, Part]) -> List[str]:
             )
         files[part.shard] = file
     count = next(iter(parts.values())).shards
-    if missing := [number for number in range(1, count + 1) if number not in files]:
-        some = ", ".join(f"{number}/{count}" for number in missing[:SHOWN])
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    missing = (number for number in range(1, count + 1) if number not in files)
+    if num_missing := count - len(files):
+        some = ", ".join(f"{number}/{count}" for number in islice(missing, SHOWN))
+        more = f" and {num_missing - SHOWN} more" if num_missing > SHOWN else ""
         given = numbered(len(files), "part")
         raise InputError(f"{given} given; expected {count}: --shard {some}{more} missing")
     return [files[number] for number in sorted(files)]

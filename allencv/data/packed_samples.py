@@ -84,7 +84,9 @@ class PackedSamples:
             size = image.size if image.data is None else len(image.data)
             time = os.stat(image.shard).st_mtime_ns if image.data is None else 0
         label = self.label(index)
-        return _in_tar(size) + (0 if label is None else _in_tar(len(label.encode()))), time
+        name = f"{self.keys[index]}.json"  # as long as that of the image, or nearly
+        of_label = 0 if label is None else _in_tar(name, len(label.encode()))
+        return _in_tar(name, size) + of_label, time
 
     def are(self, images: Sequence[int], shard: IndexedShard) -> bool:
         """Return whether a shard has these images in order, by their names and labels."""
@@ -188,8 +190,10 @@ def _key(path: str) -> str:
     return folder + slash + stem.replace(".", "_")
 
 
-def _in_tar(size: int) -> int:
-    return BLOCK + -(-size // BLOCK) * BLOCK
+def _in_tar(name: str, size: int) -> int:
+    is_short = name.isascii() and len(name) <= tarfile.LENGTH_NAME
+    header = BLOCK if is_short else len(tarfile.TarInfo(name).tobuf())
+    return header + -(-size // BLOCK) * BLOCK
 
 
 def in_shards(

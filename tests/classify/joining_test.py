@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -19,10 +20,11 @@ SHARDS = 3
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """17 images, of which the second is damaged, and one has a name that CSV quotes."""
+    """17 images, of which the second is damaged, and two have names that CSV quotes."""
     write_images(tmp_path / "photos", {"a": 9, "c": 8})
     (tmp_path / "photos" / "a" / "001.jpg").write_bytes(b"")
     os.rename(tmp_path / "photos/a/003.jpg", tmp_path / 'photos/a/003, "old".jpg')
+    os.rename(tmp_path / "photos/c/002.jpg", tmp_path / "photos/c/00\r2.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photos"
 
@@ -199,6 +201,58 @@ def test_missing_parts_are_named(bundle: Path, photos: Path) -> None:  # noqa: F
     ):
         with pytest.raises(InputError, match=message):
             join(*arguments)
+
+
+def test_many_missing_parts_are_counted(bundle: Path, photos: Path) -> None:  # noqa: F811
+    classify(bundle, "photos", "-o", "part.csv", "--shard", "2/999999999")
+    missing = ", ".join(f"{number}/999999999" for number in (1, *range(3, 12)))
+    message = f"^1 part given; expected 999999999: --shard {missing} and 999999988 more missing$"
+    with pytest.raises(InputError, match=message):
+        join(["part.csv"], "all.csv")
+
+
+def test_a_joined_file_may_replace_a_part_of_another_run(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+) -> None:
+    classify(bundle, "photos", "-o", "all.csv", "--shard", "1/2")
+    join(classify_parts(bundle, ".csv"), "all.csv")
+    assert not Path("all.csv.shard").exists()
+
+
+def test_parts_whose_list_comes_from_standard_input(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = b"photos/c/001.jpg\nphotos/a/000.jpg\nphotos/a/001.jpg\n"
+    for number in (1, 2):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(names)))
+        shard = f"{number}/2"
+        classify(bundle, "-", "-o", f"{number}.csv", "--shard", shard, "--batch-size", 1)
+    assert join(["2.csv", "1.csv"], "all.csv") == 3
+    assert list(paths_in("all.csv", "path")) == names.decode().split()
+
+
+def test_a_shard_resumes_after_the_list_has_changed(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it joins with are parts of the new list alone."""
+    parts = classify_parts(bundle, ".csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("allencv.classify.command.write_answers", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            classify(bundle, "photos", "-o", parts[0], "--shard", "1/3", "--batch-size", 2)
+    assert Path("part-1.csv.part").exists()
+    (photos / "a" / "000.jpg").unlink()
+    classify(bundle, "photos", "-o", parts[0], "--shard", "1/3", "--batch-size", 2)
+    with pytest.raises(InputError, match=f"'{parts[1]}' is a part of another list of images"):
+        join(parts, "all.csv")
+    assert join(classify_parts(bundle, ".csv"), "all.csv") == 16
+    classify(bundle, "photos", "-o", "one.csv", "--batch-size", 2)
+    assert Path("all.csv").read_bytes() == Path("one.csv").read_bytes()
 
 
 def test_an_image_twice_or_missing_is_found_by_the_names_in_the_parts(tmp_path: Path) -> None:

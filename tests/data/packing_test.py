@@ -132,6 +132,16 @@ def test_a_number_of_bytes_is_not_exceeded(photos: Path, tmp_path: Path) -> None
         assert end <= 12_000
 
 
+@pytest.mark.parametrize("name", ["größe", "long" * 40])
+def test_what_names_take_is_counted(name: str, tmp_path: Path) -> None:
+    """Names that are long or not ASCII need headers of their own."""
+    write_images(tmp_path / "photos", {name: 12}, size=8)
+    options = PackOptions(max_bytes=30_000)
+    pack(ImageFolderReader(), tmp_path / "photos", str(tmp_path / "shards"), options, 1)
+    for shard in (tmp_path / "shards").glob("*.tar"):
+        assert shard.stat().st_size <= 30_000 + tarfile.RECORDSIZE  # which tar files fill up
+
+
 # What is packed.
 
 
