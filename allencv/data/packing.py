@@ -32,6 +32,9 @@ from allencv.data.packed_samples import PackedSamples, content_of, in_shards, wr
 from allencv.data.samples import SampleList
 from allencv.runtime.errors import InputError
 
+LOOKED_AT = 1000
+"""The number of images that a thread looks at in one call."""
+
 T = TypeVar("T")
 
 
@@ -123,13 +126,19 @@ def _plan(
 ) -> Tuple[Sequence[int], List[PlannedShard]]:
     """Return the size of each sample, and the shards to write."""
     order = list(range(len(packed.samples)))
+    sizes, times = array("Q"), array("q")
+
+    def look_at(some: Sequence[int]) -> List[Tuple[int, int]]:
+        return [packed.size_and_time(index) for index in some]
+
+    # Many in each call, as the executor holds a kilobyte for every call.
+    calls = [order[first : first + LOOKED_AT] for first in range(0, len(order), LOOKED_AT)]
+    with ThreadPoolExecutor(workers) as executor:
+        for found in executor.map(look_at, calls):
+            sizes.extend(size for size, _ in found)
+            times.extend(time for _, time in found)
     if options.seed is not None:
         random.Random(options.seed).shuffle(order)
-    sizes, times = array("Q"), array("q")
-    with ThreadPoolExecutor(workers) as executor:
-        for size, time in executor.map(packed.size_and_time, range(len(packed.samples))):
-            sizes.append(size)
-            times.append(time)
     shards = in_shards(order, sizes, options.max_images, options.max_bytes)
     return sizes, [
         PlannedShard(f"shard-{number:06d}.tar", images, _stamp(times, images))
@@ -238,9 +247,10 @@ def _finished(
     record = read_record(folder)
     if record.made_from != made_from or index.made_with != made_with(files):
         raise InputError(f"'{folder}' holds other shards (see {INDEX}); {ADVICE}")
-    WebDatasetReader().num_images(folder)  # refuses an index that does not fit
-    if any(shard.name not in index.shards for shard in plan):
+    there = index.shards.keys() & set(os.listdir(folder))
+    if any(shard.name not in there for shard in plan):
         return None
+    WebDatasetReader().num_images(folder)  # refuses an index that does not fit
     for shard in plan:
         indexed = index.shards[shard.name]
         path = os.path.join(folder, shard.name)

@@ -8,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.shard_index import INDEX
 from allencv.fitting.data_parts import FoundData, note_unused, one_of_each
+from allencv.fitting.files_of_splits import WORDS
 from allencv.fitting.folder_content import Folder
 from allencv.fitting.options import FolderOptions
 from allencv.fitting.split_folders import find_parts
@@ -55,7 +56,7 @@ def _of_parts(paths: Dict[str, str], options: FolderOptions) -> FoundData:
         if path is None or not (path.endswith(TAR) or os.path.isdir(path)):
             raise ConfigurationError(f"--{part} is {given!r}; expected shards, like DATA")
         paths[part] = path
-    notes = [f"{name}: {path}" for name, path in paths.items()]
+    notes = [f"{WORDS[part]}: {path}" for part, path in paths.items()]
     found = FoundData({"type": "webdataset"}, paths["train"], paths.get("validation"), notes=notes)
     found.test_path = paths.get("test")
     return found

@@ -99,8 +99,11 @@ def test_the_order_is_shuffled_or_that_of_the_data(photos: Path, tmp_path: Path)
     assert order("otherwise", 4) != mixed
 
 
-def test_the_same_bytes_for_any_number_of_threads(photos: Path, tmp_path: Path) -> None:
-    for workers in (1, 3):
+def test_the_same_bytes_for_any_number_of_threads(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for workers, at_once in ((1, 100), (3, 4)):
+        monkeypatch.setattr(packing, "LOOKED_AT", at_once)
         pack(ImageFolderReader(), photos, str(tmp_path / str(workers)), SMALL, workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
@@ -464,6 +467,23 @@ def test_the_shards_are_still_known_after_a_new_index(photos: Path, tmp_path: Pa
     index_shards(WebDatasetReader(), str(shards), 1)
     with pytest.raises(InputError, match=f"'{path}' does not hold what was packed; expected a new"):
         pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+
+
+def test_a_shard_that_was_lost_is_written_again(photos: Path, tmp_path: Path) -> None:
+    """An index without it would lose its images."""
+    shards = tmp_path / "shards"
+    pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+    before = contents(shards)
+    (shards / "shard-000001.tar").unlink()
+    assert pack(ImageFolderReader(), photos, str(shards), SMALL, 1).kept == 3
+    assert contents(shards) == before
+
+
+def test_shards_without_a_record_are_those_of_others(photos: Path, tmp_path: Path) -> None:
+    pack(ImageFolderReader(), photos, str(tmp_path / "shards"), SMALL, 1)
+    (tmp_path / "shards" / RECORD).unlink()
+    with pytest.raises(InputError, match="holds other shards .see allencv_index.json.; expected"):
+        pack(ImageFolderReader(), photos, str(tmp_path / "shards"), SMALL, 1)
 
 
 def test_an_index_of_unfinished_shards_does_not_finish_them(photos: Path, tmp_path: Path) -> None:
