@@ -2,11 +2,12 @@
 
 import glob
 import os
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.shard_index import INDEX
+from allencv.data.remote import is_remote
 from allencv.fitting.data_parts import FoundData, note_unused, one_of_each
 from allencv.fitting.files_of_splits import WORDS
 from allencv.fitting.folder_content import Folder
@@ -28,7 +29,8 @@ def in_shards(data: str, options: FolderOptions) -> Optional[FoundData]:
     kind.
     """
     if not os.path.isdir(data):
-        return _of_parts({"train": data}, options) if data.endswith(TAR) else None
+        is_path = data.endswith(TAR) and not is_remote(data)
+        return _of_parts({"train": data}, options) if is_path else None
     if (path := _shards_in(data)) is not None:
         return _of_parts({"train": path}, options)
     folder = Folder(data)
@@ -57,14 +59,23 @@ def _of_parts(paths: Dict[str, str], options: FolderOptions) -> FoundData:
             raise ConfigurationError(f"--{part} is {given!r}; expected shards, like DATA")
         paths[part] = path
     notes = [f"{WORDS[part]}: {path}" for part, path in paths.items()]
-    found = FoundData({"type": "webdataset"}, paths["train"], paths.get("validation"), notes=notes)
-    found.test_path = paths.get("test")
-    return found
+    reader: Dict[str, Any] = {"type": "webdataset"}
+    if not all(map(_is_indexed, paths.values())):
+        reader["streaming"] = False  # a stream has no number of steps
+        notes.append("shards without an index, which are listed first (allencv pack --index-only)")
+    return FoundData(
+        reader, paths["train"], paths.get("validation"), paths.get("test"), notes=notes
+    )
+
+
+def _is_indexed(path: str) -> bool:
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    return os.path.isfile(os.path.join(folder, INDEX))
 
 
 def _shards_in(folder: str) -> Optional[str]:
     """Return a data path for the shards in a folder, or `None` if it has other data."""
-    if os.path.isfile(os.path.join(folder, INDEX)):
+    if _is_indexed(folder):
         return folder
     pattern = os.path.join(glob.escape(folder), f"*{TAR}")
     inside = Folder(folder)

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Union
 
 import pytest
 from allennlp.common.checks import ConfigurationError
@@ -21,7 +22,7 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def find(data: Path, **options: str) -> FoundData:
+def find(data: Union[Path, str], **options: str) -> FoundData:
     return find_data(str(data), TableColumns(), "elsewhere", FolderOptions(**options))  # type: ignore[arg-type]
 
 
@@ -43,13 +44,18 @@ def test_shards_without_an_index(shards: Path) -> None:
         f"{shards}/train/*.tar",
         f"{shards}/val/*.tar",
     )
+    assert found.reader == {"type": "webdataset", "streaming": False}
     assert examine_data(found).counts == {"cat": 6, "dog": 6}
+    for data in ("s3://bucket/train-{0..9}.tar", "https://example.com/train.tar"):
+        with pytest.raises(ConfigurationError, match="expected an existing folder, table or list"):
+            find(data)
 
 
 def test_shards_and_validation_data_given(shards: Path) -> None:
     for data in ("train", "train/shard-{000000..000002}.tar"):
         found = find(shards / data, validation=str(shards / "val"), test=str(shards / "val"))
         assert (found.train_path, found.validation_path) == (f"{shards}/{data}", f"{shards}/val")
+        assert found.reader == {"type": "webdataset"}
         assert found.test_path == f"{shards}/val"
         assert examine_data(found).num_train == 12
 
