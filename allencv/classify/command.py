@@ -25,6 +25,7 @@ from allencv.classify.printed_answers import print_answers
 from allencv.classify.progress import ProgressBar
 from allencv.classify.shards import (
     describe_part,
+    file_sizes,
     forget_part,
     images_of,
     list_digest,
@@ -147,6 +148,7 @@ def _write(
     shard = None if args.shard is None else parse_shard(args.shard)
     if shard is not None:
         digest = list_digest(image.name for image in images)
+        sizes = file_sizes(images)
         header["--batch-size"] = args.batch_size
         images = images_of(shard, images, args.batch_size)
     try:
@@ -164,7 +166,7 @@ def _write(
             forget_part(args.output)
             write_answers(args.output, kinds, unfinished.records(images))
             if shard is not None:
-                describe_part(args.output, shard, digest, header, kinds)
+                describe_part(args.output, shard, digest, sizes, header, kinds)
             unfinished.remove()
     except OSError as error:
         reason = error.strerror or error

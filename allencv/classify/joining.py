@@ -1,13 +1,13 @@
 """Join the parts that the jobs of `classify --shard` have written."""
 
 import shutil
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from allencv.classify.arguments import SUFFIXES
 from allencv.classify.output_files import Row, csv_header, suffix_of, write_parquet_rows
-from allencv.classify.shards import Part, list_digest, read_part
+from allencv.classify.shards import Part, compared, forget_part, list_digest, read_part
 from allencv.runtime.errors import InputError
 from allencv.runtime.path_tables import import_pyarrow, paths_in
 from allencv.runtime.plurals import numbered
@@ -25,7 +25,7 @@ def join(files: Sequence[str], output: str) -> int:
     # Raises
 
     `InputError` unless the parts are all parts of one list, each once and unchanged, with the same
-    model and options.
+    model and options, and of files of the same sizes.
     """
     _check_suffixes(files, output)
     if twice := [file for number, file in enumerate(files) if file in files[:number]]:
@@ -33,13 +33,15 @@ def join(files: Sequence[str], output: str) -> int:
     parts = {file: read_part(file) for file in files}
     _check_same(parts)
     ordered = _in_order(parts)
-    names = _Counted(chain.from_iterable(paths_in(file, "path") for file in ordered))
+    names = _Counted(_names(ordered))
     first = parts[ordered[0]]
     if list_digest(names) != first.all_images:
         raise InputError(
             "the parts do not have each image of their list once, in order; classify all of them "
             "again with one version of AllenCV"
         )
+    _check_sizes(parts, ordered, names.count)
+    forget_part(output)
     with whole_file(output) as temporary:
         JOINERS[suffix_of(output)](temporary, first.columns, ordered)
     return names.count
@@ -88,8 +90,8 @@ def _check_same(parts: Dict[str, Part]) -> None:
                 )
         if part.all_images != expected.all_images:
             raise InputError(
-                f"'{file}' is a part of another list of images than '{first}'; if the folders "
-                "have changed between the jobs, list the images in a file first"
+                f"'{file}' is a part of another list of images than '{first}'; give all jobs "
+                "the same paths and, if folders may change between the jobs, a file that lists them"
             )
         if part.columns != expected.columns or part.answers.keys() != expected.answers.keys():
             raise InputError(
@@ -107,12 +109,36 @@ def _in_order(parts: Dict[str, Part]) -> List[str]:
             )
         files[part.shard] = file
     count = next(iter(parts.values())).shards
-    if missing := [number for number in range(1, count + 1) if number not in files]:
-        some = ", ".join(f"{number}/{count}" for number in missing[:SHOWN])
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    missing = (number for number in range(1, count + 1) if number not in files)
+    if num_missing := count - len(files):
+        some = ", ".join(f"{number}/{count}" for number in islice(missing, SHOWN))
+        more = f" and {num_missing - SHOWN} more" if num_missing > SHOWN else ""
         given = numbered(len(files), "part")
         raise InputError(f"{given} given; expected {count}: --shard {some}{more} missing")
     return [files[number] for number in sorted(files)]
+
+
+def _check_sizes(parts: Dict[str, Part], ordered: List[str], count: int) -> None:
+    """Raise `InputError` if a part was made where files of the same names have other sizes."""
+    first, *others = ordered
+    for file in others:
+        sizes = zip(compared(count), parts[first].sizes, parts[file].sizes)
+        for place, expected, size in sizes:
+            if size != expected:
+                name = next(islice(_names(ordered), place, None))
+                raise InputError(
+                    f"'{file}' was made from other images than '{first}': '{name}' had "
+                    f"{_bytes(size)}, not {_bytes(expected)}; classify the parts again where all "
+                    "jobs see the same images"
+                )
+
+
+def _bytes(size: Optional[int]) -> str:
+    return "no file" if size is None else f"{size} bytes"
+
+
+def _names(files: Sequence[str]) -> Iterator[str]:
+    return chain.from_iterable(paths_in(file, "path") for file in files)
 
 
 def _join_text(path: Path, header: bytes, files: Sequence[str]) -> None:

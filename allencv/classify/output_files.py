@@ -82,9 +82,10 @@ def suffix_of(path: str) -> str:
 def csv_lines(kinds: Dict[str, str], records: Iterable[Record]) -> Iterator[str]:
     """Yield the lines of a CSV table, the first with the names of the columns."""
     line = StringIO()
-    writer = csv.DictWriter(line, list(kinds), lineterminator="\n")
+    # Names with either of these characters get quotes.
+    writer = csv.DictWriter(line, list(kinds), lineterminator="\r\n")
     writer.writeheader()
-    yield line.getvalue()
+    yield f"{line.getvalue()[:-2]}\n"
     for record in records:
         row = to_row(record)
         if "labels" in row:
@@ -92,7 +93,7 @@ def csv_lines(kinds: Dict[str, str], records: Iterable[Record]) -> Iterator[str]
         line.seek(0)
         line.truncate()
         writer.writerow(row)
-        yield line.getvalue()
+        yield f"{line.getvalue()[:-2]}\n"
 
 
 def csv_header(kinds: Dict[str, str]) -> bytes:

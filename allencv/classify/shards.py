@@ -10,9 +10,10 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from allencv.classify.output_files import NOT_UNICODE
+from allencv.classify.partial_output import file_stamp
 from allencv.runtime.bundle import sha256_of
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile
@@ -21,6 +22,8 @@ from allencv.runtime.whole_files import write_text
 
 DESCRIPTION = ".shard"
 """What the name of a part's description adds to that of its output."""
+MOST_SIZES = 10_000
+"""The most images whose sizes are compared, as each costs a request on a network drive."""
 
 
 class Shard(NamedTuple):
@@ -37,6 +40,8 @@ class Part(NamedTuple):
     shards: int
     all_images: str
     """The `list_digest` of the list that the shards divide."""
+    sizes: List[Optional[int]]
+    """The `file_sizes` of that list."""
     answers: Dict[str, Any]
     """What the answers depend on."""
     columns: Dict[str, str]
@@ -69,16 +74,32 @@ def list_digest(names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def compared(count: int) -> range:
+    """Return the places in a list of `count` images whose sizes are compared, evenly spaced."""
+    return range(0, count, max(1, -(-count // MOST_SIZES)))
+
+
+def file_sizes(images: Sequence[ImageFile]) -> List[Optional[int]]:
+    """Return the numbers of bytes of the `compared` images; `None` for a missing file."""
+    stamps = (file_stamp(images[place].file) for place in compared(len(images)))
+    return [None if stamp is None else stamp[0] for stamp in stamps]
+
+
 def forget_part(output: str) -> None:
     """Remove the description of an older output, before a new output replaces it."""
     Path(output + DESCRIPTION).unlink(missing_ok=True)
 
 
 def describe_part(
-    output: str, shard: Shard, digest: str, answers: Mapping[str, object], columns: Dict[str, str]
+    output: str,
+    shard: Shard,
+    digest: str,
+    sizes: List[Optional[int]],
+    answers: Mapping[str, object],
+    columns: Dict[str, str],
 ) -> None:
     """Write the description of a part whose output is complete."""
-    part = Part(*shard, digest, dict(answers), columns, sha256_of(Path(output)))
+    part = Part(*shard, digest, sizes, dict(answers), columns, sha256_of(Path(output)))
     write_text(output + DESCRIPTION, json.dumps(part._asdict()) + "\n")
 
 

@@ -11,6 +11,8 @@ DATA is one of
   a table (CSV, TSV, JSON lines, Parquet), or a folder with one: each row has a path and
     a label, several labels, or a column of 0 and 1 for each label
   a list (.txt) of lines with a path and a label
+  a folder with train/ and val/ (and test/) of tar shards, as 'allencv pack' writes them, or
+    shards for training: a folder, or a path such as 'shards/train-{000..146}.tar'
   the name of a dataset in torchvision.datasets, such as CIFAR10; it is downloaded"""
 
 EPILOG = """\

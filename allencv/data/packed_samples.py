@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from allencv.data.dataset_readers.image_dataset_reader import Sample
+from allencv.data.dataset_readers.sample_files import RawLabel
+from allencv.data.dataset_readers.shard_index import IndexedShard
 from allencv.data.dataset_readers.shards import ShardFile
 from allencv.data.remote import RemoteImage, image_source, is_remote
 from allencv.runtime import ImageError
@@ -63,24 +65,39 @@ class PackedSamples:
 
     def label(self, index: int) -> Optional[str]:
         """Return the content of the label file, if there is one."""
-        _, label, labels, _ = self.samples[index]
-        if label is None and labels is None:
-            return None
-        value = label if labels is None else list(labels)
-        return json.dumps({"label": value}, ensure_ascii=False)
+        label = self._label(index)
+        return None if label is None else json.dumps({"label": label}, ensure_ascii=False)
 
-    def size(self, index: int) -> int:
-        """Return the number of bytes that a sample takes in a shard. Raise `OSError`."""
+    def size_and_time(self, index: int) -> Tuple[int, int]:
+        """
+        Return the number of bytes that a sample takes in a shard, and when its image was modified,
+        in nanoseconds: 0 if it is not a file here. Raise `OSError`.
+        """
         image = self.samples[index].image
-        size = UNKNOWN_SIZE
+        size, time = UNKNOWN_SIZE, 0
         if isinstance(image, (str, os.PathLike)) and not is_remote(os.fspath(image)):
-            size = os.path.getsize(image)
+            status = os.stat(image)
+            size, time = status.st_size, status.st_mtime_ns
         elif isinstance(image, bytes):
             size = len(image)
         elif isinstance(image, ShardFile):
             size = image.size if image.data is None else len(image.data)
+            time = os.stat(image.shard).st_mtime_ns if image.data is None else 0
         label = self.label(index)
-        return _in_tar(size) + (0 if label is None else _in_tar(len(label.encode())))
+        name = f"{self.keys[index]}.json"  # as long as that of the image, or nearly
+        of_label = 0 if label is None else _in_tar(name, len(label.encode()))
+        return _in_tar(name, size) + of_label, time
+
+    def are(self, images: Sequence[int], shard: IndexedShard) -> bool:
+        """Return whether a shard has these images in order, by their names and labels."""
+        return len(images) == len(shard.files) and all(
+            file.startswith(f"{self.keys[image]}.") and shard.labels[code] == self._label(image)
+            for image, file, code in zip(images, shard.files, shard.codes)
+        )
+
+    def _label(self, index: int) -> RawLabel:
+        _, label, labels, _ = self.samples[index]
+        return label if labels is None else tuple(labels)
 
     def files(self, index: int) -> Iterator[Tuple[str, bytes]]:
         """Yield the name and the content of each file of a sample. Raise `ImageError`."""
@@ -173,8 +190,10 @@ def _key(path: str) -> str:
     return folder + slash + stem.replace(".", "_")
 
 
-def _in_tar(size: int) -> int:
-    return BLOCK + -(-size // BLOCK) * BLOCK
+def _in_tar(name: str, size: int) -> int:
+    is_short = name.isascii() and len(name) <= tarfile.LENGTH_NAME
+    header = BLOCK if is_short else len(tarfile.TarInfo(name).tobuf())
+    return header + -(-size // BLOCK) * BLOCK
 
 
 def in_shards(

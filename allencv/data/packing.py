@@ -5,14 +5,11 @@ import hashlib
 import json
 import os
 import random
-import re
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from allennlp.common import Tqdm
 from allennlp.common.checks import ConfigurationError
@@ -30,16 +27,13 @@ from allencv.data.dataset_readers.shard_index import (
     index_shard,
     made_with,
 )
-from allencv.data.packed_samples import PackedSamples, in_shards, write_shard
+from allencv.data.pack_record import ADVICE, OpenRecord, open_record, read_record
+from allencv.data.packed_samples import PackedSamples, content_of, in_shards, write_shard
 from allencv.data.samples import SampleList
 from allencv.runtime.errors import InputError
-from allencv.runtime.file_locks import lock
-from allencv.runtime.whole_files import write_text
 
-UNFINISHED = ".allencv_pack.json"
-"""The file in the folder of the shards that says what is packed, until all shards are written."""
-LEFTOVER = re.compile(r"\.allencv-[0-9a-f]{32}\.(tar|json)")
-"""The name of a file that a killed process was writing."""
+LOOKED_AT = 1000
+"""The number of images that a thread looks at in one call."""
 
 T = TypeVar("T")
 
@@ -73,13 +67,21 @@ class Packed:
     kept: int
 
 
+class PlannedShard(NamedTuple):
+    """A shard to write: its name, the numbers of its images, and a hash of when they changed."""
+
+    name: str
+    images: List[int]
+    stamp: str
+
+
 def pack(
     reader: ImageDatasetReader, data_path: Any, folder: str, options: PackOptions, workers: int
 ) -> Packed:
     """
     Write the images that a reader lists into shards in `folder`, with an index. Files are copied
-    byte for byte. The finished shards of an interrupted call are kept, and the result is the same
-    as that of one call.
+    byte for byte. The finished shards of an interrupted call are kept unless their images were
+    modified since, and the result is the same as that of one call.
 
     # Raises
 
@@ -92,33 +94,62 @@ def pack(
         raise ConfigurationError(f"{type(reader).__name__} found no image in {data_path}")
     has_labels = _check_labels(samples)
     packed = PackedSamples(samples, options.numbered)
-    order = list(range(len(samples)))
+    sizes, plan = _plan(packed, options, workers)
+    made_from = _digest(packed, sizes, plan)
+    files = SampleFiles(None, "cls;json" if has_labels else None, "label")
+    finished = _finished(folder, made_from, plan, packed, files)
+    if finished is not None:
+        return Packed(finished, len(plan))
+    with open_record(folder, made_from) as record:
+        kept = {shard.name for shard in plan if _is_kept(folder, shard, record)}
+
+        def write(shard: PlannedShard) -> IndexedShard:
+            path = os.path.join(folder, shard.name)
+            is_new = shard.name not in kept
+            if is_new:
+                write_shard(path, (file for image in shard.images for file in packed.files(image)))
+            indexed = index_shard(path, files)
+            if not packed.are(shard.images, indexed):
+                raise InputError(f"'{path}' was changed; delete it, and run the command again")
+            if is_new:
+                record.add(shard.name, shard.stamp)
+            return indexed
+
+        indexed = _in_threads(write, plan, workers, "packing")
+        index = ShardIndex(made_with(files), {each.name: each for each in indexed})
+        index.write(folder)
+    return Packed(index, len(kept))
+
+
+def _plan(
+    packed: PackedSamples, options: PackOptions, workers: int
+) -> Tuple[Sequence[int], List[PlannedShard]]:
+    """Return the size of each sample, and the shards to write."""
+    order = list(range(len(packed.samples)))
+    sizes, times = array("Q"), array("q")
+
+    def look_at(some: Sequence[int]) -> List[Tuple[int, int]]:
+        return [packed.size_and_time(index) for index in some]
+
+    # Many in each call, as the executor holds a kilobyte for every call.
+    calls = [order[first : first + LOOKED_AT] for first in range(0, len(order), LOOKED_AT)]
+    with ThreadPoolExecutor(workers) as executor:
+        for found in executor.map(look_at, calls):
+            sizes.extend(size for size, _ in found)
+            times.extend(time for _, time in found)
     if options.seed is not None:
         random.Random(options.seed).shuffle(order)
-    with ThreadPoolExecutor(workers) as executor:
-        sizes = array("Q", executor.map(packed.size, range(len(samples))))
     shards = in_shards(order, sizes, options.max_images, options.max_bytes)
-    files = SampleFiles(None, "cls;json" if has_labels else None, "label")
+    return sizes, [
+        PlannedShard(f"shard-{number:06d}.tar", images, _stamp(times, images))
+        for number, images in enumerate(shards)
+    ]
 
-    def write(number: int) -> IndexedShard:
-        path = os.path.join(folder, f"shard-{number:06d}.tar")
-        if not os.path.exists(path):
-            images = shards[number]
-            write_shard(path, (file for image in images for file in packed.files(image)))
-        indexed = index_shard(path, files)
-        if len(indexed.files) != len(shards[number]):
-            raise InputError(f"'{path}' was changed; delete it, and run the command again")
-        return indexed
 
-    made_from = _digest(packed, sizes, shards)
-    with _begun(folder, made_from) as finished:
-        if finished is not None:
-            return Packed(finished, len(finished.shards))
-        kept = len(glob.glob(os.path.join(glob.escape(folder), "shard-*.tar")))
-        indexed = _in_threads(write, range(len(shards)), workers, "packing")
-        index = ShardIndex(made_with(files), {each.name: each for each in indexed}, made_from)
-        index.write(folder)
-    return Packed(index, kept)
+def _is_kept(folder: str, shard: PlannedShard, record: OpenRecord) -> bool:
+    """Return whether a shard is there, and its images were not modified since."""
+    is_there = os.path.exists(os.path.join(folder, shard.name))
+    return is_there and record.stamps.get(shard.name) == shard.stamp
 
 
 def index_shards(reader: WebDatasetReader, data_path: Any, workers: int) -> ShardIndex:
@@ -180,49 +211,58 @@ def _check_labels(samples: SampleList) -> bool:
     return kinds.pop()
 
 
-def _digest(packed: PackedSamples, sizes: Sequence[int], shards: List[List[int]]) -> str:
+def _digest(packed: PackedSamples, sizes: Sequence[int], plan: Sequence[PlannedShard]) -> str:
     """Return a hash of what the shards will hold, except of the images' content."""
     digest = hashlib.sha256()
-    for shard in shards:
-        digest.update(f"shard of {len(shard)}\n".encode())
-        for image in shard:
+    for shard in plan:
+        digest.update(f"shard of {len(shard.images)}\n".encode())
+        for image in shard.images:
             line = json.dumps([packed.keys[image], packed.label(image), sizes[image]])
             digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 
 
-@contextmanager
-def _begun(folder: str, made_from: str) -> Iterator[Optional[ShardIndex]]:
+def _stamp(times: "array[int]", images: Sequence[int]) -> str:
+    """Return a hash of when the images were modified."""
+    return hashlib.sha256(array("q", (times[image] for image in images)).tobytes()).hexdigest()
+
+
+def _finished(
+    folder: str,
+    made_from: str,
+    plan: Sequence[PlannedShard],
+    packed: PackedSamples,
+    files: SampleFiles,
+) -> Optional[ShardIndex]:
     """
-    Prepare the folder, and keep other processes from packing into it. Yield the index if all shards
-    are already there.
+    Return the index of a folder that holds the planned shards, or `None` if some are missing.
 
     # Raises
 
-    `InputError` if the folder holds anything else, or another process packs into it.
+    `InputError` if the folder holds other shards, or other images in them.
     """
-    os.makedirs(folder, exist_ok=True)
-    advice = "expected a new folder, or the data and options that it was packed with"
     index = find_index(folder)
-    if index is not None:
-        if index.made_from != made_from:
-            raise InputError(f"'{folder}' holds other shards (see {INDEX}); {advice}")
-        WebDatasetReader().num_images(folder)  # refuses an index that does not fit
-        yield index
-        return
-    plan = Path(folder, UNFINISHED)
-    if not plan.exists():
-        if names := sorted(os.listdir(folder)):
-            raise InputError(f"'{folder}' holds {some(names)}; expected a new or empty folder")
-        write_text(plan, json.dumps({"made_from": made_from}) + "\n")
-    with plan.open() as file:
-        try:
-            lock(file.fileno())
-        except BlockingIOError:
-            raise InputError(f"another process is packing into '{folder}'") from None
-        if made_from not in file.read():
-            raise InputError(f"'{folder}' holds unfinished shards of other data; {advice}")
-        for name in filter(LEFTOVER.fullmatch, os.listdir(folder)):
-            os.unlink(os.path.join(folder, name))
-        yield None
-    plan.unlink()
+    if index is None:
+        return None
+    record = read_record(folder)
+    if record.made_from != made_from or index.made_with != made_with(files):
+        raise InputError(f"'{folder}' holds other shards (see {INDEX}); {ADVICE}")
+    there = index.shards.keys() & set(os.listdir(folder))
+    if any(shard.name not in there for shard in plan):
+        return None
+    WebDatasetReader().num_images(folder)  # refuses an index that does not fit
+    for shard in plan:
+        indexed = index.shards[shard.name]
+        path = os.path.join(folder, shard.name)
+        if not packed.are(shard.images, indexed):
+            raise InputError(f"'{path}' does not hold what was packed; {ADVICE}")
+        if record.stamps.get(shard.name) == shard.stamp:
+            continue
+        # The images may be copies, modified at other times.
+        for image, (file, _) in zip(shard.images, indexed.images(path)):
+            if content_of(packed.samples[image].image, packed.keys[image]) != file():
+                raise InputError(
+                    f"the image of '{file}' has changed since it was packed; expected a new folder "
+                    "for the shards"
+                )
+    return index

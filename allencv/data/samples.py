@@ -1,25 +1,11 @@
-import gc
 import hashlib
 from array import array
-from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, overload
 
 from allennlp.data import Instance, Vocabulary
 
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
-
-
-@contextmanager
-def _paused_collector() -> Iterator[None]:
-    """Pause the garbage collector: a million new objects would make it search them many times."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
+from allencv.runtime.garbage import paused_collector
 
 LabelKey = Tuple[Optional[str], Optional[Tuple[str, ...]]]
 
@@ -40,7 +26,7 @@ class SampleList(Sequence[Sample]):
         self._metadata: Dict[int, Dict[str, Any]] = {}
         self._first_with_labels: List[int] = []
         codes: Dict[LabelKey, int] = {}
-        with _paused_collector():
+        with paused_collector():
             for index, (image, label, labels, metadata) in enumerate(samples):
                 if isinstance(image, str):
                     self._paths += image.encode("utf-8", "surrogateescape")

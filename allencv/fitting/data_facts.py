@@ -75,10 +75,16 @@ def examine_data(found: FoundData) -> DataFacts:
 
     # Raises
 
-    `ConfigurationError` for data that the readers refuse, for fewer than two classes, for
-    validation or test labels that training lacks, for a split without a readable image among those
-    decoded, and for validation or test images that are the training images.
+    `ConfigurationError` for data that the readers refuse or that have no validation part, for
+    fewer than two classes, for validation or test labels that training lacks, for a split without
+    a readable image among those decoded, and for validation or test images that are the training
+    images.
     """
+    if found.validation_path is None:
+        raise ConfigurationError(
+            f"{found.train_path} (DATA) has no validation data, and shards cannot be divided; "
+            "expected other shards with --validation, or folders train and val with shards in DATA"
+        )
     with _logged_warnings() as warnings:
         splits = _read(found)
     train = splits["train"]

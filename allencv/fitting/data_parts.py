@@ -22,7 +22,8 @@ class FoundData:
     reader: Dict[str, Any]
     """Type and arguments of the reader, without transforms."""
     train_path: DataPath
-    validation_path: DataPath
+    validation_path: Optional[DataPath]
+    """`None` for training data alone that cannot be divided, such as shards."""
     test_path: Optional[DataPath] = None
     split: Optional[Dict[str, Any]] = None
     """How validation images are held out, if there are no separate ones."""

@@ -20,6 +20,7 @@ from allencv.fitting.options import (
     TableColumns,
     named_as_options,
 )
+from allencv.fitting.shard_folders import in_shards
 from allencv.runtime.images import is_named_as_image
 from allencv.runtime.path_tables import FORMATS, LISTS
 
@@ -29,6 +30,7 @@ USED: Dict[str, Sequence[str]] = {
     "image_table": (*TableColumns.__annotations__, "layout", "validation", "test"),
     "image_list": ("image_root", "task", "delimiter", "encoding", "validation", "test"),
     "torchvision_dataset": ("task",),
+    "webdataset": ("validation", "test"),
 }
 """The options that have an effect, by the type of the reader."""
 
@@ -41,9 +43,9 @@ def find_data(
     folders: Optional[FolderOptions] = None,
 ) -> FoundData:
     """
-    Find out what `data` is: a folder with `train` and `val`, a folder for each class, or a table; a
-    table (CSV, TSV, JSON lines, Parquet) or a list (.txt); or the name of a dataset of
-    torchvision, in `root` or downloaded there.
+    Find out what `data` is: a folder with `train` and `val`, a folder for each class, a table, or
+    shards; a table (CSV, TSV, JSON lines, Parquet), a list (.txt) or tar files; or the name of a
+    dataset of torchvision, in `root` or downloaded there.
 
     The user's options in `columns` and `folders` come first, then names, then the cells of tables.
     `notes` of the result list each guess, with the option that overrides it.
@@ -54,7 +56,9 @@ def find_data(
     """
     folders = folders or FolderOptions()
     _check_places(data, folders)
-    if os.path.isdir(data):
+    if (in_tars := in_shards(data, folders)) is not None:
+        found = in_tars
+    elif os.path.isdir(data):
         found = find_in_folder(data, columns, folders)
     elif os.path.isfile(data):
         found = _in_file(data, columns, folders)

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -19,10 +20,11 @@ SHARDS = 3
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """17 images, of which the second is damaged, and one has a name that CSV quotes."""
+    """17 images, of which the second is damaged, and two have names that CSV quotes."""
     write_images(tmp_path / "photos", {"a": 9, "c": 8})
     (tmp_path / "photos" / "a" / "001.jpg").write_bytes(b"")
     os.rename(tmp_path / "photos/a/003.jpg", tmp_path / 'photos/a/003, "old".jpg')
+    os.rename(tmp_path / "photos/c/002.jpg", tmp_path / "photos/c/00\r2.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photos"
 
@@ -134,6 +136,60 @@ def test_a_part_that_is_given_twice(bundle: Path, photos: Path) -> None:  # noqa
         join([first, first, *others], "all.csv")
 
 
+def swap(folder: Path, name: str, content: bytes) -> str:
+    """Replace an image by another. Return the error of parts made before and after."""
+    file = folder / name
+    before = f"{file.stat().st_size} bytes" if file.exists() else "no file"
+    file.write_bytes(content)
+    return f"'photos/{name}' had {len(content)} bytes, not {before}; classify the parts again"
+
+
+@pytest.mark.parametrize("name", ["a/000.jpg", "c/007.jpg"])
+def test_parts_of_other_images_with_the_same_names(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+    name: str,
+) -> None:
+    """Wherever they are in the list; whichever part they are in."""
+    parts = classify_parts(bundle, ".csv")
+    said = swap(photos, name, b"another")
+    classify(bundle, "photos", "-o", parts[1], "--shard", "2/3", "--batch-size", 2)
+    with pytest.raises(InputError, match=f"^'{parts[1]}' was made from other images.*: {said}"):
+        join(parts, "all.csv")
+    assert not Path("all.csv").exists()
+    for number in (1, 3):
+        shard = f"{number}/3"
+        classify(bundle, "photos", "-o", parts[number - 1], "--shard", shard, "--batch-size", 2)
+    assert join(parts, "all.csv") == 17
+
+
+def test_a_file_that_only_some_jobs_see(bundle: Path, tmp_path: Path) -> None:  # noqa: F811
+    """A table lists it."""
+    write_images(tmp_path, {"photos": 2})
+    (tmp_path / "list.txt").write_text("photos/000.jpg\nphotos/001.jpg\n")
+    parts = [str(tmp_path / f"{number}.csv") for number in (1, 2)]
+    for number, part in enumerate(parts, 1):
+        shard = f"{number}/2"
+        classify(bundle, tmp_path / "list.txt", "-o", part, "--shard", shard, "--batch-size", 1)
+        (tmp_path / "photos" / "000.jpg").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"'photos/000.jpg' had no file, not \d+ bytes; classify"):
+        join(parts, str(tmp_path / "all.csv"))
+
+
+def test_copies_of_the_images_elsewhere_are_the_same(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on other machines: with other times, in another folder."""
+    classify(bundle, "photos", "-o", "1.csv", "--shard", "1/2")
+    elsewhere = photos.parent / "elsewhere"
+    shutil.copytree(photos, elsewhere / "photos", copy_function=shutil.copyfile)
+    monkeypatch.chdir(elsewhere)
+    classify(bundle, "photos", "-o", "../2.csv", "--shard", "2/2")
+    assert join(["../1.csv", "../2.csv"], "all.csv") == 17
+
+
 def test_missing_parts_are_named(bundle: Path, photos: Path) -> None:  # noqa: F811
     parts = classify_parts(bundle, ".csv")
     with pytest.raises(InputError, match="^1 part given; expected 3: --shard 1/3, 3/3 missing$"):
@@ -147,6 +203,58 @@ def test_missing_parts_are_named(bundle: Path, photos: Path) -> None:  # noqa: F
             join(*arguments)
 
 
+def test_many_missing_parts_are_counted(bundle: Path, photos: Path) -> None:  # noqa: F811
+    classify(bundle, "photos", "-o", "part.csv", "--shard", "2/999999999")
+    missing = ", ".join(f"{number}/999999999" for number in (1, *range(3, 12)))
+    message = f"^1 part given; expected 999999999: --shard {missing} and 999999988 more missing$"
+    with pytest.raises(InputError, match=message):
+        join(["part.csv"], "all.csv")
+
+
+def test_a_joined_file_may_replace_a_part_of_another_run(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+) -> None:
+    classify(bundle, "photos", "-o", "all.csv", "--shard", "1/2")
+    join(classify_parts(bundle, ".csv"), "all.csv")
+    assert not Path("all.csv.shard").exists()
+
+
+def test_parts_whose_list_comes_from_standard_input(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = b"photos/c/001.jpg\nphotos/a/000.jpg\nphotos/a/001.jpg\n"
+    for number in (1, 2):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(names)))
+        shard = f"{number}/2"
+        classify(bundle, "-", "-o", f"{number}.csv", "--shard", shard, "--batch-size", 1)
+    assert join(["2.csv", "1.csv"], "all.csv") == 3
+    assert list(paths_in("all.csv", "path")) == names.decode().split()
+
+
+def test_a_shard_resumes_after_the_list_has_changed(
+    bundle: Path,  # noqa: F811
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it joins with are parts of the new list alone."""
+    parts = classify_parts(bundle, ".csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("allencv.classify.command.write_answers", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            classify(bundle, "photos", "-o", parts[0], "--shard", "1/3", "--batch-size", 2)
+    assert Path("part-1.csv.part").exists()
+    (photos / "a" / "000.jpg").unlink()
+    classify(bundle, "photos", "-o", parts[0], "--shard", "1/3", "--batch-size", 2)
+    with pytest.raises(InputError, match=f"'{parts[1]}' is a part of another list of images"):
+        join(parts, "all.csv")
+    assert join(classify_parts(bundle, ".csv"), "all.csv") == 16
+    classify(bundle, "photos", "-o", "one.csv", "--batch-size", 2)
+    assert Path("all.csv").read_bytes() == Path("one.csv").read_bytes()
+
+
 def test_an_image_twice_or_missing_is_found_by_the_names_in_the_parts(tmp_path: Path) -> None:
     """Whatever the descriptions say."""
     kinds = columns(["dog", "cat"], False, 1, False)
@@ -154,7 +262,7 @@ def test_an_image_twice_or_missing_is_found_by_the_names_in_the_parts(tmp_path: 
     for names in (["a.jpg", "a.jpg"], ["a.jpg"], ["b.jpg", "a.jpg"], ["a.jpg", "b.jpg", "c.jpg"]):
         output = str(tmp_path / "part.csv")
         write_answers(output, kinds, [{"path": name, "error": "bad"} for name in names])
-        describe_part(output, Shard(1, 1), digest, {}, kinds)
+        describe_part(output, Shard(1, 1), digest, [], {}, kinds)
         with pytest.raises(InputError, match="do not have each image of their list once"):
             join([output], str(tmp_path / "all.csv"))
         assert not (tmp_path / "all.csv").exists()

@@ -1,9 +1,18 @@
 import re
+from pathlib import Path
 from typing import List
 
 import pytest
 
-from allencv.classify.shards import Shard, images_of, list_digest, parse_shard
+from allencv.classify.shards import (
+    MOST_SIZES,
+    Shard,
+    compared,
+    file_sizes,
+    images_of,
+    list_digest,
+    parse_shard,
+)
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile
 
@@ -46,3 +55,19 @@ def test_a_list_is_its_names_in_order() -> None:
     assert len(digests) == 6
     # A name that is not Unicode is what a CSV file shows of it.
     assert list_digest(["caf\udce9"]) == list_digest([r"caf\udce9"])
+
+
+@pytest.mark.parametrize(
+    ("count", "step"), [(0, 1), (1, 1), (MOST_SIZES, 1), (MOST_SIZES + 1, 2), (10**6, 100)]
+)
+def test_the_sizes_of_some_images_are_compared(count: int, step: int) -> None:
+    places = compared(count)
+    assert list(places[:2]) == [place for place in (0, step) if place < count]
+    assert len(places) <= MOST_SIZES
+    assert count == 0 or count - places[-1] <= step
+
+
+def test_sizes_are_those_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    images = [ImageFile(name, str(tmp_path / name)) for name in ("a.jpg", "lost.jpg")]
+    assert file_sizes(images) == [5, None]

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import random
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -22,6 +23,7 @@ from allencv.data.dataset_readers import (
     WebDatasetReader,
 )
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader, Sample
+from allencv.data.pack_record import RECORD
 from allencv.data.packing import PackOptions, index_shards, pack
 from allencv.runtime import ImageError
 from allencv.runtime.errors import InputError
@@ -37,10 +39,11 @@ def photos(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> Dict[str, str]:
-    """The hash of each file in a folder by its name."""
+    """The hash of each file in a folder by its name, but for the record, whose order varies."""
     return {
         each.name: hashlib.sha256(each.read_bytes()).hexdigest()
         for each in sorted(folder.iterdir())
+        if each.name != RECORD
     }
 
 
@@ -72,6 +75,7 @@ def test_files_are_copied_byte_for_byte(photos: Path, tmp_path: Path) -> None:
         expected[f"{key}.json"] = json.dumps({"label": image.parent.name}).encode()
     assert members(shards) == expected
     assert sorted(os.listdir(shards)) == [
+        RECORD,
         "allencv_index.json",
         *(f"shard-00000{number}.tar" for number in range(4)),
     ]
@@ -95,8 +99,11 @@ def test_the_order_is_shuffled_or_that_of_the_data(photos: Path, tmp_path: Path)
     assert order("otherwise", 4) != mixed
 
 
-def test_the_same_bytes_for_any_number_of_threads(photos: Path, tmp_path: Path) -> None:
-    for workers in (1, 3):
+def test_the_same_bytes_for_any_number_of_threads(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for workers, at_once in ((1, 100), (3, 4)):
+        monkeypatch.setattr(packing, "LOOKED_AT", at_once)
         pack(ImageFolderReader(), photos, str(tmp_path / str(workers)), SMALL, workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
@@ -126,6 +133,16 @@ def test_a_number_of_bytes_is_not_exceeded(photos: Path, tmp_path: Path) -> None
         last = max(range(len(shard.files)), key=shard.starts.__getitem__)
         end = shard.starts[last] + -(-shard.sizes[last] // 512) * 512 + 1024  # the label
         assert end <= 12_000
+
+
+@pytest.mark.parametrize("name", ["größe", "long" * 40])
+def test_what_names_take_is_counted(name: str, tmp_path: Path) -> None:
+    """Names that are long or not ASCII need headers of their own."""
+    write_images(tmp_path / "photos", {name: 12}, size=8)
+    options = PackOptions(max_bytes=30_000)
+    pack(ImageFolderReader(), tmp_path / "photos", str(tmp_path / "shards"), options, 1)
+    for shard in (tmp_path / "shards").glob("*.tar"):
+        assert shard.stat().st_size <= 30_000 + tarfile.RECORDSIZE  # which tar files fill up
 
 
 # What is packed.
@@ -228,13 +245,93 @@ def test_an_interrupted_command_continues(
         with pytest.raises(KeyboardInterrupt):
             pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
     before = {path: path.stat().st_mtime_ns for path in shards.glob("shard-*.tar")}
-    with pytest.raises(InputError, match="holds unfinished shards of other data; expected a new"):
-        pack(ImageFolderReader(), photos, str(shards), PackOptions(max_images=5), 1)
+    if written:
+        with pytest.raises(InputError, match="holds unfinished shards of other data; expected a"):
+            pack(ImageFolderReader(), photos, str(shards), PackOptions(max_images=5), 1)
     packed = pack(ImageFolderReader(), photos, str(shards), SMALL, 2)
     assert packed.kept == len(before) == written
     assert contents(shards) == contents(tmp_path / "whole")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert pack(ImageFolderReader(), photos, str(shards), SMALL, 2).kept == 4
+
+
+def interrupt(photos: Path, shards: Path, written: int) -> None:
+    """Pack with one thread, until some shards are written."""
+    write = packing.write_shard
+
+    def interrupted(path: str, files: Any) -> None:
+        if path >= str(shards / f"shard-00000{written}.tar"):
+            raise KeyboardInterrupt
+        write(path, files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "write_shard", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+
+
+def replace(image: Path) -> None:
+    """Replace an image by another of the same size."""
+    content = bytearray(image.read_bytes())
+    content[-3] ^= 1
+    image.write_bytes(content)
+    os.utime(image, ns=(0, 123))
+
+
+def test_an_image_that_was_replaced_before_the_command_continues(
+    photos: Path, tmp_path: Path
+) -> None:
+    """By one of the same size. Only its shard is written again."""
+    shards = tmp_path / "shards"
+    interrupt(photos, shards, 2)
+    names = [name for name in members(shards) if name.endswith("jpg")]
+    replace(photos / names[0])
+    assert pack(ImageFolderReader(), photos, str(shards), SMALL, 2).kept == 1
+    for name, content in members(shards).items():
+        if name.endswith("jpg"):
+            assert content == (photos / name).read_bytes()
+    pack(ImageFolderReader(), photos, str(tmp_path / "whole"), SMALL, 1)
+    index = "allencv_index.json"
+    assert (shards / index).read_bytes() == (tmp_path / "whole" / index).read_bytes()
+
+
+def test_finished_shards_of_other_images_are_refused(photos: Path, tmp_path: Path) -> None:
+    """Copies of the images, with other times, are the same images."""
+    shards, copies = tmp_path / "shards", tmp_path / "copies"
+    pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+    before = contents(shards)
+    shutil.copytree(photos, copies)
+    for each in copies.rglob("*.jpg"):
+        os.utime(each, ns=(0, 123))
+    assert pack(ImageFolderReader(), copies, str(shards), SMALL, 1).kept == 4
+    replace(copies / "cat" / "000.jpg")
+    with pytest.raises(InputError, match=r"the image of '.*tar/cat/000.jpg' has changed since it"):
+        pack(ImageFolderReader(), copies, str(shards), SMALL, 1)
+    assert contents(shards) == before
+
+
+def test_other_data_may_follow_before_a_shard_is_finished(photos: Path, tmp_path: Path) -> None:
+    """As after a damaged image was repaired."""
+    shards = tmp_path / "shards"
+    interrupt(photos, shards, 0)
+    (photos / "cat" / "000.jpg").unlink()
+    pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+    assert len(read(str(shards))) == 14
+
+
+@pytest.mark.parametrize("cut", [0, 3, 40])
+def test_a_record_that_was_cut(photos: Path, tmp_path: Path, cut: int) -> None:
+    """The shards that it no longer names are written again."""
+    shards = tmp_path / "shards"
+    pack(ImageFolderReader(), photos, str(tmp_path / "whole"), SMALL, 1)
+    interrupt(photos, shards, 2)
+    record = shards / RECORD
+    record.write_bytes(record.read_bytes()[: -cut or None])
+    assert pack(ImageFolderReader(), photos, str(shards), SMALL, 1).kept == 2 - (cut > 0)
+    assert contents(shards) == contents(tmp_path / "whole")
+    record.write_text("[1]\n")
+    with pytest.raises(InputError, match=f"'{record}' is damaged; expected a new folder"):
+        pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
 
 
 def test_a_full_disk_leaves_no_part_of_a_shard(
@@ -255,7 +352,7 @@ def test_a_full_disk_leaves_no_part_of_a_shard(
             pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
     # The thread may have begun another shard before it was stopped.
     left = {*os.listdir(shards)} - {"shard-000003.tar"}
-    assert left == {".allencv_pack.json", "shard-000000.tar", "shard-000001.tar"}
+    assert left == {RECORD, "shard-000000.tar", "shard-000001.tar"}
     assert pack(ImageFolderReader(), photos, str(shards), SMALL, 1).kept in (2, 3)
 
 
@@ -341,9 +438,7 @@ def test_a_shard_that_was_changed_meanwhile(photos: Path, tmp_path: Path) -> Non
     shards = tmp_path / "shards"
     pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
     (shards / "shard-000001.tar").write_bytes((shards / "shard-000003.tar").read_bytes())
-    index = json.loads((shards / "allencv_index.json").read_text())
     (shards / "allencv_index.json").unlink()
-    (shards / ".allencv_pack.json").write_text(json.dumps({"made_from": index["made_from"]}))
     with pytest.raises(InputError, match="shard-000001.tar' was changed; delete it"):
         pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
 
@@ -357,6 +452,46 @@ def test_an_index_for_existing_shards(photos: Path, tmp_path: Path) -> None:
     (shards / "allencv_index.json").unlink()
     assert index_shards(WebDatasetReader(), str(shards), 2).shards == packed.shards
     assert len(read(str(shards))) == 15
+
+
+def test_the_shards_are_still_known_after_a_new_index(photos: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+    before = contents(shards)
+    index_shards(WebDatasetReader(), str(shards), 1)
+    assert contents(shards) == before
+    assert pack(ImageFolderReader(), photos, str(shards), SMALL, 1).kept == 4
+    # Unless they were changed.
+    path = shards / "shard-000001.tar"
+    path.write_bytes(path.read_bytes().replace(b'{"label": "cat"}', b'{"label": "cow"}'))
+    index_shards(WebDatasetReader(), str(shards), 1)
+    with pytest.raises(InputError, match=f"'{path}' does not hold what was packed; expected a new"):
+        pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+
+
+def test_a_shard_that_was_lost_is_written_again(photos: Path, tmp_path: Path) -> None:
+    """An index without it would lose its images."""
+    shards = tmp_path / "shards"
+    pack(ImageFolderReader(), photos, str(shards), SMALL, 1)
+    before = contents(shards)
+    (shards / "shard-000001.tar").unlink()
+    assert pack(ImageFolderReader(), photos, str(shards), SMALL, 1).kept == 3
+    assert contents(shards) == before
+
+
+def test_shards_without_a_record_are_those_of_others(photos: Path, tmp_path: Path) -> None:
+    pack(ImageFolderReader(), photos, str(tmp_path / "shards"), SMALL, 1)
+    (tmp_path / "shards" / RECORD).unlink()
+    with pytest.raises(InputError, match="holds other shards .see allencv_index.json.; expected"):
+        pack(ImageFolderReader(), photos, str(tmp_path / "shards"), SMALL, 1)
+
+
+def test_an_index_of_unfinished_shards_does_not_finish_them(photos: Path, tmp_path: Path) -> None:
+    interrupt(photos, tmp_path / "shards", 2)
+    index_shards(WebDatasetReader(), str(tmp_path / "shards"), 1)
+    assert pack(ImageFolderReader(), photos, str(tmp_path / "shards"), SMALL, 1).kept == 2
+    pack(ImageFolderReader(), photos, str(tmp_path / "whole"), SMALL, 1)
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
 
 
 def test_shards_in_several_folders(photos: Path, tmp_path: Path) -> None:

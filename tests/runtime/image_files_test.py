@@ -158,6 +158,24 @@ def test_a_folder_in_itself_is_refused(photos: Path) -> None:
         list_images(["photos"], "path")
 
 
+def test_links_that_lead_nowhere_are_listed(photos: Path) -> None:
+    """Each gets an error of its own."""
+    (photos / "Cat" / "broken.jpg").symlink_to("lost.jpg")
+    (photos / "Cat" / "itself.jpg").symlink_to("itself.jpg")
+    (photos / "Cat" / "linked.jpg").symlink_to("000.jpg")
+    expected = ["000", "001", "broken", "itself", "linked"]
+    assert names("photos/Cat") == [f"photos/Cat/{name}.jpg" for name in expected]
+
+
+def test_files_come_before_folders_in_the_order_of_characters(tmp_path: Path) -> None:
+    for name in ("b/1.jpg", "B.jpg", "a/1.jpg", "a.jpg", "10.jpg", "9.jpg", "a.b/1.jpg", "é.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [os.path.relpath(name, tmp_path) for name in names(str(tmp_path))]
+    files = ["10.jpg", "9.jpg", "B.jpg", "a.jpg", "é.jpg"]
+    assert found == [*files, "a/1.jpg", "a.b/1.jpg", "b/1.jpg"]
+
+
 def test_parquet_needs_pyarrow(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_table(photos / "list.parquet", "path", ["000.jpg"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -72,13 +72,10 @@ class ShardIndex:
         `label_field`.
     shards : `Dict[str, IndexedShard]`
         The shards by name, in order.
-    made_from : `str`, optional
-        A hash of the packed images and of how they were packed.
     """
 
     made_with: Dict[str, Any]
     shards: Dict[str, IndexedShard]
-    made_from: Optional[str] = None
 
     def __len__(self) -> int:
         return sum(len(shard.files) for shard in self.shards.values())
@@ -107,7 +104,6 @@ class ShardIndex:
             "images": len(self),
             "labels": self.counts(),
             "made_with": self.made_with,
-            "made_from": self.made_from,
             "shards": [_as_json(shard) for shard in self.shards.values()],
         }
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
@@ -216,7 +212,7 @@ def _read_index(file: str, mtime: int, size: int) -> ShardIndex:
         version = content["version"]
         if version == VERSION:
             shards = {each["name"]: _from_json(each) for each in content["shards"]}
-            index = ShardIndex(content["made_with"], shards, content["made_from"])
+            index = ShardIndex(content["made_with"], shards)
             if (len(index), index.counts()) != (content["images"], content["labels"]):
                 raise ValueError("its sums are wrong")
             return index
