@@ -94,11 +94,14 @@ def _complete() -> None:
 
 
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
+    from allencv.runtime.launcher_watch import end_with_launcher, has_launcher
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
     from allencv.runtime.terminal import log_to_file_only
 
+    end_with_launcher()
     if name != "serve":  # it first answers accepted requests, and has its own time limit
-        stop_within(SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP)
+        seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
+        stop_within(seconds, say_so=not has_launcher())
     try:
         run_command(name, arguments)
     except KeyboardInterrupt as stop:
