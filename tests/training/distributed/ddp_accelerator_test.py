@@ -66,7 +66,6 @@ CASES: Dict[str, Tuple[bool, bool, Dict[str, Any]]] = {
     "sync_batch_norm": (True, False, {"sync_batch_norm": True}),
     "bf16_gradients": (True, False, {"bf16_gradients": True, "sync_batch_norm": True}),
     "bf16_accumulated": (False, True, {"bf16_gradients": True}),
-    "static_accumulated": (False, True, {"static_graph": True}),
     "static_graph": (False, False, {"static_graph": True}),
     "find_unused_parameters": (False, True, {"find_unused_parameters": True}),
 }

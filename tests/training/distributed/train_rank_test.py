@@ -51,7 +51,7 @@ def test_the_device(
             "LOCAL_RANK is 2, but distributed.cuda_devices has only 2 devices; expected one for",
         ),
         (
-            {"cuda_devices": [0, 1, 2, 7]},
+            {"cuda_devices": [0, 1, 7, -1]},
             0,
             "distributed.cuda_devices has 7, but this machine has 2 GPUs, 0 to 1; expected",
         ),
