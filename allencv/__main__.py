@@ -105,7 +105,8 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
     try:
         run_command(name, arguments)
     except KeyboardInterrupt as stop:
-        print(f"allencv: stopped by {name_of(stop)}", file=sys.stderr)
+        if not has_launcher():  # which says so
+            print(f"allencv: stopped by {name_of(stop)}", file=sys.stderr)
         leave(status_after(stop))
     except BrokenPipeError:
         raise

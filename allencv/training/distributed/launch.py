@@ -9,10 +9,9 @@ from typing import List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import find_open_port
-from torch.distributed import Store
+from torch.distributed import DistError, Store
 
 from allencv.runtime.stopping import Terminated, allow_to_stop
-from allencv.training.distributed.ranks import LAUNCHED
 from allencv.training.distributed.settings import Distributed
 from allencv.training.distributed.wait_for_machines import wait_for_machines, wait_until_resolved
 from allencv.training.errors import TrainingError
@@ -67,7 +66,6 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         max_nodes=settings.num_nodes,
         nproc_per_node=len(settings.cuda_devices or []),
         run_id="allencv",
-        role=LAUNCHED,
         rdzv_backend="static",
         rdzv_endpoint=f"{address}:{port}",
         rdzv_configs={"rank": node_rank, "timeout": int(max(settings.timeout_s, 1))},
@@ -89,6 +87,9 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
                     "; the last checkpoint is kept, and --recover resumes from it"
                 ) from None
             sys.exit(failure.exitcode)  # the rank has shown its error
+        except DistError as error:
+            first = str(error).partition("\n")[0]
+            raise TrainingError(f"the ranks cannot meet at {address}:{port}: {first}") from None
         except SignalException as error:
             is_term = error.sigval == signal.SIGTERM
             raise (Terminated if is_term else KeyboardInterrupt) from None

@@ -21,8 +21,6 @@ from allencv.training.errors import TrainingError
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that a launcher sets at least."""
-LAUNCHED = "allencv"
-"""The role of ranks that `launch` has started."""
 START = "start"
 """The key of what the first rank gives the others when they may start: null if it has failed."""
 SECONDS_TO_BE_ENDED = 10.0
@@ -80,7 +78,7 @@ def joined() -> Iterator[Optional[Rank]]:
     try:
         yield rank
     except KeyboardInterrupt as stop:
-        if rank.rank > 0 or os.environ.get("ROLE_NAME") == LAUNCHED:
+        if rank.rank > 0:  # the first says so, unless a launcher does
             leave(status_after(stop))
         raise
     except Exception as error:

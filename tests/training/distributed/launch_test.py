@@ -13,6 +13,7 @@ from allennlp.common.util import find_open_port
 
 from allencv.runtime.stopping import Terminated
 from allencv.training import TrainingError
+from allencv.training.distributed import launch as launch_module
 from allencv.training.distributed import wait_for_machines
 from allencv.training.distributed.launch import launch
 from allencv.training.distributed.settings import Distributed
@@ -121,10 +122,13 @@ def test_a_machine_that_does_not_join() -> None:
         launch(settings, 0, [])
 
 
-def test_a_port_in_use() -> None:
+def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"primary_port is {port}, which cannot be"):
+            launch(Distributed(**CPUS, primary_port=port), 0, [])
+        monkeypatch.setattr(launch_module, "_check_port", lambda port: None)  # free until then
+        with pytest.raises(TrainingError, match=f"^the ranks cannot meet at 127.0.0.1:{port}: "):
             launch(Distributed(**CPUS, primary_port=port), 0, [])
 
 
