@@ -114,7 +114,10 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
         message = message_of(error)
         if message is None or os.environ.get("ALLENNLP_DEBUG"):
             raise
-        log_to_file_only(__name__, f"Ended by: {message}")  # sys.exit prints it
+        log_to_file_only(__name__, f"Ended by: {message}")  # the line below is printed
+        if has_launcher():  # torch could wait for other ranks at the end of Python
+            print(f"allencv: {message}", file=sys.stderr)
+            leave(1)
         sys.exit(f"allencv: {message}")
 
 

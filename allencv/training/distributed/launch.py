@@ -71,6 +71,9 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         rdzv_configs={"rank": node_rank, "timeout": int(max(settings.timeout_s, 1))},
         max_restarts=0,
         shutdown_timeout=SECONDS_TO_END,
+        # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would
+        # print a traceback after SIGINT.
+        signals_to_handle="SIGTERM,SIGHUP,SIGQUIT",
     )
     with tempfile.TemporaryDirectory(prefix="allencv-ranks-") as folder:
         config.logs_specs = DefaultLogsSpecs(log_dir=folder)  # for the files with the errors
