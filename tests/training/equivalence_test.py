@@ -208,11 +208,12 @@ def test_what_ranks_refuse(images: Path, tmp_path: Path) -> None:
     message = "ddp_accelerator.static_graph is true, but trainer.num_gradient_accumulation_steps is"
     with pytest.raises(AssertionError, match=f"ConfigurationError: distributed.{message}"):
         on_ranks(2, trained, images, case, 4, tmp_path)
-    (tmp_path / "few" / "a").mkdir(parents=True)
-    shutil.copy(images / "a" / "01.png", tmp_path / "few" / "a")
-    message = "distributed training has 2 ranks, but train_data_path has only 1 image; expected as"
+    for name in ("a/01.png", "b/00.png"):
+        (tmp_path / "few" / name).parent.mkdir(parents=True)
+        shutil.copy(images / name, tmp_path / "few" / name)
+    message = "distributed training has 3 ranks, but train_data_path has only 2 images; expected as"
     with pytest.raises(AssertionError, match=f"ConfigurationError: {message}"):
-        on_ranks(2, trained, tmp_path / "few", {}, 4, tmp_path)
+        on_ranks(3, trained, tmp_path / "few", {}, 4, tmp_path)
 
 
 def test_a_run_is_resumed_by_another_number_of_processes(images: Path, tmp_path: Path) -> None:
