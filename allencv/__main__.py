@@ -94,15 +94,19 @@ def _complete() -> None:
 
 
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
+    from allencv.runtime.launcher_watch import end_with_launcher, has_launcher
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
     from allencv.runtime.terminal import log_to_file_only
 
+    end_with_launcher()
     if name != "serve":  # it first answers accepted requests, and has its own time limit
-        stop_within(SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP)
+        seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
+        stop_within(seconds, say_so=not has_launcher())
     try:
         run_command(name, arguments)
     except KeyboardInterrupt as stop:
-        print(f"allencv: stopped by {name_of(stop)}", file=sys.stderr)
+        if not has_launcher():  # which says so
+            print(f"allencv: stopped by {name_of(stop)}", file=sys.stderr)
         leave(status_after(stop))
     except BrokenPipeError:
         raise
@@ -110,7 +114,10 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
         message = message_of(error)
         if message is None or os.environ.get("ALLENNLP_DEBUG"):
             raise
-        log_to_file_only(__name__, f"Ended by: {message}")  # sys.exit prints it
+        log_to_file_only(__name__, f"Ended by: {message}")  # the line below is printed
+        if has_launcher():  # torch could wait for other ranks at the end of Python
+            print(f"allencv: {message}", file=sys.stderr)
+            leave(1)
         sys.exit(f"allencv: {message}")
 
 

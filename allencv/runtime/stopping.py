@@ -1,6 +1,7 @@
 """End a command within a given time after Ctrl-C or SIGTERM."""
 
 import atexit
+import math
 import multiprocessing
 import os
 import signal
@@ -9,12 +10,22 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, Callable, NoReturn, Optional
 
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """The exit status after each signal, as in shells."""
+
+
+@dataclass
+class _Limit:
+    seconds: float
+
+
+_limit = _Limit(math.inf)
+"""How long this process may go on after a signal."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -30,14 +41,15 @@ def name_of(stop: KeyboardInterrupt) -> str:
     return (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT).name
 
 
-def stop_within(seconds: float) -> None:
+def stop_within(seconds: float, say_so: bool = True) -> None:
     """
     Make SIGTERM raise `Terminated` in the main thread, as Ctrl-C raises `KeyboardInterrupt`. If the
-    process still runs `seconds` after either signal, end it.
+    process still runs `seconds` after either signal, end it, and with `say_so` print a line.
 
     Python raises nothing while the main thread is in a system call or a library. So another thread
     receives the signal too, and watches the time.
     """
+    _limit.seconds = seconds
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     signal.signal(signal.SIGTERM, _stop)
@@ -48,8 +60,13 @@ def stop_within(seconds: float) -> None:
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(after_in_child=_forget)
     # The thread keeps both ends of the connection open.
-    watch = threading.Thread(target=_watch, args=(reading, writing, seconds), daemon=True)
+    watch = threading.Thread(target=_watch, args=(reading, writing, say_so), daemon=True)
     watch.start()
+
+
+def allow_to_stop(seconds: float) -> None:
+    """Change the time of `stop_within`, for a process that has to end others first."""
+    _limit.seconds = seconds
 
 
 def leave(status: int) -> NoReturn:
@@ -94,10 +111,12 @@ def _forget() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _watch(reading: socket.socket, writing: socket.socket, seconds: float) -> None:
+def _watch(reading: socket.socket, writing: socket.socket, say_so: bool) -> None:
     while (number := reading.recv(1)[0]) not in STATUSES:
         pass
+    seconds = _limit.seconds
     time.sleep(seconds)
-    name = signal.Signals(number).name
-    os.write(2, f"allencv: ended while busy, {seconds:g} seconds after {name}\n".encode())
+    if say_so:
+        name = signal.Signals(number).name
+        os.write(2, f"allencv: ended while busy, {seconds:g} seconds after {name}\n".encode())
     os._exit(STATUSES[signal.Signals(number)])

@@ -23,6 +23,8 @@ LEFTOVER = re.compile(
     r"|metrics_epoch_\d+\.json|not_finite\.th|\.allencv-[0-9a-f]{32}\.\w+"
 )
 """The names of what a run writes before its first checkpoint and its first `best.th`."""
+BEGUN = re.compile(r"meta\.json|out_worker\d+\.log")
+"""The names of what a run alone writes, and early."""
 
 _held: Set[int] = set()  # the descriptors of locked folders
 
@@ -108,8 +110,8 @@ def has_checkpoint(folder: Path) -> bool:
 
 def is_unbegun(folder: Path) -> bool:
     """Return whether a run in `folder` has ended before its first checkpoint."""
-    # AllenNLP writes these two first. A config alone may be the user's own.
-    return {"config.json", "meta.json"} <= set(os.listdir(folder)) and has_only_leftovers(folder)
+    # A config alone may be the user's own.
+    return any(map(BEGUN.fullmatch, os.listdir(folder))) and has_only_leftovers(folder)
 
 
 def has_only_leftovers(folder: Path) -> bool:

@@ -30,6 +30,18 @@ from allencv.training.run_folder import has_checkpoint, locked
 logger = logging.getLogger(__name__)
 
 train_command.archive_model = archive_model  # AllenNLP has no other way to choose it
+_train_worker = train_command._train_worker
+
+
+def train_worker(*args: Any, **kwargs: Any) -> Optional[Model]:
+    """
+    Be one of the processes that AllenNLP trains in. A process that it starts imports this module
+    first, and so AllenCV, without which AllenNLP imports its packages for text.
+    """
+    return _train_worker(*args, **kwargs)
+
+
+train_command._train_worker = train_worker
 
 config_checks: List[Callable[[Dict[str, Any]], None]] = []
 """Functions that get a whole config before any data is read. `allencv.plugin` adds one."""
@@ -120,7 +132,9 @@ class TrainImageModel(TrainModel):
     @classmethod
     def from_params(cls, params: Params, *args: Any, **extras: Any) -> Any:
         # In distributed training AllenNLP has added objects to the config, one for each rank.
-        if not is_distributed():
+        if is_distributed():
+            check_one_machine(extras.get("local_rank", 0))
+        else:
             for check in config_checks:
                 check(params.as_dict(quiet=True))
         return super().from_params(params, *args, **extras)
@@ -199,6 +213,25 @@ class TrainImageModel(TrainModel):
         dump_metrics(None, metrics, log=True)
         path = os.path.join(self.serialization_dir, "metrics.json")
         write_text(path, json.dumps(metrics, indent=2))
+
+
+def check_one_machine(local_rank: int) -> None:
+    """
+    Check that `local_rank` is the number of this rank among all, as it is on one machine and where
+    `allencv train` is used. `allennlp train` gives the number on the machine. Then the first rank
+    of each machine would write the checkpoints of all. All ranks must call this.
+
+    # Raises
+
+    `ConfigurationError` on all ranks, if one of them has another number.
+    """
+    differs = [False] * dist.get_world_size()
+    dist.all_gather_object(differs, local_rank != dist.get_rank())
+    if any(differs):
+        raise ConfigurationError(
+            "distributed.num_nodes is above 1, which 'allennlp train' cannot do: the first process "
+            "of each machine would write the run; expected 'allencv train' with the same arguments"
+        )
 
 
 def check_views(num_views: int, train: Optional[DataLoader]) -> None:

@@ -5,6 +5,7 @@ are simulated by two commands that share no folder.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -158,8 +159,34 @@ def test_torchrun_goes_on_after_a_rank_was_killed(trained: Experiment, run: Run)
     assert_same_run(trained, "torchrun")
 
 
+def test_an_error_of_an_evaluation_is_shown_once(
+    trained: Experiment, run: Run, tmp_path: Path
+) -> None:
+    """The first rank finds it, and the other is ended while it waits for the first."""
+    result = run(
+        *("allencv", "evaluate", trained.folder / "one" / "model.tar.gz", trained.data / "test"),
+        *("--cuda-device", "-1,-1", "--output-file", "a,b"),
+        cwd=tmp_path,
+        fails=True,
+    )
+    assert result.returncode == 1
+    line = "allencv: --output-file is 'a,b', the names of 2 files; expected 1, one for each input,"
+    assert (result.stdout, result.stderr) == ("", f"{line} separated by commas\n")
+
+
+@pytest.fixture
+def second_address() -> str:
+    """An address of this machine that stands for another machine."""
+    address = "127.0.0.2"
+    try:
+        with socket.create_server((address, 0)):
+            return address
+    except OSError as error:
+        pytest.skip(f"{address} is no address of this machine ({error.strerror})")
+
+
 @pytest.mark.parametrize("how", ["allencv", "torchrun"])
-def test_two_machines(trained: Experiment, how: str) -> None:
+def test_two_machines(trained: Experiment, how: str, second_address: str) -> None:
     """They share no folder, and the second has only a log."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     python, port = Path(sys.executable).parent, str(find_open_port())
@@ -167,7 +194,7 @@ def test_two_machines(trained: Experiment, how: str) -> None:
     for node in (1, 0):
         launcher, number = [str(python / "allencv")], ["--node-rank", str(node)]
         if how == "torchrun":
-            address = ["--master-addr", "127.0.0.2", "--master-port", port]
+            address = ["--master-addr", second_address, "--master-port", port]
             nodes = ["1", "--nnodes", "2", *number, *address, "-m", "allencv"]
             launcher, number = [sys.executable, *TORCHRUN[1:], *nodes], []
         config = {"allencv": "nodes.json", "torchrun": "torchrun.json"}[how]

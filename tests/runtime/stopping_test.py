@@ -11,7 +11,7 @@ import pytest
 BEGIN = """
 import os, sys, threading, time
 from allencv.runtime.stopping import leave, name_of, status_after, stop_within
-stop_within({seconds})
+stop_within({seconds}, say_so={say_so})
 def end(stop):
     print(name_of(stop), flush=True)
     leave(status_after(stop))
@@ -97,10 +97,15 @@ os.read(reading, 1)
 
 
 def stopped(
-    code: str, number: signal.Signals, seconds: float = 60, times: int = 1, begin: str = ""
+    code: str,
+    number: signal.Signals,
+    seconds: float = 60,
+    times: int = 1,
+    begin: str = "",
+    say_so: bool = True,
 ) -> Tuple[int, str, str]:
     """The exit status of a process that was stopped, and what it wrote."""
-    program = begin + BEGIN.format(seconds=seconds) + code
+    program = begin + BEGIN.format(seconds=seconds, say_so=say_so) + code
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -138,6 +143,16 @@ def test_what_does_not_end_is_ended(code: str, number: signal.Signals, status: i
     line = f"allencv: ended while busy, 0.2 seconds after {number.name}\n"
     status_and_errors = stopped(code, number, seconds=0.2)[::2]
     assert status_and_errors == (status, line)
+
+
+def test_the_time_can_be_changed() -> None:
+    code = "from allencv.runtime.stopping import allow_to_stop\nallow_to_stop(0.2)\n" + HELD
+    line = "allencv: ended while busy, 0.2 seconds after SIGTERM\n"
+    assert stopped(code, signal.SIGTERM)[::2] == (143, line)
+
+
+def test_a_process_can_be_ended_in_silence() -> None:
+    assert stopped(HELD, signal.SIGTERM, seconds=0.2, say_so=False)[::2] == (143, "")
 
 
 def test_a_second_sigterm_does_not_disturb_the_first() -> None:

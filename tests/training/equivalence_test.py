@@ -61,8 +61,9 @@ CASES: Dict[str, Dict[str, Any]] = {
     "batch norm of all ranks": {
         "model.im2im_encoder.batch_norm": True,
         "trainer.moving_average": {"type": "exponential", "decay": 0.9},
-        "sync_batch_norm": True,
+        "ddp_accelerator": {"sync_batch_norm": True},
     },
+    "static graph": {"ddp_accelerator": {"static_graph": True}},
     "all": {
         "model.class_weights": {"a": 0.1, "c": 7.0},
         "model.loss": {"type": "focal"},
@@ -115,7 +116,7 @@ def trained(
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     rank = dist.get_rank() if ranks > 1 else 0
     overrides = dict(overrides)
-    sync_batch_norm = overrides.pop("sync_batch_norm", False)
+    of_accelerator = overrides.pop("ddp_accelerator", {})
     config = with_overrides(deepcopy(CONFIG), overrides)
     loader = DataLoader.from_params(
         Params({**config["loader"], "batch_size": batch_size}),
@@ -132,7 +133,7 @@ def trained(
     places: Dict[str, Any] = {"local_rank": rank, "world_size": ranks, "distributed": True}
     if ranks > 1:
         wrapper = {"local_rank": rank, "world_size": ranks, "cuda_device": number}
-        places["ddp_accelerator"] = ImageDdpAccelerator(sync_batch_norm=sync_batch_norm, **wrapper)
+        places["ddp_accelerator"] = ImageDdpAccelerator(**of_accelerator, **wrapper)
     trainer = Trainer.from_params(
         Params({**config["trainer"], "cuda_device": number}),
         model=model,
@@ -200,6 +201,22 @@ def test_each_rank_normalises_its_own_images_without_sync_batch_norm(
     torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
     with pytest.raises(AssertionError):
         assert_same(first, alone)
+
+
+def test_what_ranks_refuse(images: Path, tmp_path: Path) -> None:
+    case = {
+        "ddp_accelerator": {"static_graph": True},
+        "trainer.num_gradient_accumulation_steps": 2,
+    }
+    message = "ddp_accelerator.static_graph is true, but trainer.num_gradient_accumulation_steps is"
+    with pytest.raises(AssertionError, match=f"ConfigurationError: distributed.{message}"):
+        on_ranks(2, trained, images, case, 4, tmp_path)
+    for name in ("a/01.png", "b/00.png"):
+        (tmp_path / "few" / name).parent.mkdir(parents=True)
+        shutil.copy(images / name, tmp_path / "few" / name)
+    message = "distributed training has 3 ranks, but train_data_path has only 2 images; expected as"
+    with pytest.raises(AssertionError, match=f"ConfigurationError: {message}"):
+        on_ranks(3, trained, tmp_path / "few", {}, 4, tmp_path)
 
 
 def test_a_run_is_resumed_by_another_number_of_processes(images: Path, tmp_path: Path) -> None:

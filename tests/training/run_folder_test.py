@@ -142,6 +142,9 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
         ([], False),
         (["config.json"], False),  # maybe the user's own
         (["config.json", "meta.json"], True),
+        (["out_worker0.log"], True),  # of a rank that was killed
+        (["config.json", "out_worker0.log", "out_worker1.log"], True),
+        (["out_worker0.log", "notes.txt"], False),
         (["config.json", "meta.json", "out.log", "vocabulary/labels.txt", "log/train/a"], True),
         (
             [

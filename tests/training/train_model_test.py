@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
+from allennlp.commands import train as train_command
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -12,9 +14,11 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.data import ImageDataLoader
 from allencv.training import evaluate
+from allencv.training.train_model import check_one_machine
 from tests.configs import experiment
 from tests.conftest import write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
+from tests.ranks import on_ranks
 
 
 def test_evaluate_on_test_writes_the_metrics_of_evaluate(
@@ -134,3 +138,20 @@ def test_the_whole_config_is_checked_before_data_is_read(tmp_path: Path) -> None
         train_model(Params(config), tmp_path / "run")
     message = "trainer.learning_rate_scheduler.step_size is 0; expected 1 or more"
     assert str(refused.value) == message
+
+
+def test_processes_of_allennlp_import_allencv_first() -> None:
+    """They find the function by its module, which imports AllenNLP after AllenCV."""
+    assert train_command._train_worker.__module__ == "allencv.training.train_model"
+
+
+def all_agree_on(local_ranks: "list[int]") -> None:
+    check_one_machine(local_ranks[dist.get_rank()])
+
+
+def test_allennlp_cannot_train_on_several_machines() -> None:
+    on_ranks(2, all_agree_on, [0, 1])
+    message = "num_nodes is above 1, which 'allennlp train' cannot do: .*; expected 'allencv train'"
+    with pytest.raises(AssertionError, match=message) as error:
+        on_ranks(2, all_agree_on, [0, 0])
+    assert str(error.value).count("ConfigurationError: ") == 2  # no rank waits for another

@@ -11,13 +11,16 @@ from datetime import timedelta
 from typing import Iterator, Optional
 
 import torch.distributed as dist
+from allennlp.common.checks import ConfigurationError
 
+from allencv.runtime.plurals import numbered
 from allencv.runtime.stopping import leave, status_after
 from allencv.training.distributed.settings import TIMEOUT_S
+from allencv.training.distributed.wait_for_machines import wait_until_resolved
 from allencv.training.errors import TrainingError
 
-LAUNCHED = "allencv"
-"""The role of ranks that `launch` has started."""
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""The environment variables that a launcher sets at least."""
 START = "start"
 """The key of what the first rank gives the others when they may start: null if it has failed."""
 SECONDS_TO_BE_ENDED = 10.0
@@ -61,9 +64,12 @@ def joined() -> Iterator[Optional[Rank]]:
     ends a rank makes others fail that wait for it.
 
     Yield `None` if the process is no rank.
+
+    # Raises
+
+    `ConfigurationError` if an environment variable of the launcher is missing or wrong.
     """
-    is_set = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-    if not is_set or os.environ["WORLD_SIZE"] == "1":
+    if not _is_rank():
         yield None
         return
     rank = _join()
@@ -72,7 +78,7 @@ def joined() -> Iterator[Optional[Rank]]:
     try:
         yield rank
     except KeyboardInterrupt as stop:
-        if rank.rank > 0 or os.environ.get("ROLE_NAME") == LAUNCHED:
+        if rank.rank > 0:  # the first says so, unless a launcher does
             leave(status_after(stop))
         raise
     except Exception as error:
@@ -84,21 +90,49 @@ def joined() -> Iterator[Optional[Rank]]:
         logging.disable(logging.NOTSET)
 
 
+def _is_rank() -> bool:
+    if not {"RANK", "WORLD_SIZE"} & os.environ.keys() or os.environ.get("WORLD_SIZE") == "1":
+        return False
+    missing = [name for name in VARIABLES if name not in os.environ]
+    if missing:
+        given = [name for name in VARIABLES if name in os.environ]
+        raise ConfigurationError(
+            f"{numbered(len(given), 'environment variable')} of distributed training "
+            f"({', '.join(given)}) without {', '.join(missing)}; expected all, which torchrun "
+            "sets, or neither RANK nor WORLD_SIZE"
+        )
+    return True
+
+
 def _join() -> Rank:
-    number, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    world_size = _number("WORLD_SIZE", 1, sys.maxsize)
+    number = _number("RANK", 0, world_size - 1)
+    local_rank = _number("LOCAL_RANK", 0, number, "0")
+    local_world_size = _number("LOCAL_WORLD_SIZE", 1, world_size, "1")
+    address, port = os.environ["MASTER_ADDR"], _number("MASTER_PORT", 1, 65535)
+    wait_until_resolved("MASTER_ADDR", address)
     try:
         store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=TIMEOUT_S)))
     except (dist.DistError, RuntimeError) as error:
         first = str(error).partition("\n")[0]
         raise TrainingError(
-            f"rank {number} cannot join the others at {address} (MASTER_ADDR, MASTER_PORT): {first}"
+            f"rank {number} cannot join the others at {address}:{port} (MASTER_ADDR, MASTER_PORT): "
+            f"{first}"
         ) from None
     # A store may outlive the ranks that a launcher starts again.
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Rank(number, world_size, local_rank, local_world_size, store)
+
+
+def _number(name: str, least: int, most: int, default: str = "") -> int:
+    """Return the value of an environment variable. Raises `ConfigurationError`."""
+    text = os.environ.get(name, default)
+    if not (text.isdecimal() and least <= int(text) <= most):
+        expected = f"{least} or more" if most == sys.maxsize else f"{least} to {most}"
+        raise ConfigurationError(
+            f"the environment variable {name} is '{text}'; expected a number, {expected}"
+        )
+    return int(text)
 
 
 def _error_to_show(error: Exception, rank: Rank) -> Exception:

@@ -25,6 +25,7 @@ from allennlp.training import util as training_util
 from allencv.common.console import to_log_file_only
 from allencv.common.write_archive import archive_model
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.plurals import numbered
 from allencv.training.distributed.ddp_accelerator import ImageDdpAccelerator
 from allencv.training.distributed.ranks import START, Rank
 from allencv.training.distributed.same_everywhere import check_same, data_of_run, start_of_run
@@ -57,7 +58,7 @@ def train_rank(
     common_logging.FILE_FRIENDLY_LOGGING = file_friendly_logging
     config = params.as_dict(quiet=True)
     settings = Distributed.of(config)
-    device = _device(rank, settings, config)
+    device = device_of_rank(rank, settings, config)
     start = start_of_run(config)
     rank.store.set_timeout(timedelta(seconds=settings.timeout_s))
     vocabulary: Dict[str, str] = {}
@@ -90,8 +91,8 @@ def train_rank(
         _run(training, folder, include_in_archive)
 
 
-def _device(rank: Rank, settings: Distributed, config: Dict[str, Any]) -> int:
-    """Return the number of the GPU of this rank, or -1. Raises `ConfigurationError`."""
+def device_of_rank(rank: Rank, settings: Distributed, config: Dict[str, Any]) -> int:
+    """Return the number of the GPU of a rank, or -1. Raises `ConfigurationError`."""
     if settings.cuda_devices is not None:
         ranks = len(settings.cuda_devices) * settings.num_nodes
         if ranks != rank.world_size:
@@ -100,6 +101,12 @@ def _device(rank: Rank, settings: Distributed, config: Dict[str, Any]) -> int:
                 f"{settings.num_nodes} num_nodes, but WORLD_SIZE is {rank.world_size}; expected "
                 f"{ranks} ranks, or no cuda_devices"
             )
+        if rank.local_rank >= len(settings.cuda_devices):
+            raise ConfigurationError(
+                f"LOCAL_RANK is {rank.local_rank}, but distributed.cuda_devices has only "
+                f"{numbered(len(settings.cuda_devices), 'device')}; expected one for each process "
+                "of a machine"
+            )
         settings.check_devices()
         return settings.cuda_devices[rank.local_rank]
     gpus = torch.cuda.device_count()
@@ -107,8 +114,8 @@ def _device(rank: Rank, settings: Distributed, config: Dict[str, Any]) -> int:
         return -1
     if rank.local_rank >= gpus:
         raise ConfigurationError(
-            f"LOCAL_RANK is {rank.local_rank}, but this machine has {gpus} GPUs; expected at most "
-            "as many processes, or trainer.cuda_device -1 for the CPU"
+            f"LOCAL_RANK is {rank.local_rank}, but this machine has {numbered(gpus, 'GPU')}; "
+            "expected at most as many processes, or trainer.cuda_device -1 for the CPU"
         )
     return rank.local_rank
 

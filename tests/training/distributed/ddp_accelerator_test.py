@@ -65,6 +65,7 @@ CASES: Dict[str, Tuple[bool, bool, Dict[str, Any]]] = {
     "accumulated": (False, True, {}),
     "sync_batch_norm": (True, False, {"sync_batch_norm": True}),
     "bf16_gradients": (True, False, {"bf16_gradients": True, "sync_batch_norm": True}),
+    "bf16_accumulated": (False, True, {"bf16_gradients": True}),
     "static_graph": (False, False, {"static_graph": True}),
     "find_unused_parameters": (False, True, {"find_unused_parameters": True}),
 }

@@ -9,9 +9,12 @@ from typing import Any, Dict
 import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import find_open_port
 
 from allencv.runtime.stopping import Terminated
 from allencv.training import TrainingError
+from allencv.training.distributed import launch as launch_module
+from allencv.training.distributed import wait_for_machines
 from allencv.training.distributed.launch import launch
 from allencv.training.distributed.settings import Distributed
 
@@ -51,6 +54,15 @@ def test_a_rank_that_fails_ends_the_others_and_has_shown_why(rank: Path) -> None
 def test_a_rank_that_is_killed_is_named(rank: Path) -> None:
     add(rank, "[ $RANK = 1 ] && kill -9 $$ || exec sleep 100")
     with pytest.raises(TrainingError, match=r"^rank 1 \(process \d+\) was ended by SIGKILL"):
+        launch(Distributed(**CPUS), 0, [])
+
+
+def test_a_rank_that_torch_ends_is_named(rank: Path) -> None:
+    add(rank, "[ $RANK = 1 ] && kill -6 $$ || exec sleep 100")
+    expected = (
+        r"was ended by SIGABRT; if the GPUs' library NCCL did so, a rank did not answer within"
+    )
+    with pytest.raises(TrainingError, match=expected):
         launch(Distributed(**CPUS), 0, [])
 
 
@@ -96,10 +108,27 @@ def test_settings_that_cannot_be_used(
         launch(Distributed(**settings), node_rank, [])
 
 
-def test_a_port_in_use() -> None:
+def test_an_address_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_for_machines, "SECONDS_TO_RESOLVE", 0.0)
+    settings = Distributed(**{**NODES, "primary_address": "nowhere.invalid"})
+    expected = "distributed.primary_address is 'nowhere.invalid', which cannot be resolved"
+    with pytest.raises(ConfigurationError, match=expected):
+        launch(settings, 1, [])
+
+
+def test_a_machine_that_does_not_join() -> None:
+    settings = Distributed(**{**NODES, "primary_port": find_open_port(), "timeout_s": 0.2})
+    with pytest.raises(TrainingError, match="machine 1 of 2 has not joined within"):
+        launch(settings, 0, [])
+
+
+def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"primary_port is {port}, which cannot be"):
+            launch(Distributed(**CPUS, primary_port=port), 0, [])
+        monkeypatch.setattr(launch_module, "_check_port", lambda port: None)  # free until then
+        with pytest.raises(TrainingError, match=f"^the ranks cannot meet at 127.0.0.1:{port}: "):
             launch(Distributed(**CPUS, primary_port=port), 0, [])
 
 

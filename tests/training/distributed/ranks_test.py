@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
 
 from allencv.training import TrainingError
-from allencv.training.distributed import ranks
+from allencv.training.distributed import ranks, wait_for_machines
 from allencv.training.distributed.from_first_rank import from_first_rank
 from allencv.training.distributed.ranks import START, joined
 from allencv.training.distributed.same_everywhere import check_same
@@ -120,6 +121,55 @@ def test_a_process_alone_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     with joined() as rank:
         assert rank is None
+
+
+WHOLE = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"WORLD_SIZE": None},
+            r"3 environment variables of .*\(RANK, .*\) without WORLD_SIZE;",
+        ),
+        ({"RANK": None}, r".*\(WORLD_SIZE, MASTER_ADDR, MASTER_PORT\) without RANK; expected all"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, ".* without MASTER_ADDR, MASTER_PORT; expec"),
+        ({name: None for name in WHOLE if name != "RANK"}, r"1 environment variable of .*\(RANK\)"),
+        ({"RANK": "2"}, "the environment variable RANK is '2'; expected a number, 0 to 1"),
+        ({"RANK": "-1"}, "the environment variable RANK is '-1'; expected a number, 0 to 1"),
+        ({"WORLD_SIZE": "two"}, "the environment variable WORLD_SIZE is 'two'; expected .*, 1 or"),
+        (
+            {"WORLD_SIZE": "0"},
+            "the environment variable WORLD_SIZE is '0'; expected .*, 1 or more",
+        ),
+        ({"LOCAL_RANK": "2"}, "the environment variable LOCAL_RANK is '2'; expected a .*, 0 to 1"),
+        ({"MASTER_PORT": "70000"}, "the environment variable MASTER_PORT is '70000'; expected a "),
+        ({"MASTER_ADDR": "nowhere.invalid"}, "MASTER_ADDR is 'nowhere.invalid', which cannot be"),
+    ],
+    ids=str,
+)
+def test_variables_that_are_missing_or_wrong(
+    changed: Dict[str, Optional[str]], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait_for_machines, "SECONDS_TO_RESOLVE", 0.0)
+    for name, value in {**WHOLE, **changed}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=f"^{message}"), joined():
+        pass
+
+
+def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("", 0)) as server:
+        port = str(server.getsockname()[1])
+        for name, value in {**WHOLE, "RANK": "0", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        expected = f"^rank 0 cannot join the others at 127.0.0.1:{port} .* address already in use"
+        with pytest.raises(TrainingError, match=expected), joined():
+            pass
 
 
 def test_an_error_of_all_ranks_is_shown_once(results: Results) -> None:
