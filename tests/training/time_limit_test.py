@@ -120,22 +120,30 @@ def config_of_twelve_steps(images: Path, limit: Optional[str], epochs: int = 4) 
 
 
 @pytest.mark.usefixtures("seconds_per_step")
-def test_a_training_ends_within_an_epoch(
-    cats_and_dogs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_training_ends_within_an_epoch(cats_and_dogs: Path, tmp_path: Path) -> None:
     config = config_of_twelve_steps(cats_and_dogs, "220s")
     train_model(Params(copy.deepcopy(config)), tmp_path)
     rates = NoteRates.rates
     assert 18 < len(rates) < 24, "of 48 steps"
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(rates[0] / 48)
-    assert f"in epoch 2 of 4, after {len(rates) - 12} of 12 steps" in caplog.text
+    assert (
+        f"in epoch 2 of 4, after {len(rates) - 12} of 12 steps"
+        in (tmp_path / "out.log").read_text()
+    )
+    assert (
+        f"in epoch 2 of 4, after {len(rates) - 12} of 12 steps"
+        in (tmp_path / "out.log").read_text()
+    )
     assert (tmp_path / "model.tar.gz").is_file()
     assert not (tmp_path / "metrics_epoch_2.json").exists()
 
     train_model(Params(copy.deepcopy(config)), tmp_path, recover=True)
     assert len(NoteRates.rates) < 24, "nothing was trained"
-    assert "ended after 2 of 4 epochs, because of trainer.time_limit" in caplog.text
+    assert (
+        "ended after 2 of 4 epochs, because of trainer.time_limit"
+        in (tmp_path / "out.log").read_text()
+    )
 
 
 @pytest.mark.usefixtures("seconds_per_step")
