@@ -106,14 +106,15 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     use_amp : `bool`, optional (default = `None`)
         Train and validate in mixed precision. `None` does so if the device computes in bfloat16
-        itself: a CPU with AMX or AVX-512 BF16, an NVIDIA GPU since Ampere.
+        itself: a CPU with AMX or AVX-512 BF16, an NVIDIA GPU since Ampere. With AVX-512 BF16 alone,
+        it does not for networks of depthwise convolutions (MobileNet, EfficientNet).
     amp_dtype : `str`, optional (default = `None`)
         "bfloat16", or "float16" on a GPU, with gradient scaling unless `grad_scaling` is false.
         `None` is "bfloat16" if the device has it.
     channels_last : `bool`, optional (default = `None`)
         Keep the weights of convolutions in the memory order `(height, width, channels)`. `None`
-        does so on a GPU, and on a CPU in mixed precision. In float32 on a CPU, small images would
-        be slower.
+        does so on a GPU, and on a CPU in mixed precision and for networks of depthwise
+        convolutions. For others in float32 on a CPU, small images would be slower.
     compile : `Union[bool, List[str]]`, optional (default = `False`)
         Compile the model with `torch.compile`, or only the named parts, such as "_im2im_encoder".
         The first steps then take minutes. Archives do not change.
@@ -199,7 +200,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             )
         if self.cuda_device.type == "cpu":
             reuse_freed_memory(KEPT_BYTES)
-        self._amp_dtype = choose_amp_dtype(self.cuda_device, use_amp, amp_dtype)
+        self._amp_dtype = choose_amp_dtype(model, self.cuda_device, use_amp, amp_dtype)
         self._scaler: Optional[torch.amp.GradScaler] = None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
@@ -704,7 +705,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if distributed:
             device = common_util.int_to_device(cuda_device if isinstance(cuda_device, int) else -1)
             # The wrapper that exchanges gradients needs the memory format to be set before.
-            is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
+            is_half = choose_amp_dtype(model, device, use_amp, amp_dtype) is not None
             set_memory_format(model, channels_last, device, is_half)
             most = most_batches(data_loader, device)
             steps = count_steps(most, num_gradient_accumulation_steps)
