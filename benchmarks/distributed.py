@@ -7,7 +7,8 @@ The commands take turns, each as a user starts it: `classify` with a bundle of a
 process, as two shards at once, and on Ray with one and with two workers; and `sweep` of two seeds,
 one after the other and with `--parallel 2`. The program prints medians of the time, and of the
 throughput as a ratio to that of the plain command in the same round. Each time includes the start
-of the processes. It writes distributed.json beside this file. Rows on Ray need `ray[data]`.
+of the processes. It writes distributed.json beside this file, and puts its table into
+docs/distributed.md. Rows on Ray need `ray[data]`.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from serving import CONFIG, make_model
+from tables import write_docs
 
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.whole_files import write_text
@@ -105,7 +107,14 @@ def medians(rounds: List[Dict[str, float]], rows: Dict[str, Row]) -> Dict[str, D
 
 
 def table(report: Dict[str, Any]) -> str:
-    lines = ["| | time, s | throughput to one process |", "|---|---|---|"]
+    settings = report["settings"]
+    lines = [
+        f"{settings['images']:,} images, medians of {settings['rounds']} rounds, "
+        f"{settings['cores']} cores, Python {settings['python']}.",
+        "",
+        "| | time, s | throughput relative to one process |",
+        "|---|---|---|",
+    ]
     for name, row in report["medians"].items():
         lines.append(f"| {name} | {row['seconds']:.1f} | {row['ratio']:.2f} |")
     return "\n".join(lines)
@@ -115,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=512, help="the images to classify")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         rows = rows_in(Path(name), arguments.images)
@@ -133,7 +142,11 @@ def main() -> None:
         "medians": medians(rounds, rows),
     }
     print(table(report))
-    write_text(arguments.output, json.dumps(report, indent=2) + "\n")
+    if arguments.output is None:
+        write_text(Path(__file__).with_suffix(".json"), json.dumps(report, indent=2) + "\n")
+        write_docs("distributed.md", "benchmarks/distributed.py", table(report))
+    else:
+        write_text(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,8 +43,10 @@ class ShareOfBatches(Batches):
 
     batches_left_out = 0
     another_epoch_follows = False
-    keeps_pace = False
     data_path = None
+
+    def keep_pace(self) -> None:
+        pass
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         pass

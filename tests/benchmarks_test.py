@@ -13,6 +13,7 @@ from tests.conftest import ROOT, Run
 BENCHMARKS = ROOT / "benchmarks"
 PAGES = {
     "data_loading": "data_loading.md",
+    "distributed": "distributed.md",
     "distributed_training": "distributed.md",
     "learning_curves": "recipes.md",
     "serving": "serving.md",

@@ -96,6 +96,8 @@ class ImageClassifier(CheckedFromParams, Model):
     """Whether an image may have several labels."""
     tunes_thresholds = False
     """Whether `on_validation_end` sets thresholds, which needs validation images."""
+    stands_in = False
+    """Whether training images must not be counted, because they only stand in for others."""
     default_loss: Type[ClassificationLoss] = CrossEntropyLoss
 
     _class_weights: Optional[torch.Tensor]
@@ -266,7 +268,17 @@ class ImageClassifier(CheckedFromParams, Model):
 
     def _count_metrics(self, predictions: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a batch to the metrics of the config."""
-        self._metrics_of_ranks.count(self._metrics, predictions, targets, self.training)
+        if self.stands_in:
+            self._metrics_of_ranks.count_nothing(self._metrics, predictions, targets)
+        else:
+            self._metrics_of_ranks.count(self._metrics, predictions, targets, self.training)
+
+    def pass_turn(self) -> None:
+        """
+        Note in evaluation that a batch has no image that can be read. Several ranks then keep the
+        order of the batches.
+        """
+        self._metrics_of_ranks.pass_turn()
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
         values = self._metrics_of_ranks.reported(

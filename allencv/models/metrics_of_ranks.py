@@ -1,5 +1,5 @@
 from contextlib import contextmanager, nullcontext
-from typing import ContextManager, Dict, Iterator, List, Tuple
+from typing import ContextManager, Dict, Iterator, List, Optional, Tuple
 from unittest.mock import patch
 
 import torch
@@ -26,7 +26,11 @@ class MetricsOfRanks:
     """
 
     def __init__(self) -> None:
-        self._kept: List[Batch] = []
+        self._kept: List[Optional[Batch]] = []
+
+    def pass_turn(self) -> None:
+        """Keep the turn of a batch in evaluation that has no image."""
+        self._kept.append(None)
 
     def count(
         self,
@@ -42,6 +46,15 @@ class MetricsOfRanks:
             metrics = {key: metric for key, metric in metrics.items() if key not in others}
         count_batch(metrics, predictions, targets)
 
+    def count_nothing(
+        self, metrics: Dict[str, Metric], predictions: torch.Tensor, targets: torch.Tensor
+    ) -> None:
+        """
+        Take part where metrics exchange their counts at every batch, with no image of a batch of
+        training.
+        """
+        count_batch(_others(metrics), predictions[:0], targets[:0])
+
     def reported(
         self, metrics: Dict[str, Metric], labels: List[str], has_seen: bool, reset: bool
     ) -> Dict[str, float]:
@@ -50,14 +63,15 @@ class MetricsOfRanks:
         all ranks, each of which must call this; without, metrics whose predictions are kept are
         left out.
         """
-        others = _others(metrics)
+        others, kept = _others(metrics), self._kept
+        if reset:
+            self._kept = []
         if not (is_distributed() and others):
             return all_reported(metrics, labels, has_seen, reset)
         if not reset:
             now = {key: metric for key, metric in metrics.items() if key not in others}
-            return all_reported(now if self._kept else metrics, labels, has_seen, reset)
-        kept, self._kept = self._kept, []
-        batches = in_order(gathered([(scores.cpu(), gold.cpu()) for scores, gold in kept]))
+            return all_reported(now if kept else metrics, labels, has_seen, reset)
+        batches = in_order(gathered([each and (each[0].cpu(), each[1].cpu()) for each in kept]))
         if not batches:
             return all_reported(metrics, labels, has_seen, reset)
         with as_a_single_process():

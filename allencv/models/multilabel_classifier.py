@@ -128,6 +128,10 @@ class MultiLabelImageClassifier(ImageClassifier):
         ]
         return output_dict
 
+    def pass_turn(self) -> None:
+        super().pass_turn()
+        self._label_metrics.pass_turn()
+
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
         metrics = self._label_metrics.get_metric(self._thresholds, reset)
         return metrics | super().get_metrics(reset)

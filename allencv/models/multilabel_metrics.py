@@ -39,7 +39,7 @@ class MultiLabelMetrics(KeepsCounts):
         """
         self._has_warned = False
         self._counts: Optional[torch.Tensor] = None
-        self._kept: List[Tuple[torch.Tensor, torch.Tensor]] = []
+        self._kept: List[Optional[Tuple[torch.Tensor, torch.Tensor]]] = []
 
     def __call__(
         self,
@@ -58,12 +58,16 @@ class MultiLabelMetrics(KeepsCounts):
         if keep:
             self._kept.append((probs, targets))
 
+    def pass_turn(self) -> None:
+        """Keep the turn of a batch in evaluation that has no image."""
+        self._kept.append(None)
+
     def kept(self) -> Tuple[torch.Tensor, torch.Tensor]:
         """
         Return the kept probabilities and targets of all ranks, in the order of a single process.
         All ranks must call this.
         """
-        mine = [(probs.cpu(), targets.cpu().long()) for probs, targets in self._kept]
+        mine = [each and (each[0].cpu(), each[1].cpu().long()) for each in self._kept]
         none = torch.empty(0, len(self._labels))
         batches = [(none, none.long()), *in_order(gathered(mine))]
         return torch.cat([each[0] for each in batches]), torch.cat([each[1] for each in batches])

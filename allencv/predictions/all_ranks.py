@@ -1,6 +1,7 @@
 """What the ranks of distributed evaluation give each other, and how they share the images."""
 
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import (
     Callable,
     Iterator,
@@ -16,6 +17,8 @@ import torch
 import torch.distributed as dist
 from allennlp.common.util import is_distributed
 
+from allencv.runtime import ImageError
+
 T = TypeVar("T")
 
 
@@ -26,21 +29,61 @@ class LoaderForEvaluation(Protocol):
     for_evaluation: bool
     """
     Whether an epoch has each image once and in order, in the batches of a single process. Rank `r`
-    of `n` gets the batches `r`, `r + n`, `r + 2n` and so on.
+    of `n` gets the batches `r`, `r + n`, `r + 2n` and so on. A batch is `{}` if none of its images
+    can be read.
     """
+    has_read: bool
+    """Whether this rank could read an image of the epoch."""
+    unreadable: Optional[str]
+    """
+    What to say if no image of the epoch can be read; `None` if this rank found none unreadable.
+    """
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A model that keeps batches of evaluation, to order those of all ranks."""
+
+    def pass_turn(self) -> None:
+        """Note that no image of this rank's next batch can be read."""
+
+
+def pass_turn(model: object) -> None:
+    """Tell a model that no image of this rank's next batch can be read, if it `TakesTurns`."""
+    if isinstance(model, TakesTurns):
+        model.pass_turn()
 
 
 @contextmanager
 def every_image_once(loader: object) -> Iterator[None]:
-    """Let a data loader give each image once in the block, if it is a `LoaderForEvaluation`."""
+    """
+    Let a data loader give each image once in the block, if it is a `LoaderForEvaluation`. All ranks
+    must use this.
+
+    # Raises
+
+    `ImageError` at the end of the block, if no rank could read an image.
+    """
     if not isinstance(loader, LoaderForEvaluation):
         yield
         return
     before, loader.for_evaluation = loader.for_evaluation, True
     try:
         yield
+        check_readable(loader)
     finally:
         loader.for_evaluation = before
+
+
+def check_readable(loader: LoaderForEvaluation) -> None:
+    """
+    Raise `ImageError` if no rank could read an image of the epoch. All ranks must call this, also
+    one whose share has no image.
+    """
+    of_ranks = gathered((loader.has_read, loader.unreadable))
+    errors = [error for _, error in of_ranks if error is not None]
+    if errors and not any(has_read for has_read, _ in of_ranks):
+        raise ImageError(errors[0])
 
 
 def is_first_rank() -> bool:
@@ -79,10 +122,12 @@ def gathered_results(make: Callable[[], T]) -> List[T]:
     return gathered(result)  # type: ignore[arg-type]
 
 
-def in_order(of_ranks: Sequence[Sequence[T]]) -> List[T]:
-    """Return the items of all ranks, such as batches, in the order of a single process."""
-    longest = max(map(len, of_ranks), default=0)
-    return [each[index] for index in range(longest) for each in of_ranks if index < len(each)]
+def in_order(of_ranks: Sequence[Sequence[Optional[T]]]) -> List[T]:
+    """
+    Return the items of all ranks, such as batches, in the order of a single process. `None` takes
+    the turn of a batch that has no image.
+    """
+    return [each for turn in zip_longest(*of_ranks) for each in turn if each is not None]
 
 
 def copy_buffers(model: torch.nn.Module) -> None:

@@ -28,6 +28,7 @@ from allencv.predictions.all_ranks import (
     every_image_once,
     gathered_results,
     in_order,
+    pass_turn,
 )
 from allencv.predictions.grad_cam import StagedEncoder, grad_cam
 from allencv.predictions.predictions_file import FOLDER, Picture, Predictions, Shown, pictured
@@ -67,8 +68,8 @@ class ModelWithThresholds(Protocol):
 
 
 Forward = Callable[[TensorDict], Dict[str, torch.Tensor]]
-PredictedBatch = Tuple[List[str], np.ndarray, np.ndarray]
-"""The names, probabilities and targets of the images of a batch."""
+PredictedBatch = Optional[Tuple[List[str], np.ndarray, np.ndarray]]
+"""The names, probabilities and targets of the images of a batch, unless none can be read."""
 
 
 def save_predictions(
@@ -154,6 +155,10 @@ def _predicted_batches(
     rows: List[PredictedBatch] = []
     device = next(model.parameters()).device
     for each in loader:
+        if not each:
+            pass_turn(model)
+            rows.append(None)
+            continue
         batch = move_to_device(each, device)
         target = batch.get("labels" if model.multi_label else "label")
         if target is None:

@@ -2,14 +2,13 @@
 
 import itertools
 import math
-from collections import deque
-from typing import Any, Callable, Deque, Iterator, NamedTuple, Optional
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.distributed as dist
 from allennlp.data import DataLoader, TensorDict
+from allennlp.nn.util import move_to_device
 
-from allencv.runtime import ImageError
 from allencv.training.protocols import SeekableLoader
 from allencv.training.running_losses import count_images
 
@@ -52,14 +51,14 @@ def most_batches(data_loader: DataLoader, device: torch.device) -> Optional[int]
 
 def in_step(
     batches: Iterator[TensorDict],
-    again: Callable[[], Iterator[TensorDict]],
     count: Callable[[int], Optional[int]],
     group: Any,
+    device: torch.device,
     on_left_out: Callable[[], None],
 ) -> Iterator[BatchOfRank]:
     """
     Yield the batches of this rank, and for all ranks the same number. A rank without an image for a
-    batch gets another batch to stand in, whose gradients must not count.
+    batch gets another batch to stand in, its last or one of another rank, which must not count.
 
     The ranks tell each other their numbers of images in a batch only if `count` does not know them.
 
@@ -67,20 +66,19 @@ def in_step(
 
     batches : `Iterator[TensorDict]`
         The batches; `{}` is one without images.
-    again : `Callable`
-        Returns the batches of the whole epoch, to find one that can stand in.
     count : `Callable`
         Returns the number of images on all ranks of the batch with a number, counted from the first
         of `batches`, or `None` if it is unknown.
     group : `ProcessGroup`
         A group of all ranks that works on the CPU.
+    device : `torch.device`
+        The device of the batches.
     on_left_out : `Callable`
         Called for each batch without an image on any rank, which is not yielded.
     """
-    waiting: Deque[TensorDict] = deque()
-    stand_in: Optional[TensorDict] = None
+    stand_in: TensorDict = {}
     for number in itertools.count():
-        batch = waiting.popleft() if waiting else next(batches, None)
+        batch = next(batches, None)
         total = count(number)
         if total is not None:
             if batch is None:
@@ -88,26 +86,40 @@ def in_step(
             yield BatchOfRank(batch, count_images(batch), total)
             continue
         mine = count_images(batch) if batch else 0
-        answer = torch.tensor([mine, batch is not None])
-        dist.all_reduce(answer, group=group)
-        total, has_more = answer.tolist()
-        if total == 0:
+        stand_in = batch or stand_in
+        of_ranks, has_more, is_lacking = _of_all_ranks(mine, batch is not None, not stand_in, group)
+        if not any(of_ranks):
             if not has_more:
                 return
             on_left_out()
             continue
-        if mine > 0:
-            stand_in = batch
-        while stand_in is None:
-            following = next(batches, None)
-            if following is None:
-                stand_in = next((each for each in again() if each), None)
-                if stand_in is None:
-                    raise ImageError(f"rank {dist.get_rank()} has no image that can be read")
-            else:
-                waiting.append(following)
-                stand_in = following or None
-        yield BatchOfRank(batch if mine and batch else stand_in, mine, total)
+        if is_lacking:
+            first = next(rank for rank, images in enumerate(of_ranks) if images)
+            given = _batch_of(first, stand_in, group, device)
+            stand_in = stand_in or given
+        yield BatchOfRank(stand_in, mine, sum(of_ranks))
+
+
+def _of_all_ranks(
+    images: int, has_more: bool, is_lacking: bool, group: Any
+) -> Tuple[List[int], bool, bool]:
+    """
+    Return the numbers of images of all ranks, whether one of them has another batch, and whether
+    one lacks a batch to stand in.
+    """
+    answer = torch.zeros(dist.get_world_size() + 2, dtype=torch.long)
+    answer[dist.get_rank()] = images
+    answer[-2], answer[-1] = has_more, is_lacking
+    dist.all_reduce(answer, group=group)
+    *of_ranks, ranks_with_more, ranks_lacking = answer.tolist()
+    return of_ranks, ranks_with_more > 0, ranks_lacking > 0
+
+
+def _batch_of(rank: int, batch: TensorDict, group: Any, device: torch.device) -> TensorDict:
+    """Return the batch of a rank. All ranks must call this."""
+    box = [move_to_device(batch, torch.device("cpu")) if dist.get_rank() == rank else None]
+    dist.broadcast_object_list(box, rank, group)
+    return move_to_device(box[0], device)
 
 
 def batches_from(
@@ -132,17 +144,6 @@ def batches_from(
     data_loader.seek(epoch, start + left_out)
     data_loader.another_epoch_follows = not is_last
     return iter(data_loader)
-
-
-def read_again(data_loader: DataLoader, epoch: int) -> Iterator[TensorDict]:
-    """Return the batches of a whole epoch, without forgetting how many were left out."""
-    if not isinstance(data_loader, SeekableLoader):
-        return iter(data_loader)
-    left_out = data_loader.batches_left_out
-    data_loader.seek(epoch)
-    batches = iter(data_loader)
-    data_loader.batches_left_out = left_out
-    return batches
 
 
 def skip_epoch(data_loader: DataLoader) -> None:

@@ -3,7 +3,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from os import PathLike
 from tempfile import TemporaryFile
-from typing import Any, Callable, Dict, Iterator, Optional, TextIO, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, TextIO, Union
 
 import torch
 from allennlp.common import Tqdm
@@ -20,14 +20,15 @@ from allencv.predictions.all_ranks import (
     gathered,
     in_order,
     is_first_rank,
+    pass_turn,
 )
 from allencv.runtime.whole_files import whole_file, write_text
 from allencv.training.running_losses import LOSS_WEIGHT, RunningLosses, count_images
 
 Outputs = Dict[str, Any]
 
-LINES_AT_ONCE = 16
-"""How many lines, each with the predictions for a batch, the ranks exchange at once."""
+BATCHES_AT_ONCE = 16
+"""For how many batches the ranks exchange predictions at once."""
 
 
 def evaluate(
@@ -52,7 +53,12 @@ def evaluate(
         The key of the model's outputs that says how much the loss of a batch counts, in place of
         the number of its images.
     on_batch : `Callable`, optional (default = `None`)
-        Called with each batch and the model's outputs for it.
+        Called with each batch and the model's outputs for it, both `{}` if no image of the batch
+        can be read.
+
+    # Raises
+
+    `ImageError` if no rank can read an image.
     """
     if not isinstance(cuda_device, torch.device):
         check_for_gpu(cuda_device)
@@ -64,7 +70,9 @@ def evaluate(
     with torch.no_grad(), every_image_once(data_loader):
         for each in Tqdm.tqdm(data_loader, disable=not is_first_rank()):
             batch = move_to_device(each, device)
-            outputs = model(**batch)
+            outputs: Outputs = model(**batch) if batch else {}
+            if not batch:
+                pass_turn(model)
             if "loss" in outputs:
                 losses.add([outputs], [count_images(batch)])
             if on_batch is not None:
@@ -104,11 +112,13 @@ class ImageEvaluator(SimpleEvaluator):
         with ExitStack() as files:
             write: Optional[Callable[[TensorDict, Outputs], None]] = None
             if predictions_output_file is not None:
-                file = files.enter_context(lines_of_all_ranks(predictions_output_file))
+                write_text_of_batch = files.enter_context(written_in_order(predictions_output_file))
 
                 def write(batch: TensorDict, outputs: Outputs) -> None:
-                    line = self.batch_serializer(batch, outputs, data_loader, readable)
-                    file.write(f"{line}\n")
+                    text: Optional[str] = None
+                    if batch:
+                        text = f"{self.batch_serializer(batch, outputs, data_loader, readable)}\n"
+                    write_text_of_batch(text)
 
             metrics = evaluate(model, data_loader, self.cuda_device, batch_weight_key, write)
         if metrics_output_file is not None and is_first_rank():
@@ -118,24 +128,28 @@ class ImageEvaluator(SimpleEvaluator):
 
 
 @contextmanager
-def lines_of_all_ranks(path: Union[str, PathLike]) -> Iterator[TextIO]:
+def written_in_order(path: Union[str, PathLike]) -> Iterator[Callable[[Optional[str]], None]]:
     """
-    Yield a file for the lines of this rank, one for each of its batches. At the end, the first rank
-    writes the lines of all ranks to `path`, in the order of a single process. All ranks must use
-    this.
+    Yield a function that takes the text of each batch of this rank, or `None` for a batch without
+    images. At the end, the first rank writes the texts of all ranks to `path`, in the order of a
+    single process. All ranks must use this.
     """
     if not is_distributed():
         with whole_file(path) as whole, whole.open("w", encoding="utf-8") as file:
-            yield file
+            yield lambda text: print(text or "", end="", file=file)
         return
     with TemporaryFile("w+", encoding="utf-8") as mine:
-        yield mine
+        yield lambda text: print(json.dumps(text), file=mine)
         mine.seek(0)
         with ExitStack() as files:
-            all_lines: Optional[TextIO] = None
+            of_all: Optional[TextIO] = None
             if is_first_rank():
                 whole = files.enter_context(whole_file(path))
-                all_lines = files.enter_context(whole.open("w", encoding="utf-8"))
-            while any(of_ranks := gathered(list(islice(mine, LINES_AT_ONCE)))):
-                if all_lines is not None:
-                    all_lines.writelines(in_order(of_ranks))
+                of_all = files.enter_context(whole.open("w", encoding="utf-8"))
+            while any(of_ranks := gathered(_next_texts(mine))):
+                if of_all is not None:
+                    of_all.writelines(in_order(of_ranks))
+
+
+def _next_texts(file: TextIO) -> List[Optional[str]]:
+    return [json.loads(line) for line in islice(file, BATCHES_AT_ONCE)]

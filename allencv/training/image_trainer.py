@@ -1,5 +1,4 @@
 import contextlib
-import copy
 import logging
 import os
 from collections import deque
@@ -24,8 +23,13 @@ from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.memory import reuse_freed_memory
-from allencv.predictions.all_ranks import copy_buffers, every_image_once
-from allencv.runtime.plurals import numbered
+from allencv.predictions.all_ranks import (
+    LoaderForEvaluation,
+    check_readable,
+    copy_buffers,
+    every_image_once,
+    pass_turn,
+)
 from allencv.training.acceleration import (
     Compilation,
     choose_amp_dtype,
@@ -36,6 +40,7 @@ from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, load_state, save_state
 from allencv.training.distributed.from_first_rank import from_first_rank
+from allencv.training.distributed.stand_in import without_effect
 from allencv.training.epoch_batches import (
     BatchOfRank,
     batches_from,
@@ -43,13 +48,11 @@ from allencv.training.epoch_batches import (
     count_steps,
     in_step,
     most_batches,
-    read_again,
     skip_epoch,
 )
 from allencv.training.failures import explain, not_finite
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
-from allencv.training.metric_counts import restore_counts, save_counts
 from allencv.training.metric_tracker import MetricTrackerWithTies
 from allencv.training.prepared_parts import with_statistics, with_steps_per_epoch
 from allencv.training.progress import Progress
@@ -328,6 +331,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 self._end_in_time(epoch, num_steps)
                 break
         if self._batches_in_epoch_completed == 0:
+            if isinstance(self.data_loader, LoaderForEvaluation):
+                check_readable(self.data_loader)
             raise ConfigurationError(
                 "the epoch has no batch; expected more images, or a data loader with a smaller "
                 "batch_size or without drop_last"
@@ -416,9 +421,17 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         mean loss of the batch.
         """
         wait = self._distributed and not last
-        with self._pytorch_model.no_sync() if wait else contextlib.nullcontext():
-            outputs = self._outputs(of_rank)
+        stands_in = of_rank.images == 0
+        with (
+            self._pytorch_model.no_sync() if wait else contextlib.nullcontext(),
+            without_effect(self.model, self.cuda_device) if stands_in else contextlib.nullcontext(),
+        ):
+            outputs = self.batch_outputs(of_rank.batch, for_training=True)
             loss = outputs["loss"].detach()
+            if stands_in:
+                loss = torch.zeros_like(loss)
+                if LOSS_WEIGHT in outputs:
+                    outputs[LOSS_WEIGHT] = torch.zeros_like(outputs[LOSS_WEIGHT])
             weight = share * self._weight_of_rank(of_rank, outputs)
             # Callbacks that do the backward pass themselves use the loss in the outputs.
             if not isinstance(weight, float) or weight != 1:
@@ -430,17 +443,6 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 total = outputs["loss"]
                 (total if self._scaler is None else self._scaler.scale(total)).backward()
             outputs["loss"] = loss
-        return outputs
-
-    def _outputs(self, of_rank: BatchOfRank) -> Dict[str, torch.Tensor]:
-        """Return the outputs for a batch. Do not count a batch that only stands in."""
-        if of_rank.images > 0:
-            return self.batch_outputs(of_rank.batch, for_training=True)
-        counts = copy.deepcopy(save_counts(self.model))
-        outputs = self.batch_outputs(of_rank.batch, for_training=True)
-        restore_counts(self.model, counts, self.cuda_device)
-        if LOSS_WEIGHT in outputs:
-            outputs[LOSS_WEIGHT] = torch.zeros_like(outputs[LOSS_WEIGHT])
         return outputs
 
     def _weight_of_rank(
@@ -545,30 +547,11 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if isinstance(self._validation_data_loader, SeekableLoader):
             self._validation_data_loader.seek(epoch)  # the same after an interruption
         self._pytorch_model.eval()
-        with self._averaged(), every_image_once(self._validation_data_loader):
+        with self._averaged():
             copy_buffers(self.model)
             losses = RunningLosses()
-            batches = ([batch] for batch in self._validation_data_loader)
-            total = count_batches(self._validation_data_loader)
-            progress = self._progress("Validation", batches, total)
-            for number, group in enumerate(progress, start=1):
-                outputs = self.batch_outputs(group[0], for_training=False)
-                if "loss" in outputs:
-                    losses.add([outputs], [count_images(group[0])])
-                metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
-                if progress.is_due():
-                    progress.show(metrics)
-                for callback in self._callbacks:
-                    callback.on_batch(
-                        self,
-                        group,
-                        [outputs],
-                        metrics,
-                        epoch,
-                        number,
-                        is_training=False,
-                        is_primary=self._primary,
-                    )
+            with every_image_once(self._validation_data_loader):
+                self._validate(self._validation_data_loader, epoch, losses)
             if isinstance(self.model, TrainableClassifier):
                 self.model.on_validation_end()
             losses.read()
@@ -576,6 +559,32 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             # AllenNLP adds up the ranks' numbers: floats in float32, and tensors as they are.
             total, weight = sums if common_util.is_distributed() else sums.tolist()
             return total, None, weight
+
+    def _validate(self, loader: DataLoader, epoch: int, losses: RunningLosses) -> None:
+        """Count the validation images of this rank in the metrics of the model and in `losses`."""
+        groups = ([batch] for batch in loader)
+        progress = self._progress("Validation", groups, count_batches(loader))
+        for number, group in enumerate(progress, start=1):
+            if not group[0]:  # no image of the batch can be read
+                pass_turn(self.model)
+                continue
+            outputs = self.batch_outputs(group[0], for_training=False)
+            if "loss" in outputs:
+                losses.add([outputs], [count_images(group[0])])
+            metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
+            if progress.is_due():
+                progress.show(metrics)
+            for callback in self._callbacks:
+                callback.on_batch(
+                    self,
+                    group,
+                    [outputs],
+                    metrics,
+                    epoch,
+                    number,
+                    is_training=False,
+                    is_primary=self._primary,
+                )
 
     def _batches(self, epoch: int, start: int) -> Iterator[TensorDict]:
         """Return the batches of an epoch from `start` on, equally many on each rank."""
@@ -593,7 +602,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 loader.batches_left_out += 1
 
         of_ranks = (
-            in_step(batches, lambda: read_again(loader, epoch), count, self._cpu_group, leave_out)
+            in_step(batches, count, self._cpu_group, self.cuda_device, leave_out)
             if self._distributed
             else (BatchOfRank(each, *[count_images(each)] * 2) for each in batches)
         )
@@ -629,16 +638,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         `ConfigurationError` if there are more ranks than images, or with settings of DDP that
         exclude each other.
         """
-        ranks = dist.get_world_size()
-        images: Optional[int] = None
         if isinstance(self.data_loader, SeekableLoader):
-            self.data_loader.keeps_pace = True
-            images = self.data_loader.count_images(0)
-        if images is not None and images < ranks:
-            raise ConfigurationError(
-                f"distributed training has {ranks} ranks, but train_data_path has only "
-                f"{numbered(images, 'image')}; expected as many or more"
-            )
+            self.data_loader.keep_pace()
         is_static = getattr(self._pytorch_model, "static_graph", False)
         if is_static and self._num_gradient_accumulation_steps > 1:
             raise ConfigurationError(

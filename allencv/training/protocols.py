@@ -42,6 +42,14 @@ class TrainableClassifier(LabelledModel, StagedModel, Protocol):
 
 
 @runtime_checkable
+class StandsIn(Protocol):
+    """A model that is told which images it must not count."""
+
+    stands_in: bool
+    """Whether training images only stand in for those that this rank lacks."""
+
+
+@runtime_checkable
 class LabelledMetric(Protocol):
     """A metric that reports a number for each label."""
 
@@ -58,13 +66,17 @@ class SeekableLoader(Protocol):
     """How many batches of the epoch held no image that could be read."""
     another_epoch_follows: bool
     """Whether to prepare the first batches of the next epoch at the end of this one."""
-    keeps_pace: bool
-    """Whether to yield `{}` for a batch that held no image that could be read."""
 
     def __iter__(self) -> Iterator[TensorDict]: ...
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """Make the next iteration that of `epoch`, from `batch` on."""
+
+    def keep_pace(self) -> None:
+        """
+        From now on, yield `{}` for a batch without an image that can be read: other ranks count on
+        it. Raises `ConfigurationError` for fewer images than ranks.
+        """
 
     def count_images(self, batch: int) -> Optional[int]:
         """

@@ -72,10 +72,12 @@ class RunningLosses:
                 loss, weight, *penalty = values
                 self.total += loss * weight
                 self.weight += weight
-                self._last = {"batch_loss": loss}
+                last = {"batch_loss": loss}
                 for each in penalty:
                     self._reg_total = each * weight + (self._reg_total or 0.0)
-                    self._last["batch_reg_loss"] = each
+                    last["batch_reg_loss"] = each
+                if weight or not self._last:  # not of a batch that does not count
+                    self._last = last
                 if self.first_bad is None and not math.isfinite(loss):
                     self.first_bad, self.bad_value = number, loss
             self._unread = []

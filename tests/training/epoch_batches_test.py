@@ -33,7 +33,6 @@ class Seekable(Loader):
     data_path = "images"
     batches_left_out = 0
     another_epoch_follows = False
-    keeps_pace = False
     at = (0, 0)
 
     def __len__(self) -> int:
@@ -43,6 +42,9 @@ class Seekable(Loader):
         for batch in range(self.at[1], 5):
             self.read.append(batch)
             yield batch
+
+    def keep_pace(self) -> None:
+        pass
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         self.at = (epoch, batch)
@@ -118,7 +120,8 @@ Read = List[Tuple[int, int, int]]
 def test_ranks_with_a_known_number_of_images_ask_no_other() -> None:
     batches = [{"image": torch.full((size,), size)} for size in (3, 2)]
     counts = [5, 4]
-    read = list(in_step(iter(batches), list, lambda batch: [*counts, 0][batch], None, list))
+    count, device = (lambda batch: [*counts, 0][batch]), torch.device("cpu")
+    read = list(in_step(iter(batches), count, None, device, list))
     assert read == [(batches[0], 3, 5), (batches[1], 2, 4)]
 
 
@@ -126,13 +129,15 @@ BATCHES = {
     "without images": [[2, 0, 2, 0], [0, 0, 3, 1]],
     "fewer": [[2, 2, 2], [2]],
     "none on a rank": [[2, 1], []],
+    "only the last has images": [[], [0], [0, 2]],
+    "none at all": [[0], []],
 }
 
 
 def read_in_step(rank: int, batches: List[List[int]], world_size: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world_size)
     mine = [
-        {"image": torch.full((size,), number)} if size else {}
+        {"image": torch.full((size,), 10 * rank + number)} if size else {}
         for number, size in enumerate(batches[rank])
     ]
     left_out: List[bool] = []
@@ -140,9 +145,9 @@ def read_in_step(rank: int, batches: List[List[int]], world_size: int, folder: s
         (int(each.batch["image"][0]), each.images, each.of_all_ranks)
         for each in in_step(
             iter(mine),
-            lambda: iter([{}, {"image": torch.tensor([9])}]),
             lambda batch: None,
             None,
+            torch.device("cpu"),
             lambda: left_out.append(True),
         )
     ]
@@ -155,17 +160,20 @@ def read_in_step(rank: int, batches: List[List[int]], world_size: int, folder: s
     [
         (
             "without images",
-            [[(0, 2, 2), (2, 2, 5), (2, 0, 1)], [(2, 0, 2), (2, 3, 5), (3, 1, 1)]],
+            [[(0, 2, 2), (2, 2, 5), (2, 0, 1)], [(0, 0, 2), (12, 3, 5), (13, 1, 1)]],
             1,
         ),
-        ("fewer", [[(0, 2, 4), (1, 2, 2), (2, 2, 2)], [(0, 2, 4), (0, 0, 2), (0, 0, 2)]], 0),
-        ("none on a rank", [[(0, 2, 2), (1, 1, 1)], [(9, 0, 2), (9, 0, 1)]], 0),
+        ("fewer", [[(0, 2, 4), (1, 2, 2), (2, 2, 2)], [(10, 2, 4), (10, 0, 2), (10, 0, 2)]], 0),
+        ("none on a rank", [[(0, 2, 2), (1, 1, 1)], [(0, 0, 2), (0, 0, 1)]], 0),
+        ("only the last has images", [[(21, 0, 2)], [(21, 0, 2)], [(21, 2, 2)]], 1),
+        ("none at all", [[], []], 1),
     ],
 )
 def test_ranks_use_equally_many_batches(
     case: str, expected: List[Read], left_out: int, tmp_path: Path
 ) -> None:
-    arguments = (BATCHES[case], 2, str(tmp_path))
-    mp.start_processes(read_in_step, arguments, 2, start_method="fork")
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    ranks = len(BATCHES[case])
+    arguments = (BATCHES[case], ranks, str(tmp_path))
+    mp.start_processes(read_in_step, arguments, ranks, start_method="fork")
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
     assert found == [(read, left_out) for read in expected]

@@ -145,6 +145,8 @@ def trained(
         "steps": trainer._total_batches_completed,
         "loss": metrics["training_loss"],
         "accuracy": metrics["training_accuracy"],
+        "rate": trainer.optimizer.param_groups[0]["lr"],
+        "others": {key: metrics[f"training_{key}"] for key in config["model"].get("metrics", {})},
         "weights": {name: each.cpu() for name, each in model.state_dict().items()},
     }
 
@@ -153,6 +155,7 @@ def assert_same(found: Dict[str, Any], expected: Dict[str, Any]) -> None:
     assert found["steps"] == expected["steps"]
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert found["accuracy"] == expected["accuracy"]
+    assert found["others"] == expected["others"]
     torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-3, atol=1e-5)
 
 
@@ -218,6 +221,21 @@ def test_a_run_is_resumed_by_another_number_of_processes(images: Path, tmp_path:
     message = "trained with 2 processes and 12 images per step, and would resume with 1 process and"
     with pytest.raises(AssertionError, match=f"ConfigurationError: the run was {message} 6; expe"):
         on_ranks(1, trained, images, case, 6, folder)
+
+
+def test_a_schedule_ends_with_training_on_another_number_of_processes(
+    images: Path, tmp_path: Path
+) -> None:
+    """19 images are 8, 8 and 3 for one process, and 8 and 11 for two."""
+    case = {**CASES["schedule"], "reader.max_instances": 19, "model.num_labels": 3}
+    case["trainer.checkpointer"] = {"keep_most_recent_by_count": 99}
+    (alone,) = on_ranks(1, trained, images, case, 8, tmp_path)
+    straight, _ = on_ranks(2, trained, images, case, 4, tmp_path)
+    assert (alone["steps"], straight["steps"]) == (3 * EPOCHS, 2 * EPOCHS)
+    interrupted_at("e2_b0", tmp_path / "1", tmp_path / "resumed" / "2")
+    for found in on_ranks(2, trained, images, case, 4, tmp_path / "resumed"):
+        assert found["steps"] == 2 * 3 + 2 * 2
+        assert found["rate"] == straight["rate"] > 0
 
 
 def interrupted_at(point: str, run: Path, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from allennlp.common import Params
 from allennlp.data import DataLoader, DatasetReader, Vocabulary
+from allennlp.evaluation.serializers import SimpleSerializer
 from allennlp.models import Model
 from allennlp.training import Trainer
 from allennlp.training.metrics import Metric
@@ -18,10 +19,11 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 import allencv.plugin  # noqa: F401
 from allencv.predictions.predict import predict
 from allencv.predictions.predictions_file import Predictions
+from allencv.runtime import ImageError
 from allencv.training import ImageEvaluator
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.trainer_access import validate
-from tests.conftest import write_images
+from tests.conftest import write_cats_and_dogs, write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 from tests.ranks import on_ranks
 
@@ -91,7 +93,8 @@ def loader(data: Any, reader: str = "image_folder", **arguments: Any) -> DataLoa
     return images
 
 
-TRAINING_LOADER = {"shuffle": True, "drop_last": True, "class_weighting": "balanced", "seed": 3}
+SKIPPING = {"shuffle": True, "drop_last": True, "seed": 3, "on_error": "skip"}
+TRAINING_LOADER = {**SKIPPING, "class_weighting": "balanced"}
 
 
 def evaluated(data: Path, output: Path) -> Dict[str, Any]:
@@ -107,11 +110,29 @@ def as_lists(predictions: Any) -> List[Any]:
     return [predictions.names, predictions.probs.tolist(), predictions.targets.tolist()]
 
 
-@pytest.fixture(scope="module", params=[(7, 3, 1), (4, 0, 0), (19, 1, 0)])
+def spoil(paths: List[Path], numbers: Iterable[int]) -> None:
+    """Make some files no images."""
+    for number in numbers:
+        paths[number].write_text("a text")
+
+
+CASES = {
+    "three batches": ((7, 3, 1), []),
+    "fewer images than ranks": ((1, 0, 0), []),
+    "classes on one rank only": ((19, 1, 0), []),
+    "an unreadable rank of three": ((9, 6, 3), [*range(4, 8), 9]),
+    "unreadable batches of each rank of two": ((9, 6, 5), [*range(4, 12)]),
+}
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
 def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three batches; one batch, so that ranks have no image; classes on one rank only."""
-    counts = {label: count for label, count in zip(LABELS, request.param) if count}
-    return write_images(tmp_path_factory.mktemp("images"), counts, size=32)
+    """Images in batches of four, of which some cannot be read."""
+    counts, unreadable = request.param
+    given = {label: count for label, count in zip(LABELS, counts) if count}
+    folder = write_images(tmp_path_factory.mktemp("images"), given, size=32)
+    spoil(sorted(folder.glob("*/*.jpg")), unreadable)
+    return folder
 
 
 def test_evaluation_is_the_same_on_any_number_of_ranks(data: Path, tmp_path: Path) -> None:
@@ -124,6 +145,46 @@ def test_evaluation_is_the_same_on_any_number_of_ranks(data: Path, tmp_path: Pat
             assert found["metrics"].pop("loss") == pytest.approx(loss, rel=1e-12)
             assert repr(found) == repr(alone)  # also NaN, and the order of the names
         assert (tmp_path / f"{ranks}.jsonl").read_bytes() == lines
+
+
+def fails(data: Path, output: Path) -> str:
+    """What is said if evaluation fails."""
+    with pytest.raises(ImageError) as error:
+        evaluated(data, output)
+    return str(error.value)
+
+
+def test_it_is_an_error_if_no_rank_can_read_an_image(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "images", {"Ant": 9}, size=32)
+    spoil(sorted(data.glob("*/*.jpg")), range(9))
+    alone = fails(data, tmp_path)
+    assert alone.startswith(f"no image of {data} can be read; the first: {data}/Ant/000.jpg: ")
+    for ranks in (2, 4):
+        assert on_ranks(ranks, fails, data, tmp_path) == [alone] * ranks
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+class SeveralLines(SimpleSerializer):
+    """Writes a line for each image, some of which are empty."""
+
+    def __call__(self, batch: Any, outputs: Any, *arguments: Any, **kwargs: Any) -> str:
+        names = [each["image"] for each in outputs["metadata"]]
+        return "\n\n".join([f"\u00e4 {name}" for name in names])
+
+
+def written(data: Path, output: Path) -> bytes:
+    """The file of a rank's evaluator that writes several lines for a batch."""
+    ranks = dist.get_world_size() if dist.is_initialized() else 0
+    file = output / f"{ranks} of a user.txt"
+    ImageEvaluator(SeveralLines())(classifier(), loader(data), "", None, file)
+    return file.read_bytes() if ranks == 0 or dist.get_rank() == 0 else b""
+
+
+def test_a_batch_may_have_several_lines(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "images", {"Ant": 80}, size=32)
+    alone = written(data, tmp_path)
+    assert alone.count(b"\n") == 160 - 20  # of which each batch has one more than its images
+    assert on_ranks(3, written, data, tmp_path)[0] == alone
 
 
 def test_it_is_scikit_learns(tmp_path: Path) -> None:
@@ -163,7 +224,7 @@ def validated(folder: Path, output: Path) -> Dict[str, Any]:
     config = multilabel_experiment(folder, model__thresholds="tune")
     config["model"]["metrics"] = {"ranking": "ranking_loss", "f1": "f1_score"}
     images = DataLoader.from_params(
-        Params({"type": "image", "batch_size": 3, "shuffle": True, "num_workers": 0}),
+        Params({"type": "image", "batch_size": 3, "num_workers": 0, **SKIPPING}),
         reader=DatasetReader.from_params(Params(config["validation_dataset_reader"])),
         data_path=config["validation_data_path"],
     )
@@ -182,8 +243,13 @@ def validated(folder: Path, output: Path) -> Dict[str, Any]:
     }
 
 
-def test_validation_and_tuned_thresholds_are_the_same(cats_and_dogs: Path, tmp_path: Path) -> None:
-    tables = write_tables(cats_and_dogs, tmp_path)
+@pytest.mark.parametrize("unreadable", [[], [3, 4, 5]])
+def test_validation_and_tuned_thresholds_are_the_same(
+    unreadable: List[int], tmp_path: Path
+) -> None:
+    write_cats_and_dogs(tmp_path)
+    spoil(sorted(tmp_path.glob("val/*/*.jpg")), unreadable)
+    tables = write_tables(tmp_path, tmp_path)
     found: Dict[int, Dict[str, Any]] = {}
     for ranks in (1, 2, 3):
         (tmp_path / str(ranks)).mkdir()

@@ -244,7 +244,7 @@ class Planned:
 
     data_path = ""
     batches_left_out = 0
-    another_epoch_follows = keeps_pace = False
+    another_epoch_follows = False
 
     def __init__(self, images: Optional[int], batch_size: int, ranks: int) -> None:
         self.batch_size = batch_size
@@ -254,6 +254,9 @@ class Planned:
         if self.plan is None:
             raise TypeError("a stream")
         return len(self.plan)
+
+    def keep_pace(self) -> None:
+        pass
 
     def count_images(self, batch: int) -> Optional[int]:
         assert self.plan is not None

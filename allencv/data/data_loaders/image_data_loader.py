@@ -44,6 +44,7 @@ from allencv.data.data_loaders.workers import (
 )
 from allencv.runtime import ImageError
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +186,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """Whether to yield `{}` for a batch without images, because other ranks count on it."""
         self.for_evaluation = False
         """Whether an epoch has each image once and in order: see `LoaderForEvaluation`."""
+        self.has_read = False
+        """Whether an image of the epoch could be read."""
+        self.unreadable: Optional[str] = None
+        """What to say if no image of the epoch can be read; `None` if none was unreadable."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
         self._rank = dist.get_rank() if util.is_distributed() else 0
@@ -206,6 +211,22 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             return len(range(self._rank, batches, self._world_size))
         return len(self._plan(size))
 
+    def keep_pace(self) -> None:
+        """
+        From now on, yield `{}` for a batch without images, because other ranks count on it.
+
+        # Raises
+
+        `ConfigurationError` for fewer images than ranks.
+        """
+        self.keeps_pace = True
+        if isinstance(self.images, ListedImages) and len(self.images) < self._world_size:
+            raise ConfigurationError(
+                f"{self.data_path} has {numbered(len(self.images), 'image')}, but distributed "
+                f"training has {self._world_size} ranks; expected as many images or more, or fewer "
+                "distributed.cuda_devices (with torchrun: processes)"
+            )
+
     def count_images(self, batch: int) -> Optional[int]:
         """
         Return the number of images of a batch on all ranks together, or `None` if it is known only
@@ -225,6 +246,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._place, self._prefetched = (place[0] + 1, 0), None
         is_whole = place[1] == 0
         self.batches_left_out = 0 if is_whole else self.batches_left_out
+        self.has_read, self.unreadable = False, None
         if prefetched is not None and prefetched[0] == place and not self.for_evaluation:
             return self._delivered(prefetched[1], is_whole)
         return self._delivered(self._begin(place), is_whole)
@@ -255,8 +277,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def identity(self) -> Dict[str, object]:
         """
-        Return the number of images, the labels, and a hash of the list of both; of a stream only
-        the number of shards.
+        Return the number of images, the labels, and a hash of the list of both; of a stream the
+        number of shards, and their names and sizes if the reader tells.
         """
         return self.images.identity()
 
@@ -312,13 +334,22 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             return
         if isinstance(self.images, StreamedImages):
             images = self.images.epoch(epoch, start * self.batch_size)
+            is_empty = start == 0
             for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
+                is_empty = False
                 yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+            if is_empty and self._world_size > 1:
+                logger.warning(
+                    "Rank %d has no batch in epoch %d: it has fewer images of %s than "
+                    "data_loader.batch_size, which is %d, and data_loader.drop_last drops them; "
+                    "use shards of equal size, or set drop_last to false",
+                    *(self._rank, epoch + 1, self.data_path, self.batch_size),
+                )
             return
         plan, order = self._plan(len(self.images)), self.images.order(epoch)
         for number in range(start, len(plan)):
             share = plan.share(number, self._rank)
-            if share:  # to evaluate, there may be fewer images than ranks
+            if share:  # AllenNLP's trainer may validate fewer images than ranks
                 yield [(int(order[place]), mix(self.seed, epoch, place)) for place in share]
         if self.another_epoch_follows:
             self.prefetch()
@@ -345,8 +376,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
-        keeps_pace = self.keeps_pace and not self.for_evaluation
-        usable = (self._as_many if keeps_pace else self._usable)(batches, is_whole)
+        usable = (
+            self._as_many(batches)
+            if self.keeps_pace or self.for_evaluation
+            else self._usable(batches, is_whole)
+        )
         for batch in usable:
             yield batch if self._device is None else _to_device(batch, self._device)
 
@@ -356,10 +390,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         batch before anything else is delivered, so that recovery finds the same batches.
         """
         alone: Optional[Made] = None
-        reason, is_empty = "", is_whole
+        is_empty = is_whole
         for job, collated in batches:
             self._report(collated)
-            reason = reason or next(iter(collated.errors), "")
             if alone is not None and collated.places:
                 job = alone[0] + [job[place] for place in collated.places]
                 instances = self.images.instances
@@ -378,22 +411,17 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             yield alone[1].batch
         elif alone is not None:
             self._leave_out(alone[1])
-        elif is_empty and reason:
-            raise self._nothing_can_be_read(reason)
+        elif is_empty and self.unreadable is not None:
+            raise ImageError(self.unreadable)
 
-    def _as_many(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
+    def _as_many(self, batches: Iterator[Made]) -> Iterator[TensorDict]:
         """Yield one batch per batch made, `{}` for one that cannot be used."""
-        reason, is_empty = "", is_whole
         for _, collated in batches:
             self._report(collated)
-            reason = reason or next(iter(collated.errors), "")
-            is_empty &= not collated.places
             is_alone = self._is_alone(collated)
             if is_alone:
                 self._leave_out(collated)
             yield {} if is_alone else collated.batch
-        if is_empty and reason:
-            raise self._nothing_can_be_read(reason)
 
     def _report(self, collated: Collated) -> None:
         """Raise, or log and count, the errors, as `on_error` says."""
@@ -405,6 +433,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for error in collated.errors:
             logger.warning("Left out: %s", shown(error))
         self.images_skipped += len(collated.errors)
+        self.has_read |= bool(collated.places)
+        if self.unreadable is None and collated.errors:
+            first = collated.errors[0]
+            self.unreadable = f"no image of {self.data_path} can be read; the first: {first}"
 
     def _is_alone(self, collated: Collated) -> bool:
         """Return whether only one image is left in a batch for training."""
@@ -417,9 +449,6 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         metadata = alone.batch.get("metadata", ["one image"])
         logger.warning("Left out this time, because it is alone in its batch: %s", metadata[0])
         self.images_skipped += 1
-
-    def _nothing_can_be_read(self, reason: str) -> ImageError:
-        return ImageError(f"no image of {self.data_path} can be read; the first: {reason}")
 
 
 def _with_jobs(workers: Workers, jobs: Iterable[BatchJob]) -> Iterator[Made]:

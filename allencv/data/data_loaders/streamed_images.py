@@ -84,7 +84,8 @@ class StreamedImages:
         self.instances.vocab = vocab
 
     def identity(self) -> Dict[str, object]:
-        return {"shards": self._num_shards}
+        sizes = self._reader.shard_sizes(self._data_path)
+        return {"shards": self._num_shards, "bytes of the shards": sizes}
 
     def labels(self) -> Dict[str, int]:
         """Return the number of images with each label, as far as known: see `iter_instances`."""
@@ -114,9 +115,15 @@ class StreamedImages:
             is_empty = False
             yield sample
         if is_empty:
-            shares = f", or none for rank {self._rank}" if self._world_size > 1 else ""
+            share = ""
+            if self._world_size > 1:
+                share = (
+                    f" for rank {self._rank} of {self._world_size}; expected an image or more for "
+                    "each rank: other shards, or fewer distributed.cuda_devices (with torchrun: "
+                    "processes)"
+                )
             raise ConfigurationError(
-                f"{type(self._reader).__name__} found no image in {self._data_path}{shares}"
+                f"{type(self._reader).__name__} found no image in {self._data_path}{share}"
             )
 
 

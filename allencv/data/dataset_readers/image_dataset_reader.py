@@ -125,6 +125,13 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         """Return the number of images with each label, or `None` if only reading would tell."""
         return None
 
+    def shard_sizes(self, file_path: Any) -> Dict[str, Optional[int]]:
+        """
+        Return the bytes of each shard at `file_path` by its name, `None` for one on another
+        machine. A reader without shards, or that does not know their names, returns none.
+        """
+        return {}
+
     def reads_samples_alone(self) -> bool:
         """Return whether instances depend only on the samples, so that they can be made later."""
         return (

@@ -20,6 +20,7 @@ from allencv.data.dataset_readers.shard_index import (
 )
 from allencv.data.dataset_readers.shards import find_shards, read_groups
 from allencv.data.dataset_readers.sharing import consumer
+from allencv.data.remote import is_remote
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,12 @@ class WebDatasetReader(ImageDatasetReader):
             return None
         count = sum(len(shard.files) for shard in indexed)
         return count if self.max_instances is None else min(count, self.max_instances)
+
+    def shard_sizes(self, file_path: Any) -> Dict[str, Optional[int]]:
+        return {
+            shard: None if is_remote(shard) else os.path.getsize(shard)
+            for shard in self.shards(file_path)
+        }
 
     def label_counts(self, file_path: Any) -> Optional[Dict[str, int]]:
         indexed = None if self.max_instances else self._all_indexed(file_path)

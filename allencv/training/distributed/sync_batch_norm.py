@@ -1,6 +1,9 @@
 """Batch normalisation over the images of all ranks. torch's works on GPUs only."""
 
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Iterator
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -18,6 +21,34 @@ def sync_batch_norm(model: torch.nn.Module, device: torch.device) -> None:
             module.__class__ = CpuSyncBatchNormAct
         elif isinstance(module, _BatchNorm):
             module.__class__ = CpuSyncBatchNorm
+
+
+def is_synchronized(module: torch.nn.Module) -> bool:
+    """Return whether a module normalises with the images of all ranks."""
+    return isinstance(module, (CpuSyncBatchNorm, CpuSyncBatchNormAct, torch.nn.SyncBatchNorm))
+
+
+@contextmanager
+def kept_apart(model: torch.nn.Module) -> Iterator[None]:
+    """
+    Keep the images of this rank in the block out of the statistics of all ranks. The model must
+    still be called: the layers of the other ranks wait for those of this one, which count the
+    images of the others.
+    """
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and is_synchronized(module):
+                stack.enter_context(patch.object(module, "forward", partial(_apart, module)))
+        yield
+
+
+def _apart(norm: _BatchNorm, input: torch.Tensor) -> torch.Tensor:
+    """Add no image to the sums of all ranks, and normalise the input with its own statistics."""
+    nothing = type(norm).forward(norm, input[:0])
+    dims = [0, *range(2, input.dim())]
+    variance, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
+    # Backwards, too, the other ranks wait: the sum of nothing is 0, and takes part.
+    return (input - mean) * (variance + norm.eps).rsqrt() + nothing.sum()
 
 
 class CpuSyncBatchNorm(_BatchNorm):

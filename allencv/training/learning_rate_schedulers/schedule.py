@@ -76,6 +76,7 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         self.updates_per_epoch = 1 if by_epoch else num_steps_per_epoch or 1
         self.num_updates = num_epochs * self.updates_per_epoch
         self.num_steps = 0  # the last step that `step_batch` has prepared
+        self.shift = 0  # how much later in the schedule than its number a step is
 
     @classmethod
     def from_params(cls, params: Params, *args: Any, **extras: Any) -> Any:
@@ -103,6 +104,10 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         if self.by_epoch:  # else it is set before the next step
             self.set_update(min(self.last_epoch + 1, self.num_updates))
 
+    def go_on_at(self, update: int) -> None:
+        """Make `update` the next one, because the epochs so far had other numbers of steps."""
+        self.shift = update - self.num_steps
+
     def get_values(self) -> List[float]:
         return [group["lr"] for group in self.optimizer.param_groups]
 
@@ -111,7 +116,7 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         self.num_steps = batch_num_total or self.num_steps + 1
         if self.by_epoch:
             return
-        update = self.num_steps - 1
+        update = self.num_steps - 1 + self.shift
         self.set_update(min(update, self.num_updates))
         if update == self.num_updates:
             logger.warning(

@@ -362,7 +362,7 @@ def test_a_rank_keeps_pace_with_the_others(
     for seed in range(12):
         arguments = {"batch_size": batch_size, "shuffle": True, "seed": seed, "on_error": "skip"}
         loader = make_loader(folder, **arguments)
-        loader.keeps_pace = True
+        loader.keep_pace()
         batches = [numbers(batch) if batch else [] for batch in loader]
         assert (len(batches), loader.batches_left_out) == (len(loader), 0)
         assert loader.count_images(0) is None
@@ -371,11 +371,25 @@ def test_a_rank_keeps_pace_with_the_others(
         assert sorted(used) == sorted(set(used) & set(range(good)))
 
 
-def test_a_rank_that_can_read_nothing_says_so(tmp_path: Path) -> None:
+def test_a_rank_that_can_read_nothing_notes_why(tmp_path: Path) -> None:
     loader = make_loader(folder_of(tmp_path, 0, 3), batch_size=2, shuffle=True, on_error="skip")
-    loader.keeps_pace = True
-    with pytest.raises(ImageError, match="no image of .* can be read"):
-        list(loader)
+    loader.keep_pace()
+    assert list(loader) == [{}]
+    assert not loader.has_read
+    assert loader.unreadable is not None
+    assert loader.unreadable.startswith(f"no image of {tmp_path} can be read; the first: ")
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_fewer_images_than_ranks_are_refused(
+    folder: Path, on_error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_rank(monkeypatch, 0, SIZE + 1)
+    message = f"has {SIZE} images, but distributed training has {SIZE + 1} ranks; expected as many"
+    with pytest.raises(ConfigurationError, match=message):
+        make_loader(folder, on_error=on_error).keep_pace()
+    as_rank(monkeypatch, 0, SIZE)
+    make_loader(folder, on_error=on_error).keep_pace()
 
 
 # The last batch.

@@ -130,6 +130,22 @@ def test_seek(shards: str, workers: Dict[str, Any]) -> None:
     assert numbers(resumed) == epochs[1][2:]
 
 
+def test_identity_has_the_names_and_sizes_of_the_shards(tmp_path: Path) -> None:
+    for index, size in enumerate((2, 1)):
+        write_shard(tmp_path / f"{index}.tar", iter(range(size)))
+    loader = make_loader(f"{tmp_path}/*.tar")
+    sizes = {str(path): path.stat().st_size for path in sorted(tmp_path.glob("*.tar"))}
+    before = {"shards": 2, "bytes of the shards": sizes}
+    assert loader.identity() == before
+    assert len(set(sizes.values())) == 1  # tar files end in zeros: other contents may be as long
+    write_shard(tmp_path / "1.tar", iter(range(9)))
+    assert loader.identity() != before
+    remote = ImageDataLoader(WebDatasetReader(streaming=True), "https://nowhere/{0..1}.tar")
+    assert remote.identity()["bytes of the shards"] == {
+        f"https://nowhere/{index}.tar": None for index in range(2)
+    }
+
+
 def test_drop_last(shards: str) -> None:
     assert [len(batch) for batch in numbers(make_loader(shards, drop_last=True))] == [4] * 5
 
@@ -228,6 +244,31 @@ def test_ranks(shards: str, world_size: int, shuffle: bool, tmp_path: Path) -> N
     # To evaluate, they take turns with the batches of one process.
     alone = numbers(make_loader(shards, batch_size=3))
     assert [rank[2] for rank in ranks] == [alone[rank::world_size] for rank in range(world_size)]
+
+
+def test_a_rank_needs_images_in_its_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index, size in enumerate((3, 2, 0)):
+        write_shard(tmp_path / f"{index}.tar", iter(range(size)))
+    monkeypatch.setattr("allennlp.common.util.is_distributed", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 2)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)
+    with pytest.raises(ConfigurationError, match="no image in .* for rank 2 of 3; expected an im"):
+        list(make_loader(f"{tmp_path}/*.tar"))
+
+
+def test_a_rank_whose_images_are_dropped_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index, size in enumerate((5, 3)):
+        write_shard(tmp_path / f"{index}.tar", iter(range(size)))
+    monkeypatch.setattr("allennlp.common.util.is_distributed", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    for rank, batches in enumerate((1, 0)):
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        caplog.clear()
+        assert len(list(make_loader(f"{tmp_path}/*.tar", drop_last=True))) == batches
+        assert ("Rank 1 has no batch in epoch 1" in caplog.text) == (batches == 0)
+        assert ("set drop_last to false" in caplog.text) == (batches == 0)
 
 
 # The pieces.
