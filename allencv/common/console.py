@@ -33,6 +33,7 @@ NOT_FOLLOWED = (
     "Epoch duration: ",
     "Estimated training time remaining: ",
     "Pytorch version: ",
+    "Ran out of patience.",  # the table of epochs says it
 )
 """The beginnings of other information that only the log needs."""
 

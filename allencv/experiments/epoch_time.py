@@ -1,6 +1,5 @@
 """Estimate how long an epoch of a config takes on this machine."""
 
-import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any, Callable, Dict
 import torch
 from allennlp.commands.train import TrainModel
 from allennlp.common import Params
-from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import prepare_environment
 
 from allencv.training.trainer_access import validation_loader_of
@@ -19,15 +17,6 @@ WARM_UP, SECONDS, PASSES = 2, 15, 1000
 """Steps that are not timed, the most seconds of timing, and the most passes over the data."""
 RESERVE = 0.1
 """The share of the time kept for what is not measured: the archive, and a varying speed."""
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def seconds_of(text: str) -> float:
-    """Convert `"90s"`, `"10m"` or `"1.5h"` to seconds. Raise `ConfigurationError` for others."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    if found is None or float(found[1]) == 0:
-        raise ConfigurationError(f"--time is {text!r}; expected a time such as 90s, 10m or 1.5h")
-    return float(found[1]) * UNITS[found[2]]
 
 
 @dataclass

@@ -75,6 +75,8 @@ class Choices:
     class_weights: bool
     skips_unreadable: bool
     reasons: Reasons
+    time_limit: Optional[str] = None
+    """The most time for training, such as "90s"."""
     warning: Optional[str] = None
     """What a user can do about missing pretrained weights, in several lines."""
 

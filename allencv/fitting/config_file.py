@@ -92,6 +92,7 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     return {
         "type": "image",
         "num_epochs": choices.epochs,
+        **({"time_limit": choices.time_limit} if choices.time_limit else {}),
         **({"patience": choices.patience} if choices.patience else {}),
         "validation_metric": metric,
         "optimizer": optimizer,
@@ -120,6 +121,8 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
         "trainer.num_epochs": reasons.epochs.why,
         "trainer.optimizer": f"learning rate: {reasons.learning_rate.why}",
     }
+    if choices.time_limit is not None:
+        comments["trainer.time_limit"] = "fewer steps if the machine gets slower"
     if reasons.early_stopping is not None:
         comments["trainer.patience"] = "stops " + " ".join(reasons.early_stopping)
     if reasons.class_weights is not None:

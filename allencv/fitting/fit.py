@@ -19,7 +19,7 @@ from allencv.common.console import console_to_follow, loggers_to_file_only
 from allencv.common.label_text import shown
 from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
-from allencv.experiments.epoch_time import RESERVE, seconds_of, time_epoch
+from allencv.experiments.epoch_time import RESERVE, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, choose
 from allencv.fitting.config_file import as_config, as_jsonnet, header
@@ -30,6 +30,7 @@ from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
 from allencv.training.next_commands import next_commands, resumed_by, train_command
 from allencv.training.run_folder import is_unbegun, locked
+from allencv.training.time_limit import seconds_of
 from allencv.training.train_in_folder import train_in_folder
 
 Say = Callable[[str], None]
@@ -223,7 +224,7 @@ class _Chosen:
 def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
     """Examine the data and choose a config for them."""
     begun = time.perf_counter()
-    budget = None if options.time is None else seconds_of(options.time)
+    budget = None if options.time is None else seconds_of("--time", options.time)
     with (
         quiet(logging.INFO, hide_warnings=False),  # `say` is told what matters
         each_file_read_once(),
@@ -246,7 +247,7 @@ def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
             choices.reasons.learning_rate = Reason(f"{choices.learning_rate:.2g}", why)
         if budget is not None:
             left = budget - (time.perf_counter() - begun)
-            choices.set_epochs(*_epochs_in(left, str(options.time), config, say))
+            _fit_into(choices, left, str(options.time), config, say)
     say("\n".join(["Chosen:", *choices.reasons.lines()]))
     return _Chosen(as_config(found, facts, choices) | seeds, facts, choices)
 
@@ -263,10 +264,15 @@ def _search_learning_rate(config: Dict[str, Any]) -> Tuple[float, str]:
     return float(f"{suggest(rates, losses):.1e}"), "where the loss fell fastest, in 60 steps"
 
 
-def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> Tuple[int, str]:
+def _fit_into(
+    choices: Choices, seconds: float, asked: str, config: Dict[str, Any], say: Say
+) -> None:
+    """Choose as many epochs as fit into a time, and a limit if the machine gets slower."""
     started = time.perf_counter()
     measured = time_epoch(copy.deepcopy(config), seconds / 20)
-    left = (seconds - (time.perf_counter() - started)) * (1 - RESERVE) - measured.once
+    left = seconds - (time.perf_counter() - started) - measured.once
+    choices.time_limit = f"{max(1, round(left))}s"
+    left -= RESERVE * seconds
     if measured.each > left:
         say(
             wrapped(
@@ -274,4 +280,5 @@ def _epochs_in(seconds: float, asked: str, config: Dict[str, Any], say: Say) -> 
                 "leaves; a smaller --image-size or --backbone is faster"
             )
         )
-    return max(1, int(left / measured.each)), f"about {measured.each:.1f} s each, in {asked}"
+    epochs = max(1, int(left / measured.each))
+    choices.set_epochs(epochs, f"about {measured.each:.1f} s each, in {asked}")

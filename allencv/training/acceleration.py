@@ -1,6 +1,6 @@
 """
 Make a network fast on its device: half precision, the memory order of its weights, compilation.
-The defaults come from benchmarks/training.py.
+docs/devices.md has the figures that the defaults come from.
 """
 
 import contextlib
@@ -22,18 +22,38 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def is_mostly_depthwise(model: torch.nn.Module) -> bool:
+    """
+    Return whether depthwise convolutions make a quarter or more of the channels that a network
+    computes, as in MobileNet and EfficientNet. In ConvNeXt it is a sixth.
+    """
+    depthwise = channels = 0
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            channels += module.out_features
+        elif isinstance(module, torch.nn.Conv2d):
+            channels += module.out_channels
+            if module.groups == module.in_channels > 1:
+                depthwise += module.out_channels
+    return depthwise > 0 and depthwise >= channels / 4
+
+
 def choose_amp_dtype(
-    device: torch.device, use_amp: Optional[bool], name: Optional[str]
+    model: torch.nn.Module, device: torch.device, use_amp: Optional[bool], name: Optional[str]
 ) -> Optional[torch.dtype]:
     """
-    Return the type to compute in, `None` for float32. `use_amp` and `name` are the trainer's
-    `use_amp` and `amp_dtype`. Raise `ConfigurationError` for a type that the device lacks.
+    Return the type to train a network in, `None` for float32. `use_amp` and `name` are the
+    trainer's `use_amp` and `amp_dtype`. Raise `ConfigurationError` for a type that the device
+    lacks.
     """
     choices = ["bfloat16"] if device.type == "cpu" else list(AMP_DTYPES)
     if name is not None and name not in choices:
         raise not_one_of(f"trainer.amp_dtype on a {device.type}", name, choices)
     if use_amp is None:
-        use_amp = computes_in_bfloat16(device)
+        # With AVX-512 alone, bfloat16 is slower in the gradients of depthwise convolutions.
+        has_tiles = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        is_slower = device.type == "cpu" and not has_tiles and is_mostly_depthwise(model)
+        use_amp = computes_in_bfloat16(device) and not is_slower
     if not use_amp:
         return None
     if name is None:
@@ -51,8 +71,9 @@ def set_memory_format(
     """
     crashes = device.type == "cpu" and _has_narrow_projection(model)
     if channels_last is None:
-        # On a CPU it is faster in half precision, and slower in float32 for small images.
-        channels_last = device.type == "cuda" or (is_half and not crashes)
+        # On a CPU it is slower in float32 for small images, except with depthwise convolutions.
+        is_faster = is_half or is_mostly_depthwise(model)
+        channels_last = device.type == "cuda" or (is_faster and not crashes)
     elif channels_last and crashes:
         raise ConfigurationError(
             "trainer.channels_last is true; expected false or null, as on a CPU torch crashes with "

@@ -60,6 +60,7 @@ from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import LOSS_WEIGHT, RunningLosses, count_images
 from allencv.training.schedule_rehearsal import rehearsed
+from allencv.training.time_limit import TimeLimit, seconds_of
 from allencv.training.trainer_checks import check_trainer_values, metric_names_of
 
 logger = logging.getLogger(__name__)
@@ -108,19 +109,25 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     use_amp : `bool`, optional (default = `None`)
         Train and validate in mixed precision. `None` does so if the device computes in bfloat16
-        itself: a CPU with AMX or AVX-512 BF16, an NVIDIA GPU since Ampere.
+        itself: a CPU with AMX or AVX-512 BF16, an NVIDIA GPU since Ampere. With AVX-512 BF16 alone,
+        it does not for networks of depthwise convolutions (MobileNet, EfficientNet).
     amp_dtype : `str`, optional (default = `None`)
         "bfloat16", or "float16" on a GPU, with gradient scaling unless `grad_scaling` is false.
         `None` is "bfloat16" if the device has it.
     channels_last : `bool`, optional (default = `None`)
         Keep the weights of convolutions in the memory order `(height, width, channels)`. `None`
-        does so on a GPU, and on a CPU in mixed precision. In float32 on a CPU, small images would
-        be slower.
+        does so on a GPU, and on a CPU in mixed precision and for networks of depthwise
+        convolutions. For others in float32 on a CPU, small images would be slower.
     compile : `Union[bool, List[str]]`, optional (default = `False`)
         Compile the model with `torch.compile`, or only the named parts, such as "_im2im_encoder".
         The first steps then take minutes. Archives do not change.
     log_interval : `float`, optional (default = `1.0`)
         The seconds between two readings of the loss and the metrics.
+    time_limit : `str`, optional (default = `None`)
+        The most time for all epochs with their validations, such as "90s", "10m" or "1.5h". If
+        `num_epochs` would take longer, the schedules of the learning rate and the momentum go
+        faster, and training ends in time with fewer steps and the schedules at their end. Schedules
+        by epoch do not follow. It needs a data loader that knows its length, and one process.
     cuda_device : `Union[int, str]`, optional (default = the first GPU, or else the CPU)
         The number of a GPU, -1 for the CPU, or "mps" for the GPU of an Apple computer (not
         tested).
@@ -151,6 +158,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         channels_last: Optional[bool] = None,
         compile: Union[bool, List[str]] = False,
         log_interval: float = 1.0,
+        time_limit: Optional[str] = None,
         run_confidence_checks: bool = False,
         device: Optional[torch.device] = None,
         **kwargs: Any,
@@ -195,13 +203,15 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             )
         if self.cuda_device.type == "cpu":
             reuse_freed_memory(KEPT_BYTES)
-        self._amp_dtype = choose_amp_dtype(self.cuda_device, use_amp, amp_dtype)
+        self._amp_dtype = choose_amp_dtype(model, self.cuda_device, use_amp, amp_dtype)
         self._scaler: Optional[torch.amp.GradScaler] = None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
         set_memory_format(model, channels_last, self.cuda_device, self._amp_dtype is not None)
         self._compilation = Compilation(model, compile)
         self._log_interval = log_interval
+        self._time_limit = None if time_limit is None else self._limit(time_limit)
+        self._epoch_trained: Optional[float] = None  # the time when it ended, before validation
         self._losses = RunningLosses()
         self._unchecked: List[List[Any]] = []  # the metadata of the images of each step
         self._last_grad_norm: Optional[torch.Tensor] = None
@@ -225,6 +235,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     def _try_train(self) -> Tuple[Dict[str, Any], int]:
         num_epochs = self._num_epochs
         at_end_of_epoch = self._start_after_batches_in_epoch_completed == 0
+        if self._time_limit is not None:
+            self._metric_tracker.is_over = self._time_limit.is_over
         if at_end_of_epoch and self._metric_tracker.should_stop_early():
             # The run has ended before. AllenNLP would train one more epoch and then stop.
             self._num_epochs = self._start_after_epochs_completed
@@ -241,8 +253,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if completed < self._num_epochs:
             return
         run = f"the run in {self._serialization_dir}"
-        if completed < num_epochs:
-            tracker = self._metric_tracker
+        tracker = self._metric_tracker
+        if tracker.is_over:
+            logger.warning(
+                "Nothing is left to train: %s ended after %d of %d epochs, because of "
+                "trainer.time_limit. Start a new run with a longer one to train longer",
+                *(run, completed, num_epochs),
+            )
+        elif completed < num_epochs:
             logger.warning(
                 "Nothing is left to train: %s ended after %d of %d epochs, because its best epoch "
                 "is %s and trainer.patience is %s. Raise trainer.patience to continue",
@@ -267,6 +285,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     def _train_epoch(self, epoch: int) -> Dict[str, float]:
         accumulated = self._num_gradient_accumulation_steps
+        if self._time_limit is not None and self._epoch_trained is not None:
+            self._time_limit.add_validation(self._resumable.seconds() - self._epoch_trained)
         if epoch < self._start_after_epochs_completed:
             skip_epoch(self.data_loader)
             return {}
@@ -307,6 +327,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 self._checkpointer.maybe_save_checkpoint(
                     self, self._epochs_completed, self._batches_in_epoch_completed
                 )
+            if self._time_limit is not None and self._time_limit.is_over:
+                self._end_in_time(epoch, num_steps)
+                break
         if self._batches_in_epoch_completed == 0:
             if isinstance(self.data_loader, LoaderForEvaluation):
                 check_readable(self.data_loader)
@@ -318,11 +341,38 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if self._distributed:
             self._share_statistics()
         metrics = self.model.get_metrics(reset=True) | losses.read_all_ranks()
+        self._epoch_trained = self._resumable.seconds()
         for name, memory in common_util.peak_cpu_memory().items():
             metrics[f"worker_{name}_memory_MB"] = memory / (1024 * 1024)
         for name, memory in common_util.peak_gpu_memory().items():
             metrics[f"gpu_{name}_memory_MB"] = memory / (1024 * 1024)
         return metrics
+
+    def _limit(self, text: str) -> TimeLimit:
+        """Return the limit of time for the steps of all epochs."""
+        seconds = seconds_of("trainer.time_limit", text)
+        steps = count_steps(count_batches(self.data_loader), self._num_gradient_accumulation_steps)
+        if steps is None or self._distributed:
+            missing = "the data loader does not know its length"
+            if self._distributed:
+                missing = "training has several processes, whose clocks may differ"
+            raise ConfigurationError(
+                f"trainer.time_limit is {text!r}, but {missing}; expected no time_limit"
+            )
+        batches = 0
+        if self._validation_data_loader is not None:
+            batches = count_batches(self._validation_data_loader) or 0
+        return TimeLimit(seconds, self._num_epochs, steps, batches)
+
+    def _end_in_time(self, epoch: int, num_steps: Optional[int]) -> None:
+        """Make this epoch the last one."""
+        self._metric_tracker.is_over = True
+        if (epoch + 1, self._batches_in_epoch_completed) != (self._num_epochs, num_steps):
+            logger.warning(
+                "trainer.time_limit ends training in epoch %d of %d, after %d of %s steps; the "
+                "learning rate schedule has come to its end",
+                *(epoch + 1, self._num_epochs, self._batches_in_epoch_completed, num_steps),
+            )
 
     def _progress(
         self, title: str, steps: Iterable[List[TensorDict]], total: Optional[int], done: int = 0
@@ -346,11 +396,13 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._unchecked.append([each for batch in group for each in batch.get("metadata", [])])
         self._last_grad_norm = self.rescale_gradients()
         self.clip_gradient()
-        step = self._total_batches_completed + 1
+        step = scheduled = self._total_batches_completed + 1
+        if self._time_limit is not None:
+            scheduled = self._time_limit.advance(self._resumable.seconds())
         if self._learning_rate_scheduler:
-            self._learning_rate_scheduler.step_batch(step)
+            self._learning_rate_scheduler.step_batch(scheduled)
         if self._momentum_scheduler:
-            self._momentum_scheduler.step_batch(step)
+            self._momentum_scheduler.step_batch(scheduled)
         if self._scaler is None:
             self.optimizer.step()
         else:
@@ -623,6 +675,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         channels_last: Optional[bool] = None,
         compile: Union[bool, List[str]] = False,
         log_interval: float = 1.0,
+        time_limit: Optional[str] = None,
         no_grad: Optional[List[str]] = None,
         optimizer: Lazy[Optimizer] = Lazy(Optimizer),
         learning_rate_scheduler: Optional[Lazy[LearningRateScheduler]] = None,
@@ -653,7 +706,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if distributed:
             device = common_util.int_to_device(cuda_device if isinstance(cuda_device, int) else -1)
             # The wrapper that exchanges gradients needs the memory format to be set before.
-            is_half = choose_amp_dtype(device, use_amp, amp_dtype) is not None
+            is_half = choose_amp_dtype(model, device, use_amp, amp_dtype) is not None
             set_memory_format(model, channels_last, device, is_half)
             most = most_batches(data_loader, device)
             steps = count_steps(most, num_gradient_accumulation_steps)

@@ -11,11 +11,17 @@ TIE = 1e-9
 
 class MetricTrackerWithTies(MetricTracker):
     """
-    AllenNLP's tracker of the best epoch, with the lower validation loss as the tie-breaker.
+    AllenNLP's tracker of the best epoch, with the lower validation loss as the tie-breaker, and
+    with a second reason to stop: training `is_over`.
 
     On few validation images many epochs have the same accuracy. AllenNLP keeps the first of them,
     whose model has been trained the least.
     """
+
+    is_over = False
+
+    def should_stop_early(self) -> bool:
+        return self.is_over or super().should_stop_early()
 
     def combined_score(self, metrics: Dict[str, float]) -> float:
         score = super().combined_score(metrics)

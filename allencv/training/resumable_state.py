@@ -22,6 +22,7 @@ from allencv.training.epoch_batches import count_batches
 from allencv.training.metric_counts import restore_counts, save_counts
 from allencv.training.protocols import SeekableLoader
 from allencv.training.running_losses import RunningLosses
+from allencv.training.time_limit import TimeLimit
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ResumableTrainer(Protocol):
     _total_batches_completed: int
     _losses: RunningLosses
     _scaler: Optional[torch.amp.GradScaler]
+    _time_limit: Optional[TimeLimit]
 
 
 class ResumableState(TrainerCallback):
@@ -87,7 +89,8 @@ class ResumableState(TrainerCallback):
         return {
             "ranks": self._ranks,
             "metrics": self._metrics,
-            "seconds": self._seconds(),
+            "seconds": self.seconds(),
+            "schedule": None if self.trainer._time_limit is None else self.trainer._time_limit.step,
             "configured": self._configured,
             "images_per_step": self._images_per_step(),
             "images_in_epoch": self._images_in_epoch(self.trainer._batches_in_epoch_completed),
@@ -134,6 +137,10 @@ class ResumableState(TrainerCallback):
         self._saved = state_dict
         self._metrics = self._earlier = state_dict.get("metrics", {})
         self._seconds_before = state_dict.get("seconds", 0.0)
+        if self.trainer._time_limit is not None:
+            scheduled = state_dict.get("schedule")
+            steps = self._ranks_of(state_dict)[0].get("steps", 0)
+            self.trainer._time_limit.step = steps if scheduled is None else scheduled
 
     def apply_changed_config(self) -> None:
         """
@@ -239,7 +246,7 @@ class ResumableState(TrainerCallback):
         """Make the metrics of an epoch those of a run that was never interrupted."""
         if self._earlier or self._seconds_before:
             self.add_earlier(metrics)
-            duration = datetime.timedelta(seconds=self._seconds())
+            duration = datetime.timedelta(seconds=self.seconds())
             metrics["training_duration"] = str(duration)
             if is_primary and self.serialization_dir is not None:
                 path = os.path.join(self.serialization_dir, f"metrics_epoch_{epoch}.json")
@@ -254,7 +261,7 @@ class ResumableState(TrainerCallback):
             elif name.startswith("peak_"):
                 metrics[name] = max(metrics[name], value)
 
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
         """Return the training time, without that between a checkpoint and a crash."""
         if self._started is None:
             return self._seconds_before

@@ -1,6 +1,8 @@
+import copy
 from typing import Any, Dict, List, Optional
 
 import pytest
+import timm
 import torch
 from allennlp.common.checks import ConfigurationError
 
@@ -8,11 +10,14 @@ from allencv.training.acceleration import (
     Compilation,
     choose_amp_dtype,
     computes_in_bfloat16,
+    is_mostly_depthwise,
     is_out_of_memory,
     set_memory_format,
 )
 
 CPU = torch.device("cpu")
+PLAIN = torch.nn.Conv2d(3, 4, 3)
+SEPARABLE = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3, groups=16), torch.nn.Conv2d(16, 32, 1))
 
 
 @pytest.mark.parametrize(
@@ -28,13 +33,65 @@ CPU = torch.device("cpu")
 def test_the_type_on_a_cpu(
     use_amp: Optional[bool], name: Optional[str], dtype: Optional[torch.dtype]
 ) -> None:
-    assert choose_amp_dtype(CPU, use_amp, name) == dtype
+    assert choose_amp_dtype(PLAIN, CPU, use_amp, name) == dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mobilenetv3_large_100", True),
+        ("tf_efficientnet_lite0", True),
+        ("efficientnet_b0", True),
+        ("mobilenetv2_100", True),
+        ("convnext_atto", False),
+        ("convnext_tiny", False),  # its pointwise layers are linear
+        ("regnety_004", False),  # its groups have 8 channels
+        ("resnet18", False),
+        ("vit_tiny_patch16_224", False),
+    ],
+)
+def test_networks_of_depthwise_convolutions(name: str, expected: bool) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    assert is_mostly_depthwise(network) == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "has_bfloat16", "has_tiles", "dtype", "channels_last"),
+    [
+        (PLAIN, True, False, torch.bfloat16, True),
+        (PLAIN, True, True, torch.bfloat16, True),
+        (PLAIN, False, False, None, False),
+        (SEPARABLE, True, False, None, True),
+        (SEPARABLE, True, True, torch.bfloat16, True),
+        (SEPARABLE, False, False, None, True),
+    ],
+)
+def test_the_default_follows_the_network_and_the_processor(
+    network: torch.nn.Module,
+    has_bfloat16: bool,
+    has_tiles: bool,
+    dtype: Optional[torch.dtype],
+    channels_last: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    assert choose_amp_dtype(network, CPU, None, None) == dtype
+    network = copy.deepcopy(network)
+    set_memory_format(network, None, CPU, is_half=dtype is not None)
+    orders = [
+        each.is_contiguous(memory_format=torch.channels_last)
+        for each in network.parameters()
+        if each.dim() == 4 and each.shape[1] > 1
+    ]
+    assert set(orders) == {channels_last}
 
 
 @pytest.mark.parametrize("use_amp", [None, False, True])
 def test_a_type_that_the_cpu_does_not_have(use_amp: Optional[bool]) -> None:
     with pytest.raises(ConfigurationError, match="amp_dtype on a cpu is 'float16'; expected"):
-        choose_amp_dtype(CPU, use_amp, "float16")
+        choose_amp_dtype(PLAIN, CPU, use_amp, "float16")
 
 
 @pytest.mark.parametrize(

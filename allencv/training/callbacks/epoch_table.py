@@ -133,3 +133,18 @@ class EpochTable(ConsoleLoggerCallback):
         is_best = metrics.get("best_epoch") == epoch and bool(_without(VALIDATION, metrics))
         line = "  ".join([*cells, BEST] if is_best else cells)
         logger.info(line, extra=styled_as(GREEN) if is_best else {})
+
+    def on_end(
+        self,
+        trainer: GradientDescentTrainer,
+        metrics: Optional[Dict[str, Any]] = None,
+        epoch: Optional[int] = None,
+        is_primary: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        tracker = trainer._metric_tracker
+        if is_primary and not tracker.is_over and tracker.should_stop_early():
+            logger.info(
+                "Stopped early: no better epoch in the last %s (trainer.patience)",
+                tracker._patience,
+            )
