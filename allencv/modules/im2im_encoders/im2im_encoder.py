@@ -1,5 +1,5 @@
 from abc import abstractmethod
-from typing import List, Optional, Self
+from typing import Iterable, List, Optional, Self
 
 import torch
 from allennlp.common import Registrable
@@ -25,6 +25,9 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     A subclass that fetches pretrained weights must not do so when its model is rebuilt from an
     archive: check `allencv.modules.pretrained_weights.pretrained_weights_skipped()`.
     """
+
+    num_training_images = 0
+    """How many training images `see_training_images` must get before training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +59,13 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         before it.
         """
         return layer_stages(self)
+
+    def see_training_images(self, images: Iterable[torch.Tensor]) -> None:
+        """
+        Compute what depends on the training images, from batches of them, transformed and
+        normalised. Called before training if `num_training_images` is above 0. In distributed
+        training each rank calls it with other images.
+        """
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
