@@ -6,6 +6,7 @@
 //   DATA=data/cifar10 allencv train training_config/cifar10_94.jsonnet -s runs/cifar10_94
 //
 // Hardware, time and score: TODO
+local optimizer(lr) = { lr: lr, weight_decay: 0.004 / lr };
 local reader(transforms) = { type: "image_folder", transforms: transforms };
 
 {
@@ -58,9 +59,8 @@ local reader(transforms) = { type: "image_folder", transforms: transforms };
     optimizer: {
       type: "multi",
       optimizers: {
-        // The rates are high, as the loss hardly depends on these biases: the weights of the last
-        // layer are small.
-        default: { type: "sgd", lr: 106, momentum: 0.85, nesterov: true, weight_decay: 0.004 / 106 },
+        // For biases. The rate is high, because the last layer begins with small weights.
+        default: optimizer(0.41 * channels) { type: "sgd", momentum: 0.85, nesterov: true },
         muon: {
           type: "muon",
           lr: 0.24,
@@ -76,10 +76,7 @@ local reader(transforms) = { type: "image_folder", transforms: transforms };
         [["convs.*weight"], { optimizer_name: "muon" }],
         // The scales of batch normalisation stay 1.
         [["norms.*weight"], { optimizer_name: "default", lr: 0, weight_decay: 0 }],
-        [
-          ["_classification_layer"],
-          { optimizer_name: "default", lr: 1340 / (channels * channels), weight_decay: 0.004 * channels * channels / 1340 },
-        ],
+        [["_classification_layer"], optimizer(5.2 / channels) { optimizer_name: "default" }],
       ],
     },
     learning_rate_scheduler: { type: "warmup_polynomial" },  // a straight line to 0, by steps
