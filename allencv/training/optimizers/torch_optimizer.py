@@ -138,9 +138,9 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
         its growth slows down learning (van Laarhoven 2017, arXiv:1706.05350). Then the learning
         rate alone says by which part a step changes them. It may also be given for a group.
 
-    All others are the library's own. `split_parameter_groups` explains how the two before the last
-    and `parameter_groups` combine. A `ConfigurationError` is raised for an argument that is unknown
-    or missing, and for a value that the library refuses.
+    All others are the library's own. `split_parameter_groups` explains how `parameter_groups`,
+    `weight_decay_on_norm_and_bias` and `layer_decay` combine. A `ConfigurationError` is raised for
+    an argument that is unknown or missing, and for a value that the library refuses.
     """
 
     name: ClassVar[str]
