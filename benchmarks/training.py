@@ -5,11 +5,11 @@ AllenNLP's trainer, a bare PyTorch loop, and the loops of timm's and torchvision
     pip install -e '.[benchmark]'
     python benchmarks/training.py [--rounds 7] [--steps 20]
 
-"loop" measures the cost of the loop itself, which "one layer" shows best. The batches are in memory, and the loops take turns in
-one process, in float32 unless their name says otherwise. "end to end" reads JPEG files. Each loop
-has its own loader and defaults, in a process of its own. With a GPU, the networks are larger and
-computed in bfloat16. The program prints medians of the ratios to the bare loop within a round,
-writes training.json beside this file, and puts its tables into docs/training.md.
+"loop" measures the cost of the loop itself, which "one layer" shows best. The batches are in
+memory, and the loops take turns in one process, in float32 unless their name says otherwise. "end
+to end" reads JPEG files. Each loop has its own loader and defaults, in a process of its own. With a
+GPU, the networks are larger and computed in bfloat16. The program prints medians of the ratios to
+the bare loop within a round, writes training.json beside this file, and puts its tables into docs/training.md.
 """
 
 import argparse

@@ -56,14 +56,23 @@ class WhiteningEncoder(Im2ImEncoder):
     its eigenvalue plus `eps`, and the negatives of these filters. They do not train; their biases
     do. An activation follows.
 
-    Before training, the trainer "image" and AllenNLP's pass the first training images, transformed
-    and normalised. Archives and checkpoints hold the filters, so nothing else needs these images.
-    In Python, call the model's `see_training_images`.
+    Before training, `allencv train` and `allennlp train` pass the first training images,
+    transformed and normalised. Archives and checkpoints hold the filters, so nothing else needs
+    these images. In Python, call the model's `see_training_images`.
 
     Input shape: `(batch, input_channels, height, width)`; output shape: that of `encoder`, which
     gets `2 * input_channels * kernel_size ** 2` channels.
 
     Registered as an `Im2ImEncoder` with name "whitening".
+
+    # Example
+
+    ```jsonnet
+    {
+      type: "whitening",
+      encoder: { type: "conv_groups", widths: [64, 256, 256], input_channels: 24 },
+    }
+    ```
 
     # Parameters
 
