@@ -9,7 +9,8 @@ AllenNLP's trainer, a bare PyTorch loop, and the loops of timm's and torchvision
 memory, and the loops take turns in one process, in float32 unless their name says otherwise. "end
 to end" reads JPEG files. Each loop has its own loader and defaults, in a process of its own. With a
 GPU, the networks are larger and computed in bfloat16. The program prints medians of the ratios to
-the bare loop within a round, writes training.json beside this file, and puts its tables into docs/training.md.
+the bare loop within a round, writes training.json beside this file, and puts its tables into
+docs/training.md.
 """
 
 import argparse

@@ -66,6 +66,7 @@ class ConvGroupsEncoder(Im2ImEncoder):
     input_channels : `int`, optional (default = `3`)
         The channels of an input image.
     activation : `Activation`, optional (default = `gelu`)
+        What follows each normalised convolution.
     norm_momentum : `float`, optional (default = `0.1`)
         How much a batch counts in the running statistics of batch normalisation, above 0 and at
         most 1. Short training needs more than the default.

@@ -87,6 +87,7 @@ class WhiteningEncoder(Im2ImEncoder):
     num_images : `int`, optional (default = `5000`)
         The number of training images to compute the filters from. Whole batches are used.
     activation : `Activation`, optional (default = `gelu`)
+        What follows the filters.
     padded : `bool`, optional (default = `True`)
         Whether to pad images with zeros, so that they keep their size. If not, they lose
         `kernel_size - 1` pixels a side.

@@ -15,18 +15,10 @@ class PartialDirac(CheckedFromParams, Initializer):
     Deep networks without shortcuts then start with a gradient that reaches their input (Zagoruyko
     and Komodakis 2017, arXiv:1706.00388; Jordan 2024, arXiv:2404.00498).
 
+    For all convolutions of a "conv_groups" encoder: `initializer: { regexes: [["convs.*weight",
+    "partial_dirac"]] }`, as a key of the model.
+
     Registered as an `Initializer` with name "partial_dirac".
-
-    # Example
-
-    ```jsonnet
-    {
-      type: "basic_image_classifier",
-      im2im_encoder: { type: "conv_groups" },
-      im2vec_encoder: { type: "pooling", input_channels: 256 },
-      initializer: { regexes: [["convs.*weight", "partial_dirac"]] },
-    }
-    ```
 
     # Raises
 

@@ -6,13 +6,14 @@ from allennlp.training import optimizers as allennlps
 from allennlp.training.optimizers import Optimizer
 
 from allencv.common.checks import CheckedFromParams
+from allencv.training.optimizers.torch_optimizer import GroupValue
 
 
 @Optimizer.register("multi", exist_ok=True)
 class MultiOptimizer(CheckedFromParams, allennlps.MultiOptimizer):
     """
-    Several optimizers, each for some of the parameters: Muon for the kernels of convolutions and
-    SGD for all others, for example.
+    Several optimizers, each for some of the parameters: Muon for the weights and SGD for the biases,
+    for example.
 
     AllenNLP's own keeps a copy of the parameter groups, so that learning rate schedules, momentum
     schedules and changes of the config on `--recover` do not reach its optimizers
@@ -27,9 +28,9 @@ class MultiOptimizer(CheckedFromParams, allennlps.MultiOptimizer):
       type: "multi",
       optimizers: {
         default: { type: "sgd", lr: 0.1, momentum: 0.9 },
-        muon: { type: "muon", lr: 0.02 },
+        matrices: { type: "muon", lr: 0.02 },
       },
-      parameter_groups: [[["conv.*weight"], { optimizer_name: "muon" }]],
+      parameter_groups: [[["weight$"], { optimizer_name: "matrices" }]],
     }
     ```
 
@@ -51,7 +52,7 @@ class MultiOptimizer(CheckedFromParams, allennlps.MultiOptimizer):
         self,
         model_parameters: List[Tuple[str, torch.nn.Parameter]],
         optimizers: Dict[str, Lazy[Optimizer]],
-        parameter_groups: List[Tuple[List[str], Dict[str, Any]]],
+        parameter_groups: List[Tuple[List[str], Dict[str, GroupValue]]],
         model: Optional[torch.nn.Module] = None,
     ) -> None:
         of_model = {

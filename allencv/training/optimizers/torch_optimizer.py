@@ -41,7 +41,7 @@ _MUON_GROUP_KEYS = ("use_fallback",)
 # The largest values, which not every library checks. The smallest is 0.
 _RANGES = {"lr": sys.float_info.max, "weight_decay": sys.float_info.max, "momentum": 1}
 
-_GroupValue = Union[float, bool, str, List[float]]
+GroupValue = Union[float, bool, str, List[float]]
 
 _OWN_PARAMETERS = [
     inspect.Parameter(name, kind, default=default, annotation=annotation)
@@ -56,7 +56,7 @@ _OWN_PARAMETERS = [
             "parameter_groups",
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             None,
-            Optional[List[Tuple[List[str], Dict[str, _GroupValue]]]],
+            Optional[List[Tuple[List[str], Dict[str, GroupValue]]]],
         ),
         ("model", inspect.Parameter.KEYWORD_ONLY, None, Optional[torch.nn.Module]),
         ("weight_decay_on_norm_and_bias", inspect.Parameter.KEYWORD_ONLY, True, bool),
