@@ -12,8 +12,8 @@ from allencv.training.optimizers.torch_optimizer import GroupValue
 @Optimizer.register("multi", exist_ok=True)
 class MultiOptimizer(CheckedFromParams, allennlps.MultiOptimizer):
     """
-    Several optimizers, each for some of the parameters: Muon for the weights and SGD for the biases,
-    for example.
+    Several optimizers, each for some of the parameters: for example Muon for the weights and SGD
+    for the biases.
 
     AllenNLP's own keeps a copy of the parameter groups, so that learning rate schedules, momentum
     schedules and changes of the config on `--recover` do not reach its optimizers
