@@ -319,8 +319,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for number in range(start, len(plan)):
             share = plan.share(number, self._rank)
             if share:  # to evaluate, there may be fewer images than ranks
-                images = [(int(order[place]), place) for place in share]
-                yield [(image, draw_seed(seed, epoch, place, image)) for image, place in images]
+                placed = [(int(order[place]), place) for place in share]
+                yield [(image, draw_seed(seed, epoch, place, image)) for image, place in placed]
         if self.another_epoch_follows:
             self.prefetch()
 

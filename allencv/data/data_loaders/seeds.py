@@ -1,5 +1,5 @@
 import hashlib
-from typing import Tuple, Union
+from typing import Tuple
 
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.transforms.image_turn import ImageTurn
@@ -19,7 +19,7 @@ class DrawSeed(int):
         return int(self), self.turn
 
 
-def draw_seed(seed: int, epoch: int, place: int, image: Union[int, Sample]) -> DrawSeed:
+def draw_seed(seed: int, epoch: int, place: int, image: object) -> DrawSeed:
     """
     Return the seed of the draws for an image.
 
@@ -29,8 +29,8 @@ def draw_seed(seed: int, epoch: int, place: int, image: Union[int, Sample]) -> D
         That of the data loader.
     epoch, place : `int`
         The draws depend on the place, because an epoch may have an image several times.
-    image : `Union[int, Sample]`
-        The number of the image, or the image itself if it is streamed.
+    image : `object`
+        The number of the image, or its `Sample` if it is streamed.
     """
     turn = ImageTurn(seed, epoch, image.image if isinstance(image, Sample) else image)
     return DrawSeed(mix(seed, epoch, place), turn)

@@ -26,9 +26,6 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
     archive: check `allencv.modules.pretrained_weights.pretrained_weights_skipped()`.
     """
 
-    num_training_images = 0
-    """How many training images `see_training_images` must get before training."""
-
     def __init__(self) -> None:
         super().__init__()
         self.register_forward_pre_hook(check_input_channels)
@@ -59,6 +56,11 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         before it.
         """
         return layer_stages(self)
+
+    @property
+    def num_training_images(self) -> int:
+        """How many training images `see_training_images` must get before training."""
+        return 0
 
     def see_training_images(self, images: Iterable[torch.Tensor]) -> None:
         """
