@@ -5,7 +5,9 @@
 //
 //   DATA=data/cifar10 allencv train training_config/cifar10_94.jsonnet -s runs/cifar10_94
 //
-// Hardware, time and score: TODO
+// Hardware, time and score: not run on a GPU yet. On a core of a CPU, 50 steps of 200 images with a
+// quarter of the channels (encoder.widths [16, 64, 64]), on 10,000 training images: 59.4, 61.1 and
+// 60.6 % of 2,000 test images with three seeds, in 50 s of CPU time each.
 local optimizer(lr) = { lr: lr, weight_decay: 0.004 / lr };
 local reader(transforms) = { type: "image_folder", transforms: transforms };
 
