@@ -6,7 +6,7 @@ knows our parts without `--include-package`.
 
 from allencv import data, models, modules, predictors, training
 from allencv.catalogue import check_config
-from allencv.modules import im2im_encoders, im2vec_encoders, losses
+from allencv.modules import im2im_encoders, im2vec_encoders, initializers, losses
 from allencv.training.train_model import config_checks
 
 config_checks.append(check_config)
@@ -15,6 +15,7 @@ __all__ = [
     "data",
     "im2im_encoders",
     "im2vec_encoders",
+    "initializers",
     "losses",
     "models",
     "modules",

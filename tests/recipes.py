@@ -50,6 +50,8 @@ def write_flowers(root: Path) -> None:
 
 DATA: Dict[str, "tuple[str, Callable[[Path], None]]"] = {
     "cifar10": ("data/cifar10", folders("train", "test", labels=("airplane", "truck"), size=32)),
+    "cifar10_94": ("data/cifar10", folders("train", "test", labels=("airplane", "truck"), size=32)),
+    "cifar10_96": ("data/cifar10", folders("train", "test", labels=("airplane", "truck"), size=32)),
     "digits": ("demo/digits", folders("train", "val", labels=tuple("0123456789"), size=8)),
     "flowers102_mobilenet_v3": ("data/flowers102", write_flowers),
     "hymenoptera": ("data/hymenoptera_data", folders("train", "val", labels=("ants", "bees"))),
@@ -78,6 +80,8 @@ SHORT = {**ONE_EPOCH, "data_loader.batch_size": 4}
 WARMUP = {**SHORT, "trainer.learning_rate_scheduler.warmup_epochs": 0.5}
 SMALL_IMAGES: Dict[str, Dict[str, Any]] = {
     "cifar10": {},
+    "cifar10_94": {},
+    "cifar10_96": {},
     "digits": {},
     "flowers102_mobilenet_v3": images_of(64),
     "hymenoptera": images_of(64),
@@ -89,6 +93,8 @@ SMALL_IMAGES: Dict[str, Dict[str, Any]] = {
 """Overrides for each config: the smallest images that its network takes well."""
 QUICK: Dict[str, Dict[str, Any]] = {
     "cifar10": SHORT,
+    "cifar10_94": SHORT,
+    "cifar10_96": SHORT,
     "digits": SHORT,
     "flowers102_mobilenet_v3": WARMUP,
     "hymenoptera": WARMUP,

@@ -74,9 +74,10 @@ class ImageClassifier(CheckedFromParams, Model):
         Applied in order to normalised training images and their labels, for example `mixup`.
     test_time_augmentation : `List[str]`, optional (default = `None`)
         More views of each image in evaluation and prediction: "horizontal_flip", "vertical_flip",
-        "rotate_90", "rotate_180", "rotate_270". The probabilities are the mean over the image and
-        its views (as in Simonyan and Zisserman 2015, arXiv:1409.1556, section 3.2). The logits are
-        those of the mean. Each view costs as much time as the image.
+        "rotate_90", "rotate_180", "rotate_270", and "shift_up_left" and "shift_down_right" by one
+        pixel. "horizontal_flip+shift_up_left" does one after the other. The probabilities are the
+        mean over the image and its views (as in Simonyan and Zisserman 2015, arXiv:1409.1556,
+        section 3.2). The logits are those of the mean. Each view costs as much time as the image.
     distillation : `Distillation`, optional (default = `None`)
         A trained model that teaches this one.
     start_from : `StartFrom`, optional (default = `None`)
@@ -357,6 +358,20 @@ class ImageClassifier(CheckedFromParams, Model):
             weights = self._class_weighting(counts)
             logger.info("Class weights: %s", weights)
             self._class_weights.copy_(self._per_label("class_weights", weights, 1.0))
+
+    @property
+    def num_training_images(self) -> int:
+        """How many training images `see_training_images` must get before training."""
+        return 0 if self._im2im_encoder is None else self._im2im_encoder.num_training_images
+
+    def see_training_images(self, images: Iterable[torch.Tensor]) -> None:
+        """
+        Let the encoder compute what depends on the training images, such as the filters of
+        "whitening", from batches as `forward` takes them. Called before training.
+        """
+        if self._im2im_encoder is not None:
+            with torch.no_grad():
+                self._im2im_encoder.see_training_images(map(self._normalized, images))
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """

@@ -40,8 +40,7 @@ class MetricsOfRanks:
         is_training: bool,
     ) -> None:
         """Add a batch to each metric, as `count_batch` does, now or when they are reset."""
-        others = _others(metrics)
-        if is_distributed() and not is_training and others:
+        if is_distributed() and not is_training and (others := _others(metrics)):
             self._kept.append((predictions.detach(), targets))
             metrics = {key: metric for key, metric in metrics.items() if key not in others}
         count_batch(metrics, predictions, targets)

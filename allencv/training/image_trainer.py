@@ -1,8 +1,20 @@
 import contextlib
+import itertools
 import logging
 import os
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import (
+    Any,
+    ContextManager,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    Union,
+)
 
 import torch
 import torch.distributed as dist
@@ -204,6 +216,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if self.cuda_device.type == "cpu":
             reuse_freed_memory(KEPT_BYTES)
         self._amp_dtype = choose_amp_dtype(model, self.cuda_device, use_amp, amp_dtype)
+        self._autocast: ContextManager[Any] = contextlib.nullcontext()
+        if self._amp_dtype is not None:
+            self._autocast = torch.autocast(self.cuda_device.type, self._amp_dtype)
         self._scaler: Optional[torch.amp.GradScaler] = None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
@@ -213,7 +228,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._time_limit = None if time_limit is None else self._limit(time_limit)
         self._epoch_trained: Optional[float] = None  # the time when it ended, before validation
         self._losses = RunningLosses()
-        self._unchecked: List[List[Any]] = []  # the metadata of the images of each step
+        self._unchecked: List[List[List[Any]]] = []  # the metadata of the batches of each step
         self._last_grad_norm: Optional[torch.Tensor] = None
         # Of the batches that have been read for the next step
         self._of_ranks: Deque[BatchOfRank] = deque()
@@ -274,10 +289,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             )
 
     def batch_outputs(self, batch: TensorDict, for_training: bool) -> Dict[str, torch.Tensor]:
-        autocast = torch.autocast(
-            self.cuda_device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
-        )
-        with autocast, self._compilation(self.model, batch):
+        with self._autocast, self._compilation(self.model, batch):
             if for_training:
                 return super().batch_outputs(batch, for_training)
             # Without gradients to exchange, the ranks may have different numbers of batches.
@@ -393,7 +405,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             share = batch.of_all_ranks / of_all_ranks
             outputs.append(self._forward_backward(batch, share, batch is batches[-1]))
         self._losses.add(outputs, images)
-        self._unchecked.append([each for batch in group for each in batch.get("metadata", [])])
+        self._unchecked.append([batch.get("metadata", []) for batch in group])
         self._last_grad_norm = self.rescale_gradients()
         self.clip_gradient()
         step = scheduled = self._total_batches_completed + 1
@@ -485,7 +497,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         bad = self._losses.first_bad
         if bad is None:
             return
-        images = unchecked[bad - (self._losses.steps - len(unchecked))]
+        batches = unchecked[bad - (self._losses.steps - len(unchecked))]
+        images = list(itertools.chain.from_iterable(batches))
         step = self._batches_in_epoch_completed - self._losses.steps + bad + 1
         raise not_finite(self, self._losses.bad_value, step, images)
 

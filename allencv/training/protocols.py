@@ -1,7 +1,17 @@
 """What the trainer needs from models and data loaders, AllenCV's own or others."""
 
 import os
-from typing import Dict, Iterator, List, Optional, Protocol, Tuple, Union, runtime_checkable
+from typing import (
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Tuple,
+    Union,
+    runtime_checkable,
+)
 
 import torch
 from allennlp.data import Instance, TensorDict
@@ -47,6 +57,18 @@ class StandsIn(Protocol):
 
     stands_in: bool
     """Whether training images only stand in for those that this rank lacks."""
+
+
+@runtime_checkable
+class LearnsFromFirstImages(Protocol):
+    """A model that computes something from training images before training."""
+
+    @property
+    def num_training_images(self) -> int:
+        """How many training images `see_training_images` must get; 0 if none."""
+
+    def see_training_images(self, images: Iterable[torch.Tensor]) -> None:
+        """Take batches of training images."""
 
 
 @runtime_checkable

@@ -1,11 +1,13 @@
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from allennlp.data import TensorDict
 from allennlp.training.util import get_batch_size
 
 from allencv.predictions.all_ranks import gathered
+
+Number = Union[int, float, torch.Tensor]
 
 LOSS_WEIGHT = "loss_weight"
 """The key in a model's outputs for the weight of its loss, if not the number of images."""
@@ -33,8 +35,8 @@ class RunningLosses:
         self.bad_value = 0.0
         self._reg_total: Optional[float] = None
         self._last: Dict[str, float] = {}
-        # Shape of each: (2,) or (3,), the loss, its weight, and the penalty in the loss
-        self._unread: List[torch.Tensor] = []
+        # The loss of each step, its weight, and the penalty in the loss
+        self._unread: List[Tuple[torch.Tensor, Number, Optional[torch.Tensor]]] = []
 
     def add(self, outputs: List[Dict[str, Any]], images: List[int]) -> None:
         """
@@ -48,34 +50,40 @@ class RunningLosses:
         images : `List[int]`
             The number of images of each batch.
         """
-        # Shape: (batches,)
-        losses = torch.stack([each["loss"].detach().float() for each in outputs])
-        # A number is filled in on the device: to copy it there would wait for the device.
-        of_batches = [each.get(self._weight_key, n) for each, n in zip(outputs, images)]
-        weights = torch.stack(
-            [w if isinstance(w, torch.Tensor) else losses.new_full((), w) for w in of_batches]
-        )
-        weight, loss = weights.sum(), losses[0]
-        if len(losses) > 1:
-            loss = (losses * weights).sum() / torch.where(weight == 0, 1, weight)
-        values = [loss, weight]
-        if "reg_loss" in outputs[-1]:
-            values.append(outputs[-1]["reg_loss"].detach())
-        self._unread.append(torch.stack(values))
+        weights: List[Number] = [
+            each.get(self._weight_key, number) for each, number in zip(outputs, images)
+        ]
+        loss, weight = outputs[0]["loss"].detach(), weights[0]
+        if len(outputs) > 1:
+            loss, weight = self._mean([each["loss"].detach() for each in outputs], weights)
+        penalty = outputs[-1]["reg_loss"].detach() if "reg_loss" in outputs[-1] else None
+        self._unread.append((loss, weight, penalty))
         self.steps += 1
+
+    @staticmethod
+    def _mean(of_batches: List[torch.Tensor], weights: List[Number]) -> Tuple[torch.Tensor, Number]:
+        """Return the weighted mean of the losses of some batches, and the sum of the weights."""
+        # Shape: (batches,)
+        losses = torch.stack(of_batches).float()
+        # A number is filled in on the device: to copy it there would wait for the device.
+        on_device = torch.stack(
+            [w if isinstance(w, torch.Tensor) else losses.new_full((), w) for w in weights]
+        )
+        weight = on_device.sum()
+        return (losses * on_device).sum() / torch.where(weight == 0, 1, weight), weight
 
     def read(self) -> Dict[str, float]:
         """Return the mean loss so far and the last step's. Wait for the device."""
         if self._unread:
             first = self.steps - len(self._unread)
-            for number, values in enumerate(torch.stack(self._unread).tolist(), start=first):
-                loss, weight, *penalty = values
+            steps = zip(*(_numbers(values) for values in zip(*self._unread)))
+            for number, (loss, weight, penalty) in enumerate(steps, start=first):
                 self.total += loss * weight
                 self.weight += weight
                 last = {"batch_loss": loss}
-                for each in penalty:
-                    self._reg_total = each * weight + (self._reg_total or 0.0)
-                    last["batch_reg_loss"] = each
+                if penalty is not None:
+                    self._reg_total = penalty * weight + (self._reg_total or 0.0)
+                    last["batch_reg_loss"] = penalty
                 if weight or not self._last:  # not of a batch that does not count
                     self._last = last
                 if self.first_bad is None and not math.isfinite(loss):
@@ -112,6 +120,13 @@ class RunningLosses:
         totals = {"loss": total} if reg_total is None else {"loss": total, "reg_loss": reg_total}
         # Images whose classes all weigh 0 have no loss.
         return {name: each / weight if weight else 0.0 for name, each in totals.items()}
+
+
+def _numbers(values: Sequence[Any]) -> List[Any]:
+    """Return the numbers in tensors, which are read together. Others stay."""
+    tensors = [each.float() for each in values if isinstance(each, torch.Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [next(read) if isinstance(each, torch.Tensor) else each for each in values]
 
 
 def count_images(batch: TensorDict) -> int:

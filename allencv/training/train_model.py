@@ -22,6 +22,7 @@ from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
+from allencv.training.first_images import show_first_images
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.labels_of_run import labels_of_run
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
@@ -117,6 +118,8 @@ class TrainImageModel(TrainModel):
         model = self.model if isinstance(self.model, TrainableClassifier) else None
         if model is not None and isinstance(train, SeekableLoader):
             model.set_class_counts(train.labels())
+        if train is not None and not has_checkpoint(Path(self.serialization_dir)):
+            show_first_images(self.model, train)
         loaders = {
             "validation": getattr(self.trainer, "_validation_data_loader", None),
             "test": self.evaluation_data_loader,

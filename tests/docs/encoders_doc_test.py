@@ -34,6 +34,8 @@ FRAGMENTS = [text for text in blocks("jsonnet") if text.startswith("im2im_encode
 def without_download(params: Dict[str, Any]) -> Dict[str, Any]:
     if params["type"] == "timm":
         return params if "weights" in params else {**params, "pretrained": False}
+    if params["type"] == "whitening":
+        return params
     return {**params, "weights": None}
 
 

@@ -51,7 +51,7 @@ def test_a_part_of_a_trainer(text: str, tmp_path: Path) -> None:
     (tmp_path / "part.jsonnet").write_text(f"{{ {text} }}")
     params: Any = Params.from_file(str(tmp_path / "part.jsonnet"))
     params = params.get("trainer", params)
-    model = Classifier()
+    model = Classifier("test_resnet")
     parameters = list(model.named_parameters())
     optimizer = Optimizer.from_params(
         params.get("optimizer", Params({"type": "adamw"})),

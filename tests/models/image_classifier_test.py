@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models import BasicImageClassifier, ImageClassifier, MultiLabelImageClassifier
-from allencv.models.views import VIEWS
+from allencv.models.views import VIEWS, views_by_name
 from allencv.modules.im2im_encoders import FeedForwardEncoder, SmallResnetEncoder
 from allencv.modules.im2vec_encoders import FlattenEncoder, PoolingEncoder
 from allencv.training.metrics import METRICS, PerClass, TopKAccuracy
@@ -324,10 +324,24 @@ def test_views_are_not_for_training(kind: Type[ImageClassifier], vocab: Vocabula
 
 def test_every_view_shows_all_pixels_in_another_order() -> None:
     image = torch.arange(24.0).view(1, 1, 4, 6)
-    seen = [view(image) for view in VIEWS.values()]
+    turned = {name: view for name, view in VIEWS.items() if not name.startswith("shift")}
+    seen = [view(image) for view in turned.values()]
     assert all(each.flatten().sort().values.equal(image.flatten()) for each in seen)
-    assert len({tuple(each.flatten().tolist()) for each in [image, *seen]}) == len(VIEWS) + 1
+    assert len({tuple(each.flatten().tolist()) for each in [image, *seen]}) == len(turned) + 1
     assert torch.equal(VIEWS["rotate_270"](VIEWS["rotate_90"](image)), image)
+
+
+def test_shifts_repeat_the_edge() -> None:
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    assert VIEWS["shift_up_left"](image).tolist() == [[[[4, 5, 5], [4, 5, 5]]]]
+    assert VIEWS["shift_down_right"](image).tolist() == [[[[0, 0, 1], [0, 0, 1]]]]
+
+
+def test_views_one_after_the_other() -> None:
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    view, other = views_by_name(["horizontal_flip+shift_up_left", "rotate_90 + vertical_flip"])
+    assert view(image).tolist() == [[[[4, 3, 3], [4, 3, 3]]]]
+    assert torch.equal(other(image), torch.rot90(image, 1, (2, 3)).flip(-2))
 
 
 def test_an_unknown_view_is_named(vocab: Vocabulary) -> None:
@@ -337,6 +351,8 @@ def test_an_unknown_view_is_named(vocab: Vocabulary) -> None:
         match=r"model.test_time_augmentation.1 is 'horizontal'; expected one of horizontal_flip",
     ):
         convolutional(BasicImageClassifier, vocab, test_time_augmentation=names)
+    with pytest.raises(ConfigurationError, match=r"augmentation.0 is 'flip'; expected one of"):
+        views_by_name(["rotate_90+flip"])
 
 
 @every_kind

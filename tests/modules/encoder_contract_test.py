@@ -31,6 +31,11 @@ IM2IM = [
     {"type": "pretrained_resnet", "resnet_model": "resnet18", "weights": None},
     {"type": "resnet", "resnet_model": "resnet18", "weights": None, "pool": False},
     {"type": "small_resnet", "widths": [4, 8], "blocks": [1, 2]},
+    {"type": "conv_groups", "widths": [4, 6]},
+    {
+        "type": "whitening",
+        "encoder": {"type": "conv_groups", "widths": [4, 6], "input_channels": 24},
+    },
 ]
 
 
@@ -109,7 +114,10 @@ EXAMPLES += [(Im2VecEncoder, params) for params in IM2VEC]
 
 def build(base, params):
     torch.manual_seed(0)
-    return base.from_params(Params(copy.deepcopy(params)))
+    encoder = base.from_params(Params(copy.deepcopy(params)))
+    if base is Im2ImEncoder:
+        encoder.see_training_images([torch.randn(8, 3, 16, 16)])
+    return encoder
 
 
 def name_of(example):

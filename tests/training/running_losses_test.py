@@ -95,8 +95,12 @@ def test_the_first_that_is_not_finite(bad: float) -> None:
 def test_it_keeps_no_graph() -> None:
     losses = RunningLosses()
     weight = torch.ones((), requires_grad=True)
-    losses.add([{"loss": weight * 2}], [1])
-    assert not losses._unread[0].requires_grad
+    losses.add([{"loss": weight * 2, "reg_loss": weight}], [1])
+    losses.add([{"loss": weight * 2}, {"loss": weight * 3}], [1, 1])
+    for loss, _, penalty in losses._unread:
+        assert not loss.requires_grad
+        assert penalty is None or not penalty.requires_grad
+    assert losses.read() == {"loss": (2 + 5) / 3, "batch_loss": 2.5, "reg_loss": 1 / 3}
 
 
 def test_images_of_a_batch() -> None:

@@ -1,18 +1,25 @@
 import copy
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 from allennlp.commands import train as train_command
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.training.callbacks import TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.data import ImageDataLoader
+from allencv.data.dataset_readers import ImageFolderReader
+from allencv.data.transforms import ImageTransform
+from allencv.models.pixel_normalization import PixelNormalization
+from allencv.modules.im2im_encoders import ConvGroupsEncoder, WhiteningEncoder
 from allencv.training import evaluate
 from allencv.training.train_model import check_one_machine
 from tests.configs import experiment
@@ -155,3 +162,89 @@ def test_allennlp_cannot_train_on_several_machines() -> None:
     with pytest.raises(AssertionError, match=message) as error:
         on_ranks(2, all_agree_on, [0, 0])
     assert str(error.value).count("ConfigurationError: ") == 2  # no rank waits for another
+
+
+# What a model computes from the first images.
+
+PYTORCH_SEED = 133
+"""AllenNLP's default, which is the loader's."""
+WHITENING = {
+    "type": "whitening",
+    "num_images": 6,
+    "encoder": {"type": "conv_groups", "widths": [8, 16], "input_channels": 24},
+}
+
+
+def test_filters_are_computed_from_the_first_batches_and_kept(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(cats_and_dogs, trainer__num_epochs=2, model__im2im_encoder=WHITENING)
+    model = train_model(Params(copy.deepcopy(config)), tmp_path / "run")
+
+    reader = ImageFolderReader(
+        transforms=[
+            ImageTransform.from_params(Params(dict(each)))
+            for each in config["dataset_reader"]["transforms"]
+        ]
+    )
+    loader = ImageDataLoader(reader, cats_and_dogs / "train", 4, True, seed=PYTORCH_SEED)
+    loader.index_with(model.vocab)
+    images = [batch["image"] for batch in itertools.islice(loader, 2)]
+    expected = WhiteningEncoder(ConvGroupsEncoder([8], input_channels=24))
+    expected.see_training_images([PixelNormalization()(each) for each in images])
+    assert torch.equal(model._im2im_encoder.filters, expected.filters)
+
+    # Nothing else reads training images: the archive holds the filters.
+    monkeypatch.setattr(ImageDataLoader, "__iter__", None)
+    archived = load_archive(tmp_path / "run" / "model.tar.gz").model
+    assert torch.equal(archived._im2im_encoder.filters, expected.filters)
+    assert archived.num_training_images == 0
+
+
+def test_the_first_epoch_is_the_same_after_images_were_shown(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    shown: list[list[str]] = []
+
+    @TrainerCallback.register("note_images", exist_ok=True)
+    class NoteImages(TrainerCallback):
+        def on_batch(self, trainer: Any, batch_inputs: Any, *args: Any, **kwargs: Any) -> None:
+            if kwargs["is_training"]:
+                shown[-1] += [each["image"] for each in batch_inputs[0]["metadata"]]
+
+    plain = WHITENING["encoder"] | {"input_channels": 3}
+    for number, encoder in enumerate((WHITENING, plain)):
+        shown.append([])
+        config = experiment(
+            cats_and_dogs,
+            trainer__num_epochs=1,
+            trainer__callbacks=["note_images"],
+            model__im2im_encoder=encoder,
+        )
+        train_model(Params(config), tmp_path / str(number))
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == len(set(shown[0])) > 6
+
+
+def test_weights_of_a_trained_model_are_not_computed_again(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    config = experiment(cats_and_dogs, trainer__num_epochs=1, model__im2im_encoder=WHITENING)
+    trained = train_model(Params(copy.deepcopy(config)), tmp_path / "first")
+    config["pytorch_seed"] = 5
+    config["model"] = {"type": "from_archive", "archive_file": str(tmp_path / "first")}
+    again = train_model(Params(config), tmp_path / "second")
+    assert torch.equal(again._im2im_encoder.filters, trained._im2im_encoder.filters)
+
+
+def test_loaders_that_cannot_begin_again_are_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = experiment(
+        cats_and_dogs,
+        model__im2im_encoder=WHITENING,
+        data_loader={"type": "simple", "batch_size": 4},
+        trainer__type="gradient_descent",
+    )
+    with pytest.raises(
+        ConfigurationError, match="from 6 training images, but .* a SimpleDataLoader; expected"
+    ):
+        train_model(Params(config), tmp_path)

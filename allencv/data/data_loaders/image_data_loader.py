@@ -30,7 +30,7 @@ from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.batch_plan import BatchPlan
 from allencv.data.data_loaders.listed_images import ListedImages
-from allencv.data.data_loaders.seeds import mix
+from allencv.data.data_loaders.seeds import draw_seed
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
 from allencv.data.data_loaders.workers import (
     BatchJob,
@@ -326,18 +326,18 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _jobs(self, epoch: int, start: int) -> Iterator[BatchJob]:
         """Yield this rank's batch jobs of an epoch, from batch `start` on."""
-        # Draws depend on the place, because an image may have several.
+        seed = self.seed
         if self.for_evaluation:
             all_batches = in_batches(self.images.in_order(), self.batch_size, drop_last=False)
             for each in itertools.islice(all_batches, self._rank, None, self._world_size):
-                yield [(image, mix(self.seed, epoch, place)) for place, image in each]
+                yield [(image, draw_seed(seed, epoch, place, image)) for place, image in each]
             return
         if isinstance(self.images, StreamedImages):
             images = self.images.epoch(epoch, start * self.batch_size)
             is_empty = start == 0
             for batch in in_batches(images, self.batch_size, self.drop_last, is_first=start == 0):
                 is_empty = False
-                yield [(image, mix(self.seed, epoch, place)) for image, place in batch]
+                yield [(image, draw_seed(seed, epoch, place, image)) for image, place in batch]
             if is_empty and self._world_size > 1:
                 logger.warning(
                     "Rank %d has no batch in epoch %d: it has fewer images of %s than "
@@ -350,7 +350,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for number in range(start, len(plan)):
             share = plan.share(number, self._rank)
             if share:  # AllenNLP's trainer may validate fewer images than ranks
-                yield [(int(order[place]), mix(self.seed, epoch, place)) for place in share]
+                placed = [(int(order[place]), place) for place in share]
+                yield [(image, draw_seed(seed, epoch, place, image)) for image, place in placed]
         if self.another_epoch_follows:
             self.prefetch()
 

@@ -29,8 +29,10 @@ from allennlp.data import Batch, Field, Instance, TensorDict
 from allennlp.data.fields import ListField
 from torch.utils.data import DataLoader as TorchDataLoader
 
+from allencv.data.data_loaders.seeds import DrawSeed
 from allencv.data.fields import ImageBatch, ImageField
 from allencv.data.transforms import random_source
+from allencv.data.transforms.image_turn import image_turn
 from allencv.runtime import ImageError
 
 BatchJob = List[Tuple[Any, int]]
@@ -62,7 +64,8 @@ Workers = Callable[[Iterable[BatchJob]], Iterator[Collated]]
 def load(instance: Instance, seed: int) -> Loaded:
     """Decode and transform the images of an instance, with random draws from `seed`."""
     try:
-        with random_source(torch.Generator().manual_seed(seed)):
+        turn = seed.turn if isinstance(seed, DrawSeed) else None
+        with random_source(torch.Generator().manual_seed(seed)), image_turn(turn):
             return Instance({key: _decoded(field) for key, field in instance.items()})
     except ImageError as error:
         return str(error)

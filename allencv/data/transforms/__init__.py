@@ -6,6 +6,7 @@ Transforms of one image. torchvision's have torchvision's names here:
 from typing import Type
 
 from allencv.data.transforms import torchvision_transform
+from allencv.data.transforms.alternating_flip import AlternatingFlip
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.data.transforms.cutout import Cutout
 from allencv.data.transforms.eval_transform import EvalTransform
@@ -21,6 +22,7 @@ from allencv.data.transforms.train_light import TrainLight
 from allencv.data.transforms.train_strong import TrainStrong
 
 __all__ = [
+    "AlternatingFlip",
     "BatchTransform",
     "Cutout",
     "EvalTransform",

@@ -1,5 +1,5 @@
 from abc import abstractmethod
-from typing import List, Optional, Self
+from typing import Iterable, List, Optional, Self
 
 import torch
 from allennlp.common import Registrable
@@ -56,6 +56,18 @@ class Im2ImEncoder(CheckedFromParams, torch.nn.Module, Registrable):
         before it.
         """
         return layer_stages(self)
+
+    @property
+    def num_training_images(self) -> int:
+        """How many training images `see_training_images` must get before training."""
+        return 0
+
+    def see_training_images(self, images: Iterable[torch.Tensor]) -> None:
+        """
+        Compute what depends on the training images, from batches of them, transformed and
+        normalised. Called before training if `num_training_images` is above 0. In distributed
+        training each rank calls it with other images.
+        """
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

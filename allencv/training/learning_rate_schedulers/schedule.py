@@ -5,7 +5,6 @@ import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.learning_rate_schedulers import LearningRateScheduler
-from allennlp.training.optimizers import MultiOptimizer
 
 from allencv.common.checks import CheckedFromParams
 
@@ -47,11 +46,6 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
         num_steps_per_epoch: Optional[int] = None,
         by_epoch: bool = False,
     ) -> None:
-        if isinstance(optimizer, MultiOptimizer):
-            raise ConfigurationError(
-                'trainer.optimizer.type is "multi", whose optimizers a schedule does not reach; '
-                "expected another, or no learning_rate_scheduler"
-            )
         if any(group.get("lr") is None for group in optimizer.param_groups):
             raise ConfigurationError(
                 "trainer.optimizer.lr is None; expected a number that the learning_rate_scheduler "

@@ -1,3 +1,4 @@
+from allencv.training.optimizers.multi_optimizer import MultiOptimizer
 from allencv.training.optimizers.torch_optimizer import OPTIMIZERS, TorchOptimizer
 
-__all__ = ["OPTIMIZERS", "TorchOptimizer"]
+__all__ = ["OPTIMIZERS", "MultiOptimizer", "TorchOptimizer"]

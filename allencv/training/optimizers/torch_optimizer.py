@@ -11,6 +11,7 @@ from torch.optim.optimizer import required
 
 from allencv.common.checks import CheckedFromParams
 from allencv.common.nearest_names import not_one_of
+from allencv.training.optimizers.filter_norm import scale_filters
 from allencv.training.parameter_groups import split_parameter_groups
 
 # AllenNLP's names of torch's optimizers. Its classes take only some of their arguments.
@@ -34,13 +35,13 @@ _LEFT_OUT = [
 
 # Keys of a group of `parameter_groups` besides the optimizer's arguments: for AllenNLP, and for
 # Muon, which then uses AdamW for the group.
-_GROUP_KEYS = ("requires_grad", "optimizer_name")
+_GROUP_KEYS = ("requires_grad", "optimizer_name", "filter_norm")
 _MUON_GROUP_KEYS = ("use_fallback",)
 
 # The largest values, which not every library checks. The smallest is 0.
 _RANGES = {"lr": sys.float_info.max, "weight_decay": sys.float_info.max, "momentum": 1}
 
-_GroupValue = Union[float, bool, str, List[float]]
+GroupValue = Union[float, bool, str, List[float]]
 
 _OWN_PARAMETERS = [
     inspect.Parameter(name, kind, default=default, annotation=annotation)
@@ -55,11 +56,12 @@ _OWN_PARAMETERS = [
             "parameter_groups",
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             None,
-            Optional[List[Tuple[List[str], Dict[str, _GroupValue]]]],
+            Optional[List[Tuple[List[str], Dict[str, GroupValue]]]],
         ),
         ("model", inspect.Parameter.KEYWORD_ONLY, None, Optional[torch.nn.Module]),
         ("weight_decay_on_norm_and_bias", inspect.Parameter.KEYWORD_ONLY, True, bool),
         ("layer_decay", inspect.Parameter.KEYWORD_ONLY, None, Optional[float]),
+        ("filter_norm", inspect.Parameter.KEYWORD_ONLY, None, Optional[float]),
     ]
 ]
 
@@ -130,10 +132,15 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
         The learning rate of a stage of the model is that of the next one, towards the head, times
         this: above 0 and at most 1. Most networks have fewer stages than layers in timm's layer
         decay, so the same value has less effect. A vision transformer has as many.
+    filter_norm : `float`, optional (default = `None`)
+        Before each step, scale every weight of two dimensions or more so that the root mean square
+        of its filters' norms is this. The weights before a normalisation may have any scale, but
+        its growth slows down learning (van Laarhoven 2017, arXiv:1706.05350). Then the learning
+        rate alone says by which part a step changes them. It may also be given for a group.
 
-    All others are the library's own. `split_parameter_groups` explains how the last two and
-    `parameter_groups` combine. A `ConfigurationError` is raised for an argument that is unknown or
-    missing, and for a value that the library refuses.
+    All others are the library's own. `split_parameter_groups` explains how `parameter_groups`,
+    `weight_decay_on_norm_and_bias` and `layer_decay` combine. A `ConfigurationError` is raised for
+    an argument that is unknown or missing, and for a value that the library refuses.
     """
 
     name: ClassVar[str]
@@ -164,6 +171,8 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
             raise ConfigurationError(
                 f"{self.name} cannot be made with {given}: {type(error).__name__}: {error}"
             ) from error
+        if any("filter_norm" in group for group in self.param_groups):
+            self.register_step_pre_hook(scale_filters)
         for group in self.param_groups:
             for key, most in _RANGES.items():
                 value = group.get(key)
@@ -181,6 +190,7 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
         lr: Optional[float],
         weight_decay_on_norm_and_bias: bool,
         layer_decay: Optional[float],
+        filter_norm: Optional[float],
     ) -> List[Dict[str, Any]]:
         known = self.signature.parameters.keys() - {each.name for each in _OWN_PARAMETERS}
         known = known.union(_GROUP_KEYS)
@@ -194,6 +204,15 @@ class TorchOptimizer(CheckedFromParams, Optimizer):
         groups = make_parameter_groups(model_parameters, parameter_groups)
         if not parameter_groups:
             groups = [{"params": groups}]
+        for group in groups:
+            norm = group.setdefault("filter_norm", filter_norm)
+            if norm is None:
+                del group["filter_norm"]
+            elif not 0 < norm < float("inf"):
+                raise ConfigurationError(
+                    f"{self.name} cannot be made with filter_norm {norm}; expected a finite "
+                    "number above 0"
+                )
         if weight_decay_on_norm_and_bias and layer_decay is None:
             return groups
         if model is None:

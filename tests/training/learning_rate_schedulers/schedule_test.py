@@ -232,29 +232,7 @@ def test_an_epoch_without_steps() -> None:
         make_schedule(make_optimizer(), "warmup_cosine", num_steps_per_epoch=0)
 
 
-def make_multi(model: Line) -> Optimizer:
-    return Optimizer.from_params(
-        Params(
-            {
-                "type": "multi",
-                "optimizers": {"default": "adam"},
-                "parameter_groups": [[["weight"], {"optimizer_name": "default"}]],
-            }
-        ),
-        model_parameters=list(model.named_parameters()),
-    )
-
-
 def test_an_optimizer_whose_rate_cannot_be_set() -> None:
-    with pytest.raises(ConfigurationError, match='type is "multi", whose optimizers'):
-        make_schedule(make_multi(Line()), "warmup_cosine")
     adafactor = Optimizer.by_name("adafactor")(list(Line().named_parameters()))
     with pytest.raises(ConfigurationError, match="trainer.optimizer.lr is None"):
         make_schedule(adafactor, "warmup_cosine")  # it chooses its own
-
-
-def test_allennlps_multi_is_not_reached() -> None:
-    """Why "multi" is refused: what a schedule sets is not what its optimizers read."""
-    multi = make_multi(Line())
-    multi.param_groups[0]["lr"] = 0.123
-    assert multi.optimizers["default"].param_groups[0]["lr"] == 0.001

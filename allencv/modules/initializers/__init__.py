@@ -1,0 +1,3 @@
+from allencv.modules.initializers.partial_dirac import PartialDirac
+
+__all__ = ["PartialDirac"]

@@ -1,0 +1,18 @@
+// CIFAR-10 to 96 %: cifar10_94.jsonnet with a network twice as wide and half as deep again, larger
+// shifts, hidden squares and 40 epochs, as in airbench96 of Keller Jordan (2024, arXiv:2404.00498),
+// which trains with SGD. The data are those of cifar10_94.jsonnet. On a GPU:
+//
+//   DATA=data/cifar10 allencv train training_config/cifar10_96.jsonnet -s runs/cifar10_96
+//
+// Hardware, time and score: not run yet.
+(import "cifar10_94.jsonnet") + {
+  encoder:: { widths: [128, 512, 512], depth: 3 },
+  dataset_reader+: {
+    transforms: [
+      { type: "alternating_flip" },
+      { type: "random_crop", size: 32, padding: 4, padding_mode: "reflect" },
+      { type: "cutout", size: 12 },
+    ],
+  },
+  trainer+: { num_epochs: 40 },
+}
