@@ -17,7 +17,7 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="ENGINE",
         help="for a bundle: the engine that runs the network: "
         f"{', '.join(ENGINE_NAMES)}, or {AUTO}, "
-        f"which measures the installed ones and logs its choice (default = {DEFAULT_ENGINE})",
+        f"which measures the available ones and logs its choice (default = {DEFAULT_ENGINE})",
     )
     group.add_argument(
         "--device",
