@@ -98,14 +98,16 @@ To classify a folder of photographs:
 
 Neither needs torch. The packages in AllenCV's requirements-serve.txt are enough.
 """,
-    "torch_export": """To use it from Python, with torch:
+    "torch_export": """Where torch is installed, serve it over HTTP, or classify a folder:
 
-    from allencv.exporting import TorchClassifier
-    from allencv.runtime import readable
+    allencv serve . --trust-archive
+    allencv classify . photos/ -o predictions.csv --trust-archive
 
-    classifier = TorchClassifier(".", trusted=True)
-    pixels = classifier.preprocess("photo.jpg")
-    print(readable(classifier, classifier.probabilities(pixels[None])[0]))
+From Python:
+
+    import allencv
+
+    print(allencv.load(".", trusted=True).predict("photo.jpg"))
 
 torch may run code in a .pt2 file, so open only files from people you trust.
 """,

@@ -24,15 +24,17 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         type=str,
         help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
     )
-    add_trust_archive(group)
+    add_trust_archive(group, of="the archive's config, or the .pt2 file of a bundle,")
 
 
-def add_trust_archive(parser: argparse._ActionsContainer, when: str = "") -> None:
-    """Add the argument `--trust-archive`. Its help begins with `when`."""
+def add_trust_archive(
+    parser: argparse._ActionsContainer, when: str = "", of: str = "the archive's config"
+) -> None:
+    """Add the argument `--trust-archive`. Its help begins with `when`, and names the files `of`."""
     parser.add_argument(
         "--trust-archive",
         action="store_true",
-        help=f"{when}allow the archive's config to name any Python code, which then runs",
+        help=f"{when}allow {of} to name any Python code, which then runs",
     )
 
 
