@@ -83,6 +83,8 @@ def readme(manifest: Manifest) -> str:
             f"{parity.agreement:.2%} have the same labels; probabilities differ by at most "
             f"{parity.largest_difference:.2g}."
         )
+    if manifest.quantization is not None:
+        paragraphs.append(f"int8: {manifest.quantization}.")
     text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
     return f"# An image classifier\n\n{text}\n\n{USES[manifest.format]}"
 
