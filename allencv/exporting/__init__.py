@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allencv.exporting.export_bundle import export_bundle
+    from allencv.exporting.bundle_export import export_bundle
     from allencv.exporting.torch_classifier import TorchClassifier
 
-_MODULES = {"TorchClassifier": "torch_classifier", "export_bundle": "export_bundle"}
+_MODULES = {"TorchClassifier": "torch_classifier", "export_bundle": "bundle_export"}
 """Where each name is defined. `TorchClassifier` needs torch, but not AllenNLP."""
 
 __all__ = ["TorchClassifier", "export_bundle"]

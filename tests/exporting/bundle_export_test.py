@@ -40,7 +40,7 @@ def bundle(archive_file: Path) -> Path:
 @pytest.fixture
 def exported_before(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the network of `bundle` for that of the archive: to export it takes long."""
-    module = sys.modules["allencv.exporting.export_bundle"]
+    module = sys.modules["allencv.exporting.bundle_export"]
     monkeypatch.setattr(module, "exported", lambda network, preprocessing: None)
     monkeypatch.setattr(
         module, "write_onnx", lambda program, file: shutil.copy(bundle / "model.onnx", file)
