@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Union, cast, overload
 
 import numpy as np
 
-from allencv.runtime.bundle import check_exists, is_bundle
+from allencv.runtime.bundle import check_exists, is_bundle, read_manifest
 from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.defaults import DEFAULT_ENGINE, TOP_K
@@ -185,16 +185,18 @@ def load(
 ) -> TrainedModel:
     """
     Open a trained model: an archive (`model.tar.gz`, a URL of one, or the folder of a run), or an
-    exported bundle. A bundle needs neither torch nor AllenNLP.
+    exported bundle. A bundle needs neither torch nor AllenNLP, except that one of the format
+    "torch_export" needs torch.
 
     # Parameters
 
     device : `str`, optional (default = the first GPU, or else the CPU)
         For an archive: "cpu", "cuda", "cuda:1", ...
     engine : `str`, optional (default = `"onnxruntime"`)
-        For a bundle: the library that runs the network; see `OnnxClassifier`.
+        For a bundle: the engine that runs the network; see `OnnxClassifier`.
     trusted : `bool`, optional (default = `False`)
-        For an archive: whether its config may name any Python code, which then runs.
+        For an archive: whether its config may name any Python code, which then runs. For a bundle
+        of the format "torch_export", which can always run code: whether to open it.
 
     # Raises
 
@@ -203,6 +205,8 @@ def load(
     """
     check_exists(path)
     if is_bundle(path):
+        if device is None and read_manifest(path).format == "torch_export":
+            return TrainedModel(_with_torch(path, engine, trusted))
         if device is not None or trusted:
             raise InputError(
                 f"'{os.fspath(path)}' is a bundle; expected no device and no trusted, which are "
@@ -214,3 +218,14 @@ def load(
     from allencv.predictors.archive_classifier import ArchiveClassifier
 
     return TrainedModel(ArchiveClassifier(os.fspath(path), device, trusted))
+
+
+def _with_torch(path: Union[str, os.PathLike], engine: Optional[str], trusted: bool) -> Classifier:
+    if engine is not None:
+        raise InputError(
+            f"'{os.fspath(path)}' is a torch_export bundle, which torch runs; expected no engine "
+            f"({engine!r})"
+        )
+    from allencv.exporting.torch_classifier import TorchClassifier
+
+    return TorchClassifier(path, trusted)

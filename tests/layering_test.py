@@ -29,7 +29,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
         *("deferred_imports", "exporting", "fitting", "notebook", "serving", "trained_model"),
     },
     "deferred_imports": {"runtime"},
-    "trained_model": {"runtime", "predictors"},
+    "trained_model": {"exporting", "runtime", "predictors"},
     "notebook": {"catalogue", "common", "plugin", "reporting", "runtime"},
     "command_list": set(),
     "command_parsers": {"command_list", "commands"},

@@ -120,8 +120,8 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         "--batch-size",
         type=int,
         metavar="N",
-        help=f"images that the network processes at once (default = {ON_CPU} for a bundle, which "
-        f"runs on the CPU, and {ON_GPU} for an archive)",
+        help=f"images that the network processes at once (default = {ON_CPU} for a bundle on the "
+        f"CPU, and {ON_GPU} for an archive or an NVIDIA GPU)",
     )
     group.add_argument(
         "--workers",

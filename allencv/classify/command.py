@@ -32,9 +32,10 @@ from allencv.classify.shards import (
     parse_shard,
 )
 from allencv.classify.thresholds import given_thresholds
+from allencv.runtime.bundle import MANIFEST, is_bundle, sha256_of
 from allencv.runtime.classifier import Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
-from allencv.runtime.defaults import DEFAULT_ENGINE
+from allencv.runtime.defaults import CUDA_ENGINES, DEFAULT_ENGINE
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile, ImageFiles, list_images
 from allencv.runtime.model_arguments import open_bundle_of
@@ -50,12 +51,15 @@ OpenModel = Callable[[argparse.Namespace], Tuple[Classifier, str]]
 
 def open_bundle_model(args: argparse.Namespace) -> Tuple[Classifier, str]:
     """Open a bundle. Raise `BundleError`, or `InputError` for arguments of archives."""
-    from allencv.runtime.bundle import MANIFEST, sha256_of
-
     logging.basicConfig(format="%(message)s")
     logging.getLogger("allencv.runtime").setLevel(logging.INFO)  # which engine "auto" chooses
     classifier = open_bundle_of(args, threads=args.threads or cpu_count())
-    return classifier, sha256_of(Path(args.model) / MANIFEST)
+    return classifier, bundle_checksum(args.model)
+
+
+def bundle_checksum(path: str) -> str:
+    """Return a checksum of a bundle: of its manifest, which has those of the other files."""
+    return sha256_of(Path(path) / MANIFEST)
 
 
 def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> None:
@@ -81,9 +85,9 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
         print(f"skipped files that are not images: {others} ({printable(first)} ...)", file=said_to)
     if listed.repeated:
         print(f"images named several times, classified once: {listed.repeated}", file=said_to)
-    is_bundle = open_model is open_bundle_model
+    may_use_gpu = not is_bundle(args.model) or args.engine in CUDA_ENGINES
     if args.batch_size is None:
-        args.batch_size = ON_CPU if is_bundle else ON_GPU
+        args.batch_size = ON_GPU if may_use_gpu else ON_CPU
     if args.on is None:
         classifier, checksum = open_with_options(args, open_model)
         _check_labels(classifier, f"answers.{format}" if format else args.output)
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> 
             count, failed = len(listed.images), _print(args, format, classifier, listed)
     else:
         opened = partial(open_with_options, open_model=open_model)
-        count, failed = classify_on_ray(args, opened, not is_bundle, listed.images, inside)
+        count, failed = classify_on_ray(args, opened, may_use_gpu, listed.images, inside)
     images, errors = numbered(count, "image"), numbered(failed, "error", "no")
     result = f"{images}, {errors}" if format else f"{args.output}: {images}, {errors}"
     if failed and args.fail_on_error:

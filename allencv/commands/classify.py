@@ -9,9 +9,21 @@ __all__ = ["add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> None:
     from allencv.classify.command import open_bundle_model, run
+    from allencv.commands.torch_bundle import is_torch_bundle
     from allencv.runtime.bundle import is_bundle
 
-    run(args, open_bundle_model if is_bundle(args.model) else _open_archive)
+    if is_torch_bundle(args.model):
+        run(args, _open_torch_bundle)
+    else:
+        run(args, open_bundle_model if is_bundle(args.model) else _open_archive)
+
+
+def _open_torch_bundle(args: argparse.Namespace) -> Tuple[Any, str]:
+    from allencv.classify.command import bundle_checksum
+    from allencv.commands.torch_bundle import open_torch_bundle
+    from allencv.runtime.cpu_count import cpu_count
+
+    return open_torch_bundle(args, args.threads or cpu_count()), bundle_checksum(args.model)
 
 
 def _open_archive(args: argparse.Namespace) -> Tuple[Any, str]:

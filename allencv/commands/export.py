@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> None:
         force=args.force,
     )
     print(f"{args.bundle}: {manifest.format}, {manifest.precision}, {len(manifest.labels)} labels")
+    if manifest.quantization is not None:
+        print(f"{manifest.precision}: {manifest.quantization}")
     parity = manifest.parity
     if parity is None:
         print("not compared with the archive")

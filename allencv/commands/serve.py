@@ -8,10 +8,20 @@ __all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> None:
+    from allencv.commands.torch_bundle import is_torch_bundle
     from allencv.runtime.bundle import is_bundle
     from allencv.serving.command import open_bundle_model, run
 
-    run(args, open_bundle_model if is_bundle(args.model) else _open_archive)
+    if is_torch_bundle(args.model):
+        run(args, _open_torch_bundle)
+    else:
+        run(args, open_bundle_model if is_bundle(args.model) else _open_archive)
+
+
+def _open_torch_bundle(args: argparse.Namespace) -> Any:
+    from allencv.commands.torch_bundle import open_torch_bundle
+
+    return open_torch_bundle(args, threads=1)  # each worker uses one core
 
 
 def _open_archive(args: argparse.Namespace) -> Any:

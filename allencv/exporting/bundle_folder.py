@@ -83,6 +83,8 @@ def readme(manifest: Manifest) -> str:
             f"{parity.agreement:.2%} have the same labels; probabilities differ by at most "
             f"{parity.largest_difference:.2g}."
         )
+    if manifest.quantization is not None:
+        paragraphs.append(f"int8: {manifest.quantization}.")
     text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
     return f"# An image classifier\n\n{text}\n\n{USES[manifest.format]}"
 
@@ -98,14 +100,16 @@ To classify a folder of photographs:
 
 Neither needs torch. The packages in AllenCV's requirements-serve.txt are enough.
 """,
-    "torch_export": """To use it from Python, with torch:
+    "torch_export": """Where torch is installed, serve it over HTTP, or classify a folder:
 
-    from allencv.exporting import TorchClassifier
-    from allencv.runtime import readable
+    allencv serve . --trust-archive
+    allencv classify . photos/ -o predictions.csv --trust-archive
 
-    classifier = TorchClassifier(".", trusted=True)
-    pixels = classifier.preprocess("photo.jpg")
-    print(readable(classifier, classifier.probabilities(pixels[None])[0]))
+From Python:
+
+    import allencv
+
+    print(allencv.load(".", trusted=True).predict("photo.jpg"))
 
 torch may run code in a .pt2 file, so open only files from people you trust.
 """,

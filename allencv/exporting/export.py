@@ -2,7 +2,7 @@ import os
 from typing import Any, Union
 
 from allencv.common.archives import load_archive
-from allencv.exporting.export_bundle import export_bundle
+from allencv.exporting.bundle_export import export_bundle
 from allencv.runtime import Manifest
 
 

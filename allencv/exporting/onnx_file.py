@@ -1,8 +1,7 @@
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Optional
 
-import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from torch.export import ExportedProgram
@@ -12,11 +11,6 @@ from allencv.exporting.network import not_exportable
 
 OPSET = 20
 INPUT, OUTPUT = "image", "probabilities"
-QUANTIZED = ("Conv", "Gemm", "MatMul")
-"""
-The kinds of nodes that are computed in int8. With sums and softmaxes too, networks were not faster,
-and some gave other labels.
-"""
 
 
 def write_onnx(program: ExportedProgram, file: Path) -> None:
@@ -85,37 +79,6 @@ def to_float16(file: Path) -> None:
     with quiet():
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=last)
     onnx.save(half, file)
-
-
-def to_int8(file: Path, batches: Sequence[np.ndarray]) -> None:
-    """
-    Quantize an ONNX file: weights to int8, channel by channel, and activations to uint8 (signed
-    ones are slow), in their ranges for `batches` of pixels.
-    """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-    with quiet():
-        quantize_static(
-            file,
-            file,
-            _Calibration(batches),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=list(QUANTIZED),
-        )
-
-
-class _Calibration:
-    """onnxruntime's `CalibrationDataReader`, which cannot be imported here."""
-
-    def __init__(self, batches: Sequence[np.ndarray]) -> None:
-        self._batches = iter(batches)
-
-    def get_next(self) -> Optional[Dict[str, np.ndarray]]:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
 
 
 def _strip(graph: Any) -> None:

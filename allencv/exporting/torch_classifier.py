@@ -32,8 +32,8 @@ class TorchClassifier:
             raise BundleError(f"{file}: its format is {manifest.format}; expected torch_export")
         if not trusted:
             raise BundleError(
-                f"{file}: torch may run code in such a file; set trusted=True if you trust its "
-                "author"
+                f"{file}: torch may run code in such a file; set trusted=True (--trust-archive) if "
+                "you trust its author"
             )
         self.name = Path(path).resolve().name
         self.manifest = manifest

@@ -28,6 +28,20 @@ def check_exists(path: Union[str, os.PathLike]) -> None:
         )
 
 
+def read_manifest(path: Union[str, os.PathLike]) -> Manifest:
+    """
+    Read the manifest of a bundle, without its other files.
+
+    # Raises
+
+    `BundleError` if there is no bundle, or if its manifest was changed.
+    """
+    if not is_bundle(path):
+        raise BundleError(f"no bundle at '{os.fspath(path)}'; expected a folder with {MANIFEST}")
+    file = Path(path) / MANIFEST
+    return Manifest.from_bytes(_bytes_of(file), str(file))
+
+
 def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
     """
     Read the manifest of a bundle. Check that it and all files that it names are unchanged since the
@@ -37,10 +51,7 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
 
     `BundleError` if there is no bundle, or if it was changed.
     """
-    if not is_bundle(path):
-        raise BundleError(f"no bundle at '{os.fspath(path)}'; expected a folder with {MANIFEST}")
-    file = Path(path) / MANIFEST
-    manifest = Manifest.from_bytes(_read_manifest(file), str(file))
+    manifest = read_manifest(path)
     for name, expected in manifest.files.items():
         file = Path(path) / name
         if not file.is_file():
@@ -50,7 +61,7 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
     return manifest
 
 
-def _read_manifest(file: Path) -> bytes:
+def _bytes_of(file: Path) -> bytes:
     try:
         check_regular(file)
         if (size := file.stat().st_size) > LARGEST_MANIFEST:

@@ -21,6 +21,7 @@ EXTRAS: Dict[str, Tuple[str, ...]] = {
 
 PACKAGES = {
     "onnxruntime": "onnxruntime>=1.22",
+    "onnxruntime_gpu": "onnxruntime-gpu[cuda,cudnn]>=1.22",
     "pyarrow": "pyarrow>=17",
     "ray": "ray[data]>=2.50",
     "datasets": "datasets>=5.0",

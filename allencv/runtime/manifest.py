@@ -60,6 +60,7 @@ class Manifest:
     files : the SHA-256 of every other file of the bundle, by name.
     versions : of the packages that made it, by name.
     parity : `None` if it was not compared with the archive.
+    quantization : for "int8" how it was made, in words; otherwise `None`.
     """
 
     task: str
@@ -71,6 +72,7 @@ class Manifest:
     files: Dict[str, str]
     versions: Dict[str, str]
     parity: Optional[Parity]
+    quantization: Optional[str] = None
 
     @property
     def multi_label(self) -> bool:
@@ -110,8 +112,9 @@ class Manifest:
                 f"{file}: manifest_version is {content['manifest_version']!r}; expected {VERSION}: "
                 "the bundle was made by another version of allencv"
             )
+        # Older bundles have no quantization and no value range.
+        content = {"quantization": None, **content}
         _check_items(file, "", content, CHECKS)
-        # Older bundles have no value range.
         preprocessing = {"value_range": None, **content["preprocessing"]}
         _check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
         if content["parity"] is not None:
@@ -232,6 +235,7 @@ CHECKS: Dict[str, Check] = {
         "the versions of packages, by name",
     ),
     "parity": (lambda value: value is None or isinstance(value, dict), "null or a JSON object"),
+    "quantization": (lambda value: value is None or _is_text(value), "null or a text"),
     "checksum": (_is_checksum, "64 hexadecimal digits"),
 }
 PREPROCESSING_CHECKS: Dict[str, Check] = {

@@ -17,22 +17,24 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="ENGINE",
         help="for a bundle: the engine that runs the network: "
         f"{', '.join(ENGINE_NAMES)}, or {AUTO}, "
-        f"which measures the installed ones and logs its choice (default = {DEFAULT_ENGINE})",
+        f"which measures the available ones and logs its choice (default = {DEFAULT_ENGINE})",
     )
     group.add_argument(
         "--device",
         type=str,
         help="for an archive: cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)",
     )
-    add_trust_archive(group)
+    add_trust_archive(group, of="the archive's config, or the .pt2 file of a bundle,")
 
 
-def add_trust_archive(parser: argparse._ActionsContainer, when: str = "") -> None:
-    """Add the argument `--trust-archive`. Its help begins with `when`."""
+def add_trust_archive(
+    parser: argparse._ActionsContainer, when: str = "", of: str = "the archive's config"
+) -> None:
+    """Add the argument `--trust-archive`. Its help begins with `when`, and names the files `of`."""
     parser.add_argument(
         "--trust-archive",
         action="store_true",
-        help=f"{when}allow the archive's config to name any Python code, which then runs",
+        help=f"{when}allow {of} to name any Python code, which then runs",
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from allencv.runtime.bundle import open_bundle
 from allencv.runtime.defaults import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
-from allencv.runtime.engines import fastest, open_engine
+from allencv.runtime.engine_choice import chosen, fastest
 from allencv.runtime.errors import BundleError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.onnx_external_data import has_external_data
@@ -19,17 +19,18 @@ class OnnxClassifier:
     # Parameters
 
     path : the folder of the bundle.
-    engine : "onnxruntime", "openvino", or "openvino-reduced", which computes in the fastest
-        precision on this machine. "auto" measures the installed engines for a few seconds, and
-        takes the fastest whose answers agree with onnxruntime's within the tolerance of the
-        bundle's export.
+    engine : on the CPU "onnxruntime", "openvino", or "openvino-reduced", which computes in the
+        fastest precision on this machine; on other chips "cuda", "tensorrt", "coreml",
+        "openvino-gpu" or "openvino-npu", which are compared with onnxruntime on images of noise.
+        "auto" measures the available engines for a few seconds, and takes the fastest whose answers
+        agree with onnxruntime's within the tolerance of the bundle's export.
     threads : the threads for one call of `probabilities`. Use 1 if you call it from several
         threads, one for each core.
 
     # Raises
 
     `BundleError` for a bundle that is missing, changed, or has no network in ONNX, and for an
-    engine that is not installed.
+    engine that cannot be used here or computes something else.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class OnnxClassifier:
         if engine == AUTO:
             self.engine, self._run = fastest(file, manifest, threads)
         else:
-            self.engine, self._run = engine, open_engine(engine, file, manifest, threads)
+            self.engine, self._run = engine, chosen(engine, file, manifest, threads)
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         return self.preprocessing(source)

@@ -62,6 +62,8 @@ def test_the_options(folder: Path, cats_and_dogs: Path, capsys: pytest.CaptureFi
     )
     manifest = open_bundle(bundle)
     assert manifest.precision == "int8"
+    assert f"int8: {manifest.quantization}\ncompared " in capsys.readouterr().out
+    assert f"int8: {manifest.quantization}." in " ".join((bundle / "README.md").read_text().split())
     assert manifest.parity is not None
     assert (manifest.parity.images, manifest.parity.least_agreement) == (8, 0.5)
     assert manifest.parity.tolerance == 0.5

@@ -30,7 +30,7 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-PLAIN, PARITY, INT8, HALF, OPENVINO, TORCH = blocks("bash")
+PLAIN, PARITY, INT8, HALF, OPENVINO, TORCH, WITH_TORCH = blocks("bash")
 PRINTED, LITERT = blocks("text")
 (CODE,) = blocks("python")
 
@@ -110,6 +110,10 @@ def test_the_engines(bundle: Path, run: Run) -> None:
 
 def test_with_torch(bundle: Path, capsys: pytest.CaptureFixture) -> None:
     export(TORCH)
+    capsys.readouterr()
+    export(WITH_TORCH)
+    with open("torch_predictions.csv", newline="") as file:
+        assert [row["error"] for row in csv.DictReader(file)] == [""] * 6
     capsys.readouterr()
     exec(compile(CODE, "export.md", "exec"), {})
     first, second = capsys.readouterr().out.splitlines()

@@ -175,7 +175,8 @@ def test_the_inference_flags() -> None:
     table = PAGE.split("inference_cls.yaml` |")[1].split("\n\n")[0]
     told = set(re.findall(r"--[a-z][a-z-]+", table))
     assert {"--batch-size", "--device", "--engine", "--workers", "--top-k"} <= told
-    assert told <= set(re.findall(r"--[a-z][a-z-]+", help_of("classify") + help_of("export")))
+    helps = help_of("classify") + help_of("export") + help_of("serve")
+    assert told <= set(re.findall(r"--[a-z][a-z-]+", helps))
 
 
 @cache

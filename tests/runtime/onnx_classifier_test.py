@@ -81,8 +81,8 @@ def test_an_unreadable_image_is_named(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_bad_arguments(bundle: Path) -> None:
-    with pytest.raises(ValueError, match="engine is 'tensorrt'; expected one of auto, onnxruntime"):
-        OnnxClassifier(bundle, "tensorrt")
+    with pytest.raises(ValueError, match="engine is 'onnx'; expected one of auto, onnxruntime, op"):
+        OnnxClassifier(bundle, "onnx")
     with pytest.raises(ValueError, match="threads is 0; expected at least 1"):
         OnnxClassifier(bundle, threads=0)
 

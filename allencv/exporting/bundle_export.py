@@ -13,8 +13,9 @@ import allencv
 from allencv.common.nearest_names import not_one_of
 from allencv.common.versions import installed_versions
 from allencv.exporting.bundle_folder import check_output, new_folder, write_manifest
+from allencv.exporting.int8 import to_int8
 from allencv.exporting.network import Network, exported
-from allencv.exporting.onnx_file import OPSET, to_float16, to_int8, write_onnx
+from allencv.exporting.onnx_file import OPSET, to_float16, write_onnx
 from allencv.exporting.parity import BATCH, batches, compare_with_archive, pixels
 from allencv.exporting.preprocessing import preprocessing_of
 from allencv.exporting.sample_images import evenly, validation_images
@@ -126,7 +127,9 @@ def export_bundle(
             to_float16(file)
         elif precision == "int8":
             chosen = evenly(calibration or [], CALIBRATED)
-            to_int8(file, [pixels(preprocessing, each) for each in batches(chosen, BATCH)])
+            calibrated = [pixels(preprocessing, each) for each in batches(chosen, BATCH)]
+            quantization = to_int8(file, calibrated, manifest.thresholds)
+            manifest = replace(manifest, quantization=quantization)
         write_manifest(temporary, manifest)
         classifier = _opened(temporary, format)
         if images is not None:

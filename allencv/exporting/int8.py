@@ -1,0 +1,160 @@
+"""Quantize a network to int8 in the way that keeps most labels of the calibration images."""
+
+import io
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from allencv.common.quiet import quiet
+from allencv.exporting.onnx_file import INPUT
+from allencv.runtime.classifier import compare
+from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.onnxruntime_engine import onnxruntime_engine
+
+COMPUTED = ("Conv", "Gemm", "MatMul")
+"""
+The kinds of nodes that are computed in int8. With sums and softmaxes too, networks were not faster,
+and some gave other labels.
+"""
+CLIPPED = ("Relu", "Clip")
+"""
+The kinds of nodes that become part of the layer before them. Its range is then that of their
+result: otherwise half of the 256 steps or more would be for numbers that are cut off.
+"""
+METHODS = ("MinMax", "Percentile", "Entropy")
+"""The names of onnxruntime's methods to choose the ranges of activations."""
+ENOUGH = 0.99
+"""The agreement on the calibration images from which no further layer is left in float32."""
+SHARE_IN_FLOAT = 0.1
+"""
+The largest share of the layers that are left in float32: the first ones. In an EfficientNet-Lite0,
+the layers with the least signal to noise in onnxruntime's `qdq_loss_debug` made no difference.
+"""
+
+
+class Candidate(NamedTuple):
+    """A quantized network, and how far it is from the original on the calibration images."""
+
+    file: Path
+    method: str
+    in_float: Tuple[str, ...]
+    agreement: float
+    difference: float
+
+
+def to_int8(
+    file: Path, batches: Sequence[np.ndarray], thresholds: Optional[List[float]] = None
+) -> str:
+    """
+    Quantize an ONNX file: weights to int8, channel by channel, and activations to uint8 (signed
+    ones are slow). The first layer stays in float32: there int8 loses most labels, and is slow
+    because the pixels are then normalised in another memory order. Try several ways to choose the
+    ranges of the activations on `batches` of pixels. If all of them lose labels, also leave the
+    first tenth of the layers in float32. Keep the network with most labels of the original one; of
+    equal ones, that with the nearest probabilities. `thresholds` are those of a multi-label model.
+
+    # Returns
+
+    What was chosen, in words.
+    """
+    expected = _probabilities(file, batches)
+
+    def candidate(method: str, in_float: Sequence[str]) -> Candidate:
+        made = file.with_name(f"{method}-{len(in_float)}.onnx")
+        _quantize(file, made, batches, method, in_float)
+        given = _probabilities(made, batches)
+        agreement, _ = compare(expected, given, thresholds)
+        difference = float(np.abs(expected - given).mean())
+        return Candidate(made, method, tuple(in_float), agreement, difference)
+
+    layers = _layers(file)
+    candidates = [candidate(method, layers[:1]) for method in METHODS]
+    best = _best(candidates)
+    if best.agreement < ENOUGH:
+        count = max(2, int(len(layers) * SHARE_IN_FLOAT))
+        candidates.append(candidate(best.method, layers[:count]))
+        best = _best(candidates)
+    shutil.copyfile(best.file, file)
+    for each in candidates:
+        each.file.unlink()
+    return _in_words(best, candidates, len(expected))
+
+
+def _best(candidates: Sequence[Candidate]) -> Candidate:
+    return max(candidates, key=lambda each: (each.agreement, -each.difference))
+
+
+def _in_words(best: Candidate, candidates: Sequence[Candidate], images: int) -> str:
+    others = ", ".join(
+        f"{_way(each)}: {each.agreement:.2%}" for each in candidates if each is not best
+    )
+    return (
+        f"{_way(best)}, which keeps {best.agreement:.2%} of the labels of {images} calibration "
+        f"images ({others})"
+    )
+
+
+def _way(candidate: Candidate) -> str:
+    count = len(candidate.in_float)
+    layers = "layer" if count == 1 else f"{count} layers"
+    return f"{candidate.method} ranges with the first {layers} in float32"
+
+
+def _probabilities(file: Path, batches: Sequence[np.ndarray]) -> np.ndarray:
+    engine = onnxruntime_engine(file, cpu_count())
+    return np.concatenate([engine(batch) for batch in batches])
+
+
+def _quantize(
+    file: Path, made: Path, batches: Sequence[np.ndarray], method: str, in_float: Sequence[str]
+) -> None:
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    with quiet(), redirect_stdout(io.StringIO()):  # it prints what it computes
+        quantize_static(
+            file,
+            made,
+            _Calibration(batches),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=[*COMPUTED, *CLIPPED],
+            nodes_to_exclude=list(in_float),
+            calibrate_method=CalibrationMethod[method],
+            # Otherwise the activations of all batches are kept until the end.
+            extra_options={"CalibStridedMinMax": 1},
+        )
+
+
+def _layers(file: Path) -> List[str]:
+    """Return the names of the layers that are computed in int8, from the image on."""
+    import onnx
+
+    return [node.name for node in onnx.load(file).graph.node if node.op_type in COMPUTED]
+
+
+class _Calibration:
+    """onnxruntime's `CalibrationDataReader`, which cannot be imported here."""
+
+    def __init__(self, batches: Sequence[np.ndarray]) -> None:
+        self._batches = batches
+        self._places = iter(range(len(batches)))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._places = iter(range(start_index, end_index))
+
+    def get_next(self) -> Optional[Dict[str, np.ndarray]]:
+        place = next(self._places, None)
+        return None if place is None else {INPUT: self._batches[place]}

@@ -1,0 +1,126 @@
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from allencv.exporting.int8 import (
+    METHODS,
+    Candidate,
+    _best,
+    _layers,
+    _quantize,
+    to_int8,
+)
+from allencv.runtime.onnxruntime_engine import onnxruntime_engine
+
+SIZE, CHANNELS, LABELS = 16, 8, 4
+LAYERS = ["first", "depthwise", "head"]
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """Convolutions that are clipped to [0, 6], one of them depthwise, and a linear layer."""
+    random = np.random.default_rng(0)
+    weights = {
+        "kernel": random.normal(0, 0.05, (CHANNELS, 3, 3, 3)),
+        "bias": random.normal(0, 1, CHANNELS),
+        "depth_kernel": random.normal(0, 0.5, (CHANNELS, 1, 3, 3)),
+        "linear": random.normal(0, 2, (CHANNELS, LABELS)),
+        "low": np.array(0),
+        "high": np.array(6),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["pixels"], "turn", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["pixels", "kernel", "bias"], ["a"], "first"),
+        helper.make_node("Clip", ["a", "low", "high"], ["b"], "clip"),
+        helper.make_node("Conv", ["b", "depth_kernel"], ["c"], "depthwise", group=CHANNELS),
+        helper.make_node("Clip", ["c", "low", "high"], ["d"], "clip2"),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"], "pool"),
+        helper.make_node("Flatten", ["e"], ["f"], "flat"),
+        helper.make_node("Gemm", ["f", "linear"], ["g"], "head"),
+        helper.make_node("Softmax", ["g"], ["probabilities"], "softmax", axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "clipped",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", LABELS])],
+        [numpy_helper.from_array(value.astype(np.float32), key) for key, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+@pytest.fixture
+def batches() -> List[np.ndarray]:
+    shape = (8, SIZE, SIZE, 3)
+    return [
+        np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8) for seed in range(4)
+    ]
+
+
+def kinds_of(file: Path) -> List[str]:
+    return [node.op_type for node in onnx.load(file).graph.node]
+
+
+def probabilities(file: Path, batches: List[np.ndarray]) -> np.ndarray:
+    return np.concatenate([onnxruntime_engine(file, 1)(batch) for batch in batches])
+
+
+def test_the_nearest_network_is_kept(network: Path, batches: List[np.ndarray]) -> None:
+    expected = probabilities(network, batches)
+    said = to_int8(network, batches)
+    given = probabilities(network, batches)
+    agreement = (expected.argmax(axis=1) == given.argmax(axis=1)).mean()
+    assert agreement > 0.9
+    assert 0 < np.abs(expected - given).max() < 0.1
+    assert " ranges with the first layer in float32, which keeps" in said
+    assert f"keeps {agreement:.2%} of the labels of 32 calibration images" in said
+    assert all(method in said for method in METHODS)
+    assert [file.name for file in network.parent.iterdir()] == ["model.onnx"]
+
+
+def test_what_cuts_numbers_off_becomes_part_of_the_layer(
+    network: Path, batches: List[np.ndarray]
+) -> None:
+    """Otherwise the 256 steps would reach from the smallest to the largest number before it."""
+    quantized = network.with_name("quantized.onnx")
+    _quantize(network, quantized, batches, "MinMax", ())
+    assert "Clip" not in kinds_of(quantized)
+    constants = {
+        each.name: numpy_helper.to_array(each)
+        for each in onnx.load(quantized).graph.initializer
+        if each.name.endswith(("_scale", "_zero_point"))
+    }
+    assert constants["b_scale"] == pytest.approx(6 / 255, rel=1e-3)
+    assert constants["b_zero_point"] == 0
+
+
+def test_layers_that_are_left_in_float(network: Path, batches: List[np.ndarray]) -> None:
+    quantized = network.with_name("quantized.onnx")
+    _quantize(network, quantized, batches, "Percentile", ["depthwise"])
+    initializers = {each.name: each.data_type for each in onnx.load(quantized).graph.initializer}
+    assert initializers["depth_kernel"] == TensorProto.FLOAT
+    assert initializers["kernel_quantized"] == TensorProto.INT8
+    assert _layers(network) == LAYERS
+
+
+def test_a_layer_is_left_in_float_where_labels_are_lost(
+    network: Path, batches: List[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allencv.exporting.int8.ENOUGH", 1.01)
+    said = to_int8(network, batches)
+    assert "ranges with the first 2 layers in float32" in said
+
+
+def test_the_best_has_most_labels_and_then_the_nearest_probabilities() -> None:
+    def candidate(agreement: float, difference: float) -> Candidate:
+        return Candidate(Path(), "MinMax", (), agreement, difference)
+
+    candidates = [candidate(0.9, 0.1), candidate(0.95, 0.3), candidate(0.95, 0.2)]
+    assert _best(candidates) is candidates[2]
