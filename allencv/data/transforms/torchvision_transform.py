@@ -196,6 +196,11 @@ class TorchvisionTransform(ImageTransform):
         with torch._C.DisableTorchFunction():
             return transform.transform(image, params)
 
+    def is_fixed(self) -> bool:
+        parts = self.arguments.get("transforms", ())
+        are_fixed = (isinstance(part, ImageTransform) and part.is_fixed() for part in parts)
+        return super().is_fixed() and all(are_fixed)
+
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
         return f"{type(self).__name__}({arguments})"
