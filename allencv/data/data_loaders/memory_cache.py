@@ -178,8 +178,11 @@ class CachedInstances:
     def image(self, field: ImageField, place: int) -> torch.Tensor:
         """Return the image of a field, decoded and transformed, to read only."""
         fixed, rest = _split(field.transform)
-        image = self._kept.get(place)
-        if image is None:
+        with torch._C.DisableTorchFunction():  # saves time, as nothing is drawn here
+            kept = self._kept.get(place)
+            if kept is not None:  # a transform may write into its image
+                image = kept if rest is None else kept.clone()
+        if kept is None:
             image = _decoded(field, fixed)
             if not self._kept.put(place, image) and not self._is_short:
                 self._is_short = True
@@ -189,8 +192,6 @@ class CachedInstances:
                     shown(field.name),
                     bytes_of(image),
                 )
-        elif rest is not None:
-            image = image.clone()  # a transform may write into its image
         return field.transformed(image, rest)
 
     def _places(self, index: int) -> Iterator[int]:

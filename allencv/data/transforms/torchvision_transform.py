@@ -1,6 +1,7 @@
 import inspect
 from typing import Any, ClassVar, Dict, List, Type
 
+import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from torchvision.transforms import v2
@@ -23,7 +24,10 @@ _NOT_FOR_ONE_IMAGE = frozenset(
         *("Lambda", "Transform"),  # need Python code
     ]
 )
-_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomResizedCrop", "Resize"])
+_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomCrop", "RandomResizedCrop", "Resize"])
+_FLIPS = {v2.RandomHorizontalFlip: -1, v2.RandomVerticalFlip: -2}
+"""The dimensions that torchvision's classes flip, where it takes longer to find that out."""
+
 
 # The interpolations for tensors. "box" and "hamming" only work with pillow's images.
 _RESIZING = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
@@ -152,6 +156,9 @@ class TorchvisionTransform(ImageTransform):
         # classes that use it, `__call__` runs only the steps that a tensor needs.
         forward = self.torchvision_class.forward
         self._has_probability = forward is v2.RandomHorizontalFlip.forward
+        self._flips = _FLIPS.get(self.torchvision_class)
+        # torchvision compares with its draw in single precision.
+        self._probability = float(np.float32(getattr(self._transform, "p", 1.0)))
         self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
         self._draws_first = self.torchvision_class.make_params is not v2.Transform.make_params
 
@@ -187,8 +194,10 @@ class TorchvisionTransform(ImageTransform):
         transform = self._transform
         if self._has_own_forward:
             return transform(image)
-        if self._has_probability and torch.rand(1) >= transform.p:
+        if self._has_probability and torch.rand(1).item() >= self._probability:
             return image
+        if self._flips is not None:
+            return image.flip(self._flips)
         params = transform.make_params([image])
         if not self._draws_first:  # it may draw while transforming, as GaussianNoise does
             return transform.transform(image, params)
