@@ -1,10 +1,12 @@
-from typing import Any
+from functools import cached_property
+from typing import Optional
 
 import numpy as np
 import torch
 from torchvision.transforms import v2
 
 from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.random_source import draw_below
 from allencv.data.transforms.torchvision_transform import TorchvisionTransform
 
 
@@ -37,41 +39,34 @@ class RandomCrop(TorchvisionTransform):
 
     torchvision_class = v2.RandomCrop
 
-    def __init__(
-        self,
-        size: Any,
-        padding: Any = None,
-        pad_if_needed: Any = False,
-        fill: Any = 0,
-        padding_mode: Any = "constant",
-    ) -> None:
-        super().__init__(size, padding, pad_if_needed, fill, padding_mode)
-        padding = self._transform.padding or (0, 0, 0, 0)
-        self._pads = any(padding)
-        self._left, right, self._top, bottom = padding
-        height, width = self._transform.size
-        self._rows_more, self._columns_more = (
-            self._top + bottom - height,
-            self._left + right - width,
-        )
+    @cached_property
+    def _is_simple(self) -> bool:
+        """Whether numpy may add the pixels."""
+        fill, padding = self._transform.fill, self._transform.padding or [0]
         is_pixel = isinstance(fill, int) and 0 <= fill <= 255
-        self._is_simple = is_pixel and padding_mode == "constant" and min(padding) >= 0
+        return is_pixel and self._transform.padding_mode == "constant" and min(padding) >= 0
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        _, rows, columns = image.shape
-        free_rows, free_columns = rows + self._rows_more, columns + self._columns_more
+        # In a `random_source` each call of torch, even `shape`, takes a way through Python.
+        with torch._C.DisableTorchFunction():
+            cropped = self._cropped(image)
+        return super().__call__(image) if cropped is None else cropped
+
+    def _cropped(self, image: torch.Tensor) -> Optional[torch.Tensor]:
+        """Return the crop, or `None` before any draw if torchvision has to make it."""
+        pad_left, pad_right, pad_top, pad_bottom = self._transform.padding or (0, 0, 0, 0)
+        height, width = self._transform.size
+        free_rows = image.shape[1] + pad_top + pad_bottom - height
+        free_columns = image.shape[2] + pad_left + pad_right - width
         is_simple = self._is_simple and image.dtype == torch.uint8
         if not is_simple or free_rows < 0 or free_columns < 0:
-            return super().__call__(image)
-        top = int(torch.randint(free_rows + 1, ())) if free_rows else 0
-        left = int(torch.randint(free_columns + 1, ())) if free_columns else 0
-        with torch._C.DisableTorchFunction():
-            if not self._pads:
-                height, width = self._transform.size
-                return image[:, top : top + height, left : left + width]
-            # Each operation of torch frees Python's lock and waits for it again; numpy's do not.
-            cropped = self._crop(image.numpy(), top - self._top, left - self._left)
-            return torch.from_numpy(cropped)
+            return None
+        top = draw_below(free_rows + 1) if free_rows else 0
+        left = draw_below(free_columns + 1) if free_columns else 0
+        if not any((pad_left, pad_right, pad_top, pad_bottom)):
+            return image[:, top : top + height, left : left + width]
+        # Each operation of torch frees Python's lock and waits for it again; numpy's do not.
+        return torch.from_numpy(self._crop(image.numpy(), top - pad_top, left - pad_left))
 
     def _crop(self, image: np.ndarray, top: int, left: int) -> np.ndarray:
         """Crop an image at a place that may be outside of it."""

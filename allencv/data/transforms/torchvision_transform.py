@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 from allencv.common.nearest_names import not_one_of
 from allencv.common.snake_case import snake_case
 from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.random_source import draw_share
 from allencv.runtime.preprocessing import LARGEST_SIDE
 
 # The classes of `torchvision.transforms.v2` that do not map one tensor image to another.
@@ -158,7 +159,7 @@ class TorchvisionTransform(ImageTransform):
         self._has_probability = forward is v2.RandomHorizontalFlip.forward
         self._flips = _FLIPS.get(self.torchvision_class)
         # torchvision compares with its draw in single precision.
-        self._probability = float(np.float32(getattr(self._transform, "p", 1.0)))
+        self._probability = float(np.float32(self._transform.p)) if self._has_probability else 1.0
         self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
         self._draws_first = self.torchvision_class.make_params is not v2.Transform.make_params
 
@@ -194,10 +195,11 @@ class TorchvisionTransform(ImageTransform):
         transform = self._transform
         if self._has_own_forward:
             return transform(image)
-        if self._has_probability and torch.rand(1).item() >= self._probability:
+        if self._has_probability and draw_share() >= self._probability:
             return image
         if self._flips is not None:
-            return image.flip(self._flips)
+            with torch._C.DisableTorchFunction():
+                return image.flip(self._flips)
         params = transform.make_params([image])
         if not self._draws_first:  # it may draw while transforming, as GaussianNoise does
             return transform.transform(image, params)
