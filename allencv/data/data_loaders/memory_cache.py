@@ -161,7 +161,8 @@ class CachedInstances:
                 f'data_loader.cache is "memory", but {size:,} images of '
                 f"{taken // len(sample):,} bytes take {needed / GB:.2f} GB, and {which} is "
                 f"{limit / GB:.2f} GB; expected a transform such as 'resize' first in "
-                "dataset_reader.transforms, a smaller size there, or no cache"
+                "dataset_reader.transforms, a smaller size there, a larger "
+                "data_loader.max_cache_gb, or no cache"
             )
         # Sizes may differ, and the sample may have the smaller ones.
         self._kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT)
