@@ -79,7 +79,7 @@ CONFIG: Dict[str, Any] = {
         ),
         (
             {"data_loader": {**CONFIG["data_loader"], "cache": "memory"}},
-            ["data_loader.cache is memory (was unset)"],
+            ['data_loader.cache is "memory" (was unset)'],
         ),
     ],
     ids=str,
