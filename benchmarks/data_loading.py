@@ -35,6 +35,7 @@ LOADERS = (
     "allencv",
     "allencv, dct_scaling",
     "allencv, processes",
+    "allencv, cache",
     "timm",
     "torchvision",
     "allennlp",
@@ -68,6 +69,7 @@ def allencv_loader(
     size: int,
     kind: str = "thread",
     dct_scaling: bool = False,
+    cache: Optional[str] = None,
     device: Optional[Any] = None,
     vocab: Optional[Any] = None,
 ) -> Epoch:
@@ -83,7 +85,13 @@ def allencv_loader(
     crop = RandomResizedCrop(size, dct_scaling=dct_scaling)
     reader = ImageFolderReader(transforms=[crop, RandomHorizontalFlip()])
     loader = ImageDataLoader(
-        reader, folder / "train", BATCH_SIZE, shuffle=True, num_workers=workers, worker=kind
+        reader,
+        folder / "train",
+        BATCH_SIZE,
+        shuffle=True,
+        num_workers=workers,
+        worker=kind,
+        cache=cache,
     )
     loader.index_with(vocab or Vocabulary.from_instances(loader.iter_instances()))
     loader.another_epoch_follows = True  # the trainer sets this
@@ -205,6 +213,7 @@ def measure(name: str, folder: Path, workers: int, size: int) -> Dict[str, float
         "allencv": allencv_loader,
         "allencv, dct_scaling": partial(allencv_loader, dct_scaling=True),
         "allencv, processes": partial(allencv_loader, kind="process"),
+        "allencv, cache": partial(allencv_loader, cache="memory"),
         "timm": timm_loader,
         "torchvision": torchvision_loader,
         "allennlp": allennlp_loader,

@@ -15,7 +15,7 @@ MAY_CHANGE = re.compile(
     r"num_epochs|patience|grad_norm|grad_clipping|log_interval|time_limit|run_confidence_checks"
     r"|use_amp|amp_dtype|grad_scaling|channels_last|cuda_device|compile(\..*)?|checkpointer(\..*)?"
     r"|(learning_rate_scheduler|momentum_scheduler|moving_average|callbacks\.\d+)\.(?!type$).*"
-    r")|(validation_)?data_loader\.num_workers"
+    r")|(validation_)?data_loader\.(num_workers|cache|max_cache_gb)"
 )
 """Keys that a checkpoint does not depend on, or that are set again after loading it."""
 OPTIMIZER = re.compile(

@@ -50,9 +50,10 @@ def batches(cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_configs(batches: Any, cats_and_dogs: Path, tmp_path: Path) -> None:
-    plain, skipping, scaled, stream = fragments(tmp_path)
+    plain, skipping, scaled, cached, stream = fragments(tmp_path)
     assert [len(each) for each in batches(plain)] == [24]
     assert [len(each) for each in batches(skipping)] == [24]
+    assert [each.shape for each in batches(cached)] == [(24, 3, 32, 32)]
     for params in scaled["transforms"]:
         assert ImageTransform.from_params(Params(params)).dct_scaling is True
 

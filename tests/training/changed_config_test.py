@@ -77,6 +77,10 @@ CONFIG: Dict[str, Any] = {
             {"data_loader": {**CONFIG["data_loader"], "num_workers": 0}},
             ["data_loader.num_workers is 0 (was unset)"],
         ),
+        (
+            {"data_loader": {**CONFIG["data_loader"], "cache": "memory"}},
+            ['data_loader.cache is "memory" (was unset)'],
+        ),
     ],
     ids=str,
 )

@@ -30,11 +30,13 @@ from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.batch_plan import BatchPlan
 from allencv.data.data_loaders.listed_images import ListedImages
+from allencv.data.data_loaders.memory_cache import CachedInstances, check_cache
 from allencv.data.data_loaders.seeds import draw_seed
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
 from allencv.data.data_loaders.workers import (
     BatchJob,
     Collated,
+    InstanceLookup,
     NoWorkers,
     ProcessWorkers,
     ThreadWorkers,
@@ -61,7 +63,8 @@ ON_ERROR = ("raise", "skip")
 class ImageDataLoader(CheckedFromParams, DataLoader):
     """
     Makes batches of images. Workers decode and transform the images anew each epoch, while the
-    model computes. Nothing decoded is kept; at most `prefetch_batches` batches wait to be used.
+    model computes. Nothing decoded is kept, unless `cache` says so; at most `prefetch_batches`
+    batches wait to be used.
 
     The order of the images and the draws of random transforms depend only on the seed and the
     epoch. They do not depend on the number of workers, on threads or processes, or on
@@ -129,6 +132,15 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         readable image is an error.
     seed : `int`, optional (default = `None`)
         `None` uses torch's seed, which is the config's `pytorch_seed`.
+    cache : `str`, optional (default = `None`)
+        "memory" keeps each image in memory once it is decoded, and transformed by the reader's
+        transforms before the first that draws random numbers. Later epochs only apply the others.
+        The batches stay the same bit for bit. Images are decoded in full: `dct_scaling` has no
+        effect. Not for streaming readers.
+    max_cache_gb : `float`, optional (default = `None`)
+        The most memory for the cache of one process, in units of 1,000,000,000 bytes. `None` allows
+        half of the memory that is available at the first batch, divided among the ranks of this
+        machine. A cache that needs more is an error.
     """
 
     def __init__(
@@ -146,6 +158,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         shuffle_buffer: int = 1000,
         on_error: str = "raise",
         seed: Optional[int] = None,
+        cache: Optional[str] = None,
+        max_cache_gb: Optional[float] = None,
     ) -> None:
         for key, value, least in (
             ("batch_size", batch_size, 1),
@@ -162,6 +176,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             raise ConfigurationError(f'data_loader.repeats is {repeats}; expected "shuffle": true')
         if on_error not in ON_ERROR:
             raise not_one_of("data_loader.on_error", on_error, ON_ERROR)
+        check_cache(cache, max_cache_gb, worker)
         self.reader = reader
         self.data_path = data_path
         self.batch_size = batch_size
@@ -173,6 +188,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self.prefetch_batches = prefetch_batches
         self.on_error = on_error
         self.seed = torch.initial_seed() if seed is None else seed
+        self.cache = cache
+        self.max_cache_gb = max_cache_gb
         self.images_skipped = 0
         self._device: Optional[torch.device] = None
         self._place = (0, 0)  # the epoch and the batch at which the next iteration starts
@@ -301,6 +318,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         for key, is_set in (
             ("class_weighting", class_weighting is not None),
             ("repeats", self.repeats > 1),
+            ("cache", self.cache is not None),
         ):
             if is_set:
                 raise ConfigurationError(
@@ -357,7 +375,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _begin(self, place: Tuple[int, int]) -> Iterator[Made]:
         if self._workers is None:
-            instances = self.images.instances
+            instances: InstanceLookup = self.images.instances
+            if self.cache is not None and isinstance(self.images, ListedImages):
+                ranks = _ranks_of_this_machine()
+                instances = CachedInstances(self.images.instances, self.max_cache_gb, ranks)
             self._workers = (
                 WORKERS[self.worker](instances, self.num_workers, self.prefetch_batches)
                 if self.num_workers
@@ -486,11 +507,14 @@ def in_batches(
 
 
 def _default_workers() -> int:
+    return max(1, min(8, cpu_count() // _ranks_of_this_machine()))
+
+
+def _ranks_of_this_machine() -> int:
     # AllenNLP sets the first, torch's launchers the second.
     names = ("ALLENNLP_PROCS_PER_NODE", "LOCAL_WORLD_SIZE")
     given = [os.environ[name] for name in names if name in os.environ] or ["1"]
-    ranks = int(given[0]) if util.is_distributed() else 1
-    return max(1, min(8, cpu_count() // ranks))
+    return int(given[0]) if util.is_distributed() else 1
 
 
 def _to_device(batch: TensorDict, device: torch.device) -> TensorDict:

@@ -56,7 +56,7 @@ class ImageBatch:
                 self._tensor = self._empty(image)
         part = self._tensor[place]
         if (part.shape, part.dtype) != (image.shape, image.dtype) or (
-            _is_channels_last(part) != _is_channels_last(image)
+            is_channels_last(part) != is_channels_last(image)
         ):
             return image
         self._images[place] = part
@@ -71,7 +71,7 @@ class ImageBatch:
 
     def _empty(self, image: torch.Tensor) -> torch.Tensor:
         channels, height, width = image.shape
-        if _is_channels_last(image):
+        if is_channels_last(image):
             rows = reused_memory((len(self._images), height, width, channels), image.dtype)
             return rows.permute(0, 3, 1, 2)
         return reused_memory((len(self._images), channels, height, width), image.dtype)
@@ -161,6 +161,10 @@ class ImageField(Field[torch.Tensor]):
         image = load_image(
             self.source, self.color_mode, shrink if drafts else None, self.value_range
         )
+        return self.transformed(image, transform)
+
+    def transformed(self, image: torch.Tensor, transform: Optional[Transform]) -> torch.Tensor:
+        """Apply a transform to this image. Raises `ImageError` if it cannot be applied."""
         if transform is None:
             return image
         try:
@@ -183,7 +187,7 @@ class ImageField(Field[torch.Tensor]):
         if whole is not None:
             return whole
         shapes = {tensor.shape for tensor in tensor_list}
-        if len(shapes) == 1 and all(map(_is_channels_last, tensor_list)):
+        if len(shapes) == 1 and all(map(is_channels_last, tensor_list)):
             # Decoders give this layout; other layouts take six times as long.
             rows = torch.stack([tensor.permute(1, 2, 0) for tensor in tensor_list])
             return rows.permute(0, 3, 1, 2)
@@ -207,7 +211,8 @@ class ImageField(Field[torch.Tensor]):
         return f"ImageField of {self.name} as {self.color_mode}."
 
 
-def _is_channels_last(image: torch.Tensor) -> bool:
+def is_channels_last(image: torch.Tensor) -> bool:
+    """Return whether an image is a view of `(height, width, channels)`, as decoders give it."""
     return image.dim() == 3 and image.stride(0) == 1
 
 

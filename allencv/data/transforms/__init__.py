@@ -14,6 +14,7 @@ from allencv.data.transforms.grid_mask import GridMask
 from allencv.data.transforms.hide_and_seek import HideAndSeek
 from allencv.data.transforms.image_transform import ImageTransform
 from allencv.data.transforms.normalize import Normalize
+from allencv.data.transforms.random_crop import RandomCrop
 from allencv.data.transforms.random_resized_crop import RandomResizedCrop
 from allencv.data.transforms.random_source import random_source
 from allencv.data.transforms.resize import Resize
@@ -30,6 +31,7 @@ __all__ = [
     "HideAndSeek",
     "ImageTransform",
     "Normalize",
+    "RandomCrop",
     "RandomResizedCrop",
     "Resize",
     "TorchvisionTransform",

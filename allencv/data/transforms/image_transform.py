@@ -1,5 +1,7 @@
+import itertools
 from abc import abstractmethod
-from typing import Callable, ClassVar, List, NamedTuple, Optional
+from functools import cached_property
+from typing import Callable, ClassVar, List, NamedTuple, Optional, Tuple
 
 import torch
 from allennlp.common import Registrable
@@ -35,7 +37,10 @@ class ImageTransform(CheckedFromParams, Registrable):
     """
 
     is_random: ClassVar[Optional[bool]] = None
-    """Whether it draws random numbers itself (not its parts); `None` if unknown."""
+    """
+    Whether it draws random numbers itself (not its parts); `None` if unknown. Each class says so
+    itself: `is_fixed` does not believe what a class inherits.
+    """
 
     @abstractmethod
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -43,6 +48,13 @@ class ImageTransform(CheckedFromParams, Registrable):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def is_fixed(self) -> bool:
+        """
+        Return whether an image always gives the same result, which may then be kept for all epochs
+        (`cache` of the "image" data loader). A transform that calls others overrides this.
+        """
+        return vars(type(self)).get("is_random") is False
 
     def draft(self, height: int, width: int) -> Optional[Draft]:
         """
@@ -72,6 +84,8 @@ class InTurn(ImageTransform):
     transforms : `List[ImageTransform]`, required
     named : `List[ImageTransform]`, optional (default = `transforms`)
         The transforms to name in errors.
+    start : `int`, optional (default = `0`)
+        The place of the first of them in the reader's list, for errors.
 
     # Raises
 
@@ -81,10 +95,30 @@ class InTurn(ImageTransform):
     is_random = False
 
     def __init__(
-        self, transforms: List[ImageTransform], named: Optional[List[ImageTransform]] = None
+        self,
+        transforms: List[ImageTransform],
+        named: Optional[List[ImageTransform]] = None,
+        start: int = 0,
     ) -> None:
         self.transforms = transforms
         self.named = transforms if named is None else named
+        self.start = start
+
+    def is_fixed(self) -> bool:
+        return super().is_fixed() and all(each.is_fixed() for each in self.transforms)
+
+    @cached_property
+    def parts(self) -> Tuple[Optional["InTurn"], Optional["InTurn"]]:
+        """
+        The transforms before the first that may draw, which give an image the same result in each
+        epoch, and the rest. `None` for a part without transforms.
+        """
+        fixed = list(itertools.takewhile(lambda each: each.is_fixed(), self.transforms))
+        rest = self.transforms[len(fixed) :]
+        return (
+            InTurn(fixed) if fixed else None,
+            InTurn(rest, start=len(fixed)) if rest else None,
+        )
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         for place, transform in enumerate(self.transforms):
@@ -96,8 +130,9 @@ class InTurn(ImageTransform):
                 name, shape = registered_name(self.named[place]), " x ".join(map(str, image.shape))
                 reason = str(error).partition("\n")[0]
                 raise TransformError(
-                    f"{name} (dataset_reader.transforms.{place}) cannot be applied to an image of "
-                    f"{shape} (channels, height, width): {type(error).__name__}: {reason}"
+                    f"{name} (dataset_reader.transforms.{self.start + place}) cannot be applied to "
+                    f"an image of {shape} (channels, height, width): {type(error).__name__}: "
+                    f"{reason}"
                 ) from error
         return image
 

@@ -1,3 +1,4 @@
+import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
@@ -57,6 +58,27 @@ _DRAWING[torch.randn_like] = _randn_like
 _DRAWING[torch.randint_like] = _randint_like
 
 
+class _Current(threading.local):
+    """The generator of the innermost `random_source` of this thread."""
+
+    generator: Optional[torch.Generator] = None
+
+
+_current = _Current()
+
+
+def draw_share() -> float:
+    """Return what `torch.rand(1)` draws here, in less time."""
+    with torch._C.DisableTorchFunction():
+        return torch.rand(1, generator=_current.generator).item()
+
+
+def draw_below(bound: int) -> int:
+    """Return what `torch.randint(bound, ())` draws here, in less time."""
+    with torch._C.DisableTorchFunction():
+        return int(torch.randint(bound, (), generator=_current.generator).item())
+
+
 class random_source(TorchFunctionMode):
     """
     A context in which torch draws all random numbers of this thread from `generator`:
@@ -81,6 +103,15 @@ class random_source(TorchFunctionMode):
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self.generator = generator
+        self._outer: Optional[torch.Generator] = None
+
+    def __enter__(self) -> "random_source":
+        self._outer, _current.generator = _current.generator, self.generator
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        _current.generator = self._outer
 
     def __torch_function__(
         self,

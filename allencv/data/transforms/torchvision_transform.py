@@ -1,6 +1,7 @@
 import inspect
 from typing import Any, ClassVar, Dict, List, Type
 
+import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from torchvision.transforms import v2
@@ -8,6 +9,7 @@ from torchvision.transforms import v2
 from allencv.common.nearest_names import not_one_of
 from allencv.common.snake_case import snake_case
 from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.random_source import draw_share
 from allencv.runtime.preprocessing import LARGEST_SIDE
 
 # The classes of `torchvision.transforms.v2` that do not map one tensor image to another.
@@ -23,7 +25,10 @@ _NOT_FOR_ONE_IMAGE = frozenset(
         *("Lambda", "Transform"),  # need Python code
     ]
 )
-_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomResizedCrop", "Resize"])
+_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomCrop", "RandomResizedCrop", "Resize"])
+_FLIPS = {v2.RandomHorizontalFlip: -1, v2.RandomVerticalFlip: -2}
+"""The dimensions that torchvision's classes flip, where it takes longer to find that out."""
+
 
 # The interpolations for tensors. "box" and "hamming" only work with pillow's images.
 _RESIZING = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
@@ -152,6 +157,9 @@ class TorchvisionTransform(ImageTransform):
         # classes that use it, `__call__` runs only the steps that a tensor needs.
         forward = self.torchvision_class.forward
         self._has_probability = forward is v2.RandomHorizontalFlip.forward
+        self._flips = _FLIPS.get(self.torchvision_class)
+        # torchvision compares with its draw in single precision.
+        self._probability = float(np.float32(self._transform.p)) if self._has_probability else 1.0
         self._has_own_forward = not (self._has_probability or forward is v2.Transform.forward)
         self._draws_first = self.torchvision_class.make_params is not v2.Transform.make_params
 
@@ -187,14 +195,22 @@ class TorchvisionTransform(ImageTransform):
         transform = self._transform
         if self._has_own_forward:
             return transform(image)
-        if self._has_probability and torch.rand(1) >= transform.p:
+        if self._has_probability and draw_share() >= self._probability:
             return image
+        if self._flips is not None:
+            with torch._C.DisableTorchFunction():
+                return image.flip(self._flips)
         params = transform.make_params([image])
         if not self._draws_first:  # it may draw while transforming, as GaussianNoise does
             return transform.transform(image, params)
         # Nothing is drawn from here on: torch's calls can bypass a `random_source`.
         with torch._C.DisableTorchFunction():
             return transform.transform(image, params)
+
+    def is_fixed(self) -> bool:
+        parts = self.arguments.get("transforms", ())
+        are_fixed = (isinstance(part, ImageTransform) and part.is_fixed() for part in parts)
+        return super().is_fixed() and all(are_fixed)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())

@@ -7,7 +7,7 @@ import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.data.transforms import ImageTransform, RandomCrop, random_source
+from allencv.data.transforms import ImageTransform, RandomCrop, Resize, random_source
 from allencv.data.transforms.image_transform import Draft, InTurn, TransformError
 from allencv.data.transforms.torchvision_transform import TRANSFORMS
 
@@ -120,6 +120,43 @@ def test_a_transform_of_a_user_need_not_say() -> None:
         pass
 
     assert Mine.is_random is None
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_a_transform_is_fixed_unless_it_draws(name: str) -> None:
+    assert build(name).is_fixed() == (name in DETERMINISTIC)
+
+
+def test_only_a_class_that_says_so_is_fixed() -> None:
+    class Mine(Resize):
+        """It inherits `is_random`, but may draw."""
+
+    class Fixed(ImageTransform):
+        is_random = False
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            return image
+
+    assert Resize(4).is_fixed()
+    assert not Mine(4).is_fixed()
+    assert Fixed().is_fixed()
+    flip: ImageTransform = TRANSFORMS["RandomHorizontalFlip"]()
+    for holder in (InTurn, TRANSFORMS["Compose"]):
+        assert holder([Fixed(), Resize(4)]).is_fixed()
+        assert not holder([Fixed(), flip]).is_fixed()
+        assert not holder([Fixed(), Mine(4)]).is_fixed()
+    assert not TRANSFORMS["Compose"]([lambda image: image]).is_fixed()
+
+
+def test_the_parts_of_a_list() -> None:
+    flip: ImageTransform = TRANSFORMS["RandomHorizontalFlip"]()
+    fixed, rest = InTurn([Resize(4), flip, Resize(3)]).parts
+    assert fixed is not None
+    assert rest is not None
+    assert len(fixed.transforms) == 1
+    assert (len(rest.transforms), rest.start) == (2, 1)
+    assert InTurn([flip]).parts[0] is None
+    assert InTurn([Resize(4)]).parts[1] is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])

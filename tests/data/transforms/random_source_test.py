@@ -1,3 +1,4 @@
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Callable, Dict
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from allencv.data.transforms import random_source
+from allencv.data.transforms.random_source import draw_below, draw_share
 
 # Each draws once. `x` has the strides of a decoded image, as what is drawn depends on them.
 x = torch.full((5, 4, 3), 0.5).permute(2, 0, 1)
@@ -139,3 +141,21 @@ def test_what_does_not_draw_is_as_ever() -> None:
     with random_source(seeded(1)):
         assert torch.equal(torch.stack([x, x]).sum(dim=0), x + x)
         assert torch.nn.functional.pad(x, (1, 1)).shape == (3, 5, 6)
+
+
+def test_the_quick_draws_are_those_of_torch() -> None:
+    for outer in (None, 5):
+        with random_source(torch.Generator().manual_seed(5)) if outer else contextlib.nullcontext():
+            torch.manual_seed(3)
+            for seed in (1, 2):
+                with random_source(torch.Generator().manual_seed(seed)):
+                    drawn = draw_share(), draw_below(10), draw_share()
+                generator = torch.Generator().manual_seed(seed)
+                assert drawn == (
+                    torch.rand(1, generator=generator).item(),
+                    torch.randint(10, (), generator=generator).item(),
+                    torch.rand(1, generator=generator).item(),
+                )
+            drawn_outside = draw_share()
+        generator = torch.Generator().manual_seed(outer or 3)
+        assert drawn_outside == torch.rand(1, generator=generator).item()

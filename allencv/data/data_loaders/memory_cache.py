@@ -1,0 +1,299 @@
+"""Keep decoded images in memory, for `cache: "memory"` of the "image" data loader."""
+
+import contextlib
+import itertools
+import logging
+import mmap
+import multiprocessing
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import Field, Instance
+from allennlp.data.fields import ListField
+
+from allencv.common.available_memory import available_memory
+from allencv.common.label_text import shown
+from allencv.common.nearest_names import not_one_of
+from allencv.data.fields import ImageField
+from allencv.data.fields.image_field import Transform, is_channels_last
+from allencv.data.samples import Instances
+from allencv.data.transforms import random_source
+from allencv.data.transforms.image_transform import InTurn
+from allencv.runtime import ImageError
+
+logger = logging.getLogger(__name__)
+
+CACHES = ("memory",)
+GB = 10**9
+SAMPLED = 32
+"""The number of images that are decoded to learn how much memory all of them take."""
+ALIGNMENT = 64
+DTYPES = (
+    *(torch.uint8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+)
+KIND, START = 0, 1
+"""The first columns of the table of images; three more hold the shape."""
+MISSING, BEING_COPIED = -2, -1
+"""The kinds of images that are not kept. Other kinds: twice the index in `DTYPES`, plus layout."""
+
+
+def check_cache(cache: Optional[str], max_cache_gb: Optional[float], worker: str) -> None:
+    """Raise `ConfigurationError` for arguments of `ImageDataLoader` that do not fit."""
+    if cache is not None and cache not in CACHES:
+        raise not_one_of("data_loader.cache", cache, CACHES)
+    if max_cache_gb is None:
+        pass
+    elif cache is None:
+        raise ConfigurationError(
+            f'data_loader.max_cache_gb is {max_cache_gb}; expected "cache": "memory" with it'
+        )
+    elif not max_cache_gb > 0:
+        raise ConfigurationError(
+            f"data_loader.max_cache_gb is {max_cache_gb}; expected a number above 0"
+        )
+    if cache is not None and worker == "process" and multiprocessing.get_start_method() != "fork":
+        raise ConfigurationError(
+            f'data_loader.cache is "{cache}" and worker is "process", but processes that Python '
+            f"starts by '{multiprocessing.get_start_method()}' share no memory; expected "
+            '"worker": "thread"'
+        )
+
+
+class KeptImages:
+    """
+    Images of any size and type, in one block of memory. Threads and forked processes share it, so
+    that each image is kept once. Untouched pages of the block take no memory.
+
+    # Parameters
+
+    size : `int`, required
+        The number of places for images.
+    capacity : `int`, required
+        The most bytes that the images may take.
+    """
+
+    def __init__(self, size: int, capacity: int) -> None:
+        pixels = torch.frombuffer(mmap.mmap(-1, capacity), dtype=torch.uint8)
+        whole = capacity // ALIGNMENT * ALIGNMENT
+        self._pixels = [pixels[:whole].view(dtype) for dtype in DTYPES]
+        table = mmap.mmap(-1, (size + 1) * 5 * np.int64().itemsize)
+        self._table = np.frombuffer(table, np.int64).reshape(size + 1, 5)
+        self._table[:-1, KIND] = MISSING
+        self._table[-1, START] = 0  # the last row says where free memory starts
+        self._capacity = whole
+        self._lock = multiprocessing.Lock()
+        self._is_seen = bytearray(size)
+
+    def get(self, place: int) -> Optional[torch.Tensor]:
+        """Return the image `(channels, height, width)` at a place, to read only, or `None`."""
+        if not self._is_seen[place]:
+            with self._lock:  # else another core may see the row before the pixels
+                if self._table[place, KIND] < 0:
+                    return None
+            self._is_seen[place] = True
+        kind, start, *shape = self._table[place].tolist()
+        return self._view(kind // 2, start, shape, bool(kind % 2))
+
+    def put(self, place: int, image: torch.Tensor) -> bool:
+        """Copy an image to a place. Return false if there is no memory for it, or for its type."""
+        if image.dim() != 3 or image.dtype not in DTYPES:
+            return False
+        kind, channels_last = DTYPES.index(image.dtype), is_channels_last(image)
+        with self._lock:
+            if self._table[place, KIND] != MISSING:
+                return True  # another worker has it
+            begin = int(self._table[-1, START])
+            if begin + bytes_of(image) > self._capacity:
+                return False
+            self._table[-1, START] = begin + bytes_of(image)
+            self._table[place, KIND] = BEING_COPIED
+        start = begin // image.dtype.itemsize
+        self._view(kind, start, image.shape, channels_last).copy_(image)
+        with self._lock:
+            self._table[place] = 2 * kind + channels_last, start, *image.shape
+        return True
+
+    def _view(
+        self, kind: int, start: int, shape: Sequence[int], channels_last: bool
+    ) -> torch.Tensor:
+        channels, height, width = shape
+        strides = (1, width * channels, channels) if channels_last else (height * width, width, 1)
+        return self._pixels[kind].as_strided((channels, height, width), strides, start)
+
+
+class CachedInstances:
+    """
+    Instances whose images are decoded once, together with the transforms before the first that may
+    draw (see `ImageTransform.is_fixed`). The other transforms run each time, on a copy.
+
+    # Parameters
+
+    instances : `Sequence[Instance]`, required
+    max_gb : `float`, optional (default = `None`)
+        The most memory that the images may take; by default half of the available memory.
+    processes : `int`, optional (default = `1`)
+        How many processes of this machine keep images of their own.
+
+    # Raises
+
+    `ConfigurationError` with the numbers, if the memory is not enough.
+    """
+
+    def __init__(
+        self, instances: Sequence[Instance], max_gb: Optional[float] = None, processes: int = 1
+    ) -> None:
+        self._instances = instances
+        # A `Sample` has one image, so its place is its index. Count those of other instances.
+        self._first_places: Optional[List[int]] = None
+        if not isinstance(instances, Instances):
+            counts = (sum(1 for _ in _image_fields(each)) for each in instances)
+            self._first_places = list(itertools.accumulate(counts, initial=0))
+        size = len(instances) if self._first_places is None else self._first_places[-1]
+        sample = self._sample()
+        taken = sum(map(bytes_of, sample.values()))
+        needed = taken * size // max(1, len(sample))
+        limit, which = _limit(max_gb, processes)
+        if needed > limit:
+            raise ConfigurationError(
+                f'data_loader.cache is "memory", but {size:,} images of '
+                f"{taken // len(sample):,} bytes take {needed / GB:.2f} GB, and {which} is "
+                f"{limit / GB:.2f} GB; expected a transform such as 'resize' first in "
+                "dataset_reader.transforms, a smaller size there, a larger "
+                "data_loader.max_cache_gb, or no cache"
+            )
+        # Sizes may differ, and the sample may have the smaller ones.
+        self._kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT)
+        for place, image in sample.items():
+            self._kept.put(place, image)
+        self._is_short = False
+        logger.info("%d images are decoded once and kept: %.2f GB", size, needed / GB)
+
+    def __getitem__(self, index: int) -> Instance:
+        """Return an instance whose images are kept when they are decoded."""
+        instance, places = self._instances[index], self._places(index)
+        return Instance({key: self._cached(field, places) for key, field in instance.items()})
+
+    def image(self, field: ImageField, place: int) -> torch.Tensor:
+        """Return the image of a field, decoded and transformed, to read only."""
+        fixed, rest = _split(field.transform)
+        with torch._C.DisableTorchFunction():  # saves time, as nothing is drawn here
+            kept = self._kept.get(place)
+            if kept is not None:  # a transform may write into its image
+                image = kept if rest is None else kept.clone()
+        if kept is None:
+            image = _decoded(field, fixed)
+            if not self._kept.put(place, image) and not self._is_short:
+                self._is_short = True
+                logger.warning(
+                    "the data loader's cache cannot hold %s (%d bytes): it decodes this and others "
+                    "each time",
+                    shown(field.name),
+                    bytes_of(image),
+                )
+        return field.transformed(image, rest)
+
+    def _places(self, index: int) -> Iterator[int]:
+        return itertools.count(self._first_places[index] if self._first_places else index)
+
+    def _cached(self, field: Field, places: Iterator[int]) -> Field:
+        if isinstance(field, ImageField):
+            return CachedImageField(field, self, next(places))
+        if isinstance(field, ListField):
+            return ListField([self._cached(each, places) for each in field.field_list])
+        return field
+
+    def _sample(self) -> Dict[int, torch.Tensor]:
+        """Return some images by their places, decoded."""
+        found: Dict[int, torch.Tensor] = {}
+        size = len(self._instances)
+        for index in range(0, size, -(-size // SAMPLED)):
+            for place, field in zip(self._places(index), _image_fields(self._instances[index])):
+                with contextlib.suppress(ImageError):  # its batch reports it
+                    found[place] = _decoded(field, _split(field.transform)[0])
+        return found
+
+
+class CachedImageField(ImageField):
+    """An image that its `CachedInstances` keep, once it is decoded."""
+
+    __slots__ = ["cache", "place"]
+
+    def __init__(self, field: ImageField, cache: CachedInstances, place: int) -> None:
+        super().__init__(
+            field.source,
+            field.transform,
+            field.color_mode,
+            field.padding_value,
+            field.value_range,
+        )
+        self.cache = cache
+        self.place = place
+
+    def as_tensor(self, padding_lengths: Dict[str, int]) -> torch.Tensor:
+        return self.cache.image(self, self.place)
+
+
+def bytes_of(image: torch.Tensor) -> int:
+    """Return how much of the memory for images an image takes."""
+    return -(-image.nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def _image_fields(instance: Instance) -> Iterator[ImageField]:
+    for field in instance.values():
+        yield from _images_of(field)
+
+
+def _images_of(field: Field) -> Iterator[ImageField]:
+    """Yield the images of a field, in the order of `CachedInstances._cached`."""
+    if isinstance(field, ImageField):
+        yield field
+    elif isinstance(field, ListField):
+        for each in field.field_list:
+            yield from _images_of(each)
+
+
+def _split(transform: Optional[Transform]) -> Tuple[Optional[Transform], Optional[Transform]]:
+    """Return what draws nothing, which runs once, and the rest."""
+    return transform.parts if type(transform) is InTurn else (None, transform)
+
+
+def _decoded(field: ImageField, fixed: Optional[Transform]) -> torch.Tensor:
+    """
+    Decode an image and apply the transforms that draw nothing.
+
+    # Raises
+
+    `ImageError`; `ConfigurationError` if one of them does draw.
+    """
+    generator = torch.Generator()
+    before = generator.get_state()
+    plain = ImageField(field.source, fixed, field.color_mode, value_range=field.value_range)
+    with random_source(generator):
+        image = plain.as_tensor({})
+    if not torch.equal(generator.get_state(), before):
+        raise ConfigurationError(
+            f'data_loader.cache is "memory", but decoding {shown(field.name)} draws random '
+            f"numbers, in its source or in {fixed}; expected is_random = True in the class of a "
+            "transform that draws"
+        )
+    return image
+
+
+def _limit(max_gb: Optional[float], processes: int) -> Tuple[float, str]:
+    """Return how many bytes the images may take, and where this limit comes from."""
+    available = available_memory()
+    among = f", divided among {processes} processes" if processes > 1 else ""
+    if max_gb is not None:
+        limit = max_gb * GB
+        if available is None or limit <= available / processes:
+            return limit, "data_loader.max_cache_gb"
+        return available / processes, f"the available memory{among}"
+    if available is None:
+        raise ConfigurationError(
+            'data_loader.cache is "memory", and the available memory of this system is unknown; '
+            "expected data_loader.max_cache_gb"
+        )
+    return available / 2 / processes, f"half of the available memory{among}"

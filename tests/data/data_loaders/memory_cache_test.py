@@ -1,0 +1,415 @@
+import logging
+import multiprocessing
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import numpy as np
+import pytest
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DataLoader, DatasetReader, Instance, Vocabulary
+from allennlp.data.fields import ListField
+from PIL import Image
+
+from allencv.data.class_weightings import Balanced
+from allencv.data.data_loaders import ImageDataLoader, memory_cache
+from allencv.data.data_loaders.memory_cache import DTYPES, CachedInstances, KeptImages, bytes_of
+from allencv.data.data_loaders.workers import load
+from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
+from allencv.data.dataset_readers.image_dataset_reader import Sample
+from allencv.data.fields import ImageField, image_field
+from allencv.data.transforms import CenterCrop, ImageTransform, Normalize, Resize, TrainLight
+from allencv.runtime import ImageError
+
+SIZE = 23
+LABELS = ("cat", "dog", "fox")
+PREFIX = [{"type": "resize", "height": 9, "width": 8}]
+TRANSFORMS: Dict[str, List[Dict[str, Any]]] = {
+    "none": [],
+    "fixed": PREFIX,
+    "fixed, float": [*PREFIX, {"type": "normalize", "mean": [0.5] * 3, "std": [0.2] * 3}],
+    "a strided view": [{"type": "center_crop", "size": 7}],
+    "one channel": [{"type": "grayscale"}],
+    "fixed, then random": [
+        *PREFIX,
+        {"type": "color_jitter", "brightness": 0.5, "hue": 0.2},
+        {"type": "random_erasing", "p": 0.5, "value": "random", "inplace": True},
+        {"type": "eval", "size": 6},
+    ],
+    "random": [
+        {"type": "random_resized_crop", "size": 6},
+        {"type": "random_horizontal_flip"},
+    ],
+}
+THREADS = {"num_workers": 3}
+PROCESSES = {"num_workers": 2, "worker": "process"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """23 images of three classes, of different sizes; the last cannot be read."""
+    root = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0)
+    for number in range(SIZE):
+        path = root / LABELS[number % 3] / f"{number:02d}.{'jpg' if number % 2 else 'png'}"
+        path.parent.mkdir(exist_ok=True)
+        pixels = noise.integers(0, 256, (12 + number % 4, 10 + number % 3, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def transforms(name: str) -> List[ImageTransform]:
+    return [ImageTransform.from_params(Params(dict(params))) for params in TRANSFORMS[name]]
+
+
+def indexed(loader: ImageDataLoader) -> ImageDataLoader:
+    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    return loader
+
+
+def make_loader(folder: Path, steps: List[ImageTransform], **arguments: Any) -> ImageDataLoader:
+    arguments = {"batch_size": 4, "num_workers": 0, "seed": 7, **arguments}
+    return indexed(ImageDataLoader(ImageFolderReader(transforms=steps), folder, **arguments))
+
+
+def assert_same(batches: List[Any], expected: List[Any]) -> None:
+    assert len(batches) == len(expected)
+    for batch, other in zip(batches, expected):
+        assert list(batch) == list(other)
+        assert batch["metadata"] == other["metadata"]
+        for key in ("image", "label"):
+            assert batch[key].dtype == other[key].dtype
+            assert batch[key].stride() == other[key].stride()
+            assert torch.equal(batch[key], other[key])
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
+    """The sources that have been decoded in this process."""
+    sources: List[Any] = []
+    load_image = image_field.load_image
+
+    def counting_load_image(source: Any, *arguments: Any) -> torch.Tensor:
+        if not isinstance(source, torch.Tensor):
+            sources.append(source)
+        return load_image(source, *arguments)
+
+    monkeypatch.setattr(image_field, "load_image", counting_load_image)
+    return sources
+
+
+# The same batches.
+
+
+@pytest.mark.parametrize("workers", [{"num_workers": 0}, THREADS])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_batches_are_those_without_a_cache(folder: Path, name: str, workers: Any) -> None:
+    steps = transforms(name)
+    plain = make_loader(folder, steps, shuffle=True)
+    cached = make_loader(folder, steps, shuffle=True, cache="memory", **workers)
+    for _ in range(3):
+        assert_same(list(cached), list(plain))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repeats": 3},
+        {"class_weighting": Balanced()},
+        {"drop_last": True, "batch_size": 5},
+    ],
+    ids=str,
+)
+def test_whatever_the_order(folder: Path, options: Any) -> None:
+    steps = transforms("fixed, then random")
+    plain = make_loader(folder, steps, shuffle=True, **options)
+    cached = make_loader(folder, steps, shuffle=True, cache="memory", **THREADS, **options)
+    for _ in range(2):
+        assert_same(list(cached), list(plain))
+
+
+def test_processes(folder: Path) -> None:
+    steps = transforms("fixed, then random")
+    plain = make_loader(folder, steps, shuffle=True)
+    cached = make_loader(folder, steps, shuffle=True, cache="memory", **PROCESSES)
+    for _ in range(2):
+        assert_same(list(cached), list(plain))
+
+
+def test_a_forked_process_shares_its_images() -> None:
+    kept = KeptImages(2, 10_000)
+    image = torch.full((3, 4, 5), 9)
+    process = multiprocessing.get_context("fork").Process(target=kept.put, args=(1, image))
+    process.start()
+    process.join()
+    assert kept.get(0) is None
+    found = kept.get(1)
+    assert found is not None
+    assert torch.equal(found, image)
+
+
+def test_resuming_within_an_epoch(folder: Path) -> None:
+    steps = transforms("random")
+    plain = make_loader(folder, steps, shuffle=True)
+    list(plain)
+    cached = make_loader(folder, steps, shuffle=True, cache="memory")
+    cached.seek(1, 2)
+    assert_same(list(cached), list(plain)[2:])
+
+
+def test_an_evaluation_after_training(folder: Path) -> None:
+    steps = transforms("random")
+    plain = make_loader(folder, steps, shuffle=True)
+    cached = make_loader(folder, steps, shuffle=True, cache="memory")
+    assert_same(list(cached), list(plain))
+    plain.for_evaluation = cached.for_evaluation = True
+    assert_same(list(cached), list(plain))
+
+
+def test_images_that_cannot_be_read(tmp_path: Path) -> None:
+    for number in range(6):
+        path = tmp_path / "cat" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (5, 5), (number, 0, 0)).save(path)
+    path.write_bytes(b"no image")
+    options = {"shuffle": True, "on_error": "skip", "batch_size": 3}
+    plain = make_loader(tmp_path, [], **options)
+    cached = make_loader(tmp_path, [], cache="memory", **options)
+    for _ in range(2):
+        assert_same(list(cached), list(plain))
+    assert cached.images_skipped == plain.images_skipped == 2
+    with pytest.raises(ImageError, match=re.escape(str(path))):
+        list(make_loader(tmp_path, [], cache="memory"))
+
+
+# What is done once.
+
+
+def test_each_image_is_decoded_once(folder: Path, decoded: List[Any]) -> None:
+    loader = make_loader(folder, transforms("fixed, then random"), cache="memory", **THREADS)
+    for _ in range(3):
+        list(loader)
+    assert len(decoded) == len(set(decoded)) == SIZE
+
+
+def test_fixed_transforms_run_once(folder: Path) -> None:
+    class Once(ImageTransform):
+        is_random = False
+        calls = 0
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            Once.calls += 1
+            return image
+
+    class Silent(ImageTransform):
+        """It does not say whether it draws."""
+
+        calls = 0
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            Silent.calls += 1
+            return image
+
+    loader = make_loader(folder, [Once(), *transforms("fixed"), Silent()], cache="memory")
+    for _ in range(2):
+        list(loader)
+    assert Once.calls == SIZE
+    assert Silent.calls == 2 * SIZE
+
+
+def test_a_transform_may_write_into_its_image(folder: Path) -> None:
+    class Inverted(ImageTransform):
+        is_random = True
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            return image.bitwise_not_()
+
+    loader = make_loader(folder, [*transforms("fixed"), Inverted()], cache="memory")
+    assert_same(list(loader), list(loader))
+
+
+def test_a_transform_that_draws_and_denies_it_is_refused(folder: Path) -> None:
+    class Liar(ImageTransform):
+        is_random = False
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            return image + torch.rand(())
+
+    with pytest.raises(
+        ConfigurationError, match=r"draws random numbers, .*Liar.*; expected is_ran"
+    ):
+        list(make_loader(folder, [Liar()], cache="memory"))
+
+
+def test_a_transform_in_the_rest_is_named_by_its_place(folder: Path) -> None:
+    class Broken(ImageTransform):
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            raise ValueError("broken")
+
+    with pytest.raises(ImageError, match=r"Broken \(dataset_reader.transforms.1\) cannot be"):
+        list(make_loader(folder, [*transforms("fixed"), Broken()], cache="memory"))
+
+
+class SeveralReader(DatasetReader):
+    """Not of this project: an image, and a list of images, in each instance."""
+
+    def _read(self, file_path: Any) -> Iterator[Instance]:
+        for number in range(5):
+            images = [np.full((4, 4, 3), 50 * number + each, np.uint8) for each in range(3)]
+            one, *others = map(ImageField, images)
+            yield Instance({"image": one, "others": ListField(others)})
+
+
+def test_instances_with_several_images() -> None:
+    arguments = {"batch_size": 2, "num_workers": 0, "shuffle": True, "seed": 3}
+    plain = indexed(ImageDataLoader(SeveralReader(), "x", **arguments))
+    cached = indexed(ImageDataLoader(SeveralReader(), "x", cache="memory", **arguments))
+    for _ in range(2):
+        for batch, expected in zip(cached, plain, strict=True):
+            assert torch.equal(batch["image"], expected["image"])
+            assert torch.equal(batch["others"], expected["others"])
+
+
+# The memory.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_kept_images(dtype: torch.dtype, channels_last: bool) -> None:
+    image = torch.arange(24).to(dtype).view(2, 3, 4)
+    if channels_last:
+        image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    kept = KeptImages(3, 1024)
+    assert kept.get(1) is None
+    assert kept.put(1, image)
+    assert kept.put(1, image + 1)  # the first stays
+    assert kept.put(0, image + 2)
+    for place, expected in ((1, image), (0, image + 2)):
+        found = kept.get(place)
+        assert found is not None
+        assert found.dtype == dtype
+        assert found.stride() == image.stride()
+        assert torch.equal(found, expected)
+    assert kept.get(2) is None
+
+
+def test_no_more_than_the_capacity() -> None:
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    assert bytes_of(image) == 192
+    kept = KeptImages(3, 2 * 192)
+    assert [kept.put(place, image) for place in range(3)] == [True, True, False]
+    assert kept.get(2) is None
+    assert not kept.put(2, torch.zeros(8, 8))
+    assert not kept.put(2, torch.zeros(1, 1, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("gb", "processes", "limit"),
+    [
+        (1e-6, 1, "data_loader.max_cache_gb is 0.00 GB"),
+        (None, 1, "half of the available memory is 0.00 GB"),
+        (None, 4, "half of the available memory, divided among 4 processes is 0.00 GB"),
+        (9.0, 1, "the available memory is 0.00 GB"),
+    ],
+)
+def test_too_little_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, gb: Any, processes: int, limit: str
+) -> None:
+    monkeypatch.setattr(memory_cache, "available_memory", lambda: 4_000)
+    loader = make_loader(folder, transforms("fixed"))
+    with pytest.raises(ConfigurationError) as error:
+        CachedInstances(loader.images.instances, gb, processes)  # type: ignore[arg-type]
+    assert "23 images of 256 bytes take 0.00 GB" in str(error.value)
+    assert limit in str(error.value)
+
+
+def test_enough_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = make_loader(folder, transforms("fixed"))
+    instances: Any = loader.images.instances
+    needed = SIZE * 256
+    monkeypatch.setattr(memory_cache, "available_memory", lambda: 2 * needed)
+    assert CachedInstances(instances)
+    assert CachedInstances(instances, 2 * needed / 1e9)
+    with pytest.raises(ConfigurationError):
+        CachedInstances(instances, processes=2)
+    monkeypatch.setattr(memory_cache, "available_memory", lambda: None)
+    assert CachedInstances(instances, needed / 1e9)
+    with pytest.raises(ConfigurationError, match="expected data_loader.max_cache_gb"):
+        CachedInstances(instances)
+
+
+def test_images_for_which_there_is_no_memory(
+    folder: Path, decoded: List[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    class GrowingReader(ImageDatasetReader):
+        """The images of the sample are smaller than the others."""
+
+        def read_samples(self, file_path: Any) -> Iterator[Sample]:
+            for number in range(64):
+                yield Sample(np.full((2 + 60 * (number % 2), 3, 3), number, np.uint8))
+
+    plain = indexed(ImageDataLoader(GrowingReader(), "x", 8, num_workers=0))
+    cached = indexed(ImageDataLoader(GrowingReader(), "x", 8, num_workers=0, cache="memory"))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            for batch, expected in zip(cached, plain, strict=True):
+                assert torch.equal(batch["image"], expected["image"])
+    assert len([each for each in caplog.messages if "cannot hold" in each]) == 1
+
+
+# What is refused.
+
+
+def test_a_stream_is_refused(tmp_path: Path) -> None:
+    reader = DatasetReader.from_params(Params({"type": "webdataset", "streaming": True}))
+    with pytest.raises(ConfigurationError, match='cache is set, but .* expected "streaming": fal'):
+        ImageDataLoader(reader, str(tmp_path / "a.tar"), cache="memory")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cache": "disk"}, "data_loader.cache is 'disk'; expected one of memory"),
+        ({"max_cache_gb": 1.0}, 'max_cache_gb is 1.0; expected "cache": "memory" with it'),
+        ({"cache": "memory", "max_cache_gb": 0.0}, "max_cache_gb is 0.0; expected a number above"),
+        ({"cache": "memory", "max_cache_gb": float("nan")}, "max_cache_gb is nan; expected a num"),
+    ],
+)
+def test_wrong_arguments(folder: Path, arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        make_loader(folder, [], **arguments)
+
+
+def test_processes_that_share_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
+    assert make_loader(folder, [], cache="memory")
+    with pytest.raises(ConfigurationError, match="'spawn' share no memory; expected"):
+        make_loader(folder, [], cache="memory", worker="process")
+
+
+def test_from_params(folder: Path) -> None:
+    params = {"type": "image", "cache": "memory", "max_cache_gb": 2}
+    loader = DataLoader.from_params(Params(params), reader=ImageFolderReader(), data_path=folder)
+    assert isinstance(loader, ImageDataLoader)
+    assert (loader.cache, loader.max_cache_gb) == ("memory", 2)
+
+
+def test_dct_scaling_has_no_effect(folder: Path) -> None:
+    plain = make_loader(folder, [TrainLight(2, dct_scaling=False)], shuffle=True)
+    cached = make_loader(folder, [TrainLight(2, dct_scaling=True)], shuffle=True, cache="memory")
+    for _ in range(2):
+        assert_same(list(cached), list(plain))
+
+
+def test_the_images_may_go_through_load(folder: Path) -> None:
+    steps = [Resize(6), CenterCrop(5), Normalize([0.5] * 3, [0.1] * 3)]
+    loader = make_loader(folder, steps)
+    instances: Any = loader.images.instances
+    cached = CachedInstances(instances)
+    for index in (0, 5, 0):
+        found, expected = load(cached[index], 3), load(instances[index], 3)
+        assert isinstance(found, Instance)
+        assert isinstance(expected, Instance)
+        assert torch.equal(found["image"].as_tensor({}), expected["image"].as_tensor({}))
