@@ -44,6 +44,8 @@ WITHOUT_PARTS = {"join", "recipe"}
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
+COMPUTING = {*TRAINING, "evaluate", "find-lr", "predict"}
+"""The commands that compute a network with torch for long."""
 SECONDS_TO_ARCHIVE = 60.0
 """The same for commands that train: AllenNLP archives the best epoch so far."""
 PIPE_STATUS = 141
@@ -95,6 +97,7 @@ def _complete() -> None:
 
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
     from allencv.runtime.launcher_watch import end_with_launcher, has_launcher
+    from allencv.runtime.openmp import wait_asleep_if_busy
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
     from allencv.runtime.terminal import log_to_file_only
 
@@ -102,6 +105,8 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
     if name != "serve":  # it first answers accepted requests, and has its own time limit
         seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
         stop_within(seconds, say_so=not has_launcher())
+    if name in COMPUTING:
+        wait_asleep_if_busy()
     try:
         run_command(name, arguments)
     except KeyboardInterrupt as stop:

@@ -31,7 +31,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
 
     def ends(run: Callable[[], object], name: str = "classify") -> "tuple[int, str]":
         monkeypatch.setattr(sys, "argv", ["allencv", name])
-        monkeypatch.setattr(stopping, "stop_within", waits.append)
+        monkeypatch.setattr(stopping, "stop_within", lambda seconds, **_: waits.append(seconds))
         monkeypatch.setattr(stopping, "leave", sys.exit)
         monkeypatch.setattr(command, "run_command", lambda name, arguments: run())
         with pytest.raises(SystemExit) as end:
@@ -149,7 +149,7 @@ def test_allennlps_own_commands_say_what_they_were_given(run: Run, tmp_path: Pat
 def test_a_misspelt_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
+    monkeypatch.setattr(stopping, "stop_within", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -214,7 +214,7 @@ def test_arguments_that_only_look_unknown() -> None:
 
 
 def test_the_help_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
+    monkeypatch.setattr(stopping, "stop_within", lambda *_, **__: None)
     monkeypatch.setattr(sys, "argv", ["allencv", "help"])
     command.main()
     assert capsys.readouterr().out == f"{command.help_text()}\n"
@@ -287,7 +287,7 @@ def test_a_plugins_command_with_a_name_of_ours(
 
 
 def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
+    monkeypatch.setattr(stopping, "stop_within", lambda *_, **__: None)
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     for arguments in (["--version"], ["--help"], ["recipe"], ["trian"], ["recipe", "?"]):

@@ -81,7 +81,7 @@ def test_help_needs_nothing(arguments: "list[str]") -> None:
 def test_help_and_wrong_arguments_need_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(stopping, "stop_within", lambda seconds: None)
+    monkeypatch.setattr(stopping, "stop_within", lambda *_, **__: None)
     for name in SUMMARIES.keys() - OF_ALLENNLP:
         for arguments, status, text in (
             (["--help"], 0, f"usage: allencv {name} "),

@@ -120,7 +120,7 @@ def test_batches_are_those_without_a_cache(folder: Path, name: str, workers: Any
         {"class_weighting": Balanced()},
         {"drop_last": True, "batch_size": 5},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options),
 )
 def test_whatever_the_order(folder: Path, options: Any) -> None:
     steps = transforms("fixed, then random")
