@@ -9,7 +9,7 @@ __all__ = ["add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> None:
     from allencv.classify.command import open_bundle_model, run
-    from allencv.commands.torch_bundle import is_torch_bundle
+    from allencv.exporting.torch_bundle import is_torch_bundle
     from allencv.runtime.bundle import is_bundle
 
     if is_torch_bundle(args.model):
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _open_torch_bundle(args: argparse.Namespace) -> Tuple[Any, str]:
     from allencv.classify.command import bundle_checksum
-    from allencv.commands.torch_bundle import open_torch_bundle
+    from allencv.exporting.torch_bundle import open_torch_bundle
     from allencv.runtime.cpu_count import cpu_count
 
     return open_torch_bundle(args, args.threads or cpu_count()), bundle_checksum(args.model)

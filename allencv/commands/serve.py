@@ -8,7 +8,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> None:
-    from allencv.commands.torch_bundle import is_torch_bundle
+    from allencv.exporting.torch_bundle import is_torch_bundle
     from allencv.runtime.bundle import is_bundle
     from allencv.serving.command import open_bundle_model, run
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _open_torch_bundle(args: argparse.Namespace) -> Any:
-    from allencv.commands.torch_bundle import open_torch_bundle
+    from allencv.exporting.torch_bundle import open_torch_bundle
 
     return open_torch_bundle(args, threads=1)  # each worker uses one core
 

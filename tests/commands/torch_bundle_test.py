@@ -109,7 +109,7 @@ def test_options_that_it_has_not(bundle: Path, photos: Path, command: str) -> No
 
 
 def test_without_torch(bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allencv.commands.torch_bundle.find_spec", lambda name: None)
+    monkeypatch.setattr("allencv.exporting.torch_bundle.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"torch_export bundle, which needs torch: pip install"):
         run_in_process("classify", bundle, photos, "--trust-archive")
 
