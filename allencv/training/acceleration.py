@@ -63,7 +63,7 @@ def choose_amp_dtype(
 
 
 def set_memory_format(
-    model: torch.nn.Module, channels_last: Optional[bool], device: torch.device, is_half: bool
+    model: torch.nn.Module, channels_last: Optional[bool], device: torch.device
 ) -> None:
     """
     Put the weights of convolutions into the fastest order for the device. `channels_last` is the
@@ -71,9 +71,7 @@ def set_memory_format(
     """
     crashes = device.type == "cpu" and _has_narrow_projection(model)
     if channels_last is None:
-        # On a CPU it is slower in float32 for small images, except with depthwise convolutions.
-        is_faster = is_half or is_mostly_depthwise(model)
-        channels_last = device.type == "cuda" or (is_faster and not crashes)
+        channels_last = device.type in ("cpu", "cuda") and not crashes
     elif channels_last and crashes:
         raise ConfigurationError(
             "trainer.channels_last is true; expected false or null, as on a CPU torch crashes with "

@@ -128,8 +128,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         `None` is "bfloat16" if the device has it.
     channels_last : `bool`, optional (default = `None`)
         Keep the weights of convolutions in the memory order `(height, width, channels)`. `None`
-        does so on a GPU, and on a CPU in mixed precision and for networks of depthwise
-        convolutions. For others in float32 on a CPU, small images would be slower.
+        does so on a CPU and on an NVIDIA GPU, except for the few networks with which torch then
+        crashes on a CPU.
     compile : `Union[bool, List[str]]`, optional (default = `False`)
         Compile the model with `torch.compile`, or only the named parts, such as "_im2im_encoder".
         The first steps then take minutes. Archives do not change.
@@ -222,7 +222,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._scaler: Optional[torch.amp.GradScaler] = None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
-        set_memory_format(model, channels_last, self.cuda_device, self._amp_dtype is not None)
+        set_memory_format(model, channels_last, self.cuda_device)
         self._compilation = Compilation(model, compile)
         self._log_interval = log_interval
         self._time_limit = None if time_limit is None else self._limit(time_limit)
@@ -719,8 +719,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         if distributed:
             device = common_util.int_to_device(cuda_device if isinstance(cuda_device, int) else -1)
             # The wrapper that exchanges gradients needs the memory format to be set before.
-            is_half = choose_amp_dtype(model, device, use_amp, amp_dtype) is not None
-            set_memory_format(model, channels_last, device, is_half)
+            set_memory_format(model, channels_last, device)
             most = most_batches(data_loader, device)
             steps = count_steps(most, num_gradient_accumulation_steps)
             if learning_rate_scheduler is not None and steps is not None:
