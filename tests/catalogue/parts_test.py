@@ -151,7 +151,7 @@ def test_descriptions_come_from_the_nearest_docstring() -> None:
     trainer = part_named(Trainer, "image").arguments
     assert trainer["use_amp"].description.startswith("Train and validate in mixed precision.")
     assert trainer["patience"].description.startswith("Number of epochs to be patient")
-    crop = part_named(ImageTransform, "random_crop").arguments
+    crop = part_named(ImageTransform, "center_crop").arguments
     assert crop["size"].description.startswith("Desired output size of the crop.")
 
 
