@@ -31,9 +31,14 @@ OF_SCHEDULE = re.compile(r"trainer\.(num_epochs|optimizer\..*|learning_rate_sche
 """Keys that AllenNLP's "combined" schedule keeps in a state that cannot be updated."""
 
 
-def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> List[str]:
+def check_changes(
+    then: Dict[str, Any], now: Dict[str, Any], folder: str, processes_known: bool = True
+) -> List[str]:
     """
     Compare the config of a run with a new one, and return a line for each change.
+
+    With `torchrun` the configs do not say how many processes there are. Without `processes_known`,
+    the trainer compares the images per step when it loads the checkpoint.
 
     # Raises
 
@@ -41,7 +46,7 @@ def check_changes(then: Dict[str, Any], now: Dict[str, Any], folder: str) -> Lis
     whose weights and place in the data depend on the old config.
     """
     changes = list(find_changes(then, now))
-    has_same_steps = images_per_step(then) == images_per_step(now)
+    has_same_steps = not processes_known or images_per_step(then) == images_per_step(now)
     scheduler = now.get("trainer", {}).get("learning_rate_scheduler")
     is_combined = isinstance(scheduler, dict) and scheduler.get("type") == "combined"
     refused = [

@@ -73,7 +73,7 @@ from allencv.training.resumable_state import ResumableState
 from allencv.training.running_losses import LOSS_WEIGHT, RunningLosses, count_images
 from allencv.training.schedule_rehearsal import rehearsed
 from allencv.training.time_limit import TimeLimit, seconds_of
-from allencv.training.trainer_checks import check_trainer_values, metric_names_of
+from allencv.training.trainer_checks import check_gpu, check_trainer_values, metric_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -707,6 +707,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         arguments = {name: value for name, value in locals().items() if name != "cls"}
         arguments.pop("__class__", None)
         check_trainer_values(arguments, validation_data_loader is not None)
+        if isinstance(cuda_device, int):
+            check_gpu(cuda_device)
         if isinstance(cuda_device, str):
             arguments["device"] = apple_gpu(cuda_device)
             arguments["cuda_device"] = -1

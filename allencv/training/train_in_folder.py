@@ -69,7 +69,7 @@ def train_in_folder(
         _given_back(folder) if is_first else nullcontext(),
     ):
         if is_first:
-            recover = _prepare(folder, params, recover, force)
+            recover = _prepare(folder, params, recover, force, rank)
         try:
             with config_is_checked():
                 if rank is not None:
@@ -90,7 +90,9 @@ def train_in_folder(
             raise
 
 
-def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
+def _prepare(
+    folder: Path, params: Params, recover: bool, force: bool, rank: Optional[Rank]
+) -> bool:
     """Make the folder ready for AllenNLP, and return whether it should recover."""
     if force:
         clear(folder)
@@ -113,22 +115,32 @@ def _prepare(folder: Path, params: Params, recover: bool, force: bool) -> bool:
             f"--recover is given, but {folder} has no checkpoint of a run; expected one, or "
             "--force to delete what is there and start over"
         )
-    _accept_config(folder, params)
+    _accept_config(folder, params, rank)
     return True
 
 
-def _accept_config(folder: Path, params: Params) -> None:
+def _accept_config(folder: Path, params: Params, rank: Optional[Rank]) -> None:
     """Let the run resume with `params`, if their differences from `config.json` allow it."""
     file = folder / "config.json"
     if not file.exists():
         return  # AllenNLP refuses this
     then = read_json(file)
     now = json.loads(json.dumps(params.as_ordered_dict()))
-    lines = check_changes(then, now, str(folder))
+    had_ranks = (folder / "out_worker0.log").exists()
+    known = _processes_known(then, had_ranks) and _processes_known(now, rank is not None)
+    lines = check_changes(then, now, str(folder), known)
     if lines:
         with _also_to(folder / "out.log"):
             logger.warning("Resuming with a changed config: %s", ", ".join(lines))
         write_text(file, json.dumps(now, indent=4))
+
+
+def _processes_known(config: Dict[str, Any], has_ranks: bool) -> bool:
+    """Return whether a config says how many processes train. With `torchrun` it does not."""
+    trainer = config.get("trainer", {})
+    counts_images = isinstance(trainer, dict) and trainer.get("type") == "image"
+    block = config.get("distributed") or {}
+    return not (has_ranks and counts_images) or "cuda_devices" in block
 
 
 def _remove_leftovers(folder: Path) -> None:

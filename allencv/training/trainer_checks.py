@@ -14,10 +14,12 @@ from typing import (
     runtime_checkable,
 )
 
+import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
 
 from allencv.common.nearest_names import nearest_first
+from allencv.runtime.plurals import numbered
 
 HIGHER_IS_BETTER = re.compile(r"(.*_)?(accuracy|f1|f1_score|mAP|auroc|precision|recall)")
 LOWER_IS_BETTER = re.compile(r"(.*_)?loss")
@@ -105,6 +107,17 @@ def check_trainer_values(
     """
     for wrong in wrong_trainer_values(values, has_validation, metric_names):
         raise ConfigurationError(wrong.message)
+
+
+def check_gpu(number: int) -> None:
+    """Raise `ConfigurationError` if `trainer.cuda_device` is a GPU that this machine lacks."""
+    count = torch.cuda.device_count()
+    if number >= count:
+        has = f"has {numbered(count, 'GPU')}, counted from 0" if count else "has no GPU"
+        raise ConfigurationError(
+            f"trainer.cuda_device is {number}, but this machine {has}; expected the number "
+            "of a GPU, or -1 for the CPU"
+        )
 
 
 def _wrong_metric(metric: str, names: Optional[Collection[str]]) -> Iterator[WrongValue]:

@@ -51,8 +51,9 @@ def test_every_language_is_tested() -> None:
 def test_the_commands() -> None:
     lines = "".join(blocks("bash")).replace("\\\n", "").splitlines()
     found = [check_command(shlex.split(line)) for line in lines]
-    assert [each is not None for each in found] == [False] * 3 + [True] * 2 + [False] * 4
-    assert [(each.nnodes, each.nproc_per_node) for each in found[3:5]] == [("1:1", "4"), ("2", "4")]
+    assert [each is not None for each in found] == [False] * 3 + [True] * 3 + [False] * 5
+    sizes = [(each.nnodes, each.nproc_per_node) for each in found[3:6]]
+    assert sizes == [("1:1", "4"), ("2", "4"), ("1:1", "2")]
 
 
 def test_the_commands_of_clusters() -> None:
@@ -117,7 +118,8 @@ def test_the_blocks_of_a_config(text: str, tmp_path: Path) -> None:
 
 
 def test_every_key_of_the_accelerator() -> None:
-    keys = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    section = PAGE.partition("## Exchange of gradients")[2].partition("\n## ")[0]
+    keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     supplied = {"self", "local_rank", "world_size", "cuda_device"}
     assert set(keys) == set(inspect.signature(ImageDdpAccelerator.__init__).parameters) - supplied
     assert f"`distributed.timeout_s` seconds ({TIMEOUT_S:.0f} by default)" in PAGE

@@ -126,6 +126,12 @@ def test_what_cannot_change_is_refused_with_both_values(
     assert text.endswith("; change this back, or train in another folder")
 
 
+def test_images_per_step_are_left_to_the_trainer_with_torchrun() -> None:
+    changed = with_overrides(CONFIG, {"data_loader.batch_size": 8})
+    lines = check_changes(CONFIG, changed, "run", processes_known=False)
+    assert lines == ["data_loader.batch_size is 8 (was 4)"]
+
+
 def test_all_that_is_refused_is_named_and_nothing_else() -> None:
     changed = {**CONFIG, "random_seed": 3, "model": {}, "trainer": {**CONFIG["trainer"]}}
     changed["trainer"]["patience"] = 3

@@ -262,6 +262,16 @@ def test_what_cannot_change_is_refused_and_what_can_is_taken(run: Run) -> None:
         run.train(recover=True, trainer__optimizer={"type": "adamw", "lr": 0.1})
 
 
+def test_the_checkpoint_says_how_many_images_a_step_had_with_torchrun(run: Run) -> None:
+    run.train()
+    (run.folder / "out_worker0.log").touch()  # a rank wrote it, and the config names no ranks
+    before = (run.folder / "config.json").read_text()
+    more = {"recover": True, "trainer__num_epochs": 2}
+    with pytest.raises(ConfigurationError, match="8 images per step, and would .* process and 16"):
+        run.train(**more, data_loader__batch_size=16)
+    assert (run.folder / "config.json").read_text() == before
+
+
 def test_a_recovery_with_nothing_left_to_train_says_why(run: Run) -> None:
     rate = {**UNCHANGING, "trainer__patience": 1}
     run.train(trainer__num_epochs=4, **rate)

@@ -9,6 +9,7 @@ from allennlp.training import Trainer
 
 import allencv.plugin  # noqa: F401
 from allencv.training.trainer_checks import (
+    check_gpu,
     check_trainer_values,
     metric_names_of,
     wrong_trainer_values,
@@ -136,3 +137,15 @@ class Loader(List[Any]):
 
     def set_target_device(self, device: Any) -> None:
         pass
+
+
+@pytest.mark.parametrize(("count", "has"), [(0, "no GPU"), (2, "2 GPUs, counted from 0")])
+def test_a_gpu_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, count: int, has: str) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    for number in range(-1, count):
+        check_gpu(number)
+    with pytest.raises(ConfigurationError) as error:
+        check_gpu(count)
+    assert str(error.value).startswith(
+        f"trainer.cuda_device is {count}, but this machine has {has}; expected"
+    )
