@@ -1,5 +1,5 @@
 // CIFAR-10 to 96 %: cifar10_94.jsonnet with a network twice as wide and half as deep again, larger
-// shifts, hidden squares and 40 epochs, as in airbench96 of Keller Jordan (2024, arXiv:2404.00498),
+// shifts, cutout and 40 epochs, as in airbench96 of Keller Jordan (2024, arXiv:2404.00498),
 // which trains with SGD. The data are those of cifar10_94.jsonnet. On a GPU:
 //
 //   DATA=data/cifar10 allencv train training_config/cifar10_96.jsonnet -s runs/cifar10_96

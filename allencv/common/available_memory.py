@@ -8,6 +8,9 @@ MEMORY_INFO = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")
 """Linux's folder with the limits and the use of a container."""
 
+RUNS_AT_ONCE = "ALLENCV_RUNS_AT_ONCE"
+"""The environment variable in which a sweep tells its runs how many of them share the memory."""
+
 
 def available_memory(info: Path = MEMORY_INFO, container: Path = CONTAINER) -> Optional[int]:
     """

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Seq
 
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.available_memory import RUNS_AT_ONCE
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.ray_cluster import connected_ray, resources_of
 from allencv.runtime.whole_files import write_text
@@ -94,15 +95,15 @@ def _train_all(
 
 def environments(parallel: int) -> List[Dict[str, str]]:
     """
-    Return the variables of the runs that train at once: each gets its share of the cores, and one
-    GPU if there are any.
+    Return the variables of the runs that train at once: each gets its share of the cores and of the
+    memory, and one GPU if there are any.
     """
     if parallel == 1:
         return [{}]
     import torch
 
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpu_count() // parallel))
-    environment = {"OMP_NUM_THREADS": threads}
+    environment = {"OMP_NUM_THREADS": threads, RUNS_AT_ONCE: str(parallel)}
     count = torch.cuda.device_count()
     if not count:
         return [environment] * parallel

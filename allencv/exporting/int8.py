@@ -1,18 +1,21 @@
 """Quantize a network to int8 in the way that keeps most labels of the calibration images."""
 
 import io
+import itertools
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
+from allennlp.common.checks import ConfigurationError
 
 from allencv.common.quiet import quiet
 from allencv.exporting.onnx_file import INPUT
 from allencv.runtime.classifier import compare
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
+from allencv.runtime.plurals import numbered
 
 COMPUTED = ("Conv", "Gemm", "MatMul")
 """
@@ -40,7 +43,8 @@ class Candidate(NamedTuple):
 
     file: Path
     method: str
-    in_float: Tuple[str, ...]
+    in_float: int
+    """How many of the first layers are in float32."""
     agreement: float
     difference: float
 
@@ -59,23 +63,33 @@ def to_int8(
     # Returns
 
     What was chosen, in words.
+
+    # Raises
+
+    `ConfigurationError` for a network without a layer to quantize.
     """
+    layers = _layers(file)
+    if not layers:
+        raise ConfigurationError(
+            "the network has no convolution and no linear layer for int8; expected precision "
+            "float32 or float16"
+        )
     expected = _probabilities(file, batches)
 
-    def candidate(method: str, in_float: Sequence[str]) -> Candidate:
-        made = file.with_name(f"{method}-{len(in_float)}.onnx")
-        _quantize(file, made, batches, method, in_float)
+    def candidate(method: str, in_float: int) -> Candidate:
+        made = file.with_name(f"{method}-{in_float}.onnx")
+        _quantize(file, made, batches, method, list(itertools.chain(*layers[:in_float])))
         given = _probabilities(made, batches)
         agreement, _ = compare(expected, given, thresholds)
         difference = float(np.abs(expected - given).mean())
-        return Candidate(made, method, tuple(in_float), agreement, difference)
+        return Candidate(made, method, in_float, agreement, difference)
 
-    layers = _layers(file)
-    candidates = [candidate(method, layers[:1]) for method in METHODS]
+    first = min(1, len(layers) - 1)  # the only layer is quantized
+    candidates = [candidate(method, first) for method in METHODS]
     best = _best(candidates)
-    if best.agreement < ENOUGH:
-        count = max(2, int(len(layers) * SHARE_IN_FLOAT))
-        candidates.append(candidate(best.method, layers[:count]))
+    more = max(2, int(len(layers) * SHARE_IN_FLOAT))
+    if best.agreement < ENOUGH and more < len(layers):
+        candidates.append(candidate(best.method, more))
         best = _best(candidates)
     shutil.copyfile(best.file, file)
     for each in candidates:
@@ -92,15 +106,15 @@ def _in_words(best: Candidate, candidates: Sequence[Candidate], images: int) -> 
         f"{_way(each)}: {each.agreement:.2%}" for each in candidates if each is not best
     )
     return (
-        f"{_way(best)}, which keeps {best.agreement:.2%} of the labels of {images} calibration "
-        f"images ({others})"
+        f"{_way(best)}, which keeps {best.agreement:.2%} of the labels of "
+        f"{numbered(images, 'calibration image')} ({others})"
     )
 
 
 def _way(candidate: Candidate) -> str:
-    count = len(candidate.in_float)
-    layers = "layer" if count == 1 else f"{count} layers"
-    return f"{candidate.method} ranges with the first {layers} in float32"
+    count = candidate.in_float
+    layers = "the first layer" if count == 1 else f"the first {count} layers"
+    return f"{candidate.method} ranges with {layers if count else 'no layer'} in float32"
 
 
 def _probabilities(file: Path, batches: Sequence[np.ndarray]) -> np.ndarray:
@@ -135,11 +149,18 @@ def _quantize(
         )
 
 
-def _layers(file: Path) -> List[str]:
-    """Return the names of the layers that are computed in int8, from the image on."""
+def _layers(file: Path) -> List[List[str]]:
+    """
+    Return the layers that are computed in int8, from the image on. Each has the names of its nodes:
+    with `test_time_augmentation` one for each view, which share its weights.
+    """
     import onnx
 
-    return [node.name for node in onnx.load(file).graph.node if node.op_type in COMPUTED]
+    layers: Dict[str, List[str]] = {}
+    for node in onnx.load(file).graph.node:
+        if node.op_type in COMPUTED:
+            layers.setdefault(node.input[1], []).append(node.name)
+    return list(layers.values())
 
 
 class _Calibration:

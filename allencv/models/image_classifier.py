@@ -404,6 +404,11 @@ class ImageClassifier(CheckedFromParams, Model):
         start = params.get("start_from") if isinstance(params, Params) else None
         if start is None or pretrained_weights_skipped():
             return super().from_params(params, **extras)
+        if not isinstance(start, Params):
+            raise ConfigurationError(
+                f"model.start_from is {start!r}; expected an object such as "
+                '{ "archive_file": "runs/pets/model.tar.gz" }'
+            )
         start_from = StartFrom.from_params(start.duplicate())
         start_from.extend(extras["vocab"], params.get("label_namespace", "labels"))
         with without_pretrained_weights():  # the archive holds them all

@@ -139,7 +139,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         The most time for all epochs with their validations, such as "90s", "10m" or "1.5h". If
         `num_epochs` would take longer, the schedules of the learning rate and the momentum go
         faster, and training ends in time with fewer steps and the schedules at their end. Schedules
-        by epoch do not follow. It needs a data loader that knows its length, and one process.
+        by epoch and callbacks that count epochs, such as "progressive_resizing", do not follow. It
+        needs a data loader that knows its length, and one process.
     cuda_device : `Union[int, str]`, optional (default = the first GPU, or else the CPU)
         The number of a GPU, -1 for the CPU, or "mps" for the GPU of an Apple computer (not
         tested).
@@ -306,6 +307,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._batches_in_epoch_completed = self._start_after_batches_in_epoch_completed
         steps_done = self._batches_in_epoch_completed
         batches = self._batches(epoch, steps_done * accumulated)
+        if self._time_limit is not None and self._time_limit.is_over:
+            batches = iter(())  # the run was cut off between its last step and its end
         self._losses = losses = RunningLosses()
         self._resumable.restore()
 

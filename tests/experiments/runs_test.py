@@ -58,6 +58,7 @@ def test_each_run_gets_a_gpu_and_a_share_of_the_cores(
     given = environments(3)
     assert [each.get("CUDA_VISIBLE_DEVICES") for each in given] == expected
     assert {each["OMP_NUM_THREADS"] for each in given} == {"2"}
+    assert {each["ALLENCV_RUNS_AT_ONCE"] for each in given} == {"3"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert {each["OMP_NUM_THREADS"] for each in environments(3)} == {"5"}
     assert environments(1) == [{}]

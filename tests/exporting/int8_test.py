@@ -4,6 +4,7 @@ from typing import List
 import numpy as np
 import onnx
 import pytest
+from allennlp.common.checks import ConfigurationError
 from onnx import TensorProto, helper, numpy_helper
 
 from allencv.exporting.int8 import (
@@ -17,7 +18,7 @@ from allencv.exporting.int8 import (
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
 
 SIZE, CHANNELS, LABELS = 16, 8, 4
-LAYERS = ["first", "depthwise", "head"]
+LAYERS = [["first"], ["depthwise"], ["head"]]
 
 
 @pytest.fixture
@@ -118,9 +119,75 @@ def test_a_layer_is_left_in_float_where_labels_are_lost(
     assert "ranges with the first 2 layers in float32" in said
 
 
+def of_nodes(folder: Path, nodes: List[onnx.NodeProto]) -> Path:
+    """A network of nodes that turn "e" `(batch, 3, 1, 1)` into "g" `(batch, 3)`."""
+    weights = {
+        "kernel": np.random.default_rng(0).normal(0, 0.02, (3, 3, 1, 1)),
+        "linear": np.random.default_rng(1).normal(0, 0.02, (3, 3)),
+    }
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["float"], "cast", to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["float"], ["pixels"], "turn", perm=[0, 3, 1, 2]),
+            helper.make_node("GlobalAveragePool", ["pixels"], ["e"], "pool"),
+            *nodes,
+            helper.make_node("Softmax", ["g"], ["probabilities"], "softmax", axis=-1),
+        ],
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])],
+        [
+            numpy_helper.from_array(weights[key].astype(np.float32), key)
+            for key in sorted(used & weights.keys())
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(onnx.shape_inference.infer_shapes(model), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def flat(given: str, result: str) -> onnx.NodeProto:
+    return helper.make_node("Flatten", [given], [result], f"flat_{result}")
+
+
+def test_a_layer_has_a_node_in_each_view(tmp_path: Path, batches: List[np.ndarray]) -> None:
+    views = [
+        node
+        for view in ("a", "b")
+        for node in (
+            helper.make_node("Conv", ["e", "kernel"], [view], f"conv_{view}"),
+            flat(view, f"flat_{view}"),
+            helper.make_node("Gemm", [f"flat_{view}", "linear"], [f"head_{view}"], f"gemm_{view}"),
+        )
+    ]
+    network = of_nodes(tmp_path, [*views, helper.make_node("Add", ["head_a", "head_b"], ["g"])])
+    assert _layers(network) == [["conv_a", "conv_b"], ["gemm_a", "gemm_b"]]
+    to_int8(network, batches)
+    kinds = {each.name: each.data_type for each in onnx.load(network).graph.initializer}
+    assert kinds["kernel"] == TensorProto.FLOAT
+    assert kinds["linear_quantized"] == TensorProto.INT8
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_the_only_layer_is_quantized(tmp_path: Path, images: int) -> None:
+    head = helper.make_node("Gemm", ["f", "linear"], ["g"], "head")
+    network = of_nodes(tmp_path, [flat("e", "f"), head])
+    said = to_int8(network, [np.zeros((images, SIZE, SIZE, 3), np.uint8)])
+    kinds = {each.name: each.data_type for each in onnx.load(network).graph.initializer}
+    assert kinds["linear_quantized"] == TensorProto.INT8
+    assert "ranges with no layer in float32, which keeps 100.00%" in said
+    assert f"labels of {images} calibration image{'s' * (images > 1)} (" in said
+
+
+def test_a_network_without_layers_is_refused(tmp_path: Path, batches: List[np.ndarray]) -> None:
+    with pytest.raises(ConfigurationError, match="no convolution and no linear layer for int8"):
+        to_int8(of_nodes(tmp_path, [flat("e", "g")]), batches)
+
+
 def test_the_best_has_most_labels_and_then_the_nearest_probabilities() -> None:
     def candidate(agreement: float, difference: float) -> Candidate:
-        return Candidate(Path(), "MinMax", (), agreement, difference)
+        return Candidate(Path(), "MinMax", 1, agreement, difference)
 
     candidates = [candidate(0.9, 0.1), candidate(0.95, 0.3), candidate(0.95, 0.2)]
     assert _best(candidates) is candidates[2]

@@ -193,3 +193,9 @@ def test_what_is_no_such_config(first: Path) -> None:
         with_archived_model(Params({"model": from_archive(first, dropout=0.5)}))
     with pytest.raises(ConfigurationError, match="no model archive at 'nowhere'"):
         with_archived_model(Params({"model": from_archive(Path("nowhere"))}))
+
+
+def test_an_archive_without_a_key_is_refused() -> None:
+    config = Params({"type": "basic_image_classifier", "start_from": "model.tar.gz"})
+    with pytest.raises(ConfigurationError, match="model.start_from is 'model.tar.gz'; expected an"):
+        Model.from_params(config, vocab=vocabulary(["dog"]))

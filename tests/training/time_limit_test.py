@@ -10,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback
 
 import allencv.plugin  # noqa: F401
+from allencv.runtime.json_files import read_json
 from allencv.training.resumable_state import ResumableState
 from allencv.training.time_limit import TimeLimit, seconds_of
 from tests.configs import experiment
@@ -131,10 +132,6 @@ def test_a_training_ends_within_an_epoch(cats_and_dogs: Path, tmp_path: Path) ->
         f"in epoch 2 of 4, after {len(rates) - 12} of 12 steps"
         in (tmp_path / "out.log").read_text()
     )
-    assert (
-        f"in epoch 2 of 4, after {len(rates) - 12} of 12 steps"
-        in (tmp_path / "out.log").read_text()
-    )
     assert (tmp_path / "model.tar.gz").is_file()
     assert not (tmp_path / "metrics_epoch_2.json").exists()
 
@@ -144,6 +141,27 @@ def test_a_training_ends_within_an_epoch(cats_and_dogs: Path, tmp_path: Path) ->
         "ended after 2 of 4 epochs, because of trainer.time_limit"
         in (tmp_path / "out.log").read_text()
     )
+
+
+@pytest.mark.usefixtures("seconds_per_step")
+def test_a_run_that_is_cut_off_after_its_last_step(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = config_of_twelve_steps(cats_and_dogs, "220s")
+    config["trainer"]["checkpointer"] = {
+        "save_every_num_batches": 1,
+        "keep_most_recent_by_count": 3,
+    }
+    train_model(Params(copy.deepcopy(config)), tmp_path)
+    rates = list(NoteRates.rates)
+    metrics = read_json(tmp_path / "metrics.json")
+    assert (tmp_path / f"training_state_e1_b{len(rates) - 12}.th").exists()
+    for name in ("training_state_e2_b0.th", "model_state_e2_b0.th", "model.tar.gz"):
+        (tmp_path / name).unlink()
+
+    train_model(Params(copy.deepcopy(config)), tmp_path, recover=True)
+    assert NoteRates.rates == rates, "no further step"
+    again = read_json(tmp_path / "metrics.json")
+    for name in ("training_loss", "validation_loss", "best_epoch"):
+        assert again[name] == metrics[name]
 
 
 @pytest.mark.usefixtures("seconds_per_step")

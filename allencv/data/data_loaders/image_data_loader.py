@@ -23,6 +23,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, DatasetReader, Instance, TensorDict, Vocabulary
 from allennlp.nn import util as nn_util
 
+from allencv.common.available_memory import RUNS_AT_ONCE
 from allencv.common.checks import CheckedFromParams
 from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
@@ -140,7 +141,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     max_cache_gb : `float`, optional (default = `None`)
         The most memory for the cache of one process, in units of 1,000,000,000 bytes. `None` allows
         half of the memory that is available at the first batch, divided among the ranks of this
-        machine. A cache that needs more is an error.
+        machine and the runs of `allencv sweep --parallel`. A cache that needs more is an error.
     """
 
     def __init__(
@@ -377,8 +378,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         if self._workers is None:
             instances: InstanceLookup = self.images.instances
             if self.cache is not None and isinstance(self.images, ListedImages):
-                ranks = _ranks_of_this_machine()
-                instances = CachedInstances(self.images.instances, self.max_cache_gb, ranks)
+                processes = _ranks_of_this_machine() * int(os.environ.get(RUNS_AT_ONCE, "1"))
+                instances = CachedInstances(self.images.instances, self.max_cache_gb, processes)
             self._workers = (
                 WORKERS[self.worker](instances, self.num_workers, self.prefetch_batches)
                 if self.num_workers

@@ -65,6 +65,10 @@ class MultiOptimizer(CheckedFromParams, allennlps.MultiOptimizer):
         super().load_state_dict(training_state)
         self._share_groups()
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove the gradients, as torch's optimizers do. AllenNLP's sets them to 0 by default."""
+        super().zero_grad(set_to_none)
+
     def _share_groups(self) -> None:
         """Let what changes the groups of this optimizer change those of the others."""
         self.param_groups = [

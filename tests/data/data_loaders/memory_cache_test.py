@@ -382,6 +382,17 @@ def test_wrong_arguments(folder: Path, arguments: Any, message: str) -> None:
         make_loader(folder, [], **arguments)
 
 
+def test_runs_of_a_sweep_share_the_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = make_loader(folder, transforms("fixed"), cache="memory", on_error="skip")
+    needed = SIZE * bytes_of(torch.zeros(3, 9, 8, dtype=torch.uint8))
+    monkeypatch.setattr(memory_cache, "available_memory", lambda: 4 * needed)
+    monkeypatch.setenv("ALLENCV_RUNS_AT_ONCE", "3")
+    with pytest.raises(ConfigurationError, match="available memory, divided among 3 processes"):
+        list(loader)
+    monkeypatch.setenv("ALLENCV_RUNS_AT_ONCE", "2")
+    assert len(list(loader)) == SIZE // 4 + 1
+
+
 def test_processes_that_share_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
     assert make_loader(folder, [], cache="memory")

@@ -55,11 +55,22 @@ def test_for_a_group_alone_and_after_a_checkpoint() -> None:
     assert mean_norm(recovered[0].weight) == pytest.approx(3.0, rel=1e-5)
 
 
-def test_weights_of_zero_stay() -> None:
+@pytest.mark.parametrize("norm", [1.0, 100.0])
+def test_weights_of_zero_stay(norm: float) -> None:
     model = network()
     model[0].weight.data.zero_()
-    train(model, build("sgd", model, lr=0.0, filter_norm=1.0), 1)
+    train(model, build("sgd", model, lr=0.0, filter_norm=norm), 1)
     assert (model[0].weight == 0).all()
+
+
+def test_frozen_weights_stay() -> None:
+    model = network()
+    optimizer = build("sgd", model, lr=0.1, filter_norm=3.0)
+    model[0].weight.requires_grad_(False)  # as the callback "freeze" does
+    before = model[0].weight.clone()
+    train(model, optimizer, 2)
+    assert torch.equal(model[0].weight, before)
+    assert mean_norm(model[4].weight) == pytest.approx(3.0, rel=0.1)
 
 
 @pytest.mark.parametrize("norm", [0, -1.0, float("inf")])

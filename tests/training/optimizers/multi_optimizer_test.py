@@ -72,6 +72,19 @@ def test_a_schedule_reaches_them_after_a_checkpoint_too() -> None:
     assert same_tensors(before, dict(recovered.named_parameters()))
 
 
+def test_a_parameter_that_gets_frozen_stays() -> None:
+    """With a gradient of 0, momentum and weight decay would still move it."""
+    model = network()
+    optimizer = build("multi", model, **CONFIG)
+    train(model, optimizer, 2)
+    for parameter in (model[0].weight, model[4].weight):
+        parameter.requires_grad_(False)
+    before = [model[0].weight.clone(), model[4].weight.clone()]
+    train(model, optimizer, 1)
+    assert torch.equal(model[0].weight, before[0])
+    assert torch.equal(model[4].weight, before[1])
+
+
 def with_optimizer(name: str, **arguments: Any) -> Dict[str, Any]:
     return {**CONFIG, "optimizers": {**CONFIG["optimizers"], name: arguments}}
 
