@@ -38,6 +38,8 @@ def describe_unidentified(data: bytes) -> str:
             return "a damaged HEIC photograph" if "HEIF" in Image.OPEN else NEEDS_HEIF
     if data.startswith(JPEG_XL):
         return "a JPEG XL image, which pillow does not read: convert it to PNG or JPEG"
+    if data[257:262] == b"ustar":
+        return "a tar file, not an image: unpack it"
     if data.startswith(TIFF):
         samples = _tiff_samples(data)
         if samples is not None:

@@ -1,4 +1,6 @@
+import io
 import sys
+import tarfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, List
@@ -55,6 +57,13 @@ def test_a_file_that_pillow_should_read_is_damaged(
 ) -> None:
     monkeypatch.setitem(Image.OPEN, name, Image.OPEN["PNG"])
     assert describe_unidentified(box(brand)) == said
+
+
+def test_a_tar_file_is_no_image() -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a.jpg"))
+    assert describe_unidentified(file.getvalue()) == "a tar file, not an image: unpack it"
 
 
 def test_the_error_names_the_file_and_says_it(tmp_path: Path) -> None:

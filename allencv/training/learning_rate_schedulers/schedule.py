@@ -53,8 +53,9 @@ class Schedule(CheckedFromParams, LearningRateScheduler):
             )
         if num_steps_per_epoch is None and not by_epoch:
             raise ConfigurationError(
-                "learning_rate_scheduler.num_steps_per_epoch is None, and the data loader does not "
-                "know its length; expected the number of steps in an epoch, or by_epoch: true"
+                "trainer.learning_rate_scheduler.num_steps_per_epoch is None, and the data loader "
+                "does not know its length (it streams shards without an index, or on several "
+                "ranks); expected the number of steps in an epoch, or by_epoch: true"
             )
         for key, value in {
             "num_epochs": num_epochs,
