@@ -1,11 +1,12 @@
 """Start the ranks of this machine, and end them all when one of them fails."""
 
+import dataclasses
 import logging
 import signal
 import socket
 import sys
 import tempfile
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import find_open_port
@@ -61,6 +62,14 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         if name.startswith("torch.distributed.elastic"):  # it would report each error once more
             logging.getLogger(name).setLevel(logging.CRITICAL)
     address, port, store = _meet(settings, node_rank)
+    # Older versions of torch end ranks after 30 seconds, and on SIGINT too.
+    newer: Dict[str, Any] = {
+        "shutdown_timeout": SECONDS_TO_END,
+        # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would
+        # print a traceback after SIGINT.
+        "signals_to_handle": "SIGTERM,SIGHUP,SIGQUIT",
+    }
+    known = {field.name for field in dataclasses.fields(LaunchConfig)}
     config = LaunchConfig(
         min_nodes=settings.num_nodes,
         max_nodes=settings.num_nodes,
@@ -70,10 +79,7 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         rdzv_endpoint=f"{address}:{port}",
         rdzv_configs={"rank": node_rank, "timeout": int(max(settings.timeout_s, 1))},
         max_restarts=0,
-        shutdown_timeout=SECONDS_TO_END,
-        # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would
-        # print a traceback after SIGINT.
-        signals_to_handle="SIGTERM,SIGHUP,SIGQUIT",
+        **{name: value for name, value in newer.items() if name in known},
     )
     with tempfile.TemporaryDirectory(prefix="allencv-ranks-") as folder:
         config.logs_specs = DefaultLogsSpecs(log_dir=folder)  # for the files with the errors
