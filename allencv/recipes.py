@@ -10,7 +10,7 @@ from allencv.runtime.errors import InputError
 _PACKAGE = Path(__file__).parent
 # An installed package has the folder inside, a clone beside it.
 _FOLDERS = (_PACKAGE / "training_config", _PACKAGE.parent / "training_config")
-_IMPORT = re.compile(r'import "([\w/.-]+\.libsonnet)"')
+_IMPORT = re.compile(r'import "([\w/.-]+\.(?:lib|j)sonnet)"')
 
 
 def list_recipes() -> Dict[str, str]:

@@ -52,7 +52,7 @@ def test_every_language_is_tested() -> None:
 def test_every_name_is_registered() -> None:
     rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert len(names) == 6
+    assert len(names) == 7
     assert set(names) <= set(ImageTransform.list_available())
     assert {"mixup", "cutmix", "random_choice"} <= set(BatchTransform.list_available())
 

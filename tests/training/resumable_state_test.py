@@ -198,6 +198,7 @@ class OneOfTwo:
         self._distributed, self._world_size = True, 2
         self._num_gradient_accumulation_steps = 1
         self._learning_rate_scheduler = self._momentum_scheduler = self._scaler = None
+        self._time_limit = None
         self._epochs_completed, self._batches_in_epoch_completed = 0, 1
         self._total_batches_completed = 1
         self._losses = RunningLosses()

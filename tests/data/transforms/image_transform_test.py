@@ -28,6 +28,7 @@ DETERMINISTIC: Dict[str, Dict[str, Any]] = {
     "to_dtype": {"dtype": "float32"},
 }
 RANDOM: Dict[str, Dict[str, Any]] = {
+    "alternating_flip": {},
     "aug_mix": {},
     "auto_augment": {},
     "color_jitter": {"brightness": 0.5},

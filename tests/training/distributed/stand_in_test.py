@@ -28,7 +28,7 @@ CASES: Dict[str, Dict[str, Any]] = {
     },
     "batch norm of all ranks": {
         **BATCH_NORM,
-        "sync_batch_norm": True,
+        "ddp_accelerator": {"sync_batch_norm": True},
         "model.batch_transforms": ["mixup"],
         "trainer.num_gradient_accumulation_steps": 2,
     },
