@@ -1,6 +1,6 @@
-// CIFAR-10 in 40 epochs, after Keller Jordan's airbench96 (2024, arXiv:2404.00498), which trains with
-// SGD. This is cifar10_94.jsonnet with a network twice as wide and half as deep again, larger shifts
-// and cutout. The data are those of cifar10_94.jsonnet. On a GPU:
+// CIFAR-10 in 40 epochs, after Keller Jordan's airbench96. That trains with SGD (2024,
+// arXiv:2404.00498). This is cifar10_94.jsonnet with a network twice as wide and half as deep again,
+// larger shifts and cutout. The data are those of cifar10_94.jsonnet. On a GPU:
 //
 //   DATA=data/cifar10 allencv train training_config/cifar10_96.jsonnet -s runs/cifar10_96
 //
