@@ -5,7 +5,8 @@ import signal
 import socket
 import sys
 import tempfile
-from typing import List, Optional, Tuple
+from inspect import signature
+from typing import Any, Dict, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import find_open_port
@@ -31,6 +32,13 @@ CAUSES = {
 """What often makes the system or a library end a process with a signal."""
 SECONDS_TO_END = 60
 """How long the ranks may take to end after a signal: the first archives the best epoch."""
+NEWER_KEYS: Dict[str, Any] = {
+    "shutdown_timeout": SECONDS_TO_END,
+    # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would print
+    # a traceback after SIGINT.
+    "signals_to_handle": "SIGTERM,SIGHUP,SIGQUIT",
+}
+"""The keys of torch's `LaunchConfig` that older versions of torch lack."""
 
 
 def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
@@ -70,10 +78,7 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         rdzv_endpoint=f"{address}:{port}",
         rdzv_configs={"rank": node_rank, "timeout": int(max(settings.timeout_s, 1))},
         max_restarts=0,
-        shutdown_timeout=SECONDS_TO_END,
-        # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would
-        # print a traceback after SIGINT.
-        signals_to_handle="SIGTERM,SIGHUP,SIGQUIT",
+        **{key: NEWER_KEYS[key] for key in NEWER_KEYS.keys() & signature(LaunchConfig).parameters},
     )
     with tempfile.TemporaryDirectory(prefix="allencv-ranks-") as folder:
         config.logs_specs = DefaultLogsSpecs(log_dir=folder)  # for the files with the errors
