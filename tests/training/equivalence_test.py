@@ -118,6 +118,7 @@ def trained(
     overrides = dict(overrides)
     of_accelerator = overrides.pop("ddp_accelerator", {})
     config = with_overrides(deepcopy(CONFIG), overrides)
+    assert config.keys() == CONFIG.keys()  # nothing else is read
     loader = DataLoader.from_params(
         Params({**config["loader"], "batch_size": batch_size}),
         reader=DatasetReader.from_params(Params(config["reader"])),

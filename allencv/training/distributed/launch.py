@@ -1,11 +1,11 @@
 """Start the ranks of this machine, and end them all when one of them fails."""
 
-import dataclasses
 import logging
 import signal
 import socket
 import sys
 import tempfile
+from inspect import signature
 from typing import Any, Dict, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
@@ -32,6 +32,13 @@ CAUSES = {
 """What often makes the system or a library end a process with a signal."""
 SECONDS_TO_END = 60
 """How long the ranks may take to end after a signal: the first archives the best epoch."""
+NEWER_KEYS: Dict[str, Any] = {
+    "shutdown_timeout": SECONDS_TO_END,
+    # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would print
+    # a traceback after SIGINT.
+    "signals_to_handle": "SIGTERM,SIGHUP,SIGQUIT",
+}
+"""The keys of torch's `LaunchConfig` that older versions of torch lack."""
 
 
 def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
@@ -62,14 +69,6 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         if name.startswith("torch.distributed.elastic"):  # it would report each error once more
             logging.getLogger(name).setLevel(logging.CRITICAL)
     address, port, store = _meet(settings, node_rank)
-    # Older versions of torch end ranks after 30 seconds, and on SIGINT too.
-    newer: Dict[str, Any] = {
-        "shutdown_timeout": SECONDS_TO_END,
-        # Not SIGINT: its exception ends the ranks by SIGTERM. A rank that is just starting would
-        # print a traceback after SIGINT.
-        "signals_to_handle": "SIGTERM,SIGHUP,SIGQUIT",
-    }
-    known = {field.name for field in dataclasses.fields(LaunchConfig)}
     config = LaunchConfig(
         min_nodes=settings.num_nodes,
         max_nodes=settings.num_nodes,
@@ -79,7 +78,7 @@ def launch(settings: Distributed, node_rank: int, command: List[str]) -> None:
         rdzv_endpoint=f"{address}:{port}",
         rdzv_configs={"rank": node_rank, "timeout": int(max(settings.timeout_s, 1))},
         max_restarts=0,
-        **{name: value for name, value in newer.items() if name in known},
+        **{key: NEWER_KEYS[key] for key in NEWER_KEYS.keys() & signature(LaunchConfig).parameters},
     )
     with tempfile.TemporaryDirectory(prefix="allencv-ranks-") as folder:
         config.logs_specs = DefaultLogsSpecs(log_dir=folder)  # for the files with the errors

@@ -78,7 +78,8 @@ def normalized(norm: _BatchNorm, input: torch.Tensor) -> torch.Tensor:
     mean, count = sums[:-1] / sums[-1], sums[-1].detach()
     centered = values - mean.view(shape)
     variance = _SumOfRanks.apply(centered.square().sum(dims)) / count
-    _count(norm, mean.detach(), variance.detach() * count / (count - 1))
+    # A single value has the variance 0, not 0 / 0: it may be the only image of a last batch.
+    _count(norm, mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
     output = centered * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         output = output * norm.weight.view(shape) + norm.bias.view(shape)

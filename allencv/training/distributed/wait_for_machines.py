@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 
 from allennlp.common.checks import ConfigurationError
-from torch.distributed import TCPStore
+from torch.distributed import DistError, TCPStore
 
 from allencv.training.errors import TrainingError
 
@@ -49,8 +49,19 @@ def wait_for_machines(
 
     # Raises
 
-    `TrainingError` if a machine is missing after `seconds`.
+    `TrainingError` if a machine is missing after `seconds`, or the first one is lost.
     """
+    try:
+        return _wait(address, port, node_rank, nodes, seconds)
+    except DistError as error:  # as when the first machine has stopped waiting
+        first = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"machine {node_rank} cannot join the others at {address}:{port} ({first}); see what "
+            "the command with --node-rank 0 has printed"
+        ) from None
+
+
+def _wait(address: str, port: int, node_rank: int, nodes: int, seconds: float) -> TCPStore:
     timeout, end = timedelta(seconds=max(seconds, 1)), time.monotonic() + seconds
     if node_rank == 0:
         # torch's launcher shares what listens at the port.

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from allencv.training.distributed import ImageDdpAccelerator
+from allencv.training.distributed.sync_batch_norm import kept_apart, sync_batch_norm
+from tests.ranks import on_ranks
 from tests.training.distributed.pairs import run_pairs
 
 pytestmark = pytest.mark.slow
@@ -109,3 +111,22 @@ def test_keys_that_exclude_each_other() -> None:
         ImageDdpAccelerator(
             find_unused_parameters=True, static_graph=True, local_rank=0, world_size=2
         )
+
+
+def statistics_of(images: int) -> "list[torch.Tensor]":
+    """The running statistics after a batch of the first of two ranks; the second has no image."""
+    norm = nn.BatchNorm1d(2)
+    sync_batch_norm(norm, torch.device("cpu"))
+    with contextlib.nullcontext() if dist.get_rank() == 0 else kept_apart(norm):
+        norm(torch.tensor([[1.0, 5.0], [3.0, 5.0]])[:images])
+    return [norm.running_mean, norm.running_var]
+
+
+@pytest.mark.parametrize(
+    ("images", "mean", "variance"), [(1, [0.1, 0.5], [0.9, 0.9]), (2, [0.2, 0.5], [1.1, 0.9])]
+)
+def test_running_statistics_of_few_images(
+    images: int, mean: "list[float]", variance: "list[float]"
+) -> None:
+    for found in on_ranks(2, statistics_of, images):
+        torch.testing.assert_close(found, [torch.tensor(mean), torch.tensor(variance)])

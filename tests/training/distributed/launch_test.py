@@ -10,6 +10,7 @@ import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import find_open_port
+from torch.distributed.launcher.api import LaunchConfig
 
 from allencv.runtime.stopping import Terminated
 from allencv.training import TrainingError
@@ -42,6 +43,36 @@ def test_ranks_get_their_numbers_and_the_command(rank: Path) -> None:
     for number in range(2):
         found = (rank.parent / f"{number}.txt").read_text()
         assert found == f"{number} {number} 2 2 127.0.0.1 -m allencv train some config\n"
+
+
+def test_older_versions_of_torch(rank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Older(LaunchConfig):  # that of torch 2.6 has neither key
+        def __init__(
+            self,
+            min_nodes: int,
+            max_nodes: int,
+            nproc_per_node: int,
+            run_id: str,
+            rdzv_endpoint: str,
+            rdzv_backend: str,
+            rdzv_configs: Dict[str, Any],
+            max_restarts: int,
+        ) -> None:
+            super().__init__(
+                min_nodes=min_nodes,
+                max_nodes=max_nodes,
+                nproc_per_node=nproc_per_node,
+                run_id=run_id,
+                rdzv_endpoint=rdzv_endpoint,
+                rdzv_backend=rdzv_backend,
+                rdzv_configs=rdzv_configs,
+                max_restarts=max_restarts,
+            )
+
+    monkeypatch.setattr("torch.distributed.launcher.api.LaunchConfig", Older)
+    add(rank, "echo $RANK > $RANK.txt")
+    launch(Distributed(**CPUS), 0, [])
+    assert [(rank.parent / f"{number}.txt").read_text() for number in range(2)] == ["0\n", "1\n"]
 
 
 def test_a_rank_that_fails_ends_the_others_and_has_shown_why(rank: Path) -> None:

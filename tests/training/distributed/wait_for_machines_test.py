@@ -1,9 +1,11 @@
 import socket
 import threading
+from datetime import timedelta
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import find_open_port
+from torch.distributed import TCPStore
 
 from allencv.training import TrainingError
 from allencv.training.distributed import wait_for_machines
@@ -67,3 +69,20 @@ def test_a_first_machine_that_does_not_listen() -> None:
     expected = rf"^the first machine cannot be reached at 127\.0\.0\.1:{port} within .*\(Connection"
     with pytest.raises(TrainingError, match=expected):
         wait(1, port, seconds=0.2)
+
+
+def test_a_first_machine_that_stops_waiting() -> None:
+    port = find_open_port()
+    first = [TCPStore("localhost", port, None, True, timedelta(seconds=30), multi_tenant=True)]
+    machine = TCPStore("127.0.0.1", port, None, False, timedelta(seconds=30))
+
+    def stop() -> None:
+        machine.wait(["machine 1"])
+        first.clear()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    expected = rf"^machine 1 cannot join the others at 127\.0\.0\.1:{port} \(.*\); see what the"
+    with pytest.raises(TrainingError, match=expected):
+        wait_for_machines.wait_for_machines("127.0.0.1", port, 1, 3, 30)
+    thread.join()
