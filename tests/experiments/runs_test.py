@@ -107,6 +107,7 @@ def test_all_runs_end_after_an_interruption(
     def train(run: Run, environment: Dict[str, str], stop: Event) -> Dict[str, Any]:
         begun.append(run.folder.name)
         if len(begun) == 2:
+            time.sleep(0.2)  # until the main thread waits: it must know both threads to join them
             os.kill(os.getpid(), signal.SIGINT)
         if stop.wait(timeout=30):
             ended.append(run.folder.name)
