@@ -78,6 +78,10 @@ def images_of(size: Any) -> Dict[str, Any]:
 ONE_EPOCH = {"trainer.num_epochs": 1}
 SHORT = {**ONE_EPOCH, "data_loader.batch_size": 4}
 WARMUP = {**SHORT, "trainer.learning_rate_scheduler.warmup_epochs": 0.5}
+NARROW = {
+    "model.im2im_encoder.encoder.widths": [8, 16],
+    "model.im2vec_encoder.input_channels": 16,
+}
 SMALL_IMAGES: Dict[str, Dict[str, Any]] = {
     "cifar10": {},
     "cifar10_94": {},
@@ -93,8 +97,8 @@ SMALL_IMAGES: Dict[str, Dict[str, Any]] = {
 """Overrides for each config: the smallest images that its network takes well."""
 QUICK: Dict[str, Dict[str, Any]] = {
     "cifar10": SHORT,
-    "cifar10_94": SHORT,
-    "cifar10_96": SHORT,
+    "cifar10_94": {**SHORT, **NARROW},
+    "cifar10_96": {**SHORT, **NARROW},
     "digits": SHORT,
     "flowers102_mobilenet_v3": WARMUP,
     "hymenoptera": WARMUP,
@@ -103,7 +107,7 @@ QUICK: Dict[str, Dict[str, Any]] = {
     "intel_scenes": WARMUP,
     "movie_posters": SHORT,
 }
-"""Overrides for each config: few epochs and small batches."""
+"""Overrides for each config: few epochs, small batches, few channels."""
 
 
 def header(file: Path) -> str:

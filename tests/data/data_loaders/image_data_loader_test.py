@@ -27,7 +27,7 @@ from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader
 from allencv.data.data_loaders.image_data_loader import in_batches
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
-from allencv.data.fields import ImageField, image_field
+from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform, RandomResizedCrop
 from allencv.runtime import ImageError
 from tests.conftest import write_images
@@ -86,21 +86,6 @@ def numbers(batch: Any) -> List[int]:
 
 def epoch(loader: Iterable) -> List[int]:
     return [number for batch in loader for number in numbers(batch)]
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
-    """The sources that have been decoded in this process."""
-    sources: List[Any] = []
-    load_image = image_field.load_image
-
-    def counting_load_image(source: Any, *arguments: Any) -> torch.Tensor:
-        if not isinstance(source, torch.Tensor):
-            sources.append(source)
-        return load_image(source, *arguments)
-
-    monkeypatch.setattr(image_field, "load_image", counting_load_image)
-    return sources
 
 
 # The batches.

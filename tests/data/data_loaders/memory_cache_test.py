@@ -19,7 +19,7 @@ from allencv.data.data_loaders.memory_cache import DTYPES, CachedInstances, Kept
 from allencv.data.data_loaders.workers import load
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.dataset_readers.image_dataset_reader import Sample
-from allencv.data.fields import ImageField, image_field
+from allencv.data.fields import ImageField
 from allencv.data.transforms import CenterCrop, ImageTransform, Normalize, Resize, TrainLight
 from allencv.runtime import ImageError
 
@@ -83,21 +83,6 @@ def assert_same(batches: List[Any], expected: List[Any]) -> None:
             assert batch[key].dtype == other[key].dtype
             assert batch[key].stride() == other[key].stride()
             assert torch.equal(batch[key], other[key])
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
-    """The sources that have been decoded in this process."""
-    sources: List[Any] = []
-    load_image = image_field.load_image
-
-    def counting_load_image(source: Any, *arguments: Any) -> torch.Tensor:
-        if not isinstance(source, torch.Tensor):
-            sources.append(source)
-        return load_image(source, *arguments)
-
-    monkeypatch.setattr(image_field, "load_image", counting_load_image)
-    return sources
 
 
 # The same batches.
