@@ -19,6 +19,7 @@ class MetricTrackerWithTies(MetricTracker):
     """
 
     is_over = False
+    """Whether training ends for another reason than `patience`."""
 
     def should_stop_early(self) -> bool:
         return self.is_over or super().should_stop_early()

@@ -18,6 +18,7 @@ from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from allennlp.training.metric_tracker import MetricTracker
 
 from allencv.training.checkpointer import save_state
+from allencv.training.metric_tracker import MetricTrackerWithTies
 
 
 def num_epochs(trainer: GradientDescentTrainer) -> int:
@@ -40,6 +41,13 @@ def checkpointer_of(trainer: GradientDescentTrainer) -> Optional[Checkpointer]:
 
 def validation_loader_of(trainer: GradientDescentTrainer) -> Optional[DataLoader]:
     return trainer._validation_data_loader
+
+
+def ran_out_of_patience(trainer: GradientDescentTrainer) -> bool:
+    """Return whether training has ended because no epoch was better for a while."""
+    tracker = trainer._metric_tracker
+    is_over = isinstance(tracker, MetricTrackerWithTies) and tracker.is_over
+    return tracker.should_stop_early() and not is_over
 
 
 def has_moving_average(trainer: GradientDescentTrainer) -> bool:

@@ -9,6 +9,7 @@ from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 from allencv.common.console import styled_as, to_log_file_only
 from allencv.runtime.terminal import BOLD, GREEN
 from allencv.training.progress import main_metrics
+from allencv.training.trainer_access import ran_out_of_patience
 
 logger = logging.getLogger(__name__)
 
@@ -142,9 +143,5 @@ class EpochTable(ConsoleLoggerCallback):
         is_primary: bool = True,
         **kwargs: Any,
     ) -> None:
-        tracker = trainer._metric_tracker
-        if is_primary and not tracker.is_over and tracker.should_stop_early():
-            logger.info(
-                "Stopped early: no better epoch in the last %s (trainer.patience)",
-                tracker._patience,
-            )
+        if is_primary and ran_out_of_patience(trainer):
+            logger.info("Stopped early: no better epoch within trainer.patience")
