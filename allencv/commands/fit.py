@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices.add_argument(
         "--backbone",
         type=str,
-        help="small_resnet, or a name of torchvision.models or of timm",
+        help="conv_groups, small_resnet, or a name of torchvision.models or of timm",
     )
     choices.add_argument(
         "--weights",

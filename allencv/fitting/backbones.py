@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import timm
 import torch
@@ -19,6 +19,11 @@ from allencv.modules.weight_files import torchvision_state_dict
 RANDOM = "none"
 """In place of weights: start from random ones."""
 MANY_IMAGES = 5000
+SMALL_NETWORKS: Dict[str, List[int]] = {
+    "conv_groups": [32, 128, 128],
+    "small_resnet": [32, 64, 128],
+}
+"""Networks of this project for training from scratch, with the channels of their stages."""
 
 
 @dataclass
@@ -38,6 +43,11 @@ class Backbone:
     warning: Optional[str] = None
     """What a user can do about missing pretrained weights, in several lines."""
 
+    @property
+    def is_small_network(self) -> bool:
+        """Whether this is a network of this project. These take grey images, and do not pool."""
+        return self.encoder["type"] in SMALL_NETWORKS
+
 
 def choose_backbone(
     asked: Optional[str],
@@ -48,7 +58,8 @@ def choose_backbone(
 ) -> Backbone:
     """
     Return the backbone that was requested. By default, return a pretrained ResNet if the images are
-    large enough and its weights are available, or else a small network without weights.
+    large enough and its weights are available, or else a small network without weights:
+    "conv_groups" for small images, "small_resnet" for others.
     """
     if asked is not None:
         return _asked(asked, weights)
@@ -57,14 +68,16 @@ def choose_backbone(
             f"--weights is {weights!r}; expected --backbone too, the network that they are for"
         )
     if not has_much_to_see:
-        return _small(f"images of {facts.width} x {facts.height} pixels, learned from scratch")
+        why = f"images of {facts.width} x {facts.height} pixels, learned from scratch"
+        return _small("conv_groups", why)
     if weights == RANDOM:
-        return _small("without pretrained weights, as requested")
+        return _small("small_resnet", "without pretrained weights, as requested")
     name = "resnet50" if on_gpu and facts.num_train >= MANY_IMAGES else "resnet18"
     try:
         torchvision_state_dict(name, "DEFAULT")
     except ConfigurationError as error:
-        backbone = _small(f"the weights of {name} are not available here; see the warning")
+        why = f"the weights of {name} are not available here; see the warning"
+        backbone = _small("small_resnet", why)
         backbone.warning = _missing_weights(name, error)
         return backbone
     return _built(
@@ -95,10 +108,10 @@ def _missing_weights(name: str, error: ConfigurationError) -> str:
 
 
 def _asked(name: str, weights: Optional[str]) -> Backbone:
-    if name == "small_resnet":
+    if name in SMALL_NETWORKS:
         if weights not in (None, RANDOM):
-            raise ConfigurationError(f"--weights is {weights!r}; small_resnet has none")
-        return _small("as requested")
+            raise ConfigurationError(f"--weights is {weights!r}; {name} has none")
+        return _small(name, "as requested")
     is_random = weights == RANDOM
     if name in torchvision.models.list_models(module=torchvision.models):
         encoder: Dict[str, Any] = {"type": "torchvision", "model_name": name}
@@ -109,11 +122,11 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
             {"weights": weights} if weights and not is_random else {"pretrained": not is_random}
         )
     else:
-        known = {"small_resnet", *torchvision.models.list_models(), *timm.list_models()}
+        known = {*SMALL_NETWORKS, *torchvision.models.list_models(), *timm.list_models()}
         nearest = ", ".join(get_close_matches(name, known, n=3)) or "resnet18"
         raise ConfigurationError(
-            f"--backbone is {name!r}; expected small_resnet, or a name of torchvision.models or of "
-            f"timm, such as {nearest}"
+            f"--backbone is {name!r}; expected conv_groups, small_resnet, or a name of "
+            f"torchvision.models or of timm, such as {nearest}"
         )
     reason = "as requested" + (", from random weights" if is_random else ", pretrained")
     backbone = _built(name, encoder, reason, not is_random)
@@ -134,6 +147,6 @@ def _built(name: str, encoder: Dict[str, Any], reason: str, is_pretrained: bool 
     )
 
 
-def _small(reason: str) -> Backbone:
-    encoder = {"type": "small_resnet", "widths": [32, 64, 128]}
-    return Backbone("small_resnet", encoder, 128, False, reason)
+def _small(name: str, reason: str) -> Backbone:
+    widths = SMALL_NETWORKS[name]
+    return Backbone(name, {"type": name, "widths": list(widths)}, widths[-1], False, reason)

@@ -99,10 +99,12 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
     has_much_to_see = min(facts.height, facts.width) > SMALL_IMAGE
     backbone = choose_backbone(options.backbone, options.weights, facts, has_much_to_see, on_gpu)
     size, why_size = _image_size(options.image_size, facts, backbone, on_gpu)
-    gray = facts.is_gray and backbone.encoder["type"] == "small_resnet"
+    gray = facts.is_gray and backbone.is_small_network
     encoder = dict(backbone.encoder)
+    if backbone.is_small_network:
+        encoder["input_channels"] = 1 if gray else 3
     if encoder["type"] == "small_resnet":
-        encoder |= {"input_channels": 1 if gray else 3, "stem_stride": 1 if size <= 32 else 2}
+        encoder["stem_stride"] = 1 if size <= 32 else 2
         if size > SMALL_IMAGE:
             encoder["widths"] = [32, 64, 128, 256]
     weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED

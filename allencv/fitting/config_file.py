@@ -4,6 +4,7 @@ import os
 from typing import Any, Dict
 
 from allencv.common.jsonnet import to_jsonnet
+from allencv.fitting.backbones import SMALL_NETWORKS
 from allencv.fitting.choices import Choices
 from allencv.fitting.data_facts import DataFacts, data_config
 from allencv.fitting.data_parts import FoundData
@@ -48,9 +49,8 @@ def as_config(found: FoundData, facts: DataFacts, choices: Choices) -> Dict[str,
 
 
 def _model(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
-    pooled = choices.encoder["type"] == "small_resnet"
     vector: Dict[str, Any] = {"type": "pooling", "input_channels": choices.channels}
-    if not pooled:  # their encoders pool
+    if choices.encoder["type"] not in SMALL_NETWORKS:  # the others pool
         vector = {
             "type": "flatten",
             "input_channels": choices.channels,

@@ -63,7 +63,7 @@ class FitOptions:
     # Parameters
 
     backbone : `str`, optional
-        "small_resnet", or a name of torchvision.models or of timm.
+        "conv_groups", "small_resnet", or a name of torchvision.models or of timm.
     weights : `str`, optional
         A file of pretrained weights for the backbone, or "none" for random weights.
     image_size : `int`, optional

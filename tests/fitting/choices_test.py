@@ -79,6 +79,14 @@ def test_no_warning_where_no_weights_are_wanted() -> None:
     assert choose(facts(), FitOptions("small_resnet")).warning is None
 
 
+def test_small_images_get_a_network_that_halves_them_early() -> None:
+    chosen = choose(facts(height=28, width=28, is_gray=True), FitOptions())
+    assert chosen.encoder == {"type": "conv_groups", "widths": [32, 128, 128], "input_channels": 1}
+    assert (chosen.channels, chosen.color_mode) == (128, "L")
+    assert choose(facts(height=60, width=60), FitOptions()).encoder["input_channels"] == 3
+    assert without_weights().encoder["type"] == "small_resnet"
+
+
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
     chosen = choose(facts(), FitOptions(backbone="vit_tiny_patch16_224", weights=RANDOM))
     assert chosen.encoder == {
@@ -185,10 +193,11 @@ def test_each_choice_is_a_line_with_its_reason(monkeypatch: pytest.MonkeyPatch) 
     [
         (
             FitOptions(backbone="resnet19"),
-            "--backbone is 'resnet19'; expected small_resnet, or .*18",
+            "--backbone is 'resnet19'; expected conv_groups, small_resnet, or .*18",
         ),
         (FitOptions(weights="x.pth"), "--weights is 'x.pth'; expected --backbone"),
         (FitOptions("small_resnet", "x.pth"), "--weights is 'x.pth'; small_resnet has none"),
+        (FitOptions("conv_groups", "x.pth"), "--weights is 'x.pth'; conv_groups has none"),
         (FitOptions("resnet18", "x.pth"), "weights is 'x.pth'; expected the path of a file"),
         (
             FitOptions("vit_tiny_patch16_224", RANDOM, image_size=100),

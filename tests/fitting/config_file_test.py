@@ -97,7 +97,7 @@ def test_early_stopping(cats_and_dogs: Path, tmp_path: Path) -> None:
     assert "patience" not in text
 
 
-@pytest.mark.parametrize("backbone", ["small_resnet", "mobilenet_v3_small", "resnet18"])
+@pytest.mark.parametrize("backbone", ["conv_groups", "mobilenet_v3_small", "resnet18"])
 def test_fine_tuning_takes_smaller_steps_near_the_input(
     backbone: str, cats_and_dogs: Path, tmp_path: Path
 ) -> None:
