@@ -53,6 +53,12 @@ def test_it_answers_as_the_predictor(archive: Path, images: List[str]) -> None:
     check_that_it_answers_as_the_predictor(archive, images)
 
 
+def test_it_predicts_in_the_memory_order_that_the_trainer_chooses(archive: Path) -> None:
+    assert ArchiveClassifier(archive, "cpu")._model.is_channels_last()
+    predictor: Any = ImageClassifierPredictor.from_path(archive, import_plugins=False)
+    assert predictor._model.is_channels_last()
+
+
 def test_what_it_says_of_itself(archive: Path, images: List[str]) -> None:
     classifier = ArchiveClassifier(archive, "cpu")
     assert classifier.name == "pets/model.tar.gz"
