@@ -28,7 +28,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from allennlp.data import Instance, TensorDict
 from tables import write_docs
-from training import BATCH_SIZE, ON_GPU, Batches, Epoch, bare_loop, make_batches, trainer_loop
+from training_loops import BATCH_SIZE, ON_GPU, Batches, Epoch, bare_loop, make_batches, trainer_loop
 
 from allencv.runtime.whole_files import write_text
 

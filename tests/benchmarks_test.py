@@ -16,6 +16,7 @@ PAGES = {
     "distributed": "distributed.md",
     "distributed_training": "distributed.md",
     "learning_curves": "recipes.md",
+    "precision": "devices.md",
     "serving": "serving.md",
     "slim": "serving.md",
     "startup": "training.md",
@@ -62,14 +63,33 @@ def test_data_loading(run: Run, tmp_path: Path) -> None:
 def test_training(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "report.json"
     command = [
-        *("python", BENCHMARKS / "training.py", "--rounds", 1, "--steps", 1),
-        *("--sizes", 32, "--images", 40, "--workers", 1, "--output", output),
+        *("python", BENCHMARKS / "training.py", "--rounds", 1, "--rounds-of-processes", 1),
+        *("--steps", 1, "--files", "ViT-tiny:32", "--images", 40, "--workers", 1),
+        *("--output", output),
     ]
     table = run(*command).stdout
     report = json.loads(output.read_text())
-    assert report["loop"]["ResNet-18, 64 px"]["bare"]["time_to_bare"] == 1
-    assert report["end_to_end"]["32"]["timm"]["to_timm"] == 1
-    assert "| allencv |" in table
+    assert report["loops"]["ResNet-18, 64 px"]["bare"]["time_to_bare"] == 1
+    assert report["files"]["ViT-tiny:32"].keys() == {"allencv", "timm"}
+    assert report["beside"]["quiet"].keys() == report["beside"]["beside a busy process"].keys()
+    assert "| ViT-tiny, 32 px | timm |" in table
+    again = run(*command).stdout  # measures nothing
+    assert again.splitlines()[-3:] == table.splitlines()[-3:]
+
+
+@pytest.mark.exhaustive
+def test_precision(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "report.json"
+    command = ["python", BENCHMARKS / "precision.py", "--sizes", 64, "--rounds", 1]
+    networks = ["--networks", "small_resnet", "ViT-tiny", "--output", output]
+    table = run(*command, *networks).stdout
+    rows = json.loads(output.read_text())["rows"]
+    assert {row["network"] for row in rows} == {"small_resnet", "ViT-tiny"}
+    assert {row["kind"] for row in rows} == {"training", "inference"}
+    for row in rows:
+        assert row["default"] in row["images_per_second"]
+        assert 0 < row["to_best"] <= 1
+    assert "| ViT-tiny | 64 |" in table
 
 
 @pytest.mark.exhaustive

@@ -222,7 +222,8 @@ class ImageClassifier(CheckedFromParams, Model):
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._im2vec_encoder(features)
         check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
-        vector = self._dropout(vector)
+        if self._dropout.p:
+            vector = self._dropout(vector)
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 

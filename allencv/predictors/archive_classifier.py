@@ -15,6 +15,7 @@ from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 from allencv.runtime import ImageError, ImageSource
 from allencv.runtime.terminal import notice
+from allencv.training.acceleration import set_memory_format
 
 
 class ArchiveClassifier:
@@ -64,6 +65,7 @@ class ArchiveClassifier:
         if isinstance(model, MultiLabelImageClassifier):
             self.thresholds = list(model.get_thresholds().values())
         self._model = model.to(self.device).eval()
+        set_memory_format(self._model, None, self.device)
         self._reader = reader
         transforms = reader.transforms
         self.preprocessing = None

@@ -3,11 +3,13 @@ from typing import Union
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import int_to_device
 from allennlp.data import DataLoader
 
 from allencv.common.archives import load_archive
 from allencv.models.image_classifier import ImageClassifier
 from allencv.predictions.predict import save_predictions
+from allencv.training.acceleration import set_memory_format
 
 
 def evaluate_run(
@@ -63,6 +65,7 @@ def evaluate_run(
         data_path=config[key],
     )
     loader.index_with(model.vocab)
+    set_memory_format(model, None, int_to_device(cuda_device))
     path = save_predictions(folder, split, model, loader, pictures)
     if path is None:
         raise ConfigurationError(f"the images of {key} ({config[key]}) have no labels")

@@ -1,14 +1,12 @@
 """
-Make a network fast on its device: half precision, the memory order of its weights, compilation.
+Make a network fast on its device: half precision, and the memory order of its weights.
 docs/devices.md has the figures that the defaults come from.
 """
 
-import contextlib
-from typing import ContextManager, Dict, List, Optional, Tuple, Union
+from typing import Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import TensorDict
 
 from allencv.common.nearest_names import not_one_of
 
@@ -94,35 +92,6 @@ def _has_narrow_projection(model: torch.nn.Module) -> bool:
         and module.in_channels < 16
         for module in model.modules()
     )
-
-
-class Compilation:
-    """
-    Compiles a model, or parts of it, in place: its parameters keep their names.
-
-    A batch of another size than the first, such as the last of an epoch, runs without the compiled
-    code, to avoid another compilation.
-    """
-
-    def __init__(self, model: torch.nn.Module, compile: Union[bool, List[str]]) -> None:
-        self._sizes: Dict[bool, Tuple[int, ...]] = {}
-        self._is_on = bool(compile)
-        names = [""] if compile is True else compile or []
-        modules = dict(model.named_modules())
-        parts = [each for each in modules if each]
-        for name in names:
-            if name not in modules:
-                raise not_one_of("a part in trainer.compile", name, parts)
-            modules[name].compile(dynamic=False)
-
-    def __call__(self, model: torch.nn.Module, batch: TensorDict) -> ContextManager[None]:
-        """Return the context for calling the model with a batch."""
-        if not self._is_on:
-            return contextlib.nullcontext()
-        size = next(tuple(each.shape) for each in batch.values() if isinstance(each, torch.Tensor))
-        if self._sizes.setdefault(model.training, size) == size:
-            return contextlib.nullcontext()
-        return torch.compiler.set_stance("force_eager")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,7 +13,8 @@ Change = Tuple[str, Any, Any]
 MAY_CHANGE = re.compile(
     r"trainer\.("
     r"num_epochs|patience|grad_norm|grad_clipping|log_interval|time_limit|run_confidence_checks"
-    r"|use_amp|amp_dtype|grad_scaling|channels_last|cuda_device|compile(\..*)?|checkpointer(\..*)?"
+    r"|use_amp|amp_dtype|grad_scaling|channels_last|cudnn_benchmark|cuda_device"
+    r"|compile(\..*)?|checkpointer(\..*)?"
     r"|(learning_rate_scheduler|momentum_scheduler|moving_average|callbacks\.\d+)\.(?!type$).*"
     r")|(validation_)?data_loader\.(num_workers|cache|max_cache_gb)"
 )

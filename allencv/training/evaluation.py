@@ -23,6 +23,7 @@ from allencv.predictions.all_ranks import (
     pass_turn,
 )
 from allencv.runtime.whole_files import whole_file, write_text
+from allencv.training.acceleration import set_memory_format
 from allencv.training.running_losses import LOSS_WEIGHT, RunningLosses, count_images
 
 Outputs = Dict[str, Any]
@@ -120,6 +121,7 @@ class ImageEvaluator(SimpleEvaluator):
                         text = f"{self.batch_serializer(batch, outputs, data_loader, readable)}\n"
                     write_text_of_batch(text)
 
+            set_memory_format(model, None, int_to_device(self.cuda_device))
             metrics = evaluate(model, data_loader, self.cuda_device, batch_weight_key, write)
         if metrics_output_file is not None and is_first_rank():
             dump_metrics(None, metrics, log=True)

@@ -42,15 +42,13 @@ from allencv.predictions.all_ranks import (
     every_image_once,
     pass_turn,
 )
-from allencv.training.acceleration import (
-    Compilation,
-    choose_amp_dtype,
-    set_memory_format,
-)
+from allencv.training.acceleration import choose_amp_dtype, set_memory_format
 from allencv.training.apple_gpu import apple_gpu
 from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.checkpointer import AtomicCheckpointer, load_state, save_state
+from allencv.training.compilation import Compilation
+from allencv.training.cudnn_autotuning import CudnnAutotuning
 from allencv.training.distributed.from_first_rank import from_first_rank
 from allencv.training.distributed.stand_in import without_effect
 from allencv.training.epoch_batches import (
@@ -133,6 +131,10 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
     compile : `Union[bool, List[str]]`, optional (default = `False`)
         Compile the model with `torch.compile`, or only the named parts, such as "_im2im_encoder".
         The first steps then take minutes. Archives do not change.
+    cudnn_benchmark : `bool`, optional (default = `None`)
+        On an NVIDIA GPU, let cuDNN measure its algorithms for convolutions and use the fastest, for
+        batches of a shape that repeats. `None` does so, unless torch's deterministic algorithms
+        are on. Results then differ slightly from run to run.
     log_interval : `float`, optional (default = `1.0`)
         The seconds between two readings of the loss and the metrics.
     time_limit : `str`, optional (default = `None`)
@@ -170,6 +172,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         grad_scaling: bool = True,
         channels_last: Optional[bool] = None,
         compile: Union[bool, List[str]] = False,
+        cudnn_benchmark: Optional[bool] = None,
         log_interval: float = 1.0,
         time_limit: Optional[str] = None,
         run_confidence_checks: bool = False,
@@ -225,6 +228,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)
         set_memory_format(model, channels_last, self.cuda_device)
         self._compilation = Compilation(model, compile)
+        self._autotuning = CudnnAutotuning(self.cuda_device, cudnn_benchmark)
         self._log_interval = log_interval
         self._time_limit = None if time_limit is None else self._limit(time_limit)
         self._epoch_trained: Optional[float] = None  # the time when it ended, before validation
@@ -440,6 +444,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         with (
             self._pytorch_model.no_sync() if wait else contextlib.nullcontext(),
             without_effect(self.model, self.cuda_device) if stands_in else contextlib.nullcontext(),
+            self._autotuning(of_rank.batch),
         ):
             outputs = self.batch_outputs(of_rank.batch, for_training=True)
             loss = outputs["loss"].detach()
@@ -584,7 +589,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if not group[0]:  # no image of the batch can be read
                 pass_turn(self.model)
                 continue
-            outputs = self.batch_outputs(group[0], for_training=False)
+            with self._autotuning(group[0]):
+                outputs = self.batch_outputs(group[0], for_training=False)
             if "loss" in outputs:
                 losses.add([outputs], [count_images(group[0])])
             metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
@@ -690,6 +696,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         grad_scaling: bool = True,
         channels_last: Optional[bool] = None,
         compile: Union[bool, List[str]] = False,
+        cudnn_benchmark: Optional[bool] = None,
         log_interval: float = 1.0,
         time_limit: Optional[str] = None,
         no_grad: Optional[List[str]] = None,

@@ -5,12 +5,13 @@ import time
 from typing import Dict, List
 
 from stage import DATA, DRY_RUN, save, seconds_left
-from training import END_TO_END, end_to_end_report, end_to_end_speed
+from training_from_files import LOOPS as ALL_LOOPS
+from training_from_files import report_of, speed_of
 
 from allencv.runtime.cpu_count import cpu_count
 
 SIZE, ROUNDS = (32, 1) if DRY_RUN else (224, 3)
-LOOPS = [name for name in END_TO_END if "given back" not in name]  # memory of the CPU
+LOOPS = [name for name in ALL_LOOPS if "given back" not in name]  # memory of the CPU
 
 
 def main() -> None:
@@ -23,12 +24,12 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             try:
-                speeds[name].append(end_to_end_speed(name, DATA / "photos", SIZE, cpu_count()))
+                speeds[name].append(speed_of(name, "ResNet-18", SIZE, DATA / "photos", cpu_count()))
             except subprocess.CalledProcessError:  # the others may work
                 failed.append(name)
             longest = max(longest, time.perf_counter() - started)
             print(name, speeds[name], flush=True)
-            save("end_to_end", {"size": SIZE, "loops": end_to_end_report(speeds)})
+            save("end_to_end", {"size": SIZE, "loops": report_of(speeds)})
     if failed:
         raise SystemExit(f"failed: {'; '.join(failed)}")
 

@@ -49,7 +49,7 @@ MOST_SECONDS = 150 if DRY_RUN else 20
 def measure(name: str, images: str, workers: int) -> Dict[str, float]:
     import psutil
     import torch
-    from training import DEVICE, ON_GPU
+    from training_loops import DEVICE, ON_GPU
 
     folder, size = IMAGES[images]
     epoch = LOADERS[name](DATA / folder, workers, size, device=DEVICE)
@@ -85,7 +85,7 @@ def measure(name: str, images: str, workers: int) -> Dict[str, float]:
 def answer(name: str, questions: Connection) -> None:
     """Answer questions from another process, until it ends this one."""
     import timm.data  # noqa: F401
-    import training  # noqa: F401
+    import training_loops  # noqa: F401
 
     import allencv.plugin  # noqa: F401
 

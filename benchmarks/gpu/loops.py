@@ -7,8 +7,8 @@ Measure the loops of benchmarks/training.py, with batches in memory:
 * recipe: the network of training_config/cifar10.jsonnet. Its steps are short, so that the cost of
   the loop itself shows most;
 * compiled: ResNet-50 under torch.compile, in this project's loop, timm's and a bare one;
-* autotuned: "eager" with torch.backends.cudnn.benchmark, which timm's train.py sets. It needs a
-  process of its own.
+* autotuned: "eager" with torch.backends.cudnn.benchmark, which timm's train.py sets, for all loops.
+  This project's trainer turns it on by itself. It needs a process of its own.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import traceback
 from typing import Any, Callable, Dict, List, NamedTuple
 
 import torch
-import training
+import training_loops as training
 from allennlp.common import Params
 from stage import DRY_RUN, SECONDS, save, saved, seconds_left
 

@@ -53,6 +53,20 @@ def test_it_answers_as_the_predictor(archive: Path, images: List[str]) -> None:
     check_that_it_answers_as_the_predictor(archive, images)
 
 
+def test_it_predicts_in_the_memory_order_that_the_trainer_chooses(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: List[Any] = []
+    for name in ("archive_classifier", "image_classifier_predictor"):
+        monkeypatch.setattr(
+            f"allencv.predictors.{name}.set_memory_format", lambda *values: chosen.append(values)
+        )
+    classifier = ArchiveClassifier(archive, "cpu")
+    predictor: Any = ImageClassifierPredictor.from_path(archive, import_plugins=False)
+    cpu = torch.device("cpu")
+    assert chosen == [(classifier._model, None, cpu), (predictor._model, None, cpu)]
+
+
 def test_what_it_says_of_itself(archive: Path, images: List[str]) -> None:
     classifier = ArchiveClassifier(archive, "cpu")
     assert classifier.name == "pets/model.tar.gz"

@@ -1,4 +1,4 @@
-from typing import Any, Dict, List, Optional
+from typing import Optional
 
 import pytest
 import timm
@@ -6,7 +6,6 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.training.acceleration import (
-    Compilation,
     choose_amp_dtype,
     computes_in_bfloat16,
     is_mostly_depthwise,
@@ -115,75 +114,6 @@ def test_a_network_that_torch_crashes_with_keeps_its_order() -> None:
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), harmless)
         set_memory_format(network, True, CPU)
         assert not network[0].weight.is_contiguous()
-
-
-class Network(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = torch.nn.Linear(4, 4)
-        self.head = torch.nn.Linear(4, 2)
-
-    def forward(self, image: torch.Tensor, metadata: Any = None) -> torch.Tensor:
-        return self.head(self.body(image).relu())
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> List[str]:
-    """How often torch has made compiled code, with a backend that takes no compiler."""
-    graphs: List[str] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(str(graph))
-        return graph.forward
-
-    original = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module,
-        "compile",
-        lambda self, **options: original(self, backend=backend, **options),
-    )
-    torch._dynamo.reset()
-    return graphs
-
-
-def images(size: int) -> Dict[str, Any]:
-    return {"image": torch.randn(size, 4), "metadata": [{}] * size}
-
-
-@pytest.mark.parametrize("parts", [True, ["body", "head"], ["body"]])
-def test_compiled_in_place_and_once(compiled: List[str], parts: Any) -> None:
-    model = Network()
-    names, expected = list(model.state_dict()), {}
-    batches = [images(8), images(8), images(3)]
-    for index, batch in enumerate(batches):
-        expected[index] = model(**batch)
-    compilation = Compilation(model, parts)
-    assert list(model.state_dict()) == names
-    for index, batch in enumerate(batches):
-        with compilation(model, batch):
-            assert torch.allclose(model(**batch), expected[index])
-    assert len(compiled) == (2 if parts == ["body", "head"] else 1)
-
-    # Validation has a size of its own, and the ragged batch there is not compiled either.
-    model.eval()
-    before = len(compiled)
-    for batch in (images(6), images(6), images(1)):
-        with compilation(model, batch):
-            model(**batch)
-    assert len(compiled) <= 2 * before
-
-
-def test_off_is_off(compiled: List[str]) -> None:
-    model = Network()
-    for off in (False, []):
-        with Compilation(model, off)(model, images(2)):
-            model(**images(2))
-    assert compiled == []
-
-
-def test_an_unknown_part() -> None:
-    with pytest.raises(ConfigurationError, match="trainer.compile is 'haed'; expected.*head"):
-        Compilation(Network(), ["haed"])
 
 
 def test_out_of_memory_is_known() -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import allencv.plugin  # noqa: F401
 from allencv.models import BasicImageClassifier
+from allencv.modules.im2im_encoders import SmallResnetEncoder
 from allencv.modules.im2vec_encoders import PoolingEncoder
 from allencv.training import ImageEvaluator, evaluate
 from tests.conftest import write_images
@@ -119,6 +120,12 @@ def test_the_command_evaluates_by_images(folder: Path, tmp_path: Path) -> None:
     assert [len(line["label"]) for line in lines] == [10, 2]
     assert set(lines[0]["label"]) <= set(LABELS)
     assert set(tmp_path.iterdir()) == set(files)
+
+
+def test_the_network_computes_in_the_memory_order_that_the_trainer_chooses(folder: Path) -> None:
+    model = BasicImageClassifier(vocabulary(), PoolingEncoder(64), SmallResnetEncoder())
+    ImageEvaluator()(model, loader(folder, 10), "")
+    assert model.is_channels_last()
 
 
 def test_images_with_several_labels_count_alike(cats_and_dogs: Path, tmp_path: Path) -> None:

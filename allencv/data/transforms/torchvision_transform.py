@@ -1,3 +1,4 @@
+import functools
 import inspect
 from typing import Any, ClassVar, Dict, List, Type
 
@@ -79,8 +80,20 @@ def _draws(torchvision_class: Type[v2.Transform]) -> bool:
 def _interpolation_names(torchvision_class: type) -> List[str]:
     if torchvision_class is v2.ElasticTransform:
         return [*_WARPING, "bicubic"]
-    resizes = "antialias" in inspect.signature(torchvision_class).parameters
-    return list(_RESIZING if resizes else _WARPING)
+    if "antialias" not in inspect.signature(torchvision_class).parameters:
+        return list(_WARPING)
+    return [name for name in _RESIZING if name != "lanczos" or _resizes_by_lanczos()]
+
+
+@functools.cache
+def _resizes_by_lanczos() -> bool:
+    """Return whether the installed torch has Lanczos for tensors, as recent versions do."""
+    image = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    try:
+        v2.functional.resize(image, [2, 2], v2.InterpolationMode.LANCZOS, antialias=True)
+    except (NotImplementedError, ValueError):
+        return False
+    return True
 
 
 def _by_name(key: str, value: Any, choices: Dict[str, Any]) -> Any:
@@ -152,6 +165,14 @@ class TorchvisionTransform(ImageTransform):
             raise ConfigurationError(
                 f"{name} cannot be made with {self.arguments}: {type(error).__name__}: {error}"
             ) from error
+
+        lanczos = ("lanczos", v2.InterpolationMode.LANCZOS)
+        is_smooth = self.arguments.get("antialias", True)
+        if self.arguments.get("interpolation") in lanczos and not is_smooth:
+            raise ConfigurationError(
+                f"{name}.antialias is {self.arguments['antialias']}; expected true with "
+                'interpolation: "lanczos"'
+            )
 
         # torchvision's `forward` finds the image among boxes and masks in nested samples. For
         # classes that use it, `__call__` runs only the steps that a tensor needs.

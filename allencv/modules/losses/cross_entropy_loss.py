@@ -44,7 +44,8 @@ class CrossEntropyLoss(ClassificationLoss):
         targets: torch.Tensor,
         class_weights: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
+        reduction = "mean" if class_weights is None else "none"
         losses = F.cross_entropy(
-            logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing
+            logits.float(), targets, reduction=reduction, label_smoothing=self.label_smoothing
         )
-        return weighted_mean(losses, targets, class_weights)
+        return losses if class_weights is None else weighted_mean(losses, targets, class_weights)

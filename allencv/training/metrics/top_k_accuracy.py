@@ -51,7 +51,7 @@ class TopKAccuracy(Metric):
         mask : `torch.Tensor`, optional (default = `None`)
             Booleans of shape `(batch_size, ...)`: predictions count where it is true.
         """
-        predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
+        predictions = predictions.detach()
         num_classes = predictions.size(-1)
         if self._top_k > num_classes:
             raise ConfigurationError(

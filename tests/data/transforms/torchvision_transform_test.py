@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from allencv.data import transforms
 from allencv.data.transforms import ImageTransform, random_source
+from allencv.data.transforms import torchvision_transform as module
 from allencv.data.transforms.torchvision_transform import TRANSFORMS, TorchvisionTransform
 
 # What each class is made with here, where its defaults do not do or would not draw.
@@ -206,6 +207,10 @@ def test_a_users_subclass() -> None:
             "interpolation is 'box'",
         ),
         (
+            {"type": "resize", "size": 16, "interpolation": "lanczos", "antialias": False},
+            'resize.antialias is False; expected true with interpolation: "lanczos"',
+        ),
+        (
             {"type": "rand_augment", "interpolation": "bicubic"},
             "rand_augment.interpolation is 'bicubic'; expected one of bilinear, nearest$",
         ),
@@ -259,6 +264,19 @@ def test_every_interpolation_that_is_taken_resizes(mode: str) -> None:
     image = make_image("Resize")
     resized = transforms.Resize(8, interpolation=mode)(image)
     assert torch.equal(resized, v2.Resize(8, interpolation=InterpolationMode(mode))(image))
+
+
+def test_a_torch_without_lanczos_does_not_offer_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resize(*args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("Input Error: Only 3D, 4D and 5D input Tensors supported")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(v2.functional, "resize", resize)
+        module._resizes_by_lanczos.cache_clear()
+        with pytest.raises(ConfigurationError, match="is 'lanczos'; expected one of .*bicubic"):
+            transforms.Resize(8, interpolation="lanczos")
+        transforms.Resize(8, interpolation="bicubic")
+    module._resizes_by_lanczos.cache_clear()
 
 
 @pytest.mark.parametrize(
