@@ -144,7 +144,7 @@ def create_app(
 class DirectRoute(APIRoute):
     """
     A route whose endpoint takes the request itself. It is described at /openapi.json as others are,
-    but called without what FastAPI does for arguments, which takes a third of a millisecond.
+    but called without what FastAPI does for arguments: a third of the event loop's time.
     """
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
