@@ -1,24 +1,33 @@
 """
-Compare `allencv serve` with a plain FastAPI handler (pillow and onnxruntime in a `def`, uvicorn
-with httptools and uvloop) and with LitServe. All serve the same ONNX file: torchvision's ResNet-18,
-224 px, with random weights, exported by `allencv export` in float32 and in int8. All use
-onnxruntime. `allencv serve` also runs with OpenVINO in the fastest precision of this machine
-(`--engine openvino-reduced`).
+Compare `allencv serve` with the limit of the machine, with a plain FastAPI handler (pillow and
+onnxruntime in a `def`, uvicorn with httptools and uvloop) and with LitServe. All use the same ONNX
+file: torchvision's ResNet-18, 224 px, with random weights, exported by `allencv export` in float32
+and in int8. All use onnxruntime. `allencv serve` also runs with OpenVINO in the fastest precision
+of this machine (`--engine openvino-reduced`).
 
     pip install -e '.[benchmark,openvino]'
     python benchmarks/serving.py [--rounds 5] [--seconds 8] [--clients 1 8 64] [--workers 2]
 
-Clients upload JPEG files of 500x375 pixels over open connections, one at a time each. All servers
-have the same number of workers (threads in `allencv serve`, processes in the others). They take
-turns, and the clients run on the same machine. The program prints medians and ratios within a
-round, writes serving.json beside this file, and puts its table into docs/serving.md. It takes about
-rounds x 8 x (clients x (seconds + 1) + 4) seconds.
+Clients upload JPEG files of 500x375 pixels over open connections, one at a time each. Then requests
+come at 0.8 of the rate that the server has reached. All servers have the same number of workers
+(threads in `allencv serve`, processes in the others). They take turns. The clients run on the same
+machine.
+
+The limit (serving_limit.py) is a loop of decoding and the network, in as many threads, with the
+files at hand. It has no HTTP, no clients and no processes. For n clients it takes batches of
+n / threads images, at most 8.
+
+The program prints medians and ratios within a round, writes serving.json beside this file, and puts
+its tables into docs/serving.md. A round takes about 12 x (4 x (seconds + 1) + 4) seconds. To
+measure in pieces, give `--folder`, `--rounds-file`, and `--rounds 1` with one of the `--precisions`
+each time. `--rounds 0` makes the tables of such a file.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import platform
 import signal
@@ -32,9 +41,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
-import numpy as np
 import psutil
 from data_loading import make_images
+from load_generator import ask_once, closed_loop, open_loop, request_of
 from tables import write_docs
 
 from allencv.runtime.whole_files import write_text
@@ -43,8 +52,13 @@ HERE = Path(__file__).parent
 PACKAGES = ("fastapi", "litserve", "onnxruntime", "openvino", "uvicorn")
 PRECISIONS = {"float32": "bundle", "int8": "bundle_int8"}  # and the folder of each
 REDUCED = "allencv, openvino-reduced"
-SERVERS = ("allencv", REDUCED, "plain FastAPI", "LitServe", "LitServe, batches of 8")
-WARM_UP_SECONDS = 1.0
+LIMIT = "the limit"
+SERVERS = ("allencv", LIMIT, "plain FastAPI", "LitServe", "LitServe, batches of 8", REDUCED)
+MAX_BATCH = 8
+"""The largest batch of `allencv serve`, of LitServe with batches, and of the limit."""
+
+SHARE = 0.8
+AT_RATE = f"{SHARE:g} of capacity"
 CONFIG = {
     "dataset_reader": {
         "type": "image_folder",
@@ -69,9 +83,9 @@ CONFIG = {
     },
 }
 RATIOS = (
-    ("requests_per_second", "LitServe", "speed_to_litserve"),
+    ("requests_per_second", LIMIT, "speed_to_limit"),
+    ("cpu_ms_per_request", LIMIT, "cpu_to_limit"),
     ("p99_ms", "LitServe", "p99_to_litserve"),
-    ("cpu_ms_per_request", "plain FastAPI", "cpu_to_plain"),
 )
 
 
@@ -126,7 +140,7 @@ def running(
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,  # a new session could have another share of the CPU
     )
     try:
         deadline = time.perf_counter() + 120
@@ -149,128 +163,94 @@ def _answers(port: int, body: bytes) -> bool:
         return False
 
 
-def request_of(file: bytes) -> bytes:
-    part = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
-    body = part + b"Content-Type: image/jpeg\r\n\r\n" + file + b"\r\n--xyz--\r\n"
-    head = (
-        b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        b"Content-Type: multipart/form-data; boundary=xyz\r\nContent-Length: %d\r\n\r\n"
-    )
-    return head % len(body) + body
+def run_limit(
+    bundle: Path, images: Path, arguments: argparse.Namespace
+) -> Dict[str, Dict[str, float]]:
+    """
+    Return the measurements of the limit by number of clients: with that many images at hand, in as
+    many threads and batches as the servers.
+    """
+    command = [sys.executable, str(HERE / "serving_limit.py"), str(bundle), str(images)]
+    lines = []
+    for clients in arguments.clients:
+        threads = min(clients, arguments.workers)
+        batch = min(MAX_BATCH, math.ceil(clients / threads))
+        lines.append(f"{threads} {batch} {arguments.seconds}")
+    printed = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        input="\n".join(lines),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    measured = [json.loads(line) for line in printed.splitlines()]
+    return dict(zip(map(str, arguments.clients), measured, strict=True))
 
 
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
-    """Send a request and read its answer. Raise `ValueError` if the answer has no label."""
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
-    content = await reader.readexactly(int(fields[b"content-length"]))
-    if b" 200 " not in head[:16] or b'"label"' not in content:
-        raise ValueError(f"{head[:40]!r} {content[:200]!r}")
+Round = Dict[str, Dict[str, Dict[str, float]]]
+"""The measurements by server, and by number of clients or `AT_RATE`."""
 
 
-async def ask_once(port: int, request: bytes) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        await ask(reader, writer, request)
-    finally:
-        writer.close()
-
-
-def cpu_seconds(server: psutil.Process) -> float:
-    """Return the CPU time of a server and all its processes."""
-    total = 0.0
-    for process in [server, *server.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-async def load(
-    server: psutil.Process, port: int, requests: List[bytes], clients: int, seconds: float
-) -> Dict[str, float]:
-    """Run `clients` clients for `seconds` seconds after a warm-up, and return the measurements."""
-    latencies: List[float] = []
-    begin = time.perf_counter() + WARM_UP_SECONDS
-    end = begin + seconds
-
-    async def client(number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        turn = number
-        while (sent := time.perf_counter()) < end:
-            await ask(reader, writer, requests[turn % len(requests)])
-            if begin <= (now := time.perf_counter()) < end:
-                latencies.append(now - sent)
-            turn += 1
-        writer.close()
-
-    async def processor_time() -> float:
-        await asyncio.sleep(begin - time.perf_counter())
-        before = cpu_seconds(server)
-        await asyncio.sleep(end - time.perf_counter())
-        return cpu_seconds(server) - before
-
-    used, *_ = await asyncio.gather(processor_time(), *map(client, range(clients)))
-    p50, p95, p99 = np.percentile(latencies, [50, 95, 99]) * 1000
-    return {
-        "requests_per_second": len(latencies) / seconds,
-        "p50_ms": float(p50),
-        "p95_ms": float(p95),
-        "p99_ms": float(p99),
-        "cpu_ms_per_request": 1000 * used / len(latencies),
-    }
-
-
-Round = Dict[str, Dict[int, Dict[str, float]]]  # by server and number of clients
-
-
-def measure(arguments: argparse.Namespace) -> Dict[str, List[Round]]:
+def measure(arguments: argparse.Namespace, folder: Path) -> Dict[str, List[Round]]:
     """Return the rounds of each precision."""
-    rounds: Dict[str, List[Round]] = {precision: [] for precision in PRECISIONS}
-    with tempfile.TemporaryDirectory() as folder:
-        make_model(Path(folder))
-        images = sorted((Path(folder) / "images").rglob("*.jpg"))
-        requests = [request_of(image.read_bytes()) for image in images]
-        for number in range(arguments.rounds):
-            # Another server comes first in each round.
-            turns = [SERVERS[(number + i) % len(SERVERS)] for i in range(len(SERVERS))]
-            for precision, bundle in PRECISIONS.items():
-                rounds[precision].append({})
-                for name in turns:
-                    rounds[precision][-1][name] = measure_server(
-                        name, Path(folder) / bundle, requests, arguments
-                    )
-                    print(f"round {number + 1}: {precision}, {name}", file=sys.stderr)
+    if arguments.rounds and not (folder / PRECISIONS["int8"]).exists():
+        make_model(folder)
+    images = folder / "images"
+    requests = [request_of(image.read_bytes()) for image in sorted(images.rglob("*.jpg"))]
+    rounds: Dict[str, List[Round]] = {}
+    for number in range(arguments.first_round, arguments.first_round + arguments.rounds):
+        for precision in arguments.precisions:
+            bundle = folder / PRECISIONS[precision]
+            rounds.setdefault(precision, []).append({})
+            for i in range(len(arguments.servers)):
+                # Another server comes first in each round.
+                name = arguments.servers[(number + i) % len(arguments.servers)]
+                if name == LIMIT:
+                    measured = run_limit(bundle, images, arguments)
+                else:
+                    measured = measure_server(name, bundle, requests, arguments)
+                rounds[precision][-1][name] = measured
+                print(f"round {number + 1}: {precision}, {name}: {measured}", file=sys.stderr)
     return rounds
 
 
 def measure_server(
     name: str, bundle: Path, requests: List[bytes], arguments: argparse.Namespace
-) -> Dict[int, Dict[str, float]]:
-    """Start a server and return its measurements by number of clients."""
-    port = free_port()
+) -> Dict[str, Dict[str, float]]:
+    """Start a server and return its measurements."""
+    port, seconds = free_port(), arguments.seconds
     command = command_of(name, bundle, port, arguments.workers)
     environment = {"BENCHMARK_BUNDLE": str(bundle)}
     with running(command, port, requests[0], HERE.parent, **environment) as server:
-        return {
-            clients: asyncio.run(load(server, port, requests, clients, arguments.seconds))
+        measured = {
+            str(clients): closed_loop(server, port, requests, clients, seconds)
             for clients in arguments.clients
         }
+        capacity = max(each["requests_per_second"] for each in measured.values())
+        measured[AT_RATE] = open_loop(server, port, requests, SHARE * capacity, seconds)
+        measured[AT_RATE]["p99_to_p50"] = measured[AT_RATE]["p99_ms"] / measured[AT_RATE]["p50_ms"]
+    return measured
 
 
-def summary(rounds: List[Round], clients: List[int]) -> Dict[str, Any]:
-    """Return medians, and the medians of the ratios within a round."""
+def summary(rounds: List[Round]) -> Dict[str, Any]:
+    """Return medians, and the medians, smallest and largest of the ratios within a round."""
     result: Dict[str, Any] = {}
-    for number in clients:
-        result[str(number)] = {}
-        for name in SERVERS:
-            runs = [each[name][number] for each in rounds]
-            row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    for case in next(each for name, each in rounds[0].items() if name != LIMIT):
+        result[case] = {}
+        for name in filter(rounds[0].__contains__, SERVERS):
+            runs = [each[name][case] for each in rounds if case in each[name]]
+            if not runs:  # the limit has no rate
+                continue
+            row: Dict[str, Any] = {
+                key: statistics.median(run[key] for run in runs) for key in runs[0]
+            }
             for key, rival, label in RATIOS:
-                theirs = [each[rival][number] for each in rounds]
-                row[label] = statistics.median(a[key] / b[key] for a, b in zip(runs, theirs))
-            result[str(number)][name] = row
+                if case in rounds[0].get(rival, {}) and key in runs[0]:
+                    ratios = [each[name][case][key] / each[rival][case][key] for each in rounds]
+                    row[label] = statistics.median(ratios)
+                    row[f"{label}_range"] = [min(ratios), max(ratios)]
+            result[case][name] = row
     return result
 
 
@@ -278,24 +258,60 @@ def table(report: Dict[str, Any]) -> str:
     settings = report["settings"]
     lines = [
         f"{settings['workers']} workers on {settings['cores']} cores, medians of "
-        f"{settings['rounds']} rounds of {settings['seconds']:g} s. The last three columns are "
-        "ratios within a round: requests/s and p99 relative to LitServe, CPU relative to plain "
-        "FastAPI.",
+        f"{settings['rounds']} rounds of {settings['seconds']:g} s. The last columns are ratios "
+        "within a round, in parentheses the smallest and largest: requests/s and CPU time of the "
+        "server relative to the limit, and p99 relative to LitServe. Last, the CPU time that the "
+        "clients took on the same cores.",
         "",
-        "| network | clients | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms per request "
-        "| requests/s ratio | p99 ratio | CPU ratio |",
+        "| network | clients | server | requests/s | p50 ms | p99 ms | CPU ms per request "
+        "| requests/s to the limit | CPU to the limit | p99 to LitServe | clients' CPU ms |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for precision, by_clients in report["precisions"].items():
-        for clients, servers in by_clients.items():
-            for name, row in servers.items():
-                lines.append(
-                    f"| {precision} | {clients} | {name} | {row['requests_per_second']:.0f} "
-                    f"| {row['p50_ms']:.0f} | {row['p95_ms']:.0f} | {row['p99_ms']:.0f} "
-                    f"| {row['cpu_ms_per_request']:.1f} | {row['speed_to_litserve']:.2f} "
-                    f"| {row['p99_to_litserve']:.2f} | {row['cpu_to_plain']:.2f} |"
-                )
+    for precision, by_case in report["precisions"].items():
+        for case, servers in by_case.items():
+            if case != AT_RATE:
+                lines += [
+                    f"| {precision} | {case} | {name} | {row['requests_per_second']:.0f} "
+                    f"| {_number(row, 'p50_ms')} | {_number(row, 'p99_ms')} "
+                    f"| {row['cpu_ms_per_request']:.1f} | {_ratio(row, 'speed_to_limit')} "
+                    f"| {_ratio(row, 'cpu_to_limit')} | {_number(row, 'p99_to_litserve', 2)} "
+                    f"| {_number(row, 'client_cpu_ms_per_request', 1)} |"
+                    for name, row in servers.items()
+                ]
+    lines += [
+        "",
+        f"At {SHARE:g} of what each server can do, with requests at a fixed rate:",
+        "",
+        "| network | server | requests/s | p50 ms | p99 ms | p99 to p50 | CPU ms per request |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for precision, by_case in report["precisions"].items():
+        lines += [
+            f"| {precision} | {name} | {row['requests_per_second']:.0f} | {row['p50_ms']:.0f} "
+            f"| {row['p99_ms']:.0f} | {row['p99_to_p50']:.2f} | {row['cpu_ms_per_request']:.1f} |"
+            for name, row in by_case[AT_RATE].items()
+        ]
     return "\n".join(lines)
+
+
+def _number(row: Dict[str, Any], key: str, digits: int = 0) -> str:
+    return f"{row[key]:.{digits}f}" if key in row else "-"
+
+
+def _ratio(row: Dict[str, Any], key: str) -> str:
+    if key not in row:
+        return "-"
+    least, most = row[f"{key}_range"]
+    return f"{row[key]:.2f} ({least:.2f} to {most:.2f})"
+
+
+def add_to_file(rounds: Dict[str, List[Round]], file: Path) -> Dict[str, List[Round]]:
+    """Add rounds to those in a file, and return all of them."""
+    kept: Dict[str, List[Round]] = json.loads(file.read_text()) if file.exists() else {}
+    for precision, more in rounds.items():
+        kept.setdefault(precision, []).extend(more)
+    write_text(file, json.dumps(kept))
+    return kept
 
 
 def main() -> None:
@@ -304,12 +320,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=[*PRECISIONS])
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=[*SERVERS])
+    parser.add_argument("--folder", type=Path, help="keep the model here, for another run")
+    parser.add_argument(
+        "--rounds-file",
+        type=Path,
+        help="add the rounds to those in this file, and report all of them: for a run in pieces",
+    )
+    parser.add_argument("--first-round", type=int, default=0, help="which server comes first")
     parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     arguments = parser.parse_args()
-    rounds = measure(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = measure(arguments, arguments.folder or Path(folder))
+    if arguments.rounds_file:
+        rounds = add_to_file(rounds, arguments.rounds_file)
     report = {
         "settings": {
-            "rounds": arguments.rounds,
+            "rounds": min(map(len, rounds.values())),
             "seconds": arguments.seconds,
             "workers": arguments.workers,
             "cores": len(os.sched_getaffinity(0)),
@@ -317,9 +345,7 @@ def main() -> None:
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
         },
-        "precisions": {
-            precision: summary(each, arguments.clients) for precision, each in rounds.items()
-        },
+        "precisions": {precision: summary(each) for precision, each in rounds.items()},
     }
     print(table(report))
     if arguments.output is None:

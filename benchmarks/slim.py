@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import psutil
-from serving import ask_once, free_port, make_model, request_of, running
+from load_generator import ask_once, request_of
+from serving import free_port, make_model, running
 from tables import write_docs
 
 from allencv.runtime.whole_files import write_text

@@ -116,10 +116,15 @@ def test_serving(run: Run, tmp_path: Path) -> None:
     report = json.loads(output.read_text())
     for precision in ("float32", "int8"):
         servers = report["precisions"][precision]["2"]
-        assert servers["LitServe"]["speed_to_litserve"] == 1
-        assert servers["plain FastAPI"]["cpu_to_plain"] == 1
+        assert servers["LitServe"]["p99_to_litserve"] == 1
+        assert servers["the limit"]["speed_to_limit"] == servers["the limit"]["cpu_to_limit"] == 1
+        assert servers["allencv"]["speed_to_limit"] > 0
         assert servers["allencv, openvino-reduced"]["requests_per_second"] > 0
+        at_rate = report["precisions"][precision]["0.8 of capacity"]
+        assert at_rate["allencv"]["p99_to_p50"] >= 1
+        assert "the limit" not in at_rate
         assert f"| {precision} | 2 | LitServe |" in table
+        assert f"| {precision} | LitServe |" in table
 
 
 @pytest.mark.exhaustive

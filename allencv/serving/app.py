@@ -6,14 +6,28 @@ import json
 import re
 import time
 from importlib.resources import files
-from typing import AsyncIterator, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import (
+    Any,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+)
 
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import request_response
 
 from allencv import __version__
 from allencv.runtime.classifier import Classifier, readable
@@ -29,6 +43,8 @@ from allencv.serving.metrics import CountRequests, Metrics
 from allencv.serving.request_ids import ID_HEADER, NameRequests
 from allencv.serving.root_path import BelowRootPath
 from allencv.serving.uploads import Uploads, bad_request
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 Outcome = Union[np.ndarray, RequestError]
 """The probabilities `(labels,)` of an image, or what is wrong with it."""
@@ -125,6 +141,17 @@ def create_app(
     return app
 
 
+class DirectRoute(APIRoute):
+    """
+    A route whose endpoint takes the request itself. It is described at /openapi.json as others are,
+    but called without what FastAPI does for arguments: a third of the event loop's time.
+    """
+
+    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = request_response(endpoint)
+
+
 def _add_predict(
     app: FastAPI, classifier: Classifier, batcher: Batcher, decoders: Decoders, limits: Limits
 ) -> None:
@@ -155,8 +182,11 @@ def _add_predict(
             answer = await asyncio.to_thread(_answer, classifier, uploads, answered, top_k, started)
         return Response(answer, media_type="application/json")
 
-    app.post(
+    app.router.add_api_route(
         "/predict",
+        predict,
+        methods=["POST"],
+        route_class_override=DirectRoute,
         summary="Classify images",
         description="Send one image as the body, or several as multipart files or as base64 in "
         "JSON. Among several images, each one that cannot be read gets an error as its answer.",
@@ -168,9 +198,9 @@ def _add_predict(
             "requestBody": schemas.REQUEST_BODY,
             "parameters": [schemas.TOP_K_PARAMETER],
         },
-    )(predict)
+    )
     # The path that clients of other servers use
-    app.post("/predictions/", include_in_schema=False)(predict)
+    app.add_route("/predictions/", predict, methods=["POST"], include_in_schema=False)
 
 
 async def _outcomes(

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -19,9 +19,7 @@ Read = Callable[[bytes], np.ndarray]
 """Decodes the bytes of a file to pixels for the network, or raises `RequestError`."""
 
 SLOW_SECONDS = 1.0
-"""After this time, a worker stops decoding and classifies the images it has."""
-
-PendingImage = Tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
+"""After this time, a worker no longer waits for more images to be decoded."""
 
 
 class QueuedImage(NamedTuple):
@@ -29,21 +27,29 @@ class QueuedImage(NamedTuple):
     answer: "asyncio.Future[np.ndarray]"
 
 
+class DecodedImage(NamedTuple):
+    pixels: np.ndarray
+    answer: "asyncio.Future[np.ndarray]"
+    began: float
+    """When its decoding began, by `time.monotonic`."""
+
+
 class Batcher:
     """
     Threads that classify the images of requests. onnxruntime releases the GIL, so threads of one
     process use all cores.
 
-    A thread takes its share of the waiting images, at most `max_batch`, has them decoded one by one
-    and classifies them in one batch. It never waits for a batch to fill: on a CPU that gains little
-    and delays each request.
+    Half of the threads have images decoded, and half are workers that classify. A worker takes its
+    share of the waiting images in one batch, at most `max_batch`, as soon as they are decoded.
+    Meanwhile the next images are decoded, so that no core is idle. A worker never waits for a batch
+    to fill: on a CPU that gains little and delays each request.
 
     # Parameters
 
-    classifier : all threads call its `probabilities`.
-    read : called by all threads.
+    classifier : all workers call its `probabilities`.
+    read : called by all threads that decode.
     limits : `workers`, `max_batch` and `max_waiting`.
-    on_batch : called by the threads with the number of images of each batch.
+    on_batch : called by the workers with the number of images of each batch.
     """
 
     def __init__(
@@ -57,12 +63,18 @@ class Batcher:
         self._read = read
         self._limits = limits
         self._on_batch = on_batch
-        self._waiting: Deque[QueuedImage] = deque()
-        self._changed = threading.Condition()
+        self._queued: Deque[QueuedImage] = deque()
+        self._decoding = 0
+        self._decoded: Deque[DecodedImage] = deque()
+        lock = threading.Lock()
+        self._may_decode = threading.Condition(lock)
+        self._may_classify = threading.Condition(lock)
         self._closed = False
-        self._seconds_per_image = 0.05  # a guess, until the first image has been classified
+        self._decode_seconds = 0.0
+        self._classify_seconds = 0.05  # a guess, until the first image has been classified
         self._threads = [
-            threading.Thread(target=self._work, name=f"classify-{i}", daemon=True)
+            threading.Thread(target=work, name=f"{name}-{i}", daemon=True)
+            for name, work in (("decode", self._decode), ("classify", self._classify))
             for i in range(limits.workers)
         ]
         for thread in self._threads:
@@ -70,8 +82,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """The number of images not yet taken."""
-        return len(self._waiting)
+        """The number of images that no worker has taken."""
+        return len(self._queued) + self._decoding + len(self._decoded)
 
     @property
     def is_full(self) -> bool:
@@ -80,7 +92,8 @@ class Batcher:
     @property
     def retry_after(self) -> float:
         """Estimate the time to classify the waiting images, in seconds."""
-        return self.waiting * self._seconds_per_image / self._limits.workers
+        seconds = self._decode_seconds + self._classify_seconds
+        return self.waiting * seconds / self._limits.workers
 
     def submit(self, files: Sequence[bytes]) -> "List[asyncio.Future[np.ndarray]]":
         """
@@ -94,11 +107,11 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         jobs = [QueuedImage(file, loop.create_future()) for file in files]
-        with self._changed:
-            if self._closed or len(self._waiting) + len(jobs) > self._limits.max_waiting:
+        with self._may_decode:
+            if self._closed or self.waiting + len(jobs) > self._limits.max_waiting:
                 raise overloaded(self.retry_after)
-            self._waiting.extend(jobs)
-            self._changed.notify(len(jobs))
+            self._queued.extend(jobs)
+            self._may_decode.notify(len(jobs))
         return [job.answer for job in jobs]
 
     def close(self, seconds: float) -> bool:
@@ -106,72 +119,90 @@ class Batcher:
         Wait up to `seconds` until the waiting images are classified and the threads have ended.
         Return whether they have.
         """
-        with self._changed:
+        with self._may_decode:
             self._closed = True
-            self._changed.notify_all()
+            self._may_decode.notify_all()
+            self._may_classify.notify_all()
         end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self) -> None:
+    def _decode(self) -> None:
+        """Have images decoded, one after another, until a batch for each worker is ready."""
+        ready = self._limits.workers * self._limits.max_batch
         while True:
-            with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                # A share, so that no thread takes all images while others are idle
-                share = math.ceil(len(self._waiting) / len(self._threads))
-            started = time.perf_counter()
-            count = self._classify(min(share, self._limits.max_batch))
-            if count:  # another thread may have taken them all
-                seconds = (time.perf_counter() - started) / count
-                self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
+            with self._may_decode:
+                while not self._queued or self._decoding + len(self._decoded) >= ready:
+                    if self._closed and not self._queued:
+                        return
+                    self._may_decode.wait()
+                file, answer = self._queued.popleft()
+                self._decoding += 1
+            began, pixels = time.monotonic(), None
+            if not answer.done():  # otherwise the client has gone
+                try:
+                    pixels = self._read(file)
+                except Exception as error:
+                    _deliver(answer, error)
+            with self._may_classify:
+                self._decoding -= 1
+                if pixels is not None:
+                    self._decoded.append(DecodedImage(pixels, answer, began))
+                    self._decode_seconds += 0.1 * (time.monotonic() - began - self._decode_seconds)
+                self._may_classify.notify()
 
-    def _classify(self, most: int) -> int:
-        """Classify at most `most` waiting images. Return their number."""
-        pending: Dict[int, PendingImage] = {}
-        started = time.perf_counter()
-        count = 0
-        while count < most and time.perf_counter() - started < SLOW_SECONDS:
-            with self._changed:
-                if not self._waiting:
-                    break
-                file, answer = self._waiting.popleft()
-            count += 1
-            if answer.done():  # the client has gone
-                continue
-            try:
-                pixels = self._read(file)
-            except Exception as error:
-                _deliver(answer, error)
-            else:
-                pending[count] = pixels, answer
-        shapes = group_by_shape({number: pixels for number, (pixels, _) in pending.items()})
-        for batch in shapes:  # usually one; several if image sizes differ
-            self._answer([pending[number] for number in batch])
-        return count
+    def _classify(self) -> None:
+        """Classify decoded images in batches."""
+        while taken := self._take():
+            started = time.monotonic()
+            pending = {i: each for i, each in enumerate(taken) if not each.answer.done()}
+            for batch in group_by_shape({i: each.pixels for i, each in pending.items()}):
+                # Usually one; several if image sizes differ
+                self._answer([pending[i] for i in batch])
+            seconds = (time.monotonic() - started) / len(taken)
+            self._classify_seconds += 0.1 * (seconds - self._classify_seconds)
 
-    def _answer(self, batch: "List[PendingImage]") -> None:
+    def _take(self) -> List[DecodedImage]:
+        """Wait for images and take a share of them; none when all are classified at the end."""
+        with self._may_classify:
+            while self.waiting or not self._closed:
+                # A share, so that no worker takes all images while others are idle
+                share = min(math.ceil(self.waiting / self._limits.workers), self._limits.max_batch)
+                patience: Optional[float] = None
+                if self._decoded:
+                    patience = self._decoded[0].began + SLOW_SECONDS - time.monotonic()
+                    if len(self._decoded) >= share or patience <= 0:
+                        count = min(share, len(self._decoded))
+                        taken = [self._decoded.popleft() for _ in range(count)]
+                        self._may_decode.notify(count)
+                        if self._decoded:
+                            self._may_classify.notify()
+                        return taken
+                self._may_classify.wait(patience)
+            self._may_classify.notify_all()  # the other workers end too
+            return []
+
+    def _answer(self, batch: List[DecodedImage]) -> None:
         self._on_batch(len(batch))
         try:
-            rows = self._rows(np.stack([pixels for pixels, _ in batch]))
+            rows = self._rows(np.stack([each.pixels for each in batch]))
         except ImageError as error:
-            for _, answer in batch:
-                _deliver(answer, RequestError(422, "odd_shape", str(error)))
+            for each in batch:
+                _deliver(each.answer, RequestError(422, "odd_shape", str(error)))
         except Exception:
             if len(batch) > 1:  # only the image at fault should fail
                 for each in batch:
                     self._answer([each])
                 return
             logger.exception("The network failed for an image")
-            for pixels, answer in batch:
-                _deliver(answer, self._why_it_failed(pixels))
+            for each in batch:
+                _deliver(each.answer, self._why_it_failed(each.pixels))
         else:
-            for (_, answer), row in zip(batch, rows):
+            for each, row in zip(batch, rows):
                 is_finite = bool(np.isfinite(row).all())
-                _deliver(answer, row if is_finite else RequestError(422, "not_finite", NOT_FINITE))
+                outcome = row if is_finite else RequestError(422, "not_finite", NOT_FINITE)
+                _deliver(each.answer, outcome)
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         rows = self._classifier.probabilities(images)

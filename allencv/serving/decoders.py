@@ -23,6 +23,9 @@ from allencv.serving.errors import RequestError, too_much_work
 from allencv.serving.limits import Limits
 from allencv.serving.uploads import Upload, Uploads
 
+if sys.platform == "linux":
+    import fcntl
+
 logger = logging.getLogger(__name__)
 
 KILLED = {
@@ -31,6 +34,9 @@ KILLED = {
     if name in ("SIGPROF", "SIGALRM", "SIGKILL")
 }
 """Exit statuses for too much time, by either clock, and for a system out of memory."""
+
+PIPE_BYTES = 2**20
+"""The size of a pipe to or from a process: the most that Linux allows. It is used when needed."""
 
 
 class Decoders:
@@ -139,6 +145,13 @@ class Decoders:
             ) from None
 
 
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a pipe hold an image, so that neither side wakes the other for each piece of it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # the system may allow less
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 class _Decoder:
     """A process. One thread uses it at a time; another may call `close`."""
 
@@ -171,6 +184,8 @@ class _Decoder:
             )
             assert process.stdin is not None
             assert process.stdout is not None
+            _widen(process.stdin)
+            _widen(process.stdout)
             self._process, self._requests, self._answers = process, process.stdin, process.stdout
 
     def wait_until_ready(self) -> None:

@@ -105,9 +105,8 @@ class _Reserved:
 
 def _has_body(scope: Scope) -> bool:
     """Return whether the request may have a body, whatever its method."""
-    names = {name for name, _ in scope["headers"]}
-    return scope["method"] == "POST" or not names.isdisjoint(
-        {b"content-length", b"transfer-encoding"}
+    return scope["method"] == "POST" or any(
+        name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]
     )
 
 

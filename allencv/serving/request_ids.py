@@ -1,7 +1,7 @@
 import logging
+import random
 import re
 import time
-import uuid
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from allencv.serving.errors import RequestError
 
 ID_HEADER = "X-Request-ID"
+HEADER_NAME = ID_HEADER.lower().encode()
 
 logger = logging.getLogger("allencv.access")
 
@@ -34,15 +35,14 @@ class NameRequests:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _given_id(scope) or uuid.uuid4().hex
+        request_id = _given_id(scope) or f"{random.getrandbits(128):032x}"
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                header = (ID_HEADER.lower().encode(), request_id.encode())
-                message["headers"] = [*message["headers"], header]
+                message["headers"] = [*message["headers"], (HEADER_NAME, request_id.encode())]
             await send(message)
 
         try:
@@ -67,7 +67,7 @@ class NameRequests:
 
 def _given_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == ID_HEADER.lower().encode():
+        if name == HEADER_NAME:
             text = value.decode("latin-1")
             return text if re.fullmatch(r"[A-Za-z0-9._:+/=-]{1,128}", text) else ""
     return ""

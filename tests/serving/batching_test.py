@@ -115,6 +115,37 @@ def test_workers_share_what_waits(
     assert sum(gated.batches[2:]) == 6
 
 
+def test_a_batch_is_decoded_while_the_network_computes(make: Make, gated: Gated) -> None:
+    """And no more than that. Of what is decoded, nothing is classified for those who have gone."""
+    limits = Limits(workers=1, max_batch=2)
+    read_file = reader(gated, limits)
+    read: List[bytes] = []
+    has_read_three = threading.Event()
+
+    def noted(file: bytes) -> np.ndarray:
+        pixels = read_file(file)
+        read.append(file)
+        if len(read) == 3:
+            has_read_three.set()
+        return pixels
+
+    async def ask() -> List[str]:
+        batcher = make(noted, workers=1, max_batch=2)
+        first = batcher.submit([FILES["red"]])
+        await started(gated)
+        answers = batcher.submit([FILES[label] for label in ("blue", "green", "red", "blue")])
+        assert await asyncio.to_thread(has_read_three.wait, 20)
+        await asyncio.sleep(0.05)
+        assert read == [FILES[label] for label in ("red", "blue", "green")]
+        assert batcher.waiting == 4
+        answers[0].cancel()
+        gated.open.set()
+        return [label_of(each) for each in await asyncio.gather(*first, *answers[1:])]
+
+    assert asyncio.run(ask()) == ["red", "green", "red", "blue"]
+    assert gated.batches == [1, 1, 2]
+
+
 def test_a_bad_image_spoils_no_batch(make: Make, gated: Gated) -> None:
     async def ask() -> List[Any]:
         gated.open.set()

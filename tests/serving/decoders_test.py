@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,10 +18,13 @@ from PIL import Image
 
 from allencv.runtime.errors import ImageError
 from allencv.runtime.onnx_classifier import OnnxClassifier
-from allencv.serving.decoders import Decoders
+from allencv.serving.decoders import PIPE_BYTES, Decoders
 from allencv.serving.errors import RequestError
 from allencv.serving.limits import Limits
 from tests.serving.conftest import file_of, photo
+
+if sys.platform == "linux":
+    import fcntl
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +63,14 @@ def test_pixels_are_those_of_the_classifier(
     decoders: Decoders, classifier: OnnxClassifier, file: bytes
 ) -> None:
     assert np.array_equal(decoders.read(file), classifier.preprocess(file))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes of a chosen size")
+def test_pipes_hold_an_image(decoders: Decoders) -> None:
+    process = process_of(decoders)
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) == PIPE_BYTES
 
 
 def test_without_a_preprocessing_the_classifier_has_its_own(bundle: Path) -> None:
