@@ -15,6 +15,7 @@ PAGES = {
     "data_loading": "data_loading.md",
     "distributed": "distributed.md",
     "distributed_training": "distributed.md",
+    "int8": "export.md",
     "learning_curves": "recipes.md",
     "precision": "devices.md",
     "serving": "serving.md",
@@ -125,6 +126,32 @@ def test_serving(run: Run, tmp_path: Path) -> None:
         assert "the limit" not in at_rate
         assert f"| {precision} | 2 | LitServe |" in table
         assert f"| {precision} | LitServe |" in table
+
+
+@pytest.mark.exhaustive
+def test_int8(run: Run, trained_run: Path, cats_and_dogs: Path, tmp_path: Path) -> None:
+    photos, output = cats_and_dogs / "test", tmp_path / "report.json"
+    export = ["allencv", "export", trained_run / "model.tar.gz"]
+    run(*export, tmp_path / "float32")
+    run(
+        *export,
+        tmp_path / "int8",
+        "--quantize",
+        "int8",
+        "--calibration",
+        photos,
+        "--agreement",
+        0.5,
+    )
+    command = [
+        *("python", BENCHMARKS / "int8.py", "--data", photos, "--rounds", 1),
+        *("--model", "pets", tmp_path / "float32", tmp_path / "int8", "--output", output),
+    ]
+    table = run(*command).stdout
+    report = json.loads(output.read_text())["models"]["pets"]
+    assert report["labels"] == 2
+    assert report["agreement"] >= 0.5
+    assert "| pets, 32 px | 2 |" in table
 
 
 @pytest.mark.exhaustive

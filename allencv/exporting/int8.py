@@ -1,16 +1,21 @@
 """Quantize a network to int8 in the way that keeps most labels of the calibration images."""
 
 import io
-import itertools
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.quiet import quiet
+from allencv.exporting.int8_weights import (
+    Layer,
+    corrected_biases,
+    weight_overrides,
+    with_biases,
+)
 from allencv.exporting.onnx_file import INPUT
 from allencv.runtime.classifier import compare
 from allencv.runtime.cpu_count import cpu_count
@@ -54,11 +59,13 @@ def to_int8(
 ) -> str:
     """
     Quantize an ONNX file: weights to int8, channel by channel, and activations to uint8 (signed
-    ones are slow). The first layer stays in float32: there int8 loses most labels, and is slow
-    because the pixels are then normalised in another memory order. Try several ways to choose the
-    ranges of the activations on `batches` of pixels. If all of them lose labels, also leave the
-    first tenth of the layers in float32. Keep the network with most labels of the original one; of
-    equal ones, that with the nearest probabilities. `thresholds` are those of a multi-label model.
+    ones are slow). Biases make up for the rounding of the weights.
+
+    The first layer stays in float32: there int8 loses most labels, and is slow because the pixels
+    are then normalised in another memory order. Try several ways to choose the ranges of the
+    activations on `batches` of pixels. If all of them lose labels, also leave the first tenth of
+    the layers in float32. Keep the network with most labels of the original one; of equal ones,
+    that with the nearest probabilities. `thresholds` are those of a multi-label model.
 
     # Returns
 
@@ -68,17 +75,22 @@ def to_int8(
 
     `ConfigurationError` for a network without a layer to quantize.
     """
-    layers = _layers(file)
+    import onnx
+
+    model = onnx.load(file)
+    layers = _layers(model)
     if not layers:
         raise ConfigurationError(
             "the network has no convolution and no linear layer for int8; expected precision "
             "float32 or float16"
         )
     expected = _probabilities(file, batches)
+    _cut_before_hard_swish(model)
+    biases = corrected_biases(model, batches)
 
     def candidate(method: str, in_float: int) -> Candidate:
         made = file.with_name(f"{method}-{in_float}.onnx")
-        _quantize(file, made, batches, method, list(itertools.chain(*layers[:in_float])))
+        _quantize(model, made, batches, method, layers, in_float, biases)
         given = _probabilities(made, batches)
         agreement, _ = compare(expected, given, thresholds)
         difference = float(np.abs(expected - given).mean())
@@ -123,8 +135,15 @@ def _probabilities(file: Path, batches: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _quantize(
-    file: Path, made: Path, batches: Sequence[np.ndarray], method: str, in_float: Sequence[str]
+    model: Any,
+    made: Path,
+    batches: Sequence[np.ndarray],
+    method: str,
+    layers: Sequence[Layer],
+    in_float: int,
+    biases: Mapping[str, np.ndarray],
 ) -> None:
+    """Quantize the layers from number `in_float` on, with other biases."""
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantFormat,
@@ -132,9 +151,11 @@ def _quantize(
         quantize_static,
     )
 
+    excluded = [name for layer in layers[:in_float] for name in layer.names()]
+    quantized = {name: bias for name, bias in biases.items() if name not in excluded}
     with quiet(), redirect_stdout(io.StringIO()):  # it prints what it computes
         quantize_static(
-            file,
+            with_biases(model, quantized),
             made,
             _Calibration(batches),
             quant_format=QuantFormat.QDQ,
@@ -142,25 +163,42 @@ def _quantize(
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=[*COMPUTED, *CLIPPED],
-            nodes_to_exclude=list(in_float),
+            nodes_to_exclude=excluded,
             calibrate_method=CalibrationMethod[method],
-            # Otherwise the activations of all batches are kept until the end.
-            extra_options={"CalibStridedMinMax": 1},
+            extra_options={
+                "TensorQuantOverrides": weight_overrides(model, layers[in_float:]),
+                # Otherwise the activations of all batches are kept until the end.
+                "CalibStridedMinMax": 1,
+            },
         )
 
 
-def _layers(file: Path) -> List[List[str]]:
-    """
-    Return the layers that are computed in int8, from the image on. Each has the names of its nodes:
-    with `test_time_augmentation` one for each view, which share its weights.
-    """
-    import onnx
-
-    layers: Dict[str, List[str]] = {}
-    for node in onnx.load(file).graph.node:
+def _layers(model: Any) -> List[Layer]:
+    """Return the layers that are computed in int8, from the image on."""
+    layers: Dict[str, Layer] = {}
+    for node in model.graph.node:
         if node.op_type in COMPUTED:
-            layers.setdefault(node.input[1], []).append(node.name)
+            layer = layers.setdefault(node.input[1], Layer([], node.input[1]))
+            layer.nodes.append(node)
     return list(layers.values())
+
+
+def _cut_before_hard_swish(model: Any) -> None:
+    """Cut off the numbers below -3, for which HardSwish is 0: see `CLIPPED`."""
+    from onnx import helper, numpy_helper
+
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "HardSwish":
+            cut = f"{node.name}_cut"
+            nodes.append(helper.make_node("Clip", [node.input[0], "hard_swish_0"], [cut], cut))
+            node.input[0] = cut
+        nodes.append(node)
+    if len(nodes) > len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        start = numpy_helper.from_array(np.array(-3, np.float32), "hard_swish_0")
+        model.graph.initializer.append(start)
 
 
 class _Calibration:

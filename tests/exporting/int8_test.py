@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import List
+from typing import Dict, List, Sequence
 
 import numpy as np
 import onnx
@@ -11,10 +11,12 @@ from allencv.exporting.int8 import (
     METHODS,
     Candidate,
     _best,
+    _cut_before_hard_swish,
     _layers,
     _quantize,
     to_int8,
 )
+from allencv.exporting.int8_weights import corrected_biases
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
 
 SIZE, CHANNELS, LABELS = 16, 8, 4
@@ -65,6 +67,28 @@ def batches() -> List[np.ndarray]:
     ]
 
 
+def quantized(
+    network: Path,
+    batches: List[np.ndarray],
+    method: str = "MinMax",
+    in_float: int = 0,
+    corrected: bool = True,
+) -> Path:
+    """Quantize a network in one way, without a choice."""
+    model, made = onnx.load(network), network.with_name("quantized.onnx")
+    biases = corrected_biases(model, batches) if corrected else {}
+    _quantize(model, made, batches, method, _layers(model), in_float, biases)
+    return made
+
+
+def names_of_layers(network: Path) -> List[List[str]]:
+    return [layer.names() for layer in _layers(onnx.load(network))]
+
+
+def values_in(file: Path) -> Dict[str, np.ndarray]:
+    return {each.name: numpy_helper.to_array(each) for each in onnx.load(file).graph.initializer}
+
+
 def kinds_of(file: Path) -> List[str]:
     return [node.op_type for node in onnx.load(file).graph.node]
 
@@ -90,25 +114,37 @@ def test_what_cuts_numbers_off_becomes_part_of_the_layer(
     network: Path, batches: List[np.ndarray]
 ) -> None:
     """Otherwise the 256 steps would reach from the smallest to the largest number before it."""
-    quantized = network.with_name("quantized.onnx")
-    _quantize(network, quantized, batches, "MinMax", ())
-    assert "Clip" not in kinds_of(quantized)
-    constants = {
-        each.name: numpy_helper.to_array(each)
-        for each in onnx.load(quantized).graph.initializer
-        if each.name.endswith(("_scale", "_zero_point"))
-    }
-    assert constants["b_scale"] == pytest.approx(6 / 255, rel=1e-3)
-    assert constants["b_zero_point"] == 0
+    made = quantized(network, batches)
+    assert "Clip" not in kinds_of(made)
+    values = values_in(made)
+    assert values["b_scale"] == pytest.approx(6 / 255, rel=1e-3)
+    assert values["b_zero_point"] == 0
 
 
 def test_layers_that_are_left_in_float(network: Path, batches: List[np.ndarray]) -> None:
-    quantized = network.with_name("quantized.onnx")
-    _quantize(network, quantized, batches, "Percentile", ["depthwise"])
-    initializers = {each.name: each.data_type for each in onnx.load(quantized).graph.initializer}
-    assert initializers["depth_kernel"] == TensorProto.FLOAT
-    assert initializers["kernel_quantized"] == TensorProto.INT8
-    assert _layers(network) == LAYERS
+    values = values_in(quantized(network, batches, "Percentile", in_float=2))
+    assert values["kernel"].dtype == values["depth_kernel"].dtype == np.float32
+    assert values["linear_quantized"].dtype == np.int8
+    assert np.array_equal(values["bias"], values_in(network)["bias"])
+    assert names_of_layers(network) == LAYERS
+
+
+def test_corrected_biases_bring_the_probabilities_nearer(
+    network: Path, batches: List[np.ndarray]
+) -> None:
+    """A large weight in each channel of a depthwise convolution makes the others coarse."""
+    model = onnx.load(network)
+    kernel = next(each for each in model.graph.initializer if each.name == "depth_kernel")
+    values = numpy_helper.to_array(kernel) / 100
+    values[:, 0, 0, 0] = 1
+    kernel.CopyFrom(numpy_helper.from_array(values, kernel.name))
+    onnx.save(model, network)
+    expected = probabilities(network, batches)
+    off = [
+        np.abs(expected - probabilities(quantized(network, batches, corrected=on), batches)).mean()
+        for on in (False, True)
+    ]
+    assert off[1] < off[0] / 2
 
 
 def test_a_layer_is_left_in_float_where_labels_are_lost(
@@ -119,11 +155,12 @@ def test_a_layer_is_left_in_float_where_labels_are_lost(
     assert "ranges with the first 2 layers in float32" in said
 
 
-def of_nodes(folder: Path, nodes: List[onnx.NodeProto]) -> Path:
+def of_nodes(folder: Path, nodes: Sequence[onnx.NodeProto], **others: np.ndarray) -> Path:
     """A network of nodes that turn "e" `(batch, 3, 1, 1)` into "g" `(batch, 3)`."""
     weights = {
         "kernel": np.random.default_rng(0).normal(0, 0.02, (3, 3, 1, 1)),
         "linear": np.random.default_rng(1).normal(0, 0.02, (3, 3)),
+        **others,
     }
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
@@ -162,7 +199,7 @@ def test_a_layer_has_a_node_in_each_view(tmp_path: Path, batches: List[np.ndarra
         )
     ]
     network = of_nodes(tmp_path, [*views, helper.make_node("Add", ["head_a", "head_b"], ["g"])])
-    assert _layers(network) == [["conv_a", "conv_b"], ["gemm_a", "gemm_b"]]
+    assert names_of_layers(network) == [["conv_a", "conv_b"], ["gemm_a", "gemm_b"]]
     to_int8(network, batches)
     kinds = {each.name: each.data_type for each in onnx.load(network).graph.initializer}
     assert kinds["kernel"] == TensorProto.FLOAT
@@ -183,6 +220,58 @@ def test_the_only_layer_is_quantized(tmp_path: Path, images: int) -> None:
 def test_a_network_without_layers_is_refused(tmp_path: Path, batches: List[np.ndarray]) -> None:
     with pytest.raises(ConfigurationError, match="no convolution and no linear layer for int8"):
         to_int8(of_nodes(tmp_path, [flat("e", "g")]), batches)
+
+
+def test_numbers_that_hard_swish_makes_0_take_no_steps(
+    tmp_path: Path, batches: List[np.ndarray]
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["e", "kernel", "bias"], ["a"], "conv"),
+        helper.make_node("HardSwish", ["a"], ["b"], "swish"),
+        flat("b", "f"),
+        helper.make_node("Gemm", ["f", "linear"], ["g"], "head"),
+    ]
+    network = of_nodes(tmp_path, nodes, bias=np.array([-9, 0, 2]))
+    expected = probabilities(network, batches)
+    model = onnx.load(network)
+    _cut_before_hard_swish(model)
+    onnx.save(model, network)
+    assert np.array_equal(probabilities(network, batches), expected)
+    made = quantized(network, batches)
+    values = values_in(made)
+    assert "Clip" not in kinds_of(made)
+    assert values["swish_cut_scale"] * values["swish_cut_zero_point"] == pytest.approx(3, rel=0.02)
+
+
+def test_sums_of_products_do_not_overflow(tmp_path: Path, batches: List[np.ndarray]) -> None:
+    """Processors without VNNI add two products of uint8 and int8 in 16 bits."""
+    import onnxruntime
+
+    channels = 64
+    random = np.random.default_rng(0)
+    network = of_nodes(
+        tmp_path,
+        [
+            helper.make_node("Conv", ["e", "wide", "bias"], ["a"], "wide"),
+            helper.make_node("Clip", ["a", "low", "high"], ["b"], "clip"),
+            helper.make_node("Conv", ["b", "same"], ["c"], "same"),
+            flat("c", "g"),
+        ],
+        wide=random.normal(0, 0.001, (channels, 3, 1, 1)),
+        bias=np.full(channels, 8.0),
+        low=np.array(0),
+        high=np.array(6),
+        same=np.outer([0.01, 0.02, -0.03], np.ones(channels)).reshape(3, channels, 1, 1),
+    )
+    made = quantized(network, batches)
+    weights = values_in(made)["same_quantized"].astype(int)
+    assert set(np.abs(weights).ravel()) <= {63, 64}
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    exact = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
+    wanted = exact.run(None, {"image": batches[0]})[0]
+    assert probabilities(made, batches[:1]) == pytest.approx(wanted, abs=0.02)
+    assert wanted == pytest.approx(probabilities(network, batches[:1]), abs=0.02)
 
 
 def test_the_best_has_most_labels_and_then_the_nearest_probabilities() -> None:
