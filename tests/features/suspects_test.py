@@ -1,0 +1,185 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_distances
+
+from allencv.features.folds import choose_folds
+from allencv.features.heads import choose_strength
+from allencv.features.suspects import (
+    confident_learning,
+    find_label_suspects,
+    find_outliers,
+    held_out_probabilities,
+    map_in_two_dimensions,
+    outlier_distances,
+)
+from allencv.runtime.errors import InputError
+from tests.features.clusters import clusters
+
+
+def test_distances_are_those_of_brute_force() -> None:
+    vectors, labels = clusters(classes=3, each=8, dim=5)
+    found = outlier_distances(vectors, labels, 3, neighbours=4)
+    distances = cosine_distances(vectors.astype(np.float64))
+    for row in range(24):
+        others = np.arange(24) != row
+        expected = np.sort(distances[row, others])[:4].mean()
+        assert found.all[row] == pytest.approx(expected, abs=1e-6)
+        own = np.sort(distances[row, others & (labels == labels[row])])[:4].mean()
+        assert found.own[row] == pytest.approx(own, abs=1e-6)
+
+
+def test_more_neighbours_than_images_and_a_class_with_one() -> None:
+    vectors, labels = clusters(classes=2, each=5, dim=5)
+    found = outlier_distances(vectors[4:], labels[4:], 3, neighbours=50)
+    assert np.isnan(found.own).tolist() == [True] + [False] * 5
+    assert not np.isnan(found.all).any()
+    alone = outlier_distances(vectors[:1], labels[:1], 2)
+    assert np.isnan([alone.own, alone.all]).all()
+    assert find_outliers(alone.all) == []
+
+
+def test_planted_outliers_are_found() -> None:
+    vectors, labels = clusters(classes=3, each=60, dim=20, apart=2)
+    vectors[7] = -vectors[7]
+    vectors[100] = vectors[100, ::-1] * (-1) ** np.arange(20)
+    found = outlier_distances(vectors, labels, 3)
+    assert set(find_outliers(found.all)) == {7, 100}
+    assert find_outliers(found.all)[0] == found.all.argmax()
+
+
+def test_equal_vectors_have_no_outliers() -> None:
+    found = outlier_distances(np.ones((30, 4)) / 3, np.zeros(30, int), 2)
+    assert find_outliers(found.own) == find_outliers(found.all) == []
+
+
+def test_an_image_of_the_wrong_class_is_far_from_its_own() -> None:
+    vectors, labels = clusters(classes=2, each=40, dim=20, apart=2)
+    labels[3] = 1
+    found = outlier_distances(vectors, labels, 2)
+    assert find_outliers(found.own)[0] == 3
+    assert 3 not in find_outliers(found.all)
+
+
+def test_held_out_probabilities_are_those_of_scikit_learn() -> None:
+    vectors, labels = clusters(classes=3, each=20, dim=10)
+    probs = held_out_probabilities(vectors, labels, 3)
+    strength, folds = (
+        choose_strength("logistic_regression", vectors, labels, 3),
+        choose_folds(labels),
+    )
+    for fold in range(5):
+        train, held_out = vectors[folds != fold].astype(np.float64), vectors[folds == fold]
+        mean, deviation = train.mean(0), np.sqrt(train.var(0).mean())
+        model = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
+        model.fit((train - mean) / deviation, labels[folds != fold])
+        expected = model.predict_proba((held_out - mean) / deviation)
+        np.testing.assert_allclose(probs[folds == fold], expected, atol=1e-4)
+
+
+def test_planted_wrong_labels_are_found() -> None:
+    vectors, right = clusters(classes=4, each=100, dim=20, apart=1)
+    random = np.random.default_rng(0)
+    wrong = random.permutation(400)[:20]  # 5 %
+    labels = right.copy()
+    labels[wrong] = (right[wrong] + random.integers(1, 4, 20)) % 4
+    found = find_label_suspects(vectors, labels, 4)
+    rows = {each.row for each in found}
+    assert len(rows & set(wrong)) >= 18
+    assert len(rows - set(wrong)) <= 4
+    assert [each.own for each in found] == sorted(each.own for each in found)
+    for each in found:
+        assert each.label == labels[each.row]
+        assert each.other > each.own
+        if each.row in wrong:
+            assert each.suggested == right[each.row]
+
+
+def test_suspects_worked_out_by_hand() -> None:
+    probs = np.array(
+        [
+            [0.9, 0.1],  # the threshold of class 0 is the mean of 0.9, 0.7, 0.2
+            [0.7, 0.3],
+            [0.2, 0.8],
+            [0.1, 0.9],  # of class 1: of 0.9, 0.7, 0.35
+            [0.3, 0.7],
+            [0.65, 0.35],
+            [np.nan, np.nan],
+        ]
+    )
+    labels = np.array([0, 0, 0, 1, 1, 1, 1])
+    assert confident_learning(probs, labels) == [(2, 1), (5, 0)]
+    # 0.55 does not reach the threshold of class 0, 0.6.
+    probs[5] = 0.55, 0.45
+    assert confident_learning(probs, labels) == [(2, 1)]
+
+
+def test_suspects_are_those_of_cleanlab() -> None:
+    filters = pytest.importorskip("cleanlab.filter")
+    random = np.random.default_rng(0)
+    probs = random.dirichlet(np.ones(4) / 2, 500)
+    labels = np.where(random.random(500) < 0.3, random.integers(0, 4, 500), probs.argmax(1))
+    expected = filters.find_label_issues(
+        labels,
+        probs,
+        filter_by="confident_learning",
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    assert [row for row, _ in confident_learning(probs, labels)] == expected.tolist()
+
+
+def test_image_alone_in_its_class_is_no_suspect() -> None:
+    vectors, labels = clusters(classes=3, each=10, dim=8)
+    found = held_out_probabilities(vectors[9:], labels[9:], 3)
+    assert np.isnan(found).all(1).tolist() == [True] + [False] * 20
+    assert 0 not in [each.row for each in find_label_suspects(vectors[9:], labels[9:], 3)]
+
+
+def test_bad_inputs() -> None:
+    vectors, labels = clusters(classes=3, each=5, dim=4)
+    with pytest.raises(InputError, match="class 3 has no image"):
+        find_label_suspects(vectors, labels, 4)
+    with pytest.raises(InputError, match="vector 0 contains NaN"):
+        outlier_distances(vectors * np.nan, labels, 3)
+    with pytest.raises(InputError, match="method of the map is 'tsne'; expected 'umap' or 'pca'"):
+        map_in_two_dimensions(vectors, "tsne")
+    with pytest.raises(InputError, match="there are 15 labels for 14 vectors"):
+        outlier_distances(vectors[1:], labels, 3)
+
+
+@pytest.mark.parametrize("dim", [2, 10])
+def test_map_of_principal_components(dim: int) -> None:
+    vectors, _ = clusters(classes=3, each=10, dim=dim)
+    points, method = map_in_two_dimensions(vectors, "pca")
+    assert method == "pca"
+    expected = PCA(2).fit_transform(vectors)
+    np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-4)
+
+
+def test_maps_of_few_vectors() -> None:
+    for vectors in (np.ones((5, 3)), np.ones((1, 3)), np.ones((4, 1))):
+        points, _ = map_in_two_dimensions(vectors)
+        assert points.shape == (len(vectors), 2)
+        assert not points.any()
+
+
+def test_map_takes_umap_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Umap:
+        def __init__(self, **arguments: object) -> None:
+            assert arguments["metric"] == "cosine"
+
+        def fit_transform(self, vectors: np.ndarray) -> np.ndarray:
+            return vectors[:, :2] + 1
+
+    spec = SimpleNamespace(name="umap")
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap, __spec__=spec))
+    vectors, _ = clusters(classes=2, each=10, dim=4)
+    points, method = map_in_two_dimensions(vectors)
+    assert method == "umap"
+    np.testing.assert_array_equal(points, vectors[:, :2] + 1)
+    assert map_in_two_dimensions(vectors[:10])[1] == "pca"
