@@ -19,6 +19,7 @@ from allencv.runtime.regular_files import open_regular
 from allencv.runtime.value_ranges import ValueRange
 
 JPEG_START = b"\xff\xd8\xff"
+FIRST_BYTES = 8192
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
 JPEG_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}
 """The markers of a JPEG file that are followed by a length."""
@@ -302,8 +303,10 @@ def _decode_jpeg(
 def _read_jpeg(path: Union[str, os.PathLike]) -> bytes:
     """Return the content of a JPEG file; for other files, the first bytes."""
     with waiting_for_data(), open_regular(path) as file:
-        start = file.read(len(JPEG_START))
-        return start + file.read() if start == JPEG_START else start
+        start = file.read(FIRST_BYTES)
+        # Each call frees Python's lock, and a small file needs no second one.
+        is_rest = len(start) == FIRST_BYTES and start.startswith(JPEG_START)
+        return start + file.read() if is_rest else start
 
 
 def _is_turned(jpeg: bytes) -> bool:
