@@ -16,6 +16,7 @@ PAGES = {
     "distributed": "distributed.md",
     "distributed_training": "distributed.md",
     "learning_curves": "recipes.md",
+    "loader_workers": "data_loading.md",
     "serving": "serving.md",
     "slim": "serving.md",
     "startup": "training.md",

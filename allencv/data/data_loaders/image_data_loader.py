@@ -11,6 +11,7 @@ from typing import (
     List,
     Optional,
     Tuple,
+    Type,
     TypeVar,
     Union,
 )
@@ -120,9 +121,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         that this process may use, at most 16, shared among the ranks of this machine.
     worker : `str`, optional (default = `"auto"`)
         "thread", "process", or "auto": processes for listed data of 2,000 images or more without
-        `cache`, if there are two workers or more and Python forks processes, as on Linux; threads
-        otherwise. Threads start at once but share Python's lock, which limits them for small images
-        and for transforms in pure Python.
+        `cache`, if there are two workers or more and Python forks processes, as on Linux, but no
+        more than two per core; threads otherwise. Threads start at once but share Python's lock,
+        which limits them for small images and for transforms in pure Python.
     prefetch_batches : `int`, optional (default = `3`)
         How many batches are prepared ahead of the one in use. Each worker process makes one more.
     shuffle_buffer : `int`, optional (default = `1000`)
@@ -393,8 +394,13 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _make_workers(self, instances: InstanceLookup) -> Workers:
         if not self.num_workers:
             return NoWorkers(instances)
-        kind = ProcessWorkers if self._uses_processes() else ThreadWorkers
-        return kind(instances, self.num_workers, self.prefetch_batches, self._on_gpu())
+        kind: Type[Union[ThreadWorkers, ProcessWorkers]] = ThreadWorkers
+        number = self.num_workers
+        if self._uses_processes():
+            kind = ProcessWorkers
+            if self.worker == "auto":  # more of them than cores make it slower
+                number = min(number, 2 * cpu_count())
+        return kind(instances, number, self.prefetch_batches, self._on_gpu())
 
     def _uses_processes(self) -> bool:
         """

@@ -163,6 +163,10 @@ def test_auto_takes_processes_for_many_images(
     assert kind() == "ThreadWorkers"
     monkeypatch.setattr(image_data_loader, "MANY_IMAGES", SIZE)
     assert kind() == "ProcessWorkers"
+    monkeypatch.setattr(image_data_loader, "cpu_count", lambda: 1)
+    many = make_loader(folder, num_workers=16, prefetch_batches=1)
+    list(many)
+    assert many._workers._executor._max_workers == 2  # type: ignore[union-attr]
     assert kind(worker="thread") == kind(num_workers=1) == "ThreadWorkers"
     assert kind(cache="memory") == "ThreadWorkers"  # nothing is left to decode
     monkeypatch.setattr(image_data_loader, "MANY_IMAGES", SIZE + 1)
@@ -560,7 +564,7 @@ def test_from_params_as_allennlp_constructs_it(folder: Path) -> None:
         ({"prefetch_batches": 0}, "data_loader.prefetch_batches is 0; expected at least 1"),
         (
             {"worker": "threads"},
-            "data_loader.worker is 'threads'; expected one of auto, thread, process",
+            "data_loader.worker is 'threads'; expected one of thread, auto, process",
         ),
         ({"on_error": "ignore"}, "data_loader.on_error is 'ignore'; expected one of raise, skip"),
     ],
