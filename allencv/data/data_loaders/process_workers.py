@@ -59,7 +59,8 @@ class ProcessWorkers(WorkersAhead):
         self._executor = ProcessPoolExecutor(
             num_workers, initializer=_begin, initargs=(instances, self._blocks)
         )
-        weakref.finalize(self, _end, self._executor).atexit = False
+        # At exit too: freed after its modules, an executor makes Python print errors.
+        weakref.finalize(self, _end, self._executor)
 
     def start(self, job: BatchJob) -> Begun:
         block = None if self._blocks is None else self._blocks.take()
