@@ -17,6 +17,7 @@ PAGES = {
     "distributed_training": "distributed.md",
     "int8": "export.md",
     "learning_curves": "recipes.md",
+    "loader_workers": "data_loading.md",
     "precision": "devices.md",
     "serving": "serving.md",
     "slim": "serving.md",

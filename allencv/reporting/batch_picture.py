@@ -71,6 +71,7 @@ def image_pairs(params: Params, split: str, count: int, epoch: int) -> List[Imag
     images = loader.images
     images.instances = _WithOriginals(images.instances)
     loader.prefetch_batches = 1  # decode no more images than needed
+    loader.worker = "thread"  # it starts at once
     loader.seek(epoch)
 
     shown: List[ImagePair] = []

@@ -4,7 +4,6 @@ import os
 from collections import deque
 from typing import (
     Any,
-    Callable,
     Deque,
     Dict,
     Iterable,
@@ -12,6 +11,7 @@ from typing import (
     List,
     Optional,
     Tuple,
+    Type,
     TypeVar,
     Union,
 )
@@ -30,8 +30,10 @@ from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.batch_plan import BatchPlan
+from allencv.data.data_loaders.device_copies import CopyStream
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.memory_cache import CachedInstances, check_cache
+from allencv.data.data_loaders.process_workers import ProcessWorkers, may_fork
 from allencv.data.data_loaders.seeds import draw_seed
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
 from allencv.data.data_loaders.workers import (
@@ -39,7 +41,6 @@ from allencv.data.data_loaders.workers import (
     Collated,
     InstanceLookup,
     NoWorkers,
-    ProcessWorkers,
     ThreadWorkers,
     Workers,
     collate,
@@ -56,7 +57,10 @@ T = TypeVar("T")
 Made = Tuple[BatchJob, Collated]
 """The job of a batch, and its result."""
 
-WORKERS: Dict[str, Callable[..., Workers]] = {"thread": ThreadWorkers, "process": ProcessWorkers}
+WORKERS = ("auto", "thread", "process")
+MANY_IMAGES = 2000
+"""From this number of images in an epoch on, "auto" takes processes, which need time to start."""
+MAX_DEFAULT_WORKERS = 16
 ON_ERROR = ("raise", "skip")
 
 
@@ -114,12 +118,14 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         Whether to drop the last batch of an epoch if it is smaller than the others.
     num_workers : `int`, optional (default = `None`)
         The number of workers that decode. 0 decodes in the main thread. `None` uses one per core
-        that this process may use, at most 8, shared among the ranks of this machine.
-    worker : `str`, optional (default = `"thread"`)
-        "thread", or "process" for transforms that hold Python's lock for long (pure Python).
+        that this process may use, at most 16, shared among the ranks of this machine.
+    worker : `str`, optional (default = `"auto"`)
+        "thread", "process", or "auto": processes for listed data of 2,000 images or more without
+        `cache`, if there are two workers or more and Python forks processes, as on Linux, but no
+        more than two per core; threads otherwise. Threads start at once but share Python's lock,
+        which limits them for small images and for transforms in pure Python.
     prefetch_batches : `int`, optional (default = `3`)
-        How many batches are prepared ahead of the one in use. With processes, the number is rounded
-        up to a multiple of their number.
+        How many batches are prepared ahead of the one in use. Each worker process makes one more.
     shuffle_buffer : `int`, optional (default = `1000`)
         For streaming readers: each image is drawn from a buffer of this size, and shards are read
         in random order. The buffer holds the bytes of the files, except of tar files on this
@@ -154,7 +160,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         repeats: int = 1,
         drop_last: bool = False,
         num_workers: Optional[int] = None,
-        worker: str = "thread",
+        worker: str = "auto",
         prefetch_batches: int = 3,
         shuffle_buffer: int = 1000,
         on_error: str = "raise",
@@ -271,7 +277,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def prefetch(self) -> None:
         """
-        Start decoding the first batches of the next iteration, with thread workers. If
+        Let workers start on the first batches of the next iteration. If
         `another_epoch_follows` is true, this happens without a call, once an epoch leaves them
         no work.
         """
@@ -380,14 +386,35 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             if self.cache is not None and isinstance(self.images, ListedImages):
                 processes = _ranks_of_this_machine() * int(os.environ.get(RUNS_AT_ONCE, "1"))
                 instances = CachedInstances(self.images.instances, self.max_cache_gb, processes)
-            self._workers = (
-                WORKERS[self.worker](instances, self.num_workers, self.prefetch_batches)
-                if self.num_workers
-                else NoWorkers(instances)
-            )
+            self._workers = self._make_workers(instances)
         if isinstance(self.images, ListedImages):
             return _with_jobs(self._workers, self._jobs(*place))
         return self._stream(place, self._workers)
+
+    def _make_workers(self, instances: InstanceLookup) -> Workers:
+        if not self.num_workers:
+            return NoWorkers(instances)
+        kind: Type[Union[ThreadWorkers, ProcessWorkers]] = ThreadWorkers
+        number = self.num_workers
+        if self._uses_processes():
+            kind = ProcessWorkers
+            if self.worker == "auto":  # more of them than cores make it slower
+                number = min(number, 2 * cpu_count())
+        return kind(instances, number, self.prefetch_batches, self._on_gpu())
+
+    def _uses_processes(self) -> bool:
+        """
+        Return whether workers are processes. For "auto" this does not depend on measurements, and
+        so stays the same in each run; batches are the same in any case.
+        """
+        if self.worker != "auto":
+            return self.worker == "process"
+        is_long = isinstance(self.images, ListedImages) and len(self.images) >= MANY_IMAGES
+        is_decoded = self.cache is not None
+        return is_long and not is_decoded and self.num_workers > 1 and may_fork()
+
+    def _on_gpu(self) -> bool:
+        return self._device is not None and self._device.type == "cuda"
 
     def _stream(self, place: Tuple[int, int], workers: Workers) -> Iterator[Made]:
         """Yield the batches of an epoch of unknown length."""
@@ -399,13 +426,15 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _delivered(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """Yield the batches of an epoch, or of its rest unless it `is_whole`."""
+        if self._device is not None and self._on_gpu():
+            batches = _copied(batches, CopyStream(self._device))
         usable = (
             self._as_many(batches)
             if self.keeps_pace or self.for_evaluation
             else self._usable(batches, is_whole)
         )
         for batch in usable:
-            yield batch if self._device is None else _to_device(batch, self._device)
+            yield batch if self._device is None else nn_util.move_to_device(batch, self._device)
 
     def _usable(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """
@@ -487,6 +516,13 @@ def _with_jobs(workers: Workers, jobs: Iterable[BatchJob]) -> Iterator[Made]:
     return ((begun.popleft(), collated) for collated in workers(noted()))
 
 
+def _copied(batches: Iterator[Made], stream: CopyStream) -> Iterator[Made]:
+    """Yield batches on a GPU, copied one ahead."""
+    made = (((job, collated), collated.batch) for job, collated in batches)
+    for (job, collated), batch in stream.one_ahead(made):
+        yield job, collated._replace(batch=batch)
+
+
 def in_batches(
     items: Iterator[T], size: int, drop_last: bool, is_first: bool = True
 ) -> Iterator[List[T]]:
@@ -508,7 +544,7 @@ def in_batches(
 
 
 def _default_workers() -> int:
-    return max(1, min(8, cpu_count() // _ranks_of_this_machine()))
+    return max(1, min(MAX_DEFAULT_WORKERS, cpu_count() // _ranks_of_this_machine()))
 
 
 def _ranks_of_this_machine() -> int:
@@ -516,14 +552,3 @@ def _ranks_of_this_machine() -> int:
     names = ("ALLENNLP_PROCS_PER_NODE", "LOCAL_WORLD_SIZE")
     given = [os.environ[name] for name in names if name in os.environ] or ["1"]
     return int(given[0]) if util.is_distributed() else 1
-
-
-def _to_device(batch: TensorDict, device: torch.device) -> TensorDict:
-    if device.type != "cuda":
-        return nn_util.move_to_device(batch, device)
-    return {
-        key: value.pin_memory().to(device, non_blocking=True)
-        if isinstance(value, torch.Tensor)
-        else nn_util.move_to_device(value, device)
-        for key, value in batch.items()
-    }

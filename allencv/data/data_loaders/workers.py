@@ -1,13 +1,14 @@
 """
-Make the batches of the "image" data loader in threads, in processes, or in the main thread. Each of
-the three classes takes the jobs of an epoch and yields their batches in order.
+Make the batches of the "image" data loader in the main thread or in other threads. Each class of
+workers takes the jobs of an epoch and yields their batches in order.
 """
 
 import itertools
 import threading
-import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import (
     Any,
     Callable,
@@ -27,13 +28,17 @@ from typing import (
 import torch
 from allennlp.data import Batch, Field, Instance, TensorDict
 from allennlp.data.fields import ListField
-from torch.utils.data import DataLoader as TorchDataLoader
 
+from allencv.common.memory import reused_memory
+from allencv.common.turns import Turns
+from allencv.data.data_loaders.pinned_batches import pinned, pinned_memory
 from allencv.data.data_loaders.seeds import DrawSeed
 from allencv.data.fields import ImageBatch, ImageField
+from allencv.data.fields.image_field import Empty
 from allencv.data.transforms import random_source
 from allencv.data.transforms.image_turn import image_turn
 from allencv.runtime import ImageError
+from allencv.runtime.cpu_count import cpu_count
 
 BatchJob = List[Tuple[Any, int]]
 """A batch to make: for each image its key for `InstanceLookup` and the seed of its draws."""
@@ -88,6 +93,55 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
     return Collated(batch, places, errors)
 
 
+class BatchInMaking:
+    """
+    Loads the images of one batch, in any order and in any thread, each into the memory of the
+    batch.
+
+    # Parameters
+
+    instances : `InstanceLookup`, required
+    job : `BatchJob`, required
+    empty : `Empty`, optional
+        Makes the memory: see `ImageBatch`.
+    """
+
+    def __init__(
+        self, instances: InstanceLookup, job: BatchJob, empty: Empty = reused_memory
+    ) -> None:
+        self._instances = instances
+        self._job = job
+        self._empty = empty
+        self._loaded: List[Optional[Loaded]] = [None] * len(job)
+        self._images: Dict[str, ImageBatch] = {}
+
+    def load(self, place: int) -> None:
+        """Load the image at a place of the job."""
+        key, seed = self._job[place]
+        loaded = load(self._instances[key], seed)
+        if isinstance(loaded, Instance):
+            for name, field in loaded.items():
+                if isinstance(field, ImageField):
+                    batch = self._images.get(name)
+                    if batch is None:  # and if another thread makes one now, its is used
+                        new = ImageBatch(len(self._job), self._empty)
+                        batch = self._images.setdefault(name, new)
+                    loaded.fields[name] = field.moved_to(batch, place)
+        self._loaded[place] = loaded
+
+    def collated(self) -> Collated:
+        """Return the batch, once all its images are loaded."""
+        return collate(self._loaded)
+
+
+def make_batch(instances: InstanceLookup, job: BatchJob, empty: Empty = reused_memory) -> Collated:
+    """Load the images of a batch in this thread."""
+    batch = BatchInMaking(instances, job, empty)
+    for place in range(len(job)):
+        batch.load(place)
+    return batch.collated()
+
+
 class NoWorkers:
     """Makes each batch when it is requested, in the calling thread."""
 
@@ -96,41 +150,78 @@ class NoWorkers:
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         for job in jobs:
-            yield collate([load(self._instances[key], seed) for key, seed in job])
+            yield make_batch(self._instances, job)
 
 
-class ThreadWorkers:
-    """Threads that work together on one batch, image by image, then on the next."""
+class Begun(Protocol):
+    """A batch that workers make."""
 
-    def __init__(self, instances: InstanceLookup, num_workers: int, prefetch_batches: int) -> None:
-        self._instances = instances
-        self._num_workers = num_workers
-        self._prefetch_batches = prefetch_batches
-        self._executor = ThreadPoolExecutor(
-            num_workers, "image-loader", _use_one_core, (torch.get_num_threads(),)
-        )
+    def result(self) -> Collated:
+        """Wait for the batch, and return it. Raise the error that came instead."""
+
+    def stop(self) -> None:
+        """Make no more of it than what has begun: nobody wants it."""
+
+
+class WorkersAhead(ABC):
+    """
+    Workers that make batches before they are requested.
+
+    # Parameters
+
+    ahead : `int`, required
+        The number of batches that are made or wait.
+
+    Subclasses take `pin`: whether to put batches into pinned memory, for a GPU.
+    """
+
+    def __init__(self, ahead: int) -> None:
+        self._ahead = ahead
+
+    @abstractmethod
+    def start(self, job: BatchJob) -> Begun:
+        """Let the workers make a batch, after those that were started before."""
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
-        batches = map(self._start, jobs)
+        batches = map(self.start, jobs)
         # Not in the generator, so that work starts now and not with the first batch.
-        waiting = deque(itertools.islice(batches, self._prefetch_batches))
+        waiting = deque(itertools.islice(batches, self._ahead))
         return self._finished(waiting, batches)
 
-    def _finished(
-        self, waiting: "Deque[_BatchOfThreads]", batches: "Iterator[_BatchOfThreads]"
-    ) -> Iterator[Collated]:
+    def _finished(self, waiting: Deque[Begun], batches: Iterator[Begun]) -> Iterator[Collated]:
         try:
             while waiting:
                 collated = waiting[0].result()
                 waiting.popleft()
                 waiting.extend(itertools.islice(batches, 1))
                 yield collated
+                del collated  # its memory serves the next batch
         finally:
             for batch in waiting:
                 batch.stop()
 
-    def _start(self, job: BatchJob) -> "_BatchOfThreads":
-        batch = _BatchOfThreads(self._instances, job)
+
+class ThreadWorkers(WorkersAhead):
+    """
+    Threads that work together on one batch, image by image, then on the next. At most as many work
+    at once as there are cores; more of them help where reading files takes long.
+    """
+
+    def __init__(
+        self, instances: InstanceLookup, num_workers: int, prefetch_batches: int, pin: bool = False
+    ) -> None:
+        super().__init__(prefetch_batches)
+        self._instances = instances
+        self._pin = pin
+        self._num_workers = num_workers
+        cores = cpu_count()
+        self._turns = Turns(cores) if num_workers > cores else None
+        self._executor = ThreadPoolExecutor(
+            num_workers, "image-loader", _use_one_core, (torch.get_num_threads(),)
+        )
+
+    def start(self, job: BatchJob) -> Begun:
+        batch = _BatchOfThreads(self._instances, job, self._turns, self._pin)
         for _ in range(min(self._num_workers, len(job))):
             self._executor.submit(batch.work)
         return batch
@@ -139,46 +230,43 @@ class ThreadWorkers:
 class _BatchOfThreads(Future):
     """A batch made by several threads; the thread that loads the last image collates it."""
 
-    def __init__(self, instances: InstanceLookup, job: BatchJob) -> None:
+    def __init__(
+        self, instances: InstanceLookup, job: BatchJob, turns: Optional[Turns], pin: bool
+    ) -> None:
         super().__init__()
-        self._instances = instances
-        self._loaded: List[Optional[Loaded]] = [None] * len(job)
-        self._images: Dict[str, ImageBatch] = {}
+        self._turns = turns
+        self._batch = BatchInMaking(instances, job, pinned_memory if pin else reused_memory)
+        self._pin = pin
         self._missing = len(job)
-        self._todo = enumerate(job)
+        self._todo = iter(range(len(job)))
         self._lock = threading.Lock()
 
     def work(self) -> None:
         """Load images until none is left."""
         try:
-            for place, (key, seed) in iter(self._next, None):
-                self._loaded[place] = self._moved(place, load(self._instances[key], seed))
+            for place in iter(self._next, None):
+                with nullcontext() if self._turns is None else self._turns.turn():
+                    self._batch.load(place)
                 with self._lock:
                     self._missing -= 1
                     is_complete = self._missing == 0
                 if is_complete:
-                    self.set_result(collate(self._loaded))
+                    collated = self._batch.collated()
+                    batch = pinned(collated.batch) if self._pin else collated.batch
+                    self.set_result(collated._replace(batch=batch))
+                    del collated, batch  # this thread may wait long for its next image
         except BaseException as error:  # any error must reach whoever waits for the batch
             self.stop()
             with self._lock:
                 if not self.done():
                     self.set_exception(error)
 
-    def _moved(self, place: int, loaded: Loaded) -> Loaded:
-        """Return the instance with its images moved into the memory of the whole batch."""
-        if isinstance(loaded, Instance):
-            for key, field in loaded.items():
-                if isinstance(field, ImageField):
-                    batch = self._images.setdefault(key, ImageBatch(len(self._loaded)))
-                    loaded.fields[key] = field.moved_to(batch, place)
-        return loaded
-
     def stop(self) -> None:
         """Drop the images that no thread has started."""
         with self._lock:
-            self._todo = enumerate([])
+            self._todo = iter(())
 
-    def _next(self) -> Optional[Tuple[int, Tuple[Any, int]]]:
+    def _next(self) -> Optional[int]:
         with self._lock:
             return next(self._todo, None)
 
@@ -195,64 +283,3 @@ def _use_one_core(num_threads_of_others: int) -> None:
     thread = threading.Thread(target=torch.set_num_threads, args=(num_threads_of_others,))
     thread.start()
     thread.join()
-
-
-class ProcessWorkers:
-    """Worker processes of torch that each make whole batches and stay for the next epoch."""
-
-    def __init__(self, instances: InstanceLookup, num_workers: int, prefetch_batches: int) -> None:
-        self._jobs = _Jobs()
-        self._loader: TorchDataLoader = TorchDataLoader(
-            _LoadedInstances(instances),  # type: ignore[arg-type]
-            batch_sampler=self._jobs,
-            collate_fn=collate,
-            num_workers=num_workers,
-            persistent_workers=True,
-            prefetch_factor=-(-prefetch_batches // num_workers),
-            generator=torch.Generator(),  # otherwise it draws from the global one
-        )
-        # If left to the garbage collector, the queues may go first: torch then waits for each
-        # process.
-        weakref.finalize(self, _stop, self._loader).atexit = False
-
-    def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
-        self._jobs.jobs = mine = iter(jobs)
-        try:
-            for collated in self._loader:
-                yield collated
-                if self._jobs.jobs is not mine:
-                    raise RuntimeError(
-                        "another iteration over this data loader has begun; with worker processes "
-                        "there can be only one at a time"
-                    )
-        finally:
-            if self._jobs.jobs is mine:
-                self._jobs.jobs = iter(())
-
-
-class _Jobs:
-    """The batch sampler for torch's loader, the same object in each epoch."""
-
-    jobs: Iterator[BatchJob] = iter(())
-
-    def __iter__(self) -> Iterator[BatchJob]:
-        return self
-
-    def __next__(self) -> BatchJob:
-        return next(self.jobs)
-
-
-def _stop(loader: TorchDataLoader) -> None:
-    if loader._iterator is not None:
-        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
-
-
-class _LoadedInstances:
-    """The dataset of torch's loader in a worker process."""
-
-    def __init__(self, instances: InstanceLookup) -> None:
-        self._instances = instances
-
-    def __getitem__(self, image: Tuple[Any, int]) -> Loaded:
-        key, seed = image
-        return load(self._instances[key], seed)

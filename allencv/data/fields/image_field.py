@@ -1,7 +1,7 @@
 import io
 import os
 import threading
-from typing import Callable, Dict, List, Optional, Union
+from typing import Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import simplejpeg
@@ -11,6 +11,7 @@ from allennlp.data.fields import Field
 from PIL import Image
 
 from allencv.common.memory import reused_memory
+from allencv.common.turns import waiting_for_data
 from allencv.data.transforms.image_transform import TransformError
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
@@ -18,6 +19,7 @@ from allencv.runtime.regular_files import open_regular
 from allencv.runtime.value_ranges import ValueRange
 
 JPEG_START = b"\xff\xd8\xff"
+FIRST_BYTES = 8192
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
 JPEG_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}
 """The markers of a JPEG file that are followed by a length."""
@@ -25,6 +27,7 @@ JPEG_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}
 PLAIN_COLORSPACES = {"RGB": ("YCbCr", "Gray"), "L": ("Gray",)}
 """For each colour mode, the JPEG colour spaces that libjpeg converts as pillow does."""
 
+Empty = Callable[[Sequence[int], torch.dtype], torch.Tensor]
 Transform = Callable[[torch.Tensor], torch.Tensor]
 Source = Union[ImageSource, torch.Tensor, Callable[[], Union[ImageSource, torch.Tensor]]]
 
@@ -40,9 +43,12 @@ class ImageBatch:
 
     size : `int`, required
         The number of images.
+    empty : `Callable[[Sequence[int], torch.dtype], torch.Tensor]`, optional
+        Makes the memory of the batch. By default it may be that of an earlier batch.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, empty: Empty = reused_memory) -> None:
+        self._new = empty
         self._images: List[Optional[torch.Tensor]] = [None] * size
         self._lock = threading.Lock()
         self._tensor: Optional[torch.Tensor] = None
@@ -72,9 +78,9 @@ class ImageBatch:
     def _empty(self, image: torch.Tensor) -> torch.Tensor:
         channels, height, width = image.shape
         if is_channels_last(image):
-            rows = reused_memory((len(self._images), height, width, channels), image.dtype)
+            rows = self._new((len(self._images), height, width, channels), image.dtype)
             return rows.permute(0, 3, 1, 2)
-        return reused_memory((len(self._images), channels, height, width), image.dtype)
+        return self._new((len(self._images), channels, height, width), image.dtype)
 
 
 class ImageField(Field[torch.Tensor]):
@@ -245,7 +251,9 @@ def load_image(
     """
     if callable(source) and not isinstance(source, torch.Tensor):
         try:
-            return load_image(source(), color_mode, shrink, value_range)
+            with waiting_for_data():
+                given = source()
+            return load_image(given, color_mode, shrink, value_range)
         except ImageError as error:
             raise ImageError(f"{source}: {error}") from None
     if isinstance(source, torch.Tensor):
@@ -294,9 +302,11 @@ def _decode_jpeg(
 
 def _read_jpeg(path: Union[str, os.PathLike]) -> bytes:
     """Return the content of a JPEG file; for other files, the first bytes."""
-    with open_regular(path) as file:
-        start = file.read(len(JPEG_START))
-        return start + file.read() if start == JPEG_START else start
+    with waiting_for_data(), open_regular(path) as file:
+        start = file.read(FIRST_BYTES)
+        # Each call frees Python's lock, and a small file needs no second one.
+        is_rest = len(start) == FIRST_BYTES and start.startswith(JPEG_START)
+        return start + file.read() if is_rest else start
 
 
 def _is_turned(jpeg: bytes) -> bool:
@@ -309,6 +319,8 @@ def _is_turned(jpeg: bytes) -> bool:
 
 def _has_app1(jpeg: bytes) -> bool:
     """Return whether a JPEG file has an APP1 segment (EXIF, XMP); True if in doubt."""
+    if bytes((0xFF, JPEG_APP1)) not in jpeg:  # most files: a search in C takes less time
+        return False
     position = len(JPEG_START) - 1
     while len(jpeg) > position + 3:
         start, marker = jpeg[position], jpeg[position + 1]

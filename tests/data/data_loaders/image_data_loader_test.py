@@ -1,5 +1,6 @@
 import itertools
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List
@@ -23,9 +24,12 @@ from allennlp.data.fields import (
 from allennlp.data.token_indexers import SingleIdTokenIndexer, TokenCharactersIndexer
 from PIL import Image
 
+from allencv.common.memory import reused_memory
 from allencv.data.class_weightings import Balanced
-from allencv.data.data_loaders import ImageDataLoader
+from allencv.data.data_loaders import ImageDataLoader, image_data_loader
 from allencv.data.data_loaders.image_data_loader import in_batches
+from allencv.data.data_loaders.process_workers import ProcessWorkers, processes_share_memory
+from allencv.data.data_loaders.workers import ThreadWorkers
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField
 from allencv.data.transforms import ImageTransform, RandomResizedCrop
@@ -145,6 +149,50 @@ def test_batches_arrive_whole_on_a_gpu(folder: Path, workers: Dict[str, Any]) ->
         assert batch["image"].device.type == batch["label"].device.type == "cuda"
         assert batch["image"].cpu().equal(reference["image"])
         assert batch["label"].cpu().equal(reference["label"])
+
+
+@pytest.mark.skipif(not processes_share_memory(), reason="needs forked processes")
+def test_auto_takes_processes_for_many_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kind(**arguments: Any) -> str:
+        loader = make_loader(folder, **{"num_workers": 2, **arguments})
+        list(loader)
+        return type(loader._workers).__name__
+
+    assert kind() == "ThreadWorkers"
+    monkeypatch.setattr(image_data_loader, "MANY_IMAGES", SIZE)
+    assert kind() == "ProcessWorkers"
+    monkeypatch.setattr(image_data_loader, "cpu_count", lambda: 1)
+    many = make_loader(folder, num_workers=16, prefetch_batches=1)
+    list(many)
+    assert many._workers._executor._max_workers == 2  # type: ignore[union-attr]
+    assert kind(worker="thread") == kind(num_workers=1) == "ThreadWorkers"
+    assert kind(cache="memory") == "ThreadWorkers"  # nothing is left to decode
+    monkeypatch.setattr(image_data_loader, "MANY_IMAGES", SIZE + 1)
+    assert kind() == "ThreadWorkers"
+    assert kind(worker="process") == "ProcessWorkers"
+
+
+def test_batches_for_a_gpu_are_pinned_by_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned_in: List[threading.Thread] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        pinned_in.append(threading.current_thread())
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", note)
+    monkeypatch.setattr("allencv.data.data_loaders.workers.pinned_memory", reused_memory)
+    instances = list(make_loader(folder).iter_instances())
+    jobs = [[(place, 0) for place in range(4)]] * 3
+    for make in (ThreadWorkers, ProcessWorkers):
+        pinned_in.clear()
+        for _ in make(instances, 2, 1, pin=True)(jobs):
+            pass
+        assert len(pinned_in) == len(jobs) * 2  # images and labels
+        assert threading.main_thread() not in pinned_in
 
 
 # Chance.
@@ -514,7 +562,10 @@ def test_from_params_as_allennlp_constructs_it(folder: Path) -> None:
         ({"batch_size": 0}, "data_loader.batch_size is 0; expected at least 1"),
         ({"num_workers": -1}, "data_loader.num_workers is -1; expected at least 0"),
         ({"prefetch_batches": 0}, "data_loader.prefetch_batches is 0; expected at least 1"),
-        ({"worker": "threads"}, "data_loader.worker is 'threads'; expected one of thread, process"),
+        (
+            {"worker": "threads"},
+            "data_loader.worker is 'threads'; expected one of thread, auto, process",
+        ),
         ({"on_error": "ignore"}, "data_loader.on_error is 'ignore'; expected one of raise, skip"),
     ],
 )
