@@ -29,6 +29,8 @@ from allennlp.data import Batch, Field, Instance, TensorDict
 from allennlp.data.fields import ListField
 from torch.utils.data import DataLoader as TorchDataLoader
 
+from allencv.data.data_loaders.kept_batches import kept_batch
+from allencv.data.data_loaders.memory_cache import CachedInstances
 from allencv.data.data_loaders.seeds import DrawSeed
 from allencv.data.fields import ImageBatch, ImageField
 from allencv.data.transforms import random_source
@@ -88,6 +90,12 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
     return Collated(batch, places, errors)
 
 
+def kept_at_once(instances: InstanceLookup, job: BatchJob) -> Optional[Collated]:
+    """Make a batch of kept images in one piece, if possible."""
+    batch = kept_batch(instances, job) if isinstance(instances, CachedInstances) else None
+    return None if batch is None else Collated(batch, list(range(len(job))), [])
+
+
 class NoWorkers:
     """Makes each batch when it is requested, in the calling thread."""
 
@@ -96,7 +104,9 @@ class NoWorkers:
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         for job in jobs:
-            yield collate([load(self._instances[key], seed) for key, seed in job])
+            yield kept_at_once(self._instances, job) or collate(
+                [load(self._instances[key], seed) for key, seed in job]
+            )
 
 
 class ThreadWorkers:
@@ -131,9 +141,26 @@ class ThreadWorkers:
 
     def _start(self, job: BatchJob) -> "_BatchOfThreads":
         batch = _BatchOfThreads(self._instances, job)
+        if isinstance(self._instances, CachedInstances):
+            self._executor.submit(self._start_kept, batch, job)
+        else:
+            self._start_images(batch, job)
+        return batch
+
+    def _start_images(self, batch: "_BatchOfThreads", job: BatchJob) -> None:
         for _ in range(min(self._num_workers, len(job))):
             self._executor.submit(batch.work)
-        return batch
+
+    def _start_kept(self, batch: "_BatchOfThreads", job: BatchJob) -> None:
+        """Make a batch in this thread, or image by image in all threads."""
+        try:
+            collated = kept_at_once(self._instances, job)
+            if collated is None:
+                self._start_images(batch, job)
+            else:
+                batch.set_result(collated)
+        except BaseException as error:  # any error must reach whoever waits for the batch
+            batch.set_exception(error)
 
 
 class _BatchOfThreads(Future):
@@ -205,7 +232,7 @@ class ProcessWorkers:
         self._loader: TorchDataLoader = TorchDataLoader(
             _LoadedInstances(instances),  # type: ignore[arg-type]
             batch_sampler=self._jobs,
-            collate_fn=collate,
+            collate_fn=_only,
             num_workers=num_workers,
             persistent_workers=True,
             prefetch_factor=-(-prefetch_batches // num_workers),
@@ -242,6 +269,11 @@ class _Jobs:
         return next(self.jobs)
 
 
+def _only(batches: List[Collated]) -> Collated:
+    (batch,) = batches
+    return batch
+
+
 def _stop(loader: TorchDataLoader) -> None:
     if loader._iterator is not None:
         loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
@@ -253,6 +285,8 @@ class _LoadedInstances:
     def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
 
-    def __getitem__(self, image: Tuple[Any, int]) -> Loaded:
-        key, seed = image
-        return load(self._instances[key], seed)
+    def __getitems__(self, job: BatchJob) -> List[Collated]:
+        return [
+            kept_at_once(self._instances, job)
+            or collate([load(self._instances[key], seed) for key, seed in job])
+        ]
