@@ -34,7 +34,6 @@ TRANSFORMS: List[ImageTransform] = [
     RandomCrop(6, padding=[1, 2, 3, 0], padding_mode="edge"),
     RandomCrop(6, padding=2, padding_mode="symmetric"),
     RandomCrop(6, padding=20, padding_mode="edge"),
-    RandomCrop(6, padding=20, padding_mode="symmetric"),
     *(RandomHorizontalFlip(p=probability) for probability in (0.0, 0.5, 1.0)),
     RandomVerticalFlip(p=0.3),
     AlternatingFlip(),
