@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_loader(folder: Path, params: List[Dict[str, Any]], reader: Any = ImageFolderReader) -> Any:
-    steps = [ImageTransform.from_params(Params(dict(each))) for each in params]
+    steps = [ImageTransform.from_params(Params(copy.deepcopy(each))) for each in params]
     loader = ImageDataLoader(reader(transforms=steps), folder, 3, True, num_workers=0, seed=5)
     loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
     return loader
