@@ -1,5 +1,7 @@
 """Parts of a batch of images, in the memory layout of the batch: by channels, or by pixels."""
 
+from typing import Tuple
+
 import numpy as np
 import torch
 
@@ -42,7 +44,8 @@ def windows(
     step = channels if by_pixels else 1  # from a pixel to the next
     places = np.arange(batch) * (channels * rows * columns) + (tops * columns + lefts) * step
     # Each part is what stands in memory from its first pixel on, with these strides.
-    shape, strides = (height, width * step), (columns * step, 1)
+    shape: Tuple[int, ...] = (height, width * step)
+    strides: Tuple[int, ...] = (columns * step, 1)
     if not by_pixels:
         shape, strides = (channels, *shape), (rows * columns, *strides)
     length = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides))
