@@ -3,21 +3,20 @@
 import contextlib
 import itertools
 import logging
-import mmap
 import multiprocessing
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import Field, Instance
+from allennlp.data import Field, Instance, TensorDict
 from allennlp.data.fields import ListField
 
 from allencv.common.available_memory import available_memory
 from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
+from allencv.data.data_loaders.kept_images import ALIGNMENT, KeptImages, bytes_of
 from allencv.data.fields import ImageField
-from allencv.data.fields.image_field import Transform, is_channels_last
+from allencv.data.fields.image_field import Transform
 from allencv.data.samples import Instances
 from allencv.data.transforms import random_source
 from allencv.data.transforms.image_transform import InTurn
@@ -29,15 +28,6 @@ CACHES = ("memory",)
 GB = 10**9
 SAMPLED = 32
 """The number of images that are decoded to learn how much memory all of them take."""
-ALIGNMENT = 64
-DTYPES = (
-    *(torch.uint8, torch.int16, torch.int32, torch.int64),
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-)
-KIND, START = 0, 1
-"""The first columns of the table of images; three more hold the shape."""
-MISSING, BEING_COPIED = -2, -1
-"""The kinds of images that are not kept. Other kinds: twice the index in `DTYPES`, plus layout."""
 
 
 def check_cache(cache: Optional[str], max_cache_gb: Optional[float], worker: str) -> None:
@@ -60,68 +50,6 @@ def check_cache(cache: Optional[str], max_cache_gb: Optional[float], worker: str
             f"starts by '{multiprocessing.get_start_method()}' share no memory; expected "
             '"worker": "thread"'
         )
-
-
-class KeptImages:
-    """
-    Images of any size and type, in one block of memory. Threads and forked processes share it, so
-    that each image is kept once. Untouched pages of the block take no memory.
-
-    # Parameters
-
-    size : `int`, required
-        The number of places for images.
-    capacity : `int`, required
-        The most bytes that the images may take.
-    """
-
-    def __init__(self, size: int, capacity: int) -> None:
-        pixels = torch.frombuffer(mmap.mmap(-1, capacity), dtype=torch.uint8)
-        whole = capacity // ALIGNMENT * ALIGNMENT
-        self._pixels = [pixels[:whole].view(dtype) for dtype in DTYPES]
-        table = mmap.mmap(-1, (size + 1) * 5 * np.int64().itemsize)
-        self._table = np.frombuffer(table, np.int64).reshape(size + 1, 5)
-        self._table[:-1, KIND] = MISSING
-        self._table[-1, START] = 0  # the last row says where free memory starts
-        self._capacity = whole
-        self._lock = multiprocessing.Lock()
-        self._is_seen = bytearray(size)
-
-    def get(self, place: int) -> Optional[torch.Tensor]:
-        """Return the image `(channels, height, width)` at a place, to read only, or `None`."""
-        if not self._is_seen[place]:
-            with self._lock:  # else another core may see the row before the pixels
-                if self._table[place, KIND] < 0:
-                    return None
-            self._is_seen[place] = True
-        kind, start, *shape = self._table[place].tolist()
-        return self._view(kind // 2, start, shape, bool(kind % 2))
-
-    def put(self, place: int, image: torch.Tensor) -> bool:
-        """Copy an image to a place. Return false if there is no memory for it, or for its type."""
-        if image.dim() != 3 or image.dtype not in DTYPES:
-            return False
-        kind, channels_last = DTYPES.index(image.dtype), is_channels_last(image)
-        with self._lock:
-            if self._table[place, KIND] != MISSING:
-                return True  # another worker has it
-            begin = int(self._table[-1, START])
-            if begin + bytes_of(image) > self._capacity:
-                return False
-            self._table[-1, START] = begin + bytes_of(image)
-            self._table[place, KIND] = BEING_COPIED
-        start = begin // image.dtype.itemsize
-        self._view(kind, start, image.shape, channels_last).copy_(image)
-        with self._lock:
-            self._table[place] = 2 * kind + channels_last, start, *image.shape
-        return True
-
-    def _view(
-        self, kind: int, start: int, shape: Sequence[int], channels_last: bool
-    ) -> torch.Tensor:
-        channels, height, width = shape
-        strides = (1, width * channels, channels) if channels_last else (height * width, width, 1)
-        return self._pixels[kind].as_strided((channels, height, width), strides, start)
 
 
 class CachedInstances:
@@ -165,9 +93,9 @@ class CachedInstances:
                 "data_loader.max_cache_gb, or no cache"
             )
         # Sizes may differ, and the sample may have the smaller ones.
-        self._kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT)
+        self.kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT)
         for place, image in sample.items():
-            self._kept.put(place, image)
+            self.kept.put(place, image)
         self._is_short = False
         logger.info("%d images are decoded once and kept: %.2f GB", size, needed / GB)
 
@@ -176,16 +104,26 @@ class CachedInstances:
         instance, places = self._instances[index], self._places(index)
         return Instance({key: self._cached(field, places) for key, field in instance.items()})
 
+    @property
+    def are_samples(self) -> bool:
+        """Whether each instance is a `Sample`, with one image, and need not be made."""
+        return isinstance(self._instances, Instances) and self._instances.are_plain
+
+    def without_images(self, indices: Sequence[int]) -> Optional[TensorDict]:
+        """Return a batch of all fields but the images, if these `are_samples`."""
+        assert isinstance(self._instances, Instances)
+        return self._instances.without_images(indices)
+
     def image(self, field: ImageField, place: int) -> torch.Tensor:
         """Return the image of a field, decoded and transformed, to read only."""
-        fixed, rest = _split(field.transform)
+        fixed, rest = split(field.transform)
         with torch._C.DisableTorchFunction():  # saves time, as nothing is drawn here
-            kept = self._kept.get(place)
+            kept = self.kept.get(place)
             if kept is not None:  # a transform may write into its image
                 image = kept if rest is None else kept.clone()
         if kept is None:
             image = _decoded(field, fixed)
-            if not self._kept.put(place, image) and not self._is_short:
+            if not self.kept.put(place, image) and not self._is_short:
                 self._is_short = True
                 logger.warning(
                     "the data loader's cache cannot hold %s (%d bytes): it decodes this and others "
@@ -212,7 +150,7 @@ class CachedInstances:
         for index in range(0, size, -(-size // SAMPLED)):
             for place, field in zip(self._places(index), _image_fields(self._instances[index])):
                 with contextlib.suppress(ImageError):  # its batch reports it
-                    found[place] = _decoded(field, _split(field.transform)[0])
+                    found[place] = _decoded(field, split(field.transform)[0])
         return found
 
 
@@ -236,11 +174,6 @@ class CachedImageField(ImageField):
         return self.cache.image(self, self.place)
 
 
-def bytes_of(image: torch.Tensor) -> int:
-    """Return how much of the memory for images an image takes."""
-    return -(-image.nbytes // ALIGNMENT) * ALIGNMENT
-
-
 def _image_fields(instance: Instance) -> Iterator[ImageField]:
     for field in instance.values():
         yield from _images_of(field)
@@ -255,7 +188,7 @@ def _images_of(field: Field) -> Iterator[ImageField]:
             yield from _images_of(each)
 
 
-def _split(transform: Optional[Transform]) -> Tuple[Optional[Transform], Optional[Transform]]:
+def split(transform: Optional[Transform]) -> Tuple[Optional[Transform], Optional[Transform]]:
     """Return what draws nothing, which runs once, and the rest."""
     return transform.parts if type(transform) is InTurn else (None, transform)
 

@@ -31,6 +31,8 @@ from allennlp.data.fields import ListField
 
 from allencv.common.memory import reused_memory
 from allencv.common.turns import Turns
+from allencv.data.data_loaders.kept_batches import kept_batch
+from allencv.data.data_loaders.memory_cache import CachedInstances
 from allencv.data.data_loaders.pinned_batches import pinned, pinned_memory
 from allencv.data.data_loaders.seeds import DrawSeed
 from allencv.data.fields import ImageBatch, ImageField
@@ -93,6 +95,12 @@ def collate(loaded: Sequence[Loaded]) -> Collated:
     return Collated(batch, places, errors)
 
 
+def kept_at_once(instances: InstanceLookup, job: BatchJob) -> Optional[Collated]:
+    """Make a batch of kept images in one piece, if possible."""
+    batch = kept_batch(instances, job) if isinstance(instances, CachedInstances) else None
+    return None if batch is None else Collated(batch, list(range(len(job))), [])
+
+
 class BatchInMaking:
     """
     Loads the images of one batch, in any order and in any thread, each into the memory of the
@@ -135,7 +143,10 @@ class BatchInMaking:
 
 
 def make_batch(instances: InstanceLookup, job: BatchJob, empty: Empty = reused_memory) -> Collated:
-    """Load the images of a batch in this thread."""
+    """Make a batch in this thread."""
+    kept = kept_at_once(instances, job)
+    if kept is not None:
+        return kept
     batch = BatchInMaking(instances, job, empty)
     for place in range(len(job)):
         batch.load(place)
@@ -222,9 +233,27 @@ class ThreadWorkers(WorkersAhead):
 
     def start(self, job: BatchJob) -> Begun:
         batch = _BatchOfThreads(self._instances, job, self._turns, self._pin)
+        if isinstance(self._instances, CachedInstances):
+            self._executor.submit(self._start_kept, batch, job)
+        else:
+            self._start_images(batch, job)
+        return batch
+
+    def _start_images(self, batch: "_BatchOfThreads", job: BatchJob) -> None:
         for _ in range(min(self._num_workers, len(job))):
             self._executor.submit(batch.work)
-        return batch
+
+    def _start_kept(self, batch: "_BatchOfThreads", job: BatchJob) -> None:
+        """Make a batch in this thread, or image by image in all threads."""
+        try:
+            with nullcontext() if self._turns is None else self._turns.turn():
+                collated = kept_at_once(self._instances, job)
+            if collated is None:
+                self._start_images(batch, job)
+            else:
+                batch.finish(collated)
+        except BaseException as error:  # any error must reach whoever waits for the batch
+            batch.fail(error)
 
 
 class _BatchOfThreads(Future):
@@ -251,15 +280,19 @@ class _BatchOfThreads(Future):
                     self._missing -= 1
                     is_complete = self._missing == 0
                 if is_complete:
-                    collated = self._batch.collated()
-                    batch = pinned(collated.batch) if self._pin else collated.batch
-                    self.set_result(collated._replace(batch=batch))
-                    del collated, batch  # this thread may wait long for its next image
+                    self.finish(self._batch.collated())
         except BaseException as error:  # any error must reach whoever waits for the batch
-            self.stop()
-            with self._lock:
-                if not self.done():
-                    self.set_exception(error)
+            self.fail(error)
+
+    def finish(self, collated: Collated) -> None:
+        batch = pinned(collated.batch) if self._pin else collated.batch
+        self.set_result(collated._replace(batch=batch))
+
+    def fail(self, error: BaseException) -> None:
+        self.stop()
+        with self._lock:
+            if not self.done():
+                self.set_exception(error)
 
     def stop(self) -> None:
         """Drop the images that no thread has started."""

@@ -176,9 +176,14 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
             fields["label"] = LabelField(label, self.label_namespace)
         if labels is not None:
             fields["labels"] = MultiLabelField(labels, self.label_namespace)
-        name = image if is_url else field.name
-        fields["metadata"] = MetadataField({"image": name, **(metadata or {})})
+        fields["metadata"] = MetadataField(described(image, metadata))
         return Instance(fields)
+
+
+def described(image: Any, metadata: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """Return the metadata of an instance: the name of the image, and the given ones."""
+    name = image if isinstance(image, str) else ImageField(image).name
+    return {"image": name, **(metadata or {})}
 
 
 def _is_no_file_name(namespace: str) -> bool:

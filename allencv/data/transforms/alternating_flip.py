@@ -1,9 +1,13 @@
 import hashlib
+from typing import Optional
 
+import numpy as np
 import torch
 
-from allencv.data.transforms.image_transform import ImageTransform
-from allencv.data.transforms.image_turn import current_turn
+from allencv.data.transforms.batch_draws import BatchDraws
+from allencv.data.transforms.batch_memory import picked, put_back
+from allencv.data.transforms.image_transform import ImageTransform, OnBatch
+from allencv.data.transforms.image_turn import ImageTurn, current_turn
 
 
 @ImageTransform.register("alternating_flip")
@@ -27,9 +31,17 @@ class AlternatingFlip(ImageTransform):
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         turn = current_turn()
-        if turn is None:
-            is_flipped = bool(torch.rand(1) < 0.5)
-        else:
-            drawn = hashlib.blake2b(f"{turn.seed} {turn.image}".encode(), digest_size=1).digest()[0]
-            is_flipped = (drawn + turn.epoch) % 2 == 1
+        is_flipped = bool(torch.rand(1) < 0.5) if turn is None else _flips(turn)
         return image.flip(-1) if is_flipped else image
+
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        turns = [turn for turn in draws.turns if turn is not None]
+        if len(turns) < len(draws):
+            return None
+        which = np.flatnonzero([_flips(turn) for turn in turns])
+        return lambda images: put_back(images, which, picked(images, which).flip(-1))
+
+
+def _flips(turn: ImageTurn) -> bool:
+    drawn = hashlib.blake2b(f"{turn.seed} {turn.image}".encode(), digest_size=1).digest()[0]
+    return (drawn + turn.epoch) % 2 == 1

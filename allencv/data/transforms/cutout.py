@@ -1,10 +1,13 @@
 from typing import List, Optional, Union
 
+import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 
+from allencv.data.transforms.batch_draws import BatchDraws
+from allencv.data.transforms.batch_memory import hide
 from allencv.data.transforms.fill import check_fill, fill_values
-from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.image_transform import ImageTransform, OnBatch
 
 
 @ImageTransform.register("cutout")
@@ -57,16 +60,28 @@ class Cutout(ImageTransform):
 
     def transform(self, image: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
         """Hide a square around each centre."""
-        _, height, width = image.shape
-        side = int(self.size)
-        if self.size < 1:
-            side = max(1, round(self.size * min(height, width)))
+        side = self._side(*image.shape[1:])
         values = fill_values("cutout.fill", self.fill, image)
         result = image.clone()
         for row, column in centers.tolist():
             top, left = row - side // 2, column - side // 2
             result[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = values
         return result
+
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        height, width = images.shape[-2:]
+        side = self._side(height, width)
+        values = fill_values("cutout.fill", self.fill, images[0])
+        # In single precision, as `make_centers`. Shape: (batch, holes, 2)
+        shares = np.stack([draws.shares() for _ in range(2 * self.num_holes)], axis=-1)
+        drawn = shares.reshape(-1, self.num_holes, 2) * np.array([height, width], np.float32)
+        corners = drawn.astype(np.int64) - side // 2
+        boxes = np.concatenate([corners, corners + side], axis=-1)
+        return lambda images: hide(images, boxes, values)
+
+    def _side(self, height: int, width: int) -> int:
+        """Return the side of a square in pixels."""
+        return int(self.size) if self.size >= 1 else max(1, round(self.size * min(height, width)))
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         return self.transform(image, self.make_centers(*image.shape[1:]))

@@ -1,7 +1,7 @@
 import itertools
 from abc import abstractmethod
 from functools import cached_property
-from typing import Callable, ClassVar, List, NamedTuple, Optional, Tuple
+from typing import Callable, ClassVar, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from allennlp.common import Registrable
@@ -9,6 +9,9 @@ from allennlp.common import Registrable
 from allencv import AllenCVError
 from allencv.common.checks import CheckedFromParams
 from allencv.common.short_repr import short_repr
+from allencv.data.transforms.batch_draws import BatchDraws
+
+OnBatch = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Draft(NamedTuple):
@@ -62,6 +65,24 @@ class ImageTransform(CheckedFromParams, Registrable):
         `None` to be called with the whole image instead.
         """
         return None
+
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        """
+        Draw for a batch of images `(batch, channels, height, width)` at once, each what a call
+        draws for it. Return a function that applies the draws to this batch, which it may
+        overwrite. Its result has the layout in memory that the images have if they are
+        transformed one by one and then stacked. On a CPU it has the same pixels; on other devices
+        they may differ by 1 of 255.
+
+        Return `None`, and draw nothing, to be called with each image instead. A subclass that
+        changes what a call does defines this again: what a class inherits is not used.
+        """
+        return None
+
+    @property
+    def has_batch_form(self) -> bool:
+        """Whether the class itself defines `draw_batch`."""
+        return "draw_batch" in vars(type(self))
 
 
 class TransformError(AllenCVError, ValueError):
@@ -119,6 +140,14 @@ class InTurn(ImageTransform):
             InTurn(fixed) if fixed else None,
             InTurn(rest, start=len(fixed)) if rest else None,
         )
+
+    def steps(self) -> Iterator[ImageTransform]:
+        """Yield the transforms, with those of lists within this one."""
+        for transform in self.transforms:
+            if isinstance(transform, InTurn) and type(transform).__call__ is InTurn.__call__:
+                yield from transform.steps()
+            else:
+                yield transform
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         for place, transform in enumerate(self.transforms):

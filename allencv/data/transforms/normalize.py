@@ -1,7 +1,10 @@
+from typing import Optional
+
 import torch
 from torchvision.transforms import v2
 
-from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.batch_draws import BatchDraws
+from allencv.data.transforms.image_transform import ImageTransform, OnBatch
 from allencv.data.transforms.torchvision_transform import TorchvisionTransform
 
 
@@ -31,3 +34,6 @@ class Normalize(TorchvisionTransform):
         if not image.is_floating_point():
             image = v2.functional.to_dtype(image, torch.float32, scale=True)
         return super().__call__(image)
+
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        return self

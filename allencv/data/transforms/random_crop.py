@@ -1,11 +1,13 @@
 from functools import cached_property
-from typing import Optional
+from typing import List, Optional
 
 import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.batch_draws import BatchDraws
+from allencv.data.transforms.batch_memory import in_layout, is_by_pixels, windows
+from allencv.data.transforms.image_transform import ImageTransform, OnBatch
 from allencv.data.transforms.random_source import draw_below
 from allencv.data.transforms.torchvision_transform import TorchvisionTransform
 
@@ -67,6 +69,43 @@ class RandomCrop(TorchvisionTransform):
             return image[:, top : top + height, left : left + width]
         # Each operation of torch frees Python's lock and waits for it again; numpy's do not.
         return torch.from_numpy(self._crop(image.numpy(), top - pad_top, left - pad_left))
+
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        transform = self._transform
+        height, width = transform.size
+        pad_left, pad_right, pad_top, pad_bottom = transform.padding or (0, 0, 0, 0)
+        padding = [pad_left, pad_top, pad_right, pad_bottom]
+        free_rows = images.shape[2] + pad_top + pad_bottom - height
+        free_columns = images.shape[3] + pad_left + pad_right - width
+        if free_rows < 0 or free_columns < 0:
+            return None
+        none = np.zeros(len(draws), np.int64)
+        tops = draws.below(free_rows + 1) if free_rows else none
+        lefts = draws.below(free_columns + 1) if free_columns else none
+
+        def apply(images: torch.Tensor) -> torch.Tensor:
+            by_pixels = is_by_pixels(images)
+            if any(padding):
+                # numpy gives images by channels, and torchvision as it pads one.
+                is_simple = self._is_simple and images.dtype == torch.uint8
+                by_pixels = not is_simple and self._pad(images[0], padding).stride(0) == 1
+                images = in_layout(self._pad(images, padding), by_pixels)
+            return windows(images, tops, lefts, height, width)
+
+        return apply
+
+    def _pad(self, images: torch.Tensor, padding: List[int]) -> torch.Tensor:
+        mode, fill = self._transform.padding_mode, self._transform.fill
+        sides = (images.shape[-1], images.shape[-2]) * 2
+        is_short = all(0 <= pixels < side for pixels, side in zip(padding, sides))
+        if mode == "constant" or not is_short or images.dim() == 3:
+            return v2.functional.pad(images, padding, fill, mode)
+        # torchvision would make them float and back.
+        left, top, right, bottom = padding
+        for dimension, pixels in ((2, (top, bottom)), (3, (left, right))):
+            places = np.pad(np.arange(images.shape[dimension]), pixels, mode)
+            images = images.index_select(dimension, torch.from_numpy(places).to(images.device))
+        return images
 
     def _crop(self, image: np.ndarray, top: int, left: int) -> np.ndarray:
         """Crop an image at a place that may be outside of it."""

@@ -1,6 +1,6 @@
 import functools
 import inspect
-from typing import Any, ClassVar, Dict, List, Type
+from typing import Any, ClassVar, Dict, List, Optional, Type
 
 import numpy as np
 import torch
@@ -9,7 +9,9 @@ from torchvision.transforms import v2
 
 from allencv.common.nearest_names import not_one_of
 from allencv.common.snake_case import snake_case
-from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.batch_draws import BatchDraws
+from allencv.data.transforms.batch_memory import picked, put_back
+from allencv.data.transforms.image_transform import ImageTransform, OnBatch
 from allencv.data.transforms.random_source import draw_share
 from allencv.runtime.preprocessing import LARGEST_SIDE
 
@@ -228,6 +230,13 @@ class TorchvisionTransform(ImageTransform):
         with torch._C.DisableTorchFunction():
             return transform.transform(image, params)
 
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        dimension = self._flips
+        if dimension is None:
+            return None
+        which = np.flatnonzero(draws.shares() < self._probability)
+        return lambda images: put_back(images, which, picked(images, which).flip(dimension))
+
     def is_fixed(self) -> bool:
         parts = self.arguments.get("transforms", ())
         are_fixed = (isinstance(part, ImageTransform) and part.is_fixed() for part in parts)
@@ -244,6 +253,8 @@ for _name, _class in vars(v2).items():
     _is_transform = isinstance(_class, type) and issubclass(_class, v2.Transform)
     if _is_transform and _name not in _NOT_FOR_ONE_IMAGE | _IN_A_FILE_OF_THEIR_OWN:
         _members = {"torchvision_class": _class, "__module__": __name__}
+        if _class in _FLIPS:
+            _members["draw_batch"] = TorchvisionTransform.draw_batch
         TRANSFORMS[_name] = type(_name, (TorchvisionTransform,), _members)
         ImageTransform.register(snake_case(_name))(TRANSFORMS[_name])
 

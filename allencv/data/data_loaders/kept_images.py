@@ -1,0 +1,110 @@
+import mmap
+import multiprocessing
+from typing import Optional, Sequence
+
+import numpy as np
+import torch
+
+from allencv.common.memory import reused_memory
+from allencv.data.fields.image_field import is_channels_last
+
+ALIGNMENT = 64
+DTYPES = (
+    *(torch.uint8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+)
+KIND, START = 0, 1
+"""The first columns of the table of images; three more hold the shape."""
+MISSING, BEING_COPIED = -2, -1
+"""The kinds of images that are not kept. Other kinds: twice the index in `DTYPES`, plus layout."""
+
+
+class KeptImages:
+    """
+    Images of any size and type, in one block of memory. Threads and forked processes share it, so
+    that each image is kept once. Untouched pages of the block take no memory.
+
+    # Parameters
+
+    size : `int`, required
+        The number of places for images.
+    capacity : `int`, required
+        The most bytes that the images may take.
+    """
+
+    def __init__(self, size: int, capacity: int) -> None:
+        pixels = torch.frombuffer(mmap.mmap(-1, capacity), dtype=torch.uint8)
+        whole = capacity // ALIGNMENT * ALIGNMENT
+        self._pixels = [pixels[:whole].view(dtype) for dtype in DTYPES]
+        table = mmap.mmap(-1, (size + 1) * 5 * np.int64().itemsize)
+        self._table = np.frombuffer(table, np.int64).reshape(size + 1, 5)
+        self._table[:-1, KIND] = MISSING
+        self._table[-1, START] = 0  # the last row says where free memory starts
+        self._capacity = whole
+        self._lock = multiprocessing.Lock()
+        self._is_seen = bytearray(size)
+
+    def get(self, place: int) -> Optional[torch.Tensor]:
+        """Return the image `(channels, height, width)` at a place, to read only, or `None`."""
+        if not self._is_seen[place]:
+            with self._lock:  # else another core may see the row before the pixels
+                if self._table[place, KIND] < 0:
+                    return None
+            self._is_seen[place] = True
+        kind, start, *shape = self._table[place].tolist()
+        return self._view(kind // 2, start, shape, bool(kind % 2))
+
+    def put(self, place: int, image: torch.Tensor) -> bool:
+        """Copy an image to a place. Return false if there is no memory for it, or for its type."""
+        if image.dim() != 3 or image.dtype not in DTYPES:
+            return False
+        kind, channels_last = DTYPES.index(image.dtype), is_channels_last(image)
+        with self._lock:
+            if self._table[place, KIND] != MISSING:
+                return True  # another worker has it
+            begin = int(self._table[-1, START])
+            if begin + bytes_of(image) > self._capacity:
+                return False
+            self._table[-1, START] = begin + bytes_of(image)
+            self._table[place, KIND] = BEING_COPIED
+        start = begin // image.dtype.itemsize
+        self._view(kind, start, image.shape, channels_last).copy_(image)
+        with self._lock:
+            self._table[place] = 2 * kind + channels_last, start, *image.shape
+        return True
+
+    def batch(self, places: Sequence[int]) -> Optional[torch.Tensor]:
+        """
+        Return a copy of the images at some places, as a batch `(batch, channels, height, width)` in
+        their layout. Return `None` unless all are kept and alike in shape, type and layout.
+        """
+        with self._lock:
+            table = self._table[places]
+        alike = np.delete(table, START, axis=1)
+        kind, channels, height, width = alike[0].tolist()
+        if kind < 0 or (alike != alike[0]).any():
+            return None
+        dtype = DTYPES[kind // 2]
+        by_pixels = bool(kind % 2)
+        rows = (height, width, channels) if by_pixels else (channels, height, width)
+        size = channels * height * width * dtype.itemsize
+        # Each image begins at a multiple of ALIGNMENT. Those that begin anywhere, as rows:
+        pixels = self._pixels[0]
+        number = (len(pixels) - size) // ALIGNMENT + 1
+        images = pixels.as_strided((number, size), (ALIGNMENT, 1))
+        found = torch.from_numpy(table[:, START] * dtype.itemsize // ALIGNMENT)
+        batch = reused_memory((len(places), *rows), dtype)
+        torch.index_select(images, 0, found, out=batch.view(torch.uint8).view(len(places), size))
+        return batch.permute(0, 3, 1, 2) if by_pixels else batch
+
+    def _view(
+        self, kind: int, start: int, shape: Sequence[int], channels_last: bool
+    ) -> torch.Tensor:
+        channels, height, width = shape
+        strides = (1, width * channels, channels) if channels_last else (height * width, width, 1)
+        return self._pixels[kind].as_strided((channels, height, width), strides, start)
+
+
+def bytes_of(image: torch.Tensor) -> int:
+    """Return how much of the memory for images an image takes."""
+    return -(-image.nbytes // ALIGNMENT) * ALIGNMENT
