@@ -19,7 +19,7 @@ PACKAGE = ROOT / "allencv"
 BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime"}
 BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
-    *("predictors", "exporting", "experiments", "reporting", "catalogue", "fitting"),
+    *("predictors", "features", "exporting", "experiments", "reporting", "catalogue", "fitting"),
     *BELOW_PREDICTORS,
 }
 
@@ -44,6 +44,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "training": {"common", "predictions", "runtime"},
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
+    "features": {"predictors", *BELOW_PREDICTORS},
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
