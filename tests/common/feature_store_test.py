@@ -10,8 +10,8 @@ import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
 
-from allencv.features import feature_segments, feature_store, store_size
-from allencv.features.feature_store import (
+from allencv.common import feature_segments, feature_store, store_size
+from allencv.common.feature_store import (
     FeatureStore,
     address_of,
     default_root,

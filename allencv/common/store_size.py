@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Collection
 
-from allencv.features.feature_segments import FEATURES, INDEX, remove
+from allencv.common.feature_segments import FEATURES, INDEX, remove
 from allencv.runtime.file_locks import lock
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.versions import installed_versions
-from allencv.features.feature_segments import (
+from allencv.common.feature_segments import (
     ADDRESS_BYTES,
     Segment,
     SegmentWriter,
@@ -24,7 +23,8 @@ from allencv.features.feature_segments import (
     record_bytes,
     segments_in,
 )
-from allencv.features.store_size import make_room
+from allencv.common.store_size import make_room
+from allencv.common.versions import installed_versions
 
 logger = logging.getLogger(__name__)
 
