@@ -35,19 +35,24 @@ BYTES = np.dtype(np.float16).itemsize
 
 class FrozenFeatures(CheckedFromParams):
     """
-    Trains what follows a frozen encoder on its features: the encoder sees each image once, and not
-    in each epoch. Features are kept on disk for later runs, by the content of the image file, the
-    transforms, and the config and weights of the encoder: whatever changes is computed anew.
+    Trains what follows a frozen encoder on its features: the encoder sees each image once, not in
+    each epoch. Features are kept on disk for later runs. They are found by the content of the image
+    file, the transforms, and the encoder's config and weights: whatever changes is computed anew.
 
     What is kept is the vector of the `im2vec_encoder` if that is frozen or has no parameters, or
     else the feature map of the `im2im_encoder`, in `float16`. Frozen encoders compute in evaluation
     mode, without dropout and stochastic depth. All else is as without this key: order of the
     images, loss, metrics, callbacks, schedules, checkpoints. The archive holds the whole network.
 
-    "mixup" mixes features in place of images, and other batch transforms are refused. So is what
-    needs the images in training: `distillation`, `test_time_augmentation`, progressive resizing,
-    callbacks that unfreeze the encoder later. Images must have one size, and must not be streamed
-    or repeated. Training with several processes is not possible.
+    "mixup" mixes features in place of images. Refused are other batch transforms, `distillation`,
+    `test_time_augmentation`, progressive resizing, callbacks that unfreeze the encoder, images of
+    several sizes, streamed or repeated images, and training with several processes.
+
+    # Example
+
+    ```jsonnet
+    { views: 8 }
+    ```
 
     # Parameters
 

@@ -20,7 +20,7 @@ from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import DrawSeed, draw_seed
 from allencv.data.data_loaders.workers import BatchJob, Collated, InstanceLookup, Workers
 from allencv.data.fields import ImageField
-from allencv.data.fields.image_field import Source
+from allencv.data.fields.image_field import Source, different_sizes
 from allencv.data.transforms.image_transform import InTurn
 from allencv.runtime import ImageError
 from allencv.runtime.plurals import numbered
@@ -82,6 +82,7 @@ class KeptFeatures:
         self._encode = encode
         self._open_store = open_store
         self._store: Optional[FeatureStore] = None
+        self._shape: Tuple[int, ...] = ()  # of the features of an image
         self._rows: Dict[int, np.ndarray] = {}
         self._errors: Dict[Tuple[int, int], str] = {}  # by view and image
         self._read(images.instances)
@@ -170,8 +171,7 @@ class KeptFeatures:
         if self._store is None:
             self._store = self._opened(jobs)
         rows = self._store.find(addresses)
-        # Images with the same content are computed once.
-        missing = list({addresses[image]: image for image in np.flatnonzero(rows < 0)}.values())
+        missing = np.flatnonzero(rows < 0).tolist()
         if missing:
             self._compute([jobs[image] for image in missing], addresses, view)
             rows = self._store.find(addresses)
@@ -204,8 +204,8 @@ class KeptFeatures:
             (collated,) = self._workers(iter([[job]]))
             self._report(collated)
             if collated.places:
-                shape = self._features(collated).shape[1:]
-                return self._open_store(shape, len(jobs) * self._views)
+                self._shape = self._features(collated).shape[1:]
+                return self._open_store(self._shape, len(jobs) * self._views)
             errors += collated.errors
         raise ImageError(f"no image of {self._name} can be read; the first: {errors[0]}")
 
@@ -226,9 +226,10 @@ class KeptFeatures:
                 for image, error in zip(unreadable, collated.errors):
                     self._errors[view, image] = error
                 if readable:
-                    self._store.add(
-                        [addresses[image] for image in readable], self._features(collated)
-                    )
+                    features = self._features(collated)
+                    if features.shape[1:] != self._shape:
+                        raise different_sizes(f"features {self._shape} and {features.shape[1:]}")
+                    self._store.add([addresses[image] for image in readable], features)
                 bar.update(len(batch))
 
 

@@ -195,11 +195,7 @@ class ImageField(Field[torch.Tensor]):
             return torch.stack(tensor_list)
         if self.padding_value is None:
             sizes = sorted(f"{shape[1]} x {shape[2]}" for shape in shapes)
-            raise ConfigurationError(
-                f"images of {' and '.join(sizes[:2])} pixels (height x width) come together; "
-                "expected one size, by a transform such as 'resize' or 'eval' in dataset_reader "
-                "and validation_dataset_reader, because trainer.frozen_features cannot pad images"
-            )
+            raise different_sizes(f"images of {' and '.join(sizes[:2])} pixels (height x width)")
         # Shape: (batch, channels, height, width)
         largest = [max(sizes) for sizes in zip(*shapes)]
         batch = tensor_list[0].new_full((len(tensor_list), *largest), self.padding_value)
@@ -216,6 +212,15 @@ class ImageField(Field[torch.Tensor]):
 
     def __str__(self) -> str:
         return f"ImageField of {self.name} as {self.color_mode}."
+
+
+def different_sizes(found: str) -> ConfigurationError:
+    """Return the error for images that cannot be kept as features, because their sizes differ."""
+    return ConfigurationError(
+        f"{found} come together; expected images of one size, by a transform such as 'resize' or "
+        "'eval' in dataset_reader and validation_dataset_reader, because trainer.frozen_features "
+        "cannot pad images"
+    )
 
 
 def is_channels_last(image: torch.Tensor) -> bool:

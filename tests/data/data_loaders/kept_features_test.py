@@ -1,3 +1,4 @@
+import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -10,7 +11,7 @@ from allennlp.data import TensorDict, Vocabulary
 from allencv.common.feature_store import FeatureStore
 from allencv.data.class_weightings import ExplicitWeights
 from allencv.data.data_loaders import ImageDataLoader
-from allencv.data.dataset_readers import ImageFolderReader
+from allencv.data.dataset_readers import ImageFolderReader, WebDatasetReader
 from allencv.data.transforms import ImageTransform
 from allencv.runtime import ImageError
 from tests.conftest import write_images
@@ -89,7 +90,10 @@ def test_an_epoch_has_the_features_of_its_view_in_the_order_of_the_epoch(
     )
 
 
-@pytest.mark.parametrize("arguments", [{"num_workers": 3}, {"cache": "memory"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"num_workers": 3}, {"num_workers": 2, "worker": "process"}, {"cache": "memory"}],
+)
 def test_workers_and_the_cache_change_nothing(
     images: Path, tmp_path: Path, arguments: Dict[str, Any]
 ) -> None:
@@ -123,8 +127,7 @@ def test_only_what_has_changed_is_computed_anew(images: Path, tmp_path: Path) ->
 
     larger = [{"type": "resize", "size": [20, 20]}]
     for other in (reader(larger), reader(FIXED, color_mode="RGBA"), reader([*FIXED, *FIXED])):
-        # 12 images, two with the same content
-        assert count_new(loader_of(images, other), folder) == 11
+        assert count_new(loader_of(images, other), folder) == 12
     assert count_new(loader_of(images, reader(RANDOM)), folder, views=2) == 24
     assert count_new(loader_of(images, reader(RANDOM)), folder, views=3) == 12
     assert count_new(loader_of(images, reader(RANDOM), seed=6), folder, views=1) == 12
@@ -156,19 +159,22 @@ def test_every_image_comes_once_and_in_order_for_evaluation(images: Path, tmp_pa
         assert batch["metadata"] == same["metadata"]
 
 
-def test_an_unreadable_image_is_an_error_or_left_out(images: Path, tmp_path: Path) -> None:
-    bad = images / "a" / "002.jpg"
-    bad.write_bytes(b"not an image")
+@pytest.mark.parametrize("transforms", [FIXED, RANDOM], ids=["fixed", "random"])
+def test_unreadable_images_are_an_error_or_left_out(
+    images: Path, tmp_path: Path, transforms: List[Dict[str, Any]]
+) -> None:
+    for bad in ("a/002.jpg", "b/001.jpg"):
+        (images / bad).write_bytes(b"not an image")
     with pytest.raises(ImageError, match="a/002.jpg: .*on_error"):
-        keep(loader_of(images, reader(RANDOM)), tmp_path / "one").prepare_features(0)
+        keep(loader_of(images, reader(transforms)), tmp_path / "one").prepare_features(0)
 
-    plain, kept = (loader_of(images, reader(RANDOM), on_error="skip") for _ in range(2))
+    plain, kept = (loader_of(images, reader(transforms), on_error="skip") for _ in range(2))
     keep(kept, tmp_path / "two", views=2)
     for number in (0, 1):
         for batch, same in zip(epoch(kept, number), epoch(plain, number), strict=True):
             assert batch["metadata"] == same["metadata"]
             assert batch["features"].equal(encode(same["image"]).half())
-    assert kept.images_skipped == plain.images_skipped == 2
+    assert kept.images_skipped == plain.images_skipped == 4
 
     for path in images.glob("*/*.jpg"):
         path.write_bytes(b"not an image")
@@ -179,7 +185,12 @@ def test_an_unreadable_image_is_an_error_or_left_out(images: Path, tmp_path: Pat
 def test_what_has_no_features_to_keep_is_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="data_loader.repeats is 2; expected 1"):
         keep(loader_of(images, reader(FIXED), repeats=2), tmp_path)
-    with pytest.raises(ConfigurationError, match="pixels .* come together; expected one size"):
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(images / "a" / "000.jpg", "0.jpg")
+    streamed = ImageDataLoader(WebDatasetReader(), str(tmp_path / "shard.tar"))
+    with pytest.raises(ConfigurationError, match="the images are streamed; expected .*false"):
+        keep(streamed, tmp_path)
+    with pytest.raises(ConfigurationError, match="pixels .* come together; expected images of one"):
         keep(loader_of(images, reader([])), tmp_path).prepare_features(0)
 
 
