@@ -8,7 +8,9 @@
 //
 // WEIGHTS=DEFAULT downloads timm's; it can also be a file, or null for random weights.
 //
-// Hardware, time and score: not run yet with pretrained weights.
+// Hardware, time and score: two cores of an AMD EPYC with AVX2, 81 seconds, about 50 of them for
+// the features: 96.7 % of the validation images in the best epoch, with ImageNet weights from a
+// file (WEIGHTS=lite0.pth), one seed.
 local weights = import "lib/weights.libsonnet";
 local data = std.extVar("DATA");
 local size = 224;

@@ -274,6 +274,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
                 self, self._autocast, self._amp_dtype
             )
             self._while_training.enter_context(features)
+            for callback in self._callbacks:
+                if isinstance(callback, EpochTable):
+                    callback.start_epoch()  # without the time for the features
         try:
             metrics, epoch = super()._try_train()
         finally:
