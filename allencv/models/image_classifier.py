@@ -212,8 +212,27 @@ class ImageClassifier(CheckedFromParams, Model):
             images = images.contiguous(memory_format=torch.channels_last)
         return images.to(self._classification_layer.weight.dtype)
 
+    @property
+    def vector_size(self) -> int:
+        """The size of the vectors of `encode`."""
+        return self._im2vec_encoder.get_output_dim()
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Return the vectors `(batch, vector_size)` of images as `forward` takes them, before dropout
+        and the last layer.
+        """
+        check_images(image, self._im2im_encoder, self._im2vec_encoder)
+        return self._encoded(self._normalized(image))
+
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits `(batch, num_labels)` of normalised images, without more views."""
+        vector = self._dropout(self._encoded(images))
+        # Under autocast the logits come in half precision, too coarse for a loss.
+        return self._classification_layer(vector).float()
+
+    def _encoded(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of normalised images."""
         check_images(images, self._im2im_encoder, self._im2vec_encoder)
         features, dtype = images, self._classification_layer.weight.dtype
         if self._im2im_encoder is not None:
@@ -222,9 +241,7 @@ class ImageClassifier(CheckedFromParams, Model):
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._im2vec_encoder(features)
         check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
-        vector = self._dropout(vector)
-        # Under autocast the logits come in half precision, too coarse for a loss.
-        return self._classification_layer(vector).float()
+        return vector
 
     def _classify(
         self,
