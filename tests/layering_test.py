@@ -26,7 +26,15 @@ BELOW_COMMANDS = {
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
     "__init__": {
-        *("deferred_imports", "exporting", "fitting", "notebook", "serving", "trained_model"),
+        *(
+            "deferred_imports",
+            "exporting",
+            "features",
+            "fitting",
+            "notebook",
+            "serving",
+            "trained_model",
+        ),
     },
     "deferred_imports": {"runtime"},
     "trained_model": {"exporting", "runtime", "predictors"},

@@ -68,9 +68,10 @@ class Segment:
             with open(self.path.with_suffix(INDEX), "rb") as file:
                 file.seek(old * ENTRY.itemsize)
                 read = file.read((count - old) * ENTRY.itemsize)
-            self.features = np.memmap(self.path, np.float16, "r", shape=(count, *shape))
+            mapped = np.memmap(self.path, np.float16, "r", shape=(count, *shape))
         except FileNotFoundError:  # another process has removed it
             return []
+        self.features = mapped.view(np.ndarray)  # which is quicker to index
         added = np.frombuffer(read, ENTRY)
         self._entries = np.concatenate([self._entries, added])
         self._is_checked = np.concatenate([self._is_checked, np.zeros(len(added), bool)])
@@ -78,11 +79,13 @@ class Segment:
 
     def are_intact(self, places: np.ndarray) -> bool:
         """Compare the features at these places with their checksums, once in this process."""
-        for place in np.unique(places[~self._is_checked[places]]).tolist():
-            address, expected = self._entries[place].item()
-            if checksum(address, self.features[place]) != expected:
-                return False
-            self._is_checked[place] = True
+        unchecked = np.unique(places[~self._is_checked[places]])
+        addresses = self._entries["address"][unchecked].tolist()
+        expected = self._entries["checksum"][unchecked].tolist()
+        records = (self.features[place] for place in unchecked.tolist())
+        if list(map(checksum, addresses, records)) != expected:
+            return False
+        self._is_checked[unchecked] = True
         return True
 
     def drop(self) -> None:

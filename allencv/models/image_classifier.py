@@ -215,25 +215,44 @@ class ImageClassifier(CheckedFromParams, Model):
             images = images.contiguous(memory_format=torch.channels_last)
         return images.to(self._classification_layer.weight.dtype)
 
+    @property
+    def vector_size(self) -> int:
+        """The size of the vectors of `encode`."""
+        return self._im2vec_encoder.get_output_dim()
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Return the vectors `(batch, vector_size)` of images as `forward` takes them, before dropout
+        and the last layer.
+        """
+        return self._vectors(self._feature_maps(self._prepared(image)))
+
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits `(batch, num_labels)` of normalised images, without more views."""
+        return self._score_features(self._feature_maps(images))
+
+    def _feature_maps(self, images: torch.Tensor) -> torch.Tensor:
         check_images(images, self._im2im_encoder, self._im2vec_encoder)
-        features = images
-        if self._im2im_encoder is not None:
-            features = self._im2im_encoder(images)
-            dtype = self._classification_layer.weight.dtype
-            check_output("im2im_encoder", self._im2im_encoder, features, dtype)
-        return self._score_features(features)
+        if self._im2im_encoder is None:
+            return images
+        features = self._im2im_encoder(images)
+        dtype = self._classification_layer.weight.dtype
+        check_output("im2im_encoder", self._im2im_encoder, features, dtype)
+        return features
+
+    def _vectors(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of feature maps; vectors stay."""
+        if features.dim() == VECTORS:
+            return features
+        # Shape: (batch, im2vec_encoder.get_output_dim())
+        vector = self._im2vec_encoder(features)
+        dtype = self._classification_layer.weight.dtype
+        check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
+        return vector
 
     def _score_features(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logits of feature maps, or of vectors."""
-        vector = features
-        if features.dim() != VECTORS:
-            # Shape: (batch, im2vec_encoder.get_output_dim())
-            vector = self._im2vec_encoder(features)
-            dtype = self._classification_layer.weight.dtype
-            check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
-        vector = self._dropout(vector)
+        vector = self._dropout(self._vectors(features))
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 
