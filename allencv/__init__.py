@@ -7,15 +7,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from allencv.exporting.export import export
+    from allencv.features.embedding import embed
     from allencv.fitting.fit import fit
     from allencv.notebook import report, show_batch
     from allencv.serving.client import Client
     from allencv.trained_model import load
 
-__all__ = ["AllenCVError", "Client", "export", "fit", "load", "report", "show_batch"]
+__all__ = ["AllenCVError", "Client", "embed", "export", "fit", "load", "report", "show_batch"]
 
 _MODULES = {
     "Client": "allencv.serving.client",
+    "embed": "allencv.features.embedding",
     "export": "allencv.exporting.export",
     "fit": "allencv.fitting.fit",
     "load": "allencv.trained_model",

@@ -25,7 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:
-    shared_folder()  # before there are workers, which get it from here
+    # Before there are workers, which get it from here.
+    os.environ["ALLENCV_FEATURES"] = str(shared_folder() / "features")
     environment()
 
 

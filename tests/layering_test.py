@@ -19,14 +19,22 @@ PACKAGE = ROOT / "allencv"
 BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime"}
 BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
-    *("predictors", "exporting", "experiments", "reporting", "catalogue", "fitting"),
+    *("predictors", "features", "exporting", "experiments", "reporting", "catalogue", "fitting"),
     *BELOW_PREDICTORS,
 }
 
 # Each part of allencv, and the others that it may import.
 MAY_IMPORT: Dict[str, Set[str]] = {
     "__init__": {
-        *("deferred_imports", "exporting", "fitting", "notebook", "serving", "trained_model"),
+        *(
+            "deferred_imports",
+            "exporting",
+            "features",
+            "fitting",
+            "notebook",
+            "serving",
+            "trained_model",
+        ),
     },
     "deferred_imports": {"runtime"},
     "trained_model": {"exporting", "runtime", "predictors"},
@@ -44,6 +52,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "training": {"common", "predictions", "runtime"},
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
+    "features": {"predictors", *BELOW_PREDICTORS},
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,

@@ -55,6 +55,10 @@ DATA: Dict[str, "tuple[str, Callable[[Path], None]]"] = {
     "digits": ("demo/digits", folders("train", "val", labels=tuple("0123456789"), size=8)),
     "flowers102_mobilenet_v3": ("data/flowers102", write_flowers),
     "hymenoptera": ("data/hymenoptera_data", folders("train", "val", labels=("ants", "bees"))),
+    "hymenoptera_frozen": (
+        "data/hymenoptera_data",
+        folders("train", "val", labels=("ants", "bees")),
+    ),
     "image_classifier": ("data/PetImages", folders("train", "val", labels=("Cat", "Dog"), count=2)),
     "imagenet_resnet50_a2": (
         "data/imagenet",
@@ -89,6 +93,7 @@ SMALL_IMAGES: Dict[str, Dict[str, Any]] = {
     "digits": {},
     "flowers102_mobilenet_v3": images_of(64),
     "hymenoptera": images_of(64),
+    "hymenoptera_frozen": images_of(64),
     "image_classifier": images_of([64, 64]),
     "imagenet_resnet50_a2": images_of(64),
     "intel_scenes": images_of(64),
@@ -102,6 +107,7 @@ QUICK: Dict[str, Dict[str, Any]] = {
     "digits": SHORT,
     "flowers102_mobilenet_v3": WARMUP,
     "hymenoptera": WARMUP,
+    "hymenoptera_frozen": WARMUP,
     "image_classifier": SHORT,
     "imagenet_resnet50_a2": {**WARMUP, "data_loader.batch_size": 6},
     "intel_scenes": WARMUP,

@@ -6,14 +6,17 @@ from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from typing import (
+    Callable,
     Deque,
     Generator,
+    Generic,
     Iterable,
     Iterator,
     List,
     NamedTuple,
     Optional,
     Sequence,
+    TypeVar,
     Union,
 )
 
@@ -24,28 +27,33 @@ from allencv.classify.partial_output import file_stamp
 from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
-from allencv.runtime.images import name_of
+from allencv.runtime.images import ImageSource, name_of
 
 READING_SECONDS = 120.0
 """How long to wait for an image; a drive may stop responding."""
 
 
-class DecodedImage(NamedTuple):
-    """An image with the stamp of its file, and its pixels or an error message."""
+T = TypeVar("T")
+Decode = Callable[[ImageSource], T]
+"""Reads and prepares an image. Raises `ImageError` if it cannot."""
+
+
+class DecodedImage(NamedTuple, Generic[T]):
+    """An image with the stamp of its file, and its content or an error message."""
 
     image: ImageFile
     stamp: Optional[List[int]]
-    pixels: Union[np.ndarray, str]
+    content: Union[T, str]
 
 
-class DecodingJob(NamedTuple):
+class DecodingJob(NamedTuple, Generic[T]):
     """An image for a thread to decode, and the result."""
 
     image: ImageFile
-    decoded: "Future[DecodedImage]"
+    decoded: "Future[DecodedImage[T]]"
 
 
-DecodingJobs = SimpleQueue[Optional[DecodingJob]]
+DecodingJobs = SimpleQueue[Optional[DecodingJob[T]]]
 """The queue of the threads. `None` ends one of them."""
 
 
@@ -67,26 +75,37 @@ def answers(
     top_k : the number of labels to list for each image.
     probabilities : whether to add the probabilities of all labels.
     """
-    decoded = _decoded(classifier, images, workers, ahead=2 * batch_size)
+    for batch in decoded_batches(classifier.preprocess, images, batch_size, workers):
+        yield [
+            _record(classifier, each, outcome, top_k, probabilities)
+            for each, outcome in zip(batch, _outcomes(classifier, batch))
+        ]
+
+
+def decoded_batches(
+    decode: Decode[T], images: Iterable[ImageFile], batch_size: int, workers: int
+) -> Iterator[List[DecodedImage[T]]]:
+    """
+    Yield `images` in order, `batch_size` at a time, which threads decode ahead. At most three
+    batches are in memory.
+    """
+    decoded = _decoded(decode, images, workers, ahead=2 * batch_size)
     try:
         while batch := list(islice(decoded, batch_size)):
-            yield [
-                _record(classifier, each, outcome, top_k, probabilities)
-                for each, outcome in zip(batch, _outcomes(classifier, batch))
-            ]
+            yield batch
     finally:
         decoded.close()
 
 
 def _decoded(
-    classifier: Classifier, images: Iterable[ImageFile], workers: int, ahead: int
-) -> Generator[DecodedImage, None, None]:
-    jobs: DecodingJobs = SimpleQueue()
+    decode: Decode[T], images: Iterable[ImageFile], workers: int, ahead: int
+) -> Generator[DecodedImage[T], None, None]:
+    jobs: DecodingJobs[T] = SimpleQueue()
     # Daemons, so that the process can end while one of them waits for a file.
-    threads = [Thread(target=_work, args=(classifier, jobs), daemon=True) for _ in range(workers)]
+    threads = [Thread(target=_work, args=(decode, jobs), daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    waiting: Deque[DecodingJob] = deque()
+    waiting: Deque[DecodingJob[T]] = deque()
     num_late = 0
     try:
         for job in _in_order(images, jobs, waiting, ahead):
@@ -107,11 +126,14 @@ def _decoded(
 
 
 def _in_order(
-    images: Iterable[ImageFile], jobs: DecodingJobs, waiting: Deque[DecodingJob], ahead: int
-) -> Iterator[DecodingJob]:
+    images: Iterable[ImageFile],
+    jobs: DecodingJobs[T],
+    waiting: Deque[DecodingJob[T]],
+    ahead: int,
+) -> Iterator[DecodingJob[T]]:
     """Give jobs to the threads, up to `ahead` of the one that is due; `waiting` holds these."""
     for image in images:
-        job = DecodingJob(image, Future())
+        job: DecodingJob[T] = DecodingJob(image, Future())
         jobs.put(job)
         waiting.append(job)
         if len(waiting) > ahead:
@@ -120,17 +142,17 @@ def _in_order(
         yield waiting.popleft()
 
 
-def _work(classifier: Classifier, jobs: DecodingJobs) -> None:
+def _work(decode: Decode[T], jobs: DecodingJobs[T]) -> None:
     for job in iter(jobs.get, None):
         if job.decoded.set_running_or_notify_cancel():
-            job.decoded.set_result(_decode(classifier, job.image))
+            job.decoded.set_result(_decode(decode, job.image))
 
 
-def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
+def _decode(decode: Decode[T], image: ImageFile) -> DecodedImage[T]:
     stamp = file_stamp(image.file)
     try:
         source = image.file if image.content is None else image.content
-        return DecodedImage(image, stamp, classifier.preprocess(source))
+        return DecodedImage(image, stamp, decode(source))
     except ImageError as error:
         reason = str(error)
         if image.content is not None:
@@ -141,10 +163,10 @@ def _decode(classifier: Classifier, image: ImageFile) -> DecodedImage:
 
 
 def _outcomes(
-    classifier: Classifier, batch: Sequence[DecodedImage]
+    classifier: Classifier, batch: Sequence[DecodedImage[np.ndarray]]
 ) -> List[Union[np.ndarray, str]]:
     """Return the probabilities of each image, or an error message."""
-    outcomes = [each.pixels for each in batch]
+    outcomes = [each.content for each in batch]
     arrays = {i: pixels for i, pixels in enumerate(outcomes) if not isinstance(pixels, str)}
     for i, outcome in classify_pixels(classifier, arrays).items():
         is_error = isinstance(outcome, str)
@@ -154,7 +176,7 @@ def _outcomes(
 
 def _record(
     classifier: Classifier,
-    decoded: DecodedImage,
+    decoded: DecodedImage[np.ndarray],
     outcome: Union[np.ndarray, str],
     top_k: int,
     probabilities: bool,

@@ -133,7 +133,8 @@ def _channel_means(
     sums: List[np.ndarray] = []
     for batch in batches:
         means = session.run(None, {INPUT: batch})
-        sums = [mean * len(batch) + sum_ for mean, sum_ in zip(means, sums or [0] * len(means))]
+        weighed = [mean * len(batch) for mean in means]
+        sums = [total + more for total, more in zip(sums, weighed)] if sums else weighed
     count = sum(len(batch) for batch in batches)
     return {name: sum_ / count for name, sum_ in zip(tensors, sums)}
 

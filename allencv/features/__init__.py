@@ -1,0 +1,1 @@
+"""Keep what a frozen encoder says about images, and use it."""

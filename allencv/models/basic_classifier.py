@@ -65,19 +65,23 @@ class BasicImageClassifier(ImageClassifier):
 
     def forward(
         self,
-        image: torch.Tensor,
+        image: Optional[torch.Tensor] = None,
         label: Optional[torch.Tensor] = None,
         metadata: Optional[List[Dict[str, Any]]] = None,
+        features: Optional[torch.Tensor] = None,
         **others: Any,
     ) -> Dict[str, Any]:
         """
         # Parameters
 
-        image : `torch.Tensor`
+        image : `torch.Tensor`, optional
             `(batch, channels, height, width)`, `uint8`, or normalised floats.
         label : `torch.Tensor`, optional
             `(batch,)` class indices, or `(batch, num_labels)` shares of the classes.
         metadata : `List[Dict[str, Any]]`, optional
+        features : `torch.Tensor`, optional
+            In place of `image`, what `frozen_encoder()` gives: vectors `(batch, dim)`, or feature
+            maps `(batch, channels, height, width)` for the `im2vec_encoder`.
 
         # Returns
 
@@ -85,7 +89,7 @@ class BasicImageClassifier(ImageClassifier):
         there is any.
         """
         self._check_fields(others, "label")
-        return self._classify(image, label, metadata)
+        return self._classify(image, label, metadata, features)
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """

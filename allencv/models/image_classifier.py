@@ -17,6 +17,7 @@ from allencv.data.class_weightings import ClassWeighting
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
 from allencv.models.encoder_checks import check_images, check_neighbours
+from allencv.models.frozen_encoder import KEY, FrozenEncoder, frozen_encoders
 from allencv.models.labels import check_class_weights, count_labels, label_numbers
 from allencv.models.metrics_of_ranks import MetricsOfRanks
 from allencv.models.pixel_normalization import PixelNormalization
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 READABLE_LABELS = 5
 """The number of labels that `make_output_human_readable` lists."""
+VECTORS = 2
+"""The dimensions of a batch of vectors; a batch of images or feature maps has four."""
 RESERVED_METRICS = ("loss", "batch_loss", "reg_loss", "batch_reg_loss")
 
 
@@ -212,36 +215,110 @@ class ImageClassifier(CheckedFromParams, Model):
             images = images.contiguous(memory_format=torch.channels_last)
         return images.to(self._classification_layer.weight.dtype)
 
+    @property
+    def vector_size(self) -> int:
+        """The size of the vectors of `encode`."""
+        return self._im2vec_encoder.get_output_dim()
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Return the vectors `(batch, vector_size)` of images as `forward` takes them, before dropout
+        and the last layer.
+        """
+        return self._vectors(self._feature_maps(self._prepared(image)))
+
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits `(batch, num_labels)` of normalised images, without more views."""
+        return self._score_features(self._feature_maps(images))
+
+    def _feature_maps(self, images: torch.Tensor) -> torch.Tensor:
         check_images(images, self._im2im_encoder, self._im2vec_encoder)
-        features, dtype = images, self._classification_layer.weight.dtype
-        if self._im2im_encoder is not None:
-            features = self._im2im_encoder(images)
-            check_output("im2im_encoder", self._im2im_encoder, features, dtype)
+        if self._im2im_encoder is None:
+            return images
+        features = self._im2im_encoder(images)
+        dtype = self._classification_layer.weight.dtype
+        check_output("im2im_encoder", self._im2im_encoder, features, dtype)
+        return features
+
+    def _vectors(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of feature maps; vectors stay."""
+        if features.dim() == VECTORS:
+            return features
         # Shape: (batch, im2vec_encoder.get_output_dim())
         vector = self._im2vec_encoder(features)
+        dtype = self._classification_layer.weight.dtype
         check_output("im2vec_encoder", self._im2vec_encoder, vector, dtype)
+        return vector
+
+    def _score_features(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits of feature maps, or of vectors."""
+        vector = self._vectors(features)
         if self._dropout.p:
             vector = self._dropout(vector)
         # Under autocast the logits come in half precision, too coarse for a loss.
         return self._classification_layer(vector).float()
 
+    def _prepared(self, image: torch.Tensor) -> torch.Tensor:
+        """Check and normalise a batch of images."""
+        check_images(image, self._im2im_encoder, self._im2vec_encoder)
+        return self._normalized(image)
+
+    def frozen_encoder(self) -> FrozenEncoder:
+        """
+        Return the part of the network that training does not change. It turns images, as `forward`
+        takes them, into `features` for `forward`.
+
+        # Raises
+
+        `ConfigurationError` if the first encoder changes in training, or if a key of the model
+        needs the images themselves.
+        """
+        for key, value in (
+            ("distillation", self._distillation),
+            ("test_time_augmentation", self._views),
+        ):
+            if value:
+                raise ConfigurationError(
+                    f"model.{key} needs the images, but {KEY} trains on the features of a frozen "
+                    "encoder; expected one of them"
+                )
+        for batch_transform in self._batch_transforms:
+            if not batch_transform.mixes_features():
+                raise ConfigurationError(
+                    f"model.batch_transforms has a {type(batch_transform).__name__}, which needs "
+                    f"the images, but {KEY} trains on the features of a frozen encoder; expected "
+                    "'mixup', or one of them"
+                )
+        encoders = frozen_encoders(self._im2im_encoder, self._im2vec_encoder)
+        return FrozenEncoder(self._prepared, self.normalize, encoders)
+
     def _classify(
         self,
-        image: torch.Tensor,
+        image: Optional[torch.Tensor],
         targets: Optional[torch.Tensor],
         metadata: Optional[List[Dict[str, Any]]],
+        features: Optional[torch.Tensor] = None,
     ) -> Dict[str, Any]:
         """Do the work of `forward`, whatever the name of the targets."""
-        check_images(image, self._im2im_encoder, self._im2vec_encoder)
-        images = self._normalized(image)
+        score: Callable[[torch.Tensor], torch.Tensor] = self.score
+        if image is not None and features is None:
+            inputs = self._prepared(image)
+        elif features is not None and image is None:
+            inputs = features.to(self._classification_layer.weight.dtype)
+            score = self._score_features
+        else:
+            raise ConfigurationError(
+                "forward got neither image nor features, or both; expected one of them"
+            )
         if self.training and targets is not None:
             for batch_transform in self._batch_transforms:
-                images, targets = batch_transform(images, targets, self._num_labels)
-        logits = self.score(images)
+                # Shape of vectors: (batch, dim, 1, 1), as those of images
+                maps = inputs if inputs.dim() != VECTORS else inputs[:, :, None, None]
+                mixed, targets = batch_transform(maps, targets, self._num_labels)
+                inputs = mixed if inputs.dim() != VECTORS else mixed.flatten(1)
+        logits = score(inputs)
         if self._views and not self.training:
-            logits = self._merge([logits, *(self.score(view(images)) for view in self._views)])
+            logits = self._merge([logits, *(self.score(view(inputs)) for view in self._views)])
         probs = self._probabilities(logits)
         outputs: Dict[str, Any] = {"logits": logits, "probs": probs}
         if targets is not None:
@@ -250,7 +327,7 @@ class ImageClassifier(CheckedFromParams, Model):
             if weights is not None and not self.multi_label:
                 outputs[LOSS_WEIGHT] = image_weights(targets, weights).sum()
             if self._distillation is not None and self.training:
-                outputs["loss"] = self._distillation(self, images, outputs)
+                outputs["loss"] = self._distillation(self, inputs, outputs)
             self._count(logits, probs, targets)
             self._has_counted |= len(targets) > 0
         if metadata is not None:

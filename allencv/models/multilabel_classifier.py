@@ -91,19 +91,23 @@ class MultiLabelImageClassifier(ImageClassifier):
 
     def forward(
         self,
-        image: torch.Tensor,
+        image: Optional[torch.Tensor] = None,
         labels: Optional[torch.Tensor] = None,
         metadata: Optional[List[Dict[str, Any]]] = None,
+        features: Optional[torch.Tensor] = None,
         **others: Any,
     ) -> Dict[str, Any]:
         """
         # Parameters
 
-        image : `torch.Tensor`
+        image : `torch.Tensor`, optional
             `(batch, channels, height, width)`, `uint8`, or normalised floats.
         labels : `torch.Tensor`, optional
             `(batch, num_labels)`: 1 where an image has a label, 0 where not.
         metadata : `List[Dict[str, Any]]`, optional
+        features : `torch.Tensor`, optional
+            In place of `image`, what `frozen_encoder()` gives: vectors `(batch, dim)`, or feature
+            maps `(batch, channels, height, width)` for the `im2vec_encoder`.
 
         # Returns
 
@@ -111,7 +115,7 @@ class MultiLabelImageClassifier(ImageClassifier):
         there is any.
         """
         self._check_fields(others, "labels")
-        return self._classify(image, labels, metadata)
+        return self._classify(image, labels, metadata, features)
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """

@@ -1,7 +1,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Optional, Union
+from typing import Any, Callable, List, Optional, Union
 
 import numpy as np
 import torch
@@ -32,23 +32,21 @@ class ArchiveClassifier:
     trusted : `bool`, optional (default = `False`)
         Whether the archive's config may name any Python code (see `allencv.common.archives`).
 
-    `preprocessing` is `None` unless the reader has exactly one transform, "eval". `preprocess`
-    applies any transforms, some of which make pixels floats. `checksum` covers the config, the
-    vocabulary and the weights.
-
     # Raises
 
     `ConfigurationError` for an archive that cannot be opened or holds no image classifier, and for
     a missing device.
     """
 
+    vector_size: int
+    """The size of the vectors of `vectors`."""
     preprocessing: Any  # an Optional[Preprocessing]; bundles and servers have one always
 
     @notice("opening the model")
     def __init__(
         self, path: Union[str, Path], device: Optional[str] = None, trusted: bool = False
     ) -> None:
-        self.device = _device(device)
+        self.device = device_named(device)
         with opened_archive(path, trusted) as folder:
             self.checksum = _checksum(folder)
             archive = load_opened_archive(folder)
@@ -64,6 +62,7 @@ class ArchiveClassifier:
         self.thresholds: Optional[List[float]] = None
         if isinstance(model, MultiLabelImageClassifier):
             self.thresholds = list(model.get_thresholds().values())
+        self.vector_size = model.vector_size
         self._model = model.to(self.device).eval()
         set_memory_format(self._model, None, self.device)
         self._reader = reader
@@ -81,15 +80,24 @@ class ArchiveClassifier:
         image: Any = self._reader.text_to_instance(source)["image"]
         return image.as_tensor({}).permute(1, 2, 0).numpy()
 
-    @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """
         Return the probabilities `(batch, labels)` of images `(batch, height, width, channels)`.
         Raise `ImageError` if the size varies and the network does not take this one.
         """
+        return self._computed(lambda batch: self._model(image=batch)["probs"], images)
+
+    def vectors(self, images: np.ndarray) -> np.ndarray:
+        """Return the vectors `(batch, vector_size)` before the last layer, as `probabilities`."""
+        return self._computed(self._model.encode, images)
+
+    @torch.inference_mode()
+    def _computed(
+        self, compute: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray
+    ) -> np.ndarray:
         batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         try:
-            return self._model(image=batch)["probs"].float().cpu().numpy()
+            return compute(batch).float().cpu().numpy()
         except (ConfigurationError, RuntimeError) as error:
             if self.preprocessing is not None or isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -98,7 +106,8 @@ class ArchiveClassifier:
             raise ImageError(f"the network does not take images of {size}: {reason}") from error
 
 
-def _device(name: Optional[str]) -> torch.device:
+def device_named(name: Optional[str]) -> torch.device:
+    """Return a device, by default the first GPU or else the CPU. Raise `ConfigurationError`."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)

@@ -106,7 +106,7 @@ def open_image(
         elif isinstance(source, Image.Image):
             image = source
         else:
-            data = source if isinstance(source, bytes) else _read_file(source)
+            data = source if isinstance(source, bytes) else read_file(source)
             if not data:
                 raise ImageError("the file is empty (0 bytes)")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -195,7 +195,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array.reshape(array.shape[:2]) if channels == 1 else array)
 
 
-def _read_file(path: Union[str, os.PathLike]) -> bytes:
+def read_file(path: Union[str, os.PathLike]) -> bytes:
+    """Return the content of a regular file."""
     with open_regular(os.fspath(path)) as file:  # a number would be that of an open file
         return file.read()
 

@@ -61,6 +61,7 @@ from allencv.training.epoch_batches import (
     skip_epoch,
 )
 from allencv.training.failures import explain, not_finite
+from allencv.training.frozen_features import FrozenFeatures
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.metric_tracker import MetricTrackerWithTies
@@ -143,6 +144,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         faster, and training ends in time with fewer steps and the schedules at their end. Schedules
         by epoch and callbacks that count epochs, such as "progressive_resizing", do not follow. It
         needs a data loader that knows its length, and one process.
+    frozen_features : `FrozenFeatures`, optional (default = `None`)
+        Compute the features of a frozen encoder once, and train what follows it on them.
     cuda_device : `Union[int, str]`, optional (default = the first GPU, or else the CPU)
         The number of a GPU, -1 for the CPU, or "mps" for the GPU of an Apple computer (not
         tested).
@@ -175,6 +178,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         cudnn_benchmark: Optional[bool] = None,
         log_interval: float = 1.0,
         time_limit: Optional[str] = None,
+        frozen_features: Optional[FrozenFeatures] = None,
         run_confidence_checks: bool = False,
         device: Optional[torch.device] = None,
         **kwargs: Any,
@@ -240,12 +244,20 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._cpu_group: Any = None
         if self._distributed:
             self._prepare_for_ranks()
+        self._frozen_features = frozen_features
+        self._while_training = contextlib.ExitStack()
+        if frozen_features is not None and self._distributed:
+            raise ConfigurationError(
+                "trainer.frozen_features is set, but training has several processes; expected one, "
+                "as the features are computed once and a step on them takes little time"
+            )
         self._resumable = ResumableState(self._serialization_dir, self)
         self._callbacks.append(self._resumable)
 
     def train(self) -> Dict[str, Any]:
         try:
-            return super().train()
+            with self._while_training:
+                return super().train()
         except Exception as error:
             explained = explain(error, self)
             if explained is None:
@@ -261,6 +273,14 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             # The run has ended before. AllenNLP would train one more epoch and then stop.
             self._num_epochs = self._start_after_epochs_completed
         self._say_if_nothing_is_left(num_epochs)
+        if self._frozen_features is not None:
+            features = self._frozen_features.in_place_of_images(
+                self, self._autocast, self._amp_dtype
+            )
+            self._while_training.enter_context(features)
+            for callback in self._callbacks:
+                if isinstance(callback, EpochTable):
+                    callback.start_epoch()  # without the time for the features
         try:
             metrics, epoch = super()._try_train()
         finally:
@@ -313,6 +333,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         batches = self._batches(epoch, steps_done * accumulated)
         if self._time_limit is not None and self._time_limit.is_over:
             batches = iter(())  # the run was cut off between its last step and its end
+        if self._frozen_features is not None:
+            self._frozen_features.frozen_part(self.model)  # no callback may have changed it
         self._losses = losses = RunningLosses()
         self._resumable.restore()
 
@@ -699,6 +721,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         cudnn_benchmark: Optional[bool] = None,
         log_interval: float = 1.0,
         time_limit: Optional[str] = None,
+        frozen_features: Optional[FrozenFeatures] = None,
         no_grad: Optional[List[str]] = None,
         optimizer: Lazy[Optimizer] = Lazy(Optimizer),
         learning_rate_scheduler: Optional[Lazy[LearningRateScheduler]] = None,

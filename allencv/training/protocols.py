@@ -2,6 +2,7 @@
 
 import os
 from typing import (
+    Callable,
     Dict,
     Iterable,
     Iterator,
@@ -16,6 +17,7 @@ from typing import (
 import torch
 from allennlp.data import Instance, TensorDict
 
+from allencv.common.feature_store import FeatureStore
 from allencv.predictions.predict import LabelledModel
 
 
@@ -71,6 +73,28 @@ class LearnsFromFirstImages(Protocol):
         """Take batches of training images."""
 
 
+class FrozenNetwork(Protocol):
+    """The part of a model that training does not change, from images to features."""
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """All that decides the features of an image."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of images, as the model takes them in their place."""
+
+
+@runtime_checkable
+class HasFrozenEncoder(Protocol):
+    """A model that can be trained on the features of its frozen encoder."""
+
+    def frozen_encoder(self) -> FrozenNetwork:
+        """
+        Return its frozen part. Raises `ConfigurationError` if training changes the encoder, or if
+        the model needs the images themselves.
+        """
+
+
 @runtime_checkable
 class LabelledMetric(Protocol):
     """A metric that reports a number for each label."""
@@ -114,3 +138,37 @@ class SeekableLoader(Protocol):
 
     def iter_instances(self) -> Iterator[Instance]:
         """Read the instances, without the transforms of an epoch."""
+
+
+@runtime_checkable
+class KeepsFeatures(Protocol):
+    """A data loader that can give features in place of images."""
+
+    def keep_features(
+        self,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        open_store: Callable[[Tuple[int, ...], int], FeatureStore],
+        views: int,
+    ) -> None:
+        """
+        From now on, yield batches with `features` in place of `image`.
+
+        # Parameters
+
+        encode : `Callable[[torch.Tensor], torch.Tensor]`
+            Computes the features of a batch of images.
+        open_store : `Callable[[Tuple[int, ...], int], FeatureStore]`
+            Opens the store for a number of features of a shape.
+        views : `int`
+            Epoch `e` has the images that epoch `e % views` would have, in the order of epoch `e`.
+
+        # Raises
+
+        `ConfigurationError` for data that have no features to keep.
+        """
+
+    def prepare_features(self, epoch: int) -> None:
+        """Compute the features of an epoch that are not kept yet."""
+
+    def release_features(self) -> None:
+        """From now on, yield batches with images again."""

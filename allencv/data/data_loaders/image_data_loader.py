@@ -31,6 +31,7 @@ from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.batch_plan import BatchPlan
 from allencv.data.data_loaders.device_copies import CopyStream
+from allencv.data.data_loaders.kept_features import KeptFeatures, OnlyImages, OpenStore
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.memory_cache import CachedInstances, check_cache
 from allencv.data.data_loaders.process_workers import ProcessWorkers, may_fork
@@ -43,8 +44,6 @@ from allencv.data.data_loaders.workers import (
     NoWorkers,
     ThreadWorkers,
     Workers,
-    collate,
-    load,
 )
 from allencv.runtime import ImageError
 from allencv.runtime.cpu_count import cpu_count
@@ -216,6 +215,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """What to say if no image of the epoch can be read; `None` if none was unreadable."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
+        self._features: Optional[KeptFeatures] = None
         self._rank = dist.get_rank() if util.is_distributed() else 0
         self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self.images = self._find_images(class_weighting, shuffle_buffer)
@@ -291,6 +291,61 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         nothing.
         """
         self._place = (epoch, batch)
+
+    def keep_features(
+        self,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        open_store: OpenStore,
+        views: int = 1,
+    ) -> None:
+        """
+        From now on, yield batches with `features` in place of `image`. The features of all images
+        are computed once and kept.
+
+        # Parameters
+
+        encode : `Callable[[torch.Tensor], torch.Tensor]`
+            Computes the features of a batch of images.
+        open_store : `Callable[[Tuple[int, ...], int], FeatureStore]`
+            Opens the store for a number of features of a shape.
+        views : `int`, optional (default = `1`)
+            Epoch `e` has the images that epoch `e % views` would have, in the order of epoch `e`.
+
+        # Raises
+
+        `ConfigurationError` if the images are streamed or repeated.
+        """
+        if not isinstance(self.images, ListedImages):
+            raise ConfigurationError(
+                "trainer.frozen_features is set, but the images are streamed; expected "
+                '"streaming": false in the dataset_reader, as it needs a list of all images'
+            )
+        if self.repeats > 1:
+            raise ConfigurationError(
+                f"trainer.frozen_features is set, but data_loader.repeats is {self.repeats}; "
+                "expected 1, as an epoch then has every image"
+            )
+        self._prefetched = None
+        self._features = KeptFeatures(
+            self.images,
+            self.seed,
+            str(self.data_path),
+            self._make_workers(OnlyImages(self._cached_instances())),
+            self._device,
+            lambda collated: None if self.on_error == "skip" else self._report(collated),
+            encode,
+            open_store,
+            views,
+        )
+
+    def prepare_features(self, epoch: int) -> None:
+        """Compute the features of an epoch that are not kept yet."""
+        if self._features is not None:
+            self._features.prepare(epoch)
+
+    def release_features(self) -> None:
+        """From now on, yield batches with images again."""
+        self._features = self._prefetched = None
 
     def iter_instances(self) -> Iterator[Instance]:
         yield from self.images.iter_instances()
@@ -381,15 +436,19 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             self.prefetch()
 
     def _begin(self, place: Tuple[int, int]) -> Iterator[Made]:
+        if self._features is not None:
+            return _with_jobs(self._features, self._jobs(*place))
         if self._workers is None:
-            instances: InstanceLookup = self.images.instances
-            if self.cache is not None and isinstance(self.images, ListedImages):
-                processes = _ranks_of_this_machine() * int(os.environ.get(RUNS_AT_ONCE, "1"))
-                instances = CachedInstances(self.images.instances, self.max_cache_gb, processes)
-            self._workers = self._make_workers(instances)
+            self._workers = self._make_workers(self._cached_instances())
         if isinstance(self.images, ListedImages):
             return _with_jobs(self._workers, self._jobs(*place))
         return self._stream(place, self._workers)
+
+    def _cached_instances(self) -> InstanceLookup:
+        if self.cache is None or not isinstance(self.images, ListedImages):
+            return self.images.instances
+        processes = _ranks_of_this_machine() * int(os.environ.get(RUNS_AT_ONCE, "1"))
+        return CachedInstances(self.images.instances, self.max_cache_gb, processes)
 
     def _make_workers(self, instances: InstanceLookup) -> Workers:
         if not self.num_workers:
@@ -447,8 +506,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             self._report(collated)
             if alone is not None and collated.places:
                 job = alone[0] + [job[place] for place in collated.places]
-                instances = self.images.instances
-                collated = collate([load(instances[key], seed) for key, seed in job])
+                workers = self._features or NoWorkers(self.images.instances)
+                (collated,) = workers(iter([job]))
                 self._report(collated)
                 alone = None
             if self._is_alone(collated):

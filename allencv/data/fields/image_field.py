@@ -105,7 +105,7 @@ class ImageField(Field[torch.Tensor]):
     color_mode : `str`, optional (default = `"RGB"`)
         "RGB", "L" (one channel) or "RGBA".
     padding_value : `float`, optional (default = `0`)
-        The value of padding pixels: 0 to 255 for `uint8` images.
+        The value of padding pixels: 0 to 255 for `uint8` images. `None` refuses to pad.
     value_range : `Tuple[float, float]`, optional (default = `None`)
         The values that become black and white, for images of more than 8 bits per channel.
 
@@ -119,7 +119,7 @@ class ImageField(Field[torch.Tensor]):
         source: Source,
         transform: Optional[Transform] = None,
         color_mode: str = "RGB",
-        padding_value: float = 0,
+        padding_value: Optional[float] = 0,
         value_range: Optional[ValueRange] = None,
     ) -> None:
         self.source = source
@@ -199,6 +199,9 @@ class ImageField(Field[torch.Tensor]):
             return rows.permute(0, 3, 1, 2)
         if len(shapes) == 1:
             return torch.stack(tensor_list)
+        if self.padding_value is None:
+            sizes = sorted(f"{shape[1]} x {shape[2]}" for shape in shapes)
+            raise different_sizes(f"images of {' and '.join(sizes[:2])} pixels (height x width)")
         # Shape: (batch, channels, height, width)
         largest = [max(sizes) for sizes in zip(*shapes)]
         batch = tensor_list[0].new_full((len(tensor_list), *largest), self.padding_value)
@@ -215,6 +218,15 @@ class ImageField(Field[torch.Tensor]):
 
     def __str__(self) -> str:
         return f"ImageField of {self.name} as {self.color_mode}."
+
+
+def different_sizes(found: str) -> ConfigurationError:
+    """Return the error for images that cannot be kept as features, because their sizes differ."""
+    return ConfigurationError(
+        f"{found} come together; expected images of one size, by a transform such as 'resize' or "
+        "'eval' in dataset_reader and validation_dataset_reader, because trainer.frozen_features "
+        "cannot pad images"
+    )
 
 
 def is_channels_last(image: torch.Tensor) -> bool:

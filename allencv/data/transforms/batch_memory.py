@@ -29,7 +29,7 @@ def put_back(images: torch.Tensor, which: np.ndarray, changed: torch.Tensor) -> 
     old = _rows(images).flatten(1).view(torch.uint8)
     new = _rows(in_layout(changed, is_by_pixels(images))).flatten(1).view(torch.uint8)
     if images.device.type == "cpu":
-        old.numpy()[which] = new.numpy()  # in a tenth of the time
+        old.numpy()[which] = new.numpy()
     else:
         old.index_copy_(0, _on(images, which), new)
     return images

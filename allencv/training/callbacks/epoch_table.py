@@ -96,11 +96,15 @@ class EpochTable(ConsoleLoggerCallback):
         self._started = 0.0
         self._durations: List[float] = []
 
+    def start_epoch(self) -> None:
+        """Count the time of the first epoch from now on."""
+        self._started = time.monotonic()
+
     def on_start(
         self, trainer: GradientDescentTrainer, is_primary: bool = True, **kwargs: Any
     ) -> None:
         super().on_start(trainer, is_primary, **kwargs)
-        self._started = time.monotonic()
+        self.start_epoch()
 
     def on_epoch(
         self,

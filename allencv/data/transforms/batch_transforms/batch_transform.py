@@ -22,6 +22,13 @@ class BatchTransform(CheckedFromParams, Registrable):
     device, and checkpoints include the state: an interrupted run resumes with the same draws.
     """
 
+    def mixes_features(self) -> bool:
+        """
+        Return whether it can be applied to the features of a frozen encoder in place of images: to
+        feature maps, and to vectors as maps of one pixel.
+        """
+        return False
+
     @abstractmethod
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, num_classes: int

@@ -16,6 +16,9 @@ class MixUp(Mixing):
     `(batch, num_classes)`. In distributed training each rank mixes its own images, with draws of
     its own, so the weights differ from those of a single process.
 
+    With `trainer.frozen_features` it mixes the features of the images, which is manifold mixup at
+    the last frozen layer (Verma et al. 2019, arXiv:1806.05236).
+
     Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412
 
     Registered as a `BatchTransform` with name "mixup".
@@ -29,3 +32,6 @@ class MixUp(Mixing):
 
     def __init__(self, alpha: float = 0.2) -> None:
         super().__init__("mixup", v2.MixUp, alpha)
+
+    def mixes_features(self) -> bool:
+        return True

@@ -51,6 +51,9 @@ class RandomChoice(BatchTransform):
         none = max(0.0, 1 - sum(self.probabilities))
         return int(torch.multinomial(torch.tensor([*self.probabilities, none]), 1))
 
+    def mixes_features(self) -> bool:
+        return all(each.mixes_features() for each in self.transforms)
+
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, num_classes: int
     ) -> Tuple[torch.Tensor, torch.Tensor]:

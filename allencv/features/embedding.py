@@ -1,0 +1,273 @@
+"""Turn images into vectors with a trained model or a pretrained network, and keep them."""
+
+import os
+from pathlib import Path
+from typing import Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
+
+import numpy as np
+import torch
+from allennlp.common.checks import ConfigurationError
+
+from allencv.classify.answers import DecodedImage, decoded_batches
+from allencv.classify.output_files import Record
+from allencv.classify.partial_output import UnfinishedRun, interruptible
+from allencv.classify.progress import ProgressBar
+from allencv.common.feature_store import (
+    FeatureStore,
+    address_of,
+    default_root,
+    encoder_digest,
+    store_folder,
+    to_float16,
+)
+from allencv.features.pretrained_backbones import PretrainedBackbone
+from allencv.features.vector_files import (
+    check_output,
+    labels_of,
+    vector_record,
+    write_vectors,
+)
+from allencv.predictors.archive_classifier import ArchiveClassifier
+from allencv.runtime.bundle import is_bundle
+from allencv.runtime.classifier import group_by_shape
+from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.errors import ImageError, InputError
+from allencv.runtime.image_files import list_images
+from allencv.runtime.images import ImageSource, name_of, read_file
+
+BATCH = 32
+NOT_FINITE = "the network's vector for it has numbers that are not finite"
+
+
+class ImageEncoder(Protocol):
+    """
+    Turns images into vectors.
+
+    # Parameters
+
+    checksum : of all that decides the vectors, the preprocessing too.
+    vector_size : the size of a vector.
+    """
+
+    checksum: str
+    vector_size: int
+
+    def preprocess(self, source: ImageSource) -> np.ndarray:
+        """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
+        ...
+
+    def vectors(self, images: np.ndarray) -> np.ndarray:
+        """Return the vectors `(batch, vector_size)` of pixels of one size. Raise `ImageError`."""
+        ...
+
+
+class Embedded(NamedTuple):
+    """
+    What `embed` has done.
+
+    # Parameters
+
+    images : how many the file has.
+    failed : how many of them have no vector.
+    known : how many had a vector in the cache.
+    repeated : how many images were named again.
+    others : the skipped files that are not images.
+    """
+
+    images: int
+    failed: int
+    known: int
+    repeated: int
+    others: List[str]
+
+
+class _Prepared(NamedTuple):
+    address: bytes
+    row: int
+    """In the store, or -1."""
+    pixels: Optional[np.ndarray]
+    """`None` for an image that has a row."""
+
+
+class CachedEncoder:
+    """
+    Computes the vectors of images that a store does not have.
+
+    # Parameters
+
+    store : `FeatureStore`, optional (default = `None`)
+        With one, all vectors are rounded to float16, as they are kept.
+    """
+
+    def __init__(self, encoder: ImageEncoder, store: Optional[FeatureStore] = None) -> None:
+        self._encoder = encoder
+        self._store = store
+        self.known = 0
+
+    def prepare(self, source: ImageSource) -> _Prepared:
+        """Find an image in the store, or else decode it. Raise `ImageError`."""
+        if not isinstance(source, bytes | str | os.PathLike):
+            raise TypeError(f"source is a {type(source).__name__}; expected a path or bytes")
+        try:
+            content = source if isinstance(source, bytes) else read_file(source)
+        except OSError as error:
+            raise ImageError(f"{name_of(source)}: {error.strerror or error}") from None
+        address = address_of(content)
+        row = -1 if self._store is None else int(self._store.find([address])[0])
+        if row >= 0:
+            return _Prepared(address, row, None)
+        try:
+            return _Prepared(address, row, self._encoder.preprocess(content))
+        except ImageError as error:
+            reason = str(error).removeprefix(f"{name_of(content)}: ")
+            raise ImageError(f"{name_of(source)}: {reason}") from None
+
+    def vectors(self, prepared: Mapping[int, _Prepared]) -> Dict[int, Union[np.ndarray, str]]:
+        """Return the vector of each image, or the reason why there is none."""
+        outcomes: Dict[int, Union[np.ndarray, str]] = {}
+        kept = {key: each.row for key, each in prepared.items() if each.pixels is None}
+        if kept and self._store is not None:
+            self.known += len(kept)
+            rows = self._store.read(np.array(list(kept.values())))
+            outcomes |= zip(kept, rows.astype(np.float32))
+        new = {key: each.pixels for key, each in prepared.items() if each.pixels is not None}
+        for keys in group_by_shape(new):
+            try:
+                computed = self._encoder.vectors(np.stack([new[key] for key in keys]))
+            except ImageError as error:
+                outcomes |= dict.fromkeys(keys, str(error))
+                continue
+            is_finite = np.isfinite(computed).all(axis=1)
+            outcomes |= {key: NOT_FINITE for key, good in zip(keys, is_finite) if not good}
+            good = [key for key, good in zip(keys, is_finite) if good]
+            addresses = [prepared[key].address for key in good]
+            outcomes |= zip(good, self._kept(addresses, computed[is_finite]))
+        return outcomes
+
+    def _kept(self, addresses: Sequence[bytes], vectors: np.ndarray) -> np.ndarray:
+        if self._store is None:
+            return vectors
+        try:
+            rounded = to_float16(vectors)
+        except ConfigurationError as error:
+            raise InputError(f"{error} (--no-cache keeps none)") from None
+        self._store.add(addresses, rounded)
+        return rounded.astype(np.float32)
+
+
+def open_encoder(
+    model: Union[str, os.PathLike],
+    weights: Optional[str] = None,
+    size: Optional[int] = None,
+    device: Optional[str] = None,
+    trusted: bool = False,
+) -> ImageEncoder:
+    """
+    Open an archive, or a pretrained network by its name.
+
+    # Raises
+
+    `InputError` if there is neither, or for arguments of the other one; `ConfigurationError`.
+    """
+    name = os.fspath(model)
+    if is_bundle(name):
+        raise InputError(
+            f"'{name}' is a bundle, whose network gives probabilities only; expected the archive "
+            "that it was exported from"
+        )
+    if not os.path.exists(name) and "://" not in name:
+        return PretrainedBackbone(name, weights, size, device)
+    for option, value in (("--weights", weights), ("--size", size)):
+        if value is not None:
+            raise InputError(f"'{name}' is an archive; {option} is for a network of timm's")
+    return ArchiveClassifier(name, device, trusted)
+
+
+def open_store(encoder: ImageEncoder, max_gb: Optional[float] = None) -> FeatureStore:
+    """Return the store of an encoder in `default_root()`. Raise `ConfigurationError`, `OSError`."""
+    # The digest adds the versions of the libraries.
+    digest = encoder_digest(torch.nn.Module(), {"encoder": encoder.checksum})
+    return FeatureStore(store_folder(default_root(), digest), (encoder.vector_size,), max_gb)
+
+
+def embed(
+    model: Union[str, os.PathLike],
+    data: Union[str, os.PathLike, Sequence[Union[str, os.PathLike]]],
+    output: Union[str, os.PathLike],
+    column: str = "path",
+    weights: Optional[str] = None,
+    size: Optional[int] = None,
+    batch_size: int = BATCH,
+    workers: Optional[int] = None,
+    device: Optional[str] = None,
+    cache: bool = True,
+    max_gb: Optional[float] = None,
+    restart: bool = False,
+    trusted: bool = False,
+) -> Embedded:
+    """
+    Write the vectors of images to a file, like the command `allencv embed`.
+
+    # Parameters
+
+    model : `str`, required
+        A model archive, or the name of a network of torchvision or timm.
+    data : `str` or a list of them, required
+        Images, folders, patterns, or tables of paths in `column`, as in `allencv classify`.
+    output : `str`, required
+        A file ".npz" or ".parquet".
+    weights, size : optional
+        See `PretrainedBackbone`.
+    batch_size, workers : `int`, optional
+        The images that the network computes at once, and the threads that decode.
+    cache : `bool`, optional (default = `True`)
+        Whether to use the vectors of images that were seen before, and to keep new ones (see
+        `FeatureStore`). All vectors are then rounded to float16.
+    max_gb : `float`, optional (default = `20`)
+        The most GB that the kept vectors of all models may take.
+    restart : `bool`, optional (default = `False`)
+        Whether to start again rather than resume an interrupted run.
+    trusted : `bool`, optional (default = `False`)
+        Whether the archive's config may name any Python code, which then runs.
+
+    # Raises
+
+    `InputError`, `ConfigurationError`, or `OSError`.
+    """
+    output = os.fspath(output)
+    check_output(output)
+    paths = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
+    images, repeated, others = list_images(paths, column)
+    encoder = open_encoder(model, weights, size, device, trusted)
+    cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    header = {"model": encoder.checksum, "--no-cache": not cache}
+    unfinished = UnfinishedRun(f"{output}.part", header, restart)
+    with interruptible(unfinished):
+        left = [image for image in images if not unfinished.has(image)]
+        progress = ProgressBar(len(images), len(images) - len(left))
+        batches = decoded_batches(cached.prepare, left, batch_size, workers or cpu_count())
+        for records in progress.counted(_records(cached, batch) for batch in batches):
+            unfinished.add(records)
+        labels = list(labels_of(paths, (image.name for image in images)))
+        write_vectors(output, encoder.vector_size, labels, lambda: unfinished.records(images))
+        unfinished.remove()
+    return Embedded(len(images), progress.failed, cached.known, repeated, others)
+
+
+def _records(cached: CachedEncoder, batch: List[DecodedImage[_Prepared]]) -> List[Record]:
+    prepared = {
+        place: each.content for place, each in enumerate(batch) if not isinstance(each.content, str)
+    }
+    outcomes = cached.vectors(prepared)
+    records: List[Record] = []
+    for place, each in enumerate(batch):
+        record: Record = {"path": each.image.name, "stamp": each.stamp}
+        outcome = each.content if isinstance(each.content, str) else outcomes[place]
+        if isinstance(outcome, str):
+            if place in outcomes:
+                outcome = f"{each.image.file}: {outcome}"
+            records.append({**record, "error": outcome})
+        else:
+            records.append(vector_record(record, outcome))
+    return records

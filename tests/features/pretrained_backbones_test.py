@@ -1,0 +1,167 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from allennlp.common.checks import ConfigurationError
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+
+from allencv.features import pretrained_backbones
+from allencv.features.pretrained_backbones import PretrainedBackbone, pretrained, weights_in_caches
+from allencv.modules.im2im_encoders import TimmEncoder
+from allencv.runtime.errors import InputError
+
+TINY, TINY_SIZE = "test_resnet", 160
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "image.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((300, 220), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def made_random(network: Any) -> Any:
+    """Make weights and statistics such that outputs depend on the image."""
+    torch.manual_seed(0)
+    for name, each in network.state_dict().items():
+        if each.dtype == torch.float32:
+            values = torch.rand(each.shape) if each.dim() == 1 else torch.randn(each.shape) * 0.2
+            each.copy_(values + 0.5 if "var" in name else values)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def timm_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save(made_random(timm.create_model(TINY)).state_dict(), path)
+    return str(path)
+
+
+def vectors_of(backbone: PretrainedBackbone, image: Path) -> np.ndarray:
+    return backbone.vectors(np.stack([backbone.preprocess(str(image))]))[0]
+
+
+def test_a_network_of_timm_as_timm_computes_it(image: Path, timm_file: str) -> None:
+    network = timm.create_model(TINY, num_classes=0)
+    state = torch.load(timm_file)
+    network.load_state_dict({key: state[key] for key in network.state_dict()})
+    transform = create_transform(**resolve_model_data_config(network), is_training=False)
+    with torch.no_grad():
+        expected = network.eval()(transform(Image.open(image))[None])[0].numpy()
+    backbone = PretrainedBackbone(TINY, timm_file, device="cpu")
+    assert backbone.vector_size == len(expected)
+    assert backbone.preprocessing.height == TINY_SIZE
+    found = vectors_of(backbone, image)
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert np.ptp(expected) > 0
+
+
+def test_a_network_of_torchvision_as_torchvision_computes_it(image: Path, tmp_path: Path) -> None:
+    name = "shufflenet_v2_x0_5"
+    network = made_random(torchvision.models.get_model(name))
+    file = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), file)
+    network.fc = torch.nn.Identity()
+    transform = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    with torch.no_grad():
+        expected = network(transform(Image.open(image))[None])[0].numpy()
+    found = vectors_of(PretrainedBackbone(name, str(file), device="cpu"), image)
+    assert np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert np.ptp(expected) > 0
+
+
+def test_the_size_of_the_images(image: Path, timm_file: str) -> None:
+    backbone = PretrainedBackbone(TINY, timm_file, size=64, device="cpu")
+    assert backbone.preprocess(str(image)).shape == (64, 64, 3)
+    assert vectors_of(backbone, image).shape == (backbone.vector_size,)
+    with pytest.raises(InputError, match=r"--size: height is 0; expected 1 to 8192 pixels"):
+        pretrained(TINY, timm_file, 0)
+
+
+def test_the_size_and_the_weights_are_in_the_checksum(timm_file: str, tmp_path: Path) -> None:
+    changed = torch.load(timm_file)
+    next(iter(changed.values())).flatten()[0] += 1
+    torch.save(changed, tmp_path / "other.pth")
+    checksums = {
+        PretrainedBackbone(TINY, weights, size, "cpu").checksum
+        for weights, size in (
+            (timm_file, None),
+            (timm_file, TINY_SIZE),
+            (timm_file, 64),
+            (str(tmp_path / "other.pth"), None),
+        )
+    }
+    assert len(checksums) == 3
+
+
+def test_a_transformer_is_built_for_the_size(image: Path, tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
+    backbone = PretrainedBackbone("test_vit", str(tmp_path / "vit.pth"), size=80, device="cpu")
+    assert vectors_of(backbone, image).shape == (backbone.vector_size,)
+
+
+@pytest.mark.parametrize("name", [TINY, "shufflenet_v2_x0_5"])
+def test_weights_that_are_not_here(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("no connection")
+
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"")
+    (tmp_path / "models--timm--resnet50.a1_in1k").mkdir()
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr(timm.models._builder, "load_pretrained", unreachable)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    with pytest.raises(InputError) as raised:
+        pretrained(name)
+    message = str(raised.value)
+    assert message.startswith(
+        f"the weights of {name} are not here and cannot be downloaded: {tmp_path}/checkpoints has "
+        f"resnet18-f37072fd.pth; {tmp_path} has resnet50.a1_in1k; expected one of these networks, "
+        "a connection, or --weights FILE (OSError: no connection"
+    )
+    assert "\n" not in message
+
+
+def test_no_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "nothing"))
+    assert [names for _, names in weights_in_caches()] == [[], []]
+
+
+def test_a_file_of_weights_that_does_not_fit(timm_file: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"weights is '.*tiny.pth', which"):
+        pretrained("shufflenet_v2_x0_5", timm_file)
+
+
+def test_the_package_with_weights_of_lite0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / pretrained_backbones.LITE0_PACKAGE
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('it is not imported')")
+    network = made_random(timm.create_model("tf_efficientnet_lite0"))
+    state = network.state_dict()
+    file = tmp_path / "weights.pth"
+    torch.save({f"other.{number}": each for number, each in enumerate(state.values())}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    file = file.rename(package / f"lite0-{digest[:8]}.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(pretrained_backbones, "LITE0_FILE", file.name)
+    encoder, preprocessing, mean, std = pretrained("tf_efficientnet_lite0")
+    loaded = encoder.backbone.state_dict()
+    assert len(loaded) > 200
+    assert all(torch.equal(loaded[name], state[name]) for name in loaded)
+    assert (mean, std) == ([0.5] * 3, [0.5] * 3)
+    assert (preprocessing.height, preprocessing.interpolation) == (224, "bicubic")
+    with pytest.raises(ConfigurationError, match=r"a tensor of .* stands where backbone.* has"):
+        pretrained_backbones._load_in_order(TimmEncoder(TINY, pretrained=False), str(file))
