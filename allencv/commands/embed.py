@@ -1,12 +1,11 @@
 import argparse
 import sys
 
+from allencv.classify.arguments import ON_GPU
 from allencv.commands.shared_arguments import add_details
 from allencv.runtime.model_arguments import add_trust_archive
 from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import printable
-
-BATCH = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        default=BATCH,
+        default=ON_GPU,
         metavar="N",
         help="images that the network processes at once (default = %(default)s)",
     )

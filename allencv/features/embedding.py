@@ -9,6 +9,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.classify.answers import DecodedImage, decoded_batches
+from allencv.classify.arguments import ON_GPU
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import UnfinishedRun, interruptible
 from allencv.classify.progress import ProgressBar
@@ -35,7 +36,6 @@ from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import list_images
 from allencv.runtime.images import ImageSource, name_of, read_file
 
-BATCH = 32
 NOT_FINITE = "the network's vector for it has numbers that are not finite"
 
 
@@ -197,7 +197,7 @@ def embed(
     column: str = "path",
     weights: Optional[str] = None,
     size: Optional[int] = None,
-    batch_size: int = BATCH,
+    batch_size: int = ON_GPU,
     workers: Optional[int] = None,
     device: Optional[str] = None,
     cache: bool = True,
