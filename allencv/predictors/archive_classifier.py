@@ -32,6 +32,10 @@ class ArchiveClassifier:
     trusted : `bool`, optional (default = `False`)
         Whether the archive's config may name any Python code (see `allencv.common.archives`).
 
+    `preprocessing` is `None` unless the reader has exactly one transform, "eval". `preprocess`
+    applies any transforms, some of which make pixels floats. `checksum` covers the config, the
+    vocabulary and the weights.
+
     # Raises
 
     `ConfigurationError` for an archive that cannot be opened or holds no image classifier, and for

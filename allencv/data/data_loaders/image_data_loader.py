@@ -4,6 +4,7 @@ import os
 from collections import deque
 from typing import (
     Any,
+    Callable,
     Deque,
     Dict,
     Iterable,
