@@ -16,7 +16,8 @@ MAY_CHANGE = re.compile(
     r"|use_amp|amp_dtype|grad_scaling|channels_last|cudnn_benchmark|cuda_device"
     r"|compile(\..*)?|checkpointer(\..*)?"
     r"|(learning_rate_scheduler|momentum_scheduler|moving_average|callbacks\.\d+)\.(?!type$).*"
-    r")|(validation_)?data_loader\.(num_workers|cache|max_cache_gb)"
+    r")|(validation_)?data_loader\."
+    r"(num_workers|worker|prefetch_batches|cache|max_cache_gb)"
 )
 """Keys that a checkpoint does not depend on, or that are set again after loading it."""
 OPTIMIZER = re.compile(

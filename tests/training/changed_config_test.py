@@ -81,6 +81,13 @@ CONFIG: Dict[str, Any] = {
             {"data_loader": {**CONFIG["data_loader"], "cache": "memory"}},
             ['data_loader.cache is "memory" (was unset)'],
         ),
+        (
+            {"data_loader": {**CONFIG["data_loader"], "worker": "thread", "prefetch_batches": 9}},
+            [
+                'data_loader.worker is "thread" (was unset)',
+                "data_loader.prefetch_batches is 9 (was unset)",
+            ],
+        ),
     ],
     ids=str,
 )

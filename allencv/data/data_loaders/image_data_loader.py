@@ -1,7 +1,9 @@
 import itertools
 import logging
+import multiprocessing
 import os
 from collections import deque
+from contextlib import contextmanager
 from typing import (
     Any,
     Callable,
@@ -35,7 +37,11 @@ from allencv.data.data_loaders.device_copies import CopyStream
 from allencv.data.data_loaders.kept_features import KeptFeatures, OnlyImages, OpenStore
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.memory_cache import CachedInstances, check_cache
-from allencv.data.data_loaders.process_workers import ProcessWorkers, may_fork
+from allencv.data.data_loaders.process_workers import (
+    ProcessWorkers,
+    WorkerEnded,
+    may_fork,
+)
 from allencv.data.data_loaders.seeds import draw_seed
 from allencv.data.data_loaders.streamed_images import ReadAhead, StreamedImages
 from allencv.data.data_loaders.workers import (
@@ -122,8 +128,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     worker : `str`, optional (default = `"auto"`)
         "thread", "process", or "auto": processes for listed data of 2,000 images or more without
         `cache`, if there are two workers or more and Python forks processes, as on Linux, but no
-        more than two per core; threads otherwise. Threads start at once but share Python's lock,
-        which limits them for small images and for transforms in pure Python.
+        more than two per core; threads otherwise. Also threads if a reader of your own gives
+        functions as images, because these may use a file that processes cannot share. Threads
+        start at once but share Python's lock, which limits them for small images and for transforms
+        in pure Python.
     prefetch_batches : `int`, optional (default = `3`)
         How many batches are prepared ahead of the one in use. Each worker process makes one more.
     shuffle_buffer : `int`, optional (default = `1000`)
@@ -284,7 +292,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """
         if self._prefetched is None:
             self._prefetched = (self._place, iter(()))  # a short epoch may call this again
-            self._prefetched = (self._place, self._begin(self._place))
+            try:
+                self._prefetched = (self._place, self._begin(self._place))
+            except BaseException:
+                self._prefetched = None  # else the next epoch would have no batch
+                raise
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """
@@ -442,8 +454,18 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         if self._workers is None:
             self._workers = self._make_workers(self._cached_instances())
         if isinstance(self.images, ListedImages):
-            return _with_jobs(self._workers, self._jobs(*place))
+            with self._replacing_workers():
+                return _with_jobs(self._workers, self._jobs(*place))
         return self._stream(place, self._workers)
+
+    @contextmanager
+    def _replacing_workers(self) -> Iterator[None]:
+        """Start new workers with the next iteration, if one ends inside."""
+        try:
+            yield
+        except WorkerEnded:
+            self._workers = self._prefetched = None
+            raise
 
     def _cached_instances(self) -> InstanceLookup:
         if self.cache is None or not isinstance(self.images, ListedImages):
@@ -467,11 +489,18 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         Return whether workers are processes. For "auto" this does not depend on measurements, and
         so stays the same in each run; batches are the same in any case.
         """
+        if self.worker == "process" and multiprocessing.current_process().daemon:
+            raise ConfigurationError(
+                'data_loader.worker is "process", but a daemon process can have no processes of '
+                'its own; expected "worker": "thread"'
+            )
         if self.worker != "auto":
             return self.worker == "process"
-        is_long = isinstance(self.images, ListedImages) and len(self.images) >= MANY_IMAGES
+        if not isinstance(self.images, ListedImages) or len(self.images) < MANY_IMAGES:
+            return False
         is_decoded = self.cache is not None
-        return is_long and not is_decoded and self.num_workers > 1 and may_fork()
+        can_fork = may_fork() and self.images.survive_a_fork()
+        return not is_decoded and self.num_workers > 1 and can_fork
 
     def _on_gpu(self) -> bool:
         return self._device is not None and self._device.type == "cuda"
@@ -493,8 +522,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             if self.keeps_pace or self.for_evaluation
             else self._usable(batches, is_whole)
         )
-        for batch in usable:
-            yield batch if self._device is None else nn_util.move_to_device(batch, self._device)
+        with self._replacing_workers():
+            for batch in usable:
+                yield batch if self._device is None else nn_util.move_to_device(batch, self._device)
 
     def _usable(self, batches: Iterator[Made], is_whole: bool) -> Iterator[TensorDict]:
         """

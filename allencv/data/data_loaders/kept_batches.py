@@ -11,7 +11,7 @@ from allencv.data.data_loaders.seeds import DrawSeed
 from allencv.data.fields.image_field import Transform
 from allencv.data.transforms import ImageTransform, random_source
 from allencv.data.transforms.batch_draws import BatchDraws, draws_like_torch
-from allencv.data.transforms.image_transform import InTurn
+from allencv.data.transforms.image_transform import InTurn, TransformError
 from allencv.data.transforms.image_turn import image_turn
 
 
@@ -41,7 +41,7 @@ def kept_batch(cached: CachedInstances, job: Sequence[Tuple[Any, int]]) -> Optio
     turns = [seed.turn if isinstance(seed, DrawSeed) else None for _, seed in job]
     draws = BatchDraws([seed for _, seed in job], turns)
     try:
-        transformed = _transformed(images, split(field.transform)[1], draws)
+        transformed = _transformed(images, split(field.transform)[1], draws, cached)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception:  # each transform has its own errors
@@ -66,7 +66,10 @@ def _kept_images(
 
 
 def _transformed(
-    images: torch.Tensor, transform: Optional[Transform], draws: BatchDraws
+    images: torch.Tensor,
+    transform: Optional[Transform],
+    draws: BatchDraws,
+    cached: CachedInstances,
 ) -> Union[torch.Tensor, List[torch.Tensor]]:
     """
     Apply transforms to a batch `(batch, channels, height, width)`. The result is a list of images
@@ -76,13 +79,34 @@ def _transformed(
         return images
     steps = list(transform.steps()) if isinstance(transform, InTurn) else [transform]
     for number, step in enumerate(steps):
-        on_batch = None
+        changed = None
         if isinstance(step, ImageTransform) and step.has_batch_form:
-            on_batch = step.draw_batch(images, draws)
-        if on_batch is None:
+            changed = _changed_at_once(images, step, draws, cached)
+        if changed is None:
             return _one_by_one(images, steps[number:], draws)
-        images = on_batch(images)
+        images = changed
     return images
+
+
+def _changed_at_once(
+    images: torch.Tensor, transform: ImageTransform, draws: BatchDraws, cached: CachedInstances
+) -> Optional[torch.Tensor]:
+    try:
+        on_batch = transform.draw_batch(images, draws)
+        if on_batch is None:
+            return None
+        changed = on_batch(images)
+        if changed.dim() != 4 or len(changed) != len(draws):
+            raise ValueError(
+                f"the result has the shape {tuple(changed.shape)}; expected ({len(draws)}, "
+                "channels, height, width)"
+            )
+        return changed
+    except (MemoryError, torch.OutOfMemoryError, TransformError):
+        raise
+    except Exception as error:  # each transform has its own errors
+        cached.report_batch_form(transform, error)
+        raise
 
 
 def _one_by_one(

@@ -1,5 +1,6 @@
 import itertools
 import logging
+import os
 from collections import Counter
 from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
@@ -11,6 +12,7 @@ from allennlp.data.fields import LabelField, MultiLabelField
 
 from allencv.common.label_text import same_looking, shown
 from allencv.data.class_weightings import ClassWeighting
+from allencv.data.data_loaders.memory_cache import image_fields
 from allencv.data.data_loaders.seeds import mix
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.fields import ImageField
@@ -87,6 +89,20 @@ class ListedImages:
             instances = self.instances.one_of_each_label()
         for instance in instances:
             index_instance(instance, vocab)
+
+    def survive_a_fork(self) -> bool:
+        """
+        Return whether forked processes can surely read the images. Code that is not ours may use an
+        open file or a connection, which processes must not share.
+        """
+        is_ours = not isinstance(self.instances, Instances) or self.instances.are_plain
+        for field in image_fields(self.instances[0]):
+            source = field.source
+            is_path = isinstance(source, (str, os.PathLike))
+            is_opened_anew = type(source).__module__.startswith("allencv.")
+            if not (is_path or is_opened_anew or (is_ours and not callable(source))):
+                return False
+        return True
 
     def identity(self) -> Dict[str, object]:
         """Return what identifies the images and labels. Readers of others have no hash."""

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import logging
 import multiprocessing
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -18,8 +18,8 @@ from allencv.data.data_loaders.kept_images import ALIGNMENT, KeptImages, bytes_o
 from allencv.data.fields import ImageField
 from allencv.data.fields.image_field import Transform
 from allencv.data.samples import Instances
-from allencv.data.transforms import random_source
-from allencv.data.transforms.image_transform import InTurn
+from allencv.data.transforms import ImageTransform, random_source
+from allencv.data.transforms.image_transform import InTurn, registered_name
 from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class CachedInstances:
         # A `Sample` has one image, so its place is its index. Count those of other instances.
         self._first_places: Optional[List[int]] = None
         if not isinstance(instances, Instances):
-            counts = (sum(1 for _ in _image_fields(each)) for each in instances)
+            counts = (sum(1 for _ in image_fields(each)) for each in instances)
             self._first_places = list(itertools.accumulate(counts, initial=0))
         size = len(instances) if self._first_places is None else self._first_places[-1]
         sample = self._sample()
@@ -97,6 +97,7 @@ class CachedInstances:
         for place, image in sample.items():
             self.kept.put(place, image)
         self._is_short = False
+        self._failed: Set[type] = set()
         logger.info("%d images are decoded once and kept: %.2f GB", size, needed / GB)
 
     def __getitem__(self, index: int) -> Instance:
@@ -113,6 +114,18 @@ class CachedInstances:
         """Return a batch of all fields but the images, if these `are_samples`."""
         assert isinstance(self._instances, Instances)
         return self._instances.without_images(indices)
+
+    def report_batch_form(self, transform: ImageTransform, error: Exception) -> None:
+        """Warn once for each class of transforms whose `draw_batch` raises an error."""
+        if type(transform) not in self._failed:
+            self._failed.add(type(transform))
+            logger.warning(
+                "draw_batch of the transform %s failed (%s: %s): images are transformed one by one "
+                "instead, which takes longer",
+                registered_name(transform),
+                type(error).__name__,
+                error,
+            )
 
     def image(self, field: ImageField, place: int) -> torch.Tensor:
         """Return the image of a field, decoded and transformed, to read only."""
@@ -148,7 +161,7 @@ class CachedInstances:
         found: Dict[int, torch.Tensor] = {}
         size = len(self._instances)
         for index in range(0, size, -(-size // SAMPLED)):
-            for place, field in zip(self._places(index), _image_fields(self._instances[index])):
+            for place, field in zip(self._places(index), image_fields(self._instances[index])):
                 with contextlib.suppress(ImageError):  # its batch reports it
                     found[place] = _decoded(field, split(field.transform)[0])
         return found
@@ -174,7 +187,8 @@ class CachedImageField(ImageField):
         return self.cache.image(self, self.place)
 
 
-def _image_fields(instance: Instance) -> Iterator[ImageField]:
+def image_fields(instance: Instance) -> Iterator[ImageField]:
+    """Yield the images of an instance, in the order of their places."""
     for field in instance.values():
         yield from _images_of(field)
 

@@ -245,6 +245,8 @@ class ThreadWorkers(WorkersAhead):
 
     def _start_kept(self, batch: "_BatchOfThreads", job: BatchJob) -> None:
         """Make a batch in this thread, or image by image in all threads."""
+        if batch.is_stopped:
+            return
         try:
             with nullcontext() if self._turns is None else self._turns.turn():
                 collated = kept_at_once(self._instances, job)
@@ -268,6 +270,7 @@ class _BatchOfThreads(Future):
         self._pin = pin
         self._missing = len(job)
         self._todo = iter(range(len(job)))
+        self.is_stopped = False
         self._lock = threading.Lock()
 
     def work(self) -> None:
@@ -297,6 +300,7 @@ class _BatchOfThreads(Future):
     def stop(self) -> None:
         """Drop the images that no thread has started."""
         with self._lock:
+            self.is_stopped = True
             self._todo = iter(())
 
     def _next(self) -> Optional[int]:

@@ -1,4 +1,6 @@
 import itertools
+import multiprocessing
+import os
 import random
 import threading
 import time
@@ -28,7 +30,11 @@ from allencv.common.memory import reused_memory
 from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader, image_data_loader
 from allencv.data.data_loaders.image_data_loader import in_batches
-from allencv.data.data_loaders.process_workers import ProcessWorkers, processes_share_memory
+from allencv.data.data_loaders.process_workers import (
+    ProcessWorkers,
+    WorkerEnded,
+    processes_share_memory,
+)
 from allencv.data.data_loaders.workers import ThreadWorkers
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.fields import ImageField
@@ -172,6 +178,35 @@ def test_auto_takes_processes_for_many_images(
     monkeypatch.setattr(image_data_loader, "MANY_IMAGES", SIZE + 1)
     assert kind() == "ThreadWorkers"
     assert kind(worker="process") == "ProcessWorkers"
+
+
+class OpenFileReader(ImageFolderReader):
+    """Its images are functions, which may use a file that is open."""
+
+    def text_to_instance(self, image: Any, *others: Any) -> Instance:
+        return super().text_to_instance(image if callable(image) else lambda: image, *others)
+
+
+def test_auto_takes_threads_for_functions_of_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_data_loader, "MANY_IMAGES", 1)
+    loader = ImageDataLoader(OpenFileReader(), folder, num_workers=2)
+    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    assert sum(len(batch["image"]) for batch in loader) == SIZE
+    assert isinstance(loader._workers, ThreadWorkers)
+
+
+def test_a_daemon_process_can_have_no_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_data_loader, "MANY_IMAGES", 1)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    loader = make_loader(folder, num_workers=2)
+    assert sum(len(batch["image"]) for batch in loader) == SIZE
+    assert isinstance(loader._workers, ThreadWorkers)
+    with pytest.raises(ConfigurationError, match="a daemon process can have no processes"):
+        list(make_loader(folder, num_workers=2, worker="process"))
 
 
 def test_batches_for_a_gpu_are_pinned_by_workers(
@@ -788,6 +823,26 @@ def test_an_endless_number_of_epochs(folder: Path) -> None:
     assert sum(len(batch["label"]) for batch in itertools.islice(endless, 60)) == 10 * SIZE
 
 
+@pytest.mark.skipif(not processes_share_memory(), reason="needs forked processes")
+def test_new_processes_start_after_one_has_died(folder: Path, tmp_path: Path) -> None:
+    broken, parent = tmp_path / "broken", os.getpid()
+
+    def die(image: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != parent and broken.exists():
+            os._exit(9)
+        return image
+
+    loader = make_loader(folder, [die], num_workers=2, worker="process")
+    loader.another_epoch_follows = True
+    for _ in range(2):
+        broken.touch()
+        with pytest.raises(WorkerEnded):
+            list(loader)
+        broken.unlink()
+        for _ in range(2):
+            assert sum(len(batch["image"]) for batch in loader) == SIZE
+
+
 # The next epoch's first batches, ahead of time.
 
 
@@ -818,6 +873,20 @@ def test_epochs_shorter_than_what_is_prefetched(folder: Path) -> None:
     loader.another_epoch_follows = True
     for _ in range(4):
         assert [len(batch["image"]) for batch in loader] == [SIZE]
+
+
+def test_an_epoch_that_cannot_be_prefetched_is_not_empty(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(epoch: int) -> None:
+        raise MemoryError("mine")
+
+    loader = make_loader(folder, num_workers=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(loader.images, "order", fail)
+        with pytest.raises(MemoryError, match="mine"):
+            loader.prefetch()
+    assert sum(len(batch["image"]) for batch in loader) == SIZE
 
 
 def test_a_prefetched_epoch_is_given_up_for_another(folder: Path) -> None:

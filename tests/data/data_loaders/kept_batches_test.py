@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -14,6 +15,7 @@ from allencv.data.data_loaders.memory_cache import CachedInstances
 from allencv.data.data_loaders.workers import collate, load
 from allencv.data.dataset_readers import ImageFolderReader
 from allencv.data.transforms import ImageTransform, RandomCrop
+from allencv.data.transforms.batch_draws import BatchDraws
 
 SIZE = 8
 TRANSFORMS: Dict[str, List[Dict[str, Any]]] = {
@@ -89,12 +91,44 @@ def test_the_batch_is_that_of_loaded_instances(folder: Path, name: str, reader: 
     assert made >= 1
 
 
-def test_an_error_is_left_to_the_single_image(folder: Path) -> None:
+def test_an_error_is_left_to_the_single_image(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     loader = make_loader(folder, [])
     loader = ImageDataLoader(ImageFolderReader(transforms=[RandomCrop(50)]), folder, num_workers=0)
     loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
     instances: Any = loader.images.instances
     assert kept_batch(CachedInstances(instances), [(0, 1), (1, 2)]) is None
+    assert "draw_batch" not in caplog.text  # the image is too small
+
+
+class WrongBatches(RandomCrop):
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Any:
+        return lambda images: images[:1]
+
+
+class NoBatches(RandomCrop):
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Any:
+        raise KeyError("mine")
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (WrongBatches(6), r"ValueError: the result has the shape \(1, 3, 7, 7\); expected \(2, "),
+        (NoBatches(6), "KeyError: 'mine'"),
+    ],
+)
+def test_an_error_in_a_batch_form_is_logged_once(
+    folder: Path, transform: ImageTransform, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = ImageDataLoader(ImageFolderReader(transforms=[transform]), folder, num_workers=0)
+    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    cached = CachedInstances(loader.images.instances)  # type: ignore[arg-type]
+    for _ in range(2):
+        assert kept_batch(cached, [(0, 1), (1, 2)]) is None
+    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert re.search(message, warning.getMessage())
 
 
 def test_a_new_vocabulary_gives_new_labels(folder: Path) -> None:

@@ -1,16 +1,25 @@
 import errno
 import multiprocessing
 import os
+import random
+import threading
 import time
-from typing import Any, List
+from typing import Any, Callable, List
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from allennlp.common.checks import ConfigurationError
 from allennlp.data import Instance
+from allennlp.data.fields import MetadataField
 
-from allencv.data.data_loaders.process_workers import ProcessWorkers, processes_share_memory
+from allencv.data.data_loaders import shared_batches
+from allencv.data.data_loaders.process_workers import (
+    ProcessWorkers,
+    WorkerEnded,
+    processes_share_memory,
+)
 from allencv.data.fields import ImageField
 
 pytestmark = pytest.mark.skipif(
@@ -65,10 +74,107 @@ def test_without_memory_to_share_batches_are_sent(monkeypatch: pytest.MonkeyPatc
     assert [batch.batch["image"].tolist() for batch in made] == [[[[[7.0] * 2]] * 3] * 2] * 3
 
 
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux does")
+def test_kept_batches_take_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither tensors that a block cannot hold, nor those in metadata: `/dev/shm` may be full."""
+    monkeypatch.setattr(shared_batches, "CAPACITY", 4096)
+    field = ImageField(np.zeros((2, 2, 3), np.uint8), lambda image: torch.rand(3, 50, 50))
+    instance = Instance({"image": field, "metadata": MetadataField({"box": torch.arange(4)})})
+    made = ProcessWorkers([instance], 1, 1)
+    next(iter(made([[(0, 0)]])))
+    before = open_files()
+    kept = list(made([[(0, seed)] for seed in range(20)]))
+    assert open_files() == before
+    for seed, (batch, *_) in enumerate(kept):
+        generator = torch.Generator().manual_seed(seed)
+        assert batch["image"].equal(torch.rand(1, 3, 50, 50, generator=generator))
+        assert batch["metadata"][0]["box"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_batch_that_cannot_be_pickled_is_an_error() -> None:
+    instance = Instance({"metadata": MetadataField(threading.Lock())})
+    made = ProcessWorkers([instance], 1, 1)
+    for _ in range(2):  # the workers go on
+        with pytest.raises(ConfigurationError, match="lock.* object.*expected .*thread"):
+            list(made([[(0, 0)]]))
+
+
+class OfTwo(Exception):
+    """Cannot be unpickled: it has another number of arguments than `args`."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+class Failing:
+    def __getitem__(self, key: Any) -> Any:
+        raise OfTwo("this", "that") if key else KeyError("mine")
+
+
+def test_any_error_arrives() -> None:
+    made = ProcessWorkers(Failing(), 1, 1)
+    for _ in range(2):  # the workers go on
+        with pytest.raises(RuntimeError, match="^OfTwo: this and that$"):
+            list(made([[(1, 0)]]))
+        with pytest.raises(KeyError, match="mine"):
+            list(made([[(0, 0)]]))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        random.random,
+        np.random.random,
+        lambda: torch.nn.functional.dropout(torch.ones(64)).bool().tolist(),
+    ],
+    ids=["random", "numpy", "torch.nn.functional"],
+)
+def test_processes_draw_different_numbers_from_global_generators(draw: Callable[[], Any]) -> None:
+    def transform(image: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(draw(), dtype=torch.float64).view(1, 1, -1)
+
+    jobs = [[(0, seed), (0, -seed - 1)] for seed in range(10)]
+    one, two = (
+        [
+            image.flatten().tolist()
+            for batch in workers(transform, n)(jobs)
+            for image in batch[0]["image"]
+        ]
+        for n in (1, 2)
+    )
+    assert one == two
+    assert len({tuple(each) for each in one}) == len(one) == 20
+
+
 def test_a_process_that_dies_is_an_error() -> None:
-    batches = workers(lambda image: os._exit(9))([[(0, 0)]] * 3)
-    with pytest.raises(RuntimeError, match="a worker process of the data loader has ended"):
-        list(batches)
+    made = workers(lambda image: os._exit(9))
+    for _ in range(2):
+        with pytest.raises(WorkerEnded, match="a worker process of the data loader has ended"):
+            list(made([[(0, 0)]] * 3))
+
+
+def test_a_process_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, started = os.fork, []
+
+    def fork_once() -> int:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        process = fork()
+        started.append(process)
+        return process
+
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(os, "fork", fork_once)
+    message = r"cannot be started \(Resource temporarily unavailable\); expected a smaller"
+    with pytest.raises(WorkerEnded, match=message):
+        workers(lambda image: image, 3)([[(0, 0)]])
+    for process in set(multiprocessing.active_children()) - before:
+        process.join(20)
+        assert not process.is_alive()
 
 
 def test_processes_end_with_their_parent() -> None:
