@@ -45,8 +45,10 @@ class BlockWriter:
         if not isinstance(value, torch.Tensor):
             return value
         if not self._holds(value):
-            # Contiguous, as the tensor may be a view of a larger one.
-            value = self.empty(value.shape, value.dtype).copy_(value)
+            # In its layout, but without the gaps that a view of a larger tensor has.
+            stride = torch.empty_like(value, device="meta").stride()
+            space = self.empty((value.numel(),), value.dtype)
+            value = space.as_strided(value.shape, stride, space.storage_offset()).copy_(value)
         if not self._holds(value):
             return value
         start = value.storage_offset() * value.itemsize
