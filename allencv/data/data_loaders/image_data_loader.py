@@ -151,7 +151,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         "memory" keeps each image in memory once it is decoded, and transformed by the reader's
         transforms before the first that draws random numbers. Later epochs only apply the others.
         The batches stay the same bit for bit. Images are decoded in full: `dct_scaling` has no
-        effect. Not for streaming readers.
+        effect. "device" also keeps a copy on the GPU of the model, and makes the batches there,
+        with the same draws: "random_crop", the flips, "cutout" and "normalize" work on whole
+        batches; other transforms get the images back. Without a GPU of NVIDIA it is "memory". Not
+        for streaming readers.
     max_cache_gb : `float`, optional (default = `None`)
         The most memory for the cache of one process, in units of 1,000,000,000 bytes. `None` allows
         half of the memory that is available at the first batch, divided among the ranks of this
@@ -471,7 +474,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         if self.cache is None or not isinstance(self.images, ListedImages):
             return self.images.instances
         processes = _ranks_of_this_machine() * int(os.environ.get(RUNS_AT_ONCE, "1"))
-        return CachedInstances(self.images.instances, self.max_cache_gb, processes)
+        device = self._device if self.cache == "device" and self._on_gpu() else None
+        return CachedInstances(self.images.instances, self.max_cache_gb, processes, device)
 
     def _make_workers(self, instances: InstanceLookup) -> Workers:
         if not self.num_workers:

@@ -77,13 +77,17 @@ def _transformed(
     """
     if transform is None:
         return images
-    steps = list(transform.steps()) if isinstance(transform, InTurn) else [transform]
+    steps: List[Transform] = [transform]
+    if isinstance(transform, InTurn):
+        steps = list(transform.steps())
     for number, step in enumerate(steps):
         changed = None
         if isinstance(step, ImageTransform) and step.has_batch_form:
             changed = _changed_at_once(images, step, draws, cached)
         if changed is None:
-            return _one_by_one(images, steps[number:], draws)
+            if images.device.type != "cpu":
+                cached.report_one_by_one(step)
+            return _one_by_one(images.cpu(), steps[number:], draws)
         images = changed
     return images
 

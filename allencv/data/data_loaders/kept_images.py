@@ -1,5 +1,6 @@
 import mmap
 import multiprocessing
+import threading
 from typing import Optional, Sequence
 
 import numpy as np
@@ -30,9 +31,11 @@ class KeptImages:
         The number of places for images.
     capacity : `int`, required
         The most bytes that the images may take.
+    device : `torch.device`, optional (default = `None`)
+        Where `batch` makes its batches, from a copy of the images there. Only for threads.
     """
 
-    def __init__(self, size: int, capacity: int) -> None:
+    def __init__(self, size: int, capacity: int, device: Optional[torch.device] = None) -> None:
         pixels = torch.frombuffer(mmap.mmap(-1, capacity), dtype=torch.uint8)
         whole = capacity // ALIGNMENT * ALIGNMENT
         self._pixels = [pixels[:whole].view(dtype) for dtype in DTYPES]
@@ -43,6 +46,9 @@ class KeptImages:
         self._capacity = whole
         self._lock = multiprocessing.Lock()
         self._is_seen = bytearray(size)
+        self._device = device
+        self._copied: Optional[torch.Tensor] = None
+        self._copying = threading.Lock()
 
     def get(self, place: int) -> Optional[torch.Tensor]:
         """Return the image `(channels, height, width)` at a place, to read only, or `None`."""
@@ -76,7 +82,8 @@ class KeptImages:
     def batch(self, places: Sequence[int]) -> Optional[torch.Tensor]:
         """
         Return a copy of the images at some places, as a batch `(batch, channels, height, width)` in
-        their layout. Return `None` unless all are kept and alike in shape, type and layout.
+        their layout. Return `None` unless all are kept and alike in shape, type and layout. The
+        batch is on the device if the images have been copied there.
         """
         with self._lock:
             table = self._table[places]
@@ -88,14 +95,35 @@ class KeptImages:
         by_pixels = bool(kind % 2)
         rows = (height, width, channels) if by_pixels else (channels, height, width)
         size = channels * height * width * dtype.itemsize
+        starts = table[:, START] * dtype.itemsize
+        pixels = self._pixels_up_to(int(starts.max()) + size)
         # Each image begins at a multiple of ALIGNMENT. Those that begin anywhere, as rows:
-        pixels = self._pixels[0]
         number = (len(pixels) - size) // ALIGNMENT + 1
         images = pixels.as_strided((number, size), (ALIGNMENT, 1))
-        found = torch.from_numpy(table[:, START] * dtype.itemsize // ALIGNMENT)
-        batch = reused_memory((len(places), *rows), dtype)
+        found = torch.from_numpy(starts // ALIGNMENT).to(pixels.device, non_blocking=True)
+        batch = _empty((len(places), *rows), dtype, pixels.device)
         torch.index_select(images, 0, found, out=batch.view(torch.uint8).view(len(places), size))
         return batch.permute(0, 3, 1, 2) if by_pixels else batch
+
+    def _pixels_up_to(self, end: int) -> torch.Tensor:
+        """Return the memory of the images: on the device, if it is there up to the byte `end`."""
+        if self._device is None:
+            return self._pixels[0]
+        with self._copying:
+            if self._copied is None or end > len(self._copied):
+                self._copy()
+            copied = self._copied
+        return self._pixels[0] if copied is None or end > len(copied) else copied
+
+    def _copy(self) -> None:
+        """Copy what is kept to the device, unless most of it is there and more will come."""
+        copied = 0 if self._copied is None else len(self._copied)
+        with self._lock:
+            kinds, used = self._table[:-1, KIND], int(self._table[-1, START])
+            is_changing, is_complete = (kinds == BEING_COPIED).any(), (kinds >= 0).all()
+        if not is_changing and (is_complete or used >= 2 * copied):
+            self._copied = None  # frees its memory for the new copy
+            self._copied = self._pixels[0][:used].to(self._device, copy=True)
 
     def _view(
         self, kind: int, start: int, shape: Sequence[int], channels_last: bool
@@ -103,6 +131,12 @@ class KeptImages:
         channels, height, width = shape
         strides = (1, width * channels, channels) if channels_last else (height * width, width, 1)
         return self._pixels[kind].as_strided((channels, height, width), strides, start)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type == "cpu":
+        return reused_memory(shape, dtype)
+    return torch.empty(tuple(shape), dtype=dtype, device=device)
 
 
 def bytes_of(image: torch.Tensor) -> int:

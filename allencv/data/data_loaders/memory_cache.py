@@ -1,4 +1,4 @@
-"""Keep decoded images in memory, for `cache: "memory"` of the "image" data loader."""
+"""Keep decoded images in memory, for `cache` of the "image" data loader."""
 
 import contextlib
 import itertools
@@ -14,6 +14,7 @@ from allennlp.data.fields import ListField
 from allencv.common.available_memory import available_memory
 from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
+from allencv.common.short_repr import short_repr
 from allencv.data.data_loaders.kept_images import ALIGNMENT, KeptImages, bytes_of
 from allencv.data.fields import ImageField
 from allencv.data.fields.image_field import Transform
@@ -24,7 +25,7 @@ from allencv.runtime import ImageError
 
 logger = logging.getLogger(__name__)
 
-CACHES = ("memory",)
+CACHES = ("memory", "device")
 GB = 10**9
 SAMPLED = 32
 """The number of images that are decoded to learn how much memory all of them take."""
@@ -50,6 +51,11 @@ def check_cache(cache: Optional[str], max_cache_gb: Optional[float], worker: str
             f"starts by '{multiprocessing.get_start_method()}' share no memory; expected "
             '"worker": "thread"'
         )
+    if cache == "device" and worker == "process":
+        raise ConfigurationError(
+            'data_loader.cache is "device" and worker is "process", but processes cannot share the '
+            'memory of a GPU; expected "worker": "thread"'
+        )
 
 
 class CachedInstances:
@@ -64,6 +70,8 @@ class CachedInstances:
         The most memory that the images may take; by default half of the available memory.
     processes : `int`, optional (default = `1`)
         How many processes of this machine keep images of their own.
+    device : `torch.device`, optional (default = `None`)
+        A GPU that keeps a copy of the images, and makes the batches.
 
     # Raises
 
@@ -71,7 +79,11 @@ class CachedInstances:
     """
 
     def __init__(
-        self, instances: Sequence[Instance], max_gb: Optional[float] = None, processes: int = 1
+        self,
+        instances: Sequence[Instance],
+        max_gb: Optional[float] = None,
+        processes: int = 1,
+        device: Optional[torch.device] = None,
     ) -> None:
         self._instances = instances
         # A `Sample` has one image, so its place is its index. Count those of other instances.
@@ -83,21 +95,22 @@ class CachedInstances:
         sample = self._sample()
         taken = sum(map(bytes_of, sample.values()))
         needed = taken * size // max(1, len(sample))
-        limit, which = _limit(max_gb, processes)
+        limit, which = min(_limits(max_gb, processes, device))
         if needed > limit:
             raise ConfigurationError(
-                f'data_loader.cache is "memory", but {size:,} images of '
+                f'data_loader.cache is "{_name(device)}", but {size:,} images of '
                 f"{taken // len(sample):,} bytes take {needed / GB:.2f} GB, and {which} is "
                 f"{limit / GB:.2f} GB; expected a transform such as 'resize' first in "
                 "dataset_reader.transforms, a smaller size there, a larger "
                 "data_loader.max_cache_gb, or no cache"
             )
         # Sizes may differ, and the sample may have the smaller ones.
-        self.kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT)
+        self.kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT, device)
         for place, image in sample.items():
             self.kept.put(place, image)
         self._is_short = False
         self._failed: Set[type] = set()
+        self._without_batch_form: Set[type] = set()
         logger.info("%d images are decoded once and kept: %.2f GB", size, needed / GB)
 
     def __getitem__(self, index: int) -> Instance:
@@ -125,6 +138,16 @@ class CachedInstances:
                 registered_name(transform),
                 type(error).__name__,
                 error,
+            )
+
+    def report_one_by_one(self, transform: Transform) -> None:
+        """Warn once for each class of transforms that a GPU cannot apply to a batch."""
+        if type(transform) not in self._without_batch_form:
+            self._without_batch_form.add(type(transform))
+            logger.warning(
+                'data_loader.cache is "device", but the transform %s works image by image: the '
+                "images come back from the GPU for it and those after it",
+                short_repr(transform),
             )
 
     def image(self, field: ImageField, place: int) -> torch.Tensor:
@@ -227,6 +250,20 @@ def _decoded(field: ImageField, fixed: Optional[Transform]) -> torch.Tensor:
             "transform that draws"
         )
     return image
+
+
+def _name(device: Optional[torch.device]) -> str:
+    return "memory" if device is None else "device"
+
+
+def _limits(
+    max_gb: Optional[float], processes: int, device: Optional[torch.device]
+) -> Iterator[Tuple[float, str]]:
+    """Yield how many bytes the images may take, and where this limit comes from."""
+    yield _limit(max_gb, processes)
+    if device is not None:
+        free, _ = torch.cuda.mem_get_info(device)
+        yield free / 2, f"half of the free memory of {device}"
 
 
 def _limit(max_gb: Optional[float], processes: int) -> Tuple[float, str]:

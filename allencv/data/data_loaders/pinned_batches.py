@@ -14,10 +14,16 @@ def pinned_memory(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def pinned(batch: Any) -> Any:
-    """Return a batch with its tensors in pinned memory; those that are there are not copied."""
-    return mapped(
-        batch, lambda value: value.pin_memory() if isinstance(value, torch.Tensor) else value
-    )
+    """
+    Return a batch with its tensors in pinned memory; those that are there, or on a GPU, are not
+    copied.
+    """
+    return mapped(batch, _pinned)
+
+
+def _pinned(value: Any) -> Any:
+    is_here = isinstance(value, torch.Tensor) and value.device.type == "cpu"
+    return value.pin_memory() if is_here else value
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -1,4 +1,5 @@
 import multiprocessing
+from typing import List
 
 import pytest
 import torch
@@ -46,3 +47,35 @@ def test_no_more_than_the_capacity() -> None:
     assert kept.get(2) is None
     assert not kept.put(2, torch.zeros(8, 8))
     assert not kept.put(2, torch.zeros(1, 1, 1, dtype=torch.bool))
+
+
+def test_a_copy_on_a_device_makes_the_batches() -> None:
+    images = [torch.full((3, 2, 2), number, dtype=torch.uint8) for number in range(4)]
+    kept = KeptImages(4, 1024, torch.device("cpu"))
+    for place in range(3):
+        kept.put(place, images[place])
+
+    def batch(places: List[int]) -> torch.Tensor:
+        found = kept.batch(places)
+        assert found is not None
+        return found
+
+    assert torch.equal(batch([2, 0]), torch.stack([images[2], images[0]]))
+    here = kept.get(0)
+    assert here is not None
+    here.fill_(9)  # the copy stays as it is
+    assert torch.equal(batch([0, 1]), torch.stack(images[:2]))
+    assert kept.batch([0, 3]) is None
+    kept.put(3, images[3])  # now all images are kept, and are copied again
+    assert torch.equal(batch([3, 0]), torch.stack([images[3], here]))
+    here.fill_(8)
+    assert batch([0]).unique().tolist() == [9]
+
+
+def test_images_that_come_later_are_taken_from_this_memory() -> None:
+    kept = KeptImages(100, 10_000, torch.device("cpu"))
+    for place in range(3):
+        kept.put(place, torch.full((1, 2, 2), place))
+        found = kept.batch([place])
+        assert found is not None
+        assert found.unique().tolist() == [place]

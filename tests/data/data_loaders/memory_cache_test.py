@@ -17,7 +17,7 @@ from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader, memory_cache
 from allencv.data.data_loaders.kept_images import bytes_of
 from allencv.data.data_loaders.memory_cache import CachedInstances
-from allencv.data.data_loaders.workers import load
+from allencv.data.data_loaders.workers import ThreadWorkers, load
 from allencv.data.dataset_readers import ImageDatasetReader, ImageFolderReader
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.fields import ImageField
@@ -269,6 +269,32 @@ def test_too_little_memory(
     assert limit in str(error.value)
 
 
+def test_too_little_memory_on_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000, 20_000))
+    instances: Any = make_loader(folder, transforms("fixed")).images.instances
+    message = (
+        'data_loader.cache is "device", but 23 images of 256 bytes take 0.00 GB, and half of the '
+        "free memory of cuda:1 is 0.00 GB"
+    )
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        CachedInstances(instances, device=torch.device("cuda:1"))
+
+
+def test_a_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device that copies as a GPU does, and on one without a memory of its own."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    plain = make_loader(folder, transforms("fixed, then random"), shuffle=True)
+    cached = make_loader(folder, transforms("fixed, then random"), shuffle=True, cache="device")
+    on_device = make_loader(folder, transforms("fixed, then random"), shuffle=True)
+    instances: Any = on_device.images.instances
+    cached_there = CachedInstances(instances, device=torch.device("cpu"))
+    on_device._workers = ThreadWorkers(cached_there, 2, 3)
+    for _ in range(3):
+        expected = list(plain)
+        assert_same(list(cached), expected)
+        assert_same(list(on_device), expected)
+
+
 def test_enough_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = make_loader(folder, transforms("fixed"))
     instances: Any = loader.images.instances
@@ -315,8 +341,9 @@ def test_a_stream_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cache": "disk"}, "data_loader.cache is 'disk'; expected one of memory"),
+        ({"cache": "disk"}, "data_loader.cache is 'disk'; expected one of device, memory"),
         ({"max_cache_gb": 1.0}, 'max_cache_gb is 1.0; expected "cache": "memory" with it'),
+        ({"cache": "device", "worker": "process"}, 'cache is "device" and worker is "process"'),
         ({"cache": "memory", "max_cache_gb": 0.0}, "max_cache_gb is 0.0; expected a number above"),
         ({"cache": "memory", "max_cache_gb": float("nan")}, "max_cache_gb is nan; expected a num"),
     ],
