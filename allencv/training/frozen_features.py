@@ -31,6 +31,10 @@ from allencv.training.trainer_access import (
 
 KEY = "trainer.frozen_features"
 BYTES = np.dtype(np.float16).itemsize
+SEVERAL_PROCESSES = (
+    f"{KEY} is set, but training has several processes; expected one, as the features are computed "
+    "once and a step on them takes little time"
+)
 
 
 class FrozenFeatures(CheckedFromParams):

@@ -61,7 +61,7 @@ from allencv.training.epoch_batches import (
     skip_epoch,
 )
 from allencv.training.failures import explain, not_finite
-from allencv.training.frozen_features import FrozenFeatures
+from allencv.training.frozen_features import SEVERAL_PROCESSES, FrozenFeatures
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.metric_tracker import MetricTrackerWithTies
@@ -247,10 +247,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._frozen_features = frozen_features
         self._while_training = contextlib.ExitStack()
         if frozen_features is not None and self._distributed:
-            raise ConfigurationError(
-                "trainer.frozen_features is set, but training has several processes; expected one, "
-                "as the features are computed once and a step on them takes little time"
-            )
+            raise ConfigurationError(SEVERAL_PROCESSES)
         self._resumable = ResumableState(self._serialization_dir, self)
         self._callbacks.append(self._resumable)
 
