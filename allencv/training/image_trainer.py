@@ -271,10 +271,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._num_epochs = self._start_after_epochs_completed
         self._say_if_nothing_is_left(num_epochs)
         if self._frozen_features is not None:
-            features = self._frozen_features.in_place_of_images(
-                self, self._autocast, self._amp_dtype
-            )
-            self._while_training.enter_context(features)
+            self._while_training.enter_context(self.features_in_place_of_images())
             for callback in self._callbacks:
                 if isinstance(callback, EpochTable):
                     callback.start_epoch()  # without the time for the features
@@ -284,6 +281,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._num_epochs = num_epochs
         self._resumable.add_earlier(metrics)
         return metrics, epoch
+
+    def features_in_place_of_images(self) -> ContextManager[None]:
+        """Let the data loaders give features in the block, if `frozen_features` is set."""
+        if self._frozen_features is None:
+            return contextlib.nullcontext()
+        return self._frozen_features.in_place_of_images(self, self._autocast, self._amp_dtype)
 
     def _say_if_nothing_is_left(self, num_epochs: int) -> None:
         completed = self._start_after_epochs_completed

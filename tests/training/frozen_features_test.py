@@ -17,6 +17,7 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.common.feature_store import ROOT_VARIABLE, FeatureStore
 from allencv.data.data_loaders import ImageDataLoader
+from allencv.experiments.learning_rate_search import learning_rates_and_losses
 from allencv.modules.im2im_encoders import Im2ImEncoder, SmallResnetEncoder
 from allencv.training.evaluation import evaluate
 from allencv.training.frozen_features import FrozenFeatures
@@ -243,6 +244,14 @@ def test_distillation_is_refused(cats_and_dogs: Path, trained_run: Path, tmp_pat
     config = with_features(quick(cats_and_dogs, model__distillation=teacher))
     with pytest.raises(ConfigurationError, match=r"^model.distillation needs the images, but"):
         train(config, tmp_path / "run")
+
+
+def test_a_learning_rate_is_searched_on_features(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = with_features(quick(cats_and_dogs))
+    Rounded.images = 0
+    rates, _ = learning_rates_and_losses(Params(config), str(tmp_path), num_batches=30)
+    assert len(rates) == 31  # of 4 images
+    assert Rounded.images == 24 + 10 + 2
 
 
 def test_several_processes_are_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
