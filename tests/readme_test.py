@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Dict, List
 
+import numpy as np
 import pytest
 from allennlp.common import Registrable
 
@@ -92,6 +93,8 @@ def test_from_a_folder_to_a_page(clone: Path) -> None:
     shell(block("bash", "allencv report"), clone)
     assert "<html" in (clone / "report.html").read_text(encoding="utf-8")
     assert len((clone / "answers.csv").read_text().splitlines()) == 1 + 8
+    with np.load(clone / "vectors.npz") as vectors:
+        assert set(vectors["labels"]) == {path.name for path in (clone / "pets/train").iterdir()}
     serve = block("bash", "allencv serve").split()
     process = subprocess.Popen(
         [forked_commands() / "python", "-m", *serve, "--port", "0"],

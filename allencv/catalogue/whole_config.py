@@ -11,10 +11,11 @@ from allennlp.training.learning_rate_schedulers import LearningRateScheduler
 from allennlp.training.metric_tracker import MetricTracker
 from allennlp.training.momentum_schedulers import MomentumScheduler
 
-from allencv.catalogue.mistakes import Mistake
+from allencv.catalogue.mistakes import Mistake, refused
 from allencv.catalogue.parts import Path
 from allencv.catalogue.trial_build import MODELS, OF_GROUPS, is_known, metric_names, optimizer_of
 from allencv.data.transforms import ImageTransform
+from allencv.training.frozen_features import SEVERAL_PROCESSES, FrozenFeatures
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.schedule_rehearsal import rehearse
@@ -39,6 +40,18 @@ def trainer_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mista
         names = metric_names(config["model"], metrics)
     for wrong in wrong_trainer_values(config["trainer"], has_validation, names):
         yield Mistake("refused", ("trainer", wrong.key), wrong.message)
+    if (features := config["trainer"].get("frozen_features")) is not None:
+        yield from _frozen_features_mistakes(features, bool(config.get("distributed")))
+
+
+def _frozen_features_mistakes(values: Dict[str, Any], distributed: bool) -> Iterator[Mistake]:
+    path = ("trainer", "frozen_features")
+    try:
+        FrozenFeatures.from_params(Params(copy.deepcopy(values)))
+    except ConfigurationError as error:
+        yield refused(str(error), values, path)
+    if distributed:
+        yield Mistake("refused", path, SEVERAL_PROCESSES)
 
 
 def schedule_mistakes(config: Dict[str, Any], classes: Classes) -> Iterator[Mistake]:

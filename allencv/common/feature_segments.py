@@ -69,7 +69,7 @@ class Segment:
                 file.seek(old * ENTRY.itemsize)
                 read = file.read((count - old) * ENTRY.itemsize)
             mapped = np.memmap(self.path, np.float16, "r", shape=(count, *shape))
-        except FileNotFoundError:  # another process has removed it
+        except (FileNotFoundError, PermissionError):  # removed, or of another user
             return []
         self.features = mapped.view(np.ndarray)  # which is quicker to index
         added = np.frombuffer(read, ENTRY)
@@ -137,6 +137,10 @@ class SegmentWriter:
         for file, content in zip(self._files, (features, entries)):
             _write_all(file, content.tobytes())
         self.room -= len(addresses)
+
+    def is_removed(self) -> bool:
+        """Return whether somebody has removed the files, so that nobody finds what is written."""
+        return not (self.path.exists() and self.path.with_suffix(INDEX).exists())
 
     def close(self) -> None:
         for file in self._files:

@@ -17,6 +17,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.common.feature_segments import (
     ADDRESS_BYTES,
+    INDEX,
     Segment,
     SegmentWriter,
     new_segment,
@@ -43,11 +44,25 @@ LIBRARIES = ("allencv", "torch", "torchvision", "timm")
 
 
 def default_root() -> Path:
-    """Return `$ALLENCV_FEATURES`, or "allencv/features" in the user's folder of caches."""
-    if chosen := os.environ.get(ROOT_VARIABLE):
-        return Path(chosen).expanduser()
+    """
+    Return `$ALLENCV_FEATURES`, or "allencv/features" in the user's folder of caches. Raise
+    `ConfigurationError` as `without_tilde` does.
+    """
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "allencv" / "features"
+    chosen = os.environ.get(ROOT_VARIABLE) or os.path.join(caches, "allencv", "features")
+    return without_tilde(chosen, f"{ROOT_VARIABLE}, the folder for features,")
+
+
+def without_tilde(folder: str, key: str) -> Path:
+    """
+    Return a path with the home folder in place of "~". Raise `ConfigurationError` if it is unknown.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"{key} is '{folder}', but the home folder is unknown; expected a path without '~'"
+        ) from None
 
 
 def store_folder(root: Union[str, os.PathLike], digest: str) -> Path:
@@ -221,6 +236,9 @@ class FeatureStore:
                     writer.write(some, features[[places[address] for address in some]])
                     self._load(writer.path)
                     self._use(self._numbers[writer.path])
+                    if writer.is_removed():
+                        self._close_writer()
+                        new = some + new
             except OSError as error:
                 self._is_keeping = False
                 reason = error.strerror or error
@@ -282,8 +300,10 @@ class FeatureStore:
         full = capacity * record_bytes(self._shape)
         dropped = {each.path for each in self._segments if each.is_dropped}
         for path in segments_in(self._folder, self._shape):
-            if path not in dropped and path.stat().st_size < full:
-                with suppress(BlockingIOError, PermissionError):
+            with suppress(BlockingIOError, PermissionError, FileNotFoundError):
+                # Without an index, the writer would cut what others may have mapped into memory.
+                has_index = path.with_suffix(INDEX).exists()
+                if has_index and path not in dropped and path.stat().st_size < full:
                     return SegmentWriter(path, self._shape, capacity)
         return SegmentWriter(new_segment(self._folder, self._shape), self._shape, capacity)
 

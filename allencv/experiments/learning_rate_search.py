@@ -1,5 +1,6 @@
 """Train for some steps with a rising learning rate, to see where the loss falls fastest."""
 
+from contextlib import nullcontext
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -8,6 +9,8 @@ from allennlp.commands.train import TrainModel
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import prepare_environment
+
+from allencv.training.image_trainer import ImageTrainer
 
 
 def learning_rates_and_losses(
@@ -38,14 +41,17 @@ def learning_rates_and_losses(
     trained = TrainModel.from_params(
         params=params, serialization_dir=serialization_dir, local_rank=0
     )
-    rates, losses = search_learning_rate(
-        trained.trainer,
-        start_lr=start_lr,
-        end_lr=end_lr,
-        num_batches=num_batches,
-        linear_steps=linear_steps,
-        stopping_factor=stopping_factor,
-    )
+    trainer = trained.trainer
+    is_ours = isinstance(trainer, ImageTrainer)
+    with trainer.features_in_place_of_images() if is_ours else nullcontext():
+        rates, losses = search_learning_rate(
+            trainer,
+            start_lr=start_lr,
+            end_lr=end_lr,
+            num_batches=num_batches,
+            linear_steps=linear_steps,
+            stopping_factor=stopping_factor,
+        )
     return rates, smooth(losses)
 
 

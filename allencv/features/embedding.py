@@ -21,10 +21,10 @@ from allencv.common.feature_store import (
     store_folder,
     to_float16,
 )
+from allencv.features.folder_labels import labels_of
 from allencv.features.pretrained_backbones import PretrainedBackbone
 from allencv.features.vector_files import (
     check_output,
-    labels_of,
     vector_record,
     write_vectors,
 )
@@ -249,7 +249,7 @@ def embed(
         batches = decoded_batches(cached.prepare, left, batch_size, workers or cpu_count())
         for records in progress.counted(_records(cached, batch) for batch in batches):
             unfinished.add(records)
-        labels = list(labels_of(paths, (image.name for image in images)))
+        labels = labels_of(paths, [image.name for image in images])
         write_vectors(output, encoder.vector_size, labels, lambda: unfinished.records(images))
         unfinished.remove()
     return Embedded(len(images), progress.failed, cached.known, repeated, others)

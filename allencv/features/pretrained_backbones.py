@@ -109,8 +109,8 @@ def pretrained(name: str, weights: Optional[str] = None, size: Optional[int] = N
     known = {*torchvision.models.list_models(module=torchvision.models), *timm.list_models()}
     nearest = ", ".join(get_close_matches(name, known, n=3)) or "resnet18"
     raise InputError(
-        f"no model '{name}'; expected an archive (model.tar.gz, or the folder of a run), a bundle, "
-        f"or a network of torchvision or timm, such as {nearest}"
+        f"no model '{name}'; expected an archive (model.tar.gz, or the folder of a run), or "
+        f"a network of torchvision or timm, such as {nearest}"
     )
 
 

@@ -5,7 +5,7 @@ import os
 import zipfile
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, cast
+from typing import IO, Any, Callable, Dict, Iterable, List, Optional, Sequence, cast
 
 import numpy as np
 
@@ -123,15 +123,3 @@ def _table(pyarrow: Any, schema: Any, size: int, rows: List[Any]) -> Any:
 
 def _unicode(text: str) -> str:
     return text.encode("utf-8", NOT_UNICODE).decode()
-
-
-def labels_of(paths: Sequence[str], names: Iterable[str]) -> Iterator[Optional[str]]:
-    """
-    Yield the label of each image: the first folder below the folder in `paths` that it is in, or
-    `None`.
-    """
-    folders = [os.path.join(path, "") for path in paths if os.path.isdir(path)]
-    for name in names:
-        inside = next((name[len(each) :] for each in folders if name.startswith(each)), "")
-        label, separator, _ = inside.partition(os.sep)
-        yield label if separator else None

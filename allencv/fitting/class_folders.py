@@ -7,11 +7,11 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.common.label_text import shown
 from allencv.data.dataset_readers.messages import some
+from allencv.data.split_names import part_in
 from allencv.fitting.data_parts import FoundData
 from allencv.fitting.files_of_splits import WORDS
 from allencv.fitting.folder_content import Folder, innermost, is_split
 from allencv.fitting.options import FolderOptions
-from allencv.fitting.split_names import part_in
 
 INNER = "([^/]+)/[^/]+$"
 """The label pattern for the folder that an image is in."""

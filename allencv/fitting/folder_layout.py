@@ -3,13 +3,13 @@
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.messages import some
+from allencv.data.split_names import part_of
 from allencv.fitting.class_folders import check_splits, of_classes
 from allencv.fitting.data_parts import FoundData, in_parts
 from allencv.fitting.folder_content import Folder, beside, innermost, is_split
 from allencv.fitting.folder_tables import has_images_in_table, in_tables, table_or_folders
 from allencv.fitting.options import CLASSES, SPLITS, FolderOptions, TableColumns
 from allencv.fitting.split_folders import find_parts, in_splits
-from allencv.fitting.split_names import part_of
 
 
 def find_in_folder(path: str, columns: TableColumns, options: FolderOptions) -> FoundData:

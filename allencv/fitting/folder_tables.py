@@ -6,10 +6,10 @@ from typing import Dict, List, Optional
 from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.messages import some
+from allencv.data.split_names import group_by_part
 from allencv.fitting.data_parts import FoundData, in_parts, in_table, note_unused, one_of_each
 from allencv.fitting.folder_content import Folder
 from allencv.fitting.options import FolderOptions, TableColumns
-from allencv.fitting.split_names import group_by_part
 from allencv.fitting.table_columns import find_columns
 
 

@@ -9,9 +9,9 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.data.dataset_readers.cells import to_flag
 from allencv.data.dataset_readers.messages import some
+from allencv.data.split_names import part_in, part_of
 from allencv.fitting.label_columns import ONE_LABEL, SEVERAL_LABELS
 from allencv.fitting.options import NO_COLUMN, TableColumns
-from allencv.fitting.split_names import part_in, part_of
 
 PLAIN_NAMES = ("split", "splits", "data_split", "train_test", "train_val", "train_val_test")
 """Names of columns that mean splits, whatever their cells are."""

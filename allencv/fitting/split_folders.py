@@ -7,12 +7,12 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.common.label_text import same_looking
 from allencv.data.dataset_readers.messages import some
+from allencv.data.split_names import group_by_part, part_in
 from allencv.fitting.class_folders import given_inside, of_classes
 from allencv.fitting.data_parts import FoundData, in_parts, note_unused, one_of_each
 from allencv.fitting.folder_content import Folder, innermost
 from allencv.fitting.folder_tables import has_images_in_table, in_tables_of_splits
 from allencv.fitting.options import SPLITS, FolderOptions, TableColumns
-from allencv.fitting.split_names import group_by_part, part_in
 
 
 def find_parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:

@@ -1,5 +1,4 @@
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ContextManager, Iterator, Optional, Tuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from allencv.common.feature_store import (
     default_root,
     encoder_digest,
     store_folder,
+    without_tilde,
 )
 from allencv.common.stable_text import stable_text
 from allencv.training.callbacks.fine_tuning import FineTuning, backbone_stages
@@ -31,6 +31,10 @@ from allencv.training.trainer_access import (
 
 KEY = "trainer.frozen_features"
 BYTES = np.dtype(np.float16).itemsize
+SEVERAL_PROCESSES = (
+    f"{KEY} is set, but training has several processes; expected one, as the features are computed "
+    "once and a step on them takes little time"
+)
 
 
 class FrozenFeatures(CheckedFromParams):
@@ -77,7 +81,7 @@ class FrozenFeatures(CheckedFromParams):
         if max_gb is not None and not max_gb > 0:
             raise ConfigurationError(f"{KEY}.max_gb is {max_gb}; expected a number above 0")
         self.views = views
-        self.folder = default_root() if folder is None else Path(folder).expanduser()
+        self.folder = default_root() if folder is None else without_tilde(folder, f"{KEY}.folder")
         self.max_gb = MAX_GB if max_gb is None else max_gb
 
     def frozen_part(self, model: Model) -> FrozenNetwork:

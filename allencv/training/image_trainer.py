@@ -61,7 +61,7 @@ from allencv.training.epoch_batches import (
     skip_epoch,
 )
 from allencv.training.failures import explain, not_finite
-from allencv.training.frozen_features import FrozenFeatures
+from allencv.training.frozen_features import SEVERAL_PROCESSES, FrozenFeatures
 from allencv.training.lazy_metrics import LazyMetrics
 from allencv.training.learning_rate_schedulers import ReduceOnPlateauLearningRateScheduler
 from allencv.training.metric_tracker import MetricTrackerWithTies
@@ -247,10 +247,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._frozen_features = frozen_features
         self._while_training = contextlib.ExitStack()
         if frozen_features is not None and self._distributed:
-            raise ConfigurationError(
-                "trainer.frozen_features is set, but training has several processes; expected one, "
-                "as the features are computed once and a step on them takes little time"
-            )
+            raise ConfigurationError(SEVERAL_PROCESSES)
         self._resumable = ResumableState(self._serialization_dir, self)
         self._callbacks.append(self._resumable)
 
@@ -274,10 +271,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._num_epochs = self._start_after_epochs_completed
         self._say_if_nothing_is_left(num_epochs)
         if self._frozen_features is not None:
-            features = self._frozen_features.in_place_of_images(
-                self, self._autocast, self._amp_dtype
-            )
-            self._while_training.enter_context(features)
+            self._while_training.enter_context(self.features_in_place_of_images())
             for callback in self._callbacks:
                 if isinstance(callback, EpochTable):
                     callback.start_epoch()  # without the time for the features
@@ -287,6 +281,12 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             self._num_epochs = num_epochs
         self._resumable.add_earlier(metrics)
         return metrics, epoch
+
+    def features_in_place_of_images(self) -> ContextManager[None]:
+        """Let the data loaders give features in the block, if `frozen_features` is set."""
+        if self._frozen_features is None:
+            return contextlib.nullcontext()
+        return self._frozen_features.in_place_of_images(self, self._autocast, self._amp_dtype)
 
     def _say_if_nothing_is_left(self, num_epochs: int) -> None:
         completed = self._start_after_epochs_completed

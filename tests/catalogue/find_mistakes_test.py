@@ -296,6 +296,18 @@ def test_the_config_is_left_as_it_is() -> None:
             None,
         ),
         (
+            changed(trainer__frozen_features={"views": 2, "max_gb": 0}),
+            *("refused", "trainer.frozen_features.max_gb"),
+            "trainer.frozen_features.max_gb is 0; expected a number above 0",
+            None,
+        ),
+        (
+            changed(trainer__frozen_features={}, distributed={"cuda_devices": [-1, -1]}),
+            *("refused", "trainer.frozen_features"),
+            "trainer.frozen_features is set, but training has several processes; expected one, as ",
+            None,
+        ),
+        (
             changed(trainer__validation_metric="+acuracy"),
             *("refused", "trainer.validation_metric"),
             "trainer.validation_metric is '+acuracy', but the model reports no 'acuracy'; expected "

@@ -1,9 +1,11 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import time
+from io import FileIO
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
@@ -303,6 +305,38 @@ def test_rows_stay_readable_when_another_process_removes_the_file(folder: Path) 
     assert found_in(FeatureStore(folder, SHAPE), 1, 2) == []
 
 
+def test_a_store_may_be_removed_while_it_is_written(folder: Path) -> None:
+    store = filled(folder, 1)
+    shutil.rmtree(folder.parent)
+    store.add(addresses_of(2), features_of(2))
+    assert found_in(FeatureStore(folder, SHAPE), 1, 2) == [2]
+    only(folder, "*.index").unlink()
+    store.add(addresses_of(3, 4), features_of(3, 4))
+    assert found_in(FeatureStore(folder, SHAPE), 1, 2, 3, 4) == [3, 4]
+    assert found_in(store, 1, 2, 3, 4) == [1, 2, 3, 4]
+
+
+def test_files_that_only_another_user_can_read_do_not_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root can read all files, so here it is the functions that refuse."""
+    filled(folder, 1)
+    theirs = set(folder.iterdir())
+
+    def without_theirs(open_file: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(path: Path, mode: str) -> Any:
+            if path in theirs:
+                raise PermissionError(13, "Permission denied", str(path))
+            return open_file(path, mode)
+
+        return opened
+
+    monkeypatch.setattr(feature_segments, "open", without_theirs(open), raising=False)
+    monkeypatch.setattr(feature_segments, "FileIO", without_theirs(FileIO))
+    assert found_in(filled(folder, 2), 1, 2) == [2]
+    assert len(set(folder.iterdir()) - theirs) == 2
+
+
 def full_disk(room: int) -> Callable[[int, memoryview], int]:
     """`os.write` on a disk with so many bytes left."""
     left, write = [room], os.write
@@ -461,6 +495,16 @@ def test_the_root_is_in_the_users_caches(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ALLENCV_FEATURES", "~/features")
     assert default_root() == Path("/home/her/features")
     assert store_folder(default_root(), "digest") == Path("/home/her/features/digest")
+
+
+def test_an_unknown_home_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLENCV_FEATURES", "~no.such.user/features")
+    with pytest.raises(ConfigurationError) as raised:
+        default_root()
+    assert str(raised.value) == (
+        "ALLENCV_FEATURES, the folder for features, is '~no.such.user/features', but the home "
+        "folder is unknown; expected a path without '~'"
+    )
 
 
 def test_the_log_says_what_is_removed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,18 +1,23 @@
 """Training on the kept features of a frozen encoder gives what training without them gives."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 import torch
+import torch.distributed as dist
+from allennlp.commands.train import TrainModel
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.callbacks import TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
-from allencv.common.feature_store import ROOT_VARIABLE
+from allencv.common.feature_store import ROOT_VARIABLE, FeatureStore
 from allencv.data.data_loaders import ImageDataLoader
+from allencv.experiments.learning_rate_search import learning_rates_and_losses
 from allencv.modules.im2im_encoders import Im2ImEncoder, SmallResnetEncoder
 from allencv.training.evaluation import evaluate
 from allencv.training.frozen_features import FrozenFeatures
@@ -234,8 +239,56 @@ def test_what_needs_the_images_is_refused(
         train(quick(cats_and_dogs, **overrides), tmp_path / "run")
 
 
+def test_distillation_is_refused(cats_and_dogs: Path, trained_run: Path, tmp_path: Path) -> None:
+    teacher = {"teacher": str(trained_run / "model.tar.gz")}
+    config = with_features(quick(cats_and_dogs, model__distillation=teacher))
+    with pytest.raises(ConfigurationError, match=r"^model.distillation needs the images, but"):
+        train(config, tmp_path / "run")
+
+
+def test_a_learning_rate_is_searched_on_features(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = with_features(quick(cats_and_dogs))
+    Rounded.images = 0
+    rates, _ = learning_rates_and_losses(Params(config), str(tmp_path), num_batches=30)
+    assert len(rates) == 31  # of 4 images
+    assert Rounded.images == 24 + 10 + 2
+
+
+def test_several_processes_are_refused(cats_and_dogs: Path, tmp_path: Path) -> None:
+    config = with_features(quick(cats_and_dogs))
+    config["trainer"] |= {"distributed": True, "world_size": 2}  # as AllenNLP adds them
+    dist.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        with pytest.raises(ConfigurationError, match="training has several processes; expected o"):
+            TrainModel.from_params(
+                params=Params(config), serialization_dir=str(tmp_path), local_rank=0
+            )
+    finally:
+        dist.destroy_process_group()
+
+
+def test_the_store_may_be_removed_while_features_are_computed(
+    cats_and_dogs: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = frozen(cats_and_dogs)
+    expected = train(config, tmp_path / "without").state_dict()
+    add, removed = FeatureStore.add, []
+
+    def add_and_lose(store: FeatureStore, *args: Any) -> None:
+        add(store, *args)
+        if not removed:
+            removed.append(shutil.rmtree(root))
+
+    monkeypatch.setattr(FeatureStore, "add", add_and_lose)
+    model = train(with_features(config, views=3), tmp_path / "with")
+    assert removed
+    assert same_tensors(model.state_dict(), expected)
+
+
 def test_wrong_values_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="frozen_features.views is 0; expected at least 1"):
         FrozenFeatures(views=0)
     with pytest.raises(ConfigurationError, match="max_gb is -1; expected a number above 0"):
         FrozenFeatures(max_gb=-1)
+    with pytest.raises(ConfigurationError, match="frozen_features.folder is '~no.such.user', but"):
+        FrozenFeatures(folder="~no.such.user")

@@ -194,7 +194,7 @@ class KeptFeatures:
             raise ConfigurationError(
                 f"the features of {numbered(len(lost), 'image')} of {self._name} could not be kept "
                 "(a warning above says why); expected a larger trainer.frozen_features.max_gb, or "
-                "a trainer.frozen_features.folder with more room"
+                "another trainer.frozen_features.folder"
             )
 
     def _opened(self, jobs: BatchJob) -> FeatureStore:

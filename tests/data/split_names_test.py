@@ -1,4 +1,4 @@
-from allencv.fitting.split_names import part_in, part_of
+from allencv.data.split_names import part_in, part_of
 
 
 def test_names_of_parts() -> None:
