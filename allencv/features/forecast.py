@@ -4,13 +4,14 @@ Labels are class indices.
 """
 
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 import numpy as np
 
 from allencv.features.folds import SEED
 from allencv.features.head_ranking import draw_by_class
 from allencv.features.heads import choose_strength, fit_head
+from allencv.features.logistic_regression import find_principal_axes, fit_logistic_regressions
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
 
@@ -22,7 +23,7 @@ LEAST_PER_CLASS, LEAST_VALIDATION = 16, 50
 The minimum number of training images per class, in the mean, and of validation images. With fewer
 there is no forecast.
 """
-LARGEST_EXPONENT = 1.0
+EXPONENTS = np.linspace(0.05, 1, 20)
 
 
 @dataclass
@@ -94,22 +95,26 @@ def learning_curve(
 ) -> List[CurvePoint]:
     """
     Measure the accuracy with 1/8, 1/4, 1/2 and all of the training images. Each fraction is drawn
-    `draws` times by class, with at least one image of each, and a logistic regression is fitted;
-    its strength is chosen once, on all images. The seeds are fixed.
+    `draws` times by class, with at least one image of each, and a logistic regression is fitted
+    roughly, which is enough to count what is right. Its axes and its strength are chosen once, on
+    all images. The seeds are fixed.
     """
     vectors, validation = check_vectors(vectors), check_vectors(validation)
     check_labels(labels, len(vectors), classes, every_class=True)
     check_labels(validation_labels, len(validation), classes)
-    kind = "logistic_regression"
-    strength = choose_strength(kind, vectors, labels, classes)
+    axes = find_principal_axes(vectors)
+    vectors, validation = axes.rotate(vectors), axes.rotate(validation)
+    strength = choose_strength("logistic_regression", vectors, labels, classes)
     points = []
     for fraction in FRACTIONS:
         images, right = [], []
         for draw in range(1 if fraction == 1 else draws):
             rows = draw_by_class(labels, fraction, SEED + draw)
-            head = fit_head(kind, vectors[rows], labels[rows], classes, strength)
+            ((weight, bias),) = fit_logistic_regressions(
+                vectors[rows], labels[rows], classes, [strength], exact=False
+            )
             images.append(len(rows))
-            right.append(head.scores(validation).argmax(1) == validation_labels)
+            right.append((validation @ weight.T + bias).argmax(1) == validation_labels)
         points.append(CurvePoint(float(np.mean(images)), np.stack(right)))
     return points
 
@@ -119,7 +124,8 @@ def forecast(points: List[CurvePoint], classes: int, factor: float = 2) -> Optio
     Forecast the accuracy with `factor` times all training images.
 
     The error follows a power law with a floor, floor + scale * images ** -exponent (Hestness et al.
-    2017, arXiv:1712.00409), which is fitted to the mean errors of the points. The interval comes
+    2017, arXiv:1712.00409), which is fitted to the mean errors of the points, with an exponent of
+    at most 1. The interval comes
     from 200 bootstrap samples of the draws and the validation images, with a fixed seed, and from
     how much the draws differ.
 
@@ -131,7 +137,7 @@ def forecast(points: List[CurvePoint], classes: int, factor: float = 2) -> Optio
     if sizes[-1] < LEAST_PER_CLASS * classes or validation < LEAST_VALIDATION:
         return None
     relative = sizes / sizes[-1]
-    now, then = _fit_errors(relative, 1 - _accuracies(points), factor)
+    ((now, then),) = _fit_errors(relative, 1 - _accuracies(points)[None], factor)
     # The training images of two draws overlap: half of all images have half of their variance.
     half = (
         points[-2].right.mean(1).var(ddof=1) / (1 - relative[-2])
@@ -140,11 +146,9 @@ def forecast(points: List[CurvePoint], classes: int, factor: float = 2) -> Optio
     )
     noise = np.sqrt(half * relative[-2] * (1 + 1 / factor))
     random = np.random.default_rng(SEED)
-    samples = []
-    for _ in range(RESAMPLES):
-        errors = 1 - _accuracies(points, random)
-        sample_now, sample_then = _fit_errors(relative, errors, factor)
-        samples.append(1 - now + (sample_now - sample_then) + noise * random.standard_normal())
+    errors = np.stack([1 - _accuracies(points, random) for _ in range(RESAMPLES)])
+    changes = np.diff(_fit_errors(relative, errors, factor))[:, 0]
+    samples = 1 - now - changes + noise * random.standard_normal(RESAMPLES)
     low, high = np.clip(np.percentile(samples, [2.5, 97.5]), 0, 1)
     value = float(np.clip(1 - then, low, high))
     return Forecast(round(sizes[-1] * factor), value, float(low), float(high))
@@ -166,19 +170,31 @@ def _accuracies(
     )
 
 
-def _fit_errors(relative: np.ndarray, errors: np.ndarray, factor: float) -> Tuple[float, float]:
-    """Fit the power law. Return its errors at a relative size of 1 and of `factor`."""
-    from scipy.optimize import least_squares
-
-    def error(size: np.ndarray, law: np.ndarray) -> np.ndarray:
-        floor, scale, exponent = law
-        return floor + scale * size**-exponent
-
-    start = [errors.min() / 2, errors.min() / 2, LARGEST_EXPONENT / 2]
-    bounds = ([0, 0, 0], [1, 1, LARGEST_EXPONENT])
-    found = least_squares(lambda law: error(relative, law) - errors, start, bounds=bounds)
-    now, then = error(np.array([1.0, factor]), found.x)
-    return float(now), float(then)
+def _fit_errors(relative: np.ndarray, errors: np.ndarray, factor: float) -> np.ndarray:
+    """
+    Fit the power law to errors `(samples, points)` by least squares, with floor and scale 0 or
+    more. Return its errors `(samples, 2)` at a relative size of 1 and of `factor`.
+    """
+    best = np.full(len(errors), np.inf)
+    found = np.zeros((len(errors), 2))
+    for exponent in EXPONENTS:
+        # Shape: (points, 2)
+        terms = np.stack([np.ones_like(relative), relative**-exponent], axis=1)
+        both = errors @ np.linalg.pinv(terms).T
+        floor, scale = (errors @ terms / np.square(terms).sum(0)).T
+        # If one of both would be negative, the best is on an edge.
+        allowed = [
+            np.where((both >= 0).all(1, keepdims=True), both, 0),
+            np.stack([floor, 0 * floor], axis=1),
+            np.stack([0 * scale, scale], axis=1),
+        ]
+        for law in allowed:
+            misfit = np.square(law @ terms.T - errors).sum(1)
+            # A larger exponent needs to be better by more than rounding.
+            better = misfit < best - 1e-15
+            best[better] = misfit[better]
+            found[better] = law[better] @ np.array([[1, 1], [1, factor**-exponent]])
+    return found
 
 
 def class_gains(points: List[CurvePoint], labels: np.ndarray, classes: int) -> ClassGains:
@@ -268,10 +284,7 @@ def backtest(
         points = learning_curve(vectors[half], labels[half], validation, truth, classes)
         found = forecast(points, classes)
         if found is not None:
-            strength = choose_strength(
-                "logistic_regression", vectors[train], labels[train], classes
-            )
-            head = fit_head("logistic_regression", vectors[train], labels[train], classes, strength)
+            head = fit_head("logistic_regression", vectors[train], labels[train], classes)
             forecasts.append(found)
             truths.append(float((head.scores(validation).argmax(1) == truth).mean()))
     return Backtest(forecasts, truths)

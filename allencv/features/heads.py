@@ -6,11 +6,12 @@ labels.
 """
 
 from dataclasses import dataclass
-from typing import Dict, Iterator, Optional, Protocol, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
 from allencv.features.folds import SEED, choose_folds
+from allencv.features.logistic_regression import find_principal_axes, fit_logistic_regressions
 from allencv.features.neighbours import nearest, normalized
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
@@ -111,7 +112,8 @@ def fit_head(
     # Parameters
 
     kind : `str`
-        "logistic_regression" is that of `fit_logistic_regressions`. "nearest_class_mean" gives the
+        "logistic_regression" is scikit-learn's on vectors that are centred and divided by one
+        number (`find_principal_axes`), folded into weight and bias. "nearest_class_mean" gives the
         product with the mean of the normalized vectors of each class, itself normalized (Mensink et
         al. 2013, with the cosine); and "k_nearest_neighbours" the votes of the vectors with the
         largest cosines, weighted by exp(cosine / 0.07) (Wu et al. 2018, arXiv:1805.01978). These
@@ -123,8 +125,8 @@ def fit_head(
     classes : `int`
         The number of classes.
     strength : `float`, optional (default = `None`)
-        C of scikit-learn, the factor of the cosine, or the number of neighbours. The default is the
-        one of `STRENGTHS` with the smallest log loss in cross-validation (`choose_strength`).
+        C of scikit-learn, the factor of the cosine, or the number of neighbours. `choose_strength`
+        chooses the default.
     """
     _check_kind(kind, labels)
     vectors = check_vectors(vectors)
@@ -133,35 +135,71 @@ def fit_head(
         raise InputError(
             f"all {len(vectors)} vectors are equal; expected vectors that differ between images"
         )
-    if strength is None:
-        strength = choose_strength(kind, vectors, labels, classes)
-    if strength <= 0:
+    if strength is not None and strength <= 0:
         raise InputError(f"the strength of {kind} is {strength}; expected a number above 0")
+    if kind == "logistic_regression":
+        axes = find_principal_axes(vectors)
+        coordinates = axes.rotate(vectors)
+        strength = strength or choose_strength(kind, coordinates, labels, classes)
+        (linear,) = fit_logistic_regressions(coordinates, labels, classes, [strength], exact=True)
+        return LinearHead(kind, strength, *axes.undo(linear))
+    strength = strength or choose_strength(kind, vectors, labels, classes)
     if kind == "k_nearest_neighbours":
         return NeighbourHead(kind, strength, vectors, labels, classes)
     return next(_linear_heads(kind, vectors, labels, classes, [strength]))
 
 
-def choose_strength(kind: str, vectors: np.ndarray, labels: np.ndarray, classes: int) -> float:
+def choose_strength(
+    kind: str,
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    standard_errors: float = 1,
+) -> float:
     """
-    Return the strength of `STRENGTHS` with the smallest log loss in stratified cross-validation.
+    Choose a strength of `STRENGTHS` by the log loss of stratified cross-validation.
 
+    For logistic regression it is the strongest regularization whose loss is within one standard
+    error of the smallest (Breiman et al. 1984; Hastie et al. 2009, section 7.10): it is more
+    accurate with few images. For the other kinds it is the one with the smallest loss.
     `choose_folds` makes the folds. About 2,000 images are held out at most, so there are fewer
     folds of many images. If each class has one image, `DEFAULT_STRENGTHS` is used.
+
+    # Parameters
+
+    kind : `str`
+    vectors : `np.ndarray`
+        `(n, dim)`. For logistic regression these are the coordinates of `PrincipalAxes`.
+    labels : `np.ndarray`
+        `(n,)` or `(n, classes)`
+    classes : `int`
+        The number of classes.
+    standard_errors : `float`, optional (default = `1`)
+        0 takes the smallest loss for logistic regression too, which gives the best probabilities.
     """
     folds, strengths = choose_folds(labels), STRENGTHS[kind]
     random = np.random.default_rng(SEED)
-    losses, seen = np.zeros(len(strengths)), 0
+    parts: List[np.ndarray] = []
     for fold in range(folds.max() + 1):
         held_out = random.permutation(np.flatnonzero(folds == fold))[:HELD_OUT]
         train = folds != fold
-        losses += _losses_of_strengths(
-            kind, vectors[train], labels[train], classes, vectors[held_out], labels[held_out]
+        parts.append(
+            _losses_of_strengths(
+                kind, vectors[train], labels[train], classes, vectors[held_out], labels[held_out]
+            )
         )
-        seen += len(held_out)
-        if seen >= HELD_OUT:
+        if sum(part.shape[1] for part in parts) >= HELD_OUT:
             break
-    return strengths[int(losses.argmin())] if seen else DEFAULT_STRENGTHS[kind]
+    if not parts:
+        return DEFAULT_STRENGTHS[kind]
+    # Shape: (strengths, images)
+    losses = np.concatenate(parts, axis=1)
+    means = losses.mean(1)
+    best = int(means.argmin())
+    if kind == "logistic_regression":
+        slack = standard_errors * losses[best].std() / np.sqrt(losses.shape[1])
+        best = int(np.flatnonzero(means <= means[best] + slack)[0])
+    return strengths[best]
 
 
 def _losses_of_strengths(
@@ -173,22 +211,25 @@ def _losses_of_strengths(
     truth: np.ndarray,
 ) -> np.ndarray:
     """
-    Return the summed log loss of held-out images for each strength. It is infinite for those after
+    Return the log loss `(strengths, images)` of held-out images. It is infinite for strengths after
     two that got worse one after the other.
     """
     strengths = STRENGTHS[kind]
-    losses = np.full(len(strengths), np.inf)
+    losses = np.full((len(strengths), len(truth)), np.inf)
     if kind == "k_nearest_neighbours":
         rows, cosines = nearest(held_out, vectors, int(max(strengths)))
         for place, strength in enumerate(strengths):
             part = slice(int(strength))
-            scores = _votes(labels[rows[:, part]], cosines[:, part], classes)
-            losses[place] = log_losses(scores, truth).sum()
+            losses[place] = log_losses(
+                _votes(labels[rows[:, part]], cosines[:, part], classes), truth
+            )
         return losses
     for place, head in enumerate(_linear_heads(kind, vectors, labels, classes, strengths)):
-        losses[place] = log_losses(head.scores(held_out), truth).sum()
-        if place > 1 and losses[place] > losses[place - 1] > losses[place - 2]:
-            break
+        losses[place] = log_losses(head.scores(held_out), truth)
+        if place > 1:
+            before, last, now = losses[place - 2 : place + 1].mean(1)
+            if now > last > before:
+                break
     return losses
 
 
@@ -223,15 +264,11 @@ def _votes(labels: np.ndarray, cosines: np.ndarray, classes: int) -> np.ndarray:
 def _linear_heads(
     kind: str, vectors: np.ndarray, labels: np.ndarray, classes: int, strengths: Sequence[float]
 ) -> Iterator[LinearHead]:
-    """Yield a head for each strength."""
+    """Yield a head for each strength. A logistic regression is fitted roughly."""
     if kind == "logistic_regression":
-        from allencv.features.logistic_regression import fit_logistic_regressions
-
-        exact = len(strengths) == 1
-        for strength, (weight, bias) in zip(
-            strengths, fit_logistic_regressions(vectors, labels, classes, strengths, exact)
-        ):
-            yield LinearHead(kind, strength, weight, bias)
+        fitted = fit_logistic_regressions(vectors, labels, classes, strengths, exact=False)
+        for strength, linear in zip(strengths, fitted):
+            yield LinearHead(kind, strength, *linear)
         return
     directions = normalized(vectors)
     means = normalized(np.stack([directions[labels == label].mean(0) for label in range(classes)]))

@@ -12,7 +12,7 @@ from allencv.features.forecast import (
     forecast,
     learning_curve,
 )
-from allencv.features.heads import choose_strength, fit_head
+from allencv.features.heads import fit_head
 from allencv.runtime.errors import InputError
 from tests.features.clusters import clusters
 
@@ -33,8 +33,7 @@ def test_learning_curve() -> None:
     points = learning_curve(vectors, labels, validation, truth, 3, draws=4)
     assert [point.images for point in points] == [15, 30, 60, 120]
     assert [point.right.shape for point in points] == [(4, 120)] * 3 + [(1, 120)]
-    strength = choose_strength("logistic_regression", vectors, labels, 3)
-    head = fit_head("logistic_regression", vectors, labels, 3, strength)
+    head = fit_head("logistic_regression", vectors, labels, 3)
     expected = (head.scores(validation).argmax(1) == truth).mean()
     assert points[-1].accuracy == expected
     assert points[0].accuracy < expected
@@ -46,7 +45,7 @@ def test_forecast_follows_a_power_law() -> None:
     found = forecast(points_of(errors), classes=4)
     assert found is not None
     assert found.images == 800
-    assert found.accuracy == pytest.approx(1 - 0.1207, abs=0.004)
+    assert found.accuracy == pytest.approx(1 - 0.1207, abs=0.001)
     assert found.low <= 1 - 0.1207 <= found.high
     assert found.high - found.low < 0.05
 
@@ -103,13 +102,13 @@ def test_no_class_gains_where_nothing_changes() -> None:
 
 
 def test_backtest_on_clusters() -> None:
-    vectors, labels = clusters(classes=2, each=120, dim=20, apart=0.3)
+    vectors, labels = clusters(classes=2, each=100, dim=8, apart=0.3)
     found = backtest(vectors, labels, 2, splits=3)
     assert len(found.forecasts) == len(found.truths) == 3
-    assert {each.images for each in found.forecasts} == {168}
+    assert {each.images for each in found.forecasts} == {140}
     assert len(set(found.truths)) > 1
     assert found.share_inside >= 2 / 3
-    assert 0 < found.mean_width < 0.3
+    assert 0 < found.mean_width < 0.4
 
 
 def test_share_of_a_backtest() -> None:

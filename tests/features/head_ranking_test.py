@@ -70,7 +70,7 @@ def test_the_best_is_fitted_even_without_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_several_labels() -> None:
-    vectors, groups = clusters(classes=4, each=20, dim=12)
+    vectors, groups = clusters(classes=4, each=10, dim=12)
     labels = np.stack([groups == 0, groups >= 2, groups % 2 == 1], axis=1).astype(int)
     (best,) = rank_heads({"net": vectors}, labels, {"net": vectors}, labels, 3)
     scores = best.head.scores(vectors)

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from allencv.features import heads
@@ -18,10 +18,15 @@ from allencv.features.heads import (
     fit_head,
     log_losses,
 )
+from allencv.features.logistic_regression import find_principal_axes
 from allencv.runtime.errors import InputError
 from tests.features.clusters import clusters
 
 KINDS = list(STRENGTHS)
+
+
+def coordinates_of(vectors: np.ndarray) -> np.ndarray:
+    return find_principal_axes(vectors).rotate(vectors)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,30 +74,50 @@ def test_more_neighbours_than_images() -> None:
     assert np.isfinite(scores).all()
 
 
-def test_strength_is_that_of_a_grid_search() -> None:
-    vectors, labels = clusters(classes=4, each=30, dim=20, apart=0.5)
-
-    def loss(model: LogisticRegression, values: np.ndarray, truth: np.ndarray) -> float:
-        return -log_loss(truth, model.predict_proba(values), labels=range(4))
-
-    # The same standardization in all folds, so that it can be done before.
+@pytest.mark.parametrize("apart", [0.3, 0.5])
+def test_strength_is_the_strongest_within_one_standard_error(apart: float) -> None:
+    """Compares with scikit-learn, on the same folds."""
+    vectors, labels = clusters(classes=4, each=30, dim=20, apart=apart)
     scaled = (vectors - vectors.mean(0)) / np.sqrt(vectors.var(0).mean())
-    search = GridSearchCV(
-        LogisticRegression(max_iter=1000),
-        {"C": STRENGTHS["logistic_regression"]},
-        scoring=loss,
-        cv=PredefinedSplit(choose_folds(labels)),
-    ).fit(scaled, labels)
-    expected = search.best_params_["C"]
-    assert choose_strength("logistic_regression", vectors, labels, 4) == expected
-    assert 1e-4 < expected < 10
+    losses = []
+    for strength in STRENGTHS["logistic_regression"]:
+        model = LogisticRegression(C=strength, max_iter=1000)
+        folds = PredefinedSplit(choose_folds(labels))
+        probs = cross_val_predict(model, scaled, labels, cv=folds, method="predict_proba")
+        losses.append(-np.log(probs[np.arange(120), labels]))
+    means = np.mean(losses, axis=1)
+    best = int(means.argmin())
+    limit = means[best] + np.std(losses[best]) / np.sqrt(120)
+    place = int(np.flatnonzero(means <= limit)[0])
+    assert 0 < place < best
+    found = choose_strength("logistic_regression", coordinates_of(vectors), labels, 4)
+    assert found == STRENGTHS["logistic_regression"][place]
+    found = choose_strength("logistic_regression", coordinates_of(vectors), labels, 4, 0)
+    assert found == STRENGTHS["logistic_regression"][best]
+
+
+def test_strength_of_the_other_kinds_has_the_smallest_loss() -> None:
+    vectors, labels = clusters(classes=3, each=30, dim=20, apart=0.5)
+    folds = choose_folds(labels)
+    for kind in ("nearest_class_mean", "k_nearest_neighbours"):
+        losses = []
+        for strength in STRENGTHS[kind]:
+            parts = []
+            for fold in range(5):
+                train, held_out = folds != fold, folds == fold
+                head = fit_head(kind, vectors[train], labels[train], 3, strength)
+                parts.append(log_loss(labels[held_out], softmax(head.scores(vectors[held_out]), 1)))
+            losses.append(np.mean(parts))
+        expected = STRENGTHS[kind][int(np.argmin(losses))]
+        assert STRENGTHS[kind][0] < expected < STRENGTHS[kind][-1]
+        assert choose_strength(kind, vectors, labels, 3) == expected
 
 
 def test_strength_depends_on_the_noise() -> None:
     chosen: List[float] = []
     for apart in (0.2, 2):
         vectors, labels = clusters(classes=3, each=40, dim=10, apart=apart)
-        chosen.append(choose_strength("logistic_regression", vectors, labels, 3))
+        chosen.append(choose_strength("logistic_regression", coordinates_of(vectors), labels, 3))
     assert chosen[0] < chosen[1]
 
 
@@ -130,7 +155,7 @@ def test_one_image_of_one_class(kind: str) -> None:
 
 
 def test_several_labels() -> None:
-    vectors, groups = clusters(classes=4, each=30, dim=12, apart=2)
+    vectors, groups = clusters(classes=4, each=15, dim=12, apart=2)
     labels = np.stack([groups == 0, groups >= 2, groups < 9], axis=1).astype(int)
     head = fit_head("logistic_regression", vectors, labels, 3)
     assert isinstance(head, LinearHead)

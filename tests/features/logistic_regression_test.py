@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from allencv.features.logistic_regression import fit_logistic_regressions
+from allencv.features.logistic_regression import (
+    Linear,
+    find_principal_axes,
+    fit_logistic_regressions,
+)
 from tests.features.clusters import clusters
 
 
@@ -16,11 +20,22 @@ def logits_of_scikit_learn(vectors: np.ndarray, labels: np.ndarray, strength: fl
     return model.fit(standardized(vectors), labels).decision_function(standardized(vectors))
 
 
-@pytest.mark.parametrize("strength", [1e-3, 0.01, 0.1])
+def fitted(vectors: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Linear:
+    """Fit on the principal axes, from where a weaker strength ended."""
+    axes = find_principal_axes(vectors)
+    both = [1e-4, strength]
+    _, linear = fit_logistic_regressions(axes.rotate(vectors), labels, classes, both, exact=True)
+    return axes.undo(linear)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 0.01, 0.1, 1])
 @pytest.mark.parametrize("classes", [2, 5])
-def test_logits_are_those_of_scikit_learn(classes: int, strength: float) -> None:
-    vectors, labels = clusters(classes=classes, each=40, dim=60)
-    *_, (weight, bias) = fit_logistic_regressions(vectors, labels, classes, [1e-4, strength], True)
+@pytest.mark.parametrize("dim", [30, 300])
+def test_logits_are_those_of_scikit_learn(dim: int, classes: int, strength: float) -> None:
+    """With more images than dimensions, and with fewer."""
+    vectors, labels = clusters(classes=classes, each=40, dim=dim)
+    weight, bias = fitted(vectors, labels, classes, strength)
+    assert weight.dtype == bias.dtype == np.float32
     logits = vectors @ weight.T + bias
     expected = logits_of_scikit_learn(vectors, labels, strength)
     if classes == 2:
@@ -31,10 +46,38 @@ def test_logits_are_those_of_scikit_learn(classes: int, strength: float) -> None
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+def test_rough_fit_is_close() -> None:
+    vectors, labels = clusters(classes=5, each=40, dim=60)
+    coordinates = find_principal_axes(vectors).rotate(vectors)
+    logits = []
+    for exact in (False, True):
+        ((weight, bias),) = fit_logistic_regressions(coordinates, labels, 5, [0.01], exact)
+        logits.append(coordinates @ weight.T + bias)
+    np.testing.assert_allclose(*logits, atol=0.05)
+
+
+@pytest.mark.parametrize("each", [4, 100])
+def test_axes_keep_products_and_are_uncorrelated(each: int) -> None:
+    """With fewer images than dimensions, and with more."""
+    vectors, _ = clusters(classes=3, each=each, dim=40)
+    vectors[1] = vectors[0]
+    axes = find_principal_axes(vectors)
+    coordinates = axes.rotate(vectors)
+    assert coordinates.shape[1] == (10 if each == 4 else 40)  # 11 different images, centred
+    scaled = standardized(vectors)
+    np.testing.assert_allclose(coordinates @ coordinates.T, scaled @ scaled.T, atol=1e-3)
+    products = coordinates.T @ coordinates
+    np.testing.assert_allclose(products, np.diag(products.diagonal()), atol=1e-2)
+    weight, bias = np.ones((2, coordinates.shape[1])), np.array([0.0, 3.0])
+    expected = coordinates @ weight.T + bias
+    weight, bias = axes.undo((weight, bias))
+    np.testing.assert_allclose(vectors @ weight.T + bias, expected, atol=1e-4)
+
+
 def test_several_labels_have_a_regression_each() -> None:
     vectors, labels = clusters(classes=4, each=50, dim=30)
     several = np.stack([labels == 0, labels >= 2, labels % 2 == 1], axis=1).astype(int)
-    (weight, bias), *_ = fit_logistic_regressions(vectors, several, 3, [0.1], exact=True)
+    weight, bias = fitted(vectors, several, 3, 0.1)
     for label, logits in enumerate((vectors @ weight.T + bias).T):
         expected = logits_of_scikit_learn(vectors, several[:, label], 0.1)
         np.testing.assert_allclose(logits, expected, atol=1e-4)
@@ -43,15 +86,15 @@ def test_several_labels_have_a_regression_each() -> None:
 def test_label_that_all_images_have_or_none() -> None:
     vectors, labels = clusters(classes=2, each=10, dim=4)
     several = np.stack([labels, np.ones(20), np.zeros(20)], axis=1).astype(int)
-    (weight, bias), *_ = fit_logistic_regressions(vectors, several, 3, [0.1], exact=True)
+    weight, bias = fitted(vectors, several, 3, 0.1)
     assert not weight[1:].any()
     np.testing.assert_allclose(bias[1:], [np.log(20.5 / 0.5), np.log(0.5 / 20.5)], rtol=1e-6)
-    alone, _ = next(fit_logistic_regressions(vectors, several[:, :1], 1, [0.1], exact=True))
+    alone, _ = fitted(vectors, several[:, :1], 1, 0.1)
     np.testing.assert_allclose(weight[:1], alone, atol=1e-6)
 
 
 def test_dimension_that_does_not_vary_has_no_weight() -> None:
     vectors, labels = clusters(classes=3, each=10, dim=4)
     vectors[:, 2] = 7
-    (weight, _), *_ = fit_logistic_regressions(vectors, labels, 3, [1.0], exact=True)
+    weight, _ = fitted(vectors, labels, 3, 1.0)
     np.testing.assert_allclose(weight[:, 2], 0, atol=1e-6)

@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import cosine_distances
 
 from allencv.features.folds import choose_folds
 from allencv.features.heads import choose_strength
+from allencv.features.logistic_regression import find_principal_axes
 from allencv.features.suspects import (
     confident_learning,
     find_label_suspects,
@@ -68,16 +69,14 @@ def test_an_image_of_the_wrong_class_is_far_from_its_own() -> None:
 def test_held_out_probabilities_are_those_of_scikit_learn() -> None:
     vectors, labels = clusters(classes=3, each=20, dim=10)
     probs = held_out_probabilities(vectors, labels, 3)
-    strength, folds = (
-        choose_strength("logistic_regression", vectors, labels, 3),
-        choose_folds(labels),
-    )
+    scaled = (vectors.astype(np.float64) - vectors.mean(0)) / np.sqrt(vectors.var(0).mean())
+    coordinates = find_principal_axes(vectors).rotate(vectors)
+    strength = choose_strength("logistic_regression", coordinates, labels, 3, standard_errors=0)
+    folds = choose_folds(labels)
     for fold in range(5):
-        train, held_out = vectors[folds != fold].astype(np.float64), vectors[folds == fold]
-        mean, deviation = train.mean(0), np.sqrt(train.var(0).mean())
         model = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
-        model.fit((train - mean) / deviation, labels[folds != fold])
-        expected = model.predict_proba((held_out - mean) / deviation)
+        model.fit(scaled[folds != fold], labels[folds != fold])
+        expected = model.predict_proba(scaled[folds == fold])
         np.testing.assert_allclose(probs[folds == fold], expected, atol=1e-4)
 
 
