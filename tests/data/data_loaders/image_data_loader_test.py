@@ -857,10 +857,14 @@ def test_a_copy_and_a_forked_process_have_their_own_workers(
     def use() -> None:
         assert [numbers(batch) for batch in loader] == expected
 
-    process = multiprocessing.Process(target=use)
+    def use_and_exit() -> None:
+        use()
+        os._exit(0)
+
+    process = multiprocessing.Process(target=use_and_exit)
     process.start()
     process.join(60)
-    exit_code = process.exitcode  # `None` if it hangs, also at its end
+    exit_code = process.exitcode  # `None` if it hangs
     process.kill()
     assert exit_code == 0
     use()
