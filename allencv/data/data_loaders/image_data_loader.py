@@ -227,6 +227,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """What to say if no image of the epoch can be read; `None` if none was unreadable."""
         self._prefetched: Optional[Tuple[Tuple[int, int], Iterator[Made]]] = None
         self._workers: Optional[Workers] = None
+        self._process = os.getpid()
         self._features: Optional[KeptFeatures] = None
         self._rank = dist.get_rank() if util.is_distributed() else 0
         self._world_size = dist.get_world_size() if util.is_distributed() else 1
@@ -235,6 +236,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """Return what a copy has: it starts workers of its own."""
+        return {**self.__dict__, "_workers": None, "_prefetched": None}
 
     def __len__(self) -> int:
         """Return the number of batches per epoch. Raises `TypeError` if it is unknown."""
@@ -278,6 +283,9 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             raise ConfigurationError(
                 f"the data loader of {self.data_path} has no vocabulary; call index_with(vocab)"
             )
+        if self._process != os.getpid():  # forked: the parent has the workers
+            self._process = os.getpid()
+            self._workers = self._prefetched = None
         place, prefetched = self._place, self._prefetched
         self._place, self._prefetched = (place[0] + 1, 0), None
         is_whole = place[1] == 0

@@ -7,10 +7,10 @@ import pickle
 import random
 import signal
 import threading
-import weakref
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing.util import Finalize
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -68,8 +68,8 @@ class ProcessWorkers(WorkersAhead):
             num_workers, initializer=_begin, initargs=(instances, self._blocks)
         )
         self._is_started = False
-        # At exit too: freed after its modules, an executor makes Python print errors.
-        weakref.finalize(self, _end, self._executor)
+        # At exit too, before Python waits for the processes, which would wait for work.
+        Finalize(self, _end, (self._executor,), exitpriority=10)
 
     def start(self, job: BatchJob) -> Begun:
         block = None if self._blocks is None else self._blocks.take()

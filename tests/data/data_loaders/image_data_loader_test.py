@@ -1,3 +1,4 @@
+import copy
 import itertools
 import multiprocessing
 import os
@@ -841,6 +842,32 @@ def test_new_processes_start_after_one_has_died(folder: Path, tmp_path: Path) ->
         broken.unlink()
         for _ in range(2):
             assert sum(len(batch["image"]) for batch in loader) == SIZE
+
+
+@pytest.mark.skipif(not processes_share_memory(), reason="needs forked processes")
+@some_workers
+def test_a_copy_and_a_forked_process_have_their_own_workers(
+    folder: Path, workers: Dict[str, Any]
+) -> None:
+    loader = make_loader(folder, **workers)
+    loader.another_epoch_follows = True
+    expected = [numbers(batch) for batch in loader]
+    assert [numbers(batch) for batch in copy.deepcopy(loader)] == expected
+
+    def use() -> None:
+        assert [numbers(batch) for batch in loader] == expected
+
+    def use_and_exit() -> None:
+        use()
+        os._exit(0)
+
+    process = multiprocessing.Process(target=use_and_exit)
+    process.start()
+    process.join(60)
+    exit_code = process.exitcode  # `None` if it hangs
+    process.kill()
+    assert exit_code == 0
+    use()
 
 
 # The next epoch's first batches, ahead of time.
