@@ -94,7 +94,7 @@ def fit_logistic_regressions(
     strengths : `Sequence[float]`
         C of scikit-learn, in ascending order. The penalty is 1 / (2 C n) times the squared weights.
     exact : `bool`
-        Whether to minimize in float64, to 1e-4 or better in the logits. Otherwise it is done
+        Whether to minimize in float64, to about 1e-4 in the logits. Otherwise it is done
         in float32, to a few hundredths, which is enough to compare strengths.
     """
     single = labels.ndim == 1
