@@ -31,7 +31,7 @@ COMMANDS = {
         "predict": "Predict for each line of a JSON file with an archive.",
         "classify": "Classify images with an archive or a bundle.",
         "join": "Join the parts that jobs of classify --shard have written.",
-        "embed": "Write the vectors of images by a model or a pretrained network.",
+        "embed": "Write the vectors of images by a network.",
         "export": "Export an archive as a bundle, which runs without torch.",
         "serve": "Serve an archive or a bundle over HTTP, with a web page.",
     },

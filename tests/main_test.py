@@ -238,7 +238,7 @@ def test_completion() -> None:
         return [word.strip() for word in finder._get_completions(words, beginning, "", None)]
 
     assert "--version" in completed("allencv --")
-    assert completed("allencv recipe hym") == ["hymenoptera"]
+    assert completed("allencv recipe hym") == ["hymenoptera", "hymenoptera_frozen"]
 
 
 MY_COMMANDS = """

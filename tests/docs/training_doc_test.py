@@ -30,7 +30,7 @@ def test_the_trainer(cats_and_dogs: Path, tmp_path: Path) -> None:
 def test_every_key_is_one_of_the_trainers() -> None:
     rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
     keys = {key for row in rows for key in re.findall(r"`(?:trainer\.)?(\w+)`", row)}
-    assert len(keys) == 20
+    assert len(keys) == 21
     assert keys <= set(inspect.signature(ImageTrainer.from_partial_objects).parameters)
 
 
@@ -47,4 +47,4 @@ def test_what_may_change_in_a_recovered_run() -> None:
         path = f"trainer.{deeper[name]}" if name in deeper else key
         path = name if name == "distributed" else path
         assert MAY_CHANGE.fullmatch(path) or OF_IMAGES_PER_STEP.fullmatch(path), key
-    assert len(changed) == 23
+    assert len(changed) == 27
