@@ -37,7 +37,7 @@ def test_the_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_name_that_no_recipe_has(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="no recipe 'hymenopter'; expected hymenoptera, hymenoptera_frozen$"):
+    with pytest.raises(InputError, match="no recipe 'hymenopter'; expected hymenoptera, "):
         printed(capsys, "hymenopter")
     with pytest.raises(InputError, match="expected cifar10, .*digits, .*, movie_posters$"):
         printed(capsys, "?")
