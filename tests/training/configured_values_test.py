@@ -1,5 +1,6 @@
 """Schedules by steps, when epochs have another number of steps after a recovery."""
 
+import logging
 from types import SimpleNamespace
 from typing import Any, Dict, List
 
@@ -79,6 +80,7 @@ def test_a_schedule_goes_on_at_the_same_epoch(
 
 
 def test_other_schedules_that_count_steps_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)  # other tests may leave a lower one
     config = {"type": "linear_with_warmup", "warmup_steps": 1}
     before = trainer_of(config, 3)
     before.configured = configured_values(before)
