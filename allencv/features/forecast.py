@@ -11,7 +11,7 @@ import numpy as np
 from allencv.features.folds import SEED
 from allencv.features.head_ranking import draw_by_class
 from allencv.features.heads import choose_strength, fit_head
-from allencv.features.logistic_regression import find_principal_axes, fit_logistic_regressions
+from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
 
@@ -96,14 +96,14 @@ def learning_curve(
     """
     Measure the accuracy with 1/8, 1/4, 1/2 and all of the training images. Each fraction is drawn
     `draws` times by class, with at least one image of each, and a logistic regression is fitted
-    roughly, which is enough to count what is right. Its axes and its strength are chosen once, on
+    roughly, which is enough to count what is right. Its scale and its strength are chosen once, on
     all images. The seeds are fixed.
     """
     vectors, validation = check_vectors(vectors), check_vectors(validation)
     check_labels(labels, len(vectors), classes, every_class=True)
     check_labels(validation_labels, len(validation), classes)
-    axes = find_principal_axes(vectors)
-    vectors, validation = axes.rotate(vectors), axes.rotate(validation)
+    scale = find_scale(vectors)
+    vectors, validation = scale.apply(vectors), scale.apply(validation)
     strength = choose_strength("logistic_regression", vectors, labels, classes)
     points = []
     for fraction in FRACTIONS:

@@ -11,7 +11,7 @@ from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 import numpy as np
 
 from allencv.features.folds import SEED, choose_folds
-from allencv.features.logistic_regression import find_principal_axes, fit_logistic_regressions
+from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
 from allencv.features.neighbours import nearest, normalized
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
@@ -113,7 +113,7 @@ def fit_head(
 
     kind : `str`
         "logistic_regression" is scikit-learn's on vectors that are centred and divided by one
-        number (`find_principal_axes`), folded into weight and bias. "nearest_class_mean" gives the
+        number (`find_scale`), folded into weight and bias. "nearest_class_mean" gives the
         product with the mean of the normalized vectors of each class, itself normalized (Mensink et
         al. 2013, with the cosine); and "k_nearest_neighbours" the votes of the vectors with the
         largest cosines, weighted by exp(cosine / 0.07) (Wu et al. 2018, arXiv:1805.01978). These
@@ -138,11 +138,11 @@ def fit_head(
     if strength is not None and strength <= 0:
         raise InputError(f"the strength of {kind} is {strength}; expected a number above 0")
     if kind == "logistic_regression":
-        axes = find_principal_axes(vectors)
-        coordinates = axes.rotate(vectors)
-        strength = strength or choose_strength(kind, coordinates, labels, classes)
-        (linear,) = fit_logistic_regressions(coordinates, labels, classes, [strength], exact=True)
-        return LinearHead(kind, strength, *axes.undo(linear))
+        scale = find_scale(vectors)
+        scaled = scale.apply(vectors)
+        strength = strength or choose_strength(kind, scaled, labels, classes)
+        (linear,) = fit_logistic_regressions(scaled, labels, classes, [strength], exact=True)
+        return LinearHead(kind, strength, *scale.undo(linear))
     strength = strength or choose_strength(kind, vectors, labels, classes)
     if kind == "k_nearest_neighbours":
         return NeighbourHead(kind, strength, vectors, labels, classes)
@@ -169,7 +169,7 @@ def choose_strength(
 
     kind : `str`
     vectors : `np.ndarray`
-        `(n, dim)`. For logistic regression these are the coordinates of `PrincipalAxes`.
+        `(n, dim)`. For logistic regression these are the vectors on their `Scale`.
     labels : `np.ndarray`
         `(n,)` or `(n, classes)`
     classes : `int`

@@ -8,7 +8,7 @@ import numpy as np
 
 from allencv.features.folds import choose_folds
 from allencv.features.heads import choose_strength
-from allencv.features.logistic_regression import find_principal_axes, fit_logistic_regressions
+from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
 from allencv.features.neighbours import nearest
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
@@ -135,17 +135,17 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
 
     vectors = check_vectors(vectors)
     check_labels(labels, len(vectors), classes, every_class=True)
-    coordinates = find_principal_axes(vectors).rotate(vectors)
+    scaled = find_scale(vectors).apply(vectors)
     kind = "logistic_regression"
-    strength = choose_strength(kind, coordinates, labels, classes, standard_errors=0)
+    strength = choose_strength(kind, scaled, labels, classes, standard_errors=0)
     folds = choose_folds(labels)
     probs = np.full((len(vectors), classes), np.nan, np.float32)
     for fold in range(folds.max() + 1):
         train, held_out = folds != fold, folds == fold
         ((weight, bias),) = fit_logistic_regressions(
-            coordinates[train], labels[train], classes, [strength], exact=True
+            scaled[train], labels[train], classes, [strength], exact=True
         )
-        probs[held_out] = softmax(coordinates[held_out] @ weight.T + bias, axis=1)
+        probs[held_out] = softmax(scaled[held_out] @ weight.T + bias, axis=1)
     return probs
 
 

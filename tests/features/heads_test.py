@@ -18,7 +18,7 @@ from allencv.features.heads import (
     fit_head,
     log_losses,
 )
-from allencv.features.logistic_regression import find_principal_axes
+from allencv.features.logistic_regression import find_scale
 from allencv.runtime.errors import InputError
 from tests.features.clusters import clusters
 
@@ -26,7 +26,7 @@ KINDS = list(STRENGTHS)
 
 
 def coordinates_of(vectors: np.ndarray) -> np.ndarray:
-    return find_principal_axes(vectors).rotate(vectors)
+    return find_scale(vectors).apply(vectors)
 
 
 @pytest.mark.parametrize("kind", KINDS)

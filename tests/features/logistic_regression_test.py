@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression
 
 from allencv.features.logistic_regression import (
     Linear,
-    find_principal_axes,
+    find_scale,
     fit_logistic_regressions,
 )
 from tests.features.clusters import clusters
@@ -21,11 +21,11 @@ def logits_of_scikit_learn(vectors: np.ndarray, labels: np.ndarray, strength: fl
 
 
 def fitted(vectors: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Linear:
-    """Fit on the principal axes, from where a weaker strength ended."""
-    axes = find_principal_axes(vectors)
+    """Fit on scaled vectors, from where a weaker strength ended."""
+    scale = find_scale(vectors)
     both = [1e-4, strength]
-    _, linear = fit_logistic_regressions(axes.rotate(vectors), labels, classes, both, exact=True)
-    return axes.undo(linear)
+    _, linear = fit_logistic_regressions(scale.apply(vectors), labels, classes, both, exact=True)
+    return scale.undo(linear)
 
 
 @pytest.mark.parametrize("strength", [1e-3, 0.01, 0.1, 1])
@@ -48,29 +48,23 @@ def test_logits_are_those_of_scikit_learn(dim: int, classes: int, strength: floa
 
 def test_rough_fit_is_close() -> None:
     vectors, labels = clusters(classes=5, each=40, dim=60)
-    coordinates = find_principal_axes(vectors).rotate(vectors)
+    scaled = find_scale(vectors).apply(vectors)
     logits = []
     for exact in (False, True):
-        ((weight, bias),) = fit_logistic_regressions(coordinates, labels, 5, [0.01], exact)
-        logits.append(coordinates @ weight.T + bias)
+        ((weight, bias),) = fit_logistic_regressions(scaled, labels, 5, [0.01], exact)
+        logits.append(scaled @ weight.T + bias)
     np.testing.assert_allclose(*logits, atol=0.05)
 
 
-@pytest.mark.parametrize("each", [4, 100])
-def test_axes_keep_products_and_are_uncorrelated(each: int) -> None:
-    """With fewer images than dimensions, and with more."""
-    vectors, _ = clusters(classes=3, each=each, dim=40)
-    vectors[1] = vectors[0]
-    axes = find_principal_axes(vectors)
-    coordinates = axes.rotate(vectors)
-    assert coordinates.shape[1] == (10 if each == 4 else 40)  # 11 different images, centred
-    scaled = standardized(vectors)
-    np.testing.assert_allclose(coordinates @ coordinates.T, scaled @ scaled.T, atol=1e-3)
-    products = coordinates.T @ coordinates
-    np.testing.assert_allclose(products, np.diag(products.diagonal()), atol=1e-2)
-    weight, bias = np.ones((2, coordinates.shape[1])), np.array([0.0, 3.0])
-    expected = coordinates @ weight.T + bias
-    weight, bias = axes.undo((weight, bias))
+def test_layer_for_scaled_vectors_is_undone() -> None:
+    vectors, _ = clusters(classes=3, each=10, dim=40)
+    scale = find_scale(vectors)
+    scaled = scale.apply(vectors)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, standardized(vectors), atol=1e-5)
+    weight, bias = np.ones((2, 40)), np.array([0.0, 3.0])
+    expected = scaled @ weight.T + bias
+    weight, bias = scale.undo((weight, bias))
     np.testing.assert_allclose(vectors @ weight.T + bias, expected, atol=1e-4)
 
 

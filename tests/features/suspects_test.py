@@ -9,7 +9,7 @@ from sklearn.metrics.pairwise import cosine_distances
 
 from allencv.features.folds import choose_folds
 from allencv.features.heads import choose_strength
-from allencv.features.logistic_regression import find_principal_axes
+from allencv.features.logistic_regression import find_scale
 from allencv.features.suspects import (
     confident_learning,
     find_label_suspects,
@@ -70,8 +70,8 @@ def test_held_out_probabilities_are_those_of_scikit_learn() -> None:
     vectors, labels = clusters(classes=3, each=20, dim=10)
     probs = held_out_probabilities(vectors, labels, 3)
     scaled = (vectors.astype(np.float64) - vectors.mean(0)) / np.sqrt(vectors.var(0).mean())
-    coordinates = find_principal_axes(vectors).rotate(vectors)
-    strength = choose_strength("logistic_regression", coordinates, labels, 3, standard_errors=0)
+    float32 = find_scale(vectors).apply(vectors)
+    strength = choose_strength("logistic_regression", float32, labels, 3, standard_errors=0)
     folds = choose_folds(labels)
     for fold in range(5):
         model = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
