@@ -185,12 +185,9 @@ def test_the_same_processes_serve_each_epoch() -> None:
         return torch.full((1, 1, 1), os.getpid(), dtype=torch.float64)
 
     workers = ProcessWorkers(instances(process_number), 2, PREFETCH)
-    first, second = (
-        {number for batch in workers(jobs()) for number in seen(batch)} for _ in range(2)
-    )
-    assert len(first) == 2
-    assert first == second
-    assert os.getpid() not in first
+    processes = {number for _ in range(3) for batch in workers(jobs()) for number in seen(batch)}
+    assert len(processes) <= 2  # one of them may be quick enough to do everything
+    assert os.getpid() not in processes
 
 
 # Memory.
