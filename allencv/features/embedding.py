@@ -33,7 +33,7 @@ from allencv.runtime.bundle import is_bundle
 from allencv.runtime.classifier import group_by_shape
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import ImageError, InputError
-from allencv.runtime.image_files import list_images
+from allencv.runtime.image_files import ImageFile, list_images
 from allencv.runtime.images import ImageSource, name_of, read_file
 
 NOT_FINITE = "the network's vector for it has numbers that are not finite"
@@ -142,6 +142,22 @@ class CachedEncoder:
             good = [key for key, good in zip(keys, is_finite) if good]
             addresses = [prepared[key].address for key in good]
             outcomes |= zip(good, self._kept(addresses, computed[is_finite]))
+        return outcomes
+
+    def outcomes(self, batch: List[DecodedImage[_Prepared]]) -> List[Union[np.ndarray, str]]:
+        """Return the vector of each image, or the reason why there is none, with its path."""
+        prepared = {
+            place: each.content
+            for place, each in enumerate(batch)
+            if not isinstance(each.content, str)
+        }
+        found = self.vectors(prepared)
+        outcomes: List[Union[np.ndarray, str]] = []
+        for place, each in enumerate(batch):
+            outcome = each.content if isinstance(each.content, str) else found[place]
+            if isinstance(outcome, str) and place in found:
+                outcome = f"{each.image.file}: {outcome}"
+            outcomes.append(outcome)
         return outcomes
 
     def _kept(self, addresses: Sequence[bytes], vectors: np.ndarray) -> np.ndarray:
@@ -256,18 +272,55 @@ def embed(
 
 
 def _records(cached: CachedEncoder, batch: List[DecodedImage[_Prepared]]) -> List[Record]:
-    prepared = {
-        place: each.content for place, each in enumerate(batch) if not isinstance(each.content, str)
-    }
-    outcomes = cached.vectors(prepared)
     records: List[Record] = []
-    for place, each in enumerate(batch):
+    for each, outcome in zip(batch, cached.outcomes(batch)):
         record: Record = {"path": each.image.name, "stamp": each.stamp}
-        outcome = each.content if isinstance(each.content, str) else outcomes[place]
         if isinstance(outcome, str):
-            if place in outcomes:
-                outcome = f"{each.image.file}: {outcome}"
             records.append({**record, "error": outcome})
         else:
             records.append(vector_record(record, outcome))
     return records
+
+
+class ImageVectors(NamedTuple):
+    """
+    The vectors of images.
+
+    # Parameters
+
+    images : those that have a vector.
+    vectors : `(images, vector_size)`, in float16 if they are kept in the cache, or else float32.
+    errors : why other images have none, by their names.
+    """
+
+    images: List[ImageFile]
+    vectors: np.ndarray
+    errors: Dict[str, str]
+
+
+def image_vectors(
+    encoder: ImageEncoder,
+    images: Sequence[ImageFile],
+    batch_size: int = ON_GPU,
+    workers: Optional[int] = None,
+    cache: bool = True,
+    max_gb: Optional[float] = None,
+) -> ImageVectors:
+    """
+    Return the vectors of images, from the cache where it has them. See `embed` for the arguments.
+    """
+    cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
+    vectors = np.empty((len(images), encoder.vector_size), np.float16 if cache else np.float32)
+    good: List[ImageFile] = []
+    errors: Dict[str, str] = {}
+    progress = ProgressBar(len(images))
+    for batch in decoded_batches(cached.prepare, images, batch_size, workers or cpu_count()):
+        for each, outcome in zip(batch, cached.outcomes(batch)):
+            if isinstance(outcome, str):
+                errors[each.image.name] = outcome
+            else:
+                vectors[len(good)] = outcome
+                good.append(each.image)
+        progress.add(len(batch), len(errors) - progress.failed)
+    progress.close()
+    return ImageVectors(good, vectors[: len(good)], errors)

@@ -11,10 +11,17 @@ import allencv
 from allencv.classify.partial_output import UnfinishedRun
 from allencv.common.archives import load_archive
 from allencv.features import embedding
-from allencv.features.embedding import CachedEncoder, embed, open_encoder, open_store
+from allencv.features.embedding import (
+    CachedEncoder,
+    embed,
+    image_vectors,
+    open_encoder,
+    open_store,
+)
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import ImageError
 from allencv.runtime.errors import InputError
+from allencv.runtime.image_files import list_images
 from tests.conftest import run_in_process
 
 
@@ -245,3 +252,20 @@ def test_the_command(
     UnfinishedRun("v.npz.part", {"model": "another", "--no-cache": True}, False).close()
     run_in_process(*command, "--restart", "--no-cache", "--batch-size", "3", "--workers", "1")
     assert read_npz("v.npz")["failed"].tolist() == ["photos/zebra.jpg"]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_vectors_in_memory_are_those_of_the_file(
+    archive: Path, photos: List[str], cache: bool
+) -> None:
+    Path("photos/broken.jpg").write_text("no image")
+    embed(archive, "photos", "vectors.npz", cache=cache)
+    expected = read_npz("vectors.npz")
+    images = list_images(["photos"], "path").images
+    found = image_vectors(open_encoder(archive), images, batch_size=4, cache=cache)
+    assert [image.name for image in found.images] == expected["names"].tolist()
+    assert found.vectors.dtype == (np.float16 if cache else np.float32)
+    # Without the cache, batches of another size round differently.
+    np.testing.assert_allclose(found.vectors, expected["vectors"], rtol=0 if cache else 1e-4)
+    assert found.errors == dict(zip(expected["failed"].tolist(), expected["errors"].tolist()))
+    assert list(found.errors) == [str(Path("photos/broken.jpg"))]
