@@ -8,9 +8,9 @@ torch's memory order and in channels-last order.
 A step of training and a pass of inference, each with a batch in memory. The settings take turns in
 one process. bfloat16 is left out, unless --settings names it, where the processor has no
 instructions for it: torch then computes in float32 and converts. The program writes
-precision.json beside this file, and puts its tables into docs/devices.md. It measures the rows that
-the file lacks or has of fewer rounds, or all if the processor or the settings are others; with
---seconds it stops early, and the next call goes on.
+precision.json beside this file, with a report for each processor, and puts their tables into
+docs/devices.md. It measures the rows that the report lacks or has of fewer rounds; with --seconds
+it stops early, and the next call goes on.
 """
 
 import argparse
@@ -131,14 +131,21 @@ def measure(name: str, size: int, kind: str, names: List[str], rounds: int) -> D
     return {"images_per_second": speeds, "spread": spread, "default": default, "to_best": to_best}
 
 
-def table(report: Dict[str, Any]) -> str:
-    """Return the report in Markdown, for docs/devices.md."""
+def table(reports: List[Dict[str, Any]]) -> str:
+    """Return the reports in Markdown, for docs/devices.md."""
+    return "\n\n".join(map(_table_of_processor, reports))
+
+
+def _table_of_processor(report: Dict[str, Any]) -> str:
     settings, names = report["settings"], report["settings"]["compared"]
     rounds = sorted({row["rounds"] for row in report["rows"]})
     spreads = [each for row in report["rows"] for each in row["spread"].values()]
     spread = statistics.median(spreads)
+    name, _, details = settings["processor"].partition(", ")
     lines = [
-        f"Images per second on {settings['processor']}; torch {settings['torch']}; medians of "
+        f"### {name}",
+        "",
+        f"Images per second on {details}; torch {settings['torch']}; medians of "
         f"{' or '.join(map(str, rounds))} rounds, which differed by {spread:.0%} in the "
         "median (highest less lowest). Batches of 32 images at 64 px, 16 at 128 px and 8 at "
         "224 px. The default is in bold.",
@@ -183,11 +190,11 @@ def main() -> None:
         "compared": arguments.settings,
     }
     output = arguments.output or path
-    earlier = json.loads(output.read_text()) if output.exists() else {}
-    rows = {}
-    if earlier.get("settings") == settings:
-        rows = {(row["network"], row["size"], row["kind"]): row for row in earlier["rows"]}
-    report = {"settings": settings, "rows": [*rows.values()]}
+    reports = json.loads(output.read_text()) if output.exists() else []
+    report = next((each for each in reports if each["settings"] == settings), None)
+    if report is None:
+        reports.append(report := {"settings": settings, "rows": []})
+    rows = {(row["network"], row["size"], row["kind"]): row for row in report["rows"]}
     started = time.perf_counter()
     for size, kind, name in itertools.product(arguments.sizes, arguments.kinds, arguments.networks):
         is_late = arguments.seconds and time.perf_counter() - started > arguments.seconds
@@ -201,8 +208,8 @@ def main() -> None:
         }
         print(_line(row, arguments.settings), kind, flush=True)
         report["rows"] = [*rows.values()]
-        write_text(output, json.dumps(report, indent=2) + "\n")
-    text = table(report)
+        write_text(output, json.dumps(reports, indent=2) + "\n")
+    text = table(reports)
     print(text)
     if arguments.output is None:
         write_docs("devices.md", "benchmarks/precision.py", text)

@@ -85,7 +85,8 @@ def test_precision(run: Run, tmp_path: Path) -> None:
     command = ["python", BENCHMARKS / "precision.py", "--sizes", 64, "--rounds", 1]
     networks = ["--networks", "small_resnet", "ViT-tiny", "--output", output]
     table = run(*command, *networks).stdout
-    rows = json.loads(output.read_text())["rows"]
+    (report,) = json.loads(output.read_text())
+    rows = report["rows"]
     assert {row["network"] for row in rows} == {"small_resnet", "ViT-tiny"}
     assert {row["kind"] for row in rows} == {"training", "inference"}
     for row in rows:

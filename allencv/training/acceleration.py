@@ -20,20 +20,23 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def is_mostly_depthwise(model: torch.nn.Module) -> bool:
+def has_dense_convolutions(model: torch.nn.Module) -> bool:
     """
-    Return whether depthwise convolutions make a quarter or more of the channels that a network
-    computes, as in MobileNet and EfficientNet. In ConvNeXt it is a sixth.
+    Return whether a network computes at most a quarter of its channels by linear layers, and at
+    most a tenth by depthwise convolutions, as ResNet and RegNet do. In MobileNet and EfficientNet a
+    third is depthwise, in ConvNeXt a sixth; transformers have mostly linear layers.
     """
-    depthwise = channels = 0
+    dense = depthwise = linear = 0
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
-            channels += module.out_features
+            linear += module.out_features
         elif isinstance(module, torch.nn.Conv2d):
-            channels += module.out_channels
             if module.groups == module.in_channels > 1:
                 depthwise += module.out_channels
-    return depthwise > 0 and depthwise >= channels / 4
+            else:
+                dense += module.out_channels
+    channels = dense + depthwise + linear
+    return dense > 0 and linear <= channels / 4 and depthwise <= channels / 10
 
 
 def choose_amp_dtype(
@@ -48,10 +51,9 @@ def choose_amp_dtype(
     if name is not None and name not in choices:
         raise not_one_of(f"trainer.amp_dtype on a {device.type}", name, choices)
     if use_amp is None:
-        # With AVX-512 alone, bfloat16 is slower in the gradients of depthwise convolutions.
-        has_tiles = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        is_slower = device.type == "cpu" and not has_tiles and is_mostly_depthwise(model)
-        use_amp = computes_in_bfloat16(device) and not is_slower
+        # On a CPU, gradients of depthwise convolutions and of attention are slower in bfloat16.
+        is_faster = device.type != "cpu" or has_dense_convolutions(model)
+        use_amp = is_faster and computes_in_bfloat16(device)
     if not use_amp:
         return None
     if name is None:

@@ -120,8 +120,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     use_amp : `bool`, optional (default = `None`)
         Train and validate in mixed precision. `None` does so if the device computes in bfloat16
-        itself: a CPU with AMX or AVX-512 BF16, an NVIDIA GPU since Ampere. With AVX-512 BF16 alone,
-        it does not for networks of depthwise convolutions (MobileNet, EfficientNet).
+        itself: an NVIDIA GPU since Ampere; a CPU with AMX or AVX-512 BF16, but there only for
+        networks of dense convolutions, such as ResNet.
     amp_dtype : `str`, optional (default = `None`)
         "bfloat16", or "float16" on a GPU, with gradient scaling unless `grad_scaling` is false.
         `None` is "bfloat16" if the device has it.
