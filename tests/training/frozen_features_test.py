@@ -57,6 +57,7 @@ def frozen(data: Path, **overrides: Any) -> Dict[str, Any]:
     changed = {
         "model__im2im_encoder": {"type": "rounded", "widths": [4, 8]},
         "model__im2vec_encoder": {"type": "pooling", "input_channels": 8},
+        "trainer__use_amp": False,  # archives compute in float32
     }
     return experiment(data, **{**changed, **overrides})
 
