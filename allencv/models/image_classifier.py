@@ -220,6 +220,21 @@ class ImageClassifier(CheckedFromParams, Model):
         """The size of the vectors of `encode`."""
         return self._im2vec_encoder.get_output_dim()
 
+    @property
+    def num_labels(self) -> int:
+        return self._num_labels
+
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether labels have weights in the loss."""
+        return self._class_weights is not None
+
+    @torch.no_grad()
+    def set_last_layer(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Set the weight `(num_labels, vector_size)` and bias `(num_labels,)` of the last layer."""
+        self._classification_layer.weight.copy_(weight)
+        self._classification_layer.bias.copy_(bias)
+
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """
         Return the vectors `(batch, vector_size)` of images as `forward` takes them, before dropout

@@ -7,7 +7,10 @@ from typing import Any, Dict, List, Optional
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.nearest_names import not_one_of
+from allencv.modules.packaged_weights import load_in_order, packaged_weights
 from allencv.modules.weight_files import read_state_dict, reason
+
+RGB = 3
 
 
 def create_timm_network(
@@ -15,11 +18,17 @@ def create_timm_network(
 ) -> Any:
     """
     Return timm's network `model_name` with the weights of the file `weights`, the published
-    weights, or random ones. `arguments` are those of `timm.create_model`.
+    weights, or random ones. `arguments` are those of `timm.create_model`. Published weights that an
+    installed package holds are not downloaded.
     """
     _check_name(model_name, pretrained and weights is None)
     if weights is not None:
         return _create_from_file(model_name, weights, arguments)
+    packaged = packaged_weights(model_name) if pretrained else None
+    if packaged is not None and arguments.get("in_chans", RGB) == RGB:
+        network = _create(model_name, False, arguments)
+        load_in_order(network, packaged)
+        return network
     try:
         return _create(model_name, pretrained, arguments)
     except ConfigurationError:

@@ -99,10 +99,10 @@ class FrozenFeatures(CheckedFromParams):
         trainer: GradientDescentTrainer,
         autocast: ContextManager[object],
         precision: Optional[torch.dtype],
+        prepare: bool = True,
     ) -> Iterator[None]:
         """
-        Let the data loaders of a trainer give features in place of images in the block. Compute
-        those of all epochs first.
+        Let the data loaders of a trainer give features in place of images in the block.
 
         # Parameters
 
@@ -110,6 +110,8 @@ class FrozenFeatures(CheckedFromParams):
             The context in which the model computes.
         precision : `torch.dtype`, optional
             The type in which it then computes, `None` for that of the weights.
+        prepare : `bool`, optional (default = `True`)
+            Whether to compute the features of all epochs first.
 
         # Raises
 
@@ -137,7 +139,7 @@ class FrozenFeatures(CheckedFromParams):
         try:
             for each, views, to_prepare in used:
                 each.keep_features(encode, open_store, views)
-                for epoch in to_prepare:
+                for epoch in to_prepare if prepare else ():
                     each.prepare_features(epoch)
             yield
         finally:

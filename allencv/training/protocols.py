@@ -9,6 +9,7 @@ from typing import (
     List,
     Optional,
     Protocol,
+    Sequence,
     Tuple,
     Union,
     runtime_checkable,
@@ -169,6 +170,12 @@ class KeepsFeatures(Protocol):
 
     def prepare_features(self, epoch: int) -> None:
         """Compute the features of an epoch that are not kept yet."""
+
+    def feature_fields(self) -> TensorDict:
+        """Return the other fields of all images, such as their labels."""
+
+    def some_features(self, images: Sequence[int]) -> TensorDict:
+        """Return one batch of the features of some images, without those that cannot be read."""
 
     def release_features(self) -> None:
         """From now on, yield batches with images again."""

@@ -1,4 +1,3 @@
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
-from allencv.features import pretrained_backbones
 from allencv.features.pretrained_backbones import PretrainedBackbone, pretrained, weights_in_caches
-from allencv.modules.im2im_encoders import TimmEncoder
 from allencv.runtime.errors import InputError
 
 TINY, TINY_SIZE = "test_resnet", 160
@@ -143,25 +140,3 @@ def test_no_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_of_weights_that_does_not_fit(timm_file: str) -> None:
     with pytest.raises(ConfigurationError, match=r"weights is '.*tiny.pth', which"):
         pretrained("shufflenet_v2_x0_5", timm_file)
-
-
-def test_the_package_with_weights_of_lite0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / pretrained_backbones.LITE0_PACKAGE
-    package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('it is not imported')")
-    network = made_random(timm.create_model("tf_efficientnet_lite0"))
-    state = network.state_dict()
-    file = tmp_path / "weights.pth"
-    torch.save({f"other.{number}": each for number, each in enumerate(state.values())}, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    file = file.rename(package / f"lite0-{digest[:8]}.pth")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(pretrained_backbones, "LITE0_FILE", file.name)
-    encoder, preprocessing, mean, std = pretrained("tf_efficientnet_lite0")
-    loaded = encoder.backbone.state_dict()
-    assert len(loaded) > 200
-    assert all(torch.equal(loaded[name], state[name]) for name in loaded)
-    assert (mean, std) == ([0.5] * 3, [0.5] * 3)
-    assert (preprocessing.height, preprocessing.interpolation) == (224, "bicubic")
-    with pytest.raises(ConfigurationError, match=r"a tensor of .* stands where backbone.* has"):
-        pretrained_backbones._load_in_order(TimmEncoder(TINY, pretrained=False), str(file))

@@ -13,6 +13,7 @@ from typing import (
     Iterator,
     List,
     Optional,
+    Sequence,
     Tuple,
     Type,
     TypeVar,
@@ -366,6 +367,22 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """Compute the features of an epoch that are not kept yet."""
         if self._features is not None:
             self._features.prepare(epoch)
+
+    def feature_fields(self) -> TensorDict:
+        """Return the other fields of all images, such as their labels, after `keep_features`."""
+        return self._kept_features().fields
+
+    def some_features(self, images: Sequence[int]) -> TensorDict:
+        """
+        Return one batch of the features of some images, without those that cannot be read, after
+        `keep_features`. Random transforms draw as in the first epoch.
+        """
+        return self._kept_features().some(images)
+
+    def _kept_features(self) -> KeptFeatures:
+        if self._features is None:
+            raise RuntimeError("no features are kept; call keep_features first")
+        return self._features
 
     def release_features(self) -> None:
         """From now on, yield batches with images again."""

@@ -109,6 +109,21 @@ class KeptFeatures:
     def prepare(self, epoch: int) -> None:
         self.rows(epoch % self._views)
 
+    @property
+    def fields(self) -> TensorDict:
+        """The other fields of all images, such as their labels."""
+        return self._others
+
+    def some(self, images: Sequence[int]) -> TensorDict:
+        """
+        Return one batch of some images in the first view, without those that cannot be read, after
+        computing the features that are missing.
+        """
+        jobs = self._jobs(0)
+        rows = self._found([jobs[image] for image in images], 0)
+        readable = np.flatnonzero(rows >= 0).tolist()
+        return self._batch([images[place] for place in readable], rows[readable])
+
     def _view(self, seed: int) -> int:
         assert isinstance(seed, DrawSeed)
         return seed.turn.epoch % self._views
@@ -166,16 +181,19 @@ class KeptFeatures:
         ]
 
     def _kept(self, view: int) -> "np.ndarray":
-        jobs = self._jobs(view)
+        return self._found(self._jobs(view), view)
+
+    def _found(self, jobs: BatchJob, view: int) -> "np.ndarray":
+        """Return the rows of images in the store, after computing what is missing."""
         addresses = [self._address(image, seed) for image, seed in jobs]
         if self._store is None:
             self._store = self._opened(jobs)
         rows = self._store.find(addresses)
         missing = np.flatnonzero(rows < 0).tolist()
         if missing:
-            self._compute([jobs[image] for image in missing], addresses, view)
+            self._compute([jobs[place] for place in missing], view)
             rows = self._store.find(addresses)
-            self._check(rows, view)
+            self._check([image for (image, _), row in zip(jobs, rows) if row < 0], view)
         logger.info(
             "Features of %s (view %d of %d): %d images, of which %d are new",
             *(self._name, view + 1, self._views, len(rows), len(missing)),
@@ -188,8 +206,8 @@ class KeptFeatures:
         content = self._contents[image].tobytes()
         return address_of(content, self._preprocessing[image], draws)
 
-    def _check(self, rows: "np.ndarray", view: int) -> None:
-        lost = [image for image in np.flatnonzero(rows < 0) if (view, image) not in self._errors]
+    def _check(self, missing: List[int], view: int) -> None:
+        lost = [image for image in missing if (view, image) not in self._errors]
         if lost:
             raise ConfigurationError(
                 f"the features of {numbered(len(lost), 'image')} of {self._name} could not be kept "
@@ -205,7 +223,7 @@ class KeptFeatures:
             self._report(collated)
             if collated.places:
                 self._shape = self._features(collated).shape[1:]
-                return self._open_store(self._shape, len(jobs) * self._views)
+                return self._open_store(self._shape, len(self._contents) * self._views)
             errors += collated.errors
         raise ImageError(f"no image of {self._name} can be read; the first: {errors[0]}")
 
@@ -214,22 +232,22 @@ class KeptFeatures:
         features = self._encode(images if self._device is None else images.to(self._device))
         return to_float16(features.float().cpu().numpy())
 
-    def _compute(self, jobs: BatchJob, addresses: List[bytes], view: int) -> None:
+    def _compute(self, jobs: BatchJob, view: int) -> None:
         assert self._store is not None
         batches = [jobs[start : start + AT_ONCE] for start in range(0, len(jobs), AT_ONCE)]
         title = f"Features of {self._name}" + (f", view {view + 1}" if self._views > 1 else "")
         with Tqdm.tqdm(desc=title, total=len(jobs)) as bar:
             for collated, batch in zip(self._workers(iter(batches)), batches, strict=True):
                 self._report(collated)
-                readable = [batch[place][0] for place in collated.places]
-                unreadable = [image for image, _ in batch if image not in readable]
+                readable = [batch[place] for place in collated.places]
+                unreadable = [image for image, seed in batch if (image, seed) not in readable]
                 for image, error in zip(unreadable, collated.errors):
                     self._errors[view, image] = error
                 if readable:
                     features = self._features(collated)
                     if features.shape[1:] != self._shape:
                         raise different_sizes(f"features {self._shape} and {features.shape[1:]}")
-                    self._store.add([addresses[image] for image in readable], features)
+                    self._store.add([self._address(*job) for job in readable], features)
                 bar.update(len(batch))
 
 
