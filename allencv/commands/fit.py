@@ -28,6 +28,7 @@ examples:
   allencv fit breeds/ -o runs/breeds --label-pattern '([^/]+)_[0-9]+\\.jpg$'
   allencv fit CIFAR10 -o runs/cifar --epochs 20
   allencv fit photos/ -o runs/vit --backbone vit_small_patch16_224 --lr auto
+  allencv fit photos/ -o runs/first --quick
   allencv fit photos/ -o runs/first --write-config-only"""
 
 
@@ -61,12 +62,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices.add_argument(
         "--time",
         type=str,
-        help="the time to train for, such as 10m or 1.5h; sets the number of epochs",
+        help="the time to train for, such as 10m or 1.5h; sets the number of epochs. With --quick: "
+        "the time to try networks (default = 60s)",
     )
     choices.add_argument(
         "--lr",
         type=str,
         help="the learning rate, or 'auto' to search for one in a few training steps",
+    )
+    quick = parser.add_argument_group("without training (see docs/quick.md)")
+    quick.add_argument(
+        "--quick",
+        action="store_true",
+        help="fit only the last layer, on the features of pretrained networks: a minute on a CPU",
+    )
+    quick.add_argument(
+        "--backbones",
+        type=lambda text: text.split(","),
+        metavar="NAME,NAME",
+        help="with --quick: the networks to try, names of torchvision.models or of timm",
+    )
+    quick.add_argument(
+        "--then",
+        choices=["finetune"],
+        help="with --quick: afterwards train the whole network from there, into OUTPUT_finetuned",
     )
     choices.add_argument("--seed", type=int, default=0, help="the random seed (default = 0)")
     _add_data_arguments(parser)

@@ -74,7 +74,7 @@ class LinearHeadTrainer(ImageTrainer):
         is the factor of the cosine. `None` chooses it by cross-validation.
     frozen_features : `FrozenFeatures`, optional
         Where the vectors are kept. It can have one view only.
-    validation_metric, cuda_device, callbacks, checkpointer, enable_default_callbacks
+    validation_metric, cuda_device, use_amp, callbacks, checkpointer, enable_default_callbacks
         As of the trainer "image".
 
     # Raises
@@ -132,6 +132,7 @@ class LinearHeadTrainer(ImageTrainer):
         frozen_features: Optional[FrozenFeatures] = None,
         validation_metric: Union[str, List[str]] = "-loss",
         cuda_device: Optional[Union[int, str]] = None,
+        use_amp: Optional[bool] = None,
         distributed: bool = False,
         world_size: int = 1,
         checkpointer: Optional[Lazy[AtomicCheckpointer]] = Lazy(AtomicCheckpointer),
@@ -164,6 +165,7 @@ class LinearHeadTrainer(ImageTrainer):
             validation_metric=validation_metric,
             cuda_device=cuda_device,
             device=device,
+            use_amp=use_amp,
             callbacks=given,
             enable_default_callbacks=enable_default_callbacks,
             checkpointer=checkpointer
@@ -217,7 +219,7 @@ def labelled_vectors(batches: List[TensorDict]) -> LabelledVectors:
     Return the vectors and labels of batches. Raise `ConfigurationError` if they have no labels, or
     feature maps in place of vectors.
     """
-    (key,) = [key for key in LABELS if key in batches[0]][:1] or [None]
+    key = next((each for each in LABELS if each in batches[0]), None)
     if key is None:
         raise ConfigurationError(f"{KEY}, but the training images have no labels; expected labels")
     vectors = torch.cat([batch["features"] for batch in batches]).float().cpu().numpy()

@@ -1,7 +1,7 @@
 """Choose a config for a folder, a table or the name of a dataset."""
 
 from allencv.fitting.choices import Choices, choose
-from allencv.fitting.config_file import as_config, as_jsonnet
+from allencv.fitting.config_file import as_config, comments_on, with_header
 from allencv.fitting.data_facts import DataFacts, examine_data
 from allencv.fitting.data_parts import FoundData
 from allencv.fitting.found_data import find_data
@@ -15,8 +15,9 @@ __all__ = [
     "FoundData",
     "TableColumns",
     "as_config",
-    "as_jsonnet",
     "choose",
+    "comments_on",
     "examine_data",
     "find_data",
+    "with_header",
 ]

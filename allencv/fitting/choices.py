@@ -79,6 +79,8 @@ class Choices:
     """The most time for training, such as "90s"."""
     warning: Optional[str] = None
     """What a user can do about missing pretrained weights, in several lines."""
+    start_from: Optional[str] = None
+    """The archive of a trained model of the same network, to go on from."""
 
     def set_epochs(self, epochs: int, why: str) -> None:
         """Choose another number of epochs, and when to stop early."""

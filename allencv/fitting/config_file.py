@@ -1,7 +1,7 @@
 """Write the choices as a config: plain jsonnet, with a comment for each choice."""
 
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 from allencv.common.jsonnet import to_jsonnet
 from allencv.fitting.backbones import SMALL_NETWORKS
@@ -70,6 +70,8 @@ def _model(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     if choices.class_weights:
         model["class_weights"] = {"type": "effective_number", "beta": 0.999}
         model["metrics"] = {"balanced_accuracy": {"type": "balanced_accuracy"}}
+    if choices.start_from is not None:
+        model["start_from"] = {"archive_file": choices.start_from}
     if choices.pixel_mean is not None:
         model |= {"pixel_mean": choices.pixel_mean, "pixel_std": choices.pixel_std}
     return model
@@ -105,11 +107,14 @@ def header(written_by: str, command: str) -> str:
     return f"Written by: {written_by}\nTo train it, in {os.getcwd()}:\n\n  {command}"
 
 
-def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, header: str) -> str:
-    """
-    Return the config as text, with `header` as a comment at the top. `_jsonnet` reads it as the
-    same dictionary.
-    """
+def with_header(config: Dict[str, Any], comments: Mapping[str, str], header: str) -> str:
+    """Return a config as text, with `header` as a comment at the top, and comments above keys."""
+    lines = [f"// {line}".rstrip() for line in header.splitlines()]
+    return "\n".join([*lines, to_jsonnet(config, comments)]) + "\n"
+
+
+def comments_on(facts: DataFacts, choices: Choices) -> Dict[str, str]:
+    """Return the reasons for the choices, by the paths of the keys that they explain."""
     reasons = choices.reasons
     comments = {
         "dataset_reader": f"{facts.num_train} images to train on: {_counted(facts)}.",
@@ -127,10 +132,11 @@ def as_jsonnet(config: Dict[str, Any], facts: DataFacts, choices: Choices, heade
         comments["trainer.patience"] = "stops " + " ".join(reasons.early_stopping)
     if reasons.class_weights is not None:
         comments["model.class_weights"] = reasons.class_weights.why
+    if choices.start_from is not None:
+        comments["model.start_from"] = "the model of fit --quick"
     if choices.is_pretrained:
         comments["trainer.optimizer"] += "; times 0.7 for each stage nearer to the input"
-    lines = [f"// {line}".rstrip() for line in header.splitlines()]
-    return "\n".join([*lines, to_jsonnet(config, comments)]) + "\n"
+    return comments
 
 
 def _counted(facts: DataFacts) -> str:

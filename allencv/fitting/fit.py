@@ -7,10 +7,11 @@ import math
 import os
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
+import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import import_module_and_submodules
@@ -22,10 +23,11 @@ from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, choose
-from allencv.fitting.config_file import as_config, as_jsonnet, header
+from allencv.fitting.config_file import as_config, comments_on, header, with_header
 from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
+from allencv.fitting.quick import choose_quick
 from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
 from allencv.training.next_commands import next_commands, resumed_by, train_command
@@ -36,6 +38,11 @@ from allencv.training.train_in_folder import train_in_folder
 Say = Callable[[str], None]
 SAID_BEFORE = ("allencv.data.data_loaders.listed_images", "allennlp.training.optimizers")
 """The loggers whose information repeats what was found: the images, and the parameters' number."""
+QUICKER = (
+    "Without a GPU, --quick is much quicker: the frozen network computes each image once, which "
+    "takes less time than one epoch of this training, and a linear layer is fitted on its output. "
+    "It is usually a little less accurate."
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Fitted:
         What to do about missing pretrained weights, in several lines.
     hint : `str`, optional
         A line that says that the model has learnt next to nothing.
+    is_quick : `bool`, optional (default = `False`)
+        Whether only the last layer was fitted, without epochs.
     """
 
     folder: Path
@@ -62,6 +71,7 @@ class Fitted:
     num_epochs: int
     warning: Optional[str] = field(default=None, repr=False)
     hint: Optional[str] = field(default=None, repr=False)
+    is_quick: bool = field(default=False, repr=False)
 
     @property
     def archive(self) -> Path:
@@ -79,9 +89,12 @@ class Fitted:
         trained, early = self.metrics["epoch"] + 1, ""
         if trained < self.num_epochs:
             early = f" Stopped early: {self.num_epochs} epochs were planned."
-        return [
+        how = (
             f"Done in {self.metrics['training_duration'].partition('.')[0]}. Best epoch: "
-            f"{self.metrics['best_epoch'] + 1} of {trained}.{early}",
+            f"{self.metrics['best_epoch'] + 1} of {trained}.{early}"
+        )
+        return [
+            *([] if self.is_quick else [how]),
             wrapped(f"On the validation images: {scores}"),
             *([wrapped(self.hint)] if self.hint else []),
             *next_commands(self.folder),
@@ -123,6 +136,26 @@ def fit(
     if isinstance(include_package, str):
         include_package = (include_package,)
     options = options or FitOptions()
+    fitted, backbone = _fit(data, output, options, include_package, written_by, say)
+    if options.then is None:
+        return fitted
+    say("\n".join(["", *fitted.lines(), "", f"Fine-tuning {backbone} from there."]))
+    folder = fitted.folder.with_name(f"{fitted.folder.name}_finetuned")
+    whole = replace(options, quick=False, then=None, backbones=None, backbone=backbone)
+    start = str(fitted.archive.absolute())
+    return _fit(data, str(folder), whole, include_package, written_by, say, start)[0]
+
+
+def _fit(
+    data: str,
+    output: str,
+    options: FitOptions,
+    include_package: Sequence[str],
+    written_by: str,
+    say: Say,
+    start_from: Optional[str] = None,
+) -> Tuple[Fitted, str]:
+    """Do one training of `fit`. Return it, and the name of its backbone."""
     packages = ["allencv.plugin", *include_package]
     for package in packages:  # the config names their parts
         import_module_and_submodules(package)
@@ -134,7 +167,7 @@ def fit(
             f"--output is {output!r}, which has files; expected a new folder, or '{resume} "
             "--recover' to resume an interrupted run"
         )
-    chosen = _choose(data, options, say)
+    chosen = _choose(data, options, say, start_from)
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
     # The lock first: an existing config may belong to a run in progress.
@@ -144,7 +177,8 @@ def fit(
             train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
     hint = hint_at_chance(metrics.get("best_validation_accuracy"), chosen.facts)
-    return Fitted(folder, metrics, chosen.choices.epochs, chosen.choices.warning, hint)
+    fitted = Fitted(folder, metrics, chosen.epochs, chosen.warning, hint, options.quick)
+    return fitted, chosen.backbone
 
 
 def hint_at_chance(accuracy: Optional[float], facts: DataFacts) -> Optional[str]:
@@ -211,17 +245,27 @@ def config_for(
 
 @dataclass
 class _Chosen:
-    """A config, what was chosen in it, and the facts that the choices rest on."""
+    """
+    A config with the comments on its keys, and what `fit` says about it.
+
+    # Parameters
+
+    epochs : the planned number of epochs.
+    backbone : its name.
+    """
 
     config: Dict[str, Any]
+    comments: Dict[str, str]
     facts: DataFacts
-    choices: Choices
+    epochs: int
+    backbone: str
+    warning: Optional[str] = None
 
     def text(self, header: str) -> str:
-        return as_jsonnet(self.config, self.facts, self.choices, header)
+        return with_header(self.config, self.comments, header)
 
 
-def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
+def _choose(data: str, options: FitOptions, say: Say, start_from: Optional[str] = None) -> _Chosen:
     """Examine the data and choose a config for them."""
     begun = time.perf_counter()
     budget = None if options.time is None else seconds_of("--time", options.time)
@@ -237,7 +281,11 @@ def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
                 f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
                 "or remove them, or leave them out with --on-error skip"
             )
+        if options.quick:
+            quick = choose_quick(found, facts, options, say)
+            return _Chosen(quick.config, quick.comments, facts, 1, quick.backbone)
         choices = choose(facts, options)
+        choices.start_from = start_from
         if choices.warning is not None:
             say(f"\n{_wrapped(choices.warning)}\n")
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), options.seed)
@@ -249,7 +297,16 @@ def _choose(data: str, options: FitOptions, say: Say) -> _Chosen:
             left = budget - (time.perf_counter() - begun)
             _fit_into(choices, left, str(options.time), config, say)
     say("\n".join(["Chosen:", *choices.reasons.lines()]))
-    return _Chosen(as_config(found, facts, choices) | seeds, facts, choices)
+    if choices.is_pretrained and start_from is None and not torch.cuda.is_available():
+        say(wrapped(QUICKER))
+    return _Chosen(
+        as_config(found, facts, choices) | seeds,
+        comments_on(facts, choices),
+        facts,
+        choices.epochs,
+        choices.reasons.backbone.choice,
+        choices.warning,
+    )
 
 
 def _wrapped(text: str) -> str:

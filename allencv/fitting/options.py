@@ -3,7 +3,7 @@
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Iterator, Optional, Union
+from typing import Iterator, List, Optional, Union
 
 from allennlp.common.checks import ConfigurationError
 
@@ -17,6 +17,8 @@ NO_COLUMN = "none"
 """In place of the name of a column: none."""
 AUTO = "auto"
 """In place of a learning rate: search for one."""
+FINETUNE = "finetune"
+"""What to do after a quick fit."""
 
 
 @dataclass
@@ -71,9 +73,16 @@ class FitOptions:
     epochs : `int`, optional
         The number of passes over the data.
     time : `str`, optional
-        In place of `epochs`: the time to train for, such as "90s", "10m" or "1.5h".
+        In place of `epochs`: the time to train for, such as "90s", "10m" or "1.5h". With `quick`,
+        the time for computing features, by default "60s".
     lr : `Union[float, str]`, optional
         The learning rate, or "auto" to search for one in a few training steps.
+    quick : `bool`, optional (default = `False`)
+        Do not train a network, but fit the last layer on the features of pretrained ones.
+    backbones : `List[str]`, optional
+        With `quick`: the networks to try, names of torchvision.models or of timm.
+    then : `str`, optional
+        With `quick`: "finetune" trains the whole network afterwards, from the fitted model on.
     on_error : `str`, optional (default = `"skip"`)
         What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)
@@ -92,6 +101,9 @@ class FitOptions:
     time: Optional[str] = None
     lr: Union[float, str, None] = None
     seed: int = 0
+    quick: bool = False
+    backbones: Optional[List[str]] = None
+    then: Optional[str] = None
     on_error: str = "skip"
     root: str = "data"
     table: TableColumns = field(default_factory=TableColumns)
@@ -106,9 +118,32 @@ class FitOptions:
             raise ConfigurationError(
                 f"--epochs is {self.epochs} and --time is {self.time}; expected one of them"
             )
+        self._check_quick()
         if self.on_error not in ("skip", "fail"):
             raise ConfigurationError(f"--on-error is {self.on_error!r}; expected skip or fail")
         self.learning_rate()
+
+    def _check_quick(self) -> None:
+        needed = ("backbones", "then") if not self.quick else ()
+        without = ("epochs", "batch_size", "lr") if self.quick and self.then is None else ()
+        for key in (*needed, *without):
+            if (value := getattr(self, key)) is not None:
+                option = f"--{key.replace('_', '-')}"
+                shown = ",".join(value) if isinstance(value, list) else value
+                how = "with --quick" if key in needed else "without --quick, which trains no epoch"
+                raise ConfigurationError(f"{option} is {shown}; expected it only {how}")
+        if self.then not in (None, FINETUNE):
+            raise ConfigurationError(f"--then is {self.then!r}; expected {FINETUNE}")
+        if self.backbones is not None and self.backbone is not None:
+            raise ConfigurationError(
+                f"--backbone is {self.backbone} and --backbones is {','.join(self.backbones)}; "
+                "expected one of them"
+            )
+        if self.weights is not None and len(self.backbones or []) > 1:
+            raise ConfigurationError(
+                f"--weights is {self.weights!r}, and --backbones has {len(self.backbones or [])} "
+                "networks; expected one"
+            )
 
     def learning_rate(self) -> Optional[float]:
         """Return `lr` as a number, or `None` if it must be chosen or searched for."""

@@ -11,10 +11,11 @@ from allencv.fitting import (
     FitOptions,
     TableColumns,
     as_config,
-    as_jsonnet,
     choose,
+    comments_on,
     examine_data,
     find_data,
+    with_header,
 )
 from tests.conftest import write_images
 
@@ -25,7 +26,7 @@ def written(data: Path, file: Path, **options: Any) -> str:
     facts = examine_data(found)
     choices = choose(facts, FitOptions(weights="none", **options))
     config = as_config(found, facts, choices)
-    text = as_jsonnet(config, facts, choices, "Written by: the test\n\n  a command")
+    text = with_header(config, comments_on(facts, choices), "Written by: the test\n\n  a command")
     file.write_text(text, encoding="utf-8")
     assert Params.from_file(file).as_dict() == json.loads(json.dumps(config))
     return text

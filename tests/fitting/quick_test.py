@@ -1,0 +1,230 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+import torch
+import torchvision
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+
+import allencv
+from allencv.common.feature_store import ROOT_VARIABLE
+from allencv.features import head_ranking
+from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
+from allencv.modules.im2im_encoders import TorchvisionEncoder
+from allencv.training.train_in_folder import train_in_folder
+from tests.conftest import write_images
+from tests.models.multilabel_data import write_tables
+
+SMALL, OTHER, SILENT = "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "mnasnet0_5"
+SIZE = 64
+
+
+@pytest.fixture(autouse=True)
+def weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random weights where torchvision keeps those that it has downloaded, and an empty cache."""
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "checkpoints").mkdir()
+    for seed, name in enumerate((SMALL, OTHER, SILENT)):
+        torch.manual_seed(seed)
+        url = torchvision.models.get_model_weights(name).DEFAULT.url
+        state = torchvision.models.get_model(name).state_dict()
+        torch.save(state, folder / "checkpoints" / url.rpartition("/")[2])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    monkeypatch.setenv(ROOT_VARIABLE, str(folder / "features"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+    return folder
+
+
+def fit_quick(data: Path, output: Path, said: List[str], **options: Any) -> Any:
+    given = {"quick": True, "backbones": [SMALL], "image_size": SIZE, **options}
+    if not data.suffix:
+        given.setdefault("folders", FolderOptions(layout="splits"))
+    return allencv.fit(data, output, FitOptions(**given), say=said.append)
+
+
+def test_the_best_head_becomes_a_model(cats_and_dogs: Path, tmp_path: Path) -> None:
+    said: List[str] = []
+    fitted = fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
+    ranking = next(text for text in said if text.startswith("Heads on features"))
+    rows = ranking.splitlines()[2:8]
+    assert {tuple(row.split()[:2]) for row in rows} == {
+        (name, kind) for name in (SMALL, OTHER) for kind in ("logistic", "nearest", "k")
+    }
+    scores = [row.split("%")[0].split()[-1] for row in rows]
+    assert scores == sorted(scores, key=float, reverse=True)
+    assert "Chosen: " in ranking
+
+    config = Params.from_file(tmp_path / "run.jsonnet").as_dict()
+    assert config["trainer"]["type"] == "linear_head"
+    name, kind = config["model"]["im2im_encoder"]["model_name"], config["trainer"]["kind"]
+    chosen = next(row for row in rows if row.split()[:2] == [name, kind.split("_")[0]])
+    accuracy = fitted.metrics["best_validation_accuracy"]
+    assert f" {accuracy:.1%} " in chosen
+    assert sorted(allencv.load(fitted.archive).labels) == ["Cat", "Dog"]
+    assert "// The last layer: " in (tmp_path / "run.jsonnet").read_text()
+    assert fitted.lines()[0].startswith("On the validation images: accuracy ")
+
+    again = Params.from_file(tmp_path / "run.jsonnet")
+    train_in_folder(again, tmp_path / "again", include_package=["allencv.plugin"])
+    metrics = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert metrics["best_validation_loss"] == fitted.metrics["best_validation_loss"]
+
+
+def test_only_new_images_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_images(tmp_path / "data", {"a": 20, "b": 20})
+    computed: List[int] = []
+    forward = TorchvisionEncoder.forward
+
+    def counted(self: Any, images: torch.Tensor) -> torch.Tensor:
+        computed.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(TorchvisionEncoder, "forward", counted)
+    monkeypatch.setattr("allencv.predictions.predict.take_pictures", lambda *_, **__: {})
+    layout = FolderOptions(layout="classes")
+    fit_quick(data, tmp_path / "first", [], folders=layout)
+    first = sum(computed)
+    computed.clear()
+    write_images(data, {"c": 5}, seed=3)
+    fitted = fit_quick(data, tmp_path / "second", [], folders=layout)
+    # The size is tried, and the first image of each split tells the shape, before ranking and fit.
+    others = 1 + 2 + 2
+    assert first == 40 + others
+    assert sum(computed) == 5 + others
+    assert sorted(allencv.load(fitted.archive).labels) == ["a", "b", "c"]
+
+
+def test_losers_are_dropped_early(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "FIRST_ROUND", 8)
+    monkeypatch.setattr(
+        head_ranking, "accuracy_interval", lambda right, images: (right / images,) * 3
+    )
+    images = {SMALL: 0, OTHER: 0}
+    forward = TorchvisionEncoder.forward
+
+    def counted(self: Any, batch: torch.Tensor) -> torch.Tensor:
+        name = SMALL if self.backbone.conv5[0].in_channels < 200 else OTHER
+        images[name] += len(batch)
+        output = forward(self, batch)
+        # The other one sees noise.
+        return output if name == SMALL else torch.randn_like(output)
+
+    monkeypatch.setattr(TorchvisionEncoder, "forward", counted)
+    said: List[str] = []
+    config = tmp_path / "run.jsonnet"
+    fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
+    ranking = next(text for text in said if text.startswith("Heads on features"))
+    if images[OTHER] < 24:  # unless the noise was as good
+        assert f"not tried further: {OTHER}: at most" in ranking
+        assert Params.from_file(config)["model"]["im2im_encoder"]["model_name"] == SMALL
+    assert images[SMALL] >= 34
+
+
+def test_a_network_without_use_is_left_out(cats_and_dogs: Path, tmp_path: Path) -> None:
+    """With these random weights, all vectors are zeros in float16."""
+    said: List[str] = []
+    fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SILENT, SMALL])
+    ranking = next(text for text in said if text.startswith("Heads on features"))
+    assert f"not tried further: {SILENT}: all 24 vectors are equal" in " ".join(ranking.split())
+    with pytest.raises(ConfigurationError, match="--quick cannot fit a head: all 24 vectors are"):
+        fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SILENT])
+
+
+def test_several_labels_for_each_image(cats_and_dogs: Path, tmp_path: Path) -> None:
+    tables = write_tables(cats_and_dogs, tmp_path)
+    said: List[str] = []
+    fitted = fit_quick(
+        tables / "train.csv",
+        tmp_path / "run",
+        said,
+        table=TableColumns(label_delimiter="|", task="multi"),
+        folders=FolderOptions(validation=str(tables / "val.csv")),
+    )
+    (ranking,) = [text for text in said if text.startswith("Heads on features")]
+    assert "mAP" in ranking
+    assert len(allencv.load(fitted.archive).labels) == 4
+
+
+def test_then_finetune(cats_and_dogs: Path, tmp_path: Path) -> None:
+    said: List[str] = []
+    fitted = fit_quick(
+        cats_and_dogs, tmp_path / "run", said, then="finetune", epochs=1, batch_size=8
+    )
+    assert fitted.folder == tmp_path / "run_finetuned"
+    assert (tmp_path / "run" / "model.tar.gz").exists()
+    config = json.loads((fitted.folder / "config.json").read_text())
+    archive = tmp_path / "run" / "model.tar.gz"
+    assert config["model"]["start_from"] == {"archive_file": str(archive)}
+    assert config["model"]["im2im_encoder"] == {
+        "type": "torchvision",
+        "model_name": SMALL,
+        "weights": "DEFAULT",
+    }
+    assert config["trainer"]["num_epochs"] == 1
+    assert any(text.endswith(f"Fine-tuning {SMALL} from there.") for text in said)
+
+
+def test_images_that_cannot_be_read(cats_and_dogs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(cats_and_dogs, data)
+    (data / "train" / "Cat" / "broken.jpg").write_bytes(b"no image")
+    fitted = fit_quick(data, tmp_path / "run", [])
+    assert fitted.archive.exists()
+    with pytest.raises(ConfigurationError, match="--on-error is fail"):
+        fit_quick(data, tmp_path / "other", [], on_error="fail")
+
+
+def test_no_weights(
+    cats_and_dogs: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("no connection")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
+    monkeypatch.setattr("allencv.modules.timm_networks.packaged_weights", lambda name: None)
+    monkeypatch.setattr(quick, "packaged_weights", lambda name: None)
+    with pytest.raises(ConfigurationError) as raised:
+        fit_quick(cats_and_dogs, tmp_path / "run", [], backbones=None)
+    message = str(raised.value)
+    assert message.startswith(
+        "--quick needs pretrained weights, and those of tf_efficientnet_lite0 are not here and "
+        f"cannot be downloaded: {weights / 'checkpoints'} has "
+    )
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quick": False, "backbones": [SMALL]}, f"--backbones is {SMALL}; expected it only with"),
+        ({"quick": False, "then": "finetune"}, "--then is finetune; expected it only with --quick"),
+        ({"epochs": 3}, "--epochs is 3; expected it only without --quick, which trains no epoch"),
+        ({"lr": "auto"}, "--lr is auto; expected it only without --quick"),
+        ({"then": "serve"}, "--then is 'serve'; expected finetune"),
+        ({"backbone": SMALL, "backbones": [OTHER]}, "expected one of them"),
+        ({"weights": "w.pth", "backbones": [SMALL, OTHER]}, "--backbones has 2 networks"),
+    ],
+)
+def test_options_that_do_not_fit(options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        FitOptions(**{"quick": True, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbones": ["small_resnet"]}, "--quick needs pretrained weights, and small_resnet has"),
+        ({"backbones": None, "weights": "w.pth"}, "expected --backbones too"),
+        ({"backbones": ["resnet19"]}, "--backbone is 'resnet19'; expected"),
+    ],
+)
+def test_networks_that_do_not_fit(
+    options: Any, message: str, cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fit_quick(cats_and_dogs, tmp_path / "run", [], **options)
