@@ -19,6 +19,7 @@ PAGES = {
     "learning_curves": "recipes.md",
     "loader_workers": "data_loading.md",
     "precision": "devices.md",
+    "quick": "quick.md",
     "serving": "serving.md",
     "slim": "serving.md",
     "startup": "training.md",

@@ -146,6 +146,10 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
                 continue
             train[each.name] = _vectors(each, each.trainer.training_loader())
             validation[each.name] = _vectors(each, _validation(each))
+            say(
+                f"Features of {each.images} images by {each.name}: {each.seconds:.1f} s, "
+                f"{each.speed:.0f} images/s"
+            )
         chosen = {each.name: each for each in candidates if each.name in train}
         (labels, *_), (truth, *_) = (
             [each.labels for each in parts.values()] for parts in (train, validation)
