@@ -360,7 +360,7 @@ def _ranking_lines(
     for each in ranking:
         if each.dropped:
             dropped[f"{each.backbone}, {NAMES[each.head.kind]}"] = each.dropped
-    lines += [wrapped(f"  not tried further: {name}: {why}", 4) for name, why in dropped.items()]
+    lines += [wrapped(f"  left out: {name}: {why}", 4) for name, why in dropped.items()]
     why = "the best of these"
     if ranking[0] is not best:
         why = "the best that can be the last layer of a network, unlike k nearest neighbours"

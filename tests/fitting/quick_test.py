@@ -120,7 +120,7 @@ def test_losers_are_dropped_early(
     fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
     ranking = next(text for text in said if text.startswith("Heads on features"))
     if images[OTHER] < 24:  # unless the noise was as good
-        assert f"not tried further: {OTHER}: at most" in ranking
+        assert f"left out: {OTHER}: at most" in ranking
         assert Params.from_file(config)["model"]["im2im_encoder"]["model_name"] == SMALL
     assert images[SMALL] >= 34
 
@@ -130,7 +130,7 @@ def test_a_network_without_use_is_left_out(cats_and_dogs: Path, tmp_path: Path) 
     said: List[str] = []
     fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SILENT, SMALL])
     ranking = next(text for text in said if text.startswith("Heads on features"))
-    assert f"not tried further: {SILENT}: all 24 vectors are equal" in " ".join(ranking.split())
+    assert f"left out: {SILENT}: all 24 vectors are equal" in " ".join(ranking.split())
     with pytest.raises(ConfigurationError, match="--quick cannot fit a head: all 24 vectors are"):
         fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SILENT])
 
