@@ -5,6 +5,7 @@ Labels are class indices `(n,)`; or 0 and 1 for each label, `(n, classes)`, if i
 labels.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
@@ -14,6 +15,7 @@ from allencv.features.folds import SEED, choose_folds
 from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
 from allencv.features.neighbours import nearest, normalized
 from allencv.features.vector_checks import check_labels, check_vectors
+from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import InputError
 
 STRENGTHS: Dict[str, Tuple[float, ...]] = {
@@ -33,6 +35,8 @@ DEFAULT_STRENGTHS = {
 """The strengths where no image can be held out, because each class has one."""
 HELD_OUT = 2000
 """Cross-validation ends once this number of images has been held out."""
+FITTED = 10_000
+"""The most images that heads are fitted on in cross-validation."""
 TEMPERATURE = 0.07
 
 
@@ -163,7 +167,8 @@ def choose_strength(
     error of the smallest (Breiman et al. 1984; Hastie et al. 2009, section 7.10): it is more
     accurate with few images. For the other kinds it is the one with the smallest loss.
     `choose_folds` makes the folds. About 2,000 images are held out at most, so there are fewer
-    folds of many images. If each class has one image, `DEFAULT_STRENGTHS` is used.
+    folds of many images, and heads are fitted on about 10,000 at most. If each class has one image,
+    `DEFAULT_STRENGTHS` is used.
 
     # Parameters
 
@@ -177,21 +182,28 @@ def choose_strength(
     standard_errors : `float`, optional (default = `1`)
         0 takes the smallest loss for logistic regression too, which gives the best probabilities.
     """
+    from threadpoolctl import threadpool_limits
+
     folds, strengths = choose_folds(labels), STRENGTHS[kind]
     random = np.random.default_rng(SEED)
-    parts: List[np.ndarray] = []
+    divided: List[Tuple[np.ndarray, np.ndarray]] = []
     for fold in range(folds.max() + 1):
-        held_out = random.permutation(np.flatnonzero(folds == fold))[:HELD_OUT]
-        train = folds != fold
-        parts.append(
-            _losses_of_strengths(
-                kind, vectors[train], labels[train], classes, vectors[held_out], labels[held_out]
-            )
-        )
-        if sum(part.shape[1] for part in parts) >= HELD_OUT:
+        train = random.permutation(np.flatnonzero(folds != fold))
+        divided.append((train, random.permutation(np.flatnonzero(folds == fold))[:HELD_OUT]))
+        if sum(len(held_out) for _, held_out in divided) >= HELD_OUT:
             break
-    if not parts:
+    if not divided:
         return DEFAULT_STRENGTHS[kind]
+
+    def losses_of(rows: Tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        train, held_out = np.sort(_some(rows[0], labels)), rows[1]
+        return _losses_of_strengths(
+            kind, vectors[train], labels[train], classes, vectors[held_out], labels[held_out]
+        )
+
+    # A thread for each fold: threads of BLAS would wait for each other.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cpu_count()) as threads:
+        parts = list(threads.map(losses_of, divided))
     # Shape: (strengths, images)
     losses = np.concatenate(parts, axis=1)
     means = losses.mean(1)
@@ -200,6 +212,14 @@ def choose_strength(
         slack = standard_errors * losses[best].std() / np.sqrt(losses.shape[1])
         best = int(np.flatnonzero(means <= means[best] + slack)[0])
     return strengths[best]
+
+
+def _some(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the first rows, as many as are enough to choose a strength, with every class."""
+    if len(rows) <= FITTED or labels.ndim == 2:
+        return rows[:FITTED]
+    _, first = np.unique(labels[rows], return_index=True)
+    return np.union1d(rows[:FITTED], rows[first])
 
 
 def _losses_of_strengths(
