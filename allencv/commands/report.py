@@ -1,5 +1,6 @@
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from allencv.commands.shared_arguments import (
     add_cuda_device,
@@ -9,13 +10,18 @@ from allencv.commands.shared_arguments import (
 )
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
+from allencv.runtime.plurals import numbered
+from allencv.runtime.terminal import printable
+
+if TYPE_CHECKING:
+    from allencv.reporting.findings import Findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
         "The page is a single HTML file. It is made from the files in the run's folder, "
-        "without the images.",
+        "without the images, unless --evaluate or --similar is given.",
     )
     parser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
     parser.add_argument(
@@ -37,7 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=12,
         help="with --evaluate: the number of pictures of each kind (default = %(default)s)",
     )
-    when = "with --evaluate: "
+    parser.add_argument(
+        "--similar",
+        nargs="?",
+        type=int,
+        const=3,
+        metavar="N",
+        help="show the N most similar training images below each mistake (without a value: "
+        "%(const)s). The first time, the model computes all training images; their vectors are "
+        "kept, as by 'allencv embed'",
+    )
+    when = "with --evaluate or --similar: "
     add_cuda_device(parser, when)
     add_overrides(parser, when=when, such_as=", such as new paths of the images")
     add_trust_archive(parser, when=when)
@@ -55,8 +71,11 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--output '{output}' is a folder; expected the name of a file")
     if args.pictures < 0:
         raise InputError(f"--pictures is {args.pictures}; expected at least 0")
-    if args.evaluate is not None:
+    if args.similar is not None and args.similar < 1:
+        raise InputError(f"--similar is {args.similar}; expected at least 1")
+    if args.evaluate is not None or args.similar is not None:
         check_cuda_device(args.cuda_device)
+    if args.evaluate is not None:
         written = evaluate_run(
             args.run,
             args.evaluate,
@@ -66,7 +85,26 @@ def run(args: argparse.Namespace) -> None:
             args.trust_archive,
         )
         print(f"predictions: {written}")
-    page = as_html(run_findings(read_run(args.run)))
+    findings = run_findings(read_run(args.run))
+    if args.similar is not None:
+        _add_similar_images(findings, args)
+    page = as_html(findings)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page, errors="replace")
     print(f"report: {output}")
+
+
+def _add_similar_images(findings: "Findings", args: argparse.Namespace) -> None:
+    from allencv.reporting.similar_images import add_similar_images
+
+    device = "cpu" if args.cuda_device < 0 else f"cuda:{args.cuda_device}"
+    compared = add_similar_images(
+        findings, args.run, args.similar, device, args.overrides, args.trust_archive
+    )
+    if compared.problem:
+        print(f"no similar images: {printable(compared.problem)}")
+        return
+    print(f"similar images: of {numbered(compared.count, 'training image')}")
+    if compared.errors:
+        first = printable(next(iter(compared.errors.values())))
+        print(f"images that cannot be compared: {len(compared.errors)} ({first})")

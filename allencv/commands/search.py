@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="data",
         metavar="DATA",
         help=f"the images to search: {IMAGES}; or a file that 'allencv embed' has written with the "
-        "same model. The folders in a folder are labels",
+        "same model. The folders in a folder are labels. Give it after the images to search for",
     )
     parser.add_argument(
         *("-n", "--count"),
