@@ -95,9 +95,8 @@ def sample_content(split: Split, index: int) -> Union[str, bytes]:
     if isinstance(found, np.ndarray) and found.dtype == np.uint8:
         found = Image.fromarray(found)
     if not isinstance(found, Image.Image):
-        raise ImageError(
-            f"{sample_name(split, index)} is a {type(found).__name__}; expected a file or a picture"
-        )
+        name = sample_name(split, index)
+        raise ImageError(f"{name}: expected a file, a picture, or an array of uint8")
     file = io.BytesIO()
     found.save(file, "PNG")
     return file.getvalue()

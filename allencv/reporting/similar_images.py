@@ -1,5 +1,6 @@
 """Find the training images that are most similar to the mistakes of a run."""
 
+import os
 from pathlib import Path
 from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -24,7 +25,7 @@ Asked = Tuple[ImageFinding, np.ndarray]
 
 def add_similar_images(
     findings: Findings,
-    folder: Union[str, Path],
+    folder: Union[str, os.PathLike],
     count: int,
     device: Optional[str] = None,
     overrides: str = "",
@@ -42,7 +43,7 @@ def add_similar_images(
 
     findings : `Findings`, required
         Of the run in `folder`.
-    folder : `Union[str, Path]`, required
+    folder : `Union[str, os.PathLike]`, required
         It must have the weights of the model.
     count : `int`, required
         The number of images for each mistake.
@@ -62,7 +63,7 @@ def add_similar_images(
     if not mistakes:
         compared.problem = "the run has no pictures of mistakes"
         return compared
-    encoder = ArchiveClassifier(folder, device, trusted)  # it checks the parts of the config
+    encoder = ArchiveClassifier(Path(folder), device, trusted)  # it checks the parts of the config
     try:
         splits = _splits(Path(folder), overrides, list(mistakes))
     except (ConfigurationError, OSError) as error:
