@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
         "Images are compared by the cosine of their vectors, which 'allencv embed --help' "
-        "describes: 1 for copies. An image is not compared with its own file.",
+        "describes: 1 for copies. An image is not compared with its own file. Example: allencv "
+        "search resnet18 photo.jpg --in photos",
     )
     add_model(parser)
     parser.add_argument("images", nargs="+", help="the images to search for, given as for --in")

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from allennlp.commands.train import train_model
+from allennlp.common import Params
 from sklearn.metrics.pairwise import cosine_similarity
 
-from allencv.predictions.predictions_file import FOLDER, Predictions
+from allencv.predictions.predictions_file import (
+    FOLDER,
+    Predictions,
+    confident_mistakes,
+)
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.reporting.findings import Findings, run_findings
 from allencv.reporting.run_folder import read_run
@@ -14,6 +20,7 @@ from allencv.reporting.run_html import as_html
 from allencv.reporting.similar_images import add_similar_images
 from allencv.runtime.errors import InputError
 from tests.conftest import run_in_process
+from tests.models.multilabel_data import multilabel_experiment, write_tables
 from tests.reporting.run_html_test import Page
 
 COUNT = 2
@@ -127,6 +134,38 @@ def test_mistakes_that_are_not_in_the_data(run: Path) -> None:
     other = json.dumps({"validation_data_path": str(run.parent / "data" / "test")})
     compared = add_similar_images(findings_of(run), run, 3, "cpu", other)
     assert compared.problem.endswith("not in validation_data_path")
+
+
+def test_images_with_several_labels_in_two_splits(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLENCV_FEATURES", str(tmp_path / "cache"))
+    write_tables(cats_and_dogs, tmp_path)
+    run = tmp_path / "run"
+    train_model(Params(multilabel_experiment(tmp_path)), str(run))
+    file = run / FOLDER / "validation.npz"
+    found = Predictions.load(file)
+    found.targets = ~found.given
+    picture = next(iter(found.pictures.values()))
+    found.pictures = dict.fromkeys(confident_mistakes(found)[:5], picture)
+    for split in ("validation", "test"):
+        found.save(file.with_name(f"{split}.npz"))
+    findings = findings_of(run)
+    compared = add_similar_images(findings, run, 2, "cpu")
+    test, validation = findings.splits
+    rows = (tmp_path / "train.csv").read_text().splitlines()[1:]
+    labels = {
+        path: set(filter(None, text.split("|"))) for path, text in (r.split(",") for r in rows)
+    }
+    assert len(validation.mistakes.pictured) == 5
+    for mistake in validation.mistakes.pictured:
+        assert len(mistake.similar) == 2
+        assert all(set(each.labels) == labels[each.name] for each in mistake.similar)
+    # The config has no test data.
+    assert not any(each.similar for each in test.mistakes.pictured)
+    assert {reason.partition(": ")[2] for reason in compared.errors.values()} == {
+        "not in test_data_path"
+    }
 
 
 def test_without_pictures_the_model_is_not_opened(run: Path) -> None:
