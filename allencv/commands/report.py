@@ -1,6 +1,5 @@
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from allencv.commands.shared_arguments import (
     add_cuda_device,
@@ -10,11 +9,6 @@ from allencv.commands.shared_arguments import (
 )
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
-from allencv.runtime.plurals import numbered
-from allencv.runtime.terminal import printable
-
-if TYPE_CHECKING:
-    from allencv.reporting.findings import Findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,24 +81,12 @@ def run(args: argparse.Namespace) -> None:
         print(f"predictions: {written}")
     findings = run_findings(read_run(args.run))
     if args.similar is not None:
-        _add_similar_images(findings, args)
+        from allencv.reporting.similar_images import add_similar_images, as_text
+
+        device = "cpu" if args.cuda_device < 0 else f"cuda:{args.cuda_device}"
+        options = args.similar, device, args.overrides, args.trust_archive
+        print(as_text(add_similar_images(findings, args.run, *options)))
     page = as_html(findings)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page, errors="replace")
     print(f"report: {output}")
-
-
-def _add_similar_images(findings: "Findings", args: argparse.Namespace) -> None:
-    from allencv.reporting.similar_images import add_similar_images
-
-    device = "cpu" if args.cuda_device < 0 else f"cuda:{args.cuda_device}"
-    compared = add_similar_images(
-        findings, args.run, args.similar, device, args.overrides, args.trust_archive
-    )
-    if compared.problem:
-        print(f"no similar images: {printable(compared.problem)}")
-        return
-    print(f"similar images: of {numbered(compared.count, 'training image')}")
-    if compared.errors:
-        first = printable(next(iter(compared.errors.values())))
-        print(f"images that cannot be compared: {len(compared.errors)} ({first})")

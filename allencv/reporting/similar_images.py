@@ -18,6 +18,8 @@ from allencv.reporting.findings import ComparedImages, Findings
 from allencv.reporting.split_findings import ImageFinding, SimilarImage
 from allencv.reporting.thumbnails import thumbnail
 from allencv.runtime import ImageError
+from allencv.runtime.plurals import numbered
+from allencv.runtime.terminal import printable
 
 Asked = Tuple[ImageFinding, np.ndarray]
 """A mistake and the vector of its image."""
@@ -77,6 +79,17 @@ def add_similar_images(
     if not compared.count:
         compared.problem = next(iter(compared.errors.values()), "there are no training images")
     return compared
+
+
+def as_text(compared: ComparedImages) -> str:
+    """Return what was compared, for a terminal."""
+    if compared.problem:
+        return f"no similar images: {printable(compared.problem)}"
+    text = f"similar images: of {numbered(compared.count, 'training image')}"
+    if compared.errors:
+        first = printable(next(iter(compared.errors.values())))
+        text += f"\nimages that cannot be compared: {len(compared.errors)} ({first})"
+    return text
 
 
 def _splits(folder: Path, overrides: str, names: Sequence[str]) -> Dict[str, Split]:
