@@ -8,12 +8,23 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allencv.exporting.export import export
     from allencv.features.embedding import embed
+    from allencv.features.search import search
     from allencv.fitting.fit import fit
     from allencv.notebook import report, show_batch
     from allencv.serving.client import Client
     from allencv.trained_model import load
 
-__all__ = ["AllenCVError", "Client", "embed", "export", "fit", "load", "report", "show_batch"]
+__all__ = [
+    "AllenCVError",
+    "Client",
+    "embed",
+    "export",
+    "fit",
+    "load",
+    "report",
+    "search",
+    "show_batch",
+]
 
 _MODULES = {
     "Client": "allencv.serving.client",
@@ -22,6 +33,7 @@ _MODULES = {
     "fit": "allencv.fitting.fit",
     "load": "allencv.trained_model",
     "report": "allencv.notebook",
+    "search": "allencv.features.search",
     "show_batch": "allencv.notebook",
 }
 """Where each name is defined. A module is imported when its name is first used."""

@@ -93,7 +93,7 @@ class RunReport(InlinePage):
         return f"RunReport({self.findings.name!r})"
 
 
-def report(run: Union[str, os.PathLike]) -> RunReport:
+def report(run: Union[str, os.PathLike], similar: int = 0) -> RunReport:
     """
     Report on a finished run, as `allencv report` does.
 
@@ -101,6 +101,9 @@ def report(run: Union[str, os.PathLike]) -> RunReport:
 
     run : `Union[str, os.PathLike]`
         The folder of the run, such as `allencv.fit(...).folder`.
+    similar : `int`, optional (default = `0`)
+        The number of similar training images to show below each mistake. The first time, the model
+        computes all training images; their vectors are kept.
 
     # Returns
 
@@ -109,9 +112,17 @@ def report(run: Union[str, os.PathLike]) -> RunReport:
 
     # Raises
 
-    `ConfigurationError` if it is not the folder of a run, or if its predictions are damaged.
+    `ConfigurationError` if it is not the folder of a run, or if its predictions are damaged; with
+    `similar`, if its model is missing or cannot be opened.
     """
-    return RunReport(run_findings(read_run(os.fspath(run))))
+    if similar < 0:
+        raise ConfigurationError(f"similar is {similar}; expected at least 0")
+    findings = run_findings(read_run(os.fspath(run)))
+    if similar:
+        from allencv.reporting.similar_images import add_similar_images
+
+        add_similar_images(findings, run, similar)
+    return RunReport(findings)
 
 
 class BatchPicture:

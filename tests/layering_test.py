@@ -55,7 +55,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "features": {"predictors", *BELOW_PREDICTORS},
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
-    "reporting": BELOW_PREDICTORS,
+    "reporting": {"features", "predictors", *BELOW_PREDICTORS},
     "catalogue": BELOW_PREDICTORS,
     "fitting": {"experiments", "features", "predictors", *BELOW_PREDICTORS},
     "commands": {"recipes", *BELOW_COMMANDS},

@@ -7,29 +7,25 @@ from allencv.runtime.model_arguments import add_trust_archive
 from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import printable
 
+IMAGES = (
+    "images, folders of images, patterns in quotes ('photos/**/*.jpg'), tables of paths "
+    "(.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line), or - for a path in each "
+    "line of standard input"
+)
+"""How images are named."""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_details(
-        parser,
-        "The vector of an image is the input of the model's last layer. Vectors are kept in "
-        "$ALLENCV_FEATURES, by default ~/.cache/allencv/features, so that each image is computed "
-        "once. An interrupted run resumes with the same command.",
-    )
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `model`, which `open_encoder` takes."""
     parser.add_argument(
         "model",
         help="a model archive (model.tar.gz, or the folder of a run), or the name of a pretrained "
         "network of torchvision or timm, such as resnet18",
     )
-    parser.add_argument(
-        "data",
-        nargs="+",
-        help="images, folders of images, patterns in quotes ('photos/**/*.jpg'), tables of paths "
-        "(.csv, .tsv, .jsonl, .parquet, or .txt with a path in each line), or - for a path in each "
-        "line of standard input. The folders in a folder are labels",
-    )
-    parser.add_argument(
-        *("-o", "--output"), required=True, metavar="FILE", help="the file to write: .parquet, .npz"
-    )
+
+
+def add_vector_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how images become vectors."""
     parser.add_argument(
         "--column",
         default="path",
@@ -76,6 +72,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the most GB that the kept vectors of all models may take; the least recently used go "
         "first (default = 20)",
     )
+    add_trust_archive(parser)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "The vector of an image is the input of the model's last layer. Vectors are kept in "
+        "$ALLENCV_FEATURES, by default ~/.cache/allencv/features, so that each image is computed "
+        "once. An interrupted run resumes with the same command.",
+    )
+    add_model(parser)
+    parser.add_argument("data", nargs="+", help=f"{IMAGES}. The folders in a folder are labels")
+    parser.add_argument(
+        *("-o", "--output"), required=True, metavar="FILE", help="the file to write: .parquet, .npz"
+    )
+    add_vector_options(parser)
     parser.add_argument(
         "--fail-on-error",
         action="store_true",
@@ -86,7 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start again; by default, the same command resumes an interrupted run",
     )
-    add_trust_archive(parser)
 
 
 def run(args: argparse.Namespace) -> None:

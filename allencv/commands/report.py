@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
         "The page is a single HTML file. It is made from the files in the run's folder, "
-        "without the images.",
+        "without the images, unless --evaluate or --similar is given.",
     )
     parser.add_argument("run", type=str, help="the folder of a run (--serialization-dir)")
     parser.add_argument(
@@ -37,7 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=12,
         help="with --evaluate: the number of pictures of each kind (default = %(default)s)",
     )
-    when = "with --evaluate: "
+    parser.add_argument(
+        "--similar",
+        nargs="?",
+        type=int,
+        const=3,
+        metavar="N",
+        help="show the N most similar training images below each mistake (without a value: "
+        "%(const)s). The first time, the model computes all training images; their vectors are "
+        "kept, as by 'allencv embed'",
+    )
+    when = "with --evaluate or --similar: "
     add_cuda_device(parser, when)
     add_overrides(parser, when=when, such_as=", such as new paths of the images")
     add_trust_archive(parser, when=when)
@@ -55,8 +65,11 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--output '{output}' is a folder; expected the name of a file")
     if args.pictures < 0:
         raise InputError(f"--pictures is {args.pictures}; expected at least 0")
-    if args.evaluate is not None:
+    if args.similar is not None and args.similar < 1:
+        raise InputError(f"--similar is {args.similar}; expected at least 1")
+    if args.evaluate is not None or args.similar is not None:
         check_cuda_device(args.cuda_device)
+    if args.evaluate is not None:
         written = evaluate_run(
             args.run,
             args.evaluate,
@@ -66,7 +79,14 @@ def run(args: argparse.Namespace) -> None:
             args.trust_archive,
         )
         print(f"predictions: {written}")
-    page = as_html(run_findings(read_run(args.run)))
+    findings = run_findings(read_run(args.run))
+    if args.similar is not None:
+        from allencv.reporting.similar_images import add_similar_images, as_text
+
+        device = "cpu" if args.cuda_device < 0 else f"cuda:{args.cuda_device}"
+        options = args.similar, device, args.overrides, args.trust_archive
+        print(as_text(add_similar_images(findings, args.run, *options)))
+    page = as_html(findings)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page, errors="replace")
     print(f"report: {output}")

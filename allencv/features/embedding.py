@@ -1,6 +1,7 @@
 """Turn images into vectors with a trained model or a pretrained network, and keep them."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
 
@@ -266,7 +267,8 @@ def embed(
         for records in progress.counted(_records(cached, batch) for batch in batches):
             unfinished.add(records)
         labels = labels_of(paths, [image.name for image in images])
-        write_vectors(output, encoder.vector_size, labels, lambda: unfinished.records(images))
+        all_records = partial(unfinished.records, images)
+        write_vectors(output, encoder.checksum, encoder.vector_size, labels, all_records)
         unfinished.remove()
     return Embedded(len(images), progress.failed, cached.known, repeated, others)
 
@@ -305,6 +307,7 @@ def image_vectors(
     workers: Optional[int] = None,
     cache: bool = True,
     max_gb: Optional[float] = None,
+    show_progress: bool = True,
 ) -> ImageVectors:
     """
     Return the vectors of images, from the cache where it has them. See `embed` for the arguments.
@@ -313,7 +316,7 @@ def image_vectors(
     vectors = np.empty((len(images), encoder.vector_size), np.float16 if cache else np.float32)
     good: List[ImageFile] = []
     errors: Dict[str, str] = {}
-    progress = ProgressBar(len(images))
+    progress = ProgressBar(len(images), is_shown=show_progress)
     for batch in decoded_batches(cached.prepare, images, batch_size, workers or cpu_count()):
         for each, outcome in zip(batch, cached.outcomes(batch)):
             if isinstance(outcome, str):

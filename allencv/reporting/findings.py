@@ -1,7 +1,7 @@
 """Everything that the report of a run says, before any of it is made into text or charts."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -44,6 +44,23 @@ class Speed:
 
 
 @dataclass
+class ComparedImages:
+    """
+    Which training images the pictured mistakes were compared with.
+
+    # Parameters
+
+    count : the number of training images.
+    errors : why other images could not be compared, training images or mistakes, by their names.
+    problem : why nothing was compared, or "".
+    """
+
+    count: int = 0
+    errors: Dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass
 class Findings:
     """
     Everything that the report of a run says. Fields are empty or `None` if the files of the run do
@@ -71,6 +88,8 @@ class Findings:
     """What the config and `predictions/run.json` say about the training."""
     config: Dict[str, Any]
     metrics: Dict[str, Any]
+    compared: Optional[ComparedImages] = None
+    """Set if the training images that are similar to the mistakes were searched."""
 
     @property
     def num_labels(self) -> int:

@@ -13,6 +13,7 @@ from allencv.reporting.overlays import color_bar, data_uri, enlarged, open_jpeg,
 from allencv.reporting.page_templates import page_environment
 from allencv.reporting.scores import BINS, LabelScores, Score
 from allencv.reporting.split_findings import ImageFinding, SplitFindings
+from allencv.reporting.thumbnails import QUALITY
 
 MOST_LABELS, MOST_IN_MATRIX = 60, 20
 """The most rows of the table of labels, and the most labels of a confusion matrix."""
@@ -23,6 +24,8 @@ SECTIONS = (
     "setup",
 )
 """The parts of the page. "hits" are correct predictions and likely label errors."""
+MOST_ERRORS = 200
+"""The most images that are listed because they cannot be compared."""
 SMALL = 200
 """Pictures are enlarged up to this number of pixels."""
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -52,6 +55,7 @@ def as_html(findings: Findings, sections: Collection[str] = SECTIONS) -> str:
         "speed_rows": speed_rows,
         "comparison": comparison,
         "picture_uris": picture_uris,
+        "thumbnail_uri": lambda picture: data_uri(picture, QUALITY),
         "json": lambda content: json.dumps(content, indent=2),
     }
     return environment.get_template("report.html").render(
@@ -67,6 +71,7 @@ def as_html(findings: Findings, sections: Collection[str] = SECTIONS) -> str:
         first_labels=FIRST_LABELS,
         first_pictures=FIRST_PICTURES,
         bins=BINS,
+        most_errors=MOST_ERRORS,
         version=allencv.__version__,
     )
 

@@ -1,10 +1,11 @@
 """The findings about one split, computed from its predictions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from PIL import Image
 
 from allencv.predictions.predictions_file import (
     Picture,
@@ -29,6 +30,24 @@ MOST_CONFUSED, MOST_LISTED = 20, 200
 """The most pairs of labels, and the most images of a list."""
 
 
+class SimilarImage(NamedTuple):
+    """
+    A training image that is similar to another image.
+
+    # Parameters
+
+    name : its path, or another name from the reader.
+    labels : of the image, none if it has none.
+    similarity : the cosine of the vectors of both images, from -1 to 1.
+    picture : `None` if the image cannot be read any more.
+    """
+
+    name: str
+    labels: Sequence[str]
+    similarity: float
+    picture: Optional[Image.Image]
+
+
 @dataclass
 class ImageFinding:
     """An image, with a label that was predicted for it or is likely to be its true label."""
@@ -46,6 +65,8 @@ class ImageFinding:
     """
     other_probability: float = 0.0
     picture: Optional[Picture] = None
+    similar: List[SimilarImage] = field(default_factory=list)
+    """The most similar training images, if they were searched: the most similar first."""
 
     @property
     def is_predicted(self) -> bool:

@@ -1,9 +1,11 @@
-"""The commands of docs/quick.md, run as they are printed."""
+"""The commands and the code of docs/quick.md, run as they are printed."""
 
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import List
 
 import pytest
 import torch
@@ -12,9 +14,13 @@ import allencv
 from tests.conftest import ROOT, run_in_process
 
 PAGE = (ROOT / "docs" / "quick.md").read_text(encoding="utf-8")
-QUICK, EMBED, READ = (
-    found[1] for found in re.finditer(r"^```(?:bash|python)\n(.*?)^```$", PAGE, re.DOTALL | re.M)
-)
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+QUICK, *OTHERS = blocks("bash")
 
 
 def test_fit_with_the_weights_of_the_package(
@@ -46,12 +52,32 @@ def test_the_commands(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALLENCV_FEATURES", "cache")
     shutil.copytree(trained_run, "runs/pets")
-    shutil.copytree(cats_and_dogs / "train", "pets/train")
-    run_in_process(*shlex.split(EMBED)[1:])
-    capsys.readouterr()
-    exec(READ, {})
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            shutil.copytree(cats_and_dogs / split / label.capitalize(), f"pets/{split}/{label}")
+    texts = []
+    for line in "".join(OTHERS).splitlines():
+        run_in_process(*shlex.split(line)[1:])
+        texts.append(capsys.readouterr().out)
+    _, by_images, page, lines, by_vectors = texts
+    assert by_images.splitlines()[0] == "pets/val/cat/000.jpg"
+    assert len(by_images.splitlines()) == 4
+    # They are of the same images; with 3 of them in one and 10 in the other.
+    assert by_vectors.startswith(by_images)
+    count = len(list(Path("pets/val").glob("*/*.jpg")))
+    images = len(list(Path("pets/train").glob("*/*.jpg")))
+    for text, name in ((page, "similar.html"), (lines, "similar.jsonl")):
+        assert text == f"{name}: {count} images compared with {images} images\n"
+    assert Path("similar.html").read_text().count("<figure") == count * 11
+    assert len(list(map(json.loads, Path("similar.jsonl").read_text().splitlines()))) == count
+
+    read, search = blocks("python")
+    exec(read, {})
     name, label, shape = re.fullmatch(
         r"(\S+) (\S+) \((\d+, \d+)\)\n", capsys.readouterr().out
     ).groups()
     assert name.startswith(f"pets/train/{label}/")
-    assert shape.split(", ")[0] == str(len(list(Path("pets/train").glob("*/*.jpg"))))
+    assert shape.split(", ")[0] == str(images)
+    exec(search, {})
+    paths = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert paths == [line.split()[2] for line in by_images.splitlines()[1:]]

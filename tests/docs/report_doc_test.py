@@ -32,7 +32,8 @@ def test_the_page(
         write_images(tmp_path / "pets" / split, {"cat": 6, "dog": 6}, seed=seed)
     (config,) = blocks("jsonnet")
     (tmp_path / "pets.jsonnet").write_text(config)
-    first, evaluate, explain = blocks("bash")
+    monkeypatch.setenv("ALLENCV_FEATURES", str(tmp_path / "cache"))
+    first, similar, evaluate, explain = blocks("bash")
     train, report = first.splitlines()
     allencv(train)
     found = sorted(path.name for path in (tmp_path / "runs" / "pets" / "predictions").iterdir())
@@ -40,6 +41,12 @@ def test_the_page(
     allencv(report)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Validation: 12 images" in page
+    allencv(similar)
+    said = capsys.readouterr().out
+    if "There are no mistakes" in page:
+        assert "no similar images: the run has no pictures of mistakes" in said
+    else:
+        assert "similar images: of 12 training images" in said
     (tmp_path / "report.html").unlink()
 
     for command in [*evaluate.splitlines(), *explain.splitlines()]:

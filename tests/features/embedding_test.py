@@ -73,7 +73,7 @@ def test_vectors_of_an_archive(archive: Path, photos: List[str]) -> None:
     embedded = embed(archive, "photos", "out/vectors.npz", device="cpu")
     assert embedded[:4] == (len(photos), 0, 0, 0)
     found = read_npz("out/vectors.npz")
-    assert sorted(found) == ["labels", "names", "vectors"]
+    assert sorted(found) == ["labels", "model", "names", "vectors"]
     assert found["names"].tolist() == photos
     assert found["labels"].tolist() == [Path(photo).parent.name for photo in photos]
     assert found["vectors"].dtype == np.float32
@@ -155,7 +155,7 @@ def test_images_in_the_folder_itself_have_no_label(archive: Path, photos: List[s
     Path("photos/Cat/notes.txt").write_text("none")
     embedded = embed(archive, "photos/Cat", "vectors.npz", device="cpu")
     assert embedded.others == ["photos/Cat/notes.txt"]
-    assert sorted(read_npz("vectors.npz")) == ["names", "vectors"]
+    assert sorted(read_npz("vectors.npz")) == ["model", "names", "vectors"]
     embed(archive, ["photos/Cat", photos[-1], photos[-1]], "vectors.parquet", device="cpu")
     assert pyarrow.parquet.read_schema("vectors.parquet").names == ["path", "vector", "error"]
 
