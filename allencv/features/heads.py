@@ -105,6 +105,7 @@ def fit_head(
     labels: np.ndarray,
     classes: int,
     strength: Optional[float] = None,
+    exact: bool = True,
 ) -> Head:
     """
     Fit a head.
@@ -131,6 +132,9 @@ def fit_head(
     strength : `float`, optional (default = `None`)
         C of scikit-learn, the factor of the cosine, or the number of neighbours. `choose_strength`
         chooses the default.
+    exact : `bool`, optional (default = `True`)
+        Whether a logistic regression is exact to about 1e-4 in the logits, rather than to a few
+        hundredths in a third of the time.
     """
     _check_kind(kind, labels)
     vectors = check_vectors(vectors)
@@ -145,7 +149,7 @@ def fit_head(
         scale = find_scale(vectors)
         scaled = scale.apply(vectors)
         strength = strength or choose_strength(kind, scaled, labels, classes)
-        (linear,) = fit_logistic_regressions(scaled, labels, classes, [strength], exact=True)
+        (linear,) = fit_logistic_regressions(scaled, labels, classes, [strength], exact)
         return LinearHead(kind, strength, *scale.undo(linear))
     strength = strength or choose_strength(kind, vectors, labels, classes)
     if kind == "k_nearest_neighbours":
