@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "model",
-        help="a model archive (model.tar.gz, or the folder of a run), or the name of a pretrained "
-        "network of torchvision or timm, such as resnet18",
+        help="a model archive (model.tar.gz, or the folder of a run), a bundle, or the name of a "
+        "pretrained network of torchvision or timm, such as resnet18",
     )
     parser.add_argument(
         "data",
@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads that decode images (default = one for each core)",
     )
     parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)"
+        "--device",
+        help="cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU); not for a bundle, "
+        "which runs on the CPU",
     )
     parser.add_argument(
         "--no-cache",
@@ -86,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start again; by default, the same command resumes an interrupted run",
     )
-    add_trust_archive(parser)
+    add_trust_archive(parser, of="the archive's config, or the .pt2 file of a bundle,")
 
 
 def run(args: argparse.Namespace) -> None:
