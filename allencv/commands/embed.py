@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights)",
     )
     parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        metavar="PRECISION",
+        help="in which the named network computes: float32, or bfloat16, which is faster on "
+        "processors with AMX and on GPUs (default = float32)",
+    )
+    parser.add_argument(
         "--batch-size",
         type=int,
         default=ON_GPU,
@@ -108,6 +115,7 @@ def run(args: argparse.Namespace) -> None:
         max_gb=args.cache_gb,
         restart=args.restart,
         trusted=args.trust_archive,
+        precision=args.precision,
     )
     if embedded.others:
         others, first = len(embedded.others), embedded.others[0]

@@ -21,6 +21,7 @@ from allencv.common.feature_store import (
     store_folder,
     to_float16,
 )
+from allencv.common.memory import KEPT_BYTES, reuse_freed_memory
 from allencv.exporting.torch_classifier import TorchClassifier
 from allencv.features.folder_labels import labels_of
 from allencv.features.pretrained_backbones import PretrainedBackbone
@@ -181,6 +182,7 @@ def open_encoder(
     size: Optional[int] = None,
     device: Optional[str] = None,
     trusted: bool = False,
+    precision: Optional[str] = None,
 ) -> ImageEncoder:
     """
     Open an archive, a bundle, or a pretrained network by its name.
@@ -191,10 +193,13 @@ def open_encoder(
     cannot be opened or gives no vectors; `ConfigurationError`.
     """
     name = os.fspath(model)
-    if not os.path.exists(name) and "://" not in name:
-        return PretrainedBackbone(name, weights, size, device)
+    is_backbone = not os.path.exists(name) and "://" not in name
+    if not is_bundle(name):  # whose engine manages its own memory
+        reuse_freed_memory(KEPT_BYTES)
+    if is_backbone:
+        return PretrainedBackbone(name, weights, size, device, precision or "float32")
     kind = "a bundle" if is_bundle(name) else "an archive"
-    for option, value in (("--weights", weights), ("--size", size)):
+    for option, value in (("--weights", weights), ("--size", size), ("--precision", precision)):
         if value is not None:
             raise InputError(f"'{name}' is {kind}; {option} is for a network of timm's")
     return (
@@ -237,6 +242,7 @@ def embed(
     max_gb: Optional[float] = None,
     restart: bool = False,
     trusted: bool = False,
+    precision: Optional[str] = None,
 ) -> Embedded:
     """
     Write the vectors of images to a file, like the command `allencv embed`.
@@ -263,6 +269,8 @@ def embed(
     trusted : `bool`, optional (default = `False`)
         Whether the archive's config, or the .pt2 file of a bundle, may name any Python code, which
         then runs.
+    precision : `str`, optional (default = `"float32"`)
+        See `PretrainedBackbone`.
 
     # Raises
 
@@ -272,7 +280,7 @@ def embed(
     check_output(output)
     paths = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
     images, repeated, others = list_images(paths, column)
-    encoder = open_encoder(model, weights, size, device, trusted)
+    encoder = open_encoder(model, weights, size, device, trusted, precision)
     cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     header = {"model": encoder.checksum, "--no-cache": not cache}
