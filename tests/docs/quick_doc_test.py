@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT, run_in_process
 
 PAGE = (ROOT / "docs" / "quick.md").read_text(encoding="utf-8")
-EMBED, READ = (
+EMBED, BUNDLE, READ = (
     found[1] for found in re.finditer(r"^```(?:bash|python)\n(.*?)^```$", PAGE, re.DOTALL | re.M)
 )
 
@@ -26,7 +26,8 @@ def test_the_commands(
     monkeypatch.setenv("ALLENCV_FEATURES", "cache")
     shutil.copytree(trained_run, "runs/pets")
     shutil.copytree(cats_and_dogs / "train", "pets/train")
-    run_in_process(*shlex.split(EMBED)[1:])
+    for command in (EMBED + BUNDLE).splitlines():
+        run_in_process(*shlex.split(command)[1:])
     capsys.readouterr()
     exec(READ, {})
     name, label, shape = re.fullmatch(

@@ -273,6 +273,8 @@ def test_what_is_no_model_is_refused(archive: Path) -> None:
         open_encoder("resnet81")
     with pytest.raises(InputError, match=r"is an archive; --size is for"):
         open_encoder(archive, size=3)
+    with pytest.raises(InputError, match=r"is an archive; --precision is for"):
+        open_encoder(archive, precision="bfloat16")
 
 
 def test_other_outputs_are_refused() -> None:
