@@ -44,7 +44,7 @@ WITHOUT_PARTS = {"join", "recipe"}
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
-COMPUTING = {*TRAINING, "evaluate", "find-lr", "predict"}
+COMPUTING = {*TRAINING, "embed", "evaluate", "find-lr", "predict"}
 """The commands that compute a network with torch for long."""
 SECONDS_TO_ARCHIVE = 60.0
 """The same for commands that train: AllenNLP archives the best epoch so far."""

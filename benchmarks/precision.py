@@ -27,14 +27,13 @@ from networks import CLASSES, NETWORKS, make_network, processor
 from tables import write_docs
 from torch.nn import functional as F
 
-from allencv.common.memory import reuse_freed_memory
+from allencv.common.memory import KEPT_BYTES, reuse_freed_memory
 from allencv.runtime.whole_files import write_text
 from allencv.training.acceleration import (
     choose_amp_dtype,
     computes_in_bfloat16,
     set_memory_format,
 )
-from allencv.training.image_trainer import KEPT_BYTES
 
 CPU = torch.device("cpu")
 BATCH_SIZES = {64: 32, 128: 16, 224: 8}

@@ -158,6 +158,22 @@ def test_int8(run: Run, trained_run: Path, cats_and_dogs: Path, tmp_path: Path) 
 
 
 @pytest.mark.exhaustive
+def test_features(run: Run, cats_and_dogs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
+    output = tmp_path / "report.json"
+    output.write_text('{"another part": 1}')
+    command = ["python", BENCHMARKS / "features.py", "--data", cats_and_dogs, "--rounds", 1]
+    table = run(*command, "--model", "test_resnet", "--output", output).stdout
+    report = json.loads(output.read_text())
+    ways = report["embed"]["ways"]
+    for way in ("`allencv embed`", "a script of timm"):
+        assert ways[way]["images_per_second"] > 0
+        assert ways[way]["to_network"] > 0
+        assert f"| {way} |" in table
+    assert report["another part"] == 1
+
+
+@pytest.mark.exhaustive
 def test_storage(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     pytest.importorskip("psutil")

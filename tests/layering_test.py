@@ -52,7 +52,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "training": {"common", "predictions", "runtime"},
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
-    "features": {"predictors", *BELOW_PREDICTORS},
+    "features": {"exporting", "predictors", *BELOW_PREDICTORS},
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": {"features", "predictors", *BELOW_PREDICTORS},

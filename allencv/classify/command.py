@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from allencv.classify.answers import answers
@@ -32,7 +31,7 @@ from allencv.classify.shards import (
     parse_shard,
 )
 from allencv.classify.thresholds import given_thresholds
-from allencv.runtime.bundle import MANIFEST, is_bundle, sha256_of
+from allencv.runtime.bundle import is_bundle
 from allencv.runtime.classifier import Classifier
 from allencv.runtime.cpu_count import MAX_WORKERS, cpu_count
 from allencv.runtime.defaults import CUDA_ENGINES, DEFAULT_ENGINE
@@ -54,12 +53,7 @@ def open_bundle_model(args: argparse.Namespace) -> Tuple[Classifier, str]:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("allencv.runtime").setLevel(logging.INFO)  # which engine "auto" chooses
     classifier = open_bundle_of(args, threads=args.threads or cpu_count())
-    return classifier, bundle_checksum(args.model)
-
-
-def bundle_checksum(path: str) -> str:
-    """Return a checksum of a bundle: of its manifest, which has those of the other files."""
-    return sha256_of(Path(path) / MANIFEST)
+    return classifier, classifier.checksum
 
 
 def run(args: argparse.Namespace, open_model: OpenModel = open_bundle_model) -> None:

@@ -19,11 +19,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _open_torch_bundle(args: argparse.Namespace) -> Tuple[Any, str]:
-    from allencv.classify.command import bundle_checksum
     from allencv.exporting.torch_bundle import open_torch_bundle
     from allencv.runtime.cpu_count import cpu_count
 
-    return open_torch_bundle(args, args.threads or cpu_count()), bundle_checksum(args.model)
+    classifier = open_torch_bundle(args, args.threads or cpu_count())
+    return classifier, classifier.checksum
 
 
 def _open_archive(args: argparse.Namespace) -> Tuple[Any, str]:

@@ -19,8 +19,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the argument `model`, which `open_encoder` takes."""
     parser.add_argument(
         "model",
-        help="a model archive (model.tar.gz, or the folder of a run), or the name of a pretrained "
-        "network of torchvision or timm, such as resnet18",
+        help="a model archive (model.tar.gz, or the folder of a run), a bundle, or the name of a "
+        "pretrained network of torchvision or timm, such as resnet18",
     )
 
 
@@ -45,6 +45,13 @@ def add_vector_options(parser: argparse.ArgumentParser) -> None:
         "weights)",
     )
     parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        metavar="PRECISION",
+        help="in which the named network computes: float32, or bfloat16, which is faster on "
+        "processors with AMX and on GPUs (default = float32)",
+    )
+    parser.add_argument(
         "--batch-size",
         type=int,
         default=ON_GPU,
@@ -58,7 +65,9 @@ def add_vector_options(parser: argparse.ArgumentParser) -> None:
         help="threads that decode images (default = one for each core)",
     )
     parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)"
+        "--device",
+        help="cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU); not for a bundle, "
+        "which runs on the CPU",
     )
     parser.add_argument(
         "--no-cache",
@@ -72,7 +81,7 @@ def add_vector_options(parser: argparse.ArgumentParser) -> None:
         help="the most GB that the kept vectors of all models may take; the least recently used go "
         "first (default = 20)",
     )
-    add_trust_archive(parser)
+    add_trust_archive(parser, of="the archive's config, or the .pt2 file of a bundle,")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +126,7 @@ def run(args: argparse.Namespace) -> None:
         max_gb=args.cache_gb,
         restart=args.restart,
         trusted=args.trust_archive,
+        precision=args.precision,
     )
     if embedded.others:
         others, first = len(embedded.others), embedded.others[0]

@@ -39,8 +39,8 @@ PLACE_BITS = 32
 """A row is the number of a segment, and in the lower bits a place in it."""
 LARGEST = float(np.finfo(np.float16).max)
 FORMAT = 1
-LIBRARIES = ("allencv", "torch", "torchvision", "timm")
-"""They hold the code of networks."""
+LIBRARIES = ("allencv", "onnxruntime", "torch", "torchvision", "timm")
+"""They hold the code of networks, or run it."""
 
 
 def default_root() -> Path:

@@ -10,6 +10,8 @@ import torch
 # The parameters of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
+KEPT_BYTES = 1 << 30
+"""Enough memory for one step of a network."""
 USERS_OWN = (
     "GLIBC_TUNABLES",
     "MALLOC_ARENA_MAX",

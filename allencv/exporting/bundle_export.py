@@ -113,6 +113,7 @@ def export_bundle(
         files={},
         versions=_versions(format),
         parity=None,
+        vector_size=network.vector_size,
     )
     with new_folder(folder, force) as temporary:
         file = temporary / manifest.model_file

@@ -1,7 +1,6 @@
 """Quantize a network to int8 in the way that keeps most labels of the calibration images."""
 
 import io
-import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
@@ -16,7 +15,7 @@ from allencv.exporting.int8_weights import (
     weight_overrides,
     with_biases,
 )
-from allencv.exporting.onnx_file import INPUT
+from allencv.exporting.onnx_file import INPUT, VECTOR
 from allencv.runtime.classifier import compare
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
@@ -78,6 +77,7 @@ def to_int8(
     import onnx
 
     model = onnx.load(file)
+    vector = _without_vector(model)
     layers = _layers(model)
     if not layers:
         raise ConfigurationError(
@@ -103,7 +103,9 @@ def to_int8(
     if best.agreement < ENOUGH and more < len(layers):
         candidates.append(candidate(best.method, more))
         best = _best(candidates)
-    shutil.copyfile(best.file, file)
+    quantized = onnx.load(best.file)
+    quantized.graph.output.extend(vector)
+    onnx.save(quantized, file)
     for each in candidates:
         each.file.unlink()
     return _in_words(best, candidates, len(expected))
@@ -153,6 +155,10 @@ def _quantize(
 
     excluded = [name for layer in layers[:in_float] for name in layer.names()]
     quantized = {name: bias for name, bias in biases.items() if name not in excluded}
+    # As part of a layer, it would leave numbers in the vector that it cuts off.
+    excluded += [
+        node.name for node in model.graph.node if node.op_type in CLIPPED and VECTOR in node.output
+    ]
     with quiet(), redirect_stdout(io.StringIO()):  # it prints what it computes
         quantize_static(
             with_biases(model, quantized),
@@ -181,6 +187,17 @@ def _layers(model: Any) -> List[Layer]:
             layer = layers.setdefault(node.input[1], Layer([], node.input[1]))
             layer.nodes.append(node)
     return list(layers.values())
+
+
+def _without_vector(model: Any) -> List[Any]:
+    """
+    Remove the vector from the outputs of a network, and return it. As an output, onnxruntime would
+    round it to 256 steps, and compute the last layer in float32.
+    """
+    vector = [each for each in model.graph.output if each.name == VECTOR]
+    for each in vector:
+        model.graph.output.remove(each)
+    return vector
 
 
 def _cut_before_hard_swish(model: Any) -> None:

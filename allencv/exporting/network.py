@@ -3,7 +3,7 @@ import re
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional, Tuple
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -20,8 +20,10 @@ from allencv.runtime.terminal import notice
 class Network(torch.nn.Module):
     """
     A trained classifier for a bundle: it maps `uint8` pixels `(batch, height, width, channels)` to
-    probabilities `(batch, labels)`, `float32`. It includes normalisation, the views of
-    `test_time_augmentation`, and the softmax or sigmoid.
+    probabilities `(batch, labels)` and vectors `(batch, vector_size)`, both `float32`. It includes
+    normalisation, the views of `test_time_augmentation`, and the softmax or sigmoid.
+
+    The vectors are those of `ImageClassifier.encode`: of the images themselves, without more views.
 
     # Parameters
 
@@ -39,11 +41,19 @@ class Network(torch.nn.Module):
         self._normalization = normalization
         self.eval().requires_grad_(False).float().to(memory_format=torch.contiguous_format)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    @property
+    def vector_size(self) -> int:
+        return self._model.vector_size
+
+    def forward(self, image: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         pixels = image.permute(0, 3, 1, 2).contiguous()
         if self._normalization is not None:
             pixels = self._normalization(pixels)
-        return self._model(image=pixels)["probs"].float()
+        # `encode` would compute the encoders again.
+        vectors: List[torch.Tensor] = []
+        with self._model.vectors_noted(vectors):
+            probabilities = self._model(image=pixels)["probs"]
+        return probabilities.float(), vectors[0].float()  # the image comes before its views
 
 
 @notice("exporting the network")

@@ -10,7 +10,7 @@ from allencv.common.quiet import quiet
 from allencv.exporting.network import not_exportable
 
 OPSET = 20
-INPUT, OUTPUT = "image", "probabilities"
+INPUT, OUTPUT, VECTOR = "image", "probabilities", "vector"
 
 
 def write_onnx(program: ExportedProgram, file: Path) -> None:
@@ -30,7 +30,7 @@ def write_onnx(program: ExportedProgram, file: Path) -> None:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[OUTPUT, VECTOR],
                 verbose=False,
             )
         assert written is not None

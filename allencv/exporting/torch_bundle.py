@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from allencv.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from allencv.runtime.classifier import Classifier
+    from allencv.exporting.torch_classifier import TorchClassifier
 
 
 def is_torch_bundle(path: str) -> bool:
@@ -17,7 +17,7 @@ def is_torch_bundle(path: str) -> bool:
     return is_bundle(path) and read_manifest(path).format == "torch_export"
 
 
-def open_torch_bundle(args: argparse.Namespace, threads: int) -> "Classifier":
+def open_torch_bundle(args: argparse.Namespace, threads: int) -> "TorchClassifier":
     """
     Open the bundle `args.model` with torch, on the CPU, with a number of threads for each call.
 

@@ -1,11 +1,13 @@
 import os
 from pathlib import Path
-from typing import Union
+from typing import Tuple, Union
 
 import numpy as np
 import torch
 
 from allencv.runtime import BundleError, ImageSource, open_bundle
+from allencv.runtime.bundle import checksum_of, vector_size_of
+from allencv.runtime.engine import PROBABILITIES, VECTORS
 
 
 class TorchClassifier:
@@ -36,6 +38,7 @@ class TorchClassifier:
                 "you trust its author"
             )
         self.name = Path(path).resolve().name
+        self.checksum = checksum_of(path)
         self.manifest = manifest
         self.labels = manifest.labels
         self.multi_label = manifest.multi_label
@@ -46,6 +49,20 @@ class TorchClassifier:
     def preprocess(self, source: ImageSource) -> np.ndarray:
         return self.preprocessing(source)
 
-    @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        return self._network(torch.tensor(images)).numpy()
+        return self._computed(images)[PROBABILITIES].numpy()
+
+    @property
+    def vector_size(self) -> int:
+        """The size of the vectors of `vectors`. Raise `BundleError` if the bundle has none."""
+        return vector_size_of(self.manifest, self.name)
+
+    def vectors(self, images: np.ndarray) -> np.ndarray:
+        """Return the vectors `(batch, vector_size)`, as `OnnxClassifier.vectors` does."""
+        vector_size_of(self.manifest, self.name)
+        return self._computed(images)[VECTORS].numpy()
+
+    @torch.inference_mode()
+    def _computed(self, images: np.ndarray) -> Tuple[torch.Tensor, ...]:
+        outputs = self._network(torch.tensor(images))
+        return outputs if self.manifest.vector_size is not None else (outputs,)

@@ -22,6 +22,8 @@ from allencv.common.feature_store import (
     store_folder,
     to_float16,
 )
+from allencv.common.memory import KEPT_BYTES, reuse_freed_memory
+from allencv.exporting.torch_classifier import TorchClassifier
 from allencv.features.folder_labels import labels_of
 from allencv.features.pretrained_backbones import PretrainedBackbone
 from allencv.features.vector_files import (
@@ -30,12 +32,13 @@ from allencv.features.vector_files import (
     write_vectors,
 )
 from allencv.predictors.archive_classifier import ArchiveClassifier
-from allencv.runtime.bundle import is_bundle
+from allencv.runtime.bundle import is_bundle, read_manifest, vector_size_of
 from allencv.runtime.classifier import group_by_shape
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile, list_images
 from allencv.runtime.images import ImageSource, name_of, read_file
+from allencv.runtime.onnx_classifier import OnnxClassifier
 
 NOT_FINITE = "the network's vector for it has numbers that are not finite"
 
@@ -51,7 +54,9 @@ class ImageEncoder(Protocol):
     """
 
     checksum: str
-    vector_size: int
+
+    @property
+    def vector_size(self) -> int: ...
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
@@ -178,26 +183,43 @@ def open_encoder(
     size: Optional[int] = None,
     device: Optional[str] = None,
     trusted: bool = False,
+    precision: Optional[str] = None,
 ) -> ImageEncoder:
     """
-    Open an archive, or a pretrained network by its name.
+    Open an archive, a bundle, or a pretrained network by its name.
 
     # Raises
 
-    `InputError` if there is neither, or for arguments of the other one; `ConfigurationError`.
+    `InputError` if there is none, or for arguments of another one; `BundleError` for a bundle that
+    cannot be opened or gives no vectors; `ConfigurationError`.
     """
     name = os.fspath(model)
-    if is_bundle(name):
-        raise InputError(
-            f"'{name}' is a bundle, whose network gives probabilities only; expected the archive "
-            "that it was exported from"
-        )
-    if not os.path.exists(name) and "://" not in name:
-        return PretrainedBackbone(name, weights, size, device)
-    for option, value in (("--weights", weights), ("--size", size)):
+    is_backbone = not os.path.exists(name) and "://" not in name
+    if not is_bundle(name):  # whose engine manages its own memory
+        reuse_freed_memory(KEPT_BYTES)
+    if is_backbone:
+        return PretrainedBackbone(name, weights, size, device, precision or "float32")
+    kind = "a bundle" if is_bundle(name) else "an archive"
+    for option, value in (("--weights", weights), ("--size", size), ("--precision", precision)):
         if value is not None:
-            raise InputError(f"'{name}' is an archive; {option} is for a network of timm's")
-    return ArchiveClassifier(name, device, trusted)
+            raise InputError(f"'{name}' is {kind}; {option} is for a network of timm's")
+    return (
+        _open_bundle(name, device, trusted)
+        if is_bundle(name)
+        else ArchiveClassifier(name, device, trusted)
+    )
+
+
+def _open_bundle(path: str, device: Optional[str], trusted: bool) -> ImageEncoder:
+    manifest = read_manifest(path)
+    vector_size_of(manifest, path)  # raises an error before the network is loaded
+    if device is not None:
+        raise InputError(f"'{path}' is a bundle, which runs on the CPU; expected no --device")
+    if manifest.format == "torch_export":
+        return TorchClassifier(path, trusted)
+    if trusted:
+        raise InputError(f"'{path}' is an ONNX bundle; expected no --trust-archive")
+    return OnnxClassifier(path, threads=cpu_count())
 
 
 def open_store(encoder: ImageEncoder, max_gb: Optional[float] = None) -> FeatureStore:
@@ -221,6 +243,7 @@ def embed(
     max_gb: Optional[float] = None,
     restart: bool = False,
     trusted: bool = False,
+    precision: Optional[str] = None,
 ) -> Embedded:
     """
     Write the vectors of images to a file, like the command `allencv embed`.
@@ -228,7 +251,7 @@ def embed(
     # Parameters
 
     model : `str`, required
-        A model archive, or the name of a network of torchvision or timm.
+        A model archive, a bundle, or the name of a network of torchvision or timm.
     data : `str` or a list of them, required
         Images, folders, patterns, or tables of paths in `column`, as in `allencv classify`.
     output : `str`, required
@@ -245,17 +268,20 @@ def embed(
     restart : `bool`, optional (default = `False`)
         Whether to start again rather than resume an interrupted run.
     trusted : `bool`, optional (default = `False`)
-        Whether the archive's config may name any Python code, which then runs.
+        Whether the archive's config, or the .pt2 file of a bundle, may name any Python code, which
+        then runs.
+    precision : `str`, optional (default = `"float32"`)
+        See `PretrainedBackbone`.
 
     # Raises
 
-    `InputError`, `ConfigurationError`, or `OSError`.
+    `InputError`, `BundleError`, `ConfigurationError`, or `OSError`.
     """
     output = os.fspath(output)
     check_output(output)
     paths = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
     images, repeated, others = list_images(paths, column)
-    encoder = open_encoder(model, weights, size, device, trusted)
+    encoder = open_encoder(model, weights, size, device, trusted, precision)
     cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     header = {"model": encoder.checksum, "--no-cache": not cache}

@@ -1,7 +1,21 @@
 import copy
 import logging
 import warnings
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type, Union
+from contextlib import contextmanager
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Set,
+    Tuple,
+    Type,
+    Union,
+)
 
 import torch
 from allennlp.common import Params
@@ -241,6 +255,20 @@ class ImageClassifier(CheckedFromParams, Model):
         and the last layer.
         """
         return self._vectors(self._feature_maps(self._prepared(image)))
+
+    @contextmanager
+    def vectors_noted(self, vectors: List[torch.Tensor]) -> Iterator[None]:
+        """
+        Add the vectors of `encode` to a list for each pass of the encoders in the block. With
+        `test_time_augmentation` there are several in `forward`: first the images, then their views.
+        """
+        hook = self._im2vec_encoder.register_forward_hook(
+            lambda module, inputs, output: vectors.append(output)
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits `(batch, num_labels)` of normalised images, without more views."""

@@ -61,6 +61,21 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
     return manifest
 
 
+def checksum_of(path: Union[str, os.PathLike]) -> str:
+    """Return a checksum of a bundle: of its manifest, which has those of the other files."""
+    return sha256_of(Path(path) / MANIFEST)
+
+
+def vector_size_of(manifest: Manifest, name: str) -> int:
+    """Return the size of the vectors of a bundle. Raise `BundleError` if it gives none."""
+    if manifest.vector_size is None:
+        raise BundleError(
+            f"bundle '{name}' gives no vectors: it was exported by an older version of allencv; "
+            "export it again"
+        )
+    return manifest.vector_size
+
+
 def _bytes_of(file: Path) -> bytes:
     try:
         check_regular(file)

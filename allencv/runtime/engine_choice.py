@@ -9,7 +9,8 @@ import numpy as np
 
 from allencv.runtime.classifier import compare
 from allencv.runtime.defaults import CPU_ENGINES, DEFAULT_ENGINE
-from allencv.runtime.engines import Engine, available_engines, open_engine
+from allencv.runtime.engine import Engine
+from allencv.runtime.engines import available_engines, open_engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.installing import pip_install
 from allencv.runtime.manifest import TOLERANCES, Manifest

@@ -7,14 +7,12 @@ from typing import Callable, Dict, List, NamedTuple
 import numpy as np
 
 from allencv.runtime.defaults import CUDA_ENGINES
+from allencv.runtime.engine import Engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.installing import pip_install
 from allencv.runtime.manifest import Manifest
 from allencv.runtime.onnxruntime_engine import CPU_PROVIDER, onnxruntime_engine
 from allencv.runtime.openvino_engine import openvino_core, openvino_engine
-
-Engine = Callable[[np.ndarray], np.ndarray]
-"""Maps images `(batch, height, width, channels)` to probabilities; several threads may call it."""
 
 
 class EngineKind(NamedTuple):

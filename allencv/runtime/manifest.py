@@ -61,6 +61,7 @@ class Manifest:
     versions : of the packages that made it, by name.
     parity : `None` if it was not compared with the archive.
     quantization : for "int8" how it was made, in words; otherwise `None`.
+    vector_size : the size of the vectors that are the network's second output; `None` without it.
     """
 
     task: str
@@ -73,6 +74,7 @@ class Manifest:
     versions: Dict[str, str]
     parity: Optional[Parity]
     quantization: Optional[str] = None
+    vector_size: Optional[int] = None
 
     @property
     def multi_label(self) -> bool:
@@ -112,8 +114,8 @@ class Manifest:
                 f"{file}: manifest_version is {content['manifest_version']!r}; expected {VERSION}: "
                 "the bundle was made by another version of allencv"
             )
-        # Older bundles have no quantization and no value range.
-        content = {"quantization": None, **content}
+        # Older bundles have no quantization, no vector size and no value range.
+        content = {"quantization": None, "vector_size": None, **content}
         _check_items(file, "", content, CHECKS)
         preprocessing = {"value_range": None, **content["preprocessing"]}
         _check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
@@ -236,6 +238,10 @@ CHECKS: Dict[str, Check] = {
     ),
     "parity": (lambda value: value is None or isinstance(value, dict), "null or a JSON object"),
     "quantization": (lambda value: value is None or _is_text(value), "null or a text"),
+    "vector_size": (
+        lambda value: value is None or (_is_count(value) and value > 0),
+        "null, or the size of a vector",
+    ),
     "checksum": (_is_checksum, "64 hexadecimal digits"),
 }
 PREPROCESSING_CHECKS: Dict[str, Check] = {

@@ -4,8 +4,9 @@ from typing import Union
 
 import numpy as np
 
-from allencv.runtime.bundle import open_bundle
+from allencv.runtime.bundle import checksum_of, open_bundle, vector_size_of
 from allencv.runtime.defaults import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
+from allencv.runtime.engine import VECTORS
 from allencv.runtime.engine_choice import chosen, fastest
 from allencv.runtime.errors import BundleError
 from allencv.runtime.images import ImageSource
@@ -50,6 +51,7 @@ class OnnxClassifier:
                 "(allencv.exporting.TorchClassifier); expected onnx"
             )
         self.name = Path(path).resolve().name
+        self.checksum = checksum_of(path)
         self.manifest = manifest
         self.labels = manifest.labels
         self.multi_label = manifest.multi_label
@@ -66,6 +68,20 @@ class OnnxClassifier:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return self._run(images)
+
+    @property
+    def vector_size(self) -> int:
+        """The size of the vectors of `vectors`. Raise `BundleError` if the bundle has none."""
+        return vector_size_of(self.manifest, self.name)
+
+    def vectors(self, images: np.ndarray) -> np.ndarray:
+        """
+        Return the vectors `(batch, vector_size)`, `float32`, before the last layer, for pixels as
+        `probabilities` takes them. With `test_time_augmentation` they are those of the images
+        themselves, not of their views. Raise `BundleError` if the bundle has none.
+        """
+        vector_size_of(self.manifest, self.name)
+        return self._run(images, VECTORS)
 
 
 def _check_network(file: Path) -> None:

@@ -1,10 +1,11 @@
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from allencv.runtime.engine import PROBABILITIES, Engine
 from allencv.runtime.errors import BundleError
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -19,7 +20,7 @@ NEEDS = {
 
 def onnxruntime_engine(
     file: Path, threads: int, provider: str = CPU_PROVIDER, precision: str = "float32"
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Engine:
     """
     Run an ONNX file with a provider of onnxruntime, in the `precision` of the network.
 
@@ -58,7 +59,12 @@ def onnxruntime_engine(
     inputs = [value.name for value in session.get_inputs()]
     if len(inputs) != 1:
         raise BundleError(f"{file}: takes {len(inputs)} inputs {inputs}; expected one, the image")
-    return lambda images: session.run(None, {inputs[0]: images})[0]
+    outputs = [value.name for value in session.get_outputs()]
+
+    def run(images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
+        return session.run([outputs[output]], {inputs[0]: images})[0]
+
+    return run
 
 
 def _providers(provider: str, precision: str) -> List[Tuple[str, Dict[str, Any]]]:

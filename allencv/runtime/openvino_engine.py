@@ -1,11 +1,12 @@
 import functools
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Union
+from typing import TYPE_CHECKING, Dict, Union
 
 import numpy as np
 
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.engine import PROBABILITIES, Engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.onnxruntime_engine import last_line
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def openvino_engine(
     file: Path, threads: int, device: str = "CPU", reduced: bool = False, one_by_one: bool = False
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Engine:
     """
     Run an ONNX file with OpenVINO on a "CPU", "GPU" or "NPU".
 
@@ -48,15 +49,16 @@ def openvino_engine(
     # Each thread needs its own request.
     requests = threading.local()
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
         if not hasattr(requests, "own"):
             requests.own = network.create_infer_request()
         # The next call overwrites the result in the request's memory.
-        return requests.own.infer([images])[0].copy()
+        return requests.own.infer([images])[output].copy()
 
-    if one_by_one:
-        return lambda images: np.concatenate([run(image[None]) for image in images])
-    return run
+    def run_one_by_one(images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
+        return np.concatenate([run(image[None], output) for image in images])
+
+    return run_one_by_one if one_by_one else run
 
 
 @functools.cache

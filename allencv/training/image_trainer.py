@@ -34,7 +34,7 @@ from allennlp.training.optimizers import Optimizer
 from allennlp.training.trainer import Trainer
 
 from allencv.common.checks import CheckedFromParams
-from allencv.common.memory import reuse_freed_memory
+from allencv.common.memory import KEPT_BYTES, reuse_freed_memory
 from allencv.predictions.all_ranks import (
     LoaderForEvaluation,
     check_readable,
@@ -75,9 +75,6 @@ from allencv.training.time_limit import TimeLimit, seconds_of
 from allencv.training.trainer_checks import check_gpu, check_trainer_values, metric_names_of
 
 logger = logging.getLogger(__name__)
-
-KEPT_BYTES = 1 << 30
-"""Enough memory for one step of a network."""
 
 
 @Trainer.register("image", constructor="from_partial_objects")

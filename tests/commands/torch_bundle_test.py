@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Tuple
 
 import numpy as np
 import pytest
@@ -25,8 +26,9 @@ from tests.runtime.tiny_bundle import SCALE, SIZE, softmax_of, write_bundle
 class MeanColour(torch.nn.Module):
     """The network of `write_bundle` in torch."""
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(SCALE / 255 * image.float().mean(dim=(1, 2)), dim=1)
+    def forward(self, image: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        mean = image.float().mean(dim=(1, 2))
+        return torch.softmax(SCALE / 255 * mean, dim=1), mean
 
 
 @pytest.fixture(scope="module")

@@ -131,4 +131,6 @@ def test_what_other_runtimes_take(bundle: Path) -> None:
     lines = [line for line in LITERT.splitlines() if line.startswith(("network", "images"))]
     names = {"torch": torch}
     exec("\n".join(lines).replace("224", "32"), names)
-    assert names["network"](names["images"]).shape == (1, 2)  # type: ignore[operator]
+    probabilities, vectors = names["network"](names["images"])  # type: ignore[operator]
+    assert probabilities.shape == (1, 2)
+    assert len(vectors) == 1

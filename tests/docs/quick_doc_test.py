@@ -59,7 +59,7 @@ def test_the_commands(
     for line in "".join(OTHERS).splitlines():
         run_in_process(*shlex.split(line)[1:])
         texts.append(capsys.readouterr().out)
-    _, by_images, page, lines, by_vectors = texts
+    *_, by_images, page, lines, by_vectors = texts
     assert by_images.splitlines()[0] == "pets/val/cat/000.jpg"
     assert len(by_images.splitlines()) == 4
     # They are of the same images; with 3 of them in one and 10 in the other.

@@ -20,6 +20,7 @@ import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.exporting import TorchClassifier, export_bundle
 from allencv.predictors import ImageClassifierPredictor
+from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import BundleError, OnnxClassifier, Preprocessing, open_bundle, readable
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
@@ -85,6 +86,21 @@ def test_a_bundle_answers_as_its_archive(
     assert_answers_are_the_archive_s(answers_of(classifier, photos), archive_file, photos)
 
 
+def vectors_of(classifier: Any, photos: List[str]) -> np.ndarray:
+    return classifier.vectors(np.stack([classifier.preprocess(photo) for photo in photos]))
+
+
+def test_vectors_are_those_of_the_archive(
+    bundle: Path, archive_file: Path, photos: List[str]
+) -> None:
+    archive, classifier = ArchiveClassifier(archive_file, "cpu"), OnnxClassifier(bundle)
+    assert classifier.vector_size == archive.vector_size
+    given, expected = vectors_of(classifier, photos), vectors_of(archive, photos)
+    assert given.dtype == np.float32
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-6)
+    assert np.ptp(expected, axis=0).max() > 0.01  # images differ
+
+
 def test_pixels_are_those_of_the_validation_reader(
     bundle: Path, archive: Archive, photos: List[str]
 ) -> None:
@@ -117,10 +133,11 @@ def test_the_file_says_nothing_of_the_machine_that_made_it(bundle: Path) -> None
     onnx.checker.check_model(model, full_check=True)
     assert b".py" not in (bundle / "model.onnx").read_bytes()
     assert [opset.version for opset in model.opset_import] == [20]
-    (image,), (probabilities,) = model.graph.input, model.graph.output
+    (image,), (probabilities, vector) = model.graph.input, model.graph.output
     for value, name, sizes in (
         (image, "image", ["batch", 32, 32, 3]),
         (probabilities, "probabilities", ["batch", 2]),
+        (vector, "vector", ["batch", open_bundle(bundle).vector_size]),
     ):
         dimensions = value.type.tensor_type.shape.dim
         assert value.name == name
@@ -152,12 +169,16 @@ def test_half_precision(archive_file: Path, bundle: Path, photos: List[str]) -> 
     assert sizes[0] < 0.75 * sizes[1]
     weights = onnx.load(folder / "model.onnx").graph.initializer
     assert {each.data_type for each in weights if len(each.dims) == 4} == {onnx.TensorProto.FLOAT16}
-    answers = answers_of(OnnxClassifier(folder), photos)
-    assert_answers_are_the_archive_s(answers, archive_file, photos, tolerance=0.01)
+    half = OnnxClassifier(folder)
+    assert_answers_are_the_archive_s(answers_of(half, photos), archive_file, photos, tolerance=0.01)
+    given, expected = vectors_of(half, photos), vectors_of(OnnxClassifier(bundle), photos)
+    assert given.dtype == np.float32
+    np.testing.assert_allclose(given, expected, rtol=0.02, atol=0.02)
+    assert (given != expected).any()
 
 
 @pytest.mark.usefixtures("exported_before")
-def test_int8(archive_file: Path, cats_and_dogs: Path, photos: List[str]) -> None:
+def test_int8(archive_file: Path, bundle: Path, cats_and_dogs: Path, photos: List[str]) -> None:
     folder = archive_file.parent / "int8"
     calibration = sorted((cats_and_dogs / "train").rglob("*.jpg"))
     manifest = export_bundle(
@@ -176,8 +197,13 @@ def test_int8(archive_file: Path, cats_and_dogs: Path, photos: List[str]) -> Non
     # A scale for each channel of the output.
     scales = [each for each in graph.initializer if each.name.endswith("scale") and each.dims]
     assert {each.dims[0] for each in kernels} <= {each.dims[0] for each in scales}
-    answers = answers_of(OnnxClassifier(folder), photos)
-    assert_answers_are_the_archive_s(answers, archive_file, photos, tolerance=0.1)
+    classifier = OnnxClassifier(folder)
+    assert_answers_are_the_archive_s(
+        answers_of(classifier, photos), archive_file, photos, tolerance=0.1
+    )
+    given, expected = vectors_of(classifier, photos), vectors_of(OnnxClassifier(bundle), photos)
+    cosines = (given * expected).sum(1) / np.linalg.norm(given, axis=1)
+    assert (cosines / np.linalg.norm(expected, axis=1)).min() > 0.99
 
 
 def test_torch_export(archive_file: Path, photos: List[str]) -> None:
@@ -189,6 +215,8 @@ def test_torch_export(archive_file: Path, photos: List[str]) -> None:
     classifier = TorchClassifier(folder, trusted=True)
     answers = answers_of(classifier, photos)
     assert_answers_are_the_archive_s(answers, archive_file, photos, tolerance=1e-6)
+    expected = vectors_of(ArchiveClassifier(archive_file, "cpu"), photos)
+    np.testing.assert_allclose(vectors_of(classifier, photos), expected, rtol=1e-4, atol=1e-6)
     with pytest.raises(BundleError, match=r"model.pt2: torch may run code .*trusted=True"):
         TorchClassifier(folder)
     with pytest.raises(BundleError, match=r"its format is torch_export, .*; expected onnx"):
@@ -234,9 +262,13 @@ def test_a_model_of_several_labels_that_looks_twice(
     assert thresholds == pytest.approx({"Cat": 0.4, "Dog": 0.3, "even": 0.5, "small": 0.05})
     expected = Preprocessing(24, 40, "pad", 0.875, "bicubic", "L", (0, 4095))
     assert manifest.preprocessing == expected
-    answers = answers_of(OnnxClassifier(tmp_path / "bundle"), photos)
+    classifier = OnnxClassifier(tmp_path / "bundle")
+    answers = answers_of(classifier, photos)
     assert any(answer["labels"] for answer in answers)
     assert_answers_are_the_archive_s(answers, archive_file, photos)
+    # Those of the archive normalise in the reader, which has no views either.
+    expected = vectors_of(ArchiveClassifier(archive_file, "cpu"), photos)
+    np.testing.assert_allclose(vectors_of(classifier, photos), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_in_channels_last_order(archive: Archive, bundle: Path, tmp_path: Path) -> None:

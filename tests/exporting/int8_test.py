@@ -17,6 +17,7 @@ from allencv.exporting.int8 import (
     to_int8,
 )
 from allencv.exporting.int8_weights import corrected_biases
+from allencv.runtime.engine import VECTORS
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
 
 SIZE, CHANNELS, LABELS = 16, 8, 4
@@ -108,6 +109,55 @@ def test_the_nearest_network_is_kept(network: Path, batches: List[np.ndarray]) -
     assert f"keeps {agreement:.2%} of the labels of 32 calibration images" in said
     assert all(method in said for method in METHODS)
     assert [file.name for file in network.parent.iterdir()] == ["model.onnx"]
+
+
+def with_vector(network: Path, clipped: bool) -> Path:
+    """A copy of the network whose second output is the input of the last layer."""
+    model = onnx.load(network)
+    head = next(node for node in model.graph.node if node.name == "head")
+    flat = next(node for node in model.graph.node if node.name == "flat")
+    if clipped:
+        cut = helper.make_node("Relu", ["f"], ["vector"], "cut")
+        model.graph.node.insert(list(model.graph.node).index(head), cut)
+    else:
+        flat.output[0] = "vector"
+    head.input[0] = "vector"
+    shape = ["batch", CHANNELS]
+    output = helper.make_tensor_value_info("vector", TensorProto.FLOAT, shape)
+    model.graph.output.append(output)
+    copy = network.parent / "copy"
+    copy.mkdir()
+    onnx.save(model, copy / "model.onnx")
+    return copy / "model.onnx"
+
+
+def test_the_vector_changes_nothing_of_the_probabilities(
+    network: Path, batches: List[np.ndarray]
+) -> None:
+    copy = with_vector(network, clipped=False)
+    expected = onnxruntime_engine(copy, 1)(batches[0], VECTORS)
+    assert to_int8(copy, batches) == to_int8(network, batches)
+    assert kinds_of(copy) == kinds_of(network)
+    assert np.array_equal(probabilities(copy, batches), probabilities(network, batches))
+    given = onnxruntime_engine(copy, 1)(batches[0], VECTORS)
+    np.testing.assert_allclose(given, expected, atol=0.1)
+    # It is not rounded to the 256 steps of the last layer.
+    steps = given / values_in(copy)["vector_scale"]
+    assert np.abs(steps - np.round(steps)).max() > 0.1
+
+
+def test_a_vector_that_is_clipped_stays_so(network: Path, batches: List[np.ndarray]) -> None:
+    model = onnx.load(network)
+    values = next(each for each in model.graph.initializer if each.name == "low")
+    values.CopyFrom(numpy_helper.from_array(np.array(-6, np.float32), "low"))
+    onnx.save(model, network)
+    before = onnxruntime_engine(with_vector(network, clipped=True), 1)(batches[0], VECTORS)
+    copy = network.parent / "copy" / "model.onnx"
+    to_int8(copy, batches)
+    given = onnxruntime_engine(copy, 1)(batches[0], VECTORS)
+    assert (before == 0).any()
+    assert given.min() == 0
+    np.testing.assert_allclose(given, before, atol=0.1)
 
 
 def test_what_cuts_numbers_off_becomes_part_of_the_layer(

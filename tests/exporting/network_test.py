@@ -1,7 +1,7 @@
 """Networks of several kinds as graphs, in ONNX and for torch, against the networks themselves."""
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Union
 
 import numpy as np
 import pytest
@@ -37,6 +37,11 @@ def expected_of(archive: Archive) -> np.ndarray:
         return archive.model.eval()(image=images)["probs"].numpy()
 
 
+def expected_vectors_of(archive: Archive) -> np.ndarray:
+    with torch.inference_mode():
+        return archive.model.eval().encode(torch.tensor(pixels()).permute(0, 3, 1, 2)).numpy()
+
+
 def assert_probabilities(classifier: Classifier, expected: np.ndarray) -> None:
     for count in (3, 1):
         given = classifier.probabilities(pixels()[:count])
@@ -44,20 +49,34 @@ def assert_probabilities(classifier: Classifier, expected: np.ndarray) -> None:
         np.testing.assert_allclose(given, expected[:count], atol=1e-5)
 
 
+def assert_vectors(
+    classifier: Union[OnnxClassifier, TorchClassifier], expected: np.ndarray
+) -> None:
+    assert classifier.vector_size == expected.shape[1]
+    for count in (3, 1):
+        given = classifier.vectors(pixels()[:count])
+        assert given.dtype == np.float32
+        np.testing.assert_allclose(given, expected[:count], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_bundle_is_its_network(name: str, tmp_path: Path) -> None:
     archive = archive_of(NETWORKS[name])
-    expected = expected_of(archive)
+    expected, vectors = expected_of(archive), expected_vectors_of(archive)
     export_bundle(archive, tmp_path / "onnx", parity=False)
-    assert_probabilities(OnnxClassifier(tmp_path / "onnx"), expected)
+    classifier = OnnxClassifier(tmp_path / "onnx")
+    assert_probabilities(classifier, expected)
+    assert_vectors(classifier, vectors)
 
 
 def test_a_bundle_for_torch_is_its_network(tmp_path: Path) -> None:
     """It holds the graph that each of those above is made from."""
     archive = archive_of(NETWORKS["vit"])
-    expected = expected_of(archive)
+    expected, vectors = expected_of(archive), expected_vectors_of(archive)
     export_bundle(archive, tmp_path / "torch", format="torch_export", parity=False)
-    assert_probabilities(TorchClassifier(tmp_path / "torch", trusted=True), expected)
+    classifier = TorchClassifier(tmp_path / "torch", trusted=True)
+    assert_probabilities(classifier, expected)
+    assert_vectors(classifier, vectors)
     assert str(ROOT).encode() not in (tmp_path / "torch" / "model.pt2").read_bytes()
 
 
@@ -82,8 +101,19 @@ def test_normalization_of_the_reader_comes_first() -> None:
     network = Network(archive.model, PixelNormalization([0.5], [0.25]))
     images = torch.tensor(pixels())
     normalized = (images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
-    expected = archive.model(image=normalized)["probs"]
+    expected = archive.model(image=normalized)["probs"], archive.model.encode(normalized)
     torch.testing.assert_close(network(images), expected)
+
+
+def test_the_vectors_are_those_of_the_images_without_their_views() -> None:
+    archive = archive_of({**small_resnet(), "test_time_augmentation": ["vertical_flip"]})
+    probabilities, vectors = Network(archive.model)(torch.tensor(pixels()))
+    np.testing.assert_allclose(vectors, expected_vectors_of(archive), rtol=1e-5)
+    np.testing.assert_allclose(probabilities, expected_of(archive), atol=1e-6)
+    flipped = torch.tensor(pixels()[:, ::-1].copy())
+    others, of_flipped = Network(archive.model)(flipped)
+    torch.testing.assert_close(others, probabilities)  # the mean is of the same two views
+    assert not torch.allclose(of_flipped, vectors)
 
 
 class OfTheUser(Im2ImEncoder):
@@ -172,8 +202,8 @@ def test_a_model_in_another_precision_is_made_float32(dtype: torch.dtype) -> Non
     archive = archive_of(small_resnet())
     expected = expected_of(archive)
     archive.model.to(dtype)
-    given = Network(archive.model)(torch.tensor(pixels()))
-    assert given.dtype == torch.float32
+    given, vectors = Network(archive.model)(torch.tensor(pixels()))
+    assert given.dtype == vectors.dtype == torch.float32
     np.testing.assert_allclose(given, expected, atol=1e-3 if dtype == torch.half else 1e-6)
 
 

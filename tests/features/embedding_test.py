@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -19,10 +20,12 @@ from allencv.features.embedding import (
     open_store,
 )
 from allencv.predictors.archive_classifier import ArchiveClassifier
-from allencv.runtime import ImageError
+from allencv.runtime import BundleError, ImageError, open_bundle
+from allencv.runtime.bundle import MANIFEST
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import list_images
 from tests.conftest import run_in_process
+from tests.runtime.tiny_bundle import write_bundle
 
 
 @pytest.fixture
@@ -82,6 +85,57 @@ def test_vectors_of_an_archive(archive: Path, photos: List[str]) -> None:
     assert np.array_equal(found["vectors"], found["vectors"].astype(np.float16))
     assert np.ptp(expected, axis=0).max() > 0.01  # images differ
     assert not list(Path("out").glob("*.part"))
+
+
+@pytest.fixture(scope="module")
+def bundle(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "pets"
+    allencv.export(trained_run / "model.tar.gz", folder, parity=False)
+    return folder
+
+
+@pytest.mark.slow
+def test_vectors_of_a_bundle(
+    bundle: Path, archive: Path, photos: List[str], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    for output, model in (("a.npz", bundle), ("b.npz", copy)):
+        assert embed(model, "photos", output).known == (model == copy) * len(photos)
+    assert embed(archive, "photos", "c.npz").known == 0
+    vectors = read_npz("a.npz")["vectors"]
+    np.testing.assert_allclose(vectors, expected_vectors(archive, photos), rtol=1e-3, atol=1e-6)
+    # Another bundle of the same network is another address.
+    manifest = open_bundle(copy)
+    other = replace(manifest, versions={**manifest.versions, "onnx": "0"})
+    (copy / MANIFEST).write_bytes(other.to_bytes())
+    assert embed(copy, "photos", "d.npz").known == 0
+
+
+@pytest.mark.slow
+def test_vectors_of_a_bundle_for_torch(archive: Path, photos: List[str], tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    allencv.export(archive, folder, format="torch_export", parity=False)
+    with pytest.raises(BundleError, match=r"set trusted=True \(--trust-archive\)"):
+        embed(folder, "photos", "vectors.npz")
+    embed(folder, "photos", "vectors.npz", cache=False, trusted=True)
+    vectors = read_npz("vectors.npz")["vectors"]
+    np.testing.assert_allclose(vectors, expected_vectors(archive, photos), rtol=1e-4, atol=1e-6)
+
+
+def test_options_that_a_bundle_has_not(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "colours")
+    for options, message in (
+        ({"device": "cpu"}, "is a bundle, which runs on the CPU; expected no --device"),
+        ({"trusted": True}, "is an ONNX bundle; expected no --trust-archive"),
+        ({"size": 64}, "is a bundle; --size is for a network of timm's"),
+    ):
+        with pytest.raises(InputError) as raised:
+            open_encoder(folder, **options)
+        assert str(raised.value) == f"'{folder}' {message}"
+    old = replace(open_bundle(folder), vector_size=None)
+    (folder / MANIFEST).write_bytes(old.to_bytes())
+    with pytest.raises(BundleError, match=r"colours' gives no vectors: .* export it again"):
+        open_encoder(folder)
 
 
 def test_without_the_cache_vectors_are_exact(archive: Path, photos: List[str]) -> None:
@@ -214,14 +268,13 @@ def test_numbers_too_large_for_the_cache_are_refused(photos: List[str]) -> None:
     assert vector.tolist() == [70_000, 70_000]
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path, archive: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(InputError, match=r"is a bundle, .* expected the archive"):
-        open_encoder(tmp_path)
+def test_what_is_no_model_is_refused(archive: Path) -> None:
     with pytest.raises(InputError, match=r"no model 'resnet81'; expected .* such as resnet18"):
         open_encoder("resnet81")
     with pytest.raises(InputError, match=r"is an archive; --size is for"):
         open_encoder(archive, size=3)
+    with pytest.raises(InputError, match=r"is an archive; --precision is for"):
+        open_encoder(archive, precision="bfloat16")
 
 
 def test_other_outputs_are_refused() -> None:

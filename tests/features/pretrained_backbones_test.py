@@ -83,20 +83,33 @@ def test_the_size_of_the_images(image: Path, timm_file: str) -> None:
         pretrained(TINY, timm_file, 0)
 
 
-def test_the_size_and_the_weights_are_in_the_checksum(timm_file: str, tmp_path: Path) -> None:
+def test_bfloat16(image: Path, timm_file: str) -> None:
+    exact = vectors_of(PretrainedBackbone(TINY, timm_file, device="cpu"), image)
+    half = PretrainedBackbone(TINY, timm_file, device="cpu", precision="bfloat16")
+    found = vectors_of(half, image)
+    assert found.dtype == np.float32
+    assert not np.array_equal(found, exact)
+    cosine = found @ exact / np.linalg.norm(found) / np.linalg.norm(exact)
+    assert cosine > 0.99
+    with pytest.raises(ConfigurationError, match=r"precision is 'int8'; expected one of"):
+        PretrainedBackbone(TINY, timm_file, device="cpu", precision="int8")
+
+
+def test_what_decides_the_vectors_is_in_the_checksum(timm_file: str, tmp_path: Path) -> None:
     changed = torch.load(timm_file)
     next(iter(changed.values())).flatten()[0] += 1
     torch.save(changed, tmp_path / "other.pth")
     checksums = {
-        PretrainedBackbone(TINY, weights, size, "cpu").checksum
-        for weights, size in (
-            (timm_file, None),
-            (timm_file, TINY_SIZE),
-            (timm_file, 64),
-            (str(tmp_path / "other.pth"), None),
+        PretrainedBackbone(TINY, weights, size, "cpu", precision).checksum
+        for weights, size, precision in (
+            (timm_file, None, "float32"),
+            (timm_file, TINY_SIZE, "float32"),
+            (timm_file, 64, "float32"),
+            (timm_file, None, "bfloat16"),
+            (str(tmp_path / "other.pth"), None, "float32"),
         )
     }
-    assert len(checksums) == 3
+    assert len(checksums) == 4
 
 
 def test_a_transformer_is_built_for_the_size(image: Path, tmp_path: Path) -> None:

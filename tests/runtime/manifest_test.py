@@ -135,6 +135,7 @@ HASH = "0" * 64
         ({"preprocessing": {**PREPROCESSING, "crop_ratio": 0}}, "preprocessing.crop_ratio is 0"),
         ({"parity": 1}, "parity is 1; expected null or a JSON object"),
         ({"quantization": 1}, "quantization is 1; expected null or a text"),
+        ({"vector_size": 0}, "vector_size is 0; expected null, or the size of a vector"),
         ({"parity": {**PARITY, "agreement": 2}}, "parity.agreement is 2; expected a number in"),
         ({"parity": {**PARITY, "images": 1.5}}, "parity.images is 1.5; expected a number of"),
         ({"parity": {"images": 1}}, "'parity.agreement' is missing"),

@@ -14,7 +14,14 @@ from onnx import numpy_helper
 from allencv.runtime import BundleError, ImageError, Manifest, OnnxClassifier, open_bundle
 from allencv.runtime.bundle import MANIFEST, sha256_of
 from tests.conftest import ROOT, write_images
-from tests.runtime.tiny_bundle import LABELS, SIZE, sigmoid_of, softmax_of, write_bundle
+from tests.runtime.tiny_bundle import (
+    LABELS,
+    SIZE,
+    mean_of,
+    sigmoid_of,
+    softmax_of,
+    write_bundle,
+)
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
 ENGINES = ["onnxruntime", pytest.param("openvino", marks=needs_openvino)]
@@ -48,6 +55,34 @@ def test_probabilities_are_those_worked_out_by_hand(
         given = classifier.probabilities(pixels_of(classifier, files[:count]))
         assert given.dtype == np.float32
         np.testing.assert_allclose(given, expected[:count], atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_vectors_are_the_second_output(bundle: Path, files: List[Path], engine: str) -> None:
+    classifier = OnnxClassifier(bundle, engine)
+    assert classifier.vector_size == 3
+    given = classifier.vectors(pixels_of(classifier, files))
+    np.testing.assert_allclose(given, np.stack([mean_of(file) for file in files]), rtol=1e-5)
+
+
+def test_a_bundle_without_vectors_classifies_only(tmp_path: Path, files: List[Path]) -> None:
+    """As those of older versions."""
+    bundle = write_bundle(tmp_path / "old")
+    model = onnx.load(bundle / "model.onnx")
+    del model.graph.output[1:]
+    with_network(bundle, model.SerializeToString())
+    content = (bundle / MANIFEST).read_text()
+    assert content.count('"vector_size": 3,') == 1
+    classifier = OnnxClassifier(rewrite(bundle, vector_size=None))
+    pixels = pixels_of(classifier, files)
+    assert classifier.probabilities(pixels).shape == (len(files), 3)
+    for ask in (lambda: classifier.vector_size, lambda: classifier.vectors(pixels)):
+        with pytest.raises(BundleError) as raised:
+            ask()
+        assert str(raised.value) == (
+            "bundle 'old' gives no vectors: it was exported by an older version of allencv; "
+            "export it again"
+        )
 
 
 def test_a_model_of_several_labels(files: List[Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from allencv.runtime import open_bundle
+from allencv.runtime.engine import VECTORS
 from allencv.runtime.engine_choice import probe_images
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
 from allencv.runtime.openvino_engine import openvino_engine
@@ -53,3 +54,4 @@ def test_one_image_at_a_time(bundle: Path) -> None:
     engine = openvino_engine(bundle / "model.onnx", 1, one_by_one=True)
     expected = onnxruntime_engine(bundle / "model.onnx", 1)(images)
     np.testing.assert_allclose(engine(images), expected, atol=1e-6)
+    np.testing.assert_allclose(engine(images, VECTORS), images.mean(axis=(1, 2)), rtol=1e-5)

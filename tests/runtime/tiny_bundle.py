@@ -22,7 +22,7 @@ def write_bundle(
 ) -> Path:
     """
     With `thresholds` it gives any number of labels, and otherwise one. Of more than three labels,
-    each third one looks at the same channel.
+    each third one looks at the same channel. The vector is the mean colour.
     """
     labels = labels or LABELS
     activation = helper.make_node("Sigmoid", ["logits"], ["probs"])
@@ -44,7 +44,10 @@ def write_bundle(
         nodes,
         "mean_colour",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["batch", len(labels)])],
+        [
+            helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["batch", len(labels)]),
+            helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", 3]),
+        ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     folder.mkdir(parents=True)
@@ -60,14 +63,18 @@ def write_bundle(
         files={"model.onnx": sha256_of(folder / "model.onnx")},
         versions={"onnx": onnx.__version__},
         parity=None,
+        vector_size=3,
     )
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     return folder
 
 
+def mean_of(image: Path) -> np.ndarray:
+    return Preprocessing(SIZE, SIZE)(image).reshape(-1, 3).mean(axis=0)
+
+
 def logits_of(image: Path) -> np.ndarray:
-    pixels = Preprocessing(SIZE, SIZE)(image)
-    return SCALE * pixels.reshape(-1, 3).mean(axis=0) / 255
+    return SCALE * mean_of(image) / 255
 
 
 def softmax_of(image: Path) -> np.ndarray:
