@@ -9,15 +9,15 @@ from allencv.data.problems import Problem
 from allencv.features.data_vectors import DataVectors
 from allencv.features.neighbours import near_copies, normalized
 from allencv.features.suspects import (
+    LEAST_NEAR,
     find_label_suspects,
     find_outliers,
     held_out_probabilities,
-    outlier_distances,
+    near_copy_threshold,
+    nearest_distances,
 )
 from allencv.runtime.plurals import numbered
 
-NEAR = 0.9
-"""The cosine from which two images are near copies."""
 MOST_CLASSES = 1000
 """Of more classes, the classifier of label suspects would take hours."""
 MOST_COMPARED = 100
@@ -51,10 +51,17 @@ def find_feature_problems(found: DataVectors, known: Sequence[Problem]) -> Featu
     notes = list(_left_out(found))
     if not found.images:
         return FeatureFindings([], notes)
+    distances = nearest_distances(found.vectors)
+    threshold = near_copy_threshold(distances)
+    if threshold > LEAST_NEAR:
+        notes.append(
+            f"near copies, by features: those with a cosine similarity of {threshold:.4f} or more, "
+            f"not {LEAST_NEAR}, because the features of most images are similar"
+        )
     problems = [
-        *_copies(found, known),
+        *_copies(found, known, threshold),
         *_label_suspects(found, notes),
-        *_outliers(found),
+        *_outliers(found, distances),
     ]
     return FeatureFindings(problems, notes)
 
@@ -66,14 +73,14 @@ def _left_out(found: DataVectors) -> Iterator[str]:
         yield f"no features of {numbered(found.plain, 'image')} of one colour"
 
 
-def _copies(found: DataVectors, known: Sequence[Problem]) -> Iterator[Problem]:
+def _copies(found: DataVectors, known: Sequence[Problem], threshold: float) -> Iterator[Problem]:
     groups_by_pixels = [
         {id(image) for image in problem.images}
         for problem in known
         if problem.kind in ("near_leakage", "near_duplicate")
     ]
     groups = []
-    for rows in near_copies(found.vectors, NEAR):
+    for rows in near_copies(found.vectors, threshold):
         images = tuple(found.images[row] for row in rows)
         if not any({id(image) for image in images} <= group for group in groups_by_pixels):
             groups.append((_largest_cosine(found.vectors[rows]), images))
@@ -129,8 +136,8 @@ def _label_suspects(found: DataVectors, notes: List[str]) -> Iterator[Problem]:
         if count:
             notes.append(f"images among another label: {numbered(count, 'image')} {why} left out")
     notes.append(
-        f"images among another label: the classifier is right for {accuracy:.1%} of the images; "
-        "the more often it is right, the more its doubts mean"
+        f"images among another label: a classifier of the features is right for {accuracy:.1%} of "
+        "the images that it was not fitted on"
     )
     for suspect in find_label_suspects(probs, labels):
         detail = (
@@ -148,9 +155,11 @@ def _single_labels(images: Sequence[CheckedImage]) -> Tuple[np.ndarray, np.ndarr
     return np.array(rows, int), np.array([numbers[text] for text in texts], int), list(numbers)
 
 
-def _outliers(found: DataVectors) -> Iterator[Problem]:
-    distances = outlier_distances(found.vectors)
-    usual = np.median(distances)
+def _outliers(found: DataVectors, distances: np.ndarray) -> Iterator[Problem]:
+    means = distances.mean(1) if distances.size else distances
     for row in find_outliers(distances):
-        detail = f"cosine distance {distances[row]:.2f} to similar images; usual {usual:.2f}"
+        detail = (
+            f"cosine distance {means[row]:.2f} to the nearest images; the median is "
+            f"{np.median(means):.2f}"
+        )
         yield Problem("outlier", detail, (found.images[row],))

@@ -15,14 +15,16 @@ from allencv.runtime.errors import InputError
 
 NEIGHBOURS = 10
 FENCE = 3.0
+LEAST_NEAR = 0.85
+"""The least cosine of near copies. docs/check_data.md says how it was chosen."""
 LARGEST_SAMPLE = 20_000
 """The most images that one is compared with, and that a regression is fitted on."""
 
 
-def outlier_distances(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
+def nearest_distances(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """
-    Return the mean cosine distance `(n,)`, from 0 to 2, of each image to its nearest images
-    (Ramaswamy et al. 2000; the mean as in Angiulli and Pizzuti 2002). It is NaN for a single image.
+    Return the cosine distances `(n, neighbours)`, from 0 to 2, of each image to its nearest images,
+    in ascending order. There are fewer columns if there are fewer others, and none for one image.
 
     Of many images, each is compared with 20,000 drawn at random (Sugiyama and Borgwardt 2013), so
     that the time grows with the number of images and not with its square.
@@ -32,15 +34,15 @@ def outlier_distances(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.n
     vectors : `np.ndarray`
         `(n, dim)`
     neighbours : `int`, optional (default = `10`)
-        1 or more. All others are taken if there are fewer.
+        1 or more.
     """
     if len(vectors) == 1:
-        return np.full(1, np.nan, np.float32)
+        return np.empty((1, 0), np.float32)
     sample = sample_rows(len(vectors), LARGEST_SAMPLE)
     own_rows = np.full(len(vectors), -1)
     own_rows[sample] = np.arange(len(sample))
     _, cosines = nearest(vectors, vectors[sample], neighbours, own_rows)
-    return 1 - cosines.mean(1)
+    return 1 - cosines
 
 
 def sample_rows(images: int, most: int) -> np.ndarray:
@@ -52,15 +54,42 @@ def sample_rows(images: int, most: int) -> np.ndarray:
 
 def find_outliers(distances: np.ndarray) -> List[int]:
     """
-    Return the rows of outliers, the farthest first: those more than 3 interquartile ranges above
-    the upper quartile (Tukey 1977, "far out"). NaN is never an outlier.
+    Return the rows of outliers, the farthest first. An image is one if its mean distance to the
+    nearest images (Angiulli and Pizzuti 2002) is more than 3 interquartile ranges above the upper
+    quartile (Tukey 1977, "far out").
+
+    # Parameters
+
+    distances : `np.ndarray`
+        `(n, neighbours)`, from `nearest_distances`.
     """
-    known = distances[~np.isnan(distances)]
-    if not len(known):
+    if not distances.size:
         return []
-    lower, upper = np.percentile(known, [25, 75])
-    far = np.flatnonzero(distances > upper + FENCE * (upper - lower) + 1e-5)  # float32's rounding
-    return far[np.argsort(-distances[far], kind="stable")].tolist()
+    means = distances.mean(1)
+    lower, upper = np.percentile(means, [25, 75])
+    far = np.flatnonzero(means > upper + FENCE * (upper - lower) + 1e-5)  # float32's rounding
+    return far[np.argsort(-means[far], kind="stable")].tolist()
+
+
+def near_copy_threshold(distances: np.ndarray) -> float:
+    """
+    Return the cosine from which two images are near copies: 0.85, or more if the network gives
+    most images similar vectors, as one that was trained on their labels does.
+
+    Near copies are then nearer than images usually are to their tenth nearest one: the logarithm of
+    their distance is more than 3 interquartile ranges below the lower quartile. The tenth, because
+    there may be several copies of most images.
+
+    # Parameters
+
+    distances : `np.ndarray`
+        `(n, neighbours)`, from `nearest_distances`. The last column is used.
+    """
+    if distances.shape[1] < NEIGHBOURS:
+        return LEAST_NEAR
+    logarithms = np.log(np.maximum(distances[:, -1], 1e-6))
+    lower, upper = np.percentile(logarithms, [25, 75])
+    return max(LEAST_NEAR, 1 - float(np.exp(lower - FENCE * (upper - lower))))
 
 
 @dataclass

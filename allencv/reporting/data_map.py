@@ -14,8 +14,8 @@ CELLS = 10
 """The map of pictures has so many rows and columns."""
 COLOURS = 10
 """The number of labels that have a colour of their own. The others are grey."""
-UNITS = 1000
-"""The width and the height of the map, in units of its paths."""
+UNITS, MARGIN = 1000, 15
+"""The width and the height of the map, and its margin, in units of its paths."""
 EDGE = 0.5
 """The percentage of points at each side that are moved to the edge, so that others have room."""
 METHODS = {"pca": "the first two principal components", "umap": "UMAP"}
@@ -106,7 +106,8 @@ def _units(points: np.ndarray) -> np.ndarray:
     low, high = np.percentile(points, [EDGE, 100 - EDGE], axis=0)
     width = np.where(high > low, high - low, 1)
     shares = np.where(high > low, (points.clip(low, high) - low) / width, 0.5)
-    return (shares * [1, -1] * UNITS + [0, UNITS]).round().astype(int)
+    inside = MARGIN + shares * (UNITS - 2 * MARGIN)
+    return np.stack([inside[:, 0], UNITS - inside[:, 1]], axis=1).round().astype(int)
 
 
 def _one_of_each_cell(
