@@ -153,7 +153,7 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
 
     check_labels(labels, len(vectors), classes, every_class=True)
     order, folds = _evenly(labels), choose_folds(labels)
-    first = order[:LARGEST_SAMPLE]
+    first = np.sort(order[:LARGEST_SAMPLE])
     scale = find_scale(check_vectors(vectors[first]))
     strength = choose_strength(
         "logistic_regression",
@@ -164,9 +164,9 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
     )
     probs = np.full((len(vectors), classes), np.nan, np.float32)
     for fold in range(folds.max() + 1):
-        train = order[folds[order] != fold][:LARGEST_SAMPLE]
+        train = np.sort(order[folds[order] != fold][:LARGEST_SAMPLE])
         ((weight, bias),) = fit_logistic_regressions(
-            scale.apply(vectors[train]), labels[train], classes, [strength], exact=False
+            scale.apply(vectors[train]), labels[train], classes, [strength], exact=True
         )
         held_out = np.flatnonzero(folds == fold)
         for start in range(0, len(held_out), BLOCK):
