@@ -71,8 +71,8 @@ def undivided_config(found: FoundData) -> Dict[str, Any]:
     """Return the reader and data paths of a config, without held-out images as a split."""
     config = data_config(found)
     if found.split is not None:
-        config["dataset_reader"] = config["validation_dataset_reader"] = dict(found.reader)
-        del config["validation_data_path"]
+        config["dataset_reader"] = dict(found.reader)
+        del config["validation_dataset_reader"], config["validation_data_path"]
     return config
 
 
