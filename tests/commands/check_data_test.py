@@ -17,6 +17,7 @@ from tests.data.problems_test import pattern
 from tests.features.colour_encoder import ColourEncoder
 
 PAGE = (ROOT / "docs" / "check_data.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def check(tmp_path: Path, *arguments: object) -> int:
@@ -64,7 +65,7 @@ def test_the_page_of_the_docs(pets: Path, run: Run) -> None:
     cut(pets, "pets/train/dog/003.jpg")
     config = (pets / "pets.jsonnet").read_text().replace(f"{pets}/", "")
     (pets / "pets.jsonnet").write_text(config)
-    (command,) = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    command, _ = COMMANDS
     (text,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     result = run(*shlex.split(command), cwd=pets, fails=True)
     assert result.returncode == 1
@@ -259,6 +260,15 @@ def test_features_show_what_pixels_do_not(pets: Path, capsys: pytest.CaptureFixt
     assert "crop &amp; &lt;b&gt;.jpg" in page
     assert not re.findall(r"<script|https?://|<link", page)
     assert "Map of the images" not in (pets / "plain" / "data.html").read_text()
+
+
+@pytest.mark.usefixtures("colours")
+def test_the_features_of_the_docs(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_patterns(pets)
+    monkeypatch.chdir(pets)
+    _, command, *arguments = shlex.split(COMMANDS[1])
+    run_in_process(command, *arguments)
+    assert "Map of the images" in (pets / "pets_report" / "data.html").read_text()
 
 
 @pytest.mark.usefixtures("colours")
