@@ -133,7 +133,8 @@ def _splits(args: argparse.Namespace) -> "List[Split]":
         return read_splits(read_config(args.data, args.overrides, READER_KEYS))
     found = find_data(args.data, columns, args.root, folders)
     for note in found.notes:
-        print(note)
+        if found.split is None or not note.startswith("validation: "):  # none is held out here
+            print(note)
     return read_splits(Params(undivided_config(found)))
 
 

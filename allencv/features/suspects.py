@@ -166,7 +166,7 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
     for fold in range(folds.max() + 1):
         train = np.sort(order[folds[order] != fold][:LARGEST_SAMPLE])
         ((weight, bias),) = fit_logistic_regressions(
-            scale.apply(vectors[train]), labels[train], classes, [strength], exact=True
+            scale.apply(vectors[train]), labels[train], classes, [strength], exact=False
         )
         held_out = np.flatnonzero(folds == fold)
         for start in range(0, len(held_out), BLOCK):
