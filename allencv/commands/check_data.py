@@ -4,18 +4,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple
 
 from allencv.commands.fit import add_layout_arguments, add_root, add_task, layout_options
 from allencv.commands.shared_arguments import add_overrides, is_config
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
-
-if TYPE_CHECKING:
-    from allencv.data.inspection import CheckedImage, Split
-    from allencv.data.problems import Problem
-    from allencv.features.embedding import ImageEncoder
-    from allencv.reporting.data_map import Comparison
 
 DETAILS = """\
 CONFIG_OR_DATA is an experiment config, or a folder, a table, a list or the name of a torchvision
@@ -120,7 +114,8 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _splits(args: argparse.Namespace) -> "List[Split]":
+def _splits(args: argparse.Namespace) -> Any:
+    """Return the splits of a config, or those found in data."""
     from allennlp.common import Params
 
     from allencv.catalogue import READER_KEYS, read_config
@@ -138,8 +133,8 @@ def _splits(args: argparse.Namespace) -> "List[Split]":
     return read_splits(Params(undivided_config(found)))
 
 
-def _encoder(args: argparse.Namespace) -> "Optional[ImageEncoder]":
-    """Open the network before images are decoded, which takes long."""
+def _encoder(args: argparse.Namespace) -> Any:
+    """Open the network, if there is one, before images are decoded, which takes long."""
     if args.features is None:
         for option in ("weights", "device", "no_cache", "trust_archive"):
             if getattr(args, option):
@@ -151,14 +146,9 @@ def _encoder(args: argparse.Namespace) -> "Optional[ImageEncoder]":
 
 
 def _compared(
-    args: argparse.Namespace,
-    encoder: "ImageEncoder",
-    splits: "Sequence[Split]",
-    images: "Sequence[CheckedImage]",
-    problems: "Sequence[Problem]",
-    with_map: bool,
-) -> "Tuple[List[Problem], Comparison]":
-    """Compare the images by their features."""
+    args: argparse.Namespace, encoder: Any, splits: Any, images: Any, problems: Any, with_map: bool
+) -> Tuple[Any, Any]:
+    """Compare the images by their features. Return more problems, and the `Comparison`."""
     from allencv.features.data_problems import find_feature_problems
     from allencv.features.data_vectors import vectors_of_data
     from allencv.features.suspects import map_in_two_dimensions, sample_rows

@@ -1,13 +1,10 @@
 import argparse
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Tuple
+from typing import Any, Dict, Tuple
 
 from allencv.commands.shared_arguments import is_config
 from allencv.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from allencv.fitting.options import FolderOptions, TableColumns
 
 DATA = """\
 DATA is one of
@@ -154,9 +151,9 @@ def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--encoding", type=str, help="the encoding of the text (default = utf-8)")
 
 
-def layout_options(args: argparse.Namespace) -> "Tuple[TableColumns, FolderOptions]":
+def layout_options(args: argparse.Namespace) -> Tuple[Any, Any]:
     """
-    Return the options on how to read `args.data`.
+    Return the `TableColumns` and `FolderOptions` for `args.data`.
 
     Raises an `InputError` for options without effect: these for a config, and overrides for data.
     """

@@ -20,6 +20,8 @@ from allencv.runtime.plurals import numbered
 
 MOST_CLASSES = 1000
 """Of more classes, the classifier of label suspects would take hours."""
+MOST_IMAGES = 200_000
+"""Of more images, the near copies would take hours: each is compared with each."""
 MOST_COMPARED = 100
 """The most images of a group whose largest cosine is computed."""
 
@@ -53,13 +55,21 @@ def find_feature_problems(found: DataVectors, known: Sequence[Problem]) -> Featu
         return FeatureFindings([], notes)
     distances = nearest_distances(found.vectors)
     threshold = near_copy_threshold(distances)
-    if threshold > LEAST_NEAR:
+    if threshold > LEAST_NEAR and len(found.images) <= MOST_IMAGES:
         notes.append(
             f"near copies, by features: those with a cosine similarity of {threshold:.4f} or more, "
             f"not {LEAST_NEAR}, because the features of most images are similar"
         )
+    copies: List[Problem] = []
+    if len(found.images) <= MOST_IMAGES:
+        copies = list(_copies(found, known, threshold))
+    else:
+        notes.append(
+            f"near copies, by features: not searched, because there are {len(found.images):,} "
+            f"images, more than {MOST_IMAGES:,}"
+        )
     problems = [
-        *_copies(found, known, threshold),
+        *copies,
         *_label_suspects(found, notes),
         *_outliers(found, distances),
     ]

@@ -113,6 +113,17 @@ def test_labels_that_are_not_judged(labels: List[Labels], reason: str) -> None:
     assert found(findings) == [("outlier", [9])]
 
 
+def test_too_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_problems, "MOST_IMAGES", 29)
+    vectors = apart(30)
+    vectors[5] = vectors[0]
+    findings = find_feature_problems(data(vectors, [("a",)] * 30), [])
+    assert "feature_duplicate" not in [kind for kind, _ in found(findings)]
+    assert findings.notes[0] == (
+        "near copies, by features: not searched, because there are 30 images, more than 29"
+    )
+
+
 def test_too_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_problems, "MOST_CLASSES", 2)
     vectors, right = clusters(classes=3, each=10, dim=20)

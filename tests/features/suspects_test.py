@@ -102,7 +102,7 @@ def test_held_out_probabilities_are_those_of_scikit_learn() -> None:
         model = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
         model.fit(scaled[folds != fold], labels[folds != fold])
         expected = model.predict_proba(scaled[folds == fold])
-        np.testing.assert_allclose(probs[folds == fold], expected, atol=0.01)
+        np.testing.assert_allclose(probs[folds == fold], expected, atol=0.02)
 
 
 def test_regressions_of_many_images_are_fitted_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
