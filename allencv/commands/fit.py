@@ -1,7 +1,10 @@
 import argparse
 import shlex
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
+
+from allencv.commands.shared_arguments import is_config
+from allencv.runtime.errors import InputError
 
 DATA = """\
 DATA is one of
@@ -165,6 +168,29 @@ def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
     )
     table.add_argument("--delimiter", type=str, help="the separator of the cells, such as ';'")
     table.add_argument("--encoding", type=str, help="the encoding of the text (default = utf-8)")
+
+
+def layout_options(args: argparse.Namespace) -> Tuple[Any, Any]:
+    """
+    Return the `TableColumns` and `FolderOptions` for `args.data`.
+
+    Raises an `InputError` for options without effect: these for a config, and overrides for data.
+    """
+    from allencv.fitting.options import FolderOptions, TableColumns
+
+    columns, folders = (
+        {key: getattr(args, key, None) for key in options.__annotations__}
+        for options in (TableColumns, FolderOptions)
+    )
+    if not is_config(args.data):
+        if args.overrides:
+            raise InputError(f"--overrides is for a config, but DATA is '{args.data}'")
+        return TableColumns(**columns), FolderOptions(**folders)
+    for key, value in {**columns, **folders}.items():
+        if value is not None:
+            option = f"--{key.replace('_', '-')}"
+            raise InputError(f"{option} has no effect on the config '{args.data}'; leave it out")
+    return TableColumns(), FolderOptions()
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,8 +3,8 @@ import os
 import re
 from typing import Any, Dict, Optional
 
-from allencv.commands.fit import add_layout_arguments, add_root, add_task
-from allencv.commands.shared_arguments import add_overrides
+from allencv.commands.fit import add_layout_arguments, add_root, add_task, layout_options
+from allencv.commands.shared_arguments import add_overrides, is_config
 from allencv.runtime.errors import InputError
 
 DETAILS = """\
@@ -24,7 +24,6 @@ examples:
 
 SPLITS = ("train", "validation", "test")
 UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
-CONFIGS = (".jsonnet", ".json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,30 +129,15 @@ def _check_outside(data: str, shards: str) -> None:
 
 def _data(args: argparse.Namespace) -> Any:
     """Return the reader of the images, and its data path."""
-    from allencv.fitting import FolderOptions, TableColumns
     from allencv.fitting.one_part import part_of_config, part_of_data
 
-    columns, folders = (
-        {key: getattr(args, key, None) for key in options.__annotations__}
-        for options in (TableColumns, FolderOptions)
-    )
-    if not _is_config(args.data):
-        if args.overrides:
-            raise InputError(f"--overrides is for a config, but DATA is '{args.data}'")
-        options = TableColumns(**columns), args.root, FolderOptions(**folders)
-        return part_of_data(args.data, args.split, *options)
-    for key, value in {**columns, **folders}.items():
-        if value is not None:
-            option = f"--{key.replace('_', '-')}"
-            raise InputError(f"{option} has no effect on the config '{args.data}'; leave it out")
+    columns, folders = layout_options(args)
+    if not is_config(args.data):
+        return part_of_data(args.data, args.split, columns, args.root, folders)
     from allencv.catalogue import READER_KEYS, read_config
 
     params = read_config(args.data, args.overrides, READER_KEYS)
     return part_of_config(args.data, params, args.split)
-
-
-def _is_config(data: str) -> bool:
-    return data.endswith(CONFIGS) and os.path.isfile(data)
 
 
 def _shards(args: argparse.Namespace) -> Any:
@@ -162,7 +146,7 @@ def _shards(args: argparse.Namespace) -> Any:
 
     if args.shards is not None:
         raise InputError(f"SHARDS is '{args.shards}'; --index-only writes into the folder of DATA")
-    if not _is_config(args.data):
+    if not is_config(args.data):
         return WebDatasetReader(), args.data
     reader, data_path = _data(args)
     if not isinstance(reader, WebDatasetReader):

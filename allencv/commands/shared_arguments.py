@@ -1,12 +1,15 @@
 """Arguments that several commands have, and how commands use them."""
 
 import argparse
+import os
 import re
 from contextlib import contextmanager
 from typing import Iterator, List
 
 from allencv.runtime.errors import InputError
 from allencv.runtime.model_arguments import add_trust_archive
+
+CONFIGS = (".jsonnet", ".json")
 
 
 def add_details(parser: argparse.ArgumentParser, details: str) -> None:
@@ -18,6 +21,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "param_path", metavar="CONFIG", type=str, help="path to an experiment config file"
     )
+
+
+def is_config(path: str) -> bool:
+    """Return whether a path that may also be one of data is that of a config."""
+    return path.endswith(CONFIGS) and os.path.isfile(path)
 
 
 def add_archive_file(parser: argparse.ArgumentParser) -> None:

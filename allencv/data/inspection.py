@@ -181,6 +181,14 @@ def as_bytes(decoded: torch.Tensor) -> np.ndarray:
     return decoded.permute(1, 2, 0).contiguous().numpy()
 
 
+def as_picture(decoded: torch.Tensor) -> Image.Image:
+    """Convert an image `(channels, height, width)` to RGB. Of 2 or 5 channels the first is used."""
+    # Shape: (height, width, channels)
+    pixels = as_bytes(decoded)
+    picture = Image.fromarray(pixels if pixels.shape[2] in (3, 4) else pixels[:, :, 0])
+    return picture.convert("RGB")
+
+
 class _Header(NamedTuple):
     """Facts from a file's header, and the values that `lost` describes."""
 

@@ -87,9 +87,31 @@ KINDS = {
     "near_leakage": Kind(
         "near copies in several splits", False, "Look at them; keep such images in one split."
     ),
+    "feature_leakage": Kind(
+        "near copies in several splits, by features",
+        False,
+        "Cropped, mirrored or edited copies, or photos of one series. Look at them; keep such "
+        "images in one split.",
+    ),
+    "feature_contradiction": Kind(
+        "near copies with different labels, by features",
+        False,
+        "Look at them. If they show the same thing, one of the labels is wrong.",
+    ),
     "duplicate": Kind("exact copies within a split", False, "Each copy counts. Keep one of each."),
     "near_duplicate": Kind(
         "near copies within a split", False, "Look at them, especially if the labels differ."
+    ),
+    "feature_duplicate": Kind(
+        "near copies within a split, by features",
+        False,
+        "Cropped, mirrored or edited copies, or photos of one series. Each of them counts.",
+    ),
+    "label_suspect": Kind(
+        "images among another label",
+        False,
+        "A classifier that was fitted without the image expects another label. Look at them, and "
+        "correct wrong labels.",
     ),
     "missing_label": Kind(
         "training labels missing from another split",
@@ -113,6 +135,11 @@ KINDS = {
         False,
         "Set value_range in dataset_reader and validation_dataset_reader to the values of black "
         "and white. Such images are not compared with others, unless their values are equal.",
+    ),
+    "outlier": Kind(
+        "images unlike all others",
+        False,
+        "Check that they belong in the data. Rare but correct images are worth keeping.",
     ),
     "constant": Kind(
         "constant images, of one colour", False, "The model cannot learn from them. Remove them."
@@ -147,8 +174,13 @@ def find_problems(splits: Sequence[Split], images: Sequence[CheckedImage]) -> Li
         *_problems_of_images(images),
         *_problems_of_copies([image for image in images if image.facts.error is None]),
     ]
-    order = list(KINDS)
-    return sorted(problems, key=lambda problem: order.index(problem.kind))
+    return by_kind(problems)
+
+
+def by_kind(problems: Iterable[Problem]) -> List[Problem]:
+    """Return problems with the most serious kind first, those of a kind in their order."""
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(problems, key=lambda problem: order[problem.kind])
 
 
 def _problems_of_labels(

@@ -87,7 +87,9 @@ class Embedded(NamedTuple):
     others: List[str]
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
+    """An image for `CachedEncoder.vectors`."""
+
     address: bytes
     row: int
     """In the store, or -1."""
@@ -110,7 +112,7 @@ class CachedEncoder:
         self._store = store
         self.known = 0
 
-    def prepare(self, source: ImageSource) -> _Prepared:
+    def prepare(self, source: ImageSource) -> Prepared:
         """Find an image in the store, or else decode it. Raise `ImageError`."""
         if not isinstance(source, bytes | str | os.PathLike):
             raise TypeError(f"source is a {type(source).__name__}; expected a path or bytes")
@@ -121,14 +123,14 @@ class CachedEncoder:
         address = address_of(content)
         row = -1 if self._store is None else int(self._store.find([address])[0])
         if row >= 0:
-            return _Prepared(address, row, None)
+            return Prepared(address, row, None)
         try:
-            return _Prepared(address, row, self._encoder.preprocess(content))
+            return Prepared(address, row, self._encoder.preprocess(content))
         except ImageError as error:
             reason = str(error).removeprefix(f"{name_of(content)}: ")
             raise ImageError(f"{name_of(source)}: {reason}") from None
 
-    def vectors(self, prepared: Mapping[int, _Prepared]) -> Dict[int, Union[np.ndarray, str]]:
+    def vectors(self, prepared: Mapping[int, Prepared]) -> Dict[int, Union[np.ndarray, str]]:
         """Return the vector of each image, or the reason why there is none."""
         outcomes: Dict[int, Union[np.ndarray, str]] = {}
         kept = {key: each.row for key, each in prepared.items() if each.pixels is None}
@@ -150,7 +152,7 @@ class CachedEncoder:
             outcomes |= zip(good, self._kept(addresses, computed[is_finite]))
         return outcomes
 
-    def outcomes(self, batch: List[DecodedImage[_Prepared]]) -> List[Union[np.ndarray, str]]:
+    def outcomes(self, batch: List[DecodedImage[Prepared]]) -> List[Union[np.ndarray, str]]:
         """Return the vector of each image, or the reason why there is none, with its path."""
         prepared = {
             place: each.content
@@ -299,7 +301,7 @@ def embed(
     return Embedded(len(images), progress.failed, cached.known, repeated, others)
 
 
-def _records(cached: CachedEncoder, batch: List[DecodedImage[_Prepared]]) -> List[Record]:
+def _records(cached: CachedEncoder, batch: List[DecodedImage[Prepared]]) -> List[Record]:
     records: List[Record] = []
     for each, outcome in zip(batch, cached.outcomes(batch)):
         record: Record = {"path": each.image.name, "stamp": each.stamp}

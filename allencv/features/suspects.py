@@ -6,78 +6,90 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from allencv.features.folds import choose_folds
+from allencv.features.folds import SEED, choose_folds
 from allencv.features.heads import choose_strength
 from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
-from allencv.features.neighbours import nearest
+from allencv.features.neighbours import BLOCK, nearest
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
 
 NEIGHBOURS = 10
 FENCE = 3.0
+LEAST_NEAR = 0.85
+"""The least cosine of near copies. docs/check_data.md says how it was chosen."""
+LARGEST_SAMPLE = 20_000
+"""The most images that one is compared with, and that a regression is fitted on."""
 
 
-@dataclass
-class OutlierDistances:
+def nearest_distances(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """
-    The mean cosine distance, from 0 to 2, of each image to its nearest images.
+    Return the cosine distances `(n, neighbours)`, from 0 to 2, of each image to its nearest images,
+    in ascending order. There are fewer columns if there are fewer others, and none for one image.
 
-    # Parameters
-
-    own : `np.ndarray`
-        `(n,)`: to those of its own class; NaN if it is the only one of its class.
-    all : `np.ndarray`
-        `(n,)`: to those of any class.
-    """
-
-    own: np.ndarray
-    all: np.ndarray
-
-
-def outlier_distances(
-    vectors: np.ndarray, labels: np.ndarray, classes: int, neighbours: int = NEIGHBOURS
-) -> OutlierDistances:
-    """
-    Compute how far each image is from its `neighbours` nearest images, or from all if there are
-    fewer (Ramaswamy et al. 2000; the mean as in Angiulli and Pizzuti 2002).
+    Of many images, each is compared with 20,000 drawn at random (Sugiyama and Borgwardt 2013), so
+    that the time grows with the number of images and not with its square.
 
     # Parameters
 
     vectors : `np.ndarray`
         `(n, dim)`
-    labels : `np.ndarray`
-        Class indices `(n,)`.
-    classes : `int`
-        The number of classes. A class may have no image.
     neighbours : `int`, optional (default = `10`)
         1 or more.
     """
-    check_labels(labels, len(vectors), classes)
-    own = np.full(len(vectors), np.nan, np.float32)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        own[rows] = _mean_distances(vectors[rows], neighbours)
-    return OutlierDistances(own, _mean_distances(vectors, neighbours))
-
-
-def _mean_distances(vectors: np.ndarray, neighbours: int) -> np.ndarray:
     if len(vectors) == 1:
-        return np.full(1, np.nan, np.float32)
-    _, cosines = nearest(vectors, vectors, neighbours, own_rows=np.arange(len(vectors)))
-    return 1 - cosines.mean(1)
+        return np.empty((1, 0), np.float32)
+    sample = sample_rows(len(vectors), LARGEST_SAMPLE)
+    own_rows = np.full(len(vectors), -1)
+    own_rows[sample] = np.arange(len(sample))
+    _, cosines = nearest(vectors, vectors[sample], neighbours, own_rows)
+    return 1 - cosines
+
+
+def sample_rows(images: int, most: int) -> np.ndarray:
+    """Return `most` rows drawn at random, or all if there are fewer, sorted. The seed is fixed."""
+    if images <= most:
+        return np.arange(images)
+    return np.sort(np.random.default_rng(SEED).choice(images, most, replace=False))
 
 
 def find_outliers(distances: np.ndarray) -> List[int]:
     """
-    Return the rows of outliers, the farthest first: those more than 3 interquartile ranges above
-    the upper quartile (Tukey 1977, "far out"). NaN is never an outlier.
+    Return the rows of outliers, the farthest first. An image is one if its mean distance to the
+    nearest images (Angiulli and Pizzuti 2002) is more than 3 interquartile ranges above the upper
+    quartile (Tukey 1977, "far out").
+
+    # Parameters
+
+    distances : `np.ndarray`
+        `(n, neighbours)`, from `nearest_distances`.
     """
-    known = distances[~np.isnan(distances)]
-    if not len(known):
+    if not distances.size:
         return []
-    lower, upper = np.percentile(known, [25, 75])
-    far = np.flatnonzero(distances > upper + FENCE * (upper - lower) + 1e-5)  # float32's rounding
-    return far[np.argsort(-distances[far], kind="stable")].tolist()
+    means = distances.mean(1)
+    lower, upper = np.percentile(means, [25, 75])
+    far = np.flatnonzero(means > upper + FENCE * (upper - lower) + 1e-5)  # float32's rounding
+    return far[np.argsort(-means[far], kind="stable")].tolist()
+
+
+def near_copy_threshold(distances: np.ndarray) -> float:
+    """
+    Return the cosine from which two images are near copies: 0.85, or more if the network gives
+    most images similar vectors, as one that was trained on their labels does.
+
+    Near copies are then nearer than images usually are to their tenth nearest one: the logarithm of
+    their distance is more than 3 interquartile ranges below the lower quartile. The tenth, because
+    there may be several copies of most images.
+
+    # Parameters
+
+    distances : `np.ndarray`
+        `(n, neighbours)`, from `nearest_distances`. The last column is used.
+    """
+    if distances.shape[1] < NEIGHBOURS:
+        return LEAST_NEAR
+    logarithms = np.log(np.maximum(distances[:, -1], 1e-6))
+    lower, upper = np.percentile(logarithms, [25, 75])
+    return max(LEAST_NEAR, 1 - float(np.exp(lower - FENCE * (upper - lower))))
 
 
 @dataclass
@@ -102,14 +114,18 @@ class LabelSuspect:
     other: float
 
 
-def find_label_suspects(
-    vectors: np.ndarray, labels: np.ndarray, classes: int
-) -> List[LabelSuspect]:
+def find_label_suspects(probs: np.ndarray, labels: np.ndarray) -> List[LabelSuspect]:
     """
     Return images that may have a wrong label, the least probable label first: those of
-    `confident_learning` on the probabilities of `held_out_probabilities`.
+    `confident_learning`.
+
+    # Parameters
+
+    probs : `np.ndarray`
+        `(n, classes)`, from `held_out_probabilities`.
+    labels : `np.ndarray`
+        Class indices `(n,)`.
     """
-    probs = held_out_probabilities(vectors, labels, classes)
     return [
         LabelSuspect(
             row, int(labels[row]), other, float(probs[row, labels[row]]), float(probs[row, other])
@@ -124,6 +140,8 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
     without its fold. They are NaN for an image that is never held out, because no other has its
     label (`choose_folds`).
 
+    Each regression is fitted on at most 20,000 images. Of more, the largest classes lose some.
+
     # Parameters
 
     vectors : `np.ndarray`
@@ -133,20 +151,39 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
     """
     from scipy.special import softmax
 
-    vectors = check_vectors(vectors)
     check_labels(labels, len(vectors), classes, every_class=True)
-    scaled = find_scale(vectors).apply(vectors)
-    kind = "logistic_regression"
-    strength = choose_strength(kind, scaled, labels, classes, standard_errors=0)
-    folds = choose_folds(labels)
+    order, folds = _evenly(labels), choose_folds(labels)
+    first = np.sort(order[:LARGEST_SAMPLE])
+    scale = find_scale(check_vectors(vectors[first]))
+    strength = choose_strength(
+        "logistic_regression",
+        scale.apply(vectors[first]),
+        labels[first],
+        classes,
+        standard_errors=0,
+    )
     probs = np.full((len(vectors), classes), np.nan, np.float32)
     for fold in range(folds.max() + 1):
-        train, held_out = folds != fold, folds == fold
+        train = np.sort(order[folds[order] != fold][:LARGEST_SAMPLE])
         ((weight, bias),) = fit_logistic_regressions(
-            scaled[train], labels[train], classes, [strength], exact=True
+            scale.apply(vectors[train]), labels[train], classes, [strength], exact=False
         )
-        probs[held_out] = softmax(scaled[held_out] @ weight.T + bias, axis=1)
+        held_out = np.flatnonzero(folds == fold)
+        for start in range(0, len(held_out), BLOCK):
+            rows = held_out[start : start + BLOCK]
+            scaled = scale.apply(check_vectors(vectors[rows]))
+            probs[rows] = softmax(scaled @ weight.T + bias, axis=1)
     return probs
+
+
+def _evenly(labels: np.ndarray) -> np.ndarray:
+    """Return all rows in random order: one of each class, then another of each, and so on."""
+    random = np.random.default_rng(SEED)
+    turn = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        turn[random.permutation(rows)] = np.arange(len(rows))
+    return np.lexsort((random.random(len(labels)), turn))
 
 
 def confident_learning(probs: np.ndarray, labels: np.ndarray) -> List[Tuple[int, int]]:

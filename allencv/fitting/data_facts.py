@@ -67,6 +67,15 @@ def data_config(found: FoundData) -> Dict[str, Any]:
     return readers | paths
 
 
+def undivided_config(found: FoundData) -> Dict[str, Any]:
+    """Return the reader and data paths of a config, without held-out images as a split."""
+    config = data_config(found)
+    if found.split is not None:
+        config["dataset_reader"] = dict(found.reader)
+        del config["validation_dataset_reader"], config["validation_data_path"]
+    return config
+
+
 @named_as_options()
 @notice("examining the images")
 def examine_data(found: FoundData) -> DataFacts:

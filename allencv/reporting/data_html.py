@@ -3,12 +3,11 @@
 from itertools import groupby
 from typing import Optional, Sequence
 
-from PIL import Image
-
 from allencv.data.fields.image_field import load_image
-from allencv.data.inspection import CheckedImage, Split, as_bytes
+from allencv.data.inspection import CheckedImage, Split, as_picture
 from allencv.data.problems import KINDS, Problem, imbalance
 from allencv.data.remote import relative
+from allencv.reporting.data_map import COLOURS, METHODS, UNITS, Comparison, drawn
 from allencv.reporting.data_text import NO_PROBLEMS, class_counts, number_of
 from allencv.reporting.overlays import data_uri, enlarged
 from allencv.reporting.page_templates import page_environment
@@ -16,10 +15,28 @@ from allencv.runtime import ImageError
 
 SIDE, MOST_PROBLEMS, MOST_IMAGES, MOST_CLASSES = 128, 20, 8, 50
 """Pixels of a thumbnail; the most problems of a kind, images of a problem, and classes."""
+MAP_SIDE = 96
+"""Pixels of a thumbnail on the map."""
 
 
-def as_html(title: str, splits: Sequence[Split], problems: Sequence[Problem]) -> str:
-    """Return a page of HTML that needs no other file."""
+def as_html(
+    title: str,
+    splits: Sequence[Split],
+    problems: Sequence[Problem],
+    comparison: Optional[Comparison] = None,
+) -> str:
+    """
+    Return a page of HTML that needs no other file.
+
+    # Parameters
+
+    title : `str`, required
+    splits : `Sequence[Split]`, required
+    problems : `Sequence[Problem]`, required
+        Those of a kind together.
+    comparison : `Comparison`, optional (default = `None`)
+        The page shows its notes and its map.
+    """
     return (
         page_environment()
         .get_template("data.html")
@@ -32,6 +49,12 @@ def as_html(title: str, splits: Sequence[Split], problems: Sequence[Problem]) ->
                 kind: list(group) for kind, group in groupby(problems, lambda each: each.kind)
             },
             kinds=KINDS,
+            comparison=comparison,
+            drawn=drawn,
+            map_methods=METHODS,
+            map_units=UNITS,
+            map_colours=COLOURS,
+            map_side=MAP_SIDE,
             imbalance=imbalance,
             shown_name=_shown_name,
             thumbnail_uri=thumbnail_uri,
@@ -54,17 +77,14 @@ def _shown_name(image: CheckedImage, split: Split) -> str:
     return relative(image.name, split.path) if isinstance(split.path, str) else image.name
 
 
-def thumbnail_uri(split: Split, image: CheckedImage) -> Optional[str]:
+def thumbnail_uri(split: Split, image: CheckedImage, side: int = SIDE) -> Optional[str]:
     """Return a small JPEG of an image as a `data:` URI; `None` if it cannot be read."""
     if image.facts.error is not None:
         return None
     try:
         _, source = split.source(image.index)
-        pixels = as_bytes(load_image(source, "RGB", value_range=split.reader.value_range))
+        picture = as_picture(load_image(source, "RGB", value_range=split.reader.value_range))
     except ImageError:  # it has gone since it was checked
         return None
-    # Shape: (height, width, channels)
-    picture = Image.fromarray(pixels if pixels.shape[2] in (3, 4) else pixels[:, :, 0])
-    picture = picture.convert("RGB")
-    picture.thumbnail((SIDE, SIDE))
-    return data_uri(enlarged(picture, SIDE), quality=70)
+    picture.thumbnail((side, side))
+    return data_uri(enlarged(picture, side), quality=70)

@@ -2,10 +2,11 @@
 
 from itertools import groupby
 from textwrap import fill
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from allencv.data.inspection import CheckedImage, Split
 from allencv.data.problems import KINDS, Problem, imbalance
+from allencv.reporting.data_map import Comparison
 
 EXAMPLES, MOST_CLASSES = 3, 20
 """The most problems of a kind, images of a group, and classes that the text shows."""
@@ -13,8 +14,13 @@ NO_PROBLEMS = "No problems found in these images and labels."
 INDENT = " " * 17
 
 
-def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
-    """Return the text for a terminal: the counts of each split, and examples of each problem."""
+def as_text(
+    splits: Sequence[Split], problems: Sequence[Problem], comparison: Optional[Comparison] = None
+) -> str:
+    """
+    Return the text for a terminal: the counts of each split, examples of each problem, and the
+    notes of a comparison.
+    """
     lines = ["", *_table([_summary(split) for split in splits]), "", *_class_table(splits), ""]
     for kind, group in groupby(problems, key=lambda problem: problem.kind):
         found = list(group)
@@ -26,6 +32,8 @@ def as_text(splits: Sequence[Split], problems: Sequence[Problem]) -> str:
         lines += [_wrap(f"-> {KINDS[kind].advice}"), ""]
     if not problems:
         lines += [NO_PROBLEMS, ""]
+    if comparison is not None and comparison.notes:
+        lines += [*(fill(note, 100, subsequent_indent="  ") for note in comparison.notes), ""]
     # A file name in an unknown encoding cannot be printed.
     return "\n".join(lines).encode("utf-8", "replace").decode()
 
@@ -95,8 +103,16 @@ def _shown(image: CheckedImage) -> str:
     return f"{image.name}{labels}"
 
 
-def as_json(splits: Sequence[Split], problems: Sequence[Problem]) -> Dict[str, Any]:
+def as_json(
+    splits: Sequence[Split],
+    problems: Sequence[Problem],
+    comparison: Optional[Comparison] = None,
+) -> Dict[str, Any]:
     """Return all findings. `ok` is false if training would fail or its scores would mislead."""
+    features = {}
+    if comparison is not None:
+        keys = ("model", "images", "notes")
+        features["features"] = {key: getattr(comparison, key) for key in keys}
     return {
         "ok": not any(KINDS[problem.kind].is_fatal for problem in problems),
         "splits": {
@@ -107,6 +123,7 @@ def as_json(splits: Sequence[Split], problems: Sequence[Problem]) -> Dict[str, A
             }
             for split in splits
         },
+        **features,
         "problems": [
             {
                 "kind": problem.kind,

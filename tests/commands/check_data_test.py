@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+from PIL import Image
 
 import allencv.plugin  # noqa: F401
+from allencv.features import embedding
 from allencv.runtime.errors import InputError
 from tests.conftest import ROOT, Run, full_disk, run_in_process, write_images
+from tests.data.problems_test import pattern
+from tests.features.colour_encoder import ColourEncoder
 
 PAGE = (ROOT / "docs" / "check_data.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def check(tmp_path: Path, *arguments: object) -> int:
@@ -60,7 +65,7 @@ def test_the_page_of_the_docs(pets: Path, run: Run) -> None:
     cut(pets, "pets/train/dog/003.jpg")
     config = (pets / "pets.jsonnet").read_text().replace(f"{pets}/", "")
     (pets / "pets.jsonnet").write_text(config)
-    (command,) = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    command, _ = COMMANDS
     (text,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     result = run(*shlex.split(command), cwd=pets, fails=True)
     assert result.returncode == 1
@@ -211,3 +216,108 @@ def test_where_the_report_cannot_be(pets: Path) -> None:
         check(pets, "--json", pets / "pets")
     with pytest.raises(InputError, match="cannot be written: "):
         check(pets, "-o", pets / "pets.jsonnet" / "report")
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The backbone is one without weights."""
+    monkeypatch.setenv("ALLENCV_FEATURES", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedding, "open_encoder", lambda *arguments: ColourEncoder())
+
+
+def write_patterns(pets: Path) -> None:
+    """Replace the images by such of which no two are alike."""
+    for number, path in enumerate(sorted((pets / "pets").glob("*/*/*.jpg"))):
+        pattern(number).save(path, quality=95)
+
+
+@pytest.mark.usefixtures("colours")
+def test_features_show_what_pixels_do_not(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    write_patterns(pets)
+    image = Image.open(pets / "pets/train/cat/000.jpg")
+    image.crop((3, 3, 61, 61)).save(pets / "pets/val/dog/crop & <b>.jpg")
+    assert check(pets, "-o", pets / "plain") == 0
+    assert json.loads((pets / "plain" / "data.json").read_text())["problems"] == []
+    assert check(pets, "-o", pets / "report", "--features", "colours") == 0
+    content = json.loads((pets / "report" / "data.json").read_text())
+    assert content["ok"] is True
+    assert (content["features"]["model"], content["features"]["images"]) == ("colours", 13)
+    found = {problem["kind"]: problem for problem in content["problems"]}
+    assert {"feature_leakage", "feature_contradiction"} <= set(found)
+    assert [image["image"] for image in found["feature_leakage"]["images"]] == [
+        f"{pets}/pets/train/cat/000.jpg",
+        f"{pets}/pets/val/dog/crop & <b>.jpg",
+    ]
+    text = capsys.readouterr().out
+    assert "warning       1  near copies in several splits, by features" in text
+    assert all(note in " ".join(text.split()) for note in content["features"]["notes"])
+    page = (pets / "report" / "data.html").read_text()
+    assert '<h2 id="map">Map of the images <small>13</small></h2>' in page
+    assert page.count('class="cell of-') > 5
+    assert (
+        sum(len(re.findall("h0", path)) for path in re.findall('<path .*? d="(.*?)"', page)) == 13
+    )
+    assert "crop &amp; &lt;b&gt;.jpg" in page
+    assert not re.findall(r"<script|https?://|<link", page)
+    assert "Map of the images" not in (pets / "plain" / "data.html").read_text()
+
+
+@pytest.mark.usefixtures("colours")
+def test_the_features_of_the_docs(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_patterns(pets)
+    monkeypatch.chdir(pets)
+    _, command, *arguments = shlex.split(COMMANDS[1])
+    run_in_process(command, *arguments)
+    assert "Map of the images" in (pets / "pets_report" / "data.html").read_text()
+
+
+@pytest.mark.usefixtures("colours")
+def test_features_of_several_labels_and_of_no_image(pets: Path) -> None:
+    for split in ("train", "val"):
+        files = sorted((pets / "pets" / split).glob("*/*.jpg"))
+        rows = [f"{file},{'cat dog' if n == 1 else 'cat'}" for n, file in enumerate(files)]
+        (pets / f"{split}.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
+    config = {
+        "dataset_reader": {
+            "type": "image_table",
+            "image_column": "path",
+            "labels_column": "labels",
+            "labels_delimiter": " ",
+        },
+        "train_data_path": f"{pets}/train.csv",
+        "validation_data_path": f"{pets}/val.csv",
+    }
+    (pets / "pets.jsonnet").write_text(json.dumps(config))
+    assert check(pets, "-o", pets / "report", "--features", "colours") == 0
+    content = json.loads((pets / "report" / "data.json").read_text())
+    assert content["features"]["notes"][-1].endswith("because images have several labels")
+    for path in (pets / "pets").glob("*/*/*.jpg"):
+        path.write_bytes(b"no image")
+    assert check(pets, "-o", pets / "report", "--features", "colours") == 1
+    content = json.loads((pets / "report" / "data.json").read_text())
+    assert content["features"]["images"] == 0
+    assert "Map of the images" not in (pets / "report" / "data.html").read_text()
+
+
+def test_options_that_need_features(pets: Path) -> None:
+    with pytest.raises(InputError, match="--no-cache has no effect without --features"):
+        check(pets, "--no-cache")
+    with pytest.raises(InputError, match="no model 'resnet81'; expected an archive"):
+        check(pets, "--features", "resnet81")
+
+
+def test_data_without_a_config(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    copy(pets, "pets/train/cat/000.jpg", "pets/val/cat/copy.jpg")
+    with pytest.raises(SystemExit):
+        run_in_process("check-data", pets / "pets", "--json", pets / "found.json")
+    content = json.loads((pets / "found.json").read_text())
+    assert [problem["kind"] for problem in content["problems"]] == ["leakage"]
+    assert content["splits"]["validation"]["images"] == 5
+    # One part of data is not divided.
+    run_in_process("check-data", pets / "pets" / "train", "--json", pets / "found.json")
+    content = json.loads((pets / "found.json").read_text())
+    assert {name: split["images"] for name, split in content["splits"].items()} == {"train": 8}
+    with pytest.raises(InputError, match="--overrides is for a config"):
+        run_in_process("check-data", pets / "pets", "--overrides", "{}")
+    with pytest.raises(InputError, match="--layout has no effect on the config"):
+        check(pets, "--layout", "splits")

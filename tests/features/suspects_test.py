@@ -1,5 +1,6 @@
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,63 +8,87 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_distances
 
+from allencv.features import suspects
 from allencv.features.folds import choose_folds
 from allencv.features.heads import choose_strength
-from allencv.features.logistic_regression import find_scale
+from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
 from allencv.features.suspects import (
+    LEAST_NEAR,
     confident_learning,
     find_label_suspects,
     find_outliers,
     held_out_probabilities,
     map_in_two_dimensions,
-    outlier_distances,
+    near_copy_threshold,
+    nearest_distances,
+    sample_rows,
 )
 from allencv.runtime.errors import InputError
 from tests.features.clusters import clusters
 
 
 def test_distances_are_those_of_brute_force() -> None:
-    vectors, labels = clusters(classes=3, each=8, dim=5)
-    found = outlier_distances(vectors, labels, 3, neighbours=4)
+    vectors, _ = clusters(classes=3, each=8, dim=5)
+    found = nearest_distances(vectors, neighbours=4)
     distances = cosine_distances(vectors.astype(np.float64))
-    for row in range(24):
-        others = np.arange(24) != row
-        expected = np.sort(distances[row, others])[:4].mean()
-        assert found.all[row] == pytest.approx(expected, abs=1e-6)
-        own = np.sort(distances[row, others & (labels == labels[row])])[:4].mean()
-        assert found.own[row] == pytest.approx(own, abs=1e-6)
+    np.fill_diagonal(distances, np.inf)
+    np.testing.assert_allclose(found, np.sort(distances)[:, :4], atol=1e-6)
 
 
-def test_more_neighbours_than_images_and_a_class_with_one() -> None:
-    vectors, labels = clusters(classes=2, each=5, dim=5)
-    found = outlier_distances(vectors[4:], labels[4:], 3, neighbours=50)
-    assert np.isnan(found.own).tolist() == [True] + [False] * 5
-    assert not np.isnan(found.all).any()
-    alone = outlier_distances(vectors[:1], labels[:1], 2)
-    assert np.isnan([alone.own, alone.all]).all()
-    assert find_outliers(alone.all) == []
+def test_each_of_many_images_is_compared_with_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suspects, "LARGEST_SAMPLE", 9)
+    vectors, _ = clusters(classes=3, each=8, dim=5)
+    distances = cosine_distances(vectors.astype(np.float64))
+    np.fill_diagonal(distances, np.inf)
+    expected = np.sort(distances[:, sample_rows(24, 9)])[:, :4]
+    np.testing.assert_allclose(nearest_distances(vectors, neighbours=4), expected, atol=1e-6)
+
+
+def test_a_sample_is_drawn_once() -> None:
+    rows = sample_rows(100, 30)
+    assert len(set(rows.tolist())) == 30
+    assert rows.tolist() == sorted(rows.tolist()) == sample_rows(100, 30).tolist()
+    assert sample_rows(30, 30).tolist() == list(range(30))
+
+
+def test_more_neighbours_than_images() -> None:
+    vectors, _ = clusters(classes=2, each=3, dim=5)
+    assert nearest_distances(vectors, neighbours=50).shape == (6, 5)
+    assert nearest_distances(vectors[:1]).shape == (1, 0)
+    assert find_outliers(nearest_distances(vectors[:1])) == []
 
 
 def test_planted_outliers_are_found() -> None:
-    vectors, labels = clusters(classes=3, each=60, dim=20, apart=2)
+    vectors, _ = clusters(classes=3, each=60, dim=20, apart=2)
     vectors[7] = -vectors[7]
     vectors[100] = vectors[100, ::-1] * (-1) ** np.arange(20)
-    found = outlier_distances(vectors, labels, 3)
-    assert set(find_outliers(found.all)) == {7, 100}
-    assert find_outliers(found.all)[0] == found.all.argmax()
+    distances = nearest_distances(vectors)
+    assert set(find_outliers(distances)) == {7, 100}
+    assert find_outliers(distances)[0] == distances.mean(1).argmax()
 
 
 def test_equal_vectors_have_no_outliers() -> None:
-    found = outlier_distances(np.ones((30, 4)) / 3, np.zeros(30, int), 2)
-    assert find_outliers(found.own) == find_outliers(found.all) == []
+    assert find_outliers(nearest_distances(np.ones((30, 4)) / 3)) == []
 
 
-def test_an_image_of_the_wrong_class_is_far_from_its_own() -> None:
-    vectors, labels = clusters(classes=2, each=40, dim=20, apart=2)
-    labels[3] = 1
-    found = outlier_distances(vectors, labels, 2)
-    assert find_outliers(found.own)[0] == 3
-    assert 3 not in find_outliers(found.all)
+def test_the_threshold_of_near_copies_worked_out_by_hand() -> None:
+    distances = np.full((5, 10), 0.3)
+    # The quartiles are 0.2 and 0.4: 3 interquartile ranges are a factor of 8, so 0.2 / 8.
+    distances[:, -1] = 0.1, 0.2, 0.3, 0.4, 0.5
+    assert near_copy_threshold(distances) == pytest.approx(1 - 0.025)
+    distances[:, -1] = 0.4  # no more than this, as all are equal
+    assert near_copy_threshold(distances) == LEAST_NEAR
+    assert near_copy_threshold(distances[:, :9]) == LEAST_NEAR
+
+
+def test_near_copies_among_similar_images() -> None:
+    """As of a network that was trained on the labels: those of a class are nearly equal."""
+    vectors, _ = clusters(classes=4, each=100, dim=20, apart=8)
+    vectors[7] = 1.02 * vectors[3]
+    pairs = np.triu(1 - cosine_distances(vectors), 1)
+    assert (pairs >= LEAST_NEAR).sum() > 10_000
+    threshold = near_copy_threshold(nearest_distances(vectors))
+    assert np.argwhere(pairs >= threshold).tolist() == [[3, 7]]
 
 
 def test_held_out_probabilities_are_those_of_scikit_learn() -> None:
@@ -77,7 +102,26 @@ def test_held_out_probabilities_are_those_of_scikit_learn() -> None:
         model = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
         model.fit(scaled[folds != fold], labels[folds != fold])
         expected = model.predict_proba(scaled[folds == fold])
-        np.testing.assert_allclose(probs[folds == fold], expected, atol=1e-4)
+        np.testing.assert_allclose(probs[folds == fold], expected, atol=0.02)
+
+
+def test_regressions_of_many_images_are_fitted_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suspects, "LARGEST_SAMPLE", 60)
+    monkeypatch.setattr(suspects, "BLOCK", 7)
+    vectors, labels = clusters(classes=3, each=100, dim=10, apart=2)
+    labels[:97] = 1  # 3, 197 and 100 images
+    sizes = []
+
+    def fitted(scaled: np.ndarray, chosen: np.ndarray, *arguments: Any, **options: Any) -> Any:
+        sizes.append(np.bincount(chosen).tolist())
+        return fit_logistic_regressions(scaled, chosen, *arguments, **options)
+
+    monkeypatch.setattr(suspects, "fit_logistic_regressions", fitted)
+    probs = held_out_probabilities(vectors, labels, 3)
+    assert [sum(each) for each in sizes] == [60] * 5
+    assert all(2 <= rare <= 3 and abs(first - second) <= 2 for rare, first, second in sizes)
+    assert not np.isnan(probs).any()
+    assert (probs.argmax(1) == labels)[97:].mean() > 0.9
 
 
 def test_planted_wrong_labels_are_found() -> None:
@@ -86,7 +130,7 @@ def test_planted_wrong_labels_are_found() -> None:
     wrong = random.permutation(400)[:20]  # 5 %
     labels = right.copy()
     labels[wrong] = (right[wrong] + random.integers(1, 4, 20)) % 4
-    found = find_label_suspects(vectors, labels, 4)
+    found = find_label_suspects(held_out_probabilities(vectors, labels, 4), labels)
     rows = {each.row for each in found}
     assert len(rows & set(wrong)) >= 18
     assert len(rows - set(wrong)) <= 4
@@ -136,19 +180,19 @@ def test_image_alone_in_its_class_is_no_suspect() -> None:
     vectors, labels = clusters(classes=3, each=10, dim=8)
     found = held_out_probabilities(vectors[9:], labels[9:], 3)
     assert np.isnan(found).all(1).tolist() == [True] + [False] * 20
-    assert 0 not in [each.row for each in find_label_suspects(vectors[9:], labels[9:], 3)]
+    assert 0 not in [each.row for each in find_label_suspects(found, labels[9:])]
 
 
 def test_bad_inputs() -> None:
     vectors, labels = clusters(classes=3, each=5, dim=4)
     with pytest.raises(InputError, match="class 3 has no image"):
-        find_label_suspects(vectors, labels, 4)
+        held_out_probabilities(vectors, labels, 4)
     with pytest.raises(InputError, match="vector 0 contains NaN"):
-        outlier_distances(vectors * np.nan, labels, 3)
+        nearest_distances(vectors * np.nan)
     with pytest.raises(InputError, match="method of the map is 'tsne'; expected 'umap' or 'pca'"):
         map_in_two_dimensions(vectors, "tsne")
     with pytest.raises(InputError, match="there are 15 labels for 14 vectors"):
-        outlier_distances(vectors[1:], labels, 3)
+        held_out_probabilities(vectors[1:], labels, 3)
 
 
 @pytest.mark.parametrize("dim", [2, 10])
