@@ -26,17 +26,15 @@ class DataVectors(NamedTuple):
 
     # Parameters
 
-    images : those that have a vector.
+    images : those that have a vector. Of images with equal pixels, it is the first.
     vectors : `(images, vector_size)`, in float16 if they are kept in the cache, or else float32.
     errors : the images that the network cannot take, each with the reason.
-    copies : the number of images left out, because their pixels equal those of another.
     plain : the number of images left out, because all their pixels have one colour.
     """
 
     images: List[CheckedImage]
     vectors: np.ndarray
     errors: List[Tuple[CheckedImage, str]]
-    copies: int
     plain: int
 
 
@@ -83,8 +81,8 @@ def vectors_of_data(
                     vectors[len(good)] = outcome
                     good.append(image)
             progress.update(len(batch))
-    left_out = len(coloured) - len(distinct), len(readable) - len(coloured)
-    return DataVectors(good, vectors[: len(good)], errors, *left_out)
+    plain = len(readable) - len(coloured)
+    return DataVectors(good, vectors[: len(good)], errors, plain)
 
 
 def _batches(

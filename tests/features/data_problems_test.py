@@ -20,7 +20,7 @@ def data(
         CheckedImage(split, row, f"{row}.jpg", names, Facts())
         for row, (names, split) in enumerate(zip(labels, splits or ["train"] * len(labels)))
     ]
-    return DataVectors(images, vectors, [], 0, 0)
+    return DataVectors(images, vectors, [], 0)
 
 
 def found(findings: FeatureFindings) -> List[Tuple[str, List[int]]]:
@@ -165,7 +165,7 @@ def test_similar_features_raise_the_threshold() -> None:
 
 
 def test_no_images() -> None:
-    empty = DataVectors([], np.empty((0, 4), np.float32), [], 0, 0)
+    empty = DataVectors([], np.empty((0, 4), np.float32), [], 0)
     assert find_feature_problems(empty, []) == FeatureFindings([], [])
 
 
