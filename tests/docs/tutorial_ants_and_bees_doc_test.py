@@ -31,7 +31,9 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-EXPORT_DATA, CHECK, REMOVE, SHOW, QUICK, TRAIN, REPORT, CLASSIFY, EXPORT, SERVE, ASK = blocks("bash")
+EXPORT_DATA, CHECK, REMOVE, SHOW, QUICK, TRAIN, REPORT, CLASSIFY, EXPORT, SERVE, ASK = blocks(
+    "bash"
+)
 CHECKED, RANKED, TRAINED, CLASSIFIED, ANSWERS, EXPORTED, SERVING, ASKED = blocks("text")
 (CLIENT,) = blocks("python")
 ADDRESS = "http://127.0.0.1:8000"
