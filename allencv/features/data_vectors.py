@@ -13,6 +13,7 @@ from allennlp.common import Tqdm
 from allencv.data.fields.image_field import Source, load_image
 from allencv.data.inspection import CheckedImage, Split, as_picture
 from allencv.features.embedding import CachedEncoder, ImageEncoder, Prepared, open_store
+from allencv.features.pretrained_backbones import PretrainedBackbone
 from allencv.runtime import ImageError
 from allencv.runtime.value_ranges import ValueRange
 
@@ -73,7 +74,9 @@ def vectors_of_data(
     errors: List[Tuple[CheckedImage, str]] = []
     of_splits = {split.name: split for split in splits}
     with Tqdm.tqdm(total=len(distinct), desc="computing vectors") as progress:
-        for batch, outcomes in _batches(cached, of_splits, distinct, workers):
+        for batch, outcomes in _batches(
+            cached, of_splits, distinct, workers, isinstance(encoder, PretrainedBackbone)
+        ):
             for image, outcome in zip(batch, outcomes):
                 if isinstance(outcome, str):
                     errors.append((image, outcome))
@@ -86,15 +89,25 @@ def vectors_of_data(
 
 
 def _batches(
-    cached: CachedEncoder, splits: Dict[str, Split], images: Sequence[CheckedImage], workers: int
+    cached: CachedEncoder,
+    splits: Dict[str, Split],
+    images: Sequence[CheckedImage],
+    workers: int,
+    is_named: bool,
 ) -> Iterator[Tuple[Sequence[CheckedImage], List[Union[np.ndarray, str]]]]:
-    """Yield images with their vectors, or the reasons why they have none. Threads decode ahead."""
+    """
+    Yield images with their vectors, or the reasons why they have none. Threads decode ahead. A
+    network that `is_named` does not know the reader's range of values; a trained model applies its
+    own.
+    """
 
     def prepare(image: CheckedImage) -> Union[Prepared, str]:
         split = splits[image.split]
         try:
             _, source = split.source(image.index)
-            return cached.prepare(as_content(source, split.reader.value_range))
+            return cached.prepare(
+                as_content(source, split.reader.value_range if is_named else None)
+            )
         except ImageError as error:
             return str(error)
 

@@ -1,16 +1,14 @@
 """Turn the images that a dataset reader lists into vectors."""
 
-import io
-import os
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Union
+from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
-from PIL import Image
 
 from allencv.classify.answers import decoded_batches
 from allencv.classify.arguments import ON_GPU
 from allencv.classify.progress import ProgressBar
 from allencv.data.inspection import Split
+from allencv.features.data_vectors import as_content
 from allencv.features.embedding import CachedEncoder, ImageEncoder, open_store
 from allencv.runtime import ImageError
 from allencv.runtime.cpu_count import cpu_count
@@ -66,7 +64,8 @@ def _files(split: Split, indices: Sequence[int], errors: Dict[str, str]) -> Iter
     for index in indices:
         name = sample_name(split, index)
         try:
-            content = sample_content(split, index)
+            # The model that reads it applies the reader's range of values itself.
+            content = as_content(split.source(index)[1], None)
         except ImageError as error:
             errors[name] = str(error)
             continue
@@ -79,24 +78,3 @@ def _files(split: Split, indices: Sequence[int], errors: Dict[str, str]) -> Iter
 def sample_name(split: Split, index: int) -> str:
     """Return the path of the image of a sample, or another name from the reader."""
     return str(split.samples.metadata(index)["image"])
-
-
-def sample_content(split: Split, index: int) -> Union[str, bytes]:
-    """
-    Return the path of the image of a sample, or the content of its file. What is no file is encoded
-    as PNG. Raise `ImageError` if it cannot be read.
-    """
-    _, source = split.source(index)
-    found = source() if callable(source) else source
-    if isinstance(found, str | os.PathLike):
-        return os.fspath(found)
-    if isinstance(found, bytes):
-        return found
-    if isinstance(found, np.ndarray) and found.dtype == np.uint8:
-        found = Image.fromarray(found)
-    if not isinstance(found, Image.Image):
-        name = sample_name(split, index)
-        raise ImageError(f"{name}: expected a file, a picture, or an array of uint8")
-    file = io.BytesIO()
-    found.save(file, "PNG")
-    return file.getvalue()

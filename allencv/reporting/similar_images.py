@@ -10,9 +10,10 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 from allencv.data.inspection import Split, read_splits
+from allencv.features.data_vectors import as_content
 from allencv.features.embedding import ImageEncoder
 from allencv.features.neighbours import nearest
-from allencv.features.sample_vectors import sample_content, sample_name, sample_vectors
+from allencv.features.sample_vectors import sample_name, sample_vectors
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.reporting.findings import ComparedImages, Findings
 from allencv.reporting.split_findings import ImageFinding, SimilarImage
@@ -155,6 +156,7 @@ def _compare(
 
 def _picture(split: Split, index: int) -> Optional[Image.Image]:
     try:
-        return thumbnail(sample_content(split, index), split.reader.value_range)
+        content = as_content(split.source(index)[1], None)
+        return thumbnail(content, split.reader.value_range)
     except ImageError:  # it has gone since its vector was computed
         return None
