@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, help="the side length of the square images, in pixels"
     )
     choices.add_argument("--batch-size", type=int, help="the number of images in a step")
-    choices.add_argument("--epochs", type=int, help="the number of passes over the data")
+    choices.add_argument(
+        "--epochs", type=int, help="the number of passes over the data; not with --quick alone"
+    )
     choices.add_argument(
         "--time",
         type=str,
@@ -73,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=str,
         help="the learning rate, or 'auto' to search for one in a few training steps",
     )
-    quick = parser.add_argument_group("without training (see docs/quick.md)")
+    quick = parser.add_argument_group("quick fit (see docs/quick.md)")
     quick.add_argument(
         "--quick",
         action="store_true",
