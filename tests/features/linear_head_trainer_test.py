@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any, Dict
 
@@ -201,4 +202,15 @@ def test_what_it_refuses(
 ) -> None:
     config = with_overrides(linear(experiment(cats_and_dogs), **trainer), overrides)
     with pytest.raises(ConfigurationError, match=message):
+        train(config, tmp_path / "run")
+
+
+def test_a_label_without_images_that_can_be_read(cats_and_dogs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(cats_and_dogs, data)
+    for file in (data / "train" / "Cat").iterdir():
+        file.write_bytes(b"no image")
+    config = linear(experiment(data))
+    config["data_loader"]["on_error"] = "skip"
+    with pytest.raises(ConfigurationError, match="have no image that can be read of Cat; expected"):
         train(config, tmp_path / "run")
