@@ -84,6 +84,8 @@ class LinearHeadTrainer(ImageTrainer):
     no training image, or if the model has class weights.
     """
 
+    takes_steps = False
+
     def __init__(
         self,
         model: Model,

@@ -25,7 +25,8 @@ SMALL_NETWORKS: Dict[str, List[int]] = {
 }
 """Networks of this project for training from scratch, with the channels of their stages."""
 CONFIG_ADVICE = re.compile(
-    r"set weights to a local file, or (set pretrained to false|to null) for random initialisation"
+    r"(or )?set weights to a local file, or (set pretrained to false|to null) for random "
+    "initialisation"
 )
 """What errors of encoders say about keys of a config, where the user has given options."""
 
@@ -136,8 +137,8 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
     try:
         backbone = _built(name, encoder, reason, not is_random)
     except ConfigurationError as error:
-        message = CONFIG_ADVICE.sub("give a local file with --weights FILE", error.message)
-        raise ConfigurationError(message) from error
+        message = CONFIG_ADVICE.sub("or give a local file with --weights FILE", error.message)
+        raise ConfigurationError(re.sub("^weights is", "--weights is", message)) from error
     if encoder["type"] == "timm":
         published = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
         if published.mean != IMAGENET_DEFAULT_MEAN:

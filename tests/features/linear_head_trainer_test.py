@@ -5,6 +5,7 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 import torch
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import with_overrides
 from sklearn.linear_model import LogisticRegression
@@ -13,6 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.common.feature_store import ROOT_VARIABLE
+from allencv.experiments.learning_rate_search import learning_rates_and_losses
 from allencv.models import ImageClassifier
 from tests.configs import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
@@ -214,3 +216,9 @@ def test_a_label_without_images_that_can_be_read(cats_and_dogs: Path, tmp_path: 
     config["data_loader"]["on_error"] = "skip"
     with pytest.raises(ConfigurationError, match="have no image that can be read of Cat; expected"):
         train(config, tmp_path / "run")
+
+
+def test_it_has_no_learning_rate_to_search_for(cats_and_dogs: Path, tmp_path: Path) -> None:
+    params = Params(linear(experiment(cats_and_dogs)))
+    with pytest.raises(ConfigurationError, match="LinearHeadTrainer, which has no learning rate"):
+        learning_rates_and_losses(params, str(tmp_path / "run"))

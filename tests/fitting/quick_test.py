@@ -1,3 +1,4 @@
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv
+from allencv.commands.fit import add_arguments, run
 from allencv.common.feature_store import ROOT_VARIABLE
 from allencv.features import head_ranking
 from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
@@ -274,6 +276,7 @@ def test_options_that_do_not_fit(options: Any, message: str) -> None:
     [
         ({"backbones": ["small_resnet"]}, "--quick needs pretrained weights, and small_resnet has"),
         ({"backbones": None, "weights": "w.pth"}, "expected --backbones too"),
+        ({"weights": "no.pth"}, "^--weights is 'no.pth'; expected the path of a file that exists"),
         ({"backbones": ["resnet19"]}, "^--backbones has 'resnet19'; expected"),
         ({"backbones": None, "backbone": "resnet19"}, "^--backbone is 'resnet19'; expected"),
     ],
@@ -283,3 +286,23 @@ def test_networks_that_do_not_fit(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         fit_quick(cats_and_dogs, tmp_path / "run", [], **options)
+
+
+def test_missing_weights_by_their_option(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("no connection")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
+    with pytest.raises(ConfigurationError, match="or give a local file with --weights FILE"):
+        fit_quick(cats_and_dogs, tmp_path / "run", [], backbones=["resnet10t"])
+
+
+def test_then_needs_a_training(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ["--quick", "--then", "finetune", "--write-config-only"]
+    args = parser.parse_args([str(tmp_path), "-o", str(tmp_path / "run"), *options])
+    with pytest.raises(ConfigurationError, match="expected it only without --write-config-only"):
+        run(args)
