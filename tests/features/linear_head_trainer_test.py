@@ -221,4 +221,4 @@ def test_a_label_without_images_that_can_be_read(cats_and_dogs: Path, tmp_path: 
 def test_it_has_no_learning_rate_to_search_for(cats_and_dogs: Path, tmp_path: Path) -> None:
     params = Params(linear(experiment(cats_and_dogs)))
     with pytest.raises(ConfigurationError, match="LinearHeadTrainer, which has no learning rate"):
-        learning_rates_and_losses(params, str(tmp_path / "run"))
+        learning_rates_and_losses(params, str(tmp_path))
