@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     quick.add_argument(
         "--backbones",
-        type=lambda text: text.split(","),
+        type=str,
         metavar="NAME,NAME",
         help="with --quick: the networks to try, names of torchvision.models or of timm",
     )
@@ -196,6 +196,8 @@ def layout_options(args: argparse.Namespace) -> Tuple[Any, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
+    from allennlp.common.checks import ConfigurationError
+
     from allencv.fitting.fit import FitOptions, config_file_of, config_for, fit, write_config
     from allencv.fitting.options import FolderOptions, TableColumns
 
@@ -206,6 +208,11 @@ def run(args: argparse.Namespace) -> None:
     options = FitOptions(**given(FitOptions), table=table, folders=folders)
     written_by = f"allencv {shlex.join(sys.argv[1:])}"
     if args.write_config_only:
+        if options.then is not None:
+            raise ConfigurationError(
+                f"--then is {options.then}; expected it only without --write-config-only, which "
+                "trains nothing"
+            )
         packages = args.include_package
         text = config_for(args.data, args.output, options, written_by, _say, packages)
         write_config(config_file_of(args.output), text, _say)

@@ -43,6 +43,11 @@ def learning_rates_and_losses(
     )
     trainer = trained.trainer
     is_ours = isinstance(trainer, ImageTrainer)
+    if is_ours and not trainer.takes_steps:
+        raise ConfigurationError(
+            f"trainer.type makes a {type(trainer).__name__}, which has no learning rate; expected "
+            "one that takes gradient steps, such as 'image'"
+        )
     with trainer.features_in_place_of_images() if is_ours else nullcontext():
         rates, losses = search_learning_rate(
             trainer,

@@ -7,7 +7,14 @@ from typing import List, Mapping, Optional, Tuple
 import numpy as np
 
 from allencv.features.folds import SEED
-from allencv.features.heads import DEFAULT_STRENGTHS, FITTED, STRENGTHS, Head, fit_head
+from allencv.features.heads import (
+    DEFAULT_STRENGTHS,
+    FITTED,
+    STRENGTHS,
+    Head,
+    LinearHead,
+    fit_head,
+)
 from allencv.features.vector_checks import check_labels, check_vectors
 from allencv.runtime.errors import InputError
 
@@ -58,9 +65,10 @@ def rank_heads(
     validation images: first those fitted on all training images, the best one first.
 
     With more than 2,000 training images there is a first round on about 1,000 of them, drawn by
-    class. A head goes on if its interval reaches the best score of that round. The score of the
-    first in the ranking is slightly optimistic, because it was chosen by it. With more than 10,000
-    training images logistic regressions are fitted roughly, which is enough to compare them.
+    class. A head goes on if its interval reaches the best score of that round, and so does the best
+    linear head, the only kind that can be part of a network. The score of the first in the ranking
+    is slightly optimistic, because it was chosen by it. With more than 10,000 training images
+    logistic regressions are fitted roughly, which is enough to compare them.
 
     # Parameters
 
@@ -81,6 +89,8 @@ def rank_heads(
         )
     for vectors in validation.values():
         check_labels(validation_labels, len(check_vectors(vectors)), classes)
+    if not validation_labels.any() and validation_labels.ndim == 2:
+        raise InputError("no validation image has a label; expected one or more")
     began = time.monotonic()
     kinds = list(STRENGTHS) if labels.ndim == 1 else ["logistic_regression"]
     candidates = [(backbone, kind) for backbone in train for kind in kinds]
@@ -101,8 +111,9 @@ def rank_heads(
             (fit(backbone, kind, rows, DEFAULT_STRENGTHS[kind]) for backbone, kind in candidates),
             key=_rank,
         )
+        linear = next(each for each in ranking if isinstance(each.head, LinearHead))
         for each in ranking:
-            if each.high < ranking[0].score:
+            if each.high < ranking[0].score and each is not linear:
                 each.dropped = (
                     f"at most {each.high:.1%} with {each.images} images, where the best has "
                     f"{ranking[0].score:.1%}"

@@ -11,6 +11,7 @@ from allennlp.nn.parallel import DdpAccelerator
 from allennlp.training.callbacks import TrainerCallback
 from allennlp.training.trainer import Trainer
 
+from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
 from allencv.features.heads import LinearHead, fit_head
 from allencv.models.image_classifier import ImageClassifier
@@ -82,6 +83,8 @@ class LinearHeadTrainer(ImageTrainer):
     `ConfigurationError` if the encoder is not frozen, if its output is not a vector, if a class has
     no training image, or if the model has class weights.
     """
+
+    takes_steps = False
 
     def __init__(
         self,
@@ -196,6 +199,14 @@ class LinearHeadTrainer(ImageTrainer):
             return {}
         batches = [batch for batch in self.data_loader if batch]
         found = labelled_vectors(batches)
+        absent = classes_without_images(found.labels, self._classifier.num_labels)
+        if absent:
+            names = self._classifier.label_names()
+            raise ConfigurationError(
+                f"{KEY}, but the training data have no image that can be read of "
+                f"{', '.join(shown(names[each]) for each in absent)}; expected one or more of each "
+                "label"
+            )
         try:
             head = fit_head(
                 self._kind, *found, classes=self._classifier.num_labels, strength=self._strength
@@ -212,6 +223,13 @@ class LinearHeadTrainer(ImageTrainer):
                 outputs = self.batch_outputs(batch, for_training=False)
                 losses.add([outputs], [count_images(batch)])
         return self.model.get_metrics(reset=True) | losses.read_all_ranks()
+
+
+def classes_without_images(labels: np.ndarray, classes: int) -> List[int]:
+    """Return the classes that no image has: none if images have several labels, `(n, classes)`."""
+    if labels.ndim == 2:
+        return []
+    return np.flatnonzero(np.bincount(labels, minlength=classes) == 0).tolist()
 
 
 def labelled_vectors(batches: List[TensorDict]) -> LabelledVectors:

@@ -1,5 +1,6 @@
 """The networks of `allencv fit --backbone`, and the choice between them."""
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,17 +14,21 @@ from allennlp.common.checks import ConfigurationError
 from timm.data import IMAGENET_DEFAULT_MEAN
 
 from allencv.fitting.data_facts import DataFacts
+from allencv.fitting.options import NO_WEIGHTS
 from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.weight_files import torchvision_state_dict
 
-RANDOM = "none"
-"""In place of weights: start from random ones."""
 MANY_IMAGES = 5000
 SMALL_NETWORKS: Dict[str, List[int]] = {
     "conv_groups": [32, 128, 128],
     "small_resnet": [32, 64, 128],
 }
 """Networks of this project for training from scratch, with the channels of their stages."""
+CONFIG_ADVICE = re.compile(
+    r"(or )?set weights to a local file, or (set pretrained to false|to null) for random "
+    "initialisation"
+)
+"""What errors of encoders say about keys of a config, where the user has given options."""
 
 
 @dataclass
@@ -63,14 +68,14 @@ def choose_backbone(
     """
     if asked is not None:
         return _asked(asked, weights)
-    if weights not in (None, RANDOM):
+    if weights not in (None, NO_WEIGHTS):
         raise ConfigurationError(
             f"--weights is {weights!r}; expected --backbone too, the network that they are for"
         )
     if not has_much_to_see:
         why = f"images of {facts.width} x {facts.height} pixels, learned from scratch"
         return _small("conv_groups", why)
-    if weights == RANDOM:
+    if weights == NO_WEIGHTS:
         return _small("small_resnet", "without pretrained weights, as requested")
     name = "resnet50" if on_gpu and facts.num_train >= MANY_IMAGES else "resnet18"
     try:
@@ -109,10 +114,10 @@ def _missing_weights(name: str, error: ConfigurationError) -> str:
 
 def _asked(name: str, weights: Optional[str]) -> Backbone:
     if name in SMALL_NETWORKS:
-        if weights not in (None, RANDOM):
+        if weights not in (None, NO_WEIGHTS):
             raise ConfigurationError(f"--weights is {weights!r}; {name} has none")
         return _small(name, "as requested")
-    is_random = weights == RANDOM
+    is_random = weights == NO_WEIGHTS
     if name in torchvision.models.list_models(module=torchvision.models):
         encoder: Dict[str, Any] = {"type": "torchvision", "model_name": name}
         encoder["weights"] = None if is_random else weights or "DEFAULT"
@@ -129,7 +134,11 @@ def _asked(name: str, weights: Optional[str]) -> Backbone:
             f"torchvision.models or of timm, such as {nearest}"
         )
     reason = "as requested" + (", from random weights" if is_random else ", pretrained")
-    backbone = _built(name, encoder, reason, not is_random)
+    try:
+        backbone = _built(name, encoder, reason, not is_random)
+    except ConfigurationError as error:
+        message = CONFIG_ADVICE.sub("or give a local file with --weights FILE", error.message)
+        raise ConfigurationError(re.sub("^weights is", "--weights is", message)) from error
     if encoder["type"] == "timm":
         published = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
         if published.mean != IMAGENET_DEFAULT_MEAN:

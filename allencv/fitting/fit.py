@@ -136,14 +136,16 @@ def fit(
     if isinstance(include_package, str):
         include_package = (include_package,)
     options = options or FitOptions()
+    second = f"{run_folder_of(output)}_finetuned"
+    if options.then is not None:  # before the first training, which takes a while
+        _check_is_free(second, include_package)
     fitted, backbone = _fit(data, output, options, include_package, written_by, say)
     if options.then is None:
         return fitted
     say("\n".join(["", *fitted.lines(), "", f"Fine-tuning {backbone} from there."]))
-    folder = fitted.folder.with_name(f"{fitted.folder.name}_finetuned")
     whole = replace(options, quick=False, then=None, backbones=None, backbone=backbone)
     start = str(fitted.archive.absolute())
-    return _fit(data, str(folder), whole, include_package, written_by, say, start)[0]
+    return _fit(data, second, whole, include_package, written_by, say, start)[0]
 
 
 def _fit(
@@ -161,12 +163,7 @@ def _fit(
         import_module_and_submodules(package)
     folder = run_folder_of(output)
     config_file = config_file_of(output)
-    resume = train_command(config_file, folder, include_package)
-    if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
-        raise ConfigurationError(
-            f"--output is {output!r}, which has files; expected a new folder, or '{resume} "
-            "--recover' to resume an interrupted run"
-        )
+    resume = _check_is_free(output, include_package)
     chosen = _choose(data, options, say, start_from)
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
@@ -179,6 +176,22 @@ def _fit(
     hint = hint_at_chance(metrics.get("best_validation_accuracy"), chosen.facts)
     fitted = Fitted(folder, metrics, chosen.epochs, chosen.warning, hint, options.quick)
     return fitted, chosen.backbone
+
+
+def _check_is_free(output: str, include_package: Sequence[str]) -> str:
+    """
+    Return the command that resumes a run in a folder.
+
+    Raises a `ConfigurationError` if it has files of a run, or of others.
+    """
+    folder = run_folder_of(output)
+    resume = train_command(config_file_of(output), folder, include_package)
+    if folder.exists() and any(folder.iterdir()) and not is_unbegun(folder):
+        raise ConfigurationError(
+            f"--output is {output!r}, which has files; expected a new folder, or '{resume} "
+            "--recover' to resume an interrupted run"
+        )
+    return resume
 
 
 def hint_at_chance(accuracy: Optional[float], facts: DataFacts) -> Optional[str]:

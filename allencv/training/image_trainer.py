@@ -159,6 +159,9 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
 
     _num_epochs: int
 
+    takes_steps = True
+    """Whether training takes gradient steps, with a learning rate."""
+
     def __init__(
         self,
         model: Model,

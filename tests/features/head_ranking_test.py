@@ -12,6 +12,7 @@ from allencv.features.head_ranking import (
     rank_heads,
     score_interval,
 )
+from allencv.features.heads import LinearHead
 from allencv.runtime.errors import InputError
 from tests.features.clusters import clusters
 
@@ -55,6 +56,26 @@ def test_losers_are_dropped_after_the_first_round(monkeypatch: pytest.MonkeyPatc
         assert each.images == 30
         assert each.dropped is not None
         assert "with 30 images, where the best has" in each.dropped
+
+
+def test_the_best_linear_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the nearest neighbours are far better, as for copies of training images."""
+    monkeypatch.setattr(head_ranking, "FIRST_ROUND", 100)
+    vectors = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    labels = (vectors[:, 0] * vectors[:, 1] > 0).astype(int)  # no line divides these
+    ranking = rank_heads({"net": vectors}, labels, {"net": vectors}, labels, 2)
+    finished = [each for each in ranking if each.dropped is None]
+    assert finished[0].head.kind == "k_nearest_neighbours"
+    assert len(finished) == 2
+    assert isinstance(finished[1].head, LinearHead)
+    assert finished[1].high < finished[0].score
+
+
+def test_validation_images_without_any_label() -> None:
+    vectors, groups = clusters(classes=2, each=10, dim=12)
+    labels = np.stack([groups == 0, groups == 1], axis=1).astype(int)
+    with pytest.raises(InputError, match="no validation image has a label"):
+        rank_heads({"net": vectors}, labels, {"net": vectors}, 0 * labels, 2)
 
 
 def test_the_best_is_fitted_even_without_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 import pytest
 import torch
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import with_overrides
 from sklearn.linear_model import LogisticRegression
@@ -12,6 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 import allencv.plugin  # noqa: F401
 from allencv.common.archives import load_archive
 from allencv.common.feature_store import ROOT_VARIABLE
+from allencv.experiments.learning_rate_search import learning_rates_and_losses
 from allencv.models import ImageClassifier
 from tests.configs import experiment
 from tests.models.multilabel_data import multilabel_experiment, write_tables
@@ -202,3 +205,20 @@ def test_what_it_refuses(
     config = with_overrides(linear(experiment(cats_and_dogs), **trainer), overrides)
     with pytest.raises(ConfigurationError, match=message):
         train(config, tmp_path / "run")
+
+
+def test_a_label_without_images_that_can_be_read(cats_and_dogs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(cats_and_dogs, data)
+    for file in (data / "train" / "Cat").iterdir():
+        file.write_bytes(b"no image")
+    config = linear(experiment(data))
+    config["data_loader"]["on_error"] = "skip"
+    with pytest.raises(ConfigurationError, match="have no image that can be read of Cat; expected"):
+        train(config, tmp_path / "run")
+
+
+def test_it_has_no_learning_rate_to_search_for(cats_and_dogs: Path, tmp_path: Path) -> None:
+    params = Params(linear(experiment(cats_and_dogs)))
+    with pytest.raises(ConfigurationError, match="LinearHeadTrainer, which has no learning rate"):
+        learning_rates_and_losses(params, str(tmp_path))

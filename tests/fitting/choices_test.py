@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.fitting import DataFacts, FitOptions, choose
-from allencv.fitting.backbones import RANDOM
+from allencv.fitting.options import NO_WEIGHTS
 
 
 def facts(**changed: Any) -> DataFacts:
@@ -28,7 +28,7 @@ def facts(**changed: Any) -> DataFacts:
 
 
 def without_weights(**changed: Any) -> Any:
-    return choose(facts(**changed), FitOptions(weights=RANDOM))
+    return choose(facts(**changed), FitOptions(weights=NO_WEIGHTS))
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_small_images_get_a_network_that_halves_them_early() -> None:
 
 
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
-    chosen = choose(facts(), FitOptions(backbone="vit_tiny_patch16_224", weights=RANDOM))
+    chosen = choose(facts(), FitOptions(backbone="vit_tiny_patch16_224", weights=NO_WEIGHTS))
     assert chosen.encoder == {
         "type": "timm",
         "model_name": "vit_tiny_patch16_224",
@@ -99,7 +99,7 @@ def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
 
 
 def test_a_size_that_the_backbone_cannot_take_is_not_chosen() -> None:
-    chosen = choose(facts(height=32, width=32), FitOptions(backbone="alexnet", weights=RANDOM))
+    chosen = choose(facts(height=32, width=32), FitOptions(backbone="alexnet", weights=NO_WEIGHTS))
     assert chosen.image_size == 64
     assert chosen.reasons.image_size == ("64 x 64", "alexnet cannot take 32 x 32")
 
@@ -135,7 +135,7 @@ def test_few_images_stop_early() -> None:
 
 
 def test_epochs_that_were_asked_for_are_all_trained() -> None:
-    chosen = choose(facts(), FitOptions(weights=RANDOM, epochs=100))
+    chosen = choose(facts(), FitOptions(weights=NO_WEIGHTS, epochs=100))
     assert (chosen.patience, chosen.reasons.early_stopping) == (None, None)
 
 
@@ -200,12 +200,12 @@ def test_each_choice_is_a_line_with_its_reason(monkeypatch: pytest.MonkeyPatch) 
         (FitOptions("conv_groups", "x.pth"), "--weights is 'x.pth'; conv_groups has none"),
         (FitOptions("resnet18", "x.pth"), "weights is 'x.pth'; expected the path of a file"),
         (
-            FitOptions("vit_tiny_patch16_224", RANDOM, image_size=100),
+            FitOptions("vit_tiny_patch16_224", NO_WEIGHTS, image_size=100),
             "--image-size is 100, which vit_tiny_patch16_224 cannot take; expected a size that it "
             "can take, such as 224",
         ),
         (
-            FitOptions("alexnet", RANDOM, image_size=32),
+            FitOptions("alexnet", NO_WEIGHTS, image_size=32),
             "--image-size is 32, which alexnet cannot take; expected a size that it can take, "
             "such as 64, 128, 224",
         ),

@@ -1,3 +1,4 @@
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 import allencv
+from allencv.commands.fit import add_arguments, run
 from allencv.common.feature_store import ROOT_VARIABLE
 from allencv.features import head_ranking
 from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
@@ -179,6 +181,57 @@ def test_images_that_cannot_be_read(cats_and_dogs: Path, tmp_path: Path) -> None
         fit_quick(data, tmp_path / "other", [], on_error="fail")
 
 
+def test_no_image_of_a_label_can_be_read(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "train", {"a": 6, "b": 3, "c": 6}).parent
+    write_images(data / "val", {"a": 2, "c": 2})
+    for file in (data / "train" / "b").iterdir():
+        file.write_bytes(b"no image")
+    for backbones in ([SMALL], [SMALL, OTHER]):
+        with pytest.raises(
+            ConfigurationError, match="--quick needs images of each label, .* can be read of b;"
+        ):
+            fit_quick(data, tmp_path / "run", [], backbones=backbones)
+
+
+def test_the_images_of_a_rare_label_that_are_drawn_first_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "FIRST_ROUND", 6)
+    data = write_images(tmp_path / "train", {"a": 12, "b": 2, "c": 12}).parent
+    write_images(data / "val", {"a": 2, "b": 2, "c": 2})
+    rows = quick.draw_by_class(quick.np.repeat([0, 1, 2], [12, 2, 12]), 6 / 26, 0)
+    (drawn,) = [row - 12 for row in rows if 12 <= row < 14]
+    sorted((data / "train" / "b").iterdir())[drawn].write_bytes(b"no image")
+    fitted = fit_quick(data, tmp_path / "run", [], backbones=[SMALL, OTHER])
+    assert sorted(allencv.load(fitted.archive).labels) == ["a", "b", "c"]
+
+
+def test_a_folder_that_cannot_keep_features(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, "/dev/null/features")
+    with pytest.raises(ConfigurationError) as raised:
+        fit_quick(cats_and_dogs, tmp_path / "run", [])
+    assert raised.value.message.startswith(
+        "features cannot be kept in '/dev/null/features' (Not a directory); expected another "
+        f"folder in the environment variable {ROOT_VARIABLE}"
+    )
+
+
+def test_the_second_folder_is_checked_first(cats_and_dogs: Path, tmp_path: Path) -> None:
+    second = tmp_path / "run_finetuned"
+    second.mkdir()
+    (second / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="run_finetuned', which has files"):
+        fit_quick(cats_and_dogs, tmp_path / "run", [], then="finetune")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", [f"{SMALL}, {OTHER}", (SMALL, OTHER, SMALL)])
+def test_names_of_networks(given: Any) -> None:
+    assert FitOptions(quick=True, backbones=given).networks() == [SMALL, OTHER]
+
+
 def test_no_weights(
     cats_and_dogs: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +261,9 @@ def test_no_weights(
         ({"then": "serve"}, "--then is 'serve'; expected finetune"),
         ({"backbone": SMALL, "backbones": [OTHER]}, "expected one of them"),
         ({"weights": "w.pth", "backbones": [SMALL, OTHER]}, "--backbones has 2 networks"),
+        ({"weights": "none"}, "--weights is none, and --quick needs pretrained weights"),
+        ({"backbones": []}, "--backbones is ''; expected names of networks"),
+        ({"backbones": f"{SMALL},,"}, f"--backbones is '{SMALL},'; expected names of networks"),
     ],
 )
 def test_options_that_do_not_fit(options: Any, message: str) -> None:
@@ -220,7 +276,9 @@ def test_options_that_do_not_fit(options: Any, message: str) -> None:
     [
         ({"backbones": ["small_resnet"]}, "--quick needs pretrained weights, and small_resnet has"),
         ({"backbones": None, "weights": "w.pth"}, "expected --backbones too"),
-        ({"backbones": ["resnet19"]}, "--backbone is 'resnet19'; expected"),
+        ({"weights": "no.pth"}, "^--weights is 'no.pth'; expected the path of a file that exists"),
+        ({"backbones": ["resnet19"]}, "^--backbones has 'resnet19'; expected"),
+        ({"backbones": None, "backbone": "resnet19"}, "^--backbone is 'resnet19'; expected"),
     ],
 )
 def test_networks_that_do_not_fit(
@@ -228,3 +286,23 @@ def test_networks_that_do_not_fit(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         fit_quick(cats_and_dogs, tmp_path / "run", [], **options)
+
+
+def test_missing_weights_by_their_option(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("no connection")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
+    with pytest.raises(ConfigurationError, match="or give a local file with --weights FILE"):
+        fit_quick(cats_and_dogs, tmp_path / "run", [], backbones=["resnet10t"])
+
+
+def test_then_needs_a_training(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ["--quick", "--then", "finetune", "--write-config-only"]
+    args = parser.parse_args([str(tmp_path), "-o", str(tmp_path / "run"), *options])
+    with pytest.raises(ConfigurationError, match="expected it only without --write-config-only"):
+        run(args)

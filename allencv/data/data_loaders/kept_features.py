@@ -13,7 +13,7 @@ from allennlp.common import Tqdm
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import Batch, Instance, TensorDict
 
-from allencv.common.feature_store import FeatureStore, address_of, to_float16
+from allencv.common.feature_store import ROOT_VARIABLE, FeatureStore, address_of, to_float16
 from allencv.common.stable_text import stable_text
 from allencv.common.versions import installed_versions
 from allencv.data.data_loaders.listed_images import ListedImages
@@ -212,7 +212,7 @@ class KeptFeatures:
             raise ConfigurationError(
                 f"the features of {numbered(len(lost), 'image')} of {self._name} could not be kept "
                 "(a warning above says why); expected a larger trainer.frozen_features.max_gb, or "
-                "another trainer.frozen_features.folder"
+                f"another folder in the environment variable {ROOT_VARIABLE}"
             )
 
     def _opened(self, jobs: BatchJob) -> FeatureStore:
