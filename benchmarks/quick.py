@@ -95,7 +95,7 @@ PARTS = {
     "Found": "looking at the data",
     "Features": "features",
     "Heads": "heads",
-    "Accuracy": "learning curve",
+    "Logistic": "learning curve",
     "archive": "config, fit, predictions, archive",
 }
 

@@ -38,6 +38,8 @@ from allencv.training.train_in_folder import train_in_folder
 Say = Callable[[str], None]
 SAID_BEFORE = ("allencv.data.data_loaders.listed_images", "allennlp.training.optimizers")
 """The loggers whose information repeats what was found: the images, and the parameters' number."""
+SCORES = ("best_validation_balanced_accuracy", "best_validation_accuracy", "best_validation_mAP")
+"""What models are judged by: the first that both have."""
 QUICKER = (
     "Without a GPU, --quick is much quicker: the frozen network computes each image once, which "
     "takes less time than one epoch of this training, and a linear layer is fitted on its output. "
@@ -145,7 +147,21 @@ def fit(
     say("\n".join(["", *fitted.lines(), "", f"Fine-tuning {backbone} from there."]))
     whole = replace(options, quick=False, then=None, backbones=None, backbone=backbone)
     start = str(fitted.archive.absolute())
-    return _fit(data, second, whole, include_package, written_by, say, start)[0]
+    finetuned, _ = _fit(data, second, whole, include_package, written_by, say, start)
+    return replace(finetuned, hint=hint_if_worse(fitted, finetuned) or finetuned.hint)
+
+
+def hint_if_worse(before: Fitted, after: Fitted) -> Optional[str]:
+    """Return a line if fine-tuning made a model worse, by the score that it was judged by."""
+    key = next(key for key in SCORES if key in before.metrics and key in after.metrics)
+    first, second = before.metrics[key], after.metrics[key]
+    if second >= first:
+        return None
+    name = key.removeprefix("best_validation_")
+    return (
+        f"Before fine-tuning the {name} was {first:.3f}: the model in {before.folder} is better. "
+        "Keep that, or train for more epochs"
+    )
 
 
 def _fit(

@@ -100,7 +100,9 @@ class _Candidate:
     config: Dict[str, Any]
     trainer: LinearHeadTrainer
     images: int = 0
-    """How many images it has computed, and in how many seconds."""
+    """How many images there are vectors of in the end."""
+    computed: int = 0
+    """How many it has computed, and in how many seconds: the others were kept."""
     seconds: float = 0.0
     score: float = field(default=0.0)
 
@@ -109,9 +111,18 @@ class _Candidate:
         return self.backbone.name
 
     @property
-    def speed(self) -> float:
-        """Images per second."""
-        return self.images / max(self.seconds, 1e-9)
+    def speed(self) -> Optional[float]:
+        """Images per second, or `None` if it has computed none."""
+        return self.computed / self.seconds if self.computed else None
+
+    def work(self) -> str:
+        """Say what it has done."""
+        what = f"Features of {self.images} images by {self.name}"
+        if not self.computed:
+            return f"{what}: all were kept"
+        kept = f"{self.images - self.computed} were kept, " if self.computed < self.images else ""
+        speed = f"{self.computed / self.seconds:.0f} images/s"
+        return f"{what}: {kept}{self.computed} computed in {self.seconds:.1f} s, {speed}"
 
 
 def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: Say) -> QuickChoice:
@@ -149,10 +160,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
             train[each.name] = _vectors(each, each.trainer.training_loader())
             _check_classes(train[each.name], each)
             validation[each.name] = _vectors(each, _validation(each))
-            say(
-                f"Features of {each.images} images by {each.name}: {each.seconds:.1f} s, "
-                f"{each.speed:.0f} images/s"
-            )
+            say(each.work())
         chosen = {each.name: each for each in candidates if each.name in train}
         (labels, *_), (truth, *_) = (
             [each.labels for each in parts.values()] for parts in (train, validation)
@@ -287,10 +295,11 @@ def _vectors(
     labels = _labels(loader)
     share = 1.0 if most is None else min(1.0, most / len(labels))
     rows = draw_by_class(labels, share, 0).tolist() if share < 1 else list(range(len(labels)))
-    started = time.monotonic()
+    before, started = loader.num_computed_features(), time.monotonic()
     batch = loader.some_features(rows)
     candidate.seconds += time.monotonic() - started
-    candidate.images += len(rows)
+    candidate.computed += loader.num_computed_features() - before
+    candidate.images += len(rows) if most is None else 0
     return labelled_vectors([batch])
 
 
@@ -306,8 +315,10 @@ def _check_classes(train: LabelledVectors, candidate: _Candidate) -> None:
 
 
 def _seconds_left(candidate: _Candidate, facts: DataFacts) -> float:
-    """Return the seconds for the images that a candidate has not computed yet."""
-    return (facts.num_train + facts.num_validation - candidate.images) / candidate.speed
+    """Return at most how many seconds the rest of the images takes a candidate."""
+    if candidate.speed is None:
+        return 0.0
+    return (facts.num_train + facts.num_validation - candidate.computed) / candidate.speed
 
 
 def _first_round(
@@ -377,7 +388,7 @@ def _ranking_lines(
                 f"{each.score:.1%}",
                 f"{each.low:.1%} to {each.high:.1%}",
                 f"{each.seconds:.1f} s",
-                f"{chosen[each.backbone].speed:.0f}",
+                "-" if (speed := chosen[each.backbone].speed) is None else f"{speed:.0f}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -404,7 +415,7 @@ def _curve_lines(
     classes = len(names)
     points = learning_curve(*train, *validation, classes=classes)
     shares = ", ".join(f"{point.accuracy:.1%} with {point.images:.0f}" for point in points)
-    lines = [wrapped(f"Accuracy by the number of training images: {shares}")]
+    lines = [wrapped(f"Logistic regression by the number of training images: {shares}")]
     expected = forecast(points, classes)
     if expected is None:
         return lines

@@ -177,5 +177,8 @@ class KeepsFeatures(Protocol):
     def some_features(self, images: Sequence[int]) -> TensorDict:
         """Return one batch of the features of some images, without those that cannot be read."""
 
+    def num_computed_features(self) -> int:
+        """Return how many features were computed since `keep_features`: the others were kept."""
+
     def release_features(self) -> None:
         """From now on, yield batches with images again."""

@@ -15,6 +15,7 @@ from allencv.commands.fit import add_arguments, run
 from allencv.common.feature_store import ROOT_VARIABLE
 from allencv.features import head_ranking
 from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
+from allencv.fitting.fit import Fitted, hint_if_worse
 from allencv.modules.im2im_encoders import TorchvisionEncoder
 from allencv.training.train_in_folder import train_in_folder
 from tests.conftest import write_images
@@ -91,11 +92,14 @@ def test_only_new_images_are_computed(tmp_path: Path, monkeypatch: pytest.Monkey
     first = sum(computed)
     computed.clear()
     write_images(data, {"c": 5}, seed=3)
-    fitted = fit_quick(data, tmp_path / "second", [], folders=layout)
+    said: List[str] = []
+    fitted = fit_quick(data, tmp_path / "second", said, folders=layout)
     # The size is tried, and the first image of each split tells the shape, before ranking and fit.
     others = 1 + 2 + 2
     assert first == 40 + others
     assert sum(computed) == 5 + others
+    line = next(text for text in said if text.startswith("Features of"))
+    assert line.startswith(f"Features of 45 images by {SMALL}: 40 were kept, 5 computed in ")
     assert sorted(allencv.load(fitted.archive).labels) == ["a", "b", "c"]
 
 
@@ -306,3 +310,13 @@ def test_then_needs_a_training(tmp_path: Path) -> None:
     args = parser.parse_args([str(tmp_path), "-o", str(tmp_path / "run"), *options])
     with pytest.raises(ConfigurationError, match="expected it only without --write-config-only"):
         run(args)
+
+
+def test_worse_after_fine_tuning() -> None:
+    before = Fitted(Path("runs/a"), {"best_validation_accuracy": 0.9}, 1)
+    after = Fitted(Path("runs/b"), {"best_validation_accuracy": 0.8}, 1)
+    assert hint_if_worse(before, after) == (
+        "Before fine-tuning the accuracy was 0.900: the model in runs/a is better. Keep that, "
+        "or train for more epochs"
+    )
+    assert hint_if_worse(after, before) is None

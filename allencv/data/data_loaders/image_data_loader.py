@@ -379,6 +379,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         """
         return self._kept_features().some(images)
 
+    def num_computed_features(self) -> int:
+        """Return how many features were computed since `keep_features`: the others were kept."""
+        return self._kept_features().computed
+
     def _kept_features(self) -> KeptFeatures:
         if self._features is None:
             raise RuntimeError("no features are kept; call keep_features first")

@@ -87,6 +87,8 @@ class KeptFeatures:
         self._errors: Dict[Tuple[int, int], str] = {}  # by view and image
         self._read(images.instances)
         self._views = 1 if self._is_fixed else views
+        self.computed = 0
+        """The number of features that were computed, because they were not kept."""
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         for job in jobs:
@@ -248,6 +250,7 @@ class KeptFeatures:
                     if features.shape[1:] != self._shape:
                         raise different_sizes(f"features {self._shape} and {features.shape[1:]}")
                     self._store.add([self._address(*job) for job in readable], features)
+                    self.computed += len(readable)
                 bar.update(len(batch))
 
 
