@@ -35,7 +35,8 @@ def test_the_metrics_are_printed_and_written(
     shown = printed(capsys)
     metrics = json.loads((archive / "metrics.json").read_text())
     assert shown["accuracy"] == pytest.approx(metrics["best_validation_accuracy"], abs=1e-4)
-    assert shown["loss"] == pytest.approx(metrics["best_validation_loss"], abs=1e-4)
+    # Training may have computed in bfloat16.
+    assert shown["loss"] == pytest.approx(metrics["best_validation_loss"], abs=1e-2)
     files = [tmp_path / "new" / name for name in ("metrics.json", "answers.jsonl")]
     options = ["--output-file", files[0], "--predictions-output-file", files[1]]
     run_in_process("evaluate", archive, cats_and_dogs / "val", *options)

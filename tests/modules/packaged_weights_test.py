@@ -1,4 +1,5 @@
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def test_the_package_with_weights_of_lite0(tmp_path: Path, monkeypatch: pytest.M
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     file = file.rename(package / f"lite0-{digest[:8]}.pth")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, packaged_weights.LITE0_PACKAGE, raising=False)
     monkeypatch.setattr(packaged_weights, "LITE0_FILE", file.name)
     encoder, preprocessing, mean, std = pretrained("tf_efficientnet_lite0")
     loaded = encoder.backbone.state_dict()

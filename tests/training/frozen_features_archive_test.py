@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Dict, Tuple
 
+import numpy as np
 import pytest
 from allennlp.commands.train import train_model
 from allennlp.common import Params
@@ -39,6 +40,12 @@ def answers(command: str, *arguments: object, output: Path) -> bytes:
     return output.read_bytes()
 
 
+def vectors_of(archive: Path, images: Path, output: Path) -> bytes:
+    run_in_process("embed", archive, images, "--no-cache", "-o", output)
+    with np.load(output) as file:  # without the checksum of the archive
+        return file["vectors"].tobytes()
+
+
 def test_the_answers_are_those_of_an_archive_without_the_key(
     archives: Archives, cats_and_dogs: Path, tmp_path: Path
 ) -> None:
@@ -58,10 +65,7 @@ def test_the_answers_are_those_of_an_archive_without_the_key(
                 output=tmp_path / "metrics.json",
             ),
             answers("explain", archive, images[0], "-o", output=tmp_path / "explained.png"),
-            answers(
-                *("embed", archive, cats_and_dogs / "test", "--no-cache", "-o"),
-                output=tmp_path / "vectors.npz",
-            ),
+            vectors_of(archive, cats_and_dogs / "test", tmp_path / "vectors.npz"),
         )
         for archive in archives
     ]
