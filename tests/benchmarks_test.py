@@ -15,6 +15,7 @@ PAGES = {
     "data_loading": "data_loading.md",
     "distributed": "distributed.md",
     "distributed_training": "distributed.md",
+    "features": "quick.md",
     "int8": "export.md",
     "learning_curves": "recipes.md",
     "loader_workers": "data_loading.md",
