@@ -20,6 +20,10 @@ NAMELESS = re.compile(
 """Names of folders that say little without the folder around them, such as "run" and "seed_3"."""
 
 
+HEAD = "linear_head"
+"""The type of the trainer that fits only the last layer."""
+
+
 @dataclass
 class Curve:
     """The values of a metric, each with its epoch. Epochs count from 1."""
@@ -88,6 +92,8 @@ class Findings:
     """What the config and `predictions/run.json` say about the training."""
     config: Dict[str, Any]
     metrics: Dict[str, Any]
+    head: Optional[str] = None
+    """The kind of head, if only the last layer was fitted, without epochs."""
     compared: Optional[ComparedImages] = None
     """Set if the training images that are similar to the mistakes were searched."""
 
@@ -98,7 +104,8 @@ class Findings:
 
 def run_findings(run: Run) -> Findings:
     """Compute all findings. The bootstrap takes most of the time."""
-    train = run.about.get("train", {})
+    train, trainer = run.about.get("train", {}), run.config.get("trainer", {})
+    head = trainer.get("kind", "logistic_regression") if trainer.get("type") == HEAD else None
     return Findings(
         name=run_name(run.folder),
         network=network(run),
@@ -106,18 +113,19 @@ def run_findings(run: Run) -> Findings:
         is_finished=run.is_finished,
         has_run_json=bool(run.about),
         epochs=len(run.epochs),
-        planned_epochs=run.config.get("trainer", {}).get("num_epochs"),
+        planned_epochs=trainer.get("num_epochs"),
         best_epoch=None if run.best_epoch is None else run.best_epoch + 1,
         train_images=train.get("images"),
         train_labels=sorted(
             train.get("labels", {}).items(), key=lambda counted: (-counted[1], counted)
         ),
         splits=[split_findings(name, found) for name, found in run.predictions.items()],
-        curves=_curves(run),
-        speed=_speed(run),
+        curves=[] if head else _curves(run),
+        speed=None if head else _speed(run),
         facts=dict(config_facts(run)),
         config=run.config,
         metrics=run.metrics,
+        head=head and head.replace("_", " "),
     )
 
 

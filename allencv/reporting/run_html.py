@@ -85,6 +85,8 @@ def summary(findings: Findings) -> str:
         epochs = f"{findings.epochs} of {findings.planned_epochs} epochs"
     start = findings.started
     started = f", started on {start.day} {start:%B %Y at %H:%M}" if start else ""
+    if findings.head:
+        return f"{findings.network}, frozen: {findings.head} fitted on {images}{labels}{started}."
     return f"{findings.network}, trained on {images}{labels} for {epochs}{started}."
 
 

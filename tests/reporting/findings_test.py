@@ -7,6 +7,7 @@ import pytest
 from allencv.predictions.predictions_file import FOLDER
 from allencv.reporting.findings import Findings, run_findings, run_name
 from allencv.reporting.run_folder import read_run
+from allencv.reporting.run_html import summary
 from tests.reporting.predictions_data import single
 
 CONFIG = {
@@ -108,3 +109,17 @@ def test_a_run_that_was_killed_in_its_first_epoch(tmp_path: Path) -> None:
     assert (findings.best_epoch, findings.speed, findings.train_images) == (None, None, None)
     assert findings.splits == findings.curves == findings.train_labels == []
     assert (findings.epochs, findings.num_labels) == (0, 0)
+
+
+def test_a_run_that_fitted_only_the_last_layer(tmp_path: Path) -> None:
+    trainer = {"type": "linear_head", "kind": "nearest_class_mean"}
+    files = {
+        "config.json": {**CONFIG, "trainer": trainer},
+        "metrics_epoch_0.json": epoch(0),
+        f"{FOLDER}/run.json": ABOUT,
+    }
+    findings = run_findings(read_run(write(tmp_path, files)))
+    assert (findings.head, findings.speed, findings.curves) == ("nearest class mean", None, [])
+    assert summary(findings) == (
+        "resnet18 (timm), frozen: nearest class mean fitted on 30 images with 3 labels."
+    )
