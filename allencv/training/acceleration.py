@@ -3,13 +3,16 @@ Make a network fast on its device: half precision, and the memory order of its w
 docs/devices.md has the figures that the defaults come from.
 """
 
-from typing import Optional
+from contextlib import nullcontext
+from typing import Any, ContextManager, List, Optional, Tuple
 
 import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.nearest_names import not_one_of
 
+SMALL_MAP = 8
+"""In pixels, the shorter side."""
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -60,6 +63,35 @@ def choose_amp_dtype(
         has_bfloat16 = device.type == "cpu" or computes_in_bfloat16(device)
         name = "bfloat16" if has_bfloat16 else "float16"
     return AMP_DTYPES[name]
+
+
+class SmallMapsInFloat32:
+    """
+    Computes convolutions with a stride in float32 where their feature maps are small, while the
+    rest of a network computes in half precision on a CPU.
+
+    torch 2.15 reads memory that nothing was written to in such convolutions: in bfloat16 on a
+    processor with AMX, `Conv2d(64, 64, 3, 2, 1)` of 2 by 1 pixels gave NaN in its gradient, and of
+    4 by 1 pixels in its output. Small maps take little time in float32.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._contexts: List[ContextManager[Any]] = []
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d) and max(module.stride) > 1:
+                module.register_forward_pre_hook(self._before)
+                module.register_forward_hook(self._after, always_call=True)
+
+    def _before(self, module: torch.nn.Module, inputs: Tuple[Any, ...]) -> Optional[Tuple[Any]]:
+        (images,) = inputs
+        is_small = min(images.shape[-2:]) <= SMALL_MAP and torch.is_autocast_enabled("cpu")
+        context = torch.autocast("cpu", enabled=False) if is_small else nullcontext()
+        context.__enter__()
+        self._contexts.append(context)
+        return (images.float(),) if is_small else None
+
+    def _after(self, module: torch.nn.Module, inputs: Tuple[Any, ...], output: Any) -> None:
+        self._contexts.pop().__exit__(None, None, None)
 
 
 def set_memory_format(

@@ -42,7 +42,11 @@ from allencv.predictions.all_ranks import (
     every_image_once,
     pass_turn,
 )
-from allencv.training.acceleration import choose_amp_dtype, set_memory_format
+from allencv.training.acceleration import (
+    SmallMapsInFloat32,
+    choose_amp_dtype,
+    set_memory_format,
+)
 from allencv.training.apple_gpu import apple_gpu
 from allencv.training.callbacks.epoch_table import EpochTable
 from allencv.training.callbacks.write_predictions import WritePredictions
@@ -227,6 +231,8 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         self._autocast: ContextManager[Any] = contextlib.nullcontext()
         if self._amp_dtype is not None:
             self._autocast = torch.autocast(self.cuda_device.type, self._amp_dtype)
+            if self.cuda_device.type == "cpu":
+                SmallMapsInFloat32(model)
         self._scaler: Optional[torch.amp.GradScaler] = None
         if self._amp_dtype == torch.float16 and grad_scaling:
             self._scaler = torch.amp.GradScaler(self.cuda_device.type)

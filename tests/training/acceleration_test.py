@@ -6,6 +6,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.training.acceleration import (
+    SmallMapsInFloat32,
     choose_amp_dtype,
     computes_in_bfloat16,
     has_dense_convolutions,
@@ -123,3 +124,33 @@ def test_out_of_memory_is_known() -> None:
     assert is_out_of_memory(torch.OutOfMemoryError())
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize(("side", "dtype"), [(8, torch.float32), (9, torch.bfloat16)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_small_maps_are_computed_in_float32(side: int, dtype: torch.dtype, stride: int) -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 4, 3, stride, 1), torch.nn.Conv2d(4, 4, 1), torch.nn.Flatten()
+    )
+    images = torch.randn(2, 4, 20, side)
+    expected = network(images)
+    SmallMapsInFloat32(network)
+    outputs = []
+    network[0].register_forward_hook(lambda *given: outputs.append(given[2]))
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(images)
+            assert torch.is_autocast_enabled("cpu")
+        assert outputs[-1].dtype == (dtype if stride == 2 else torch.bfloat16)
+        assert found.dtype == torch.bfloat16
+        assert torch.allclose(found.float(), expected, atol=0.05)
+    assert torch.equal(network(images), expected)
+
+
+def test_an_error_in_a_small_map_leaves_autocast_on() -> None:
+    network = torch.nn.Conv2d(4, 4, 3, 2)
+    SmallMapsInFloat32(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(RuntimeError):
+            network(torch.randn(1, 3, 4, 4))
+        assert torch.is_autocast_enabled("cpu")
