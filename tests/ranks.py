@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 import traceback
 from typing import Any, Callable, List, Optional
 
@@ -57,13 +58,19 @@ def _rank(
             backend, init_method=f"file://{folder}/rendezvous", world_size=count, rank=rank
         )
         torch.save(function(*arguments), f"{folder}/{rank}.pt")
-        dist.barrier()  # a process that ends early takes the connections of others with it
+        # A process that ends early takes the connections of others with it, and a barrier too.
+        while not all(_has_ended(folder, each) for each in range(count)):
+            time.sleep(0.01)
     except BaseException:
         with open(f"{folder}/{rank}.error", "w", encoding="utf-8") as file:
             traceback.print_exc(file=file)
         raise
     finally:
         os._exit(0)  # run nothing that the test process has registered for its own end
+
+
+def _has_ended(folder: str, rank: int) -> bool:
+    return any(os.path.exists(f"{folder}/{rank}.{kind}") for kind in ("pt", "error"))
 
 
 def _error(folder: str, rank: int) -> Optional[str]:
