@@ -1,5 +1,6 @@
 import argparse
 import sys
+from typing import Any, Dict
 
 from allencv.classify.arguments import ON_GPU
 from allencv.commands.shared_arguments import add_details
@@ -84,6 +85,22 @@ def add_vector_options(parser: argparse.ArgumentParser) -> None:
     add_trust_archive(parser, of="the archive's config, or the .pt2 file of a bundle,")
 
 
+def vector_options(args: argparse.Namespace) -> Dict[str, Any]:
+    """Return the values of the options of `add_vector_options`, by the names of Python."""
+    return {
+        "column": args.column,
+        "weights": args.weights,
+        "size": args.size,
+        "precision": args.precision,
+        "batch_size": args.batch_size,
+        "workers": args.workers,
+        "device": args.device,
+        "cache": not args.no_cache,
+        "max_gb": args.cache_gb,
+        "trusted": args.trust_archive,
+    }
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
@@ -116,17 +133,8 @@ def run(args: argparse.Namespace) -> None:
         args.model,
         args.data,
         args.output,
-        column=args.column,
-        weights=args.weights,
-        size=args.size,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        device=args.device,
-        cache=not args.no_cache,
-        max_gb=args.cache_gb,
         restart=args.restart,
-        trusted=args.trust_archive,
-        precision=args.precision,
+        **vector_options(args),
     )
     if embedded.others:
         others, first = len(embedded.others), embedded.others[0]

@@ -1,7 +1,7 @@
 import argparse
 from pathlib import Path
 
-from allencv.commands.embed import IMAGES, add_model, add_vector_options
+from allencv.commands.embed import IMAGES, add_model, add_vector_options, vector_options
 from allencv.commands.shared_arguments import add_details
 from allencv.runtime.errors import InputError
 from allencv.runtime.plurals import numbered
@@ -61,15 +61,7 @@ def run(args: argparse.Namespace) -> None:
         args.images,
         args.data,
         count=args.count,
-        column=args.column,
-        weights=args.weights,
-        size=args.size,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        device=args.device,
-        cache=not args.no_cache,
-        max_gb=args.cache_gb,
-        trusted=args.trust_archive,
+        **vector_options(args),
     )
     if found.others:
         others, first = len(found.others), found.others[0]

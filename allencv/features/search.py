@@ -83,6 +83,7 @@ def search(
     cache: bool = True,
     max_gb: Optional[float] = None,
     trusted: bool = False,
+    precision: Optional[str] = None,
 ) -> Search:
     """
     Find the images of `data` that are most similar to each of `images`, like the command `allencv
@@ -110,7 +111,7 @@ def search(
     if has_vectors and len(paths) > 1:
         raise InputError(f"--in is {' '.join(paths)}; expected one file of vectors, or images")
     listed = ImageFiles([], 0, []) if has_vectors else list_images(paths, column)
-    encoder = open_encoder(model, weights, size, device, trusted)
+    encoder = open_encoder(model, weights, size, device, trusted, precision)
     compute = partial(
         image_vectors, encoder, batch_size=batch_size, workers=workers, cache=cache, max_gb=max_gb
     )

@@ -99,10 +99,8 @@ class _Candidate:
     size: int
     config: Dict[str, Any]
     trainer: LinearHeadTrainer
-    images: int = 0
-    """How many images there are vectors of in the end."""
     computed: int = 0
-    """How many it has computed, and in how many seconds: the others were kept."""
+    """How many images it has computed, and in how many seconds: the others were kept."""
     seconds: float = 0.0
     score: float = field(default=0.0)
 
@@ -115,12 +113,12 @@ class _Candidate:
         """Images per second, or `None` if it has computed none."""
         return self.computed / self.seconds if self.computed else None
 
-    def work(self) -> str:
-        """Say what it has done."""
-        what = f"Features of {self.images} images by {self.name}"
+    def work(self, images: int) -> str:
+        """Say what it has done for so many images."""
+        what = f"Features of {images} images by {self.name}"
         if not self.computed:
             return f"{what}: all were kept"
-        kept = f"{self.images - self.computed} were kept, " if self.computed < self.images else ""
+        kept = f"{images - self.computed} were kept, " if self.computed < images else ""
         speed = f"{self.computed / self.seconds:.0f} images/s"
         return f"{what}: {kept}{self.computed} computed in {self.seconds:.1f} s, {speed}"
 
@@ -160,7 +158,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
             train[each.name] = _vectors(each, each.trainer.training_loader())
             _check_classes(train[each.name], each)
             validation[each.name] = _vectors(each, _validation(each))
-            say(each.work())
+            say(each.work(facts.num_train + facts.num_validation))
         chosen = {each.name: each for each in candidates if each.name in train}
         (labels, *_), (truth, *_) = (
             [each.labels for each in parts.values()] for parts in (train, validation)
@@ -299,7 +297,6 @@ def _vectors(
     batch = loader.some_features(rows)
     candidate.seconds += time.monotonic() - started
     candidate.computed += loader.num_computed_features() - before
-    candidate.images += len(rows) if most is None else 0
     return labelled_vectors([batch])
 
 

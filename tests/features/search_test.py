@@ -1,3 +1,5 @@
+import argparse
+import inspect
 import shutil
 from pathlib import Path
 from typing import List
@@ -7,6 +9,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 import allencv
+from allencv.commands.embed import add_vector_options, vector_options
 from allencv.features.embedding import embed, image_vectors, open_encoder
 from allencv.features.search import search
 from allencv.predictors.archive_classifier import ArchiveClassifier
@@ -114,3 +117,14 @@ def test_nothing_to_search_is_an_error(archive: Path, photos: List[str]) -> None
         search(archive, "missing.jpg", "photos")
     with pytest.raises(InputError, match=r"^--count is 0; expected at least 1"):
         search(archive, photos[0], "photos", count=0)
+
+
+def test_the_precision_is_not_ignored(archive: Path, photos: List[str]) -> None:
+    with pytest.raises(InputError, match="--precision is for"):
+        allencv.search(archive, "new", "photos", precision="bfloat16")
+    arguments = argparse.ArgumentParser()
+    add_vector_options(arguments)
+    values = vector_options(arguments.parse_args(["--precision", "bfloat16"]))
+    assert values["precision"] == "bfloat16"
+    for function in (embed, search):
+        assert values.keys() <= inspect.signature(function).parameters.keys()
