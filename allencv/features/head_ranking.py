@@ -6,6 +6,7 @@ from typing import List, Mapping, Optional, Tuple
 
 import numpy as np
 
+from allencv.common.wilson_interval import wilson_interval
 from allencv.features.folds import SEED
 from allencv.features.heads import (
     DEFAULT_STRENGTHS,
@@ -159,7 +160,8 @@ def score_interval(scores: np.ndarray, labels: np.ndarray) -> Tuple[float, float
     the percentiles of 200 bootstrap samples with a fixed seed.
     """
     if labels.ndim == 1:
-        return accuracy_interval(int((scores.argmax(1) == labels).sum()), len(labels))
+        right = int((scores.argmax(1) == labels).sum())
+        return right / len(labels), *wilson_interval(right, len(labels))
     value = macro_average_precision(scores, labels)
     random = np.random.default_rng(SEED)
     samples = []
@@ -168,14 +170,6 @@ def score_interval(scores: np.ndarray, labels: np.ndarray) -> Tuple[float, float
         samples.append(macro_average_precision(scores[rows], labels[rows]))
     low, high = np.nanpercentile(samples, [2.5, 97.5])
     return value, float(low), float(high)
-
-
-def accuracy_interval(right: int, images: int) -> Tuple[float, float, float]:
-    """Return the accuracy and Wilson's 95 % interval."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, images).proportion_ci(0.95, method="wilson")
-    return right / images, float(interval.low), float(interval.high)
 
 
 def macro_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -5,12 +5,16 @@ from typing import Callable, Dict, List, Optional
 
 import numpy as np
 
+from allencv.common.wilson_interval import wilson_interval
 from allencv.predictions.predictions_file import Predictions
 
 RESAMPLES, LEAST_RESAMPLES, WORK = 1000, 100, 2e8
 """The number of bootstrap samples. It is reduced if they would hold more than `WORK` numbers."""
 SEED = 0
 BINS = 10
+
+SHARES = ("accuracy", "top-5 accuracy", "images without a mistake")
+"""The scores that are shares of the images. Their intervals are Wilson's."""
 
 Weights = np.ndarray
 Statistics = Callable[[Weights], Dict[str, float]]
@@ -54,8 +58,9 @@ class Bin:
 
 def summary_scores(predictions: Predictions) -> List[Score]:
     """
-    Compute the metrics of a split with 95 % confidence intervals. The intervals are percentiles of
-    the bootstrap (Efron and Tibshirani 1993, chapter 13), with a fixed seed.
+    Compute the metrics of a split with 95 % confidence intervals: Wilson's for shares of the
+    images, and percentiles of the bootstrap for the others (Efron and Tibshirani 1993, chapter 13),
+    with a fixed seed.
 
     With one label per image: accuracy, balanced accuracy, macro F1 and log loss, and with more than
     ten labels top-5 accuracy. With several labels: mAP, micro and macro F1, and the fraction of
@@ -75,7 +80,10 @@ def summary_scores(predictions: Predictions) -> List[Score]:
     ]
     scores = []
     for name, value in statistics(np.ones(size)).items():
-        low, high = np.percentile([sample[name] for sample in samples], [2.5, 97.5])
+        if name in SHARES:
+            low, high = wilson_interval(round(value * size), size)
+        else:
+            low, high = np.percentile([sample[name] for sample in samples], [2.5, 97.5])
         scores.append(Score(name, value, float(low), float(high)))
     return scores
 

@@ -108,7 +108,7 @@ def test_losers_are_dropped_early(
 ) -> None:
     monkeypatch.setattr(quick, "FIRST_ROUND", 8)
     monkeypatch.setattr(
-        head_ranking, "accuracy_interval", lambda right, images: (right / images,) * 3
+        head_ranking, "wilson_interval", lambda right, images: (right / images,) * 2
     )
     images = {SMALL: 0, OTHER: 0}
     forward = TorchvisionEncoder.forward

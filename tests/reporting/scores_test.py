@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
+from allencv.common.wilson_interval import wilson_interval
 from allencv.reporting.scores import (
     RESAMPLES,
     calibration,
@@ -61,23 +62,32 @@ def test_scores_of_several_labels() -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_intervals_of_the_accuracy() -> None:
-    """Those of the bootstrap are near the normal approximation, and the same each time."""
+@pytest.mark.parametrize("name", ["accuracy", "top-5 accuracy"])
+def test_intervals_of_shares_are_wilsons(name: str) -> None:
+    (score,) = (each for each in summary_scores(single(images=400)) if each.name == name)
+    right = round(400 * score.value)
+    assert right == 400 * score.value
+    assert (score.low, score.high) == wilson_interval(right, 400)
+
+
+def test_intervals_of_the_bootstrap() -> None:
+    """Those of the mean log loss are near the normal approximation, and the same each time."""
     predictions = single(images=400)
-    score = summary_scores(predictions)[0]
-    assert score == summary_scores(predictions)[0]
-    deviation = (score.value * (1 - score.value) / 400) ** 0.5
-    assert score.low < score.value < score.high
-    assert score.low == pytest.approx(score.value - 1.96 * deviation, abs=0.008)
-    assert score.high == pytest.approx(score.value + 1.96 * deviation, abs=0.008)
+    (score,) = (each for each in summary_scores(predictions) if each.name == "log loss")
+    assert score in summary_scores(predictions)
+    losses = -np.log(predictions.probs[np.arange(400), predictions.targets])
+    deviation = losses.std() / 400**0.5
+    assert score.low == pytest.approx(score.value - 1.96 * deviation, rel=0.03)
+    assert score.high == pytest.approx(score.value + 1.96 * deviation, rel=0.03)
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
 def test_intervals_cover_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """95 of 100 intervals hold the accuracy of very many images; 88 of 100 by mere chance."""
+    """95 of 100 intervals hold the score of very many images; 88 of 100 by mere chance."""
     monkeypatch.setattr("allencv.reporting.scores.RESAMPLES", 200)  # enough for 50 intervals
     many = single(labels=3, images=100_000)
-    truth = accuracy_score(many.targets, many.given)
-    intervals = [summary_scores(single(3, 150, seed))[0] for seed in range(1, 51)]
+    truth = balanced_accuracy_score(many.targets, many.given)
+    intervals = [summary_scores(single(3, 150, seed))[1] for seed in range(1, 51)]
     covered = sum(score.low <= truth <= score.high for score in intervals)
     assert covered >= 44
 
@@ -102,8 +112,9 @@ def test_intervals_of_the_average_precision() -> None:
 
 
 def test_a_single_image() -> None:
-    (accuracy, *_) = summary_scores(single(images=1))
-    assert accuracy.low == accuracy.value == accuracy.high
+    accuracy, balanced, *_ = summary_scores(single(images=1))
+    assert (accuracy.low, accuracy.high) == wilson_interval(int(accuracy.value), 1)
+    assert balanced.low == balanced.value == balanced.high
 
 
 def test_fewer_samples_of_more_images() -> None:
