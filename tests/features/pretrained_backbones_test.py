@@ -10,7 +10,12 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
-from allencv.features.pretrained_backbones import PretrainedBackbone, pretrained, weights_in_caches
+from allencv.features.pretrained_backbones import (
+    PretrainedBackbone,
+    has_weights_here,
+    networks_here,
+    pretrained,
+)
 from allencv.runtime.errors import InputError
 
 TINY, TINY_SIZE = "test_resnet", 160
@@ -132,14 +137,15 @@ def test_weights_that_are_not_here(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
     monkeypatch.setattr(timm.models._builder, "load_pretrained", unreachable)
+    monkeypatch.setattr("allencv.features.pretrained_backbones.packaged_weights", lambda name: None)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     with pytest.raises(InputError) as raised:
         pretrained(name)
     message = str(raised.value)
-    assert message.startswith(
-        f"the weights of {name} are not here and cannot be downloaded: {tmp_path}/checkpoints has "
-        f"resnet18-f37072fd.pth; {tmp_path} has resnet50.a1_in1k; expected one of these networks, "
-        "a connection, or --weights FILE (OSError: no connection"
+    assert message == (
+        f"the weights of {name} are not here and cannot be downloaded; expected a connection, "
+        "--weights FILE, or a network with weights here (resnet18, resnet50.a1_in1k) "
+        "(OSError: no connection)"
     )
     assert "\n" not in message
 
@@ -147,7 +153,27 @@ def test_weights_that_are_not_here(
 def test_no_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "none"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "nothing"))
-    assert [names for _, names in weights_in_caches()] == [[], []]
+    monkeypatch.setattr("allencv.features.pretrained_backbones.packaged_weights", lambda name: None)
+    assert networks_here() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("efficientnet_b0", "checkpoints/efficientnet_b0_rwightman-7f5810bc.pth"),
+        ("mobilenetv3_large_100", "models--timm--mobilenetv3_large_100.ra_in1k"),
+        ("mobilenetv3_large_100.ra_in1k", "models--timm--mobilenetv3_large_100.ra_in1k"),
+    ],
+)
+def test_weights_that_are_here(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert not has_weights_here(name)
+    (tmp_path / file).mkdir(parents=True)
+    assert has_weights_here(name)
+    assert not has_weights_here("resnet50")
 
 
 def test_a_file_of_weights_that_does_not_fit(timm_file: str) -> None:

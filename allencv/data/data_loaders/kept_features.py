@@ -199,9 +199,10 @@ class KeptFeatures:
             self._compute([jobs[place] for place in missing], view)
             rows = self._store.find(addresses)
             self._check([image for (image, _), row in zip(jobs, rows) if row < 0], view)
+        of_view = f", view {view + 1} of {self._views}" if self._views > 1 else ""
         logger.info(
-            "Features of %s (view %d of %d): %d images, of which %d are new",
-            *(self._name, view + 1, self._views, len(rows), len(missing)),
+            "Features of %s%s: %d images, of which %d are new",
+            *(self._name, of_view, len(rows), len(missing)),
         )
         return rows
 
