@@ -7,7 +7,7 @@ import logging
 import re
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -43,6 +43,7 @@ from allencv.modules.packaged_weights import LITE0
 from allencv.runtime.errors import InputError
 from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import wrapped
+from allencv.training.acceleration import is_out_of_memory
 from allencv.training.protocols import KeepsFeatures
 from allencv.training.time_limit import seconds_of
 
@@ -150,7 +151,8 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
             if candidates and time.monotonic() - begun > limit / 2:
                 dropped[backbone.name] = "no time was left"
                 continue
-            candidates.append(_opened(backbone, found, facts, options, stack))
+            with _left_out_without_memory(backbone.name, dropped):
+                candidates.append(_opened(backbone, found, facts, options, stack))
         if len(candidates) > 1:
             candidates = _first_round(candidates, facts, limit, begun, dropped)
         train: Dict[str, LabelledVectors] = {}
@@ -159,10 +161,14 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
             if train and _seconds_left(each, facts) > limit - (time.monotonic() - begun):
                 dropped[each.name] = "no time was left"
                 continue
-            train[each.name] = _vectors(each, each.trainer.training_loader())
-            _check_classes(train[each.name], each)
-            validation[each.name] = _vectors(each, _validation(each))
-            say(each.work(facts.num_train + facts.num_validation))
+            with _left_out_without_memory(each.name, dropped):
+                of_training = _vectors(each, each.trainer.training_loader())
+                _check_classes(of_training, each)
+                validation[each.name] = _vectors(each, _validation(each))
+                train[each.name] = of_training
+                say(each.work(facts.num_train + facts.num_validation))
+        if not train:
+            raise _nothing_left(dropped)
         chosen = {each.name: each for each in candidates if each.name in train}
         (labels, *_), (truth, *_) = (
             [each.labels for each in parts.values()] for parts in (train, validation)
@@ -324,27 +330,13 @@ def _first_round(
         if found and time.monotonic() - begun > limit / 2:
             dropped[each.name] = "no time was left"
             continue
-        classes = each.trainer.model.num_labels
-        train = _vectors(each, each.trainer.training_loader(), FIRST_ROUND)
-        if classes_without_images(train.labels, classes):
-            # Those drawn from a class cannot be read; others may.
-            train = _vectors(each, each.trainer.training_loader())
-            _check_classes(train, each)
-        validation = _vectors(each, _validation(each), FIRST_ROUND)
-        try:
-            ranking = rank_heads(
-                {each.name: train.vectors},
-                train.labels,
-                {each.name: validation.vectors},
-                validation.labels,
-                classes,
-            )
-        except InputError as error:
-            dropped[each.name] = str(error)
-        else:
-            found.append((ranking[0], each))
+        with _left_out_without_memory(each.name, dropped):
+            try:
+                found.append((_best_on_a_part(each), each))
+            except InputError as error:
+                dropped[each.name] = str(error)
     if not found:
-        raise ConfigurationError(f"--quick cannot fit a head: {next(iter(dropped.values()))}")
+        raise _nothing_left(dropped)
     found.sort(key=lambda pair: -pair[0].score)
     best, _ = found[0]
     kept = []
@@ -357,6 +349,41 @@ def _first_round(
         else:
             kept.append(each)
     return kept
+
+
+def _best_on_a_part(candidate: _Candidate) -> RankedHead:
+    """Return the best head on about `FIRST_ROUND` training and validation images."""
+    classes = candidate.trainer.model.num_labels
+    train = _vectors(candidate, candidate.trainer.training_loader(), FIRST_ROUND)
+    if classes_without_images(train.labels, classes):
+        # Those drawn from a class cannot be read; others may.
+        train = _vectors(candidate, candidate.trainer.training_loader())
+        _check_classes(train, candidate)
+    validation = _vectors(candidate, _validation(candidate), FIRST_ROUND)
+    ranking = rank_heads(
+        {candidate.name: train.vectors},
+        train.labels,
+        {candidate.name: validation.vectors},
+        validation.labels,
+        classes,
+    )
+    return ranking[0]
+
+
+@contextmanager
+def _left_out_without_memory(name: str, dropped: Dict[str, str]) -> Iterator[None]:
+    """Add a network to `dropped` if the memory is too small for it in the block."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        dropped[name] = "not enough memory; a smaller --image-size needs less"
+
+
+def _nothing_left(dropped: Dict[str, str]) -> ConfigurationError:
+    reasons = "; ".join(f"{name}: {why}" for name, why in dropped.items())
+    return ConfigurationError(f"--quick cannot fit a head with any network: {reasons}")
 
 
 def _ranking_lines(

@@ -142,6 +142,27 @@ def test_a_network_without_use_is_left_out(cats_and_dogs: Path, tmp_path: Path) 
         fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SILENT])
 
 
+@pytest.mark.parametrize("first_round", [8, 1000])
+def test_a_network_without_memory_is_left_out(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_round: int
+) -> None:
+    forward = TorchvisionEncoder.forward
+
+    def too_large(self: Any, batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 2 and self.backbone.conv5[0].in_channels < 200:
+            raise torch.OutOfMemoryError("no memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(quick, "FIRST_ROUND", first_round)
+    monkeypatch.setattr(TorchvisionEncoder, "forward", too_large)
+    said: List[str] = []
+    fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
+    ranking = next(text for text in said if text.startswith("Heads on features"))
+    assert f"left out: {SMALL}: not enough memory" in ranking
+    with pytest.raises(ConfigurationError, match=f"with any network: {SMALL}: not enough memory"):
+        fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SMALL])
+
+
 def test_several_labels_for_each_image(cats_and_dogs: Path, tmp_path: Path) -> None:
     tables = write_tables(cats_and_dogs, tmp_path)
     said: List[str] = []
