@@ -27,6 +27,8 @@ class EpochTime:
     """An epoch, with its validation and its checkpoint."""
     once: float
     """What comes before and after the epochs: the model is built, and the best one evaluated."""
+    validation: float
+    """One pass over the validation images."""
 
 
 def time_epoch(config: Dict[str, Any], seconds: float) -> EpochTime:
@@ -66,7 +68,9 @@ def time_epoch(config: Dict[str, Any], seconds: float) -> EpochTime:
         started = time.perf_counter()
         torch.save([trainer.model.state_dict(), trainer.optimizer.state_dict()], f"{folder}/a.th")
         saving = time.perf_counter() - started
-    return EpochTime(training + evaluation + saving, building + 2 * evaluation + 2 * saving)
+    return EpochTime(
+        training + evaluation + saving, building + 2 * evaluation + 2 * saving, evaluation
+    )
 
 
 def seconds_per_pass(loader: Any, step: Callable[[Any], None], seconds: float) -> float:

@@ -58,6 +58,23 @@ class Reasons:
         ]
 
 
+@dataclass(frozen=True)
+class Start:
+    """
+    The model of `fit --quick`, to fine-tune.
+
+    # Parameters
+
+    archive : `str`
+        The path of its archive.
+    evaluation : `Dict[str, Any]`
+        The transform of its validation images, "eval".
+    """
+
+    archive: str
+    evaluation: Dict[str, Any]
+
+
 @dataclass
 class Choices:
     image_size: int
@@ -79,8 +96,7 @@ class Choices:
     """The most time for training, such as "90s"."""
     warning: Optional[str] = None
     """What a user can do about missing pretrained weights, in several lines."""
-    start_from: Optional[str] = None
-    """The archive of a trained model of the same network, to go on from."""
+    start: Optional[Start] = None
 
     def set_epochs(self, epochs: int, why: str) -> None:
         """Choose another number of epochs, and when to stop early."""
@@ -88,9 +104,10 @@ class Choices:
         self.patience, self.reasons.early_stopping = _early_stopping(epochs)
 
 
-def choose(facts: DataFacts, options: FitOptions) -> Choices:
+def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None) -> Choices:
     """
-    Choose defaults for the data and for the device of this machine.
+    Choose defaults for the data and for the device of this machine, and to fine-tune `start` if it
+    is given.
 
     # Raises
 
@@ -101,8 +118,13 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
     has_much_to_see = min(facts.height, facts.width) > SMALL_IMAGE
     backbone = choose_backbone(options.backbone, options.weights, facts, has_much_to_see, on_gpu)
     size, why_size = _image_size(options.image_size, facts, backbone, on_gpu)
+    if start is not None:
+        size, why_size = start.evaluation["size"], "that of --quick"
     gray = facts.is_gray and backbone.is_small_network
     encoder = dict(backbone.encoder)
+    if start is not None:
+        # The statistics of small batches are not those that the model was fitted with.
+        encoder["train_bn"] = False
     if backbone.is_small_network:
         encoder["input_channels"] = 1 if gray else 3
     if encoder["type"] == "small_resnet":
@@ -160,6 +182,7 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
         skips_unreadable=options.on_error == "skip",
         reasons=reasons,
         warning=backbone.warning,
+        start=start,
     )
 
 

@@ -5,11 +5,13 @@ import json
 import logging
 import math
 import os
+import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from allennlp.common import Params
@@ -22,7 +24,7 @@ from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.experiments.epoch_time import RESERVE, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
-from allencv.fitting.choices import Choices, Reason, choose
+from allencv.fitting.choices import Choices, Reason, Start, choose
 from allencv.fitting.config_file import as_config, comments_on, header, with_header
 from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
 from allencv.fitting.found_data import find_data
@@ -36,10 +38,12 @@ from allencv.training.time_limit import seconds_of
 from allencv.training.train_in_folder import train_in_folder
 
 Say = Callable[[str], None]
+SHARES_TRIED = 4
+"""How many times the callback "weight_interpolation" validates, by default."""
 SAID_BEFORE = ("allencv.data.data_loaders.listed_images", "allennlp.training.optimizers")
 """The loggers whose information repeats what was found: the images, and the parameters' number."""
-SCORES = ("best_validation_balanced_accuracy", "best_validation_accuracy", "best_validation_mAP")
-"""What models are judged by: the first that both have."""
+SCORES = ("balanced_accuracy", "accuracy", "mAP")
+"""What models are judged by: the first that there is."""
 QUICKER = (
     "Without a GPU, --quick is much quicker: the frozen network computes each image once, which "
     "takes less time than one epoch of this training, and a linear layer is fitted on its output. "
@@ -82,11 +86,7 @@ class Fitted:
 
     def lines(self) -> List[str]:
         """Return the model's scores and some next commands, as lines to print."""
-        best = {
-            key.removeprefix("best_validation_"): value
-            for key, value in self.metrics.items()
-            if key.startswith("best_validation_") and isinstance(value, float)
-        }
+        best = _scores(self.metrics)
         scores = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
         trained, early = self.metrics["epoch"] + 1, ""
         if trained < self.num_epochs:
@@ -98,10 +98,44 @@ class Fitted:
         return [
             *([] if self.is_quick else [how]),
             wrapped(f"On the validation images: {scores}"),
+            *([wrapped(gain)] if (gain := gain_of_training(self.metrics)) else []),
             *([wrapped(self.hint)] if self.hint else []),
             *next_commands(self.folder),
             *(["", _wrapped(self.warning)] if self.warning else []),
         ]
+
+
+def _scores(metrics: Dict[str, Any], part: str = "") -> Dict[str, float]:
+    """Return the scores of a part of `metrics.json`, by default those of the archive's model."""
+    part = part or ("interpolated" if "trained_share" in metrics else "best")
+    prefix = f"{part}_validation_"
+    return {
+        key.removeprefix(prefix): value
+        for key, value in metrics.items()
+        if key.startswith(prefix) and isinstance(value, float)
+    }
+
+
+def gain_of_training(metrics: Dict[str, Any]) -> Optional[str]:
+    """Say what fine-tuning has changed, for a run that began with a fitted model."""
+    if "trained_share" not in metrics:
+        return None
+    before, trained, now = (_scores(metrics, part) for part in ("first", "best", "interpolated"))
+    score = next(each for each in SCORES if each in now)
+    name, share = score.replace("_", " "), metrics["trained_share"]
+    if share == 0:
+        return (
+            f"Fine-tuning did not raise the {name}: it was {before[score]:.3f} before, and "
+            f"{trained[score]:.3f} after the best epoch. So this model has the weights from before."
+        )
+    text = f"Fine-tuning raised the {name} from {before[score]:.3f} to {now[score]:.3f}."
+    if now[score] == before[score]:
+        text = f"Fine-tuning lowered the loss, and the {name} stayed at {now[score]:.3f}."
+    if share < 1:
+        text += (
+            f" The weights are a mean of those before ({1 - share:.0%}) and after ({share:.0%})."
+        )
+    return text
 
 
 def fit(
@@ -138,30 +172,30 @@ def fit(
     if isinstance(include_package, str):
         include_package = (include_package,)
     options = options or FitOptions()
+    begun = time.perf_counter()
     second = f"{run_folder_of(output)}_finetuned"
     if options.then is not None:  # before the first training, which takes a while
         _check_is_free(second, include_package)
-    fitted, backbone = _fit(data, output, options, include_package, written_by, say)
+    fitted, chosen = _fit(data, output, options, include_package, written_by, say, begun)
     if options.then is None:
         return fitted
-    say("\n".join(["", *fitted.lines(), "", f"Fine-tuning {backbone} from there."]))
-    whole = replace(options, quick=False, then=None, backbones=None, backbone=backbone)
-    start = str(fitted.archive.absolute())
-    finetuned, _ = _fit(data, second, whole, include_package, written_by, say, start)
-    return replace(finetuned, hint=hint_if_worse(fitted, finetuned) or finetuned.hint)
+    say("\n".join(["", *fitted.lines(), "", f"Fine-tuning {chosen.backbone} from there."]))
+    whole = replace(options, quick=False, then=None, backbones=None, backbone=chosen.backbone)
+    (evaluation,) = chosen.config["validation_dataset_reader"]["transforms"]
+    start = Start(str(fitted.archive.absolute()), evaluation)
+    with _first_model_named(fitted.archive):
+        finetuned, _ = _fit(data, second, whole, include_package, written_by, say, begun, start)
+    return finetuned
 
 
-def hint_if_worse(before: Fitted, after: Fitted) -> Optional[str]:
-    """Return a line if fine-tuning made a model worse, by the score that it was judged by."""
-    key = next(key for key in SCORES if key in before.metrics and key in after.metrics)
-    first, second = before.metrics[key], after.metrics[key]
-    if second >= first:
-        return None
-    name = key.removeprefix("best_validation_")
-    return (
-        f"Before fine-tuning the {name} was {first:.3f}: the model in {before.folder} is better. "
-        "Keep that, or train for more epochs"
-    )
+@contextmanager
+def _first_model_named(archive: Path) -> Iterator[None]:
+    """Print where the model of `--quick` is, if fine-tuning is interrupted in the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"The model of --quick is complete: {archive}", file=sys.stderr, flush=True)
+        raise
 
 
 def _fit(
@@ -171,16 +205,17 @@ def _fit(
     include_package: Sequence[str],
     written_by: str,
     say: Say,
-    start_from: Optional[str] = None,
-) -> Tuple[Fitted, str]:
-    """Do one training of `fit`. Return it, and the name of its backbone."""
+    begun: float,
+    start: Optional[Start] = None,
+) -> Tuple[Fitted, "_Chosen"]:
+    """Do one training of `fit`, for which `--time` counts from `begun`."""
     packages = ["allencv.plugin", *include_package]
     for package in packages:  # the config names their parts
         import_module_and_submodules(package)
     folder = run_folder_of(output)
     config_file = config_file_of(output)
     resume = _check_is_free(output, include_package)
-    chosen = _choose(data, options, say, start_from)
+    chosen = _choose(data, options, say, begun, start)
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
     # The lock first: an existing config may belong to a run in progress.
@@ -189,9 +224,9 @@ def _fit(
         with resumed_by(resume, folder):
             train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)
     metrics = json.loads((folder / "metrics.json").read_text())
-    hint = hint_at_chance(metrics.get("best_validation_accuracy"), chosen.facts)
+    hint = hint_at_chance(_scores(metrics).get("accuracy"), chosen.facts)
     fitted = Fitted(folder, metrics, chosen.epochs, chosen.warning, hint, options.quick)
-    return fitted, chosen.backbone
+    return fitted, chosen
 
 
 def _check_is_free(output: str, include_package: Sequence[str]) -> str:
@@ -269,7 +304,7 @@ def config_for(
     `ConfigurationError` as `fit` does.
     """
     command = train_command(config_file_of(output), run_folder_of(output), include_package)
-    return _choose(data, options, say).text(header(written_by, command))
+    return _choose(data, options, say, time.perf_counter()).text(header(written_by, command))
 
 
 @dataclass
@@ -294,9 +329,10 @@ class _Chosen:
         return with_header(self.config, self.comments, header)
 
 
-def _choose(data: str, options: FitOptions, say: Say, start_from: Optional[str] = None) -> _Chosen:
-    """Examine the data and choose a config for them."""
-    begun = time.perf_counter()
+def _choose(
+    data: str, options: FitOptions, say: Say, begun: float, start: Optional[Start] = None
+) -> _Chosen:
+    """Examine the data and choose a config for them. `--time` counts from `begun`."""
     budget = None if options.time is None else seconds_of("--time", options.time)
     with (
         quiet(logging.INFO, hide_warnings=False),  # `say` is told what matters
@@ -304,7 +340,8 @@ def _choose(data: str, options: FitOptions, say: Say, start_from: Optional[str] 
     ):
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
-        say("\n".join(map(wrapped, found_lines(data, found, facts))))
+        if start is None:
+            say("\n".join(map(wrapped, found_lines(data, found, facts))))
         if facts.unreadable and options.on_error == "fail":
             raise ConfigurationError(
                 f"--on-error is fail, and images cannot be read ({len(facts.unreadable)}); repair "
@@ -313,8 +350,7 @@ def _choose(data: str, options: FitOptions, say: Say, start_from: Optional[str] 
         if options.quick:
             quick = choose_quick(found, facts, options, say)
             return _Chosen(quick.config, quick.comments, facts, 1, quick.backbone)
-        choices = choose(facts, options)
-        choices.start_from = start_from
+        choices = choose(facts, options, start)
         if choices.warning is not None:
             say(f"\n{_wrapped(choices.warning)}\n")
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "pytorch_seed"), options.seed)
@@ -326,7 +362,7 @@ def _choose(data: str, options: FitOptions, say: Say, start_from: Optional[str] 
             left = budget - (time.perf_counter() - begun)
             _fit_into(choices, left, str(options.time), config, say)
     say("\n".join(["Chosen:", *choices.reasons.lines()]))
-    if choices.is_pretrained and start_from is None and not torch.cuda.is_available():
+    if choices.is_pretrained and start is None and not torch.cuda.is_available():
         say(wrapped(QUICKER))
     return _Chosen(
         as_config(found, facts, choices) | seeds,
@@ -357,6 +393,8 @@ def _fit_into(
     started = time.perf_counter()
     measured = time_epoch(copy.deepcopy(config), seconds / 20)
     left = seconds - (time.perf_counter() - started) - measured.once
+    if choices.start is not None:
+        left -= SHARES_TRIED * measured.validation
     choices.time_limit = f"{max(1, round(left))}s"
     left -= RESERVE * seconds
     if measured.each > left:

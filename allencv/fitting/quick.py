@@ -143,7 +143,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
     fitted on.
     """
     begun = time.monotonic()
-    limit = SECONDS if options.time is None else seconds_of("--time", options.time)
+    limit = _seconds(options)
     dropped: Dict[str, str] = {}
     with ExitStack() as stack:
         candidates: List[_Candidate] = []
@@ -190,6 +190,14 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
         names = chosen[best.backbone].trainer.model.label_names()
         say("\n".join(_curve_lines(train[best.backbone], validation[best.backbone], names)))
     return _choice(chosen[best.backbone], best, facts)
+
+
+def _seconds(options: FitOptions) -> float:
+    """Return the time for trying networks."""
+    if options.time is None:
+        return SECONDS
+    asked = seconds_of("--time", options.time)
+    return asked if options.then is None else min(SECONDS, asked / 2)
 
 
 def _backbones(

@@ -8,13 +8,16 @@ from allencv.common.nearest_names import not_one_of
 
 
 def freeze(
-    module: torch.nn.Module, requires_grad: bool, trainable_layers: Optional[List[str]]
+    module: torch.nn.Module,
+    requires_grad: bool,
+    trainable_layers: Optional[List[str]],
+    train_bn: bool = True,
 ) -> None:
     """
     Make only the parameters under `trainable_layers` trainable; `None` means all if
     `requires_grad`, else none. A layer is the name of a submodule or a parameter, such as "layer4"
-    or "blocks.11.mlp". Raises `ConfigurationError` for a name without parameters, or if both
-    arguments contradict each other.
+    or "blocks.11.mlp". Without `train_bn`, batch normalisation is not trainable. Raises
+    `ConfigurationError` for a name without parameters, or if both arguments contradict each other.
     """
     if trainable_layers and not requires_grad:
         raise ConfigurationError(
@@ -31,6 +34,9 @@ def freeze(
         if trainable_layers is not None:
             trained = any(_holds(layer, name) for layer in trainable_layers)
         parameter.requires_grad_(trained)
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and not train_bn:
+            part.requires_grad_(False)
 
 
 def stop_frozen_batch_norm(module: torch.nn.Module) -> None:

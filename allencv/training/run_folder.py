@@ -20,7 +20,7 @@ LOCKED = "ALLENCV_LOCKED_FOLDER"
 """The environment variable that tells the ranks of a run that its first process has the lock."""
 LEFTOVER = re.compile(
     r"config\.json|meta\.json|out\.log|out_worker\d+\.log|vocabulary|log|predictions"
-    r"|metrics_epoch_\d+\.json|not_finite\.th|\.allencv-[0-9a-f]{32}\.\w+"
+    r"|metrics_epoch_\d+\.json|not_finite\.th|first_weights\.th|\.allencv-[0-9a-f]{32}\.\w+"
 )
 """The names of what a run writes before its first checkpoint and its first `best.th`."""
 BEGUN = re.compile(r"meta\.json|out_worker\d+\.log")

@@ -78,6 +78,16 @@ def validate(trainer: GradientDescentTrainer, epoch: int) -> Dict[str, float]:
     )
 
 
+def best_metrics(trainer: GradientDescentTrainer) -> Dict[str, float]:
+    """Return the validation metrics of the best epoch; nothing without validation data."""
+    return trainer._metric_tracker.best_epoch_metrics
+
+
+def score_of(trainer: GradientDescentTrainer, metrics: Dict[str, float]) -> float:
+    """Return the score that decides which epoch is the best: the higher the better."""
+    return float(trainer._metric_tracker.combined_score(metrics))
+
+
 def reaches_best(trainer: GradientDescentTrainer, metrics: Dict[str, float]) -> bool:
     """Return whether validation metrics are as good as those of the best epoch, or better."""
     tracker = trainer._metric_tracker

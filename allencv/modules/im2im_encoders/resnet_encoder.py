@@ -54,6 +54,10 @@ class ResnetEncoder(Im2ImEncoder):
     input_channels : `int`, optional (default = `3`)
         The channels of an input image. `adapt_input_channels` converts pretrained weights for 3
         channels to another number.
+    train_bn : `bool`, optional (default = `True`)
+        Whether to train the batch normalisation of trained layers. If not, it normalises with its
+        running statistics and does not change them, which suits small batches and short
+        fine-tuning.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class ResnetEncoder(Im2ImEncoder):
         pool: bool = True,
         trainable_layers: Optional[List[str]] = None,
         input_channels: int = 3,
+        train_bn: bool = True,
     ) -> None:
         super().__init__()
         if resnet_model not in MODELS:
@@ -87,7 +92,7 @@ class ResnetEncoder(Im2ImEncoder):
 
         if weights is not None and not pretrained_weights_skipped():
             self._load_weights(resnet_model, weights)
-        freeze(self, requires_grad, trainable_layers)
+        freeze(self, requires_grad, trainable_layers, train_bn)
         self.train()  # puts the batch normalisation of frozen layers into evaluation mode
 
     def get_input_channels(self) -> int:

@@ -90,6 +90,10 @@ class TimmEncoder(Im2ImEncoder):
     timm_arguments : `Optional[Dict[str, Any]]`, optional (default = `None`)
         More arguments of `timm.create_model` for this network, such as `{"global_pool": "avg"}` or
         `{"dynamic_img_size": true}`.
+    train_bn : `bool`, optional (default = `True`)
+        Whether to train the batch normalisation of trained layers. If not, it normalises with its
+        running statistics and does not change them, which suits small batches and short
+        fine-tuning.
 
     # Raises
 
@@ -111,6 +115,7 @@ class TimmEncoder(Im2ImEncoder):
         drop_path_rate: Optional[float] = None,
         gradient_checkpointing: bool = False,
         timm_arguments: Optional[Dict[str, Any]] = None,
+        train_bn: bool = True,
     ) -> None:
         super().__init__()
         arguments = dict(timm_arguments or {})
@@ -145,7 +150,7 @@ class TimmEncoder(Im2ImEncoder):
                     f"gradient_checkpointing is true; expected false, because timm does not "
                     f"support it for {model_name}"
                 ) from None
-        freeze(self.backbone, requires_grad, trainable_layers)
+        freeze(self.backbone, requires_grad, trainable_layers, train_bn)
         self.train()  # puts the batch normalisation of frozen layers into evaluation mode
 
     def get_input_channels(self) -> int:

@@ -57,6 +57,10 @@ class TorchvisionEncoder(Im2ImEncoder):
     torchvision_arguments : `Optional[Dict[str, Any]]`, optional (default = `None`)
         More arguments of torchvision's function of this name, such as
         `{"stochastic_depth_prob": 0.2}` for convnext, or `{"image_size": 384}` for vit.
+    train_bn : `bool`, optional (default = `True`)
+        Whether to train the batch normalisation of trained layers. If not, it normalises with its
+        running statistics and does not change them, which suits small batches and short
+        fine-tuning.
 
     # Raises
 
@@ -73,6 +77,7 @@ class TorchvisionEncoder(Im2ImEncoder):
         trainable_layers: Optional[List[str]] = None,
         input_channels: int = 3,
         torchvision_arguments: Optional[Dict[str, Any]] = None,
+        train_bn: bool = True,
     ) -> None:
         super().__init__()
         known = torchvision.models.list_models(module=torchvision.models)
@@ -88,7 +93,7 @@ class TorchvisionEncoder(Im2ImEncoder):
             self.backbone, self._output_channels = without_pooling(
                 self.backbone, model_name, self._output_channels
             )
-        freeze(self.backbone, requires_grad, trainable_layers)
+        freeze(self.backbone, requires_grad, trainable_layers, train_bn)
         self.train()  # puts the batch normalisation of frozen layers into evaluation mode
 
     def get_input_channels(self) -> int:

@@ -8,6 +8,7 @@ from allencv.training.callbacks.fine_tuning import (
 )
 from allencv.training.callbacks.progressive_resizing import ProgressiveResizing
 from allencv.training.callbacks.wandb import WandBCallback
+from allencv.training.callbacks.weight_interpolation import WeightInterpolation
 from allencv.training.callbacks.write_predictions import WritePredictions
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "ProgressiveResizing",
     "UnfreezeMilestones",
     "WandBCallback",
+    "WeightInterpolation",
     "WritePredictions",
 ]
