@@ -33,7 +33,7 @@ from allencv.fitting.quick import choose_quick
 from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
 from allencv.training.next_commands import next_commands, resumed_by, train_command
-from allencv.training.run_folder import is_unbegun, locked
+from allencv.training.run_folder import has_checkpoint, is_unbegun, locked
 from allencv.training.time_limit import seconds_of
 from allencv.training.train_in_folder import train_in_folder
 
@@ -133,7 +133,7 @@ def gain_of_training(metrics: Dict[str, Any]) -> Optional[str]:
         text = f"Fine-tuning lowered the loss, and the {name} stayed at {now[score]:.3f}."
     if share < 1:
         text += (
-            f" The weights are a mean of those before ({1 - share:.0%}) and after ({share:.0%})."
+            f" The weights are a mean of those before ({1 - share:.0%}) and after it ({share:.0%})."
         )
     return text
 
@@ -183,18 +183,27 @@ def fit(
     whole = replace(options, quick=False, then=None, backbones=None, backbone=chosen.backbone)
     (evaluation,) = chosen.config["validation_dataset_reader"]["transforms"]
     start = Start(str(fitted.archive.absolute()), evaluation)
-    with _first_model_named(fitted.archive):
+    with _first_model_named(fitted.archive, second, include_package):
         finetuned, _ = _fit(data, second, whole, include_package, written_by, say, begun, start)
     return finetuned
 
 
 @contextmanager
-def _first_model_named(archive: Path) -> Iterator[None]:
-    """Print where the model of `--quick` is, if fine-tuning is interrupted in the block."""
+def _first_model_named(
+    archive: Path, second: str, include_package: Sequence[str]
+) -> Iterator[None]:
+    """
+    If fine-tuning is interrupted in the block, print where the model of `--quick` is. Before the
+    first checkpoint, also print how to start again.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        print(f"The model of --quick is complete: {archive}", file=sys.stderr, flush=True)
+        lines = [f"The model of --quick is complete: {archive}"]
+        config, folder = config_file_of(second), run_folder_of(second)
+        if config.exists() and not (folder.is_dir() and has_checkpoint(folder)):
+            lines.append(f"To fine-tune it: {train_command(config, folder, include_package)}")
+        print("\n".join(lines), file=sys.stderr, flush=True)
         raise
 
 

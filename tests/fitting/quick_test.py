@@ -16,7 +16,7 @@ from allencv.common.feature_store import ROOT_VARIABLE
 from allencv.features import head_ranking, pretrained_backbones
 from allencv.features.pretrained_backbones import has_published_weights
 from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
-from allencv.fitting.fit import Fitted, hint_if_worse
+from allencv.fitting.fit import gain_of_training
 from allencv.modules.im2im_encoders import TorchvisionEncoder
 from allencv.training.train_in_folder import train_in_folder
 from tests.conftest import write_images
@@ -185,16 +185,92 @@ def test_then_finetune(cats_and_dogs: Path, tmp_path: Path) -> None:
     )
     assert fitted.folder == tmp_path / "run_finetuned"
     assert (tmp_path / "run" / "model.tar.gz").exists()
-    config = json.loads((fitted.folder / "config.json").read_text())
+    quick, config = (
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("run", fitted.folder)
+    )
     archive = tmp_path / "run" / "model.tar.gz"
     assert config["model"]["start_from"] == {"archive_file": str(archive)}
     assert config["model"]["im2im_encoder"] == {
         "type": "torchvision",
         "model_name": SMALL,
         "weights": "DEFAULT",
+        "train_bn": False,
     }
     assert config["trainer"]["num_epochs"] == 1
+    readers = [each["validation_dataset_reader"] for each in (quick, config)]
+    assert readers[0] == readers[1]  # so that both models are compared on the same pixels
     assert any(text.endswith(f"Fine-tuning {SMALL} from there.") for text in said)
+
+    before = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = fitted.metrics
+    assert metrics["first_validation_accuracy"] == before["best_validation_accuracy"]
+    assert metrics["first_validation_loss"] != before["best_validation_loss"]  # label smoothing
+    assert metrics["interpolated_validation_accuracy"] >= before["best_validation_accuracy"]
+    scores, gain = fitted.lines()[1:3]
+    assert f"accuracy {metrics['interpolated_validation_accuracy']:.3f}" in scores
+    assert gain.startswith("Fine-tuning ")
+
+
+@pytest.mark.parametrize(
+    ("share", "before", "trained", "now", "expected"),
+    [
+        (
+            *(0.0, 0.9, 0.8, 0.9),
+            "Fine-tuning did not raise the accuracy: it was 0.900 before, and 0.800 after the best "
+            "epoch. So this model has the weights from before.",
+        ),
+        (1.0, 0.9, 0.95, 0.95, "Fine-tuning raised the accuracy from 0.900 to 0.950."),
+        (
+            *(0.25, 0.9, 0.8, 0.95),
+            "Fine-tuning raised the accuracy from 0.900 to 0.950. The weights are a mean of those "
+            "before (75%) and after it (25%).",
+        ),
+        (1.0, 0.9, 0.9, 0.9, "Fine-tuning lowered the loss, and the accuracy stayed at 0.900."),
+    ],
+)
+def test_gain_of_training(
+    share: float, before: float, trained: float, now: float, expected: str
+) -> None:
+    metrics = {
+        "trained_share": share,
+        "first_validation_accuracy": before,
+        "best_validation_accuracy": trained,
+        "interpolated_validation_accuracy": now,
+    }
+    assert gain_of_training(metrics) == expected
+    assert gain_of_training({"best_validation_accuracy": 0.9}) is None
+
+
+def test_time_is_that_of_both(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials: List[float] = []
+    seconds = quick._seconds
+    monkeypatch.setattr(quick, "_seconds", lambda given: trials.append(seconds(given)) or trials[0])
+    fit_quick(cats_and_dogs, tmp_path / "run", [], then="finetune", time="30s", batch_size=8)
+    assert trials == [15]
+    config = json.loads((tmp_path / "run_finetuned" / "config.json").read_text())
+    assert 0 < float(config["trainer"]["time_limit"].rstrip("s")) < 29
+    assert seconds(FitOptions(quick=True, then="finetune", time="1h")) == quick.SECONDS
+    assert seconds(FitOptions(quick=True, time="1h")) == 3600
+
+
+def test_an_interrupted_fine_tuning_names_the_first_model(
+    cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allencv.training.callbacks.weight_interpolation._check", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_quick(cats_and_dogs, tmp_path / "run", [], then="finetune", epochs=1, batch_size=8)
+    errors = capfd.readouterr().err
+    assert f"The model of --quick is complete: {tmp_path / 'run' / 'model.tar.gz'}" in errors
+    assert (
+        f"To fine-tune it: allencv train {tmp_path / 'run_finetuned.jsonnet'} -s "
+        f"{tmp_path / 'run_finetuned'}\n" in errors
+    )
+    assert not (tmp_path / "run_finetuned").exists()
 
 
 def test_images_that_cannot_be_read(cats_and_dogs: Path, tmp_path: Path) -> None:
@@ -337,13 +413,3 @@ def test_then_needs_a_training(tmp_path: Path) -> None:
     args = parser.parse_args([str(tmp_path), "-o", str(tmp_path / "run"), *options])
     with pytest.raises(ConfigurationError, match="expected it only without --write-config-only"):
         run(args)
-
-
-def test_worse_after_fine_tuning() -> None:
-    before = Fitted(Path("runs/a"), {"best_validation_accuracy": 0.9}, 1)
-    after = Fitted(Path("runs/b"), {"best_validation_accuracy": 0.8}, 1)
-    assert hint_if_worse(before, after) == (
-        "Before fine-tuning the accuracy was 0.900: the model in runs/a is better. Keep that, "
-        "or train for more epochs"
-    )
-    assert hint_if_worse(after, before) is None

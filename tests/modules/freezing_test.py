@@ -30,6 +30,14 @@ def test_what_is_trained(requires_grad, layers, expected):
     assert trained(module) == expected
 
 
+@pytest.mark.parametrize("train_bn", [True, False])
+def test_batch_norm_need_not_be_trained(train_bn):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    freeze(module, True, None, train_bn)
+    norm = {"1.weight", "1.bias"} if train_bn else set()
+    assert trained(module) == {"0.weight", "0.bias"} | norm
+
+
 def test_wrong_layers_are_refused():
     with pytest.raises(
         ConfigurationError,

@@ -7,8 +7,14 @@ import torch
 import torchvision
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from allencv.modules.im2im_encoders import Im2ImEncoder, ResnetEncoder
+from allencv.modules.im2im_encoders import (
+    Im2ImEncoder,
+    ResnetEncoder,
+    TimmEncoder,
+    TorchvisionEncoder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +199,26 @@ def test_frozen_batch_norm_normalises_with_its_running_statistics(weights_file):
     expected = copy.deepcopy(encoder).eval()(images)
     assert torch.equal(encoder(images), expected)  # as built, before any call of train()
     assert torch.equal(encoder.train()(images), expected)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda: ResnetEncoder("resnet18", weights=None, train_bn=False),
+        lambda: TorchvisionEncoder("resnet18", weights=None, train_bn=False),
+        lambda: TimmEncoder("resnet10t", pretrained=False, train_bn=False),
+    ],
+    ids=["resnet", "torchvision", "timm"],
+)
+def test_batch_norm_is_not_trained_in_a_trained_network(encoder):
+    network = encoder()
+    before = copy.deepcopy(network.state_dict())
+    train_one_step(network)
+    norms = [name for name, part in network.named_modules() if isinstance(part, _BatchNorm)]
+    after = network.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not {name.rpartition(".")[0] for name in changed} & set(norms)
 
 
 def test_batch_norm_frozen_from_outside_is_frozen_too():
