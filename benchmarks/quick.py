@@ -247,7 +247,7 @@ def table(report: Dict[str, Any]) -> str:
     tuned = report["finetuned"]
     lines += [
         "",
-        f"Against fine-tuning the same network at the same size for {tuned['epochs']} epochs, once:",
+        f"Beside fine-tuning the same network at the same size, {tuned['epochs']} epochs, once:",
         "",
         "| | seconds | accuracy on the validation images | memory of the main process |",
         "|---|---|---|---|",

@@ -20,7 +20,7 @@ def blocks(language: str) -> List[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-QUICK, *OTHERS = blocks("bash")
+QUICK, THEN, *OTHERS = blocks("bash")
 
 
 def test_fit_with_the_weights_of_the_package(
@@ -40,6 +40,9 @@ def test_fit_with_the_weights_of_the_package(
     assert re.search(r"^  tf_efficientnet_lite0  logistic regression +\d", said, re.M)
     assert "On the validation images: accuracy " in said
     assert sorted(allencv.load("runs/quick/model.tar.gz").labels) == ["Cat", "Dog"]
+    run_in_process(*shlex.split(THEN)[1:], "--epochs", "1")
+    assert "\nFine-tuning " in capsys.readouterr().out
+    assert sorted(allencv.load("runs/both_finetuned/model.tar.gz").labels) == ["Cat", "Dog"]
 
 
 def test_the_commands(
