@@ -42,6 +42,11 @@ SHARES_TRIED = 4
 """How many times the callback "weight_interpolation" validates, by default."""
 SAID_BEFORE = ("allencv.data.data_loaders.listed_images", "allennlp.training.optimizers")
 """The loggers whose information repeats what was found: the images, and the parameters' number."""
+SAID_BY_QUICK = (
+    "allencv.data.data_loaders.kept_features",
+    "allencv.training.callbacks.epoch_table",
+)
+"""The same of a quick fit: how many features were kept, and the scores of its only epoch."""
 SCORES = ("balanced_accuracy", "accuracy", "mAP")
 """What models are judged by: the first that there is."""
 QUICKER = (
@@ -232,7 +237,8 @@ def _fit(
     again = folder.with_name(f"{folder.name}_again")
     text = chosen.text(header(written_by, train_command(config_file, again, include_package)))
     # The lock first: an existing config may belong to a run in progress.
-    with locked(folder), console_to_follow(), loggers_to_file_only(*SAID_BEFORE):
+    repeated = (*SAID_BEFORE, *(SAID_BY_QUICK if options.quick else ()))
+    with locked(folder), console_to_follow(), loggers_to_file_only(*repeated):
         write_config(config_file, text, say)
         with resumed_by(resume, folder):
             train_in_folder(Params.from_file(str(config_file)), output, include_package=packages)

@@ -402,7 +402,7 @@ def _ranking_lines(
     facts: DataFacts,
 ) -> List[str]:
     score = "mAP" if facts.is_multi_label else "accuracy"
-    rows = [("network", "head", score, "95 % interval", "fit", "images/s")]
+    rows = [("network", "head", score, "95 % interval", "fit time", "images/s")]
     for each in ranking:
         if each.dropped:
             continue
@@ -417,7 +417,7 @@ def _ranking_lines(
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["Heads on features of frozen networks, on the validation images:"]
+    lines = ["Heads fitted on these features, ranked by the validation images:"]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:2], widths)]
         cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:])]
@@ -439,13 +439,18 @@ def _curve_lines(
     """Say how accuracy grows with the number of images."""
     classes = len(names)
     points = learning_curve(*train, *validation, classes=classes)
-    shares = ", ".join(f"{point.accuracy:.1%} with {point.images:.0f}" for point in points)
-    lines = [wrapped(f"Logistic regression by the number of training images: {shares}")]
+    *shares, everything = (f"{point.accuracy:.1%} with {point.images:.0f}" for point in points)
+    lines = [
+        wrapped(
+            f"Logistic regression with fewer training images: {', '.join(shares)}; {everything} "
+            "(all)"
+        )
+    ]
     expected = forecast(points, classes)
     if expected is None:
         return lines
     text = (
-        f"Forecast for twice as many: {expected.accuracy:.1%} (95 % interval: {expected.low:.1%} "
+        f"Forecast for twice as many: {expected.accuracy:.1%} (95 % interval {expected.low:.1%} "
         f"to {expected.high:.1%})"
     )
     most = class_gains(points, validation.labels, classes).most

@@ -52,7 +52,7 @@ def fit_quick(data: Path, output: Path, said: List[str], **options: Any) -> Any:
 def test_the_best_head_becomes_a_model(cats_and_dogs: Path, tmp_path: Path) -> None:
     said: List[str] = []
     fitted = fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
-    ranking = next(text for text in said if text.startswith("Heads on features"))
+    ranking = next(text for text in said if text.startswith("Heads fitted"))
     rows = ranking.splitlines()[2:8]
     assert {tuple(row.split()[:2]) for row in rows} == {
         (name, kind) for name in (SMALL, OTHER) for kind in ("logistic", "nearest", "k")
@@ -125,7 +125,7 @@ def test_losers_are_dropped_early(
     said: List[str] = []
     config = tmp_path / "run.jsonnet"
     fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
-    ranking = next(text for text in said if text.startswith("Heads on features"))
+    ranking = next(text for text in said if text.startswith("Heads fitted"))
     if images[OTHER] < 24:  # unless the noise was as good
         assert f"left out: {OTHER}: at most" in ranking
         assert Params.from_file(config)["model"]["im2im_encoder"]["model_name"] == SMALL
@@ -136,7 +136,7 @@ def test_a_network_without_use_is_left_out(cats_and_dogs: Path, tmp_path: Path) 
     """With these random weights, all vectors are zeros in float16."""
     said: List[str] = []
     fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SILENT, SMALL])
-    ranking = next(text for text in said if text.startswith("Heads on features"))
+    ranking = next(text for text in said if text.startswith("Heads fitted"))
     assert f"left out: {SILENT}: all 24 vectors are equal" in " ".join(ranking.split())
     with pytest.raises(ConfigurationError, match="--quick cannot fit a head: all 24 vectors are"):
         fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SILENT])
@@ -157,7 +157,7 @@ def test_a_network_without_memory_is_left_out(
     monkeypatch.setattr(TorchvisionEncoder, "forward", too_large)
     said: List[str] = []
     fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=[SMALL, OTHER])
-    ranking = next(text for text in said if text.startswith("Heads on features"))
+    ranking = next(text for text in said if text.startswith("Heads fitted"))
     assert f"left out: {SMALL}: not enough memory" in ranking
     with pytest.raises(ConfigurationError, match=f"with any network: {SMALL}: not enough memory"):
         fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SMALL])
@@ -173,7 +173,7 @@ def test_several_labels_for_each_image(cats_and_dogs: Path, tmp_path: Path) -> N
         table=TableColumns(label_delimiter="|", task="multi"),
         folders=FolderOptions(validation=str(tables / "val.csv")),
     )
-    (ranking,) = [text for text in said if text.startswith("Heads on features")]
+    (ranking,) = [text for text in said if text.startswith("Heads fitted")]
     assert "mAP" in ranking
     assert len(allencv.load(fitted.archive).labels) == 4
 
