@@ -71,6 +71,7 @@ arXiv:1906.06423).
 """
 MOST_FOR_CURVE = 20_000
 """With more training images there is no learning curve, which would take longer than the rest."""
+NO_TIME = "--time is too short"
 NAMES = {
     "logistic_regression": "logistic regression",
     "nearest_class_mean": "nearest class mean",
@@ -149,7 +150,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
         candidates: List[_Candidate] = []
         for backbone in _backbones(options, facts, dropped):
             if candidates and time.monotonic() - begun > limit / 2:
-                dropped[backbone.name] = "no time was left"
+                dropped[backbone.name] = NO_TIME
                 continue
             with _left_out_without_memory(backbone.name, dropped):
                 candidates.append(_opened(backbone, found, facts, options, stack))
@@ -159,7 +160,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
         validation: Dict[str, LabelledVectors] = {}
         for each in candidates:
             if train and _seconds_left(each, facts) > limit - (time.monotonic() - begun):
-                dropped[each.name] = "no time was left"
+                dropped[each.name] = NO_TIME
                 continue
             with _left_out_without_memory(each.name, dropped):
                 of_training = _vectors(each, each.trainer.training_loader())
@@ -336,7 +337,7 @@ def _first_round(
     found: List[Tuple[RankedHead, _Candidate]] = []
     for each in candidates:
         if found and time.monotonic() - begun > limit / 2:
-            dropped[each.name] = "no time was left"
+            dropped[each.name] = NO_TIME
             continue
         with _left_out_without_memory(each.name, dropped):
             try:
@@ -425,12 +426,25 @@ def _ranking_lines(
     for each in ranking:
         if each.dropped:
             dropped[f"{each.backbone}, {NAMES[each.head.kind]}"] = each.dropped
-    lines += [wrapped(f"  left out: {name}: {why}", 4) for name, why in dropped.items()]
+    reasons: Dict[str, List[str]] = {}
+    for name, why in dropped.items():
+        reasons.setdefault(why, []).append(name)
+    lines += [
+        wrapped(f"  left out: {', '.join(names)}: {why}", 4) for why, names in reasons.items()
+    ]
     why = "the best of these"
     if ranking[0] is not best:
         why = "the best that can be the last layer of a network, unlike k nearest neighbours"
     lines.append(wrapped(f"Chosen: {best.backbone} with {NAMES[best.head.kind]}, {why}"))
     return lines
+
+
+def _left_out_lines(dropped: Dict[str, str]) -> List[str]:
+    """Say what was left out, in one line for each reason."""
+    names: Dict[str, List[str]] = {}
+    for name, why in dropped.items():
+        names.setdefault(why, []).append(name)
+    return [wrapped(f"  left out: {', '.join(each)}: {why}", 4) for why, each in names.items()]
 
 
 def _curve_lines(

@@ -142,6 +142,15 @@ def test_a_network_without_use_is_left_out(cats_and_dogs: Path, tmp_path: Path) 
         fit_quick(cats_and_dogs, tmp_path / "other", said, backbones=[SILENT])
 
 
+def test_networks_for_which_the_time_is_too_short(cats_and_dogs: Path, tmp_path: Path) -> None:
+    said: List[str] = []
+    names = [SMALL, OTHER, SILENT]
+    fit_quick(cats_and_dogs, tmp_path / "run", said, backbones=names, time="0.001s")
+    ranking = next(text for text in said if text.startswith("Heads fitted"))
+    left_out = [line for line in ranking.splitlines() if "left out" in line]
+    assert left_out == [f"  left out: {OTHER}, {SILENT}: --time is too short"]
+
+
 @pytest.mark.parametrize("first_round", [8, 1000])
 def test_a_network_without_memory_is_left_out(
     cats_and_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_round: int
