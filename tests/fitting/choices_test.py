@@ -8,6 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.fitting import DataFacts, FitOptions, choose
+from allencv.fitting.choices import Start
 from allencv.fitting.options import NO_WEIGHTS
 
 
@@ -96,6 +97,22 @@ def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:
     }
     assert chosen.pixel_mean == [0.5, 0.5, 0.5]
     assert (chosen.image_size, chosen.channels) == (224, 192)
+
+
+def test_a_fitted_model_is_trained_gently_at_its_own_size(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), file)
+    options = FitOptions(backbone="shufflenet_v2_x0_5", weights=str(file))
+    evaluation = {"type": "eval", "size": 128, "crop_ratio": 1}
+    fitted, fresh = (
+        choose(facts(height=32, width=32), options, start)
+        for start in (Start("run/model.tar.gz", evaluation), None)
+    )
+    assert (fitted.image_size, fitted.learning_rate) == (128, 3e-4)
+    assert (fresh.image_size, fresh.learning_rate) == (32, 1e-3)
+    assert fitted.encoder == {**fresh.encoder, "train_bn": False}
+    asked = FitOptions(backbone="shufflenet_v2_x0_5", weights=str(file), lr=0.01)
+    assert choose(facts(), asked, fitted.start).learning_rate == 0.01
 
 
 def test_a_size_that_the_backbone_cannot_take_is_not_chosen() -> None:
