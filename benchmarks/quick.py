@@ -224,6 +224,21 @@ def on_vectors(data: Path, size: int, numbers: List[int]) -> Dict[str, Any]:
     }
 
 
+def fine_tuning_lines(sides: Dict[str, Any], tuned: Dict[str, Any]) -> List[str]:
+    quick = next(iter(sides))
+    lines = [
+        "",
+        f"Beside fine-tuning the same network at the same size, {tuned['epochs']} epochs, once:",
+        "",
+        "| | seconds | accuracy on the validation images | memory of the main process |",
+        "|---|---|---|---|",
+    ]
+    for name, each in ((quick, sides[quick]), *((name, tuned[name]) for name in FINE_TUNED)):
+        cells = [f"{each['seconds']:.0f}", f"{each['accuracy']:.1%}", f"{each['megabytes']:.0f} MB"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def table(report: Dict[str, Any]) -> str:
     settings, compared = report["settings"], report["compared"]
     sides = compared["sides"]
@@ -244,18 +259,8 @@ def table(report: Dict[str, Any]) -> str:
     lines.append(f"| accuracy on the validation images | {' | '.join(cells)} |")
     cells = [f"{each['megabytes']:.0f} MB" for each in sides.values()]
     lines.append(f"| memory of the main process | {' | '.join(cells)} |")
-    tuned = report["finetuned"]
-    lines += [
-        "",
-        f"Beside fine-tuning the same network at the same size, {tuned['epochs']} epochs, once:",
-        "",
-        "| | seconds | accuracy on the validation images | memory of the main process |",
-        "|---|---|---|---|",
-    ]
-    quick = next(iter(sides))
-    for name, each in ((quick, sides[quick]), *((name, tuned[name]) for name in FINE_TUNED)):
-        cells = [f"{each['seconds']:.0f}", f"{each['accuracy']:.1%}", f"{each['megabytes']:.0f} MB"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if "finetuned" in report:
+        lines += fine_tuning_lines(sides, report["finetuned"])
     lines += [
         "",
         f"With few images of each class, mean and standard deviation of {DRAWS} draws:",
