@@ -186,7 +186,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
         except InputError as error:
             raise ConfigurationError(f"--quick cannot fit a head: {error}") from None
     best = next(each for each in ranking if isinstance(each.head, LinearHead) and not each.dropped)
-    say("\n".join(_ranking_lines(ranking, best, chosen, dropped, facts)))
+    say("\n".join(_ranking_lines(ranking, best, dropped, facts)))
     if not facts.is_multi_label and len(labels) <= MOST_FOR_CURVE:
         names = chosen[best.backbone].trainer.model.label_names()
         say("\n".join(_curve_lines(train[best.backbone], validation[best.backbone], names)))
@@ -398,12 +398,11 @@ def _nothing_left(dropped: Dict[str, str]) -> ConfigurationError:
 def _ranking_lines(
     ranking: List[RankedHead],
     best: RankedHead,
-    chosen: Dict[str, _Candidate],
     dropped: Dict[str, str],
     facts: DataFacts,
 ) -> List[str]:
     score = "mAP" if facts.is_multi_label else "accuracy"
-    rows = [("network", "head", score, "95 % interval", "fit time", "images/s")]
+    rows = [("network", "head", score, "95 % interval", "fit (s)")]
     for each in ranking:
         if each.dropped:
             continue
@@ -413,8 +412,7 @@ def _ranking_lines(
                 NAMES[each.head.kind],
                 f"{each.score:.1%}",
                 f"{each.low:.1%} to {each.high:.1%}",
-                f"{each.seconds:.1f} s",
-                "-" if (speed := chosen[each.backbone].speed) is None else f"{speed:.0f}",
+                f"{each.seconds:.1f}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows)]
