@@ -152,6 +152,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
                 "meta.json",
                 "predictions/run.json",
                 "not_finite.th",
+                "first_weights.th",
                 "out_worker1.log",
             ],
             True,
