@@ -1,12 +1,12 @@
 """Turn images into vectors with a trained model or a pretrained network, and keep them."""
 
+import hashlib
 import os
 from functools import partial
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
 
 import numpy as np
-import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.classify.answers import DecodedImage, decoded_batches
@@ -18,7 +18,6 @@ from allencv.common.feature_store import (
     FeatureStore,
     address_of,
     default_root,
-    encoder_digest,
     store_folder,
     to_float16,
 )
@@ -49,11 +48,13 @@ class ImageEncoder(Protocol):
 
     # Parameters
 
-    checksum : of all that decides the vectors, the preprocessing too.
+    encoder_checksum : of all that turns pixels into vectors.
+    preprocessing_text : says all that turns an image into pixels.
     vector_size : the size of a vector.
     """
 
-    checksum: str
+    encoder_checksum: str
+    preprocessing_text: str
 
     @property
     def vector_size(self) -> int: ...
@@ -120,7 +121,7 @@ class CachedEncoder:
             content = source if isinstance(source, bytes) else read_file(source)
         except OSError as error:
             raise ImageError(f"{name_of(source)}: {error.strerror or error}") from None
-        address = address_of(content)
+        address = address_of(hashlib.sha256(content).digest(), self._encoder.preprocessing_text)
         row = -1 if self._store is None else int(self._store.find([address])[0])
         if row >= 0:
             return Prepared(address, row, None)
@@ -226,9 +227,14 @@ def _open_bundle(path: str, device: Optional[str], trusted: bool) -> ImageEncode
 
 def open_store(encoder: ImageEncoder, max_gb: Optional[float] = None) -> FeatureStore:
     """Return the store of an encoder in `default_root()`. Raise `ConfigurationError`, `OSError`."""
-    # The digest adds the versions of the libraries.
-    digest = encoder_digest(torch.nn.Module(), {"encoder": encoder.checksum})
-    return FeatureStore(store_folder(default_root(), digest), (encoder.vector_size,), max_gb)
+    folder = store_folder(default_root(), encoder.encoder_checksum)
+    return FeatureStore(folder, (encoder.vector_size,), max_gb)
+
+
+def vectors_checksum(encoder: ImageEncoder) -> str:
+    """Return a checksum of all that decides the vectors of an encoder. Others have another one."""
+    parts = f"{encoder.encoder_checksum} {encoder.preprocessing_text}"
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def embed(
@@ -286,7 +292,8 @@ def embed(
     encoder = open_encoder(model, weights, size, device, trusted, precision)
     cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    header = {"model": encoder.checksum, "--no-cache": not cache}
+    checksum = vectors_checksum(encoder)
+    header = {"model": checksum, "--no-cache": not cache}
     unfinished = UnfinishedRun(f"{output}.part", header, restart)
     with interruptible(unfinished):
         left = [image for image in images if not unfinished.has(image)]
@@ -296,7 +303,7 @@ def embed(
             unfinished.add(records)
         labels = labels_of(paths, [image.name for image in images])
         all_records = partial(unfinished.records, images)
-        write_vectors(output, encoder.checksum, encoder.vector_size, labels, all_records)
+        write_vectors(output, checksum, encoder.vector_size, labels, all_records)
         unfinished.remove()
     return Embedded(len(images), progress.failed, cached.known, repeated, others)
 

@@ -11,11 +11,16 @@ import torchvision
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.feature_store import encoder_digest
+from allencv.common.feature_store import encoder_checksum
 from allencv.common.nearest_names import not_one_of
+from allencv.data.fields import ImageField
+from allencv.data.transforms import EvalTransform
+from allencv.data.transforms.image_transform import InTurn
+from allencv.models.frozen_encoder import encoder_network, named_encoders
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.folded_norms import with_folded_norms
 from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.im2vec_encoders import FlattenEncoder
 from allencv.predictors.archive_classifier import device_named
 from allencv.runtime import ImageSource
 from allencv.runtime.errors import InputError
@@ -76,22 +81,22 @@ class PretrainedBackbone:
         self.device = device_named(device)
         encoder, self.preprocessing, mean, std = pretrained(name, weights, size)
         self.vector_size = encoder.get_output_channels()
-        prepared = {
-            "name": name,
-            "preprocessing": repr(self.preprocessing),
-            "mean": mean,
-            "std": std,
-            "precision": precision,
-        }
-        self.checksum = encoder_digest(encoder, prepared)
+        self._is_half = precision == "bfloat16"
+        normalize = PixelNormalization(list(mean), list(std))
+        # As those of a classifier with this encoder, which has the same vectors.
+        flatten = FlattenEncoder(self.vector_size, 1, 1)
+        self.encoder_checksum = encoder_checksum(
+            encoder_network(normalize, named_encoders(encoder, flatten)),
+            torch.bfloat16 if self._is_half else None,
+        )
+        self.preprocessing_text = preprocessing_text(self.preprocessing)
         size_of_image = (self.preprocessing.height, self.preprocessing.width)
         noise = torch.randn(1, 3, *size_of_image, generator=torch.Generator().manual_seed(0))
         network = torch.nn.Sequential(
-            PixelNormalization(mean, std), with_folded_norms(encoder, noise), torch.nn.Flatten()
+            normalize, with_folded_norms(encoder, noise), torch.nn.Flatten()
         )
         network.to(memory_format=torch.channels_last)
         self._network = network.eval().to(self.device)
-        self._is_half = precision == "bfloat16"
 
     def preprocess(self, source: ImageSource) -> Any:
         """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
@@ -160,6 +165,17 @@ def _of_timm(name: str, weights: Optional[str], size: Optional[int]) -> Pretrain
         interpolation=data["interpolation"],
     )
     return Pretrained(encoder, preprocessing, list(data["mean"]), list(data["std"]))
+
+
+def preprocessing_text(preprocessing: Preprocessing) -> str:
+    """Return that of an `ImageField` whose reader has the transform "eval"."""
+    transform = EvalTransform(
+        [preprocessing.height, preprocessing.width],
+        preprocessing.fit,
+        preprocessing.crop_ratio,
+        preprocessing.interpolation,
+    )
+    return ImageField(b"", InTurn([transform])).preprocessing_text()
 
 
 def _preprocessing(height: int, width: int, size: Optional[int], **arguments: Any) -> Preprocessing:
