@@ -4,12 +4,12 @@ import hashlib
 import os
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
 
 import numpy as np
 from allennlp.common.checks import ConfigurationError
 
-from allencv.classify.answers import DecodedImage, decoded_batches
+from allencv.classify.answers import DecodedImage, decoded_batches, renamed
 from allencv.classify.arguments import ON_GPU
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import UnfinishedRun, interruptible
@@ -36,7 +36,7 @@ from allencv.runtime.classifier import group_by_shape
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile, list_images
-from allencv.runtime.images import ImageSource, name_of, read_file
+from allencv.runtime.images import ImageSource, read_file
 from allencv.runtime.onnx_classifier import OnnxClassifier
 
 NOT_FINITE = "the network's vector for it has numbers that are not finite"
@@ -88,6 +88,14 @@ class Embedded(NamedTuple):
     others: List[str]
 
 
+SourceOf = Callable[[ImageFile], Union[str, bytes]]
+
+
+def source_of_file(image: ImageFile) -> Union[str, bytes]:
+    """Return the path of an image, or its bytes if it has no file of its own."""
+    return image.file if image.content is None else image.content
+
+
 class Prepared(NamedTuple):
     """An image for `CachedEncoder.vectors`."""
 
@@ -106,21 +114,28 @@ class CachedEncoder:
 
     store : `FeatureStore`, optional (default = `None`)
         With one, all vectors are rounded to float16, as they are kept.
+    source_of : `Callable[[ImageFile], Union[str, bytes]]`, optional
+        Returns the path or the bytes of an image, and raises `ImageError`. Threads call it.
     """
 
-    def __init__(self, encoder: ImageEncoder, store: Optional[FeatureStore] = None) -> None:
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        store: Optional[FeatureStore] = None,
+        source_of: SourceOf = source_of_file,
+    ) -> None:
         self._encoder = encoder
         self._store = store
+        self._source_of = source_of
         self.known = 0
 
-    def prepare(self, source: ImageSource) -> Prepared:
+    def prepare(self, image: ImageFile) -> Prepared:
         """Find an image in the store, or else decode it. Raise `ImageError`."""
-        if not isinstance(source, bytes | str | os.PathLike):
-            raise TypeError(f"source is a {type(source).__name__}; expected a path or bytes")
+        source = self._source_of(image)
         try:
             content = source if isinstance(source, bytes) else read_file(source)
         except OSError as error:
-            raise ImageError(f"{name_of(source)}: {error.strerror or error}") from None
+            raise ImageError(f"{image.file}: {error.strerror or error}") from None
         address = address_of(hashlib.sha256(content).digest(), self._encoder.preprocessing_text)
         row = -1 if self._store is None else int(self._store.find([address])[0])
         if row >= 0:
@@ -128,8 +143,7 @@ class CachedEncoder:
         try:
             return Prepared(address, row, self._encoder.preprocess(content))
         except ImageError as error:
-            reason = str(error).removeprefix(f"{name_of(content)}: ")
-            raise ImageError(f"{name_of(source)}: {reason}") from None
+            raise ImageError(renamed(error, content, image.file)) from None
 
     def vectors(self, prepared: Mapping[int, Prepared]) -> Dict[int, Union[np.ndarray, str]]:
         """Return the vector of each image, or the reason why there is none."""
@@ -343,11 +357,13 @@ def image_vectors(
     cache: bool = True,
     max_gb: Optional[float] = None,
     show_progress: bool = True,
+    source_of: SourceOf = source_of_file,
 ) -> ImageVectors:
     """
-    Return the vectors of images, from the cache where it has them. See `embed` for the arguments.
+    Return the vectors of images, from the cache where it has them. See `embed` and `CachedEncoder`
+    for the arguments.
     """
-    cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
+    cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None, source_of)
     vectors = np.empty((len(images), encoder.vector_size), np.float16 if cache else np.float32)
     good: List[ImageFile] = []
     errors: Dict[str, str] = {}

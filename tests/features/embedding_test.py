@@ -25,7 +25,7 @@ from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import BundleError, ImageError, open_bundle
 from allencv.runtime.bundle import MANIFEST
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import list_images
+from allencv.runtime.image_files import ImageFile, list_images
 from tests.conftest import run_in_process
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -287,7 +287,8 @@ class FakeEncoder:
 
 
 def outcomes(cached: CachedEncoder, *images: bytes) -> List[Any]:
-    found = cached.vectors(dict(enumerate(map(cached.prepare, images))))
+    files = [ImageFile(str(place), str(place), image) for place, image in enumerate(images)]
+    found = cached.vectors(dict(enumerate(map(cached.prepare, files))))
     return [found[place] for place in range(len(images))]
 
 
