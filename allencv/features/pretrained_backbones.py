@@ -11,6 +11,7 @@ import torchvision
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.batch_parts import compute_in_parts
 from allencv.common.feature_store import encoder_checksum
 from allencv.common.nearest_names import not_one_of
 from allencv.data.fields import ImageField
@@ -26,6 +27,7 @@ from allencv.runtime import ImageSource
 from allencv.runtime.errors import InputError
 from allencv.runtime.preprocessing import Preprocessing
 from allencv.runtime.terminal import notice
+from allencv.training.acceleration import SmallMapsInFloat32
 
 FITS = {"center": "crop", "squash": "stretch", "border": "pad"}
 """The `fit` of `Preprocessing` for timm's `crop_mode`."""
@@ -97,14 +99,21 @@ class PretrainedBackbone:
         )
         network.to(memory_format=torch.channels_last)
         self._network = network.eval().to(self.device)
+        if self._is_half and self.device.type == "cpu":
+            SmallMapsInFloat32(self._network)
 
     def preprocess(self, source: ImageSource) -> Any:
         """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
         return self.preprocessing(source)
 
-    @torch.inference_mode()
     def vectors(self, images: Any) -> Any:
         """Return the vectors of pixels `(batch, height, width, channels)`."""
+        if self.device.type == "cpu":
+            return compute_in_parts(self._computed, images)
+        return self._computed(images)
+
+    @torch.inference_mode()
+    def _computed(self, images: Any) -> Any:
         batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_half):
             return self._network(batch).float().cpu().numpy()

@@ -96,6 +96,23 @@ def test_bfloat16(image: Path, timm_file: str) -> None:
         PretrainedBackbone(TINY, timm_file, device="cpu", precision="int8")
 
 
+def test_small_maps_are_computed_in_float32(image: Path, timm_file: str) -> None:
+    """In bfloat16, torch may read memory that nothing was written to."""
+    half = PretrainedBackbone(TINY, timm_file, 32, "cpu", "bfloat16")
+    types = {}
+
+    def note(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        is_small = min(inputs[0].shape[2:]) <= 8
+        types.setdefault((max(module.stride) > 1, is_small), set()).add(output.dtype)
+
+    for module in half._network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(note)
+    assert np.isfinite(vectors_of(half, image)).all()
+    assert types[True, True] == {torch.float32}
+    assert types[False, True] == {torch.bfloat16}
+
+
 def test_what_decides_the_vectors_is_in_the_checksum(timm_file: str, tmp_path: Path) -> None:
     changed = torch.load(timm_file)
     next(iter(changed.values())).flatten()[0] += 1
