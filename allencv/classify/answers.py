@@ -2,6 +2,7 @@
 
 from collections import deque
 from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
@@ -34,7 +35,7 @@ READING_SECONDS = 120.0
 
 
 T = TypeVar("T")
-Decode = Callable[[ImageSource], T]
+Decode = Callable[[ImageFile], T]
 """Reads and prepares an image. Raises `ImageError` if it cannot."""
 
 
@@ -75,7 +76,8 @@ def answers(
     top_k : the number of labels to list for each image.
     probabilities : whether to add the probabilities of all labels.
     """
-    for batch in decoded_batches(classifier.preprocess, images, batch_size, workers):
+    decode = partial(_preprocessed, classifier)
+    for batch in decoded_batches(decode, images, batch_size, workers):
         yield [
             _record(classifier, each, outcome, top_k, probabilities)
             for each, outcome in zip(batch, _outcomes(classifier, batch))
@@ -151,15 +153,25 @@ def _work(decode: Decode[T], jobs: DecodingJobs[T]) -> None:
 def _decode(decode: Decode[T], image: ImageFile) -> DecodedImage[T]:
     stamp = file_stamp(image.file)
     try:
-        source = image.file if image.content is None else image.content
-        return DecodedImage(image, stamp, decode(source))
+        return DecodedImage(image, stamp, decode(image))
     except ImageError as error:
-        reason = str(error)
-        if image.content is not None:
-            reason = f"{image.file}: {reason.removeprefix(f'{name_of(image.content)}: ')}"
-        return DecodedImage(image, stamp, reason)
+        return DecodedImage(image, stamp, str(error))
     except Exception as error:  # from a transform, or out of memory: continue with other images
         return DecodedImage(image, stamp, f"{image.file}: {type(error).__name__}: {error}")
+
+
+def _preprocessed(classifier: Classifier, image: ImageFile) -> np.ndarray:
+    if image.content is None:
+        return classifier.preprocess(image.file)
+    try:
+        return classifier.preprocess(image.content)
+    except ImageError as error:
+        raise ImageError(renamed(error, image.content, image.file)) from None
+
+
+def renamed(error: ImageError, source: ImageSource, name: str) -> str:
+    """Return the message of the error of an image that has a name."""
+    return f"{name}: {str(error).removeprefix(f'{name_of(source)}: ')}"
 
 
 def _outcomes(

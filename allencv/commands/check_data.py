@@ -153,9 +153,8 @@ def _compared(
     from allencv.features.data_vectors import vectors_of_data
     from allencv.features.suspects import map_in_two_dimensions, sample_rows
     from allencv.reporting.data_map import MOST_POINTS, Comparison, DataMap
-    from allencv.runtime.cpu_count import cpu_count
 
-    found = vectors_of_data(encoder, splits, images, cpu_count(), cache=not args.no_cache)
+    found = vectors_of_data(encoder, splits, images, cache=not args.no_cache)
     more, notes = find_feature_problems(found, problems)
     data_map = None
     if with_map and found.images:

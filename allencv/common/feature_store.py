@@ -9,7 +9,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from allencv.common.feature_segments import (
     record_bytes,
     segments_in,
 )
+from allencv.common.stable_text import stable_text
 from allencv.common.store_size import make_room
 from allencv.common.versions import installed_versions
 
@@ -39,8 +40,8 @@ PLACE_BITS = 32
 """A row is the number of a segment, and in the lower bits a place in it."""
 LARGEST = float(np.finfo(np.float16).max)
 FORMAT = 1
-LIBRARIES = ("allencv", "onnxruntime", "torch", "torchvision", "timm")
-"""They hold the code of networks, or run it."""
+LIBRARIES = ("allencv", "onnxruntime", "pillow", "simplejpeg", "timm", "torch", "torchvision")
+"""They decode and transform images, or compute networks."""
 
 
 def default_root() -> Path:
@@ -65,51 +66,53 @@ def without_tilde(folder: str, key: str) -> Path:
         ) from None
 
 
-def store_folder(root: Union[str, os.PathLike], digest: str) -> Path:
-    """Return the folder in `root` for the encoder with this `encoder_digest`."""
-    return Path(root) / digest
+def store_folder(root: Union[str, os.PathLike], encoder: str) -> Path:
+    """
+    Return the folder in `root` for the features of an encoder, computed with the installed
+    libraries.
+
+    # Parameters
+
+    encoder : `str`, required
+        Its `encoder_checksum`, or that of its file.
+    """
+    known = {"format": FORMAT, "encoder": encoder, "versions": installed_versions(LIBRARIES)}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+    return Path(root) / digest.hexdigest()[:32]
 
 
-def address_of(image: bytes, *more: bytes) -> bytes:
+def address_of(content: bytes, preprocessing: str, draws: bytes = b"") -> bytes:
     """
     Return the address of the features of an image.
 
     # Parameters
 
-    image : `bytes`, required
-        The content of the image file.
-    more : `bytes`
-        What else decides the input of the encoder: the preprocessing, the seed of a random view.
+    content : `bytes`, required
+        The SHA-256 of the image file.
+    preprocessing : `str`, required
+        All that is done to the image before the encoder gets it.
+    draws : `bytes`, optional (default = `b""`)
+        The seed of a random view.
     """
     digest = hashlib.sha256()
-    for part in (image, *more):
+    for part in (content, preprocessing.encode(), draws):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()[:ADDRESS_BYTES]
 
 
-def encoder_digest(module: torch.nn.Module, config: Mapping[str, Any]) -> str:
+def encoder_checksum(network: torch.nn.Module, precision: Optional[torch.dtype] = None) -> str:
     """
-    Return a checksum of all that decides the output of an encoder in evaluation mode: its
-    parameters and buffers, its `config`, and the versions of the libraries with its code.
+    Return a checksum of all that decides the output of a network in evaluation mode: its code and
+    arguments, its parameters and buffers (see `stable_text`), and its precision.
 
     # Parameters
 
-    module : `torch.nn.Module`, required
-    config : `Mapping[str, Any]`, required
-        JSON: the type and arguments of the encoder, and the precision in which it computes.
+    network : `torch.nn.Module`, required
+    precision : `torch.dtype`, optional (default = `None`)
+        The type that autocast computes in; `None` is that of the weights.
     """
-    known = {"format": FORMAT, "config": config, "versions": installed_versions(LIBRARIES)}
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
-    tensors = itertools.chain(
-        module.named_parameters(remove_duplicate=False),
-        module.named_buffers(remove_duplicate=False),
-    )
-    for name, tensor in sorted(tensors, key=lambda each: each[0]):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(stable_text([network, precision]).encode()).hexdigest()
 
 
 def to_float16(features: np.ndarray) -> np.ndarray:

@@ -38,12 +38,13 @@ class TorchClassifier:
                 "you trust its author"
             )
         self.name = Path(path).resolve().name
-        self.checksum = checksum_of(path)
+        self.checksum = self.encoder_checksum = checksum_of(path)
         self.manifest = manifest
         self.labels = manifest.labels
         self.multi_label = manifest.multi_label
         self.thresholds = manifest.thresholds
         self.preprocessing = manifest.preprocessing
+        self.preprocessing_text = repr(self.preprocessing)
         self._network = torch.export.load(file).module()
 
     def preprocess(self, source: ImageSource) -> np.ndarray:

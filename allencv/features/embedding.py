@@ -1,15 +1,15 @@
 """Turn images into vectors with a trained model or a pretrained network, and keep them."""
 
+import hashlib
 import os
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Union
 
 import numpy as np
-import torch
 from allennlp.common.checks import ConfigurationError
 
-from allencv.classify.answers import DecodedImage, decoded_batches
+from allencv.classify.answers import DecodedImage, decoded_batches, renamed
 from allencv.classify.arguments import ON_GPU
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import UnfinishedRun, interruptible
@@ -18,7 +18,6 @@ from allencv.common.feature_store import (
     FeatureStore,
     address_of,
     default_root,
-    encoder_digest,
     store_folder,
     to_float16,
 )
@@ -37,7 +36,7 @@ from allencv.runtime.classifier import group_by_shape
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile, list_images
-from allencv.runtime.images import ImageSource, name_of, read_file
+from allencv.runtime.images import ImageSource, read_file
 from allencv.runtime.onnx_classifier import OnnxClassifier
 
 NOT_FINITE = "the network's vector for it has numbers that are not finite"
@@ -49,11 +48,13 @@ class ImageEncoder(Protocol):
 
     # Parameters
 
-    checksum : of all that decides the vectors, the preprocessing too.
+    encoder_checksum : of all that turns pixels into vectors.
+    preprocessing_text : says all that turns an image into pixels.
     vector_size : the size of a vector.
     """
 
-    checksum: str
+    encoder_checksum: str
+    preprocessing_text: str
 
     @property
     def vector_size(self) -> int: ...
@@ -87,6 +88,14 @@ class Embedded(NamedTuple):
     others: List[str]
 
 
+SourceOf = Callable[[ImageFile], Union[str, bytes]]
+
+
+def source_of_file(image: ImageFile) -> Union[str, bytes]:
+    """Return the path of an image, or its bytes if it has no file of its own."""
+    return image.file if image.content is None else image.content
+
+
 class Prepared(NamedTuple):
     """An image for `CachedEncoder.vectors`."""
 
@@ -105,30 +114,36 @@ class CachedEncoder:
 
     store : `FeatureStore`, optional (default = `None`)
         With one, all vectors are rounded to float16, as they are kept.
+    source_of : `Callable[[ImageFile], Union[str, bytes]]`, optional
+        Returns the path or the bytes of an image, and raises `ImageError`. Threads call it.
     """
 
-    def __init__(self, encoder: ImageEncoder, store: Optional[FeatureStore] = None) -> None:
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        store: Optional[FeatureStore] = None,
+        source_of: SourceOf = source_of_file,
+    ) -> None:
         self._encoder = encoder
         self._store = store
+        self._source_of = source_of
         self.known = 0
 
-    def prepare(self, source: ImageSource) -> Prepared:
+    def prepare(self, image: ImageFile) -> Prepared:
         """Find an image in the store, or else decode it. Raise `ImageError`."""
-        if not isinstance(source, bytes | str | os.PathLike):
-            raise TypeError(f"source is a {type(source).__name__}; expected a path or bytes")
+        source = self._source_of(image)
         try:
             content = source if isinstance(source, bytes) else read_file(source)
         except OSError as error:
-            raise ImageError(f"{name_of(source)}: {error.strerror or error}") from None
-        address = address_of(content)
+            raise ImageError(f"{image.file}: {error.strerror or error}") from None
+        address = address_of(hashlib.sha256(content).digest(), self._encoder.preprocessing_text)
         row = -1 if self._store is None else int(self._store.find([address])[0])
         if row >= 0:
             return Prepared(address, row, None)
         try:
             return Prepared(address, row, self._encoder.preprocess(content))
         except ImageError as error:
-            reason = str(error).removeprefix(f"{name_of(content)}: ")
-            raise ImageError(f"{name_of(source)}: {reason}") from None
+            raise ImageError(renamed(error, content, image.file)) from None
 
     def vectors(self, prepared: Mapping[int, Prepared]) -> Dict[int, Union[np.ndarray, str]]:
         """Return the vector of each image, or the reason why there is none."""
@@ -226,9 +241,14 @@ def _open_bundle(path: str, device: Optional[str], trusted: bool) -> ImageEncode
 
 def open_store(encoder: ImageEncoder, max_gb: Optional[float] = None) -> FeatureStore:
     """Return the store of an encoder in `default_root()`. Raise `ConfigurationError`, `OSError`."""
-    # The digest adds the versions of the libraries.
-    digest = encoder_digest(torch.nn.Module(), {"encoder": encoder.checksum})
-    return FeatureStore(store_folder(default_root(), digest), (encoder.vector_size,), max_gb)
+    folder = store_folder(default_root(), encoder.encoder_checksum)
+    return FeatureStore(folder, (encoder.vector_size,), max_gb)
+
+
+def vectors_checksum(encoder: ImageEncoder) -> str:
+    """Return a checksum of all that decides the vectors of an encoder. Others have another one."""
+    parts = f"{encoder.encoder_checksum} {encoder.preprocessing_text}"
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def embed(
@@ -286,7 +306,8 @@ def embed(
     encoder = open_encoder(model, weights, size, device, trusted, precision)
     cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    header = {"model": encoder.checksum, "--no-cache": not cache}
+    checksum = vectors_checksum(encoder)
+    header = {"model": checksum, "--no-cache": not cache}
     unfinished = UnfinishedRun(f"{output}.part", header, restart)
     with interruptible(unfinished):
         left = [image for image in images if not unfinished.has(image)]
@@ -296,7 +317,7 @@ def embed(
             unfinished.add(records)
         labels = labels_of(paths, [image.name for image in images])
         all_records = partial(unfinished.records, images)
-        write_vectors(output, encoder.checksum, encoder.vector_size, labels, all_records)
+        write_vectors(output, checksum, encoder.vector_size, labels, all_records)
         unfinished.remove()
     return Embedded(len(images), progress.failed, cached.known, repeated, others)
 
@@ -336,11 +357,13 @@ def image_vectors(
     cache: bool = True,
     max_gb: Optional[float] = None,
     show_progress: bool = True,
+    source_of: SourceOf = source_of_file,
 ) -> ImageVectors:
     """
-    Return the vectors of images, from the cache where it has them. See `embed` for the arguments.
+    Return the vectors of images, from the cache where it has them. See `embed` and `CachedEncoder`
+    for the arguments.
     """
-    cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None)
+    cached = CachedEncoder(encoder, open_store(encoder, max_gb) if cache else None, source_of)
     vectors = np.empty((len(images), encoder.vector_size), np.float16 if cache else np.float32)
     good: List[ImageFile] = []
     errors: Dict[str, str] = {}

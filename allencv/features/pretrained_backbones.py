@@ -11,17 +11,24 @@ import torchvision
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
-from allencv.common.feature_store import encoder_digest
+from allencv.common.batch_parts import compute_in_parts
+from allencv.common.feature_store import encoder_checksum
 from allencv.common.nearest_names import not_one_of
+from allencv.data.fields import ImageField
+from allencv.data.transforms import EvalTransform
+from allencv.data.transforms.image_transform import InTurn
+from allencv.models.frozen_encoder import encoder_network, named_encoders
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.folded_norms import with_folded_norms
 from allencv.modules.im2im_encoders import Im2ImEncoder
+from allencv.modules.im2vec_encoders import FlattenEncoder
 from allencv.modules.packaged_weights import LITE0, LITE0_PACKAGE, packaged_weights
 from allencv.predictors.archive_classifier import device_named
 from allencv.runtime import ImageSource
 from allencv.runtime.errors import InputError
 from allencv.runtime.preprocessing import Preprocessing
 from allencv.runtime.terminal import notice
+from allencv.training.acceleration import SmallMapsInFloat32
 
 FITS = {"center": "crop", "squash": "stretch", "border": "pad"}
 """The `fit` of `Preprocessing` for timm's `crop_mode`."""
@@ -77,30 +84,37 @@ class PretrainedBackbone:
         self.device = device_named(device)
         encoder, self.preprocessing, mean, std = pretrained(name, weights, size)
         self.vector_size = encoder.get_output_channels()
-        prepared = {
-            "name": name,
-            "preprocessing": repr(self.preprocessing),
-            "mean": mean,
-            "std": std,
-            "precision": precision,
-        }
-        self.checksum = encoder_digest(encoder, prepared)
+        self._is_half = precision == "bfloat16"
+        normalize = PixelNormalization(list(mean), list(std))
+        # As those of a classifier with this encoder, which has the same vectors.
+        flatten = FlattenEncoder(self.vector_size, 1, 1)
+        self.encoder_checksum = encoder_checksum(
+            encoder_network(normalize, named_encoders(encoder, flatten)),
+            torch.bfloat16 if self._is_half else None,
+        )
+        self.preprocessing_text = preprocessing_text(self.preprocessing)
         size_of_image = (self.preprocessing.height, self.preprocessing.width)
         noise = torch.randn(1, 3, *size_of_image, generator=torch.Generator().manual_seed(0))
         network = torch.nn.Sequential(
-            PixelNormalization(mean, std), with_folded_norms(encoder, noise), torch.nn.Flatten()
+            normalize, with_folded_norms(encoder, noise), torch.nn.Flatten()
         )
         network.to(memory_format=torch.channels_last)
         self._network = network.eval().to(self.device)
-        self._is_half = precision == "bfloat16"
+        if self._is_half and self.device.type == "cpu":
+            SmallMapsInFloat32(self._network)
 
     def preprocess(self, source: ImageSource) -> Any:
         """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
         return self.preprocessing(source)
 
-    @torch.inference_mode()
     def vectors(self, images: Any) -> Any:
         """Return the vectors of pixels `(batch, height, width, channels)`."""
+        if self.device.type == "cpu":
+            return compute_in_parts(self._computed, images)
+        return self._computed(images)
+
+    @torch.inference_mode()
+    def _computed(self, images: Any) -> Any:
         batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_half):
             return self._network(batch).float().cpu().numpy()
@@ -161,6 +175,17 @@ def _of_timm(name: str, weights: Optional[str], size: Optional[int]) -> Pretrain
         interpolation=data["interpolation"],
     )
     return Pretrained(encoder, preprocessing, list(data["mean"]), list(data["std"]))
+
+
+def preprocessing_text(preprocessing: Preprocessing) -> str:
+    """Return that of an `ImageField` whose reader has the transform "eval"."""
+    transform = EvalTransform(
+        [preprocessing.height, preprocessing.width],
+        preprocessing.fit,
+        preprocessing.crop_ratio,
+        preprocessing.interpolation,
+    )
+    return ImageField(b"", InTurn([transform])).preprocessing_text()
 
 
 def _preprocessing(height: int, width: int, size: Optional[int], **arguments: Any) -> Preprocessing:

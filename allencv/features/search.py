@@ -7,7 +7,13 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Union
 import numpy as np
 
 from allencv.classify.arguments import ON_GPU
-from allencv.features.embedding import ImageEncoder, ImageVectors, image_vectors, open_encoder
+from allencv.features.embedding import (
+    ImageEncoder,
+    ImageVectors,
+    image_vectors,
+    open_encoder,
+    vectors_checksum,
+)
 from allencv.features.folder_labels import labels_of
 from allencv.features.neighbours import nearest
 from allencv.features.vector_files import is_vector_file, read_vectors
@@ -157,7 +163,7 @@ def _similar(asked: ImageVectors, data: _Data, count: int) -> Dict[ImageFile, Li
 def _vectors_in(path: str, encoder: ImageEncoder, model: Union[str, os.PathLike]) -> _Data:
     """Read a file of vectors. Raise `InputError` if they are of another model."""
     table = read_vectors(path)
-    if table.model != encoder.checksum:
+    if table.model != vectors_checksum(encoder):
         raise InputError(
             f"the vectors in '{path}' are of another model or option; expected those that "
             f"'allencv embed {os.fspath(model)} ...' writes"

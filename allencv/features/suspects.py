@@ -192,8 +192,9 @@ def confident_learning(probs: np.ndarray, labels: np.ndarray) -> List[Tuple[int,
     (Northcutt et al. 2021, arXiv:1911.00068). The least probable label comes first.
 
     The threshold of a label is its mean probability over the images that have it. An image counts
-    as the label with the largest probability of those that reach their thresholds. It is a suspect
-    if this is not its label, and if its label is not the most probable one.
+    as the label with the largest probability of those that reach their thresholds. As many images
+    of a label as count as another one are suspects: those for which it is least probable ("prune by
+    class", with the counts as they are). Images for which it is the most probable label are not.
 
     # Parameters
 
@@ -202,17 +203,22 @@ def confident_learning(probs: np.ndarray, labels: np.ndarray) -> List[Tuple[int,
     labels : `np.ndarray`
         Class indices `(n,)`.
     """
-    known = ~np.isnan(probs).any(1)
+    known = np.flatnonzero(~np.isnan(probs).any(1))
+    probs, labels = probs[known], labels[known]
+    own = probs[np.arange(len(labels)), labels]
     thresholds = np.full(probs.shape[1], np.inf)
-    for label in np.unique(labels[known]):
-        thresholds[label] = probs[known & (labels == label), label].mean(dtype=np.float64)
-    confident = np.where(known[:, None] & (probs >= thresholds - 1e-6), probs, 0)
-    counted = confident.argmax(1)
-    suspect = known & confident.any(1) & (counted != labels)
-    suspect[known] &= probs[known].argmax(1) != labels[known]
-    rows = np.flatnonzero(suspect)
-    rows = rows[np.argsort(probs[rows, labels[rows]], kind="stable")]
-    return list(zip(rows.tolist(), counted[rows].tolist()))
+    for label in np.unique(labels):
+        thresholds[label] = own[labels == label].mean(dtype=np.float64)
+    confident = np.where(probs >= thresholds - 1e-6, probs, 0)
+    counts_as_another = confident.any(1) & (confident.argmax(1) != labels)
+    most_probable = probs.argmax(1)
+    order = np.argsort(own, kind="stable")
+    suspect = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        of_label = order[labels[order] == label]
+        suspect[of_label[: counts_as_another[of_label].sum()]] = True
+    rows = order[(suspect & (most_probable != labels))[order]]
+    return list(zip(known[rows].tolist(), most_probable[rows].tolist()))
 
 
 def map_in_two_dimensions(

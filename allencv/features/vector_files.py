@@ -16,7 +16,7 @@ from allencv.runtime.whole_files import whole_file
 
 SUFFIXES = (".parquet", ".npz")
 MODEL = b"allencv.model"
-"""The key of the checksum of the model in the metadata of a Parquet file."""
+"""The key of the checksum of what makes the vectors, in the metadata of a Parquet file."""
 ROWS_AT_ONCE = 1000
 
 
@@ -48,7 +48,7 @@ class VectorTable(NamedTuple):
     labels : of these images, `None` for those without one.
     vectors : `(images, vector_size)`, float32.
     errors : why other images have none, by their names.
-    model : the checksum of the model.
+    model : the checksum of what makes the vectors.
     """
 
     names: List[str]
@@ -74,7 +74,7 @@ def write_vectors(output: str, model: str, size: int, labels: Labels, records: R
 
     # Parameters
 
-    model : the checksum of the model.
+    model : the checksum of what makes the vectors.
     size : the size of a vector.
     labels : the label of each image, in the order of the records; `None` for those without one.
     """

@@ -34,7 +34,7 @@ class FrozenEncoder:
     @property
     def network(self) -> torch.nn.Module:
         """All that decides the features of an image."""
-        return torch.nn.ModuleDict({"normalize": self.normalize, **self.encoders})
+        return encoder_network(self.normalize, self.encoders)
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -44,6 +44,21 @@ class FrozenEncoder:
             features = encoder.eval()(features)
             encoder.train(was_training)
         return features
+
+
+def named_encoders(
+    im2im_encoder: Optional[torch.nn.Module], im2vec_encoder: torch.nn.Module
+) -> Dict[str, torch.nn.Module]:
+    """Return the encoders of a classifier by their names in it, from the input on."""
+    encoders = {"_im2im_encoder": im2im_encoder, "_im2vec_encoder": im2vec_encoder}
+    return {name: encoder for name, encoder in encoders.items() if encoder is not None}
+
+
+def encoder_network(
+    normalize: torch.nn.Module, encoders: Dict[str, torch.nn.Module]
+) -> torch.nn.Module:
+    """Return all that decides the output of `named_encoders`, for `encoder_checksum`."""
+    return torch.nn.ModuleDict({"normalize": normalize, **encoders})
 
 
 def frozen_encoders(
@@ -57,10 +72,9 @@ def frozen_encoders(
 
     `ConfigurationError` if that is the first one of all, with what changes.
     """
-    encoders = {"_im2im_encoder": im2im_encoder, "_im2vec_encoder": im2vec_encoder}
     frozen: Dict[str, torch.nn.Module] = {}
-    for name, encoder in encoders.items():
-        change = None if encoder is None else _change(name, encoder)
+    for name, encoder in named_encoders(im2im_encoder, im2vec_encoder).items():
+        change = _change(name, encoder)
         if change is not None and not frozen:
             raise ConfigurationError(
                 f"{KEY} is set, but {change}; expected a frozen encoder, by requires_grad false "
@@ -68,8 +82,7 @@ def frozen_encoders(
             )
         if change is not None:
             break
-        if encoder is not None:
-            frozen[name] = encoder
+        frozen[name] = encoder
     return frozen
 
 

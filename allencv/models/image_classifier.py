@@ -31,7 +31,13 @@ from allencv.data.class_weightings import ClassWeighting
 from allencv.data.transforms.batch_transforms import BatchTransform
 from allencv.models.distillation import Distillation
 from allencv.models.encoder_checks import check_images, check_neighbours
-from allencv.models.frozen_encoder import KEY, FrozenEncoder, frozen_encoders
+from allencv.models.frozen_encoder import (
+    KEY,
+    FrozenEncoder,
+    encoder_network,
+    frozen_encoders,
+    named_encoders,
+)
 from allencv.models.labels import check_class_weights, count_labels, label_numbers
 from allencv.models.metrics_of_ranks import MetricsOfRanks
 from allencv.models.pixel_normalization import PixelNormalization
@@ -255,6 +261,12 @@ class ImageClassifier(CheckedFromParams, Model):
         and the last layer.
         """
         return self._vectors(self._feature_maps(self._prepared(image)))
+
+    @property
+    def vector_network(self) -> torch.nn.Module:
+        """All that decides the vectors of `encode`."""
+        encoders = named_encoders(self._im2im_encoder, self._im2vec_encoder)
+        return encoder_network(self.normalize, encoders)
 
     @contextmanager
     def vectors_noted(self, vectors: List[torch.Tensor]) -> Iterator[None]:

@@ -9,6 +9,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import get_weights_path
 
 from allencv.common.archives import load_opened_archive, opened_archive
+from allencv.common.feature_store import encoder_checksum
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.transforms import EvalTransform
 from allencv.models.image_classifier import ImageClassifier
@@ -34,7 +35,8 @@ class ArchiveClassifier:
 
     `preprocessing` is `None` unless the reader has exactly one transform, "eval". `preprocess`
     applies any transforms, some of which make pixels floats. `checksum` covers the config, the
-    vocabulary and the weights.
+    vocabulary and the weights; `encoder_checksum` only what turns pixels into vectors, and
+    `preprocessing_text` says what turns an image into pixels.
 
     # Raises
 
@@ -70,6 +72,9 @@ class ArchiveClassifier:
         self._model = model.to(self.device).eval()
         set_memory_format(self._model, None, self.device)
         self._reader = reader
+        self.encoder_checksum = encoder_checksum(model.vector_network)
+        field: Any = reader.text_to_instance(b"")["image"]
+        self.preprocessing_text: str = field.preprocessing_text()
         transforms = reader.transforms
         self.preprocessing = None
         if [type(transform) for transform in transforms] == [EvalTransform]:

@@ -10,10 +10,9 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 from allencv.data.inspection import Split, read_splits
-from allencv.features.data_vectors import as_content
 from allencv.features.embedding import ImageEncoder
 from allencv.features.neighbours import nearest
-from allencv.features.sample_vectors import sample_name, sample_vectors
+from allencv.features.sample_vectors import as_content, sample_name, sample_vectors
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.reporting.findings import ComparedImages, Findings
 from allencv.reporting.split_findings import ImageFinding, SimilarImage
@@ -117,12 +116,16 @@ def _with_vectors(
     if split is None or not index_of:
         return
     found = sample_vectors(encoder, split, list(index_of.values()), show_progress=False)
-    errors |= found.errors
+    errors |= _by_name(split, found.errors)
     vector_of = dict(zip(found.indices, found.vectors))
     for each in mistakes:
         vector = vector_of.get(index_of.get(each.name, -1))
         if vector is not None:
             yield each, vector
+
+
+def _by_name(split: Split, errors: Dict[int, str]) -> Dict[str, str]:
+    return {sample_name(split, index): reason for index, reason in errors.items()}
 
 
 def _indices(split: Split, names: Collection[str]) -> Dict[str, int]:
@@ -136,7 +139,7 @@ def _compare(
 ) -> None:
     """Add the most similar training images to each mistake."""
     found = sample_vectors(encoder, train, range(len(train.samples)))
-    into.errors |= found.errors
+    into.errors |= _by_name(train, found.errors)
     into.count = len(found.indices)
     if not into.count:
         return

@@ -51,12 +51,13 @@ class OnnxClassifier:
                 "(allencv.exporting.TorchClassifier); expected onnx"
             )
         self.name = Path(path).resolve().name
-        self.checksum = checksum_of(path)
+        self.checksum = self.encoder_checksum = checksum_of(path)
         self.manifest = manifest
         self.labels = manifest.labels
         self.multi_label = manifest.multi_label
         self.thresholds = manifest.thresholds
         self.preprocessing = manifest.preprocessing
+        self.preprocessing_text = repr(self.preprocessing)
         _check_network(file)
         if engine == AUTO:
             self.engine, self._run = fastest(file, manifest, threads)

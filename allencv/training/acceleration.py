@@ -3,8 +3,9 @@ Make a network fast on its device: half precision, and the memory order of its w
 docs/devices.md has the figures that the defaults come from.
 """
 
+import threading
 from contextlib import nullcontext
-from typing import Any, ContextManager, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Optional, Tuple
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -68,7 +69,7 @@ def choose_amp_dtype(
 class SmallMapsInFloat32:
     """
     Computes convolutions with a stride in float32 where their feature maps are small, while the
-    rest of a network computes in half precision on a CPU.
+    rest of a network computes in half precision on a CPU. Several threads may use the network.
 
     torch 2.15 reads memory that nothing was written to in such convolutions: in bfloat16 on a
     processor with AMX, `Conv2d(64, 64, 3, 2, 1)` of 2 by 1 pixels gave NaN in its gradient, and of
@@ -76,7 +77,7 @@ class SmallMapsInFloat32:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._contexts: List[ContextManager[Any]] = []
+        self._contexts: Dict[int, ContextManager[Any]] = {}  # of each thread
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d) and max(module.stride) > 1:
                 module.register_forward_pre_hook(self._before)
@@ -87,11 +88,11 @@ class SmallMapsInFloat32:
         is_small = min(images.shape[-2:]) <= SMALL_MAP and torch.is_autocast_enabled("cpu")
         context = torch.autocast("cpu", enabled=False) if is_small else nullcontext()
         context.__enter__()
-        self._contexts.append(context)
+        self._contexts[threading.get_ident()] = context
         return (images.float(),) if is_small else None
 
     def _after(self, module: torch.nn.Module, inputs: Tuple[Any, ...], output: Any) -> None:
-        self._contexts.pop().__exit__(None, None, None)
+        self._contexts.pop(threading.get_ident()).__exit__(None, None, None)
 
 
 def set_memory_format(

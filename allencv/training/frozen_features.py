@@ -15,11 +15,10 @@ from allencv.common.feature_store import (
     ROOT_VARIABLE,
     FeatureStore,
     default_root,
-    encoder_digest,
+    encoder_checksum,
     store_folder,
     without_tilde,
 )
-from allencv.common.stable_text import stable_text
 from allencv.training.callbacks.fine_tuning import FineTuning, backbone_stages
 from allencv.training.callbacks.progressive_resizing import ProgressiveResizing
 from allencv.training.protocols import FrozenNetwork, HasFrozenEncoder, KeepsFeatures
@@ -120,8 +119,7 @@ class FrozenFeatures(CheckedFromParams):
         """
         check_callbacks(trainer)
         part = self.frozen_part(trainer.model)
-        config = {"network": stable_text(part.network), "precision": str(precision)}
-        digest = encoder_digest(part.network, config)
+        folder = store_folder(self.folder, encoder_checksum(part.network, precision))
 
         def encode(images: torch.Tensor) -> torch.Tensor:
             with autocast:
@@ -130,7 +128,7 @@ class FrozenFeatures(CheckedFromParams):
         def open_store(shape: Tuple[int, ...], count: int) -> FeatureStore:
             self._check_size(shape, count)
             try:
-                return FeatureStore(store_folder(self.folder, digest), shape, self.max_gb)
+                return FeatureStore(folder, shape, self.max_gb)
             except OSError as error:
                 raise ConfigurationError(
                     f"features cannot be kept in '{self.folder}' ({error.strerror or error}); "

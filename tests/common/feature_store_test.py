@@ -17,7 +17,7 @@ from allencv.common.feature_store import (
     FeatureStore,
     address_of,
     default_root,
-    encoder_digest,
+    encoder_checksum,
     store_folder,
     to_float16,
 )
@@ -27,7 +27,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def addresses_of(*numbers: int) -> List[bytes]:
-    return [address_of(b"image %d" % number) for number in numbers]
+    return [address_of(b"image %d" % number, "") for number in numbers]
 
 
 def features_of(*numbers: int) -> np.ndarray:
@@ -438,11 +438,11 @@ def test_to_float16() -> None:
 
 
 def test_addresses_differ_if_any_part_does() -> None:
-    parts = [(b"ab",), (b"a", b"b"), (b"", b"ab"), (b"ab", b""), (b"b", b"a"), (b"",)]
+    parts = [(b"ab", "", b""), (b"a", "b", b""), (b"", "ab", b""), (b"", "", b"ab"), (b"", "", b"")]
     addresses = {address_of(*each) for each in parts}
     assert len(addresses) == len(parts)
     assert {len(each) for each in addresses} == {16}
-    assert address_of(b"a", b"b") == address_of(b"a", b"b")
+    assert address_of(b"a", "b") == address_of(b"a", "b")
 
 
 def network() -> torch.nn.Module:
@@ -450,9 +450,8 @@ def network() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
 
 
-def test_the_digest_is_of_weights_buffers_and_config() -> None:
-    config = {"type": "timm", "size": [2, 3]}
-    assert encoder_digest(network(), config) == encoder_digest(network(), dict(config))
+def test_the_checksum_is_of_weights_buffers_arguments_and_precision() -> None:
+    assert encoder_checksum(network()) == encoder_checksum(network())
     changes: List[Callable[[torch.nn.Module], object]] = [
         lambda module: None,
         lambda module: module[0].weight.data[2, 1].add_(1e-6),
@@ -460,29 +459,33 @@ def test_the_digest_is_of_weights_buffers_and_config() -> None:
         lambda module: module.register_buffer("more", torch.zeros(1), persistent=False),
         lambda module: module.append(torch.nn.Linear(1, 1)),
         lambda module: module.double(),
+        lambda module: setattr(module[1], "eps", 1e-3),
     ]
-    digests = set()
+    checksums = {encoder_checksum(network(), torch.bfloat16)}
     for change in changes:
         changed = network()
         change(changed)
-        digests.add(encoder_digest(changed, config))
-    digests.add(encoder_digest(network(), {**config, "size": [3, 2]}))
-    assert len(digests) == len(changes) + 1
+        checksums.add(encoder_checksum(changed))
+    assert len(checksums) == len(changes) + 1
 
 
-def test_the_digest_is_of_the_versions_of_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = encoder_digest(network(), {})
+def test_the_folder_is_of_the_encoder_and_the_versions_of_libraries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = store_folder("root", "a")
+    assert folder.parent == Path("root")
+    assert store_folder("root", "a") == folder != store_folder("root", "b")
     monkeypatch.setattr(feature_store, "installed_versions", lambda names: {"timm": "0"})
-    assert encoder_digest(network(), {}) != before
+    assert store_folder("root", "a") != folder
 
 
-def test_the_digest_takes_any_tensors() -> None:
+def test_the_checksum_takes_any_tensors() -> None:
     module = torch.nn.Module()
     module.register_buffer("a", torch.zeros((), dtype=torch.bfloat16))
     module.register_buffer("b", torch.zeros(2, 3, dtype=torch.complex64).mT)
     module.register_buffer("c", torch.zeros(0, 3))
     module.register_buffer("d", torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last))
-    assert encoder_digest(module, {}) == encoder_digest(module, {})
+    assert encoder_checksum(module) == encoder_checksum(module)
 
 
 def test_the_root_is_in_the_users_caches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,7 +497,6 @@ def test_the_root_is_in_the_users_caches(monkeypatch: pytest.MonkeyPatch) -> Non
     assert default_root() == Path("/caches/allencv/features")
     monkeypatch.setenv("ALLENCV_FEATURES", "~/features")
     assert default_root() == Path("/home/her/features")
-    assert store_folder(default_root(), "digest") == Path("/home/her/features/digest")
 
 
 def test_an_unknown_home_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

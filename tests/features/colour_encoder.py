@@ -11,7 +11,8 @@ class ColourEncoder:
     less than 8 pixels.
     """
 
-    checksum = "colours"
+    encoder_checksum = "colours"
+    preprocessing_text = ""
     vector_size = 48
 
     def preprocess(self, source: ImageSource) -> np.ndarray:

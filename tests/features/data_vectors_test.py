@@ -1,18 +1,16 @@
-import io
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import List, Tuple
 
 import numpy as np
 import pytest
-import torch
 from allennlp.common import Params
 from PIL import Image
 
+from allencv.classify.arguments import ON_GPU
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.inspection import CheckedImage, Split, examine_all, read_splits
-from allencv.features.data_vectors import BATCH, DataVectors, as_content, vectors_of_data
-from allencv.runtime import ImageError
-from tests.data.problems_test import Given, in_a_file, pattern
+from allencv.features.data_vectors import DataVectors, vectors_of_data
+from tests.data.problems_test import Given, pattern
 from tests.features.colour_encoder import ColourEncoder
 
 
@@ -30,7 +28,7 @@ def checked(**data: List[Sample]) -> Tuple[List[Split], List[CheckedImage]]:
 
 
 def vectors_of(cache: bool = False, **data: List[Sample]) -> DataVectors:
-    return vectors_of_data(ColourEncoder(), *checked(**data), workers=2, cache=cache)
+    return vectors_of_data(ColourEncoder(), *checked(**data), cache=cache)
 
 
 def expected(image: Image.Image) -> np.ndarray:
@@ -39,7 +37,7 @@ def expected(image: Image.Image) -> np.ndarray:
 
 
 def test_vectors_are_in_the_order_of_the_images() -> None:
-    images = [pattern(seed) for seed in range(3 * BATCH + 5)]
+    images = [pattern(seed) for seed in range(3 * ON_GPU + 5)]
     found = vectors_of(
         train=[Sample(image, "a") for image in images[:-2]],
         test=[Sample(image, "b") for image in images[-2:]],
@@ -79,47 +77,3 @@ def test_vectors_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_data() -> None:
     assert vectors_of(train=[]).vectors.shape == (0, 48)
-
-
-def test_files_stay_as_they_are() -> None:
-    assert as_content("/photos/a.jpg", None) == "/photos/a.jpg"
-    assert as_content(Path("/photos/a.jpg"), None) == "/photos/a.jpg"
-    assert as_content(b"jpeg", None) == b"jpeg"
-    assert as_content(lambda: b"jpeg", None) == b"jpeg"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        pattern(3),
-        np.asarray(pattern(3)),
-        torch.from_numpy(np.asarray(pattern(3)).transpose(2, 0, 1).copy()),
-        lambda: pattern(3),
-    ],
-    ids=["pillow", "numpy", "torch", "callable"],
-)
-def test_what_is_no_file_becomes_one(source: Any) -> None:
-    content = as_content(source, None)
-    assert isinstance(content, bytes)
-    np.testing.assert_array_equal(Image.open(io.BytesIO(content)), pattern(3))
-
-
-def test_a_range_of_values_is_applied() -> None:
-    deep = np.linspace(0, 1000, 64 * 64).reshape(64, 64).astype(np.uint16)
-    content = as_content(in_a_file(Image.fromarray(deep)), (0, 1000))
-    assert isinstance(content, bytes)
-    pixels = np.asarray(Image.open(io.BytesIO(content)))
-    assert (pixels.dtype, pixels.shape, pixels.min(), pixels.max()) == (
-        np.uint8,
-        (64, 64, 3),
-        0,
-        255,
-    )
-
-
-def test_a_file_that_has_gone() -> None:
-    def gone() -> bytes:
-        raise ImageError("gone.jpg: No such file")
-
-    with pytest.raises(ImageError, match="gone.jpg"):
-        as_content(gone, None)

@@ -1,7 +1,9 @@
+import json
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import pyarrow.parquet
@@ -23,7 +25,7 @@ from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import BundleError, ImageError, open_bundle
 from allencv.runtime.bundle import MANIFEST
 from allencv.runtime.errors import InputError
-from allencv.runtime.image_files import list_images
+from allencv.runtime.image_files import ImageFile, list_images
 from tests.conftest import run_in_process
 from tests.runtime.tiny_bundle import write_bundle
 
@@ -162,6 +164,48 @@ def test_images_seen_before_are_not_computed_again(
     assert sum(computed) == 1 + len(photos)
 
 
+def changed_run(archive: Path, change: Callable[[Dict[str, Any], Dict[str, Any]], object]) -> Path:
+    """A copy of a run, after `change` was given its config and its weights."""
+    folder = Path(tempfile.mkdtemp(dir=".")) / "run"
+    shutil.copytree(archive.parent, folder)
+    config = json.loads((folder / "config.json").read_text())
+    weights = torch.load(folder / "best.th")
+    change(config, weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save(weights, folder / "best.th")
+    return folder
+
+
+def test_archives_with_the_same_encoder_share_vectors(
+    archive: Path, photos: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(archive, "photos", "vectors.npz", device="cpu")
+
+    def change_head(config: Dict[str, Any], weights: Dict[str, Any]) -> None:
+        config["model"]["dropout"] = 0.5
+        weights["_classification_layer.weight"] += 1
+
+    def change_weight(config: Dict[str, Any], weights: Dict[str, Any]) -> None:
+        next(each for name, each in weights.items() if name.startswith("_im2im")).flatten()[0] += 1
+
+    def change_size(config: Dict[str, Any], weights: Dict[str, Any]) -> None:
+        config["validation_dataset_reader"]["transforms"] = [{"type": "eval", "size": 40}]
+
+    def change_mean(config: Dict[str, Any], weights: Dict[str, Any]) -> None:
+        config["model"]["pixel_mean"] = [0.5, 0.5, 0.5]
+
+    with monkeypatch.context() as patched:
+        computed = count_computed(patched)
+        other = changed_run(archive, change_head)
+        assert embed(other, "photos", "other.npz", device="cpu").known == len(photos)
+        assert not computed
+        assert read_npz("other.npz")["model"] == read_npz("vectors.npz")["model"]
+    for change in (change_weight, change_size, change_mean):
+        other = changed_run(archive, change)
+        assert embed(other, "photos", "other.npz", device="cpu").known == 0, change
+        assert read_npz("other.npz")["model"] != read_npz("vectors.npz")["model"]
+
+
 def test_an_interrupted_run_resumes(
     archive: Path, photos: List[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +269,8 @@ def test_parquet_without_pyarrow_is_refused_first(
 class FakeEncoder:
     """Gives an image its first number, as often as `vector_size`; not for wide images."""
 
-    checksum = "fake"
+    encoder_checksum = "fake"
+    preprocessing_text = ""
     vector_size = 2
 
     def __init__(self, factor: float = 1) -> None:
@@ -242,7 +287,8 @@ class FakeEncoder:
 
 
 def outcomes(cached: CachedEncoder, *images: bytes) -> List[Any]:
-    found = cached.vectors(dict(enumerate(map(cached.prepare, images))))
+    files = [ImageFile(str(place), str(place), image) for place, image in enumerate(images)]
+    found = cached.vectors(dict(enumerate(map(cached.prepare, files))))
     return [found[place] for place in range(len(images))]
 
 

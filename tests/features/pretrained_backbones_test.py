@@ -10,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
+from allencv.features.embedding import vectors_checksum
 from allencv.features.pretrained_backbones import (
     PretrainedBackbone,
     has_weights_here,
@@ -100,12 +101,29 @@ def test_bfloat16(image: Path, timm_file: str) -> None:
         PretrainedBackbone(TINY, timm_file, device="cpu", precision="int8")
 
 
+def test_small_maps_are_computed_in_float32(image: Path, timm_file: str) -> None:
+    """In bfloat16, torch may read memory that nothing was written to."""
+    half = PretrainedBackbone(TINY, timm_file, 32, "cpu", "bfloat16")
+    types = {}
+
+    def note(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        is_small = min(inputs[0].shape[2:]) <= 8
+        types.setdefault((max(module.stride) > 1, is_small), set()).add(output.dtype)
+
+    for module in half._network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(note)
+    assert np.isfinite(vectors_of(half, image)).all()
+    assert types[True, True] == {torch.float32}
+    assert types[False, True] == {torch.bfloat16}
+
+
 def test_what_decides_the_vectors_is_in_the_checksum(timm_file: str, tmp_path: Path) -> None:
     changed = torch.load(timm_file)
     next(iter(changed.values())).flatten()[0] += 1
     torch.save(changed, tmp_path / "other.pth")
     checksums = {
-        PretrainedBackbone(TINY, weights, size, "cpu", precision).checksum
+        vectors_checksum(PretrainedBackbone(TINY, weights, size, "cpu", precision))
         for weights, size, precision in (
             (timm_file, None, "float32"),
             (timm_file, TINY_SIZE, "float32"),

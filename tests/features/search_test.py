@@ -1,5 +1,6 @@
 import argparse
 import inspect
+import json
 import shutil
 from pathlib import Path
 from typing import List
@@ -81,10 +82,11 @@ def test_a_file_of_vectors_is_searched_without_images(
 
 
 def other_model(archive: Path) -> Path:
-    """A copy of a run with another config: its vectors are not comparable."""
+    """A copy of a run with another normalisation: its vectors are not comparable."""
     folder = Path(shutil.copytree(archive.parent, "other"))
-    config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config + "\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["pixel_mean"] = [0.5, 0.5, 0.5]
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -156,23 +156,32 @@ def test_suspects_worked_out_by_hand() -> None:
     )
     labels = np.array([0, 0, 0, 1, 1, 1, 1])
     assert confident_learning(probs, labels) == [(2, 1), (5, 0)]
+    # Image 4 counts as class 0, but class 1 is less probable for image 5, which does not count.
+    probs[4:6] = [[0.65, 0.35], [0.55, 0.2]]
+    assert confident_learning(probs, labels) == [(2, 1), (5, 0)]
     # 0.55 does not reach the threshold of class 0, 0.6.
-    probs[5] = 0.55, 0.45
+    probs[4:6] = [[0.3, 0.7], [0.55, 0.45]]
     assert confident_learning(probs, labels) == [(2, 1)]
 
 
 def test_suspects_are_those_of_cleanlab() -> None:
-    filters = pytest.importorskip("cleanlab.filter")
+    filters, count = map(pytest.importorskip, ("cleanlab.filter", "cleanlab.count"))
     random = np.random.default_rng(0)
     probs = random.dirichlet(np.ones(4) / 2, 500)
     labels = np.where(random.random(500) < 0.3, random.integers(0, 4, 500), probs.argmax(1))
+    joint = count.compute_confident_joint(labels, probs, calibrate=False)
+    np.fill_diagonal(joint, 0)
+    # Images that count as no label stay with their own.
+    joint += np.diag(np.bincount(labels) - joint.sum(1))
     expected = filters.find_label_issues(
         labels,
         probs,
-        filter_by="confident_learning",
+        filter_by="prune_by_class",
+        confident_joint=joint,
         return_indices_ranked_by="self_confidence",
         n_jobs=1,
     )
+    assert len(expected) > 50
     assert [row for row, _ in confident_learning(probs, labels)] == expected.tolist()
 
 

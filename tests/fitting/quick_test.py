@@ -14,6 +14,7 @@ import allencv
 from allencv.commands.fit import add_arguments, run
 from allencv.common.feature_store import ROOT_VARIABLE
 from allencv.features import head_ranking, pretrained_backbones
+from allencv.features.embedding import embed
 from allencv.features.pretrained_backbones import has_published_weights
 from allencv.fitting import FitOptions, FolderOptions, TableColumns, quick
 from allencv.fitting.fit import gain_of_training
@@ -102,6 +103,10 @@ def test_only_new_images_are_computed(tmp_path: Path, monkeypatch: pytest.Monkey
     line = next(text for text in said if text.startswith("Features of"))
     assert line.startswith(f"Features of 45 images by {SMALL}: 40 were kept, 5 computed in ")
     assert sorted(allencv.load(fitted.archive).labels) == ["a", "b", "c"]
+    # The model, and the network that it was made of, use the same vectors.
+    assert embed(fitted.archive, data, tmp_path / "a.npz").known == 45
+    assert embed(SMALL, data, tmp_path / "b.npz", size=SIZE).known == 45
+    assert embed(SMALL, data, tmp_path / "c.npz", size=2 * SIZE).known == 0
 
 
 def test_losers_are_dropped_early(

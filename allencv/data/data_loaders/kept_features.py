@@ -15,7 +15,6 @@ from allennlp.data import Batch, Instance, TensorDict
 
 from allencv.common.feature_store import ROOT_VARIABLE, FeatureStore, address_of, to_float16
 from allencv.common.stable_text import stable_text
-from allencv.common.versions import installed_versions
 from allencv.data.data_loaders.listed_images import ListedImages
 from allencv.data.data_loaders.seeds import DrawSeed, draw_seed
 from allencv.data.data_loaders.workers import BatchJob, Collated, InstanceLookup, Workers
@@ -28,8 +27,6 @@ from allencv.runtime.regular_files import open_regular
 
 logger = logging.getLogger(__name__)
 
-LIBRARIES = ("allencv", "torch", "torchvision", "pillow", "simplejpeg")
-"""They hold the code that decodes and transforms images."""
 AT_ONCE = 32
 """
 The number of images whose features are computed at once. On a CPU, 64 images of 256 pixels took 1.2
@@ -147,8 +144,8 @@ class KeptFeatures:
     def _read(self, instances: Sequence[Instance]) -> None:
         """Read the files of all images, for their addresses, and the other fields."""
         contents = np.zeros((len(instances), DIGEST_BYTES), np.uint8)
-        preprocessing: Dict[Tuple[object, ...], bytes] = {}  # of transforms, which images share
-        self._preprocessing: List[bytes] = []
+        preprocessing: Dict[Tuple[object, ...], str] = {}  # of transforms, which images share
+        self._preprocessing: List[str] = []
         others: List[TensorDict] = []
         is_fixed = True
         images = Tqdm.tqdm(enumerate(instances), f"Reading {self._name}", len(instances))
@@ -163,7 +160,7 @@ class KeptFeatures:
                 contents[number] = np.frombuffer(_content(field), np.uint8)
                 key = (id(field.transform), field.color_mode, field.value_range)
                 if key not in preprocessing:
-                    preprocessing[key] = _preprocessing(field)
+                    preprocessing[key] = field.preprocessing_text()
                     is_fixed &= _is_fixed(field)
                 self._preprocessing.append(preprocessing[key])
             fields = [
@@ -289,17 +286,6 @@ def _source_bytes(source: Source) -> bytes:
     if isinstance(source, (torch.Tensor, np.ndarray)):
         return stable_text(source).encode()
     return stable_text(source.__getstate__()).encode()  # its pixels, mode, palette and EXIF data
-
-
-def _transforms(field: ImageField) -> Any:
-    # Not `InTurn` itself, which holds what it computes.
-    return field.transform.transforms if isinstance(field.transform, InTurn) else field.transform
-
-
-def _preprocessing(field: ImageField) -> bytes:
-    """Return all that is done to an image before it gets to the model."""
-    steps = [field.color_mode, field.value_range, _transforms(field)]
-    return stable_text([steps, installed_versions(LIBRARIES)]).encode()
 
 
 def _is_fixed(field: ImageField) -> bool:

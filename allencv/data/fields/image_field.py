@@ -11,8 +11,9 @@ from allennlp.data.fields import Field
 from PIL import Image
 
 from allencv.common.memory import reused_memory
+from allencv.common.stable_text import stable_text
 from allencv.common.turns import waiting_for_data
-from allencv.data.transforms.image_transform import TransformError
+from allencv.data.transforms.image_transform import InTurn, TransformError
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
 from allencv.runtime.regular_files import open_regular
@@ -135,6 +136,13 @@ class ImageField(Field[torch.Tensor]):
         if isinstance(self.source, (str, os.PathLike)):
             return os.fspath(self.source)
         return str(self.source) if callable(self.source) else type(self.source).__name__
+
+    def preprocessing_text(self) -> str:
+        """Say all that is done to an image before it gets to a model (see `stable_text`)."""
+        transform: object = self.transform
+        if isinstance(transform, InTurn):
+            transform = transform.transforms  # without what it computes
+        return stable_text([self.color_mode, self.value_range, transform])
 
     def decoded(self) -> "ImageField":
         """Return a field that holds this image decoded and transformed."""

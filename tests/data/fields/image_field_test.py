@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 
 from allencv.data.fields import ImageBatch, ImageField, image_field
 from allencv.data.fields.image_field import load_image
+from allencv.data.transforms import EvalTransform
+from allencv.data.transforms.image_transform import InTurn
 from allencv.runtime import ImageError, read_image
 
 random = np.random.default_rng(0)
@@ -461,3 +463,21 @@ def test_images_of_another_batch_are_not_taken_for_this_one() -> None:
     assert batches[0].made_of([tensors[1], tensors[0]]) is None
     assert batches[0].made_of(tensors) is None
     assert batches[0].made_of(tensors[:2]) is not None
+
+
+def test_the_text_says_what_is_done_to_an_image() -> None:
+    def list_of(*sizes: int) -> InTurn:
+        return InTurn([EvalTransform(size) for size in sizes])
+
+    applied = list_of(8)
+    applied(torch.zeros(3, 9, 9, dtype=torch.uint8))
+    same = [ImageField(b"a", list_of(8)), ImageField("b.png", list_of(8)), ImageField(b"", applied)]
+    assert len({field.preprocessing_text() for field in same}) == 1
+    others = [
+        ImageField(b"a", list_of(9)),
+        ImageField(b"a", list_of(8, 8)),
+        ImageField(b"a"),
+        ImageField(b"a", list_of(8), "L"),
+        ImageField(b"a", list_of(8), value_range=(0, 1)),
+    ]
+    assert len({field.preprocessing_text() for field in [*same, *others]}) == 1 + len(others)
