@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import timm
 import torch
@@ -19,11 +19,12 @@ from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.weight_files import torchvision_state_dict
 
 MANY_IMAGES = 5000
-SMALL_NETWORKS: Dict[str, List[int]] = {
-    "conv_groups": [32, 128, 128],
-    "small_resnet": [32, 64, 128],
-}
-"""Networks of this project for training from scratch, with the channels of their stages."""
+SMALL_NETWORKS = ("conv_groups", "small_resnet")
+"""Networks of this project for training from scratch."""
+DEFAULT_NETWORK = "conv_groups"
+"""The most accurate one for a few minutes of a CPU: benchmarks/small_networks.py."""
+SMALL_IMAGE = 64
+"""Up to this size in pixels, a small network is trained from scratch."""
 CONFIG_ADVICE = re.compile(
     r"(or )?set weights to a local file, or (set pretrained to false|to null) for random "
     "initialisation"
@@ -35,6 +36,7 @@ CONFIG_ADVICE = re.compile(
 class Backbone:
     name: str
     encoder: Dict[str, Any]
+    """Empty if `is_small_network`: see `small_encoder`. Then `channels` is 0."""
     channels: int
     is_pretrained: bool
     reason: str
@@ -51,7 +53,7 @@ class Backbone:
     @property
     def is_small_network(self) -> bool:
         """Whether this is a network of this project. These take grey images, and do not pool."""
-        return self.encoder["type"] in SMALL_NETWORKS
+        return self.name in SMALL_NETWORKS
 
 
 def choose_backbone(
@@ -63,8 +65,8 @@ def choose_backbone(
 ) -> Backbone:
     """
     Return the backbone that was requested. By default, return a pretrained ResNet if the images are
-    large enough and its weights are available, or else a small network without weights:
-    "conv_groups" for small images, "small_resnet" for others.
+    large enough and its weights are available, or else "conv_groups", a small network without
+    weights.
     """
     if asked is not None:
         return _asked(asked, weights)
@@ -74,15 +76,15 @@ def choose_backbone(
         )
     if not has_much_to_see:
         why = f"images of {facts.width} x {facts.height} pixels, learned from scratch"
-        return _small("conv_groups", why)
+        return _small(DEFAULT_NETWORK, why)
     if weights == NO_WEIGHTS:
-        return _small("small_resnet", "without pretrained weights, as requested")
+        return _small(DEFAULT_NETWORK, "without pretrained weights, as requested")
     name = "resnet50" if on_gpu and facts.num_train >= MANY_IMAGES else "resnet18"
     try:
         torchvision_state_dict(name, "DEFAULT")
     except ConfigurationError as error:
         why = f"the weights of {name} are not available here; see the warning"
-        backbone = _small("small_resnet", why)
+        backbone = _small(DEFAULT_NETWORK, why)
         backbone.warning = _missing_weights(name, error)
         return backbone
     return _built(
@@ -157,5 +159,25 @@ def _built(name: str, encoder: Dict[str, Any], reason: str, is_pretrained: bool 
 
 
 def _small(name: str, reason: str) -> Backbone:
-    widths = SMALL_NETWORKS[name]
-    return Backbone(name, {"type": name, "widths": list(widths)}, widths[-1], False, reason)
+    return Backbone(name, {}, 0, False, reason)
+
+
+def small_encoder(name: str, input_channels: int, size: int) -> Tuple[Dict[str, Any], int]:
+    """
+    Return the encoder of a network of this project for images of `size` pixels, and its output
+    channels.
+    """
+    if name == "conv_groups":
+        widths = [32, 128, 128] if size <= SMALL_IMAGE else [32, 64, 128, 256]
+        # As many as "whitening" gives: twice the numbers of a patch of 2 by 2 pixels.
+        groups = {"type": name, "widths": widths, "input_channels": 8 * input_channels}
+        encoder = {"type": "whitening", "input_channels": input_channels, "encoder": groups}
+    else:
+        widths = [32, 64, 128, 256] if size > SMALL_IMAGE else [32, 64, 128]
+        encoder = {
+            "type": name,
+            "widths": widths,
+            "input_channels": input_channels,
+            "stem_stride": 1 if size <= 32 else 2,
+        }
+    return encoder, widths[-1]

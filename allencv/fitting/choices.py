@@ -5,15 +5,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 
-from allencv.fitting.backbones import Backbone, choose_backbone
+from allencv.fitting.backbones import SMALL_IMAGE, Backbone, choose_backbone, small_encoder
 from allencv.fitting.data_facts import DataFacts
 from allencv.fitting.image_sizes import check_size, size_that_fits
 from allencv.fitting.options import FitOptions
 from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import wrapped
 
-SMALL_IMAGE = 64
-"""Up to this size in pixels, a small network is trained from scratch."""
 IMBALANCED = 3
 IMAGES_SEEN = {"fine-tuning": 20_000, "training from scratch": 150_000}
 """About how many images a typical training processes."""
@@ -86,6 +84,8 @@ class Choices:
     image_size: int
     encoder: Dict[str, Any]
     channels: int
+    is_small_network: bool
+    """Whether the encoder is one of this project, which is trained from scratch by Muon."""
     is_pretrained: bool
     pixel_mean: Optional[List[float]]
     pixel_std: Optional[List[float]]
@@ -96,6 +96,8 @@ class Choices:
     """In epochs; `None` to train all epochs."""
     learning_rate: float
     class_weights: bool
+    crops_little: bool
+    """Whether random crops in training have half of the image or more."""
     skips_unreadable: bool
     reasons: Reasons
     time_limit: Optional[str] = None
@@ -127,22 +129,19 @@ def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None)
     if start is not None:
         size, why_size = start.evaluation["size"], "that of --quick"
     gray = facts.is_gray and backbone.is_small_network
-    encoder = dict(backbone.encoder)
+    encoder, channels = dict(backbone.encoder), backbone.channels
     if start is not None:
         # The statistics of small batches are not those that the model was fitted with.
         encoder["train_bn"] = False
     if backbone.is_small_network:
-        encoder["input_channels"] = 1 if gray else 3
-    if encoder["type"] == "small_resnet":
-        encoder["stem_stride"] = 1 if size <= 32 else 2
-        if size > SMALL_IMAGE:
-            encoder["widths"] = [32, 64, 128, 256]
+        encoder, channels = small_encoder(backbone.name, 1 if gray else 3, size)
     weigh = not facts.is_multi_label and facts.imbalance > IMBALANCED
     batch_size = options.batch_size or _batch_size(facts, size, on_gpu)
     kind = "fine-tuning" if backbone.is_pretrained else "training from scratch"
     least, most = EPOCHS[kind]
     epochs = options.epochs or min(max(IMAGES_SEEN[kind] // facts.num_train, least), most)
-    usual_rate = 1e-3 if backbone.is_pretrained else 3e-3
+    optimizer = "Muon" if backbone.is_small_network else "AdamW"
+    usual_rate = 1e-3 if backbone.is_pretrained else 1e-2 if backbone.is_small_network else 3e-3
     learning_rate = options.learning_rate() or (usual_rate if start is None else FITTED_RATE)
 
     patience, why_patience = (None, None) if options.epochs else _early_stopping(epochs)
@@ -151,11 +150,9 @@ def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None)
         return "as requested" if asked else otherwise
 
     where = "GPU" if on_gpu else "CPU"
-    scale = (
-        "a random crop of half or more of each image"
-        if facts.num_train < 5000
-        else "a random crop of each image"
-    )
+    # A small network trains for few epochs if the images are many, and more to learn would hinder.
+    crops_little = facts.num_train < 5000 or backbone.is_small_network
+    crop = "a random crop of half or more of" if crops_little else "a random crop of"
     reasons = Reasons(
         image_size=Reason(f"{size} x {size}", why_size),
         backbone=Reason(backbone.name, backbone.reason),
@@ -171,18 +168,19 @@ def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None)
             f"{learning_rate:g}",
             why(
                 options.learning_rate(),
-                f"typical for AdamW and {kind}"
+                f"typical for {optimizer} and {kind}"
                 if start is None
                 else "lower than usual, as the last layer is fitted already",
             ),
         ),
         class_weights=_class_weights(facts) if weigh else None,
-        augmentation=Reason("train_light", f"{scale}, mirrored or not"),
+        augmentation=Reason("train_light", f"{crop} each image, mirrored or not"),
     )
     return Choices(
         image_size=size,
         encoder=encoder,
-        channels=encoder.get("widths", [0])[-1] or backbone.channels,
+        channels=channels,
+        is_small_network=backbone.is_small_network,
         is_pretrained=backbone.is_pretrained,
         pixel_mean=[0.5] if gray else _list(backbone.pixel_mean),
         pixel_std=[0.25] if gray else _list(backbone.pixel_std),
@@ -192,6 +190,7 @@ def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None)
         patience=patience,
         learning_rate=learning_rate,
         class_weights=weigh,
+        crops_little=crops_little,
         skips_unreadable=options.on_error == "skip",
         reasons=reasons,
         warning=backbone.warning,
@@ -261,7 +260,7 @@ def _size_of(facts: DataFacts, is_pretrained: bool, on_gpu: bool) -> Tuple[int, 
 
 def _batch_size(facts: DataFacts, size: int, on_gpu: bool) -> int:
     """Return a power of two: at least eight steps per epoch if possible."""
-    largest = 32 if not on_gpu and size > 64 else 64 if not on_gpu else 256 if size <= 64 else 128
+    largest = (256 if on_gpu else 128) if size <= SMALL_IMAGE else (128 if on_gpu else 32)
     batch_size = 4
     while batch_size < largest and batch_size * 16 <= facts.num_train:
         batch_size *= 2

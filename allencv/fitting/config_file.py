@@ -4,7 +4,6 @@ import os
 from typing import Any, Dict, Mapping
 
 from allencv.common.jsonnet import to_jsonnet
-from allencv.fitting.backbones import SMALL_NETWORKS
 from allencv.fitting.choices import Choices
 from allencv.fitting.data_facts import DataFacts, data_config
 from allencv.fitting.data_parts import FoundData
@@ -16,7 +15,7 @@ def as_config(found: FoundData, facts: DataFacts, choices: Choices) -> Dict[str,
     size = choices.image_size
     small = size <= 64
     train: Dict[str, Any] = {"type": "train_light", "size": size}
-    if facts.num_train < 5000:
+    if choices.crops_little:
         train["scale"] = [0.5, 1.0]
     evaluate: Dict[str, Any] = {"type": "eval", "size": size}
     if small:
@@ -52,7 +51,7 @@ def as_config(found: FoundData, facts: DataFacts, choices: Choices) -> Dict[str,
 
 def _model(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     vector: Dict[str, Any] = {"type": "pooling", "input_channels": choices.channels}
-    if choices.encoder["type"] not in SMALL_NETWORKS:  # the others pool
+    if not choices.is_small_network:  # the others pool
         vector = {
             "type": "flatten",
             "input_channels": choices.channels,
@@ -69,6 +68,9 @@ def _model(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     elif not choices.class_weights:
         # Not with class weights: they would multiply the shares of rare classes in the targets.
         model["loss"] = {"type": "cross_entropy", "label_smoothing": 0.1}
+    if choices.encoder["type"] == "whitening":
+        # Its network has no shortcuts.
+        model["initializer"] = {"regexes": [["convs.*weight", "partial_dirac"]]}
     if choices.class_weights:
         model["class_weights"] = {"type": "effective_number", "beta": 0.999}
         model["metrics"] = {"balanced_accuracy": {"type": "balanced_accuracy"}}
@@ -91,6 +93,15 @@ def _trainer(facts: DataFacts, choices: Choices) -> Dict[str, Any]:
     }
     if choices.is_pretrained:
         optimizer["layer_decay"] = 0.7
+    if choices.is_small_network:
+        optimizer |= {
+            "type": "muon",
+            "nesterov": True,
+            "parameter_groups": [
+                [["conv.*weight"], {"filter_norm": 1}],
+                [["_classification_layer"], {"use_fallback": True}],  # AdamW
+            ],
+        }
     # A share of training, so that it fits any number of epochs that the user sets.
     warmup = round(min(1 / choices.epochs, 0.2), 3)
     return {

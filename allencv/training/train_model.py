@@ -14,6 +14,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics, is_distributed
 from allennlp.data import DataLoader, Vocabulary
 from allennlp.models import Model
+from allennlp.training import GradientDescentTrainer
 
 from allencv.common.data_paths import with_one_key
 from allencv.common.label_text import same_looking, shown
@@ -27,6 +28,7 @@ from allencv.training.image_trainer import ImageTrainer
 from allencv.training.labels_of_run import labels_of_run
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.run_folder import has_checkpoint, locked
+from allencv.training.trainer_access import begin_moving_average
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +122,8 @@ class TrainImageModel(TrainModel):
             model.set_class_counts(train.labels())
         if train is not None and not has_checkpoint(Path(self.serialization_dir)):
             show_first_images(self.model, train)
+            if isinstance(self.trainer, GradientDescentTrainer):
+                begin_moving_average(self.trainer)
         loaders = {
             "validation": getattr(self.trainer, "_validation_data_loader", None),
             "test": self.evaluation_data_loader,

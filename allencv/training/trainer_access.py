@@ -54,6 +54,14 @@ def has_moving_average(trainer: GradientDescentTrainer) -> bool:
     return trainer._moving_average is not None
 
 
+def begin_moving_average(trainer: GradientDescentTrainer) -> None:
+    """Let the moving average, if there is one, begin with the current weights."""
+    average = trainer._moving_average
+    if average is not None:
+        for name, parameter in average._parameters:
+            average._shadows[name].copy_(parameter.detach())
+
+
 def needs_all_gradients(trainer: GradientDescentTrainer) -> bool:
     """Return whether a step fails if a trainable parameter has no gradient, in DDP training."""
     wrapped = trainer._ddp_wrapped_model

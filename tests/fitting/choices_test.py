@@ -63,7 +63,7 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
     chosen = choose(facts(), FitOptions())
-    assert chosen.encoder["type"] == "small_resnet"
+    assert chosen.reasons.backbone.choice == "conv_groups"
     assert "the weights of resnet18 are not available here" in chosen.reasons.backbone.why
     url = torchvision.models.ResNet18_Weights.DEFAULT.url
     assert chosen.warning is not None
@@ -82,10 +82,32 @@ def test_no_warning_where_no_weights_are_wanted() -> None:
 
 def test_small_images_get_a_network_that_halves_them_early() -> None:
     chosen = choose(facts(height=28, width=28, is_gray=True), FitOptions())
-    assert chosen.encoder == {"type": "conv_groups", "widths": [32, 128, 128], "input_channels": 1}
+    assert chosen.encoder == {
+        "type": "whitening",
+        "input_channels": 1,
+        "encoder": {"type": "conv_groups", "widths": [32, 128, 128], "input_channels": 8},
+    }
     assert (chosen.channels, chosen.color_mode) == (128, "L")
     assert choose(facts(height=60, width=60), FitOptions()).encoder["input_channels"] == 3
-    assert without_weights().encoder["type"] == "small_resnet"
+
+
+def test_larger_images_get_more_groups() -> None:
+    chosen = without_weights()
+    assert chosen.encoder["encoder"]["widths"] == [32, 64, 128, 256]
+    assert chosen.channels == 256
+    assert chosen.reasons.learning_rate == ("0.01", "typical for Muon and training from scratch")
+
+
+def test_a_small_resnet_follows_the_size() -> None:
+    chosen = choose(facts(is_gray=True), FitOptions("small_resnet", image_size=32))
+    assert chosen.encoder == {
+        "type": "small_resnet",
+        "widths": [32, 64, 128],
+        "input_channels": 1,
+        "stem_stride": 1,
+    }
+    larger = choose(facts(), FitOptions("small_resnet", image_size=96))
+    assert (larger.channels, larger.encoder["stem_stride"]) == (256, 2)
 
 
 def test_a_backbone_of_timm_brings_its_normalisation_and_its_size() -> None:

@@ -3,7 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from allennlp.common import Params
+from allennlp.data import Vocabulary
+from allennlp.models import Model
+from allennlp.training.optimizers import Optimizer
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue import find_mistakes
@@ -96,6 +100,34 @@ def test_early_stopping(cats_and_dogs: Path, tmp_path: Path) -> None:
     assert "\n    patience: 33,\n" in text
     text = written(cats_and_dogs, tmp_path / "config.jsonnet", epochs=100)
     assert "patience" not in text
+
+
+@pytest.mark.parametrize("backbone", ["conv_groups", "small_resnet"])
+def test_small_networks_are_trained_by_muon(
+    backbone: str, cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    written(cats_and_dogs, tmp_path / "config.jsonnet", backbone=backbone)
+    config = Params.from_file(tmp_path / "config.jsonnet").as_dict()
+    assert find_mistakes(config) == []
+    assert config["trainer"]["optimizer"]["type"] == "muon"
+    assert config["dataset_reader"]["transforms"][0]["scale"] == [0.5, 1.0]
+    params = Params({**config["model"], "num_labels": 2})
+    model = Model.from_params(params, vocab=Vocabulary()).eval()
+    trained = Optimizer.from_params(
+        Params(config["trainer"]["optimizer"]),
+        model_parameters=list(model.named_parameters()),
+        model=model,
+    )
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    by_adamw = [
+        names[id(each)]
+        for group in trained.param_groups
+        if group.get("use_fallback")
+        for each in group["params"]
+    ]
+    assert set(by_adamw) == {"_classification_layer.weight", "_classification_layer.bias"}
+    features = model._im2im_encoder(torch.zeros(1, 3, 64, 64))
+    assert features.shape[1] == config["model"]["im2vec_encoder"]["input_channels"]
 
 
 @pytest.mark.parametrize("backbone", ["conv_groups", "mobilenet_v3_small", "resnet18"])

@@ -201,6 +201,24 @@ def test_filters_are_computed_from_the_first_batches_and_kept(
     assert archived.num_training_images == 0
 
 
+def test_a_moving_average_begins_with_what_was_computed(
+    cats_and_dogs: Path, tmp_path: Path
+) -> None:
+    without_warm_up = {"type": "exponential", "numerator": 10}
+    biases = []
+    for average in (None, without_warm_up):
+        config = experiment(
+            cats_and_dogs,
+            model__im2im_encoder=WHITENING,
+            trainer__num_epochs=1,
+            trainer__optimizer={"type": "sgd", "lr": 0.0},
+            trainer__moving_average=average,
+        )
+        model = train_model(Params(config), tmp_path / str(len(biases)))
+        biases.append(model._im2im_encoder.bias)
+    torch.testing.assert_close(*biases)
+
+
 def test_the_first_epoch_is_the_same_after_images_were_shown(
     cats_and_dogs: Path, tmp_path: Path
 ) -> None:

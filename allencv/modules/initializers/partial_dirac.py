@@ -20,10 +20,21 @@ class PartialDirac(CheckedFromParams, Initializer):
 
     Registered as an `Initializer` with name "partial_dirac".
 
+    # Parameters
+
+    groups : `int`, optional (default = `1`)
+        The groups of the convolutions, which their weights do not tell. Each group then passes on
+        its own channels. Give convolutions with other groups a regular expression of their own.
+
     # Raises
 
-    `ConfigurationError` for a weight that is not of a convolution.
+    `ConfigurationError` for a weight that is not of a convolution, or not of one with `groups`.
     """
+
+    def __init__(self, groups: int = 1) -> None:
+        if groups < 1:
+            raise ConfigurationError(f"groups of 'partial_dirac' is {groups}; expected at least 1")
+        self._groups = groups
 
     def __call__(self, tensor: torch.Tensor, **kwargs: Any) -> None:
         if not 3 <= tensor.dim() <= 5:
@@ -32,5 +43,12 @@ class PartialDirac(CheckedFromParams, Initializer):
                 f"shape is {tuple(tensor.shape)}; expected a regular expression for weights of "
                 "convolutions"
             )
+        if len(tensor) % self._groups:
+            raise ConfigurationError(
+                f"model.initializer has 'partial_dirac' with groups {self._groups} for "
+                f"{kwargs.get('parameter_name')}, which has {len(tensor)} filters; expected a "
+                "divisor of this number"
+            )
         with torch.no_grad():
-            torch.nn.init.dirac_(tensor[: tensor.size(1)])
+            for filters in tensor.chunk(self._groups):
+                torch.nn.init.dirac_(filters[: filters.size(1)])
