@@ -153,9 +153,10 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         transforms before the first that draws random numbers. Later epochs only apply the others.
         The batches stay the same bit for bit. Images are decoded in full: `dct_scaling` has no
         effect. "device" also keeps a copy on the GPU of the model, and makes the batches there,
-        with the same draws: "random_crop", the flips, "cutout" and "normalize" work on whole
-        batches; other transforms get the images back. Without a GPU of NVIDIA it is "memory". Not
-        for streaming readers.
+        with the same draws, for transforms that work on whole batches: "random_crop",
+        "random_resized_crop", the flips, "color_jitter", "random_erasing", "cutout" and
+        "normalize". Other transforms get the images back. There, rounding may change pixels by 1
+        of 255. Without a GPU of NVIDIA it is "memory". Not for streaming readers.
     max_cache_gb : `float`, optional (default = `None`)
         The most memory for the cache of one process, in units of 1,000,000,000 bytes. `None` allows
         half of the memory that is available at the first batch, divided among the ranks of this
