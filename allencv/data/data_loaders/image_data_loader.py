@@ -34,6 +34,7 @@ from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.data_loaders.batch_plan import BatchPlan
+from allencv.data.data_loaders.cache_memory import RanksMemory, memory_of_ranks
 from allencv.data.data_loaders.device_copies import CopyStream
 from allencv.data.data_loaders.kept_features import KeptFeatures, OnlyImages, OpenStore
 from allencv.data.data_loaders.listed_images import ListedImages
@@ -153,13 +154,15 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         transforms before the first that draws random numbers. Later epochs only apply the others.
         The batches stay the same bit for bit. Images are decoded in full: `dct_scaling` has no
         effect. "device" also keeps a copy on the GPU of the model, and makes the batches there,
-        with the same draws: "random_crop", the flips, "cutout" and "normalize" work on whole
-        batches; other transforms get the images back. Without a GPU of NVIDIA it is "memory". Not
-        for streaming readers.
+        with the same draws, for transforms that work on whole batches: "random_crop",
+        "random_resized_crop", the flips, "color_jitter", "random_erasing", "cutout" and
+        "normalize". Other transforms get the images back. There, rounding may change pixels by 1
+        of 255. Without a GPU of NVIDIA it is "memory". Not for streaming readers.
     max_cache_gb : `float`, optional (default = `None`)
-        The most memory for the cache of one process, in units of 1,000,000,000 bytes. `None` allows
-        half of the memory that is available at the first batch, divided among the ranks of this
-        machine and the runs of `allencv sweep --parallel`. A cache that needs more is an error.
+        The most memory for the cache, in units of 1,000,000,000 bytes. `None` allows half of the
+        memory that is available at the first batch, divided among the runs of `allencv sweep
+        --parallel`. On Linux the ranks of a machine share one cache; elsewhere each has its own,
+        and they divide the available memory. A cache that needs more is an error.
     """
 
     def __init__(
@@ -234,13 +237,18 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         self._world_size = dist.get_world_size() if util.is_distributed() else 1
         self.images = self._find_images(class_weighting, shuffle_buffer)
         self._is_indexed = False
+        self._cached: Optional[CachedInstances] = None
+        self._memory: Optional[RanksMemory] = None
+        if cache is not None and self._world_size > 1:
+            self._memory = memory_of_ranks()
 
     def __repr__(self) -> str:
         return short_repr(self)
 
     def __getstate__(self) -> Dict[str, Any]:
-        """Return what a copy has: it starts workers of its own."""
-        return {**self.__dict__, "_workers": None, "_prefetched": None}
+        """Return what a copy has: it starts workers of its own, and decodes images again."""
+        own = dict.fromkeys(("_workers", "_prefetched", "_cached", "_memory"))
+        return {**self.__dict__, **own}
 
     def __len__(self) -> int:
         """Return the number of batches per epoch. Raises `TypeError` if it is unknown."""
@@ -286,7 +294,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             )
         if self._process != os.getpid():  # forked: the parent has the workers
             self._process = os.getpid()
-            self._workers = self._prefetched = None
+            self._workers = self._prefetched = self._cached = self._memory = None
         place, prefetched = self._place, self._prefetched
         self._place, self._prefetched = (place[0] + 1, 0), None
         is_whole = place[1] == 0
@@ -502,9 +510,15 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def _cached_instances(self) -> InstanceLookup:
         if self.cache is None or not isinstance(self.images, ListedImages):
             return self.images.instances
-        processes = _ranks_of_this_machine() * int(os.environ.get(RUNS_AT_ONCE, "1"))
-        device = self._device if self.cache == "device" and self._on_gpu() else None
-        return CachedInstances(self.images.instances, self.max_cache_gb, processes, device)
+        if self._cached is None:
+            processes = int(os.environ.get(RUNS_AT_ONCE, "1"))
+            if self._memory is None:
+                processes *= _ranks_of_this_machine()
+            device = self._device if self.cache == "device" and self._on_gpu() else None
+            self._cached = CachedInstances(
+                self.images.instances, self.max_cache_gb, processes, device, self._memory
+            )
+        return self._cached
 
     def _make_workers(self, instances: InstanceLookup) -> Workers:
         if not self.num_workers:

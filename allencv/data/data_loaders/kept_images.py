@@ -1,5 +1,3 @@
-import mmap
-import multiprocessing
 import threading
 from typing import Optional, Sequence
 
@@ -7,6 +5,7 @@ import numpy as np
 import torch
 
 from allencv.common.memory import reused_memory
+from allencv.data.data_loaders.cache_memory import CacheMemory, OwnMemory
 from allencv.data.fields.image_field import is_channels_last
 
 ALIGNMENT = 64
@@ -16,35 +15,46 @@ DTYPES = (
 )
 KIND, START = 0, 1
 """The first columns of the table of images; three more hold the shape."""
-MISSING, BEING_COPIED = -2, -1
-"""The kinds of images that are not kept. Other kinds: twice the index in `DTYPES`, plus layout."""
+MISSING, BEING_COPIED, FIRST_KIND = 0, 1, 2
+"""
+The kinds of images that are not kept, and the first of those that are: plus twice the index in
+`DTYPES`, plus 1 if the image is by pixels.
+"""
 
 
 class KeptImages:
     """
     Images of any size and type, in one block of memory. Threads and forked processes share it, so
-    that each image is kept once. Untouched pages of the block take no memory.
+    that each image is kept once; so do the ranks of a machine if they give their `memory`.
 
     # Parameters
 
     size : `int`, required
         The number of places for images.
     capacity : `int`, required
-        The most bytes that the images may take.
+        The most bytes that the images may take. In `memory` that is in use, its size counts.
     device : `torch.device`, optional (default = `None`)
         Where `batch` makes its batches, from a copy of the images there. Only for threads.
+    memory : `CacheMemory`, optional (default = memory of this process)
     """
 
-    def __init__(self, size: int, capacity: int, device: Optional[torch.device] = None) -> None:
-        pixels = torch.frombuffer(mmap.mmap(-1, capacity), dtype=torch.uint8)
-        whole = capacity // ALIGNMENT * ALIGNMENT
-        self._pixels = [pixels[:whole].view(dtype) for dtype in DTYPES]
-        table = mmap.mmap(-1, (size + 1) * 5 * np.int64().itemsize)
-        self._table = np.frombuffer(table, np.int64).reshape(size + 1, 5)
-        self._table[:-1, KIND] = MISSING
-        self._table[-1, START] = 0  # the last row says where free memory starts
-        self._capacity = whole
-        self._lock = multiprocessing.Lock()
+    def __init__(
+        self,
+        size: int,
+        capacity: int,
+        device: Optional[torch.device] = None,
+        memory: Optional[CacheMemory] = None,
+    ) -> None:
+        memory = memory or OwnMemory()
+        # One row for each image; the last says where free memory starts. Pixels follow.
+        rows = (size + 1) * 5
+        begin = -(-rows * np.int64().itemsize // ALIGNMENT) * ALIGNMENT
+        block = memory.mapped(begin + capacity)
+        self._table = np.frombuffer(block, np.int64, rows).reshape(size + 1, 5)
+        self._capacity = (len(block) - begin) // ALIGNMENT * ALIGNMENT
+        pixels = torch.frombuffer(block, dtype=torch.uint8, offset=begin)[: self._capacity]
+        self._pixels = [pixels.view(dtype) for dtype in DTYPES]
+        self._lock = memory.lock
         self._is_seen = bytearray(size)
         self._device = device
         self._copied: Optional[torch.Tensor] = None
@@ -54,17 +64,18 @@ class KeptImages:
         """Return the image `(channels, height, width)` at a place, to read only, or `None`."""
         if not self._is_seen[place]:
             with self._lock:  # else another core may see the row before the pixels
-                if self._table[place, KIND] < 0:
+                if self._table[place, KIND] < FIRST_KIND:
                     return None
             self._is_seen[place] = True
         kind, start, *shape = self._table[place].tolist()
-        return self._view(kind // 2, start, shape, bool(kind % 2))
+        dtype, channels_last = divmod(kind - FIRST_KIND, 2)
+        return self._view(dtype, start, shape, bool(channels_last))
 
     def put(self, place: int, image: torch.Tensor) -> bool:
         """Copy an image to a place. Return false if there is no memory for it, or for its type."""
         if image.dim() != 3 or image.dtype not in DTYPES:
             return False
-        kind, channels_last = DTYPES.index(image.dtype), is_channels_last(image)
+        dtype, channels_last = DTYPES.index(image.dtype), is_channels_last(image)
         with self._lock:
             if self._table[place, KIND] != MISSING:
                 return True  # another worker has it
@@ -74,9 +85,10 @@ class KeptImages:
             self._table[-1, START] = begin + bytes_of(image)
             self._table[place, KIND] = BEING_COPIED
         start = begin // image.dtype.itemsize
-        self._view(kind, start, image.shape, channels_last).copy_(image)
+        self._view(dtype, start, image.shape, channels_last).copy_(image)
+        kind = FIRST_KIND + 2 * dtype + channels_last
         with self._lock:
-            self._table[place] = 2 * kind + channels_last, start, *image.shape
+            self._table[place] = kind, start, *image.shape
         return True
 
     def batch(self, places: Sequence[int]) -> Optional[torch.Tensor]:
@@ -89,10 +101,9 @@ class KeptImages:
             table = self._table[places]
         alike = np.delete(table, START, axis=1)
         kind, channels, height, width = alike[0].tolist()
-        if kind < 0 or (alike != alike[0]).any():
+        if kind < FIRST_KIND or (alike != alike[0]).any():
             return None
-        dtype = DTYPES[kind // 2]
-        by_pixels = bool(kind % 2)
+        dtype, by_pixels = DTYPES[(kind - FIRST_KIND) // 2], (kind - FIRST_KIND) % 2 == 1
         rows = (height, width, channels) if by_pixels else (channels, height, width)
         size = channels * height * width * dtype.itemsize
         starts = table[:, START] * dtype.itemsize
@@ -120,17 +131,17 @@ class KeptImages:
         copied = 0 if self._copied is None else len(self._copied)
         with self._lock:
             kinds, used = self._table[:-1, KIND], int(self._table[-1, START])
-            is_changing, is_complete = (kinds == BEING_COPIED).any(), (kinds >= 0).all()
+            is_changing, is_complete = (kinds == BEING_COPIED).any(), (kinds >= FIRST_KIND).all()
         if not is_changing and (is_complete or used >= 2 * copied):
             self._copied = None  # frees its memory for the new copy
             self._copied = self._pixels[0][:used].to(self._device, copy=True)
 
     def _view(
-        self, kind: int, start: int, shape: Sequence[int], channels_last: bool
+        self, dtype: int, start: int, shape: Sequence[int], channels_last: bool
     ) -> torch.Tensor:
         channels, height, width = shape
         strides = (1, width * channels, channels) if channels_last else (height * width, width, 1)
-        return self._pixels[kind].as_strided((channels, height, width), strides, start)
+        return self._pixels[dtype].as_strided((channels, height, width), strides, start)
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -15,6 +15,7 @@ from allencv.common.available_memory import available_memory
 from allencv.common.label_text import shown
 from allencv.common.nearest_names import not_one_of
 from allencv.common.short_repr import short_repr
+from allencv.data.data_loaders.cache_memory import RanksMemory
 from allencv.data.data_loaders.kept_images import ALIGNMENT, KeptImages, bytes_of
 from allencv.data.fields import ImageField
 from allencv.data.fields.image_field import Transform
@@ -72,6 +73,9 @@ class CachedInstances:
         How many processes of this machine keep images of their own.
     device : `torch.device`, optional (default = `None`)
         A GPU that keeps a copy of the images, and makes the batches.
+    memory : `RanksMemory`, optional (default = `None`)
+        The memory for the images, if the ranks of this machine share it. They must have the same
+        instances.
 
     # Raises
 
@@ -84,6 +88,7 @@ class CachedInstances:
         max_gb: Optional[float] = None,
         processes: int = 1,
         device: Optional[torch.device] = None,
+        memory: Optional[RanksMemory] = None,
     ) -> None:
         self._instances = instances
         # A `Sample` has one image, so its place is its index. Count those of other instances.
@@ -96,7 +101,7 @@ class CachedInstances:
         taken = sum(map(bytes_of, sample.values()))
         needed = taken * size // max(1, len(sample))
         limit, which = min(_limits(max_gb, processes, device))
-        if needed > limit:
+        if needed > limit and (memory is None or not memory.is_in_use):
             raise ConfigurationError(
                 f'data_loader.cache is "{_name(device)}", but {size:,} images of '
                 f"{taken // len(sample):,} bytes take {needed / GB:.2f} GB, and {which} is "
@@ -105,7 +110,8 @@ class CachedInstances:
                 "data_loader.max_cache_gb, or no cache"
             )
         # Sizes may differ, and the sample may have the smaller ones.
-        self.kept = KeptImages(size, int(min(limit, 2 * needed)) + ALIGNMENT, device)
+        capacity = int(min(limit, 2 * needed)) + ALIGNMENT
+        self.kept = KeptImages(size, capacity, device, memory)
         for place, image in sample.items():
             self.kept.put(place, image)
         self._is_short = False

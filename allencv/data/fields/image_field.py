@@ -13,6 +13,7 @@ from PIL import Image
 from allencv.common.memory import reused_memory
 from allencv.common.stable_text import stable_text
 from allencv.common.turns import waiting_for_data
+from allencv.data.transforms.batch_memory import stacked
 from allencv.data.transforms.image_transform import InTurn, TransformError
 from allencv.runtime import COLOR_MODES, ImageError, ImageSource, read_image
 from allencv.runtime.images import MAX_PIXELS, exif_orientation
@@ -201,12 +202,8 @@ class ImageField(Field[torch.Tensor]):
         if whole is not None:
             return whole
         shapes = {tensor.shape for tensor in tensor_list}
-        if len(shapes) == 1 and all(map(is_channels_last, tensor_list)):
-            # Decoders give this layout; other layouts take six times as long.
-            rows = torch.stack([tensor.permute(1, 2, 0) for tensor in tensor_list])
-            return rows.permute(0, 3, 1, 2)
         if len(shapes) == 1:
-            return torch.stack(tensor_list)
+            return stacked(tensor_list)
         if self.padding_value is None:
             sizes = sorted(f"{shape[1]} x {shape[2]}" for shape in shapes)
             raise different_sizes(f"images of {' and '.join(sizes[:2])} pixels (height x width)")

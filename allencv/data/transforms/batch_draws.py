@@ -1,14 +1,14 @@
 """Random numbers for a whole batch of images, the same as each image draws alone."""
 
 from functools import cache
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import numpy as np
 import torch
 
 from allencv.data.transforms.image_turn import ImageTurn
 
-FIRST_WORDS = 16
+FIRST_WORDS = 32
 """How many words to draw for each image at first: enough for the usual transforms."""
 SHARE_BITS = 24
 """torch makes a number from 0 to 1 of so many bits."""
@@ -62,8 +62,13 @@ class BatchDraws:
         exact = self.shares(which).astype(np.float64) * np.float64(span) + np.float64(start)
         return exact.astype(np.float32)
 
-    def below(self, bound: int, which: Optional[np.ndarray] = None) -> np.ndarray:
-        """Return what `torch.randint(bound, ())` draws for each image, as `int64`."""
+    def below(
+        self, bound: Union[int, np.ndarray], which: Optional[np.ndarray] = None
+    ) -> np.ndarray:
+        """
+        Return what `torch.randint(bound, ())` draws for each image, as `int64`. `bound` may differ
+        for each image.
+        """
         return self.words(which) % bound
 
     def orders(self, size: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Parts of a batch of images, in the memory layout of the batch: by channels, or by pixels."""
 
-from typing import Tuple
+from typing import Callable, List, Tuple
 
 import numpy as np
 import torch
@@ -17,10 +17,26 @@ def in_layout(images: torch.Tensor, by_pixels: bool) -> torch.Tensor:
     return _images(rows.contiguous(), by_pixels)
 
 
+def stacked(images: List[torch.Tensor]) -> torch.Tensor:
+    """Return a batch of images `(channels, height, width)` of one shape and type."""
+    if all(image.stride(0) == 1 for image in images):
+        # Decoders give this layout; `torch.stack` of the images takes six times as long.
+        return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    return torch.stack(images)
+
+
+def one_by_one(
+    images: torch.Tensor, change: Callable[[int, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Return a batch of what `change` returns for the number of each image, and the image."""
+    with torch._C.DisableTorchFunction():
+        return stacked([change(number, image) for number, image in enumerate(images.unbind())])
+
+
 def picked(images: torch.Tensor, which: np.ndarray) -> torch.Tensor:
     """Return a copy of some images of a batch, in its layout."""
     rows = _rows(images)
-    found = rows.flatten(1).index_select(0, _on(images, which))
+    found = rows.flatten(1).index_select(0, on_device_of(images, which))
     return _images(found.view(len(which), *rows.shape[1:]), is_by_pixels(images))
 
 
@@ -31,7 +47,7 @@ def put_back(images: torch.Tensor, which: np.ndarray, changed: torch.Tensor) -> 
     if images.device.type == "cpu":
         old.numpy()[which] = new.numpy()
     else:
-        old.index_copy_(0, _on(images, which), new)
+        old.index_copy_(0, on_device_of(images, which), new)
     return images
 
 
@@ -51,7 +67,7 @@ def windows(
     length = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides))
     memory = _rows(images).reshape(-1)
     parts = memory.as_strided((len(memory) - length + 1, *shape), (1, *strides))
-    found = parts.index_select(0, _on(images, places))
+    found = parts.index_select(0, on_device_of(images, places))
     return _images(found.view(batch, height, width, channels), True) if by_pixels else found
 
 
@@ -69,8 +85,14 @@ def hide(images: torch.Tensor, boxes: np.ndarray, values: torch.Tensor) -> torch
     values : `torch.Tensor`
         `(1 or channels, 1, 1)`, of the type of the images.
     """
+    if images.device.type == "cpu":
+        for image, places in zip(images.unbind(), boxes.clip(0).tolist()):
+            for top, left, bottom, right in places:
+                if top < bottom and left < right:
+                    image[:, top:bottom, left:right] = values
+        return images
     # Shape of each: (batch, boxes, 1)
-    top, left, bottom, right = _on(images, boxes).unsqueeze(-1).unbind(2)
+    top, left, bottom, right = on_device_of(images, boxes).unsqueeze(-1).unbind(2)
     rows, columns = (torch.arange(size, device=images.device) for size in images.shape[-2:])
     in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
     # Shape: (batch, height, width)
@@ -80,7 +102,7 @@ def hide(images: torch.Tensor, boxes: np.ndarray, values: torch.Tensor) -> torch
     return images
 
 
-def _on(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+def on_device_of(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
     """Return numbers on the device of a batch."""
     return torch.from_numpy(numbers).to(images.device, non_blocking=True)
 

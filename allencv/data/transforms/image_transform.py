@@ -70,9 +70,9 @@ class ImageTransform(CheckedFromParams, Registrable):
         """
         Draw for a batch of images `(batch, channels, height, width)` at once, each what a call
         draws for it. Return a function that applies the draws to this batch, which it may
-        overwrite. Its result has the layout in memory that the images have if they are
-        transformed one by one and then stacked. On a CPU it has the same pixels; on other devices
-        they may differ by 1 of 255.
+        overwrite. On a CPU, its result has the pixels and the layout in memory that the images have
+        if they are transformed one by one and then stacked. On other devices, rounding may change
+        pixels by 1 of 255.
 
         Return `None`, and draw nothing, to be called with each image instead. A subclass that
         changes what a call does defines this again: what a class inherits is not used.

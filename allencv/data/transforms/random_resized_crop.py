@@ -1,9 +1,14 @@
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
+import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from allencv.data.transforms.image_transform import Draft, ImageTransform
+from allencv.data.transforms.batch_boxes import draw_boxes
+from allencv.data.transforms.batch_draws import BatchDraws
+from allencv.data.transforms.batch_memory import one_by_one
+from allencv.data.transforms.batch_resize import FILTERS, resized_parts
+from allencv.data.transforms.image_transform import Draft, ImageTransform, OnBatch
 from allencv.data.transforms.torchvision_transform import TorchvisionTransform
 
 
@@ -75,3 +80,42 @@ class RandomResizedCrop(TorchvisionTransform):
                 return self._transform.transform(image, params)
 
         return Draft(shrink, apply)
+
+    def draw_batch(self, images: torch.Tensor, draws: BatchDraws) -> Optional[OnBatch]:
+        crop = self._transform
+        interpolation = str(v2.InterpolationMode(crop.interpolation).value)
+        on_cpu = images.device.type == "cpu"
+        if not on_cpu and (interpolation not in FILTERS or not crop.antialias):
+            return None
+        height, width = images.shape[-2:]
+        boxes = draw_boxes(
+            draws,
+            np.arange(len(draws)),
+            (height, width),
+            crop,
+            lambda heights, widths: (
+                (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
+            ),
+        )
+        boxes[boxes[:, 0] < 0] = self._central_box(height, width)
+        if on_cpu:
+            listed = boxes.tolist()
+            return lambda images: one_by_one(
+                images,
+                lambda number, image: v2.functional.resized_crop_image(
+                    image, *listed[number], crop.size, crop.interpolation, crop.antialias
+                ),
+            )
+        target_height, target_width = (crop.size * 2)[:2]
+        size = (target_height, target_width)
+        return lambda images: resized_parts(images, boxes, size, interpolation)
+
+    def _central_box(self, height: int, width: int) -> Tuple[int, int, int, int]:
+        """Return the crop of an image in which no drawn one fits, as torchvision does."""
+        least, most = min(self._transform.ratio), max(self._transform.ratio)
+        crop_height, crop_width = height, width
+        if width / height < least:
+            crop_height = round(width / least)
+        elif width / height > most:
+            crop_width = round(height * most)
+        return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width

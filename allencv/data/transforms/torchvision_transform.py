@@ -28,7 +28,11 @@ _NOT_FOR_ONE_IMAGE = frozenset(
         *("Lambda", "Transform"),  # need Python code
     ]
 )
-_IN_A_FILE_OF_THEIR_OWN = frozenset(["Normalize", "RandomCrop", "RandomResizedCrop", "Resize"])
+_IN_A_FILE_OF_THEIR_OWN = frozenset(
+    [
+        *("ColorJitter", "Normalize", "RandomCrop", "RandomErasing", "RandomResizedCrop", "Resize"),
+    ]
+)
 _FLIPS = {v2.RandomHorizontalFlip: -1, v2.RandomVerticalFlip: -2}
 """The dimensions that torchvision's classes flip, where it takes longer to find that out."""
 

@@ -3,6 +3,7 @@ from typing import List, Optional, Union
 from allencv.common.nearest_names import not_one_of
 from allencv.data.transforms.fill import MEAN_GREY
 from allencv.data.transforms.image_transform import ImageTransform
+from allencv.data.transforms.random_erasing import RandomErasing
 from allencv.data.transforms.torchvision_transform import TRANSFORMS
 from allencv.data.transforms.train_light import TrainLight
 
@@ -65,5 +66,5 @@ class TrainStrong(TrainLight):
             raise not_one_of("train_strong.augmentation", augmentation, AUGMENTATIONS)
         super().__init__(size, scale, flip_probability, interpolation, dct_scaling)
         augment: ImageTransform = TRANSFORMS[AUGMENTATIONS[augmentation]](interpolation="bilinear")
-        erase: ImageTransform = TRANSFORMS["RandomErasing"](p=erasing_probability, value=MEAN_GREY)
+        erase = RandomErasing(p=erasing_probability, value=MEAN_GREY)
         self.transforms += [augment, erase]

@@ -4,15 +4,19 @@ from typing import List, Optional
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from allencv.data.fields import ImageField
 from allencv.data.transforms import (
     AlternatingFlip,
+    ColorJitter,
     Cutout,
     ImageTransform,
     Normalize,
     RandomCrop,
+    RandomErasing,
     RandomHorizontalFlip,
+    RandomResizedCrop,
     RandomVerticalFlip,
     TrainLight,
     random_source,
@@ -41,6 +45,23 @@ TRANSFORMS: List[ImageTransform] = [
     Cutout(9, 3, fill=7),
     Cutout(1, 20),
     Normalize([0.4], [0.3]),
+    RandomErasing(),
+    RandomErasing(p=1.0, scale=[0.3, 1.0], ratio=[0.9, 1.1], value=117),
+    RandomErasing(p=1.0, scale=[1.0, 1.0], value=7),  # never fits
+    RandomResizedCrop(5),
+    RandomResizedCrop([4, 8], scale=[0.01, 3.0], ratio=[0.5, 1.5], interpolation="bicubic"),
+    RandomResizedCrop(3, antialias=False),
+    RandomResizedCrop(3, interpolation="nearest"),
+    # None of these fits, but one in the middle.
+    RandomResizedCrop(3, scale=[1.0, 1.0], ratio=[0.1, 0.2]),
+    RandomResizedCrop(3, scale=[1.0, 1.0], ratio=[5.0, 6.0]),
+    RandomResizedCrop(3, scale=[5.0, 6.0]),
+]
+COLORS = [
+    ColorJitter(),
+    ColorJitter(brightness=0.4, contrast=0.5, saturation=[0.2, 2.0], hue=0.5),
+    ColorJitter(contrast=0.9),
+    ColorJitter(brightness=2.0, hue=0.2),
 ]
 IMAGES = {
     "decoded": torch.randint(256, (6, HEIGHT, WIDTH, 3), dtype=torch.uint8).permute(0, 3, 1, 2),
@@ -82,11 +103,63 @@ def test_a_batch_is_that_of_each_image(transform: ImageTransform, kind: str) -> 
     assert (result.stride(1) == 1) == (expected.stride(1) == 1)
 
 
+@pytest.mark.parametrize("kind", ["decoded", "grey", "by channels", "floats"])
+@pytest.mark.parametrize("transform", COLORS, ids=str)
+def test_colors_of_a_batch_are_those_of_each_image(transform: ImageTransform, kind: str) -> None:
+    test_a_batch_is_that_of_each_image(transform, kind)
+
+
+SIDE = 40
+PHOTOS = v2.functional.resize(
+    torch.randint(256, (60, 3, SIDE // 4, SIDE // 4), dtype=torch.uint8), [SIDE, SIDE + 8]
+)
+
+
+@pytest.mark.parametrize("is_float", [False, True])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        *COLORS,
+        RandomResizedCrop(28),
+        RandomResizedCrop([50, 20], scale=[0.05, 0.4]),
+        RandomResizedCrop(24, interpolation="bicubic"),
+        RandomErasing(p=1.0, value=117),
+        Cutout(2, 11),
+    ],
+    ids=str,
+)
+def test_on_a_device_the_batch_differs_by_rounding(
+    transform: ImageTransform, is_float: bool
+) -> None:
+    """What is drawn for a device is applied to images in memory, as no device is at hand."""
+    photos = PHOTOS.float() / 255 if is_float else PHOTOS
+    expected = one_by_one(transform, photos, [None] * len(photos))
+    apply = transform.draw_batch(photos.to("meta"), BatchDraws(range(len(photos))))
+    assert apply is not None
+    result = apply(photos.clone())
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    difference = (result.double() - expected.double()).abs() * (255 if is_float else 1)
+    assert (difference > 1).double().mean() < 1e-4
+    assert difference.mean() < 0.03
+    assert expected.double().std() > 0.1  # else any batch would do
+
+
+def test_what_comes_back_from_a_device() -> None:
+    for crop in (
+        RandomResizedCrop(9, interpolation="lanczos"),
+        RandomResizedCrop(9, antialias=False),
+    ):
+        assert crop.draw_batch(PHOTOS.to("meta"), BatchDraws(range(60))) is None
+
+
 def test_what_has_to_be_transformed_one_by_one() -> None:
     draws = BatchDraws(range(6))
     assert AlternatingFlip().draw_batch(IMAGES["decoded"], draws) is None  # whose turn is unknown
     assert RandomCrop(10).draw_batch(IMAGES["decoded"], draws) is None  # an error
     assert RandomCrop(10, pad_if_needed=True).draw_batch(IMAGES["decoded"], draws) is None
+    assert RandomErasing(value="random").draw_batch(IMAGES["decoded"], draws) is None
+    assert RandomErasing(value=[1, 2]).draw_batch(IMAGES["decoded"], draws) is None  # an error
+    assert ColorJitter(0.3).draw_batch(IMAGES["four channels"], draws) is None  # an error
     assert draws.shares()[0] == torch.rand(1, generator=torch.Generator().manual_seed(0)).item()
     assert not TrainLight(4).has_batch_form
 
