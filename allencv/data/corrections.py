@@ -1,6 +1,6 @@
 """
 The answers of a person to images: a CSV file that `allencv review` writes and the reader
-`corrected` reads. It has one row for each image.
+`corrected` reads. It has one row for each image; one that was skipped may have another one later.
 """
 
 import csv
@@ -118,13 +118,15 @@ def read_corrections(path: str, key: str) -> Corrections:
         lines: Dict[str, int] = {}
         found: Dict[str, Correction] = {}
         for row in rows:
-            correction = _parsed(f"{path}, line {rows.line_num}", path, row, multi_label)
-            first = lines.setdefault(correction.path, rows.line_num)
-            if first != rows.line_num:
+            place = f"{path}, line {rows.line_num}"
+            correction = _parsed(place, path, row, multi_label)
+            earlier = found.get(correction.path)
+            if earlier is not None and earlier.answer != SKIP:
                 raise ConfigurationError(
-                    f"{path}, line {rows.line_num}: '{row['path']}' has an answer in line {first}, "
+                    f"{place}: '{row['path']}' has an answer in line {lines[correction.path]}, "
                     "too; expected one answer to each image"
                 )
+            lines[correction.path] = rows.line_num
             found[correction.path] = correction
     except csv.Error as error:
         raise ConfigurationError(f"{path}, line {rows.line_num}: {error}; expected CSV") from None

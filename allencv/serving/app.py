@@ -121,7 +121,7 @@ def create_app(
     )
     app.state.is_draining = False
     app.state.has_finished = True
-    _add_errors(app)
+    add_errors(app)
     _add_predict(app, classifier, batcher, decoders, limits)
     _add_information(app, classifier, limits, metrics)
     _add_page(app)
@@ -328,7 +328,7 @@ def _add_page(app: FastAPI) -> None:
         add(path, (folder / name).read_bytes(), media_type)
 
 
-def _add_errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI) -> None:
     """Give all errors the same form, without details of this program."""
 
     @app.exception_handler(RequestError)
