@@ -61,7 +61,8 @@ class Review(NamedTuple):
 
     # Parameters
 
-    labels : all labels that can be chosen: those of the model, of the data, and the new ones.
+    labels : all labels that can be chosen: those of the model, of the data, and the new ones,
+        sorted.
     queue : the images, the most useful first.
     labelled : the images that `QueuedImage.similar` refers to.
     label_errors : how many of the queue have a label that may be wrong. They come first.
@@ -103,7 +104,7 @@ def prepare_review(
     known = {picture.key for picture in [*labelled.pictures, *unlabelled.pictures]}
     unlabelled = _joined(model, unlabelled, _of_files(model, images, known, errors))
     names = {label for picture in labelled.pictures for label in picture.labels or ()}
-    labels = list(dict.fromkeys([*model.labels, *sorted(names), *new_labels]))
+    labels = sorted({*model.labels, *names, *new_labels})
     suspects, notes = _queue_labelled(model, labelled)
     others = _queue_unlabelled(model, unlabelled, labelled)
     return Review(labels, [*suspects, *others], labelled.pictures, len(suspects), errors, notes)

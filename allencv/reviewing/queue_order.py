@@ -19,8 +19,10 @@ from allencv.features.suspects import (
 )
 from allencv.predictions.predictions_file import Predictions, likely_label_errors
 
-BATCH, CANDIDATES = 25, 10
-"""The number of images chosen at once, and how many times as many candidates there are."""
+CANDIDATES, PART = 250, 4
+"""The most images among which some are chosen; of few images, it is the fourth part of them."""
+CHOSEN = 10
+"""Of the candidates, the tenth part is chosen."""
 MOST_DIVERSE = 2000
 """The images in the order of `diverse_by_margin`; the others follow by margin alone."""
 OUTLIER_EVERY = 5
@@ -78,18 +80,21 @@ def diverse_by_margin(margins: np.ndarray, vectors: np.ndarray) -> List[int]:
     25 images at a time are chosen among the 250 with the smallest margins, as in Cluster-Margin
     (Citovsky et al. 2021, arXiv:2107.14263). Each is the one that is farthest from all that were
     chosen before: the greedy k-centre (Sener and Savarese 2018, arXiv:1708.00489), by the cosine.
-    After 2,000 images, the order is that of the margins.
+    Of fewer than 1,000 images, the candidates are a quarter, and a tenth of these is chosen. After
+    2,000 images, the order is that of the margins.
     """
+    window = max(1, min(CANDIDATES, len(margins) // PART))
+    batch = max(1, window // CHOSEN)
     left = np.argsort(margins, kind="stable")
     chosen: List[int] = []
     directions = np.empty((0, vectors.shape[1]), np.float32)
     while len(chosen) < MOST_DIVERSE and len(left):
-        candidates = left[: BATCH * CANDIDATES]
+        candidates = left[:window]
         block = normalized(vectors[candidates])
         # The largest cosine to a chosen image, -2 before there is one, 2 for one of these.
         cosines = (block @ directions.T).max(1, initial=-2)
         places: List[int] = []
-        for _ in range(min(BATCH, len(candidates))):
+        for _ in range(min(batch, len(candidates))):
             place = int(cosines.argmin())
             places.append(place)
             cosines = np.maximum(cosines, block @ block[place])
