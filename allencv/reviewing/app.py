@@ -8,14 +8,14 @@ from fastapi import FastAPI
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from allencv.data.fields.image_field import load_image
 from allencv.data.inspection import as_picture
 from allencv.reviewing.session import AnsweredAlready, Picture, ReviewSession
 from allencv.runtime import ImageError
 from allencv.runtime.errors import InputError
-from allencv.serving.app import PAGE_HEADERS, add_errors
+from allencv.serving.app import PAGE_HEADERS, add_errors, json_response
 from allencv.serving.errors import RequestError
 from allencv.serving.gate import Gate
 from allencv.serving.limits import Limits
@@ -76,33 +76,33 @@ def _add_page(app: FastAPI, token: str) -> None:
 def _add_review(app: FastAPI, session: ReviewSession, token: str) -> None:
     # Coroutines: one answer is saved after the other.
     @app.get(f"/{token}/session")
-    async def about() -> JSONResponse:
-        return JSONResponse(session.as_json())
+    async def about() -> Response:
+        return json_response(session.as_json())
 
     @app.get(f"/{token}/view")
-    async def view() -> JSONResponse:
-        return JSONResponse(session.view())
+    async def view() -> Response:
+        return json_response(session.view())
 
     @app.post(f"/{token}/answers")
-    async def answer(given: Answer) -> JSONResponse:
+    async def answer(given: Answer) -> Response:
         try:
             session.answer(given.image, given.answer, given.labels)
         except AnsweredAlready:
             message = "this image has an answer already; the page shows the next one"
             raise RequestError(409, "answered_already", message) from None
-        except ValueError as error:
-            raise RequestError(400, "bad_request", str(error)) from None
         except (InputError, OSError) as error:
             raise _not_saved(error) from None
-        return JSONResponse(session.view())
+        except ValueError as error:
+            raise RequestError(400, "bad_request", str(error)) from None
+        return json_response(session.view())
 
     @app.post(f"/{token}/undo")
-    async def undo() -> JSONResponse:
+    async def undo() -> Response:
         try:
             session.undo()
         except (InputError, OSError) as error:
             raise _not_saved(error) from None
-        return JSONResponse(session.view())
+        return json_response(session.view())
 
 
 def _not_saved(error: Exception) -> RequestError:

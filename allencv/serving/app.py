@@ -280,7 +280,7 @@ def _add_information(
         responses={200: {"model": schemas.Labels}},
     )
     async def labels() -> Response:
-        return _json(
+        return json_response(
             {
                 "name": classifier.name,
                 "multi_label": classifier.multi_label,
@@ -347,7 +347,7 @@ def add_errors(app: FastAPI) -> None:
         return RequestError(400, "bad_request", "the request is malformed").as_response()
 
 
-def _json(content: Mapping[str, object]) -> Response:
+def json_response(content: Mapping[str, object]) -> Response:
     return Response(_json_text(content), media_type="application/json")
 
 

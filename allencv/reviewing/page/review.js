@@ -90,7 +90,7 @@ function show(next) {
   byId("name").textContent = image.name;
   byId("reason").textContent = image.reason;
   byId("keep").hidden = !image.labels || about.multi_label;
-  byId("actions").className = byId("keep").hidden ? "two" : "three";
+  byId("actions").className = byId("keep").hidden ? "three" : ""; // buttons below the first
   chosen = new Set(image.suggestion);
   showChoices();
   showSimilar(image.similar);
