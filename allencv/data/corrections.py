@@ -129,7 +129,9 @@ def read_corrections(path: str, key: str) -> Corrections:
             lines[correction.path] = rows.line_num
             found[correction.path] = correction
     except csv.Error as error:
-        raise ConfigurationError(f"{path}, line {rows.reader.line_num}: {error}; expected CSV") from None
+        raise ConfigurationError(
+            f"{path}, line {rows.reader.line_num}: {error}; expected CSV"
+        ) from None
     return Corrections(multi_label, found)
 
 

@@ -206,18 +206,26 @@ def _queue_labelled(
     rows = [error.row for error in errors]
     similar = _similar(vectors[rows], vectors, np.array(rows, int))
     queue = [
-        _suspect(pictures[error.row], error, names, probs[error.row], near)
+        _suspect(model, pictures[error.row], error, names, probs[error.row], near)
         for error, near in zip(errors, similar)
     ]
     return queue, notes
 
 
 def _suspect(
-    picture: Picture, error: LabelError, names: Sequence[str], probs: np.ndarray, near: List[int]
+    model: ReviewModel,
+    picture: Picture,
+    error: LabelError,
+    names: Sequence[str],
+    probs: np.ndarray,
+    near: List[int],
 ) -> QueuedImage:
     suggestion = tuple(names[number] for number in error.suggestion)
     given, suggested = (", ".join(each) or "none" for each in (picture.labels or (), suggestion))
-    reason = f"The label is {given}. The other images suggest {suggested}."
+    if model.multi_label:
+        reason = f"The labels are {given}. The model suggests {suggested}."
+    else:
+        reason = f"The label is {given}. The other images suggest {suggested}."
     return QueuedImage(picture, reason, suggestion, _top(names, probs), near)
 
 

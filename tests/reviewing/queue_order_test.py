@@ -123,7 +123,9 @@ def test_wrong_labels_come_first() -> None:
 def test_labels_that_cannot_be_judged() -> None:
     vectors, _ = clusters(classes=1, each=3, dim=5)
     assert find_label_errors(vectors, np.arange(3), 3).note == "no class has two images"
-    assert find_label_errors(vectors, np.zeros(3, int), 1).note == "there are fewer than two classes"
+    assert (
+        find_label_errors(vectors, np.zeros(3, int), 1).note == "there are fewer than two classes"
+    )
 
 
 def test_wrong_labels_among_several() -> None:
