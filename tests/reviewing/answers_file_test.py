@@ -117,9 +117,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(path: str, monkeypatch: pytest.Mo
 
 def test_files_that_cannot_be_continued(path: str) -> None:
     AnswersFile(path, multi_label=True).close()
-    with pytest.raises(
-        InputError, match="has several labels an image, but the model gives one"
-    ):
+    with pytest.raises(InputError, match="has several labels an image, but the model gives one"):
         AnswersFile(path, multi_label=False)
     with open(path, "a") as file:
         file.write("/a.jpg,none,,,t")
