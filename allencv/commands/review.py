@@ -1,4 +1,5 @@
 import argparse
+from contextlib import closing
 from typing import Any
 
 from allencv.commands.check_data import splits_of
@@ -25,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pets/train -o corrections.csv",
     )
     parser.add_argument("model", help="a model archive (model.tar.gz, or the folder of a run)")
-    parser.add_argument("images", nargs="*", help=f"images without labels: {IMAGES}")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        help=f"images without labels: {IMAGES}. Give them right after the model",
+    )
     parser.add_argument(
         *("-o", "--output"),
         required=True,
@@ -84,24 +89,24 @@ def run(args: argparse.Namespace) -> None:
     images = _images(args)
     splits = [] if args.data is None else splits_of(args)
     model = ArchiveClassifier(args.model, args.device, args.trust_archive)
-    answers = AnswersFile(args.output, model.multi_label)
-    review = prepare_review(model, images, splits, args.new_label)
-    if review.errors:
-        print(f"images that cannot be shown: {len(review.errors)}")
-        for reason in list(review.errors.values())[:MOST_ERRORS]:
-            print(f"  {printable(reason)}")
-    for note in review.notes:
-        print(note)
-    session = ReviewSession(
-        model.name, review.labels, model.multi_label, review.queue, review.labelled, answers
-    )
-    print(f"In order: {described(review)}")
-    before = session.answered
-    if before:
-        print(f"Answered before: {before} (in {args.output})")
-    if session.left:
-        serve_review(session, args.port)
-    new, left = session.answered - before, numbered(session.left, "image", "none")
+    with closing(AnswersFile(args.output, model.multi_label)) as answers:
+        review = prepare_review(model, images, splits, args.new_label)
+        if review.errors:
+            print(f"images that cannot be shown: {len(review.errors)}")
+            for reason in list(review.errors.values())[:MOST_ERRORS]:
+                print(f"  {printable(reason)}")
+        for note in review.notes:
+            print(note)
+        session = ReviewSession(
+            model.name, review.labels, model.multi_label, review.queue, review.labelled, answers
+        )
+        print(f"In order: {described(review)}")
+        before = session.answered
+        if before:
+            print(f"Answered before: {before} (in {args.output})")
+        if session.left:
+            serve_review(session, args.port)
+    new, left = session.answered - before, numbered(session.left, "image", "no")
     print(f"{args.output}: {numbered(new, 'new answer', 'no')}, {left} left")
 
 

@@ -45,7 +45,6 @@ def test_a_review_in_two_parts(
     assert order == "In order: 0 images whose label may be wrong, 4 images without a label"
     assert end == "out/corrections.csv: 1 new answer, 3 images left"
     assert sessions[0].labels == ["Cat", "Dog", "fox"]
-    sessions[0].answers.close()
 
     run_in_process(*command, "--new-label", "fox")
     *_, before, end = capsys.readouterr().out.splitlines()

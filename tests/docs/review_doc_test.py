@@ -70,7 +70,7 @@ def test_the_commands(
         r"^In order: \d+ images? whose label may be wrong, 4 images without", said, re.M
     )
     answers = read_corrections("corrections.csv", "").of_images
-    assert f"corrections.csv: {len(answers)} new answers, none images left" in said
+    assert f"corrections.csv: {len(answers)} new answers, no images left" in said
     assert [row.split(",")[1] for row in FILE.splitlines()[1:]] == [
         "label",
         "label",
