@@ -7,7 +7,7 @@ setup(
     # The wheel carries the folder of configs inside the package, for `allencv recipe`.
     package_dir={"allencv.training_config": "training_config"},
     package_data={
-        "allencv": ["py.typed", "reporting/templates/*", "serving/page/*"],
+        "allencv": ["py.typed", "reporting/templates/*", "reviewing/page/*", "serving/page/*"],
         "allencv.training_config": ["*.jsonnet", "lib/*.libsonnet"],
     },
     # An editable installation that mypy understands: a path, and no import hook.

@@ -33,7 +33,7 @@ an exported archive; it needs neither torch nor AllenNLP. Commands of plugins,
 and some that only AllenNLP has, are not listed."""
 OPTIONS = ("--help", "--version")
 QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
-QUIET |= {"pack", "serve", "show-batch"}
+QUIET |= {"pack", "review", "serve", "show-batch"}
 """The commands that print their results; for them AllenNLP logs only warnings."""
 CHECKED_BY_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
@@ -44,7 +44,7 @@ WITHOUT_PARTS = {"join", "recipe"}
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
-COMPUTING = {*TRAINING, "embed", "evaluate", "find-lr", "predict"}
+COMPUTING = {*TRAINING, "embed", "evaluate", "find-lr", "predict", "review"}
 """The commands that compute a network with torch for long."""
 SECONDS_TO_ARCHIVE = 60.0
 """The same for commands that train: AllenNLP archives the best epoch so far."""

@@ -21,6 +21,7 @@ PAGES = {
     "loader_workers": "data_loading.md",
     "precision": "devices.md",
     "quick": "quick.md",
+    "review": "review.md",
     "serving": "serving.md",
     "slim": "serving.md",
     "startup": "training.md",

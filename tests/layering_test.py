@@ -20,6 +20,7 @@ BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime
 BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
     *("predictors", "features", "exporting", "experiments", "reporting", "catalogue", "fitting"),
+    "reviewing",
     *BELOW_PREDICTORS,
 }
 
@@ -53,6 +54,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "models": BELOW_MODELS,
     "predictors": BELOW_PREDICTORS,
     "features": {"exporting", "predictors", *BELOW_PREDICTORS},
+    "reviewing": {"features", "predictors", *BELOW_PREDICTORS},
     "exporting": BELOW_PREDICTORS,
     "experiments": BELOW_PREDICTORS,
     "reporting": {"features", "predictors", *BELOW_PREDICTORS},

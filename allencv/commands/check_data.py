@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         html_file = html_file or os.path.join(args.output, "data.html")
     _make_folders(json_file, html_file)
     start = time.perf_counter()
-    splits = _splits(args)
+    splits = splits_of(args)
     encoder = _encoder(args)
     images = list(
         Tqdm.tqdm(
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _splits(args: argparse.Namespace) -> Any:
+def splits_of(args: argparse.Namespace) -> Any:
     """Return the splits of a config, or those found in data."""
     from allennlp.common import Params
 

@@ -15,11 +15,10 @@ from allencv.features.suspects import (
     held_out_probabilities,
     near_copy_threshold,
     nearest_distances,
+    why_without_suspects,
 )
 from allencv.runtime.plurals import numbered
 
-MOST_CLASSES = 1000
-"""Of more classes, the classifier of label suspects would take hours."""
 MOST_IMAGES = 200_000
 """Of more images, the near copies would take hours: each is compared with each."""
 MOST_COMPARED = 100
@@ -118,16 +117,10 @@ def _largest_cosine(vectors: np.ndarray) -> float:
 def _label_suspects(found: DataVectors, notes: List[str]) -> Iterator[Problem]:
     rows, labels, names = _single_labels(found.images)
     several = len(found.images) - len(rows)
-    reason = ""
+    reason = why_without_suspects(labels, len(names))
     if any(len(image.labels or ()) > 1 for image in found.images):
         reason = "images have several labels"
-    elif len(names) < 2:
-        reason = "there are fewer than two classes"
-    elif len(names) > MOST_CLASSES:
-        reason = f"there are {len(names)} classes, more than {MOST_CLASSES}"
-    elif np.bincount(labels).max() < 2:
-        reason = "no class has two images"
-    if reason:
+    if reason is not None:
         notes.append(f"images among another label: not searched, because {reason}")
         return
     vectors = found.vectors if not several else found.vectors[rows]

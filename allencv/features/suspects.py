@@ -17,6 +17,8 @@ NEIGHBOURS = 10
 FENCE = 3.0
 LEAST_NEAR = 0.85
 """The least cosine of near copies. docs/check_data.md says how it was chosen."""
+MOST_CLASSES = 1000
+"""Of more classes, the classifier of label suspects would take hours."""
 LARGEST_SAMPLE = 20_000
 """The most images that one is compared with, and that a regression is fitted on."""
 
@@ -66,9 +68,17 @@ def find_outliers(distances: np.ndarray) -> List[int]:
     if not distances.size:
         return []
     means = distances.mean(1)
-    lower, upper = np.percentile(means, [25, 75])
-    far = np.flatnonzero(means > upper + FENCE * (upper - lower) + 1e-5)  # float32's rounding
+    far = np.flatnonzero(means > outlier_threshold(means))
     return far[np.argsort(-means[far], kind="stable")].tolist()
+
+
+def outlier_threshold(means: np.ndarray) -> float:
+    """
+    Return the mean distance above which an image is an outlier among images with these mean
+    distances `(n,)` to their nearest images.
+    """
+    lower, upper = np.percentile(means, [25, 75])
+    return float(upper + FENCE * (upper - lower)) + 1e-5  # float32's rounding
 
 
 def near_copy_threshold(distances: np.ndarray) -> float:
@@ -132,6 +142,20 @@ def find_label_suspects(probs: np.ndarray, labels: np.ndarray) -> List[LabelSusp
         )
         for row, other in confident_learning(probs, labels)
     ]
+
+
+def why_without_suspects(labels: np.ndarray, classes: int) -> Optional[str]:
+    """
+    Return why `held_out_probabilities` of images with these class indices `(n,)` would say nothing,
+    or `None` if they do.
+    """
+    if classes < 2:
+        return "there are fewer than two classes"
+    if classes > MOST_CLASSES:
+        return f"there are {classes} classes, more than {MOST_CLASSES}"
+    if np.bincount(labels).max() < 2:
+        return "no class has two images"
+    return None
 
 
 def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -18,6 +18,8 @@ from allencv.runtime import ImageError, ImageSource
 from allencv.runtime.terminal import notice
 from allencv.training.acceleration import set_memory_format
 
+VECTORS_AT_ONCE = 8192
+
 
 class ArchiveClassifier:
     """
@@ -99,6 +101,16 @@ class ArchiveClassifier:
     def vectors(self, images: np.ndarray) -> np.ndarray:
         """Return the vectors `(batch, vector_size)` before the last layer, as `probabilities`."""
         return self._computed(self._model.encode, images)
+
+    @torch.inference_mode()
+    def probabilities_of_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """
+        Return the probabilities `(n, labels)` for `vectors` `(n, vector_size)`: those of the images
+        themselves, without the views of `test_time_augmentation`.
+        """
+        batches = torch.from_numpy(vectors).split(VECTORS_AT_ONCE)
+        probs = [self._model(features=batch.to(self.device))["probs"] for batch in batches]
+        return torch.cat(probs).float().cpu().numpy()
 
     @torch.inference_mode()
     def _computed(

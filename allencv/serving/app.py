@@ -121,7 +121,7 @@ def create_app(
     )
     app.state.is_draining = False
     app.state.has_finished = True
-    _add_errors(app)
+    add_errors(app)
     _add_predict(app, classifier, batcher, decoders, limits)
     _add_information(app, classifier, limits, metrics)
     _add_page(app)
@@ -280,7 +280,7 @@ def _add_information(
         responses={200: {"model": schemas.Labels}},
     )
     async def labels() -> Response:
-        return _json(
+        return json_response(
             {
                 "name": classifier.name,
                 "multi_label": classifier.multi_label,
@@ -328,7 +328,7 @@ def _add_page(app: FastAPI) -> None:
         add(path, (folder / name).read_bytes(), media_type)
 
 
-def _add_errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI) -> None:
     """Give all errors the same form, without details of this program."""
 
     @app.exception_handler(RequestError)
@@ -347,7 +347,7 @@ def _add_errors(app: FastAPI) -> None:
         return RequestError(400, "bad_request", "the request is malformed").as_response()
 
 
-def _json(content: Mapping[str, object]) -> Response:
+def json_response(content: Mapping[str, object]) -> Response:
     return Response(_json_text(content), media_type="application/json")
 
 

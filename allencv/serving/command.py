@@ -154,7 +154,7 @@ def run(
     for name in ("allencv.runtime", "allencv.access"):  # which engine "auto" chooses; the requests
         logging.getLogger(name).setLevel(logging.INFO)
     classifier = open_model(args)
-    with _listening(args.host, args.port) as listening:
+    with listening_at(args.host, args.port) as listening:
         _warm_up(classifier)
         app = create_app(classifier, limits, root_path, cors_origins, args.access_log)
         host = f"[{args.host}]" if ":" in args.host else args.host
@@ -223,7 +223,8 @@ def _limits(args: argparse.Namespace) -> Limits:
     )
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening_at(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one. Raise `InputError` if it cannot."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=2048)

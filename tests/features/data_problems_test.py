@@ -5,7 +5,7 @@ import pytest
 
 from allencv.data.inspection import CheckedImage, Facts
 from allencv.data.problems import KINDS, Problem
-from allencv.features import data_problems
+from allencv.features import data_problems, suspects
 from allencv.features.data_problems import FeatureFindings, find_feature_problems
 from allencv.features.data_vectors import DataVectors
 from tests.features.clusters import clusters
@@ -125,7 +125,7 @@ def test_too_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_problems, "MOST_CLASSES", 2)
+    monkeypatch.setattr(suspects, "MOST_CLASSES", 2)
     vectors, right = clusters(classes=3, each=10, dim=20)
     findings = find_feature_problems(data(vectors, [(str(label),) for label in right]), [])
     assert findings.notes[-1].endswith("not searched, because there are 3 classes, more than 2")
