@@ -1,11 +1,13 @@
 import hashlib
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
+from allennlp.models import Model
 from allennlp.models.archival import get_weights_path
 
 from allencv.common.archives import load_opened_archive, opened_archive
@@ -13,7 +15,10 @@ from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.transforms import EvalTransform
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
-from allencv.runtime import ImageError, ImageSource
+from allencv.runtime import BundleError, ImageError, ImageSource
+from allencv.runtime.bundle import sha256_of
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.files import FILES, read_certainty
 from allencv.runtime.terminal import notice
 from allencv.training.acceleration import set_memory_format
 
@@ -54,6 +59,8 @@ class ArchiveClassifier:
         with opened_archive(path, trusted) as folder:
             self.checksum = _checksum(folder)
             archive = load_opened_archive(folder)
+            self.weights_checksum = sha256_of(Path(get_weights_path(folder)))
+            self.certainty = self._certainty(path, folder, archive.model)
         model, reader = archive.model, archive.validation_dataset_reader
         if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
             raise ConfigurationError(
@@ -66,9 +73,14 @@ class ArchiveClassifier:
         self.thresholds: Optional[List[float]] = None
         if isinstance(model, MultiLabelImageClassifier):
             self.thresholds = list(model.get_thresholds().values())
+        if self.certainty is not None:
+            self.thresholds = self.certainty.calibrated_thresholds(self.thresholds)
         self.vector_size = model.vector_size
         self._model = model.to(self.device).eval()
         set_memory_format(self._model, None, self.device)
+        # In each thread, the vectors of the batch that it computes.
+        self._noted = threading.local()
+        model.note_vectors(self._note)
         self._reader = reader
         transforms = reader.transforms
         self.preprocessing = None
@@ -94,6 +106,39 @@ class ArchiveClassifier:
     def vectors(self, images: np.ndarray) -> np.ndarray:
         """Return the vectors `(batch, vector_size)` before the last layer, as `probabilities`."""
         return self._computed(self._model.encode, images)
+
+    def outputs(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities and the vectors, computed once."""
+
+        def compute(batch: torch.Tensor) -> torch.Tensor:
+            self._noted.vectors = []
+            try:
+                probabilities = self._model(image=batch)["probs"]
+                # The image comes before its views.
+                return torch.cat([probabilities.float(), self._noted.vectors[0].float()], dim=1)
+            finally:
+                del self._noted.vectors
+
+        both = self._computed(compute, images)
+        return both[:, : len(self.labels)], both[:, len(self.labels) :]
+
+    def _note(self, vectors: torch.Tensor) -> None:
+        if hasattr(self._noted, "vectors"):
+            self._noted.vectors.append(vectors)
+
+    def _certainty(self, path: Union[str, Path], folder: Path, model: Model) -> Optional[Certainty]:
+        if not isinstance(model, ImageClassifier):
+            return None
+        try:
+            found = read_certainty(folder, model.num_labels, model.vector_size)
+        except BundleError as error:
+            raise ConfigurationError(f"archive '{path}' is not opened: {error}") from None
+        if found is not None and found.model != self.weights_checksum:
+            raise ConfigurationError(
+                f"'{path}' was calibrated with other weights; calibrate it again, or remove its "
+                f"{' and '.join(FILES)}"
+            )
+        return found
 
     @torch.inference_mode()
     def _computed(

@@ -41,7 +41,8 @@ class Certainty:
     data : where they are, as the command was told.
     precision : of the network whose probabilities were calibrated: "float32", "float16" or "int8".
     overlap : the number of these images that also trained the model or chose its epoch. With any,
-        what is promised is too good.
+        what is promised is too good. `None` if it is not known.
+    model : the SHA-256 of the weights that were calibrated.
     scaling : calibrates the probabilities.
     sets : the sets of labels. An answer has the set of the first level.
     selection : which images to answer.
@@ -54,7 +55,8 @@ class Certainty:
     images: int
     data: str
     precision: str
-    overlap: int = 0
+    model: str
+    overlap: Optional[int] = None
     scaling: Optional[Scaling] = None
     sets: Optional[LabelSets] = None
     selection: Optional[Selection] = None
@@ -76,6 +78,11 @@ class Certainty:
         if thresholds is None:
             return None
         return self.calibrated(np.array([thresholds], np.float32), True)[0].tolist()
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether `judge` uses the vectors."""
+        return self.unknown is not None and self.unknown.needs_vectors
 
     def scores(
         self, probabilities: np.ndarray, vectors: np.ndarray, multi_label: bool

@@ -116,7 +116,7 @@ def _certainty(
         raise BundleError(f"{file}: sets.limits has not one limit, or {labels}, for each level")
     own = {name.removeprefix(UNKNOWN): arrays[name] for name in shapes if name.startswith(UNKNOWN)}
     return Certainty(
-        **{key: content[key] for key in ("images", "data", "precision", "overlap")},
+        **{key: content[key] for key in ("images", "data", "precision", "model", "overlap")},
         scaling=scaling and Scaling(**scaling),
         sets=sets and LabelSets(**sets),
         selection=parts["selection"] and Selection(**parts["selection"]),
@@ -186,6 +186,7 @@ CHECKS: Dict[str, Check] = {
     "images": COUNT,
     "data": (is_text, "a text"),
     "precision": one_of(*TOLERANCES),
-    "overlap": COUNT,
+    "model": (is_text, "the checksum of the weights"),
+    "overlap": (lambda value: value is None or is_count(value), "null or a whole number"),
     **dict.fromkeys(PARTS, PART),
 }

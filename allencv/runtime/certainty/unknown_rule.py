@@ -22,6 +22,11 @@ class UnknownRule:
     known_share: float
     arrays: Dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the score uses the vectors."""
+        return self.kind != "max_probability"
+
     def scores(
         self, probabilities: np.ndarray, vectors: np.ndarray, multi_label: bool
     ) -> np.ndarray:
