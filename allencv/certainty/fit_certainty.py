@@ -1,6 +1,6 @@
 """Find out, from images with labels, what a model knows about its own answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
@@ -13,11 +13,11 @@ from allencv.certainty.label_sets import (
     fit_missed_labels,
 )
 from allencv.certainty.selection import CERTAINTY, fewest_images, fit_selection
-from allencv.runtime.certainty import Certainty, UnknownRule
+from allencv.runtime.certainty import Certainty, LabelSets, UnknownRule
 from allencv.runtime.certainty.certainty import confidence
 from allencv.runtime.errors import InputError
 
-LEVEL, KNOWN_SHARE = 0.9, 0.95
+LEVEL, KNOWN_SHARE = 0.95, 0.95
 
 
 class LabelledOutputs(NamedTuple):
@@ -47,7 +47,8 @@ class Wanted:
 
     # Parameters
 
-    calibration : `None` leaves the probabilities as they are.
+    calibration : `None` leaves the probabilities as they are, unless `default_calibration` is set,
+        which takes the usual one for the model.
     sets : the kind of sets of labels for one label an image; for several it is "missed". `None` for
         none.
     levels : the shares of images whose set is to hold the right label. An answer has the set of the
@@ -59,16 +60,20 @@ class Wanted:
     """
 
     calibration: Optional[Calibration] = None
-    sets: Optional[str] = SINGLE_LABEL_KINDS[1]
+    default_calibration: bool = True
+    sets: Optional[str] = SINGLE_LABEL_KINDS[0]
     levels: List[float] = field(default_factory=lambda: [LEVEL])
     by_class: bool = False
     target_accuracy: Optional[float] = None
     certainty: float = CERTAINTY
     known_share: float = KNOWN_SHARE
 
-
-def default_calibration(multi_label: bool) -> Calibration:
-    return PlattScaling() if multi_label else TemperatureScaling()
+    def for_model(self, multi_label: bool) -> "Wanted":
+        """Return the same with the usual calibration for a model, if that is asked for."""
+        if self.calibration is not None or not self.default_calibration:
+            return self
+        usual = PlattScaling() if multi_label else TemperatureScaling()
+        return replace(self, calibration=usual)
 
 
 def fit_certainty(
@@ -119,16 +124,8 @@ def fit_certainty(
     )
     calibrated = found.calibrated(known.probabilities, multi_label)
     decided = found.calibrated_thresholds(thresholds)
-    given = calibrated.argmax(axis=1) if decided is None else calibrated > np.array(decided)
-    is_right = given == known.targets
-    is_right = is_right.all(axis=1) if multi_label else is_right
-    parts = {**vars(found)}
-    if wanted.sets is not None and multi_label:
-        parts["sets"] = fit_missed_labels(calibrated, known.targets, wanted.levels)
-    elif wanted.sets is not None:
-        parts["sets"] = fit_label_sets(
-            calibrated, known.targets, wanted.levels, wanted.sets, wanted.by_class
-        )
+    is_right = right_answers(known.probabilities, known.targets, thresholds)
+    parts = {**vars(found), "sets": fit_sets(calibrated, known.targets, wanted)}
     if wanted.target_accuracy is not None:
         sure = confidence(calibrated, decided)
         if unknown is not None:
@@ -138,10 +135,35 @@ def fit_certainty(
             raise InputError(_why_no_selection(wanted, count, sure, is_right))
         parts["selection"] = selection
     labels = known.probabilities.shape[1]
+    given = given_labels(known.probabilities, thresholds)
     counts = given.sum(axis=0) if multi_label else np.bincount(given, minlength=labels)
     parts["label_counts"] = counts.astype(np.int64)
     parts["known_scores"] = np.sort(found.scores(known.probabilities, known.vectors, multi_label))
     return Certainty(**parts)
+
+
+def fit_sets(calibrated: np.ndarray, targets: np.ndarray, wanted: Wanted) -> Optional[LabelSets]:
+    """Return the sets of labels that are wanted, from calibrated probabilities."""
+    if wanted.sets is None:
+        return None
+    if targets.ndim == 2:
+        return fit_missed_labels(calibrated, targets, wanted.levels)
+    return fit_label_sets(calibrated, targets, wanted.levels, wanted.sets, wanted.by_class)
+
+
+def given_labels(probabilities: np.ndarray, thresholds: Optional[List[float]]) -> np.ndarray:
+    """Return the labels that a model gives, in the form of targets."""
+    if thresholds is None:
+        return probabilities.argmax(axis=1)
+    return probabilities > np.array(thresholds, dtype=probabilities.dtype)
+
+
+def right_answers(
+    probabilities: np.ndarray, targets: np.ndarray, thresholds: Optional[List[float]]
+) -> np.ndarray:
+    """Return whether the answer for each image is right: its label, or all of its labels."""
+    is_right = given_labels(probabilities, thresholds) == targets
+    return is_right if targets.ndim == 1 else is_right.all(axis=1)
 
 
 def _why_no_selection(wanted: Wanted, count: int, sure: np.ndarray, is_right: np.ndarray) -> str:

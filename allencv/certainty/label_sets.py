@@ -20,7 +20,7 @@ def fit_label_sets(
     probabilities: np.ndarray,
     targets: np.ndarray,
     levels: Sequence[float],
-    kind: str = "aps",
+    kind: str = "lac",
     by_class: bool = False,
     seed: int = 0,
 ) -> LabelSets:
@@ -35,7 +35,7 @@ def fit_label_sets(
         `(images, labels)`, calibrated.
     targets : `np.ndarray`
         `(images,)`, the right labels.
-    kind : `str`, optional (default = `"aps"`)
+    kind : `str`, optional (default = `"lac"`)
         "lac" has the smallest sets on average; "aps" and "raps" have larger ones for difficult
         images and smaller ones for easy images.
     by_class : `bool`, optional (default = `False`)

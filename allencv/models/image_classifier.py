@@ -250,6 +250,11 @@ class ImageClassifier(CheckedFromParams, Model):
         self._classification_layer.weight.copy_(weight)
         self._classification_layer.bias.copy_(bias)
 
+    def last_layer(self) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the weight `(num_labels, vector_size)` and bias `(num_labels,)`."""
+        layer = self._classification_layer
+        return layer.weight.detach(), layer.bias.detach()
+
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """
         Return the vectors `(batch, vector_size)` of images as `forward` takes them, before dropout
@@ -270,7 +275,7 @@ class ImageClassifier(CheckedFromParams, Model):
             hook.remove()
 
     def note_vectors(self, note: Callable[[torch.Tensor], None]) -> RemovableHandle:
-        """Call `note` with the vectors of each pass of the encoders. Remove the handle to end it."""
+        """Call `note` with the vectors of each pass of the encoders; the handle ends this."""
         return self._im2vec_encoder.register_forward_hook(
             lambda module, inputs, output: note(output)
         )

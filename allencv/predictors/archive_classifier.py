@@ -37,9 +37,10 @@ class ArchiveClassifier:
     trusted : `bool`, optional (default = `False`)
         Whether the archive's config may name any Python code (see `allencv.common.archives`).
 
-    `preprocessing` is `None` unless the reader has exactly one transform, "eval". `preprocess`
-    applies any transforms, some of which make pixels floats. `checksum` covers the config, the
-    vocabulary and the weights.
+    `network_thresholds` are those for probabilities that are not calibrated. `reader` and
+    `training_reader` are those of the config. `preprocessing` is `None` unless the reader has
+    exactly one transform, "eval". `preprocess` applies any transforms, some of which make pixels
+    floats. `checksum` covers the config, the vocabulary and the weights.
 
     # Raises
 
@@ -70,9 +71,10 @@ class ArchiveClassifier:
         self.name = "/".join(Path(path).parts[-2:])
         self.labels = model.label_names()
         self.multi_label = model.multi_label
-        self.thresholds: Optional[List[float]] = None
+        self.network_thresholds: Optional[List[float]] = None
         if isinstance(model, MultiLabelImageClassifier):
-            self.thresholds = list(model.get_thresholds().values())
+            self.network_thresholds = list(model.get_thresholds().values())
+        self.thresholds = self.network_thresholds
         if self.certainty is not None:
             self.thresholds = self.certainty.calibrated_thresholds(self.thresholds)
         self.vector_size = model.vector_size
@@ -81,7 +83,8 @@ class ArchiveClassifier:
         # In each thread, the vectors of the batch that it computes.
         self._noted = threading.local()
         model.note_vectors(self._note)
-        self._reader = reader
+        self.reader, self.training_reader = reader, archive.dataset_reader
+        self.config = archive.config.duplicate().as_dict(quiet=True)
         transforms = reader.transforms
         self.preprocessing = None
         if [type(transform) for transform in transforms] == [EvalTransform]:
@@ -93,7 +96,7 @@ class ArchiveClassifier:
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
-        image: Any = self._reader.text_to_instance(source)["image"]
+        image: Any = self.reader.text_to_instance(source)["image"]
         return image.as_tensor({}).permute(1, 2, 0).numpy()
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -139,6 +142,11 @@ class ArchiveClassifier:
                 f"{' and '.join(FILES)}"
             )
         return found
+
+    def last_layer(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the weight `(labels, vector_size)` and bias `(labels,)` of the last layer."""
+        weight, bias = self._model.last_layer()
+        return weight.float().cpu().numpy(), bias.float().cpu().numpy()
 
     @torch.inference_mode()
     def _computed(
