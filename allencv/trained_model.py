@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Sequence, Union, cast, overload
 import numpy as np
 
 from allencv.runtime.bundle import check_exists, is_bundle, read_manifest
+from allencv.runtime.certainty import Judgement
 from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.defaults import DEFAULT_ENGINE, TOP_K
@@ -32,6 +33,13 @@ class Prediction:
         models one.
     probabilities : `Dict[str, float]`
         The probabilities of all labels, from 0 to 1, the most probable first.
+    is_unknown : `bool`, optional
+        Whether the image is unlike the training data; of a model that is calibrated for this.
+    is_answered : `bool`, optional
+        Whether the label is to be relied on; of a model that is calibrated for this.
+    possible_labels : `List[str]`, optional
+        The set that holds the right label, or few labels less than all right ones, as often as was
+        asked for; of a model that is calibrated for this.
     error : `str`, optional
         Why there are no labels: the image cannot be read, or the network's answer is not finite.
     """
@@ -39,6 +47,9 @@ class Prediction:
     labels: List[str] = field(default_factory=list)
     probabilities: Dict[str, float] = field(default_factory=dict)
     error: Optional[str] = None
+    is_unknown: Optional[bool] = None
+    is_answered: Optional[bool] = None
+    possible_labels: Optional[List[str]] = None
 
     @property
     def label(self) -> Optional[str]:
@@ -162,12 +173,18 @@ class TrainedModel:
         except ImageError as error:
             return str(error)
 
-    def _prediction(self, outcome: Union[np.ndarray, str]) -> Prediction:
+    def _prediction(self, outcome: Union[Judgement, str]) -> Prediction:
         if isinstance(outcome, str):
             return Prediction(error=outcome)
         answer = readable(self.classifier, outcome, len(self.labels))
-        labels = [answer["label"]] if "label" in answer else answer["labels"]
-        return Prediction(labels, {each["label"]: each["probability"] for each in answer["top_k"]})
+        is_single = "label" in answer
+        return Prediction(
+            [answer["label"]] if is_single else answer["labels"],
+            {each["label"]: each["probability"] for each in answer["top_k"]},
+            is_unknown=answer.get("is_unknown"),
+            is_answered=answer.get("is_answered"),
+            possible_labels=answer.get("labels") if is_single else answer.get("possible_labels"),
+        )
 
     def __repr__(self) -> str:
         several = "any number of labels" if self.classifier.multi_label else "one label"

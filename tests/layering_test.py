@@ -19,8 +19,8 @@ PACKAGE = ROOT / "allencv"
 BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime"}
 BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
-    *("predictors", "features", "exporting", "experiments", "reporting", "catalogue", "fitting"),
-    "reviewing",
+    *("predictors", "certainty", "features", "exporting", "experiments", "reporting"),
+    *("catalogue", "fitting", "reviewing"),
     *BELOW_PREDICTORS,
 }
 
@@ -55,11 +55,12 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "predictors": BELOW_PREDICTORS,
     "features": {"exporting", "predictors", *BELOW_PREDICTORS},
     "reviewing": {"features", "predictors", *BELOW_PREDICTORS},
-    "exporting": BELOW_PREDICTORS,
+    "exporting": {"certainty", "predictors", *BELOW_PREDICTORS},
     "experiments": BELOW_PREDICTORS,
-    "reporting": {"features", "predictors", *BELOW_PREDICTORS},
+    "reporting": {"certainty", "features", "predictors", *BELOW_PREDICTORS},
     "catalogue": BELOW_PREDICTORS,
-    "fitting": {"experiments", "features", "predictors", *BELOW_PREDICTORS},
+    "certainty": {"predictors", *BELOW_PREDICTORS},
+    "fitting": {"certainty", "experiments", "features", "predictors", *BELOW_PREDICTORS},
     "commands": {"recipes", *BELOW_COMMANDS},
     "plugin": BELOW_COMMANDS,
     "__main__": {"command_list", "command_parsers", "commands", "plugin", *BELOW_COMMANDS},

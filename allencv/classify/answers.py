@@ -25,6 +25,7 @@ import numpy as np
 
 from allencv.classify.output_files import Record
 from allencv.classify.partial_output import file_stamp
+from allencv.runtime.certainty import Judgement
 from allencv.runtime.classifier import Classifier, classify_pixels, readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import ImageFile
@@ -176,20 +177,23 @@ def renamed(error: ImageError, source: ImageSource, name: str) -> str:
 
 def _outcomes(
     classifier: Classifier, batch: Sequence[DecodedImage[np.ndarray]]
-) -> List[Union[np.ndarray, str]]:
-    """Return the probabilities of each image, or an error message."""
-    outcomes = [each.content for each in batch]
-    arrays = {i: pixels for i, pixels in enumerate(outcomes) if not isinstance(pixels, str)}
-    for i, outcome in classify_pixels(classifier, arrays).items():
-        is_error = isinstance(outcome, str)
-        outcomes[i] = f"{batch[i].image.file}: {outcome}" if is_error else outcome
+) -> List[Union[Judgement, str]]:
+    """Return what is known about each image, or an error message."""
+    contents = [each.content for each in batch]
+    arrays = {i: pixels for i, pixels in enumerate(contents) if not isinstance(pixels, str)}
+    found = classify_pixels(classifier, arrays)
+    outcomes: List[Union[Judgement, str]] = []
+    for i, content in enumerate(contents):
+        outcome = content if isinstance(content, str) else found[i]
+        is_error = isinstance(outcome, str) and not isinstance(content, str)
+        outcomes.append(f"{batch[i].image.file}: {outcome}" if is_error else outcome)
     return outcomes
 
 
 def _record(
     classifier: Classifier,
     decoded: DecodedImage[np.ndarray],
-    outcome: Union[np.ndarray, str],
+    outcome: Union[Judgement, str],
     top_k: int,
     probabilities: bool,
 ) -> Record:
@@ -198,5 +202,5 @@ def _record(
         return {**record, "error": outcome}
     record = {**record, **readable(classifier, outcome, top_k)}
     if probabilities:
-        record["probabilities"] = dict(zip(classifier.labels, outcome.tolist()))
+        record["probabilities"] = dict(zip(classifier.labels, outcome.probabilities.tolist()))
     return record

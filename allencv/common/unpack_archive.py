@@ -12,13 +12,15 @@ from allennlp.models.archival import _WEIGHTS_NAME as WEIGHTS_NAME
 from allennlp.models.archival import CONFIG_NAME
 
 from allencv import AllenCVError
+from allencv.runtime.certainty.files import ARRAYS_FILE, FILES
 
 CHECKSUMS_NAME = "checksums.json"
 """The SHA-256 of every other file of the archive, by name. AllenNLP's archives do not have it."""
 PART = r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f]{1,255}"
 """A name of a file or folder, without a path, on any system."""
 OWN_FILES = re.compile(
-    rf"{CONFIG_NAME}|{META_NAME}|{CHECKSUMS_NAME}|{WEIGHTS_NAME}|vocabulary/(\.lock|{PART}\.txt)"
+    rf"{CONFIG_NAME}|{META_NAME}|{CHECKSUMS_NAME}|{WEIGHTS_NAME}|{'|'.join(FILES)}"
+    rf"|vocabulary/(\.lock|{PART}\.txt)"
 )
 OTHER_FILES = re.compile(rf"(?!vocabulary(/|$)){PART}(/{PART})*")
 """Files that a config may add with `include_in_archive`."""
@@ -195,6 +197,6 @@ def _check_member(member: tarfile.TarInfo) -> None:
         raise ArchiveError(f"{name} is {kind}; expected plain files only")
     if not OWN_FILES.fullmatch(member.name) and not OTHER_FILES.fullmatch(member.name):
         raise ArchiveError(f"it holds {name}, which is not part of an archive")
-    is_text = OWN_FILES.fullmatch(member.name) and member.name != WEIGHTS_NAME
+    is_text = OWN_FILES.fullmatch(member.name) and member.name not in (WEIGHTS_NAME, ARRAYS_FILE)
     if member.size < 0 or (is_text and member.size > LARGEST_TEXT):
         raise ArchiveError(f"{name} has {member.size:,} bytes; expected at most {LARGEST_TEXT:,}")

@@ -13,6 +13,7 @@ from allennlp.models.archival import CONFIG_NAME, META_NAME
 from allencv.common.archive_files import vocabulary_files
 from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME
 from allencv.runtime.bundle import sha256_of
+from allencv.runtime.certainty.files import FILES
 from allencv.runtime.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,16 @@ def archive_model(
     if target.is_dir():
         target = target / "model.tar.gz"
     files = _files(folder, folder / weights, include_in_archive or [])
-    checksums = json.dumps({name: sha256_of(file) for name, file in files.items()}, indent=2)
     logger.info("archiving weights and vocabulary to %s", target)
+    write_files(target, files)
+    return str(target)
+
+
+def write_files(target: Path, files: Dict[str, Path]) -> None:
+    """Write an archive of these files, by their names in it, and their checksums."""
+    checksums = json.dumps({name: sha256_of(file) for name, file in files.items()}, indent=2)
     with whole_file(target) as temporary:
         _write(temporary, files, checksums.encode())
-    return str(target)
 
 
 def _write(target: Path, files: Dict[str, Path], checksums: bytes) -> None:
@@ -63,8 +69,9 @@ def _files(folder: Path, weights: Path, patterns: List[str]) -> Dict[str, Path]:
     """Return the files of an archive, by their names in it."""
     files = {CONFIG_NAME: folder / CONFIG_NAME, WEIGHTS_NAME: weights}
     files |= {f"vocabulary/{file.name}": file for file in vocabulary_files(folder)}
-    if (folder / META_NAME).exists():
-        files[META_NAME] = folder / META_NAME
+    for name in (META_NAME, *FILES):
+        if (folder / name).exists():
+            files[name] = folder / name
     for found in (found for pattern in patterns for found in sorted(folder.glob(pattern))):
         for file in sorted(found.rglob("*")) if found.is_dir() else [found]:
             if file.is_file():

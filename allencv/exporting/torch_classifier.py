@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from allencv.runtime import BundleError, ImageSource, open_bundle
-from allencv.runtime.bundle import checksum_of, vector_size_of
+from allencv.runtime.bundle import certainty_of, checksum_of, vector_size_of
 from allencv.runtime.engine import PROBABILITIES, VECTORS
 
 
@@ -42,7 +42,10 @@ class TorchClassifier:
         self.manifest = manifest
         self.labels = manifest.labels
         self.multi_label = manifest.multi_label
+        self.certainty = certainty_of(path, manifest)
         self.thresholds = manifest.thresholds
+        if self.certainty is not None:
+            self.thresholds = self.certainty.calibrated_thresholds(self.thresholds)
         self.preprocessing = manifest.preprocessing
         self.preprocessing_text = repr(self.preprocessing)
         self._network = torch.export.load(file).module()
@@ -52,6 +55,11 @@ class TorchClassifier:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return self._computed(images)[PROBABILITIES].numpy()
+
+    def outputs(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        vector_size_of(self.manifest, self.name)
+        probabilities, vectors = self._computed(images)
+        return probabilities.numpy(), vectors.numpy()
 
     @property
     def vector_size(self) -> int:

@@ -25,6 +25,7 @@ from allennlp.models import Model
 from allennlp.nn import InitializerApplicator, RegularizerApplicator
 from allennlp.training.metrics import Metric
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from allencv.common.checks import CheckedFromParams
 from allencv.data.class_weightings import ClassWeighting
@@ -255,6 +256,11 @@ class ImageClassifier(CheckedFromParams, Model):
         self._classification_layer.weight.copy_(weight)
         self._classification_layer.bias.copy_(bias)
 
+    def last_layer(self) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the weight `(num_labels, vector_size)` and bias `(num_labels,)`."""
+        layer = self._classification_layer
+        return layer.weight.detach(), layer.bias.detach()
+
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """
         Return the vectors `(batch, vector_size)` of images as `forward` takes them, before dropout
@@ -274,13 +280,17 @@ class ImageClassifier(CheckedFromParams, Model):
         Add the vectors of `encode` to a list for each pass of the encoders in the block. With
         `test_time_augmentation` there are several in `forward`: first the images, then their views.
         """
-        hook = self._im2vec_encoder.register_forward_hook(
-            lambda module, inputs, output: vectors.append(output)
-        )
+        hook = self.note_vectors(vectors.append)
         try:
             yield
         finally:
             hook.remove()
+
+    def note_vectors(self, note: Callable[[torch.Tensor], None]) -> RemovableHandle:
+        """Call `note` with the vectors of each pass of the encoders; the handle ends this."""
+        return self._im2vec_encoder.register_forward_hook(
+            lambda module, inputs, output: note(output)
+        )
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits `(batch, num_labels)` of normalised images, without more views."""

@@ -1,11 +1,13 @@
 import hashlib
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
+from allennlp.models import Model
 from allennlp.models.archival import get_weights_path
 
 from allencv.common.archives import load_opened_archive, opened_archive
@@ -14,7 +16,10 @@ from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.transforms import EvalTransform
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
-from allencv.runtime import ImageError, ImageSource
+from allencv.runtime import BundleError, ImageError, ImageSource
+from allencv.runtime.bundle import sha256_of
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.files import FILES, read_certainty
 from allencv.runtime.terminal import notice
 from allencv.training.acceleration import set_memory_format
 
@@ -35,10 +40,11 @@ class ArchiveClassifier:
     trusted : `bool`, optional (default = `False`)
         Whether the archive's config may name any Python code (see `allencv.common.archives`).
 
-    `preprocessing` is `None` unless the reader has exactly one transform, "eval". `preprocess`
-    applies any transforms, some of which make pixels floats. `checksum` covers the config, the
-    vocabulary and the weights; `encoder_checksum` only what turns pixels into vectors, and
-    `preprocessing_text` says what turns an image into pixels.
+    `network_thresholds` are those for probabilities that are not calibrated. `reader` and
+    `training_reader` are those of the config. `preprocessing` is `None` unless the reader has
+    exactly one transform, "eval". `preprocess` applies any transforms, some of which make pixels
+    floats. `checksum` covers the config, the vocabulary and the weights; `encoder_checksum` only
+    what turns pixels into vectors, and `preprocessing_text` says what turns an image into pixels.
 
     # Raises
 
@@ -58,6 +64,8 @@ class ArchiveClassifier:
         with opened_archive(path, trusted) as folder:
             self.checksum = _checksum(folder)
             archive = load_opened_archive(folder)
+            self.weights_checksum = sha256_of(Path(get_weights_path(folder)))
+            self.certainty = self._certainty(path, folder, archive.model)
         model, reader = archive.model, archive.validation_dataset_reader
         if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
             raise ConfigurationError(
@@ -67,13 +75,20 @@ class ArchiveClassifier:
         self.name = "/".join(Path(path).parts[-2:])
         self.labels = model.label_names()
         self.multi_label = model.multi_label
-        self.thresholds: Optional[List[float]] = None
+        self.network_thresholds: Optional[List[float]] = None
         if isinstance(model, MultiLabelImageClassifier):
-            self.thresholds = list(model.get_thresholds().values())
+            self.network_thresholds = list(model.get_thresholds().values())
+        self.thresholds = self.network_thresholds
+        if self.certainty is not None:
+            self.thresholds = self.certainty.calibrated_thresholds(self.thresholds)
         self.vector_size = model.vector_size
         self._model = model.to(self.device).eval()
         set_memory_format(self._model, None, self.device)
-        self._reader = reader
+        # In each thread, the vectors of the batch that it computes.
+        self._noted = threading.local()
+        model.note_vectors(self._note)
+        self.reader, self.training_reader = reader, archive.dataset_reader
+        self.config = archive.config.duplicate().as_dict(quiet=True)
         self.encoder_checksum = encoder_checksum(model.vector_network)
         field: Any = reader.text_to_instance(b"")["image"]
         self.preprocessing_text: str = field.preprocessing_text()
@@ -88,7 +103,7 @@ class ArchiveClassifier:
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
         """Return the pixels `(height, width, channels)` of one image. Raise `ImageError`."""
-        image: Any = self._reader.text_to_instance(source)["image"]
+        image: Any = self.reader.text_to_instance(source)["image"]
         return image.as_tensor({}).permute(1, 2, 0).numpy()
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -101,6 +116,44 @@ class ArchiveClassifier:
     def vectors(self, images: np.ndarray) -> np.ndarray:
         """Return the vectors `(batch, vector_size)` before the last layer, as `probabilities`."""
         return self._computed(self._model.encode, images)
+
+    def outputs(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities and the vectors, computed once."""
+
+        def compute(batch: torch.Tensor) -> torch.Tensor:
+            self._noted.vectors = []
+            try:
+                probabilities = self._model(image=batch)["probs"]
+                # The image comes before its views.
+                return torch.cat([probabilities.float(), self._noted.vectors[0].float()], dim=1)
+            finally:
+                del self._noted.vectors
+
+        both = self._computed(compute, images)
+        return both[:, : len(self.labels)], both[:, len(self.labels) :]
+
+    def _note(self, vectors: torch.Tensor) -> None:
+        if hasattr(self._noted, "vectors"):
+            self._noted.vectors.append(vectors)
+
+    def _certainty(self, path: Union[str, Path], folder: Path, model: Model) -> Optional[Certainty]:
+        if not isinstance(model, ImageClassifier):
+            return None
+        try:
+            found = read_certainty(folder, model.num_labels, model.vector_size)
+        except BundleError as error:
+            raise ConfigurationError(f"archive '{path}' is not opened: {error}") from None
+        if found is not None and found.model != self.weights_checksum:
+            raise ConfigurationError(
+                f"'{path}' was calibrated with other weights; calibrate it again, or remove its "
+                f"{' and '.join(FILES)}"
+            )
+        return found
+
+    def last_layer(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the weight `(labels, vector_size)` and bias `(labels,)` of the last layer."""
+        weight, bias = self._model.last_layer()
+        return weight.float().cpu().numpy(), bias.float().cpu().numpy()
 
     @torch.inference_mode()
     def probabilities_of_vectors(self, vectors: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.files import JSON, read_certainty
 from allencv.runtime.errors import BundleError, InputError
 from allencv.runtime.manifest import Manifest
 from allencv.runtime.regular_files import check_regular
@@ -59,6 +61,16 @@ def open_bundle(path: Union[str, os.PathLike]) -> Manifest:
         if sha256_of(file) != expected:
             raise BundleError(f"{file}: it was changed after the export (its checksum differs)")
     return manifest
+
+
+def certainty_of(path: Union[str, os.PathLike], manifest: Manifest) -> Optional[Certainty]:
+    """
+    Return what an opened bundle knows about its answers, or `None`. Raise `BundleError` if it
+    cannot be read.
+    """
+    if JSON not in manifest.files:
+        return None
+    return read_certainty(Path(path), len(manifest.labels), manifest.vector_size)
 
 
 def checksum_of(path: Union[str, os.PathLike]) -> str:

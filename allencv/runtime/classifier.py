@@ -1,7 +1,8 @@
-from typing import Dict, List, Mapping, Optional, Protocol, Tuple, TypedDict, Union
+from typing import Dict, List, Literal, Mapping, Optional, Protocol, Tuple, TypedDict, Union
 
 import numpy as np
 
+from allencv.runtime.certainty import Certainty, Judgement
 from allencv.runtime.defaults import TOP_K
 from allencv.runtime.errors import ImageError
 from allencv.runtime.images import ImageSource
@@ -21,7 +22,8 @@ class Classifier(Protocol):
     labels : in the order of the probabilities.
     multi_label : whether an image may have several labels, or none.
     thresholds : for `multi_label`, one for each label: an image has the labels whose probability is
-        above their threshold. Otherwise `None`.
+        above their threshold. Otherwise `None`. They are for calibrated probabilities.
+    certainty : what `allencv calibrate` has found out about it, if it has been calibrated.
     preprocessing : turns an image into pixels for the network.
     """
 
@@ -29,6 +31,7 @@ class Classifier(Protocol):
     labels: List[str]
     multi_label: bool
     thresholds: Optional[List[float]]
+    certainty: Optional[Certainty]
     preprocessing: Preprocessing
 
     def preprocess(self, source: ImageSource) -> np.ndarray:
@@ -45,6 +48,13 @@ class Classifier(Protocol):
         """
         ...
 
+    def outputs(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """
+        Return the probabilities and the vectors before the last layer, `(batch, vector_size)`,
+        `float32`, computed once.
+        """
+        ...
+
 
 class RankedLabel(TypedDict):
     label: str
@@ -56,23 +66,59 @@ class Answer(TypedDict, total=False):
 
     label: str
     labels: List[str]
-    """In place of `label`, from a classifier with `multi_label`."""
+    """
+    From a classifier with `multi_label`, in place of `label`. From one that is calibrated, the set
+    that holds the right label as often as was asked for.
+    """
+    possible_labels: List[str]
+    """From a classifier with `multi_label` that is calibrated: the set that misses few labels."""
+    is_unknown: bool
+    """Whether the image is unlike the training data."""
+    is_answered: bool
+    """Whether the label is to be relied on."""
     top_k: List[RankedLabel]
     """The most probable labels, the most probable first."""
 
 
-def readable(classifier: Classifier, probabilities: np.ndarray, top_k: int = TOP_K) -> Answer:
+def judged(classifier: Classifier, images: np.ndarray) -> List[Judgement]:
     """
-    Return the answer for one image from its `probabilities`, `(labels,)`, with `top_k` labels.
-    Labels are sorted by probability; ties keep the order of the labels.
+    Return the calibrated probabilities of images `(batch, height, width, channels)`, `uint8`, and
+    what else is known about each answer.
     """
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    names, numbers = classifier.labels, probabilities.tolist()
+    certainty = classifier.certainty
+    if certainty is None:
+        return [Judgement(row) for row in classifier.probabilities(images)]
+    if certainty.needs_vectors:
+        probabilities, vectors = classifier.outputs(images)
+    else:
+        probabilities = classifier.probabilities(images)
+        vectors = np.empty((len(probabilities), 0), np.float32)
+    return certainty.judge(probabilities, vectors, classifier.thresholds)
+
+
+def readable(classifier: Classifier, judgement: Judgement, top_k: int = TOP_K) -> Answer:
+    """
+    Return the answer for one image, with `top_k` labels. Labels are sorted by probability; ties
+    keep the order of the labels.
+    """
+    order = np.argsort(-judgement.probabilities, kind="stable").tolist()
+    names, numbers = classifier.labels, judgement.probabilities.tolist()
     answer: Answer = {}
     if classifier.thresholds is None:
         answer["label"] = names[order[0]]
     else:
         answer["labels"] = [names[i] for i in order if numbers[i] > classifier.thresholds[i]]
+    if judgement.members is not None:
+        # A set always has the most probable label.
+        is_member = [place == 0 or bool(judgement.members[i]) for place, i in enumerate(order)]
+        key: Literal["labels", "possible_labels"] = (
+            "possible_labels" if classifier.multi_label else "labels"
+        )
+        answer[key] = [names[i] for i, is_in in zip(order, is_member) if is_in]
+    if judgement.is_unknown is not None:
+        answer["is_unknown"] = judgement.is_unknown
+    if judgement.is_answered is not None:
+        answer["is_answered"] = judgement.is_answered
     answer["top_k"] = [{"label": names[i], "probability": numbers[i]} for i in order[:top_k]]
     return answer
 
@@ -87,20 +133,21 @@ def group_by_shape(images: Mapping[int, np.ndarray]) -> List[List[int]]:
 
 def classify_pixels(
     classifier: Classifier, images: Mapping[int, np.ndarray]
-) -> Dict[int, Union[np.ndarray, str]]:
+) -> Dict[int, Union[Judgement, str]]:
     """
-    Return the probabilities `(labels,)` of each image, or the reason why there are none. Images of
-    one shape are classified together.
+    Return what is known about each image, or the reason why there is nothing. Images of one shape
+    are classified together.
     """
-    outcomes: Dict[int, Union[np.ndarray, str]] = {}
+    outcomes: Dict[int, Union[Judgement, str]] = {}
     for keys in group_by_shape(images):
         try:
-            rows = classifier.probabilities(np.stack([images[key] for key in keys]))
+            rows = judged(classifier, np.stack([images[key] for key in keys]))
         except ImageError as error:
             outcomes |= dict.fromkeys(keys, str(error))
         else:
             for key, row in zip(keys, rows):
-                outcomes[key] = row if np.isfinite(row).all() else NOT_FINITE
+                is_finite = bool(np.isfinite(row.probabilities).all())
+                outcomes[key] = row if is_finite else NOT_FINITE
     return outcomes
 
 

@@ -1,4 +1,4 @@
-from typing import Protocol
+from typing import List, Protocol, Tuple
 
 import numpy as np
 
@@ -9,9 +9,11 @@ PROBABILITIES, VECTORS = 0, 1
 class Engine(Protocol):
     """A network that is ready to run. Several threads may call it."""
 
-    def __call__(self, images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
+    def __call__(
+        self, images: np.ndarray, outputs: Tuple[int, ...] = (PROBABILITIES,)
+    ) -> List[np.ndarray]:
         """
-        Return an output for images `(batch, height, width, channels)`: `PROBABILITIES` or
-        `VECTORS`.
+        Return some outputs for images `(batch, height, width, channels)`, computed once:
+        `PROBABILITIES`, `VECTORS`, or both.
         """
         ...

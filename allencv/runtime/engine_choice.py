@@ -9,7 +9,7 @@ import numpy as np
 
 from allencv.runtime.classifier import compare
 from allencv.runtime.defaults import CPU_ENGINES, DEFAULT_ENGINE
-from allencv.runtime.engine import Engine
+from allencv.runtime.engine import PROBABILITIES, Engine
 from allencv.runtime.engines import available_engines, open_engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.installing import pip_install
@@ -103,7 +103,9 @@ def probe_images(manifest: Manifest) -> np.ndarray:
 
 def _answers(name: str, engine: Engine, images: np.ndarray) -> np.ndarray:
     try:
-        return np.concatenate([engine(images[i : i + 8]) for i in range(0, PROBES, 8)])
+        return np.concatenate(
+            [engine(images[i : i + 8])[PROBABILITIES] for i in range(0, PROBES, 8)]
+        )
     except Exception as error:  # each engine has its own classes of errors
         raise BundleError(f"the engine {name} fails for 8 images: {last_line(error)}") from error
 

@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, NamedTuple
 import numpy as np
 
 from allencv.runtime.defaults import CUDA_ENGINES
-from allencv.runtime.engine import Engine
+from allencv.runtime.engine import PROBABILITIES, Engine
 from allencv.runtime.errors import BundleError
 from allencv.runtime.installing import pip_install
 from allencv.runtime.manifest import Manifest
@@ -113,7 +113,7 @@ def open_engine(name: str, file: Path, manifest: Manifest, threads: int) -> Engi
     # Grey, as a network may divide by the sum of an image, which is 0 where all is black.
     image = manifest.preprocessing(np.full((1, 1, 3), 128, np.uint8))
     try:
-        given = np.asarray(engine(image[None]))
+        given = np.asarray(engine(image[None])[PROBABILITIES])
     except Exception as error:  # each engine has its own classes of errors
         size = " x ".join(map(str, image.shape))
         raise BundleError(f"{file}: does not take images of {size}, uint8") from error

@@ -1,11 +1,19 @@
 import hashlib
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from allencv.runtime.errors import BundleError
+from allencv.runtime.json_checks import (
+    Check,
+    check_items,
+    is_count,
+    is_list,
+    is_share,
+    is_text,
+    one_of,
+)
 from allencv.runtime.preprocessing import Preprocessing
 
 VERSION = 1
@@ -19,9 +27,6 @@ How far a bundle may differ from its archive by default, for each precision: the
 images with the same labels, and the largest difference between probabilities.
 """
 NO_CHECKSUM = "0" * 64
-
-Check = Tuple[Callable[[Any], bool], str]
-"""A test of a value, and the expected value in words."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +121,11 @@ class Manifest:
             )
         # Older bundles have no quantization, no vector size and no value range.
         content = {"quantization": None, "vector_size": None, **content}
-        _check_items(file, "", content, CHECKS)
+        check_items(file, "", content, CHECKS)
         preprocessing = {"value_range": None, **content["preprocessing"]}
-        _check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
+        check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
         if content["parity"] is not None:
-            _check_items(file, "parity.", content["parity"], PARITY_CHECKS)
+            check_items(file, "parity.", content["parity"], PARITY_CHECKS)
         checksum = content["checksum"]
         if _sha256(_with_checksum(data, checksum, NO_CHECKSUM)) != checksum:
             raise BundleError(f"{file}: it was changed after the export (its checksum differs)")
@@ -157,40 +162,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _check_items(file: str, place: str, content: Any, checks: Dict[str, Check]) -> None:
-    """Raise unless `content` has exactly the keys of `checks`, each with a good value."""
-    if not isinstance(content, dict):
-        raise BundleError(f"{file}: {place[:-1]} is {content!r:.80}; expected a JSON object")
-    for key in content:
-        if key not in checks:
-            raise BundleError(
-                f"{file}: unknown key {place + key!r:.80}; expected {', '.join(checks)}"
-            )
-    for key, (is_good, expected) in checks.items():
-        if key not in content:
-            raise BundleError(f"{file}: '{place}{key}' is missing; expected {expected}")
-        if not is_good(content[key]):
-            raise BundleError(f"{file}: {place}{key} is {content[key]!r:.80}; expected {expected}")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _is_label(value: Any) -> bool:
-    return _is_text(value) and value != ""
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_share(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
-
-
-def _is_list(value: Any, is_good: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(map(is_good, value))
+    return is_text(value) and value != ""
 
 
 def _is_plain_name(name: str) -> bool:
@@ -199,31 +172,27 @@ def _is_plain_name(name: str) -> bool:
 
 
 def _is_checksum(value: Any) -> bool:
-    return _is_text(value) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+    return is_text(value) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
 def _is_threshold(value: Any) -> bool:
-    return _is_share(value) and value < 1
-
-
-def _one_of(*choices: str) -> Check:
-    return (lambda value: _is_text(value) and value in choices), f"one of {', '.join(choices)}"
+    return is_share(value) and value < 1
 
 
 CHECKS: Dict[str, Check] = {
     "manifest_version": (lambda value: type(value) is int, str(VERSION)),
-    "task": _one_of(*TASKS),
+    "task": one_of(*TASKS),
     "labels": (
-        lambda value: _is_list(value, _is_label) and len(set(value)) == len(value),
+        lambda value: is_list(value, _is_label) and len(set(value)) == len(value),
         "a list of names without empty or duplicate ones",
     ),
     "thresholds": (
-        lambda value: value is None or _is_list(value, _is_threshold),
+        lambda value: value is None or is_list(value, _is_threshold),
         "null, or a list of numbers in [0, 1)",
     ),
     "preprocessing": (lambda value: isinstance(value, dict), "a JSON object"),
-    "format": _one_of(*MODEL_FILES),
-    "precision": _one_of(*TOLERANCES),
+    "format": one_of(*MODEL_FILES),
+    "precision": one_of(*TOLERANCES),
     "files": (
         lambda value: (
             isinstance(value, dict)
@@ -233,22 +202,22 @@ CHECKS: Dict[str, Check] = {
         "the SHA-256 of files in the folder, by names without a path",
     ),
     "versions": (
-        lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+        lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
         "the versions of packages, by name",
     ),
     "parity": (lambda value: value is None or isinstance(value, dict), "null or a JSON object"),
-    "quantization": (lambda value: value is None or _is_text(value), "null or a text"),
+    "quantization": (lambda value: value is None or is_text(value), "null or a text"),
     "vector_size": (
-        lambda value: value is None or (_is_count(value) and value > 0),
+        lambda value: value is None or (is_count(value) and value > 0),
         "null, or the size of a vector",
     ),
     "checksum": (_is_checksum, "64 hexadecimal digits"),
 }
 PREPROCESSING_CHECKS: Dict[str, Check] = {
     field.name: {
-        int: (_is_count, "a number of pixels"),
-        float: (_is_share, "a number in (0, 1]"),
-        str: (_is_text, "a name"),
+        int: (is_count, "a number of pixels"),
+        float: (is_share, "a number in (0, 1]"),
+        str: (is_text, "a name"),
         Optional[Tuple[float, float]]: (
             lambda value: value is None or isinstance(value, list),
             "null, or a list of two numbers",
@@ -257,8 +226,8 @@ PREPROCESSING_CHECKS: Dict[str, Check] = {
     for field in fields(Preprocessing)
 }
 PARITY_CHECKS: Dict[str, Check] = {
-    field.name: (_is_count, "a number of images")
+    field.name: (is_count, "a number of images")
     if field.type is int
-    else (_is_share, "a number in [0, 1]")
+    else (is_share, "a number in [0, 1]")
     for field in fields(Parity)
 }

@@ -1,12 +1,12 @@
 import os
 from pathlib import Path
-from typing import Union
+from typing import Tuple, Union
 
 import numpy as np
 
-from allencv.runtime.bundle import checksum_of, open_bundle, vector_size_of
+from allencv.runtime.bundle import certainty_of, checksum_of, open_bundle, vector_size_of
 from allencv.runtime.defaults import AUTO, DEFAULT_ENGINE, ENGINE_NAMES
-from allencv.runtime.engine import VECTORS
+from allencv.runtime.engine import PROBABILITIES, VECTORS
 from allencv.runtime.engine_choice import chosen, fastest
 from allencv.runtime.errors import BundleError
 from allencv.runtime.images import ImageSource
@@ -55,7 +55,10 @@ class OnnxClassifier:
         self.manifest = manifest
         self.labels = manifest.labels
         self.multi_label = manifest.multi_label
+        self.certainty = certainty_of(path, manifest)
         self.thresholds = manifest.thresholds
+        if self.certainty is not None:
+            self.thresholds = self.certainty.calibrated_thresholds(self.thresholds)
         self.preprocessing = manifest.preprocessing
         self.preprocessing_text = repr(self.preprocessing)
         _check_network(file)
@@ -68,7 +71,12 @@ class OnnxClassifier:
         return self.preprocessing(source)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        return self._run(images)
+        return self._run(images)[0]
+
+    def outputs(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        vector_size_of(self.manifest, self.name)
+        probabilities, vectors = self._run(images, (PROBABILITIES, VECTORS))
+        return probabilities, vectors
 
     @property
     def vector_size(self) -> int:
@@ -82,7 +90,7 @@ class OnnxClassifier:
         themselves, not of their views. Raise `BundleError` if the bundle has none.
         """
         vector_size_of(self.manifest, self.name)
-        return self._run(images, VECTORS)
+        return self._run(images, (VECTORS,))[0]
 
 
 def _check_network(file: Path) -> None:

@@ -59,10 +59,10 @@ def onnxruntime_engine(
     inputs = [value.name for value in session.get_inputs()]
     if len(inputs) != 1:
         raise BundleError(f"{file}: takes {len(inputs)} inputs {inputs}; expected one, the image")
-    outputs = [value.name for value in session.get_outputs()]
+    names = [value.name for value in session.get_outputs()]
 
-    def run(images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
-        return session.run([outputs[output]], {inputs[0]: images})[0]
+    def run(images: np.ndarray, outputs: Tuple[int, ...] = (PROBABILITIES,)) -> List[np.ndarray]:
+        return session.run([names[output] for output in outputs], {inputs[0]: images})
 
     return run
 

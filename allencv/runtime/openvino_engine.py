@@ -1,7 +1,7 @@
 import functools
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Union
+from typing import TYPE_CHECKING, Dict, List, Tuple, Union
 
 import numpy as np
 
@@ -49,14 +49,18 @@ def openvino_engine(
     # Each thread needs its own request.
     requests = threading.local()
 
-    def run(images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
+    def run(images: np.ndarray, outputs: Tuple[int, ...] = (PROBABILITIES,)) -> List[np.ndarray]:
         if not hasattr(requests, "own"):
             requests.own = network.create_infer_request()
+        found = requests.own.infer([images])
         # The next call overwrites the result in the request's memory.
-        return requests.own.infer([images])[output].copy()
+        return [found[output].copy() for output in outputs]
 
-    def run_one_by_one(images: np.ndarray, output: int = PROBABILITIES) -> np.ndarray:
-        return np.concatenate([run(image[None], output) for image in images])
+    def run_one_by_one(
+        images: np.ndarray, outputs: Tuple[int, ...] = (PROBABILITIES,)
+    ) -> List[np.ndarray]:
+        rows = [run(image[None], outputs) for image in images]
+        return [np.concatenate(each) for each in zip(*rows)]
 
     return run_one_by_one if one_by_one else run
 

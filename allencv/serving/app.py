@@ -20,7 +20,6 @@ from typing import (
     Union,
 )
 
-import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -30,6 +29,7 @@ from starlette.responses import Response
 from starlette.routing import request_response
 
 from allencv import __version__
+from allencv.runtime.certainty import Judgement
 from allencv.runtime.classifier import Classifier, readable
 from allencv.runtime.defaults import TOP_K
 from allencv.serving import schemas
@@ -46,8 +46,8 @@ from allencv.serving.uploads import Uploads, bad_request
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-Outcome = Union[np.ndarray, RequestError]
-"""The probabilities `(labels,)` of an image, or what is wrong with it."""
+Outcome = Union[Judgement, RequestError]
+"""What is known about an image, or what is wrong with it."""
 
 GONE = 499
 """The status, visible only in metrics, of a request whose client disconnected."""
@@ -204,10 +204,10 @@ def _add_predict(
 
 
 async def _outcomes(
-    answers: "List[asyncio.Future[np.ndarray]]", request: Request
-) -> Optional[List[Union[np.ndarray, BaseException]]]:
+    answers: "List[asyncio.Future[Judgement]]", request: Request
+) -> Optional[List[Union[Judgement, BaseException]]]:
     """
-    Wait for probabilities or exceptions, one for each image. Return `None` if the client
+    Wait for answers or exceptions, one for each image. Return `None` if the client
     disconnects first; its remaining images are not classified.
     """
     everything = asyncio.gather(*answers, return_exceptions=True)
@@ -221,7 +221,7 @@ async def _outcomes(
             answer.cancel()
 
 
-def _answered(outcomes: Sequence[Union[np.ndarray, BaseException]]) -> Iterator[Outcome]:
+def _answered(outcomes: Sequence[Union[Judgement, BaseException]]) -> Iterator[Outcome]:
     """Yield the outcomes, or raise the first error that is not one image's among several."""
     for outcome in outcomes:
         if isinstance(outcome, RequestError) and len(outcomes) > 1 and outcome.status < 500:

@@ -9,7 +9,8 @@ from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from allencv.runtime import ImageError
-from allencv.runtime.classifier import NOT_FINITE, Classifier, group_by_shape
+from allencv.runtime.certainty import Judgement
+from allencv.runtime.classifier import NOT_FINITE, Classifier, group_by_shape, judged
 from allencv.serving.errors import RequestError, overloaded
 from allencv.serving.limits import Limits
 
@@ -24,12 +25,12 @@ SLOW_SECONDS = 1.0
 
 class QueuedImage(NamedTuple):
     file: bytes
-    answer: "asyncio.Future[np.ndarray]"
+    answer: "asyncio.Future[Judgement]"
 
 
 class DecodedImage(NamedTuple):
     pixels: np.ndarray
-    answer: "asyncio.Future[np.ndarray]"
+    answer: "asyncio.Future[Judgement]"
     began: float
     """When its decoding began, by `time.monotonic`."""
 
@@ -95,10 +96,10 @@ class Batcher:
         seconds = self._decode_seconds + self._classify_seconds
         return self.waiting * seconds / self._limits.workers
 
-    def submit(self, files: Sequence[bytes]) -> "List[asyncio.Future[np.ndarray]]":
+    def submit(self, files: Sequence[bytes]) -> "List[asyncio.Future[Judgement]]":
         """
         Queue the images of a request, all or none. Call this in the event loop. Return a future for
-        each image, with the probabilities `(labels,)` or an exception. Images whose future is
+        each image, with what is known about it or an exception. Images whose future is
         cancelled are skipped.
 
         # Raises
@@ -200,14 +201,14 @@ class Batcher:
                 _deliver(each.answer, self._why_it_failed(each.pixels))
         else:
             for each, row in zip(batch, rows):
-                is_finite = bool(np.isfinite(row).all())
+                is_finite = bool(np.isfinite(row.probabilities).all())
                 outcome = row if is_finite else RequestError(422, "not_finite", NOT_FINITE)
                 _deliver(each.answer, outcome)
 
-    def _rows(self, images: np.ndarray) -> np.ndarray:
-        rows = self._classifier.probabilities(images)
+    def _rows(self, images: np.ndarray) -> List[Judgement]:
+        rows = judged(self._classifier, images)
         if len(rows) != len(images):
-            raise ValueError(f"{len(rows)} rows of probabilities for {len(images)} images")
+            raise ValueError(f"{len(rows)} answers for {len(images)} images")
         return rows
 
     def _why_it_failed(self, pixels: np.ndarray) -> RequestError:
@@ -221,7 +222,7 @@ class Batcher:
         return RequestError(422, "not_classified", "the model fails for this image, not for others")
 
 
-def _deliver(answer: "asyncio.Future[np.ndarray]", outcome: "np.ndarray | Exception") -> None:
+def _deliver(answer: "asyncio.Future[Judgement]", outcome: "Judgement | Exception") -> None:
     """Pass an outcome to the event loop that waits for it."""
 
     def set_outcome() -> None:

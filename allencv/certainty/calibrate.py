@@ -1,0 +1,164 @@
+"""Find out what a trained model knows about its own answers, and keep it in its archive."""
+
+import os
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, List, Optional, Union
+
+import numpy as np
+from allennlp.common.checks import ConfigurationError
+
+from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
+from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_outputs, one_hot
+from allencv.certainty.overlap import count_shared
+from allencv.certainty.stored import store_certainty
+from allencv.certainty.unknown_scores import KnownImages, UnknownScore
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.data.dataset_readers.image_dataset_reader import Sample, described
+from allencv.data.samples import SampleList
+from allencv.predictors.archive_classifier import ArchiveClassifier
+from allencv.runtime.certainty import Certainty, UnknownRule
+from allencv.runtime.errors import InputError
+from allencv.runtime.image_files import list_images
+
+TRAINING_IMAGES = 5000
+"""The most training images whose vectors an `UnknownScore` gets."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """
+    The result of `calibrate`.
+
+    # Parameters
+
+    certainty : what was found out.
+    wanted : what was to be found out.
+    known : what the network says about the calibration images.
+    thresholds : for several labels an image, those for the probabilities of the network.
+    written : the files that were written.
+    unknown_scores : the scores of the unlike images that were given to measure them.
+    """
+
+    certainty: Certainty
+    wanted: Wanted
+    known: LabelledOutputs
+    thresholds: Optional[List[float]]
+    written: List[Path]
+    unknown_scores: Optional[np.ndarray] = None
+
+
+def calibrate(
+    archive_file: Union[str, os.PathLike],
+    data: Any,
+    wanted: Wanted,
+    score: Optional[UnknownScore] = None,
+    train_data: Any = None,
+    unknown_images: Optional[List[str]] = None,
+    device: Optional[str] = None,
+    trusted: bool = False,
+    show_progress: bool = True,
+) -> Calibrated:
+    """
+    Find out what a model knows about its own answers, from images with labels that neither trained
+    it nor chose its epoch, and add it to its archive.
+
+    # Parameters
+
+    archive_file : `str`
+        `model.tar.gz`, or the folder of a run.
+    data : `Any`
+        The images, as the archive's validation reader reads them.
+    score : `UnknownScore`, optional
+        Tells images that are unlike the training data.
+    train_data : `Any`, optional (default = `train_data_path` of the archive's config)
+        The training images, which some scores need.
+    unknown_images : `List[str]`, optional
+        Files of images that are unlike the training data. They change nothing; their scores are
+        returned.
+
+    # Raises
+
+    `InputError` if the images do not suffice for what is wanted. `ConfigurationError` for an
+    archive that cannot be opened, and for data that its reader cannot read.
+    """
+    classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
+    wanted = wanted.for_model(classifier.multi_label)
+    samples = _samples(classifier.reader, data)
+    known = labelled_outputs(classifier, samples, str(data), show_progress)
+    rule = None
+    if score is not None:
+        rule = fit_rule(classifier, score, train_data, show_progress)
+    certainty = fit_certainty(
+        known,
+        wanted,
+        classifier.network_thresholds,
+        rule,
+        str(data),
+        "float32",
+        classifier.weights_checksum,
+        _overlap(classifier, known.names),
+    )
+    unlike = None
+    if unknown_images is not None:
+        given = SampleList(Sample(each.file) for each in list_images(unknown_images, "path").images)
+        outputs = network_outputs(classifier, given, show_progress)
+        unlike = certainty.scores(outputs.probabilities, outputs.vectors, classifier.multi_label)
+    written = store_certainty(archive_file, certainty, trusted)
+    return Calibrated(certainty, wanted, known, classifier.network_thresholds, written, unlike)
+
+
+def fit_rule(
+    classifier: ArchiveClassifier, score: UnknownScore, train_data: Any, show_progress: bool
+) -> UnknownRule:
+    """
+    Return a rule for unlike images, still without its limit. Raise `InputError` if the score needs
+    training images and they cannot be read.
+    """
+    weight, bias = classifier.last_layer()
+    count = len(classifier.labels)
+    known = KnownImages(
+        np.empty((0, classifier.vector_size), np.float32), np.empty((0, count), bool), weight, bias
+    )
+    if score.needs_images:
+        path = classifier.config.get("train_data_path") if train_data is None else train_data
+        try:
+            samples = _samples(classifier.training_reader, path)
+        except (ConfigurationError, OSError) as error:
+            raise InputError(
+                f"the unknown score '{score.kind}' needs the training images, and '{path}' cannot "
+                f"be read ({error}); expected --train-data, or the score 'energy'"
+            ) from None
+        some = SampleList(samples[index] for index in drawn(len(samples), TRAINING_IMAGES))
+        outputs = labelled_outputs(classifier, some, str(path), show_progress)
+        known = known._replace(vectors=outputs.vectors, targets=one_hot(outputs.targets, count))
+    return UnknownRule(score.kind, 0.0, KNOWN_SHARE, score.fit(known))
+
+
+def _samples(reader: ImageDatasetReader, data: Any) -> SampleList:
+    return SampleList(islice(reader.read_samples(data), reader.max_instances))
+
+
+def _overlap(classifier: ArchiveClassifier, names: List[str]) -> Optional[int]:
+    """
+    Return how many images also trained the model or chose its epoch; `None` if the images that did
+    are not here.
+    """
+    others: List[str] = []
+    readers = {
+        "train_data_path": classifier.training_reader,
+        "validation_data_path": classifier.reader,
+    }
+    for key, reader in readers.items():
+        path = classifier.config.get(key)
+        if path is None:
+            continue
+        try:
+            others += (
+                str(described(each.image, each.metadata)["image"])
+                for each in reader.read_samples(path)
+            )
+        except (ConfigurationError, OSError):
+            return None
+    return count_shared(names, others)

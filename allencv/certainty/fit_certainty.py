@@ -1,0 +1,186 @@
+"""Find out, from images with labels, what a model knows about its own answers."""
+
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from allencv.certainty.calibrations import Calibration, PlattScaling, TemperatureScaling
+from allencv.certainty.label_sets import (
+    SINGLE_LABEL_KINDS,
+    conformal_quantile,
+    fit_label_sets,
+    fit_missed_labels,
+)
+from allencv.certainty.selection import CERTAINTY, fewest_images, fit_selection
+from allencv.runtime.certainty import Certainty, LabelSets, UnknownRule
+from allencv.runtime.certainty.certainty import confidence
+from allencv.runtime.errors import InputError
+
+LEVEL, KNOWN_SHARE = 0.95, 0.95
+
+
+class LabelledOutputs(NamedTuple):
+    """
+    What a network says about images with labels.
+
+    # Parameters
+
+    names : of the images.
+    probabilities : `(images, labels)`, as the network gives them.
+    vectors : `(images, vector_size)`, those before the last layer.
+    targets : `(images,)`, the labels; or `(images, labels)`, `bool`, for several labels an image.
+    errors : why other images are left out, by their names.
+    """
+
+    names: List[str]
+    probabilities: np.ndarray
+    vectors: np.ndarray
+    targets: np.ndarray
+    errors: Dict[str, str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    What to find out.
+
+    # Parameters
+
+    calibration : `None` leaves the probabilities as they are, unless `default_calibration` is set,
+        which takes the usual one for the model.
+    sets : the kind of sets of labels for one label an image; for several it is "missed". `None` for
+        none.
+    levels : the shares of images whose set is to hold the right label. An answer has the set of the
+        first.
+    by_class : whether the levels hold for the images of each label.
+    target_accuracy : the share of answers that are to be right. `None` answers all known images.
+    certainty : how certain that is.
+    known_share : the share of known images that are to be taken as known.
+    """
+
+    calibration: Optional[Calibration] = None
+    default_calibration: bool = True
+    sets: Optional[str] = SINGLE_LABEL_KINDS[0]
+    levels: List[float] = field(default_factory=lambda: [LEVEL])
+    by_class: bool = False
+    target_accuracy: Optional[float] = None
+    certainty: float = CERTAINTY
+    known_share: float = KNOWN_SHARE
+
+    def for_model(self, multi_label: bool) -> "Wanted":
+        """Return the same with the usual calibration for a model, if that is asked for."""
+        if self.calibration is not None or not self.default_calibration:
+            return self
+        usual = PlattScaling() if multi_label else TemperatureScaling()
+        return replace(self, calibration=usual)
+
+
+def fit_certainty(
+    known: LabelledOutputs,
+    wanted: Wanted,
+    thresholds: Optional[List[float]],
+    unknown: Optional[UnknownRule],
+    data: str,
+    precision: str,
+    model: str,
+    overlap: Optional[int],
+) -> Certainty:
+    """
+    Return what is found out from images with labels.
+
+    # Parameters
+
+    thresholds : `List[float]`, optional
+        For several labels an image, those for the probabilities of the network.
+    unknown : `UnknownRule`, optional
+        A score of unlike images; its limit is found here.
+
+    # Raises
+
+    `InputError` if the images do not suffice.
+    """
+    count = len(known.targets)
+    if count == 0:
+        raise InputError(f"'{data}' has no image with a label that can be read; expected some")
+    multi_label = thresholds is not None
+    if unknown is not None:
+        scores = unknown.scores(known.probabilities, known.vectors, multi_label)
+        limit = conformal_quantile(scores, wanted.known_share)
+        if limit > scores.max():
+            raise InputError(
+                f"{count} images are too few for a share of {wanted.known_share:g} of known images;"
+                f" expected at least {_fewest(wanted.known_share)}"
+            )
+        unknown = UnknownRule(unknown.kind, limit, wanted.known_share, unknown.arrays)
+    found = Certainty(
+        images=count,
+        data=data,
+        precision=precision,
+        model=model,
+        overlap=overlap,
+        scaling=wanted.calibration and wanted.calibration.fit(known.probabilities, known.targets),
+        unknown=unknown,
+    )
+    calibrated = found.calibrated(known.probabilities, multi_label)
+    decided = found.calibrated_thresholds(thresholds)
+    is_right = right_answers(known.probabilities, known.targets, thresholds)
+    parts = {**vars(found), "sets": fit_sets(calibrated, known.targets, wanted)}
+    if wanted.target_accuracy is not None:
+        sure = confidence(calibrated, decided)
+        if unknown is not None:
+            sure = np.where(scores <= unknown.limit, sure, -1.0)
+        selection = fit_selection(sure, is_right, wanted.target_accuracy, wanted.certainty)
+        if selection is None:
+            raise InputError(_why_no_selection(wanted, count, sure, is_right))
+        parts["selection"] = selection
+    labels = known.probabilities.shape[1]
+    given = given_labels(known.probabilities, thresholds)
+    counts = given.sum(axis=0) if multi_label else np.bincount(given, minlength=labels)
+    parts["label_counts"] = counts.astype(np.int64)
+    parts["known_scores"] = np.sort(found.scores(known.probabilities, known.vectors, multi_label))
+    return Certainty(**parts)
+
+
+def fit_sets(calibrated: np.ndarray, targets: np.ndarray, wanted: Wanted) -> Optional[LabelSets]:
+    """Return the sets of labels that are wanted, from calibrated probabilities."""
+    if wanted.sets is None:
+        return None
+    if targets.ndim == 2:
+        return fit_missed_labels(calibrated, targets, wanted.levels)
+    return fit_label_sets(calibrated, targets, wanted.levels, wanted.sets, wanted.by_class)
+
+
+def given_labels(probabilities: np.ndarray, thresholds: Optional[List[float]]) -> np.ndarray:
+    """Return the labels that a model gives, in the form of targets."""
+    if thresholds is None:
+        return probabilities.argmax(axis=1)
+    return probabilities > np.array(thresholds, dtype=probabilities.dtype)
+
+
+def right_answers(
+    probabilities: np.ndarray, targets: np.ndarray, thresholds: Optional[List[float]]
+) -> np.ndarray:
+    """Return whether the answer for each image is right: its label, or all of its labels."""
+    is_right = given_labels(probabilities, thresholds) == targets
+    return is_right if targets.ndim == 1 else is_right.all(axis=1)
+
+
+def _why_no_selection(wanted: Wanted, count: int, sure: np.ndarray, is_right: np.ndarray) -> str:
+    target = wanted.target_accuracy
+    assert target is not None
+    fewest = fewest_images(target, wanted.certainty)
+    if count < fewest:
+        reason = f"{count} images are too few to show it; expected at least {fewest}"
+    else:
+        half = np.argsort(-sure, kind="stable")[: max(fewest, count // 2)]
+        reason = (
+            f"no number of answers shows it: of the {len(half)} most confident of {count} images "
+            f"{is_right[half].mean():.1%} are right; expected a lower target"
+        )
+    return f"--target-accuracy is {target:g}, but {reason}"
+
+
+def _fewest(share: float) -> int:
+    """Return the fewest images with which `conformal_quantile` gives a score."""
+    return int(np.ceil(share / (1 - share) - 1e-9))

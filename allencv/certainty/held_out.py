@@ -1,0 +1,87 @@
+"""Measure what a calibration promises on images that did not take part in it: cross-validation."""
+
+from dataclasses import dataclass
+from typing import List, Optional
+
+import numpy as np
+
+from allencv.certainty.fit_certainty import LabelledOutputs, Wanted, fit_sets, right_answers
+from allencv.certainty.reliability import calibration_error
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.certainty import confidence
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """
+    What each fifth of the calibration images shows about a calibration on the others.
+
+    # Parameters
+
+    before, after : `(images,)`, the confidence of each answer, without and with calibration.
+    is_right : `(images,)`, whether it is right.
+    error_before, error_after : the expected calibration errors.
+    coverage : for each level, the share of images whose set holds the right label; for several
+        labels an image the share of their labels, averaged over the images.
+    sizes : for each level, the mean number of labels in a set.
+    members : `(images, labels)`, the sets of the first level; `None` without sets.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    is_right: np.ndarray
+    error_before: float
+    error_after: float
+    coverage: List[float]
+    sizes: List[float]
+    members: Optional[np.ndarray]
+
+
+def held_out(
+    known: LabelledOutputs, wanted: Wanted, thresholds: Optional[List[float]], seed: int = 0
+) -> HeldOut:
+    """Return what is seen on images that are held out, each once."""
+    multi_label = thresholds is not None
+    count, labels = known.probabilities.shape
+    after = known.probabilities.astype(np.float64).copy()
+    members = np.zeros((len(wanted.levels), count, labels), dtype=bool)
+    decided = np.zeros((count, labels))
+    fold_of = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    for fold in range(min(FOLDS, count)):
+        own, rest = fold_of == fold, fold_of != fold
+        scaling = None
+        if wanted.calibration is not None and rest.any():
+            scaling = wanted.calibration.fit(known.probabilities[rest], known.targets[rest])
+        fitted = Certainty(0, "", "float32", "", scaling=scaling)
+        calibrated = fitted.calibrated(known.probabilities, multi_label)
+        after[own] = calibrated[own]
+        decided[own] = fitted.calibrated_thresholds(thresholds) or 0.0
+        sets = fit_sets(calibrated[rest], known.targets[rest], wanted)
+        for place in range(len(wanted.levels) if sets is not None else 0):
+            assert sets is not None
+            members[place, own] = sets.members(calibrated[own], place)
+    is_right = right_answers(known.probabilities, known.targets, thresholds)
+    before = confidence(known.probabilities, thresholds)
+    sure = after.max(axis=1)
+    if multi_label:
+        sure = np.where(after > decided, after, 1 - after).min(axis=1)
+    has_sets = wanted.sets is not None
+    return HeldOut(
+        before,
+        sure,
+        is_right,
+        calibration_error(before, is_right),
+        calibration_error(sure, is_right),
+        [_coverage(each, known.targets) for each in members] if has_sets else [],
+        [float(each.sum(axis=1).mean()) for each in members] if has_sets else [],
+        members[0] if has_sets else None,
+    )
+
+
+def _coverage(members: np.ndarray, targets: np.ndarray) -> float:
+    if targets.ndim == 1:
+        return float(members[np.arange(len(targets)), targets].mean())
+    found = (members & targets).sum(axis=1) / np.maximum(targets.sum(axis=1), 1)
+    return float(np.where(targets.any(axis=1), found, 1.0).mean())

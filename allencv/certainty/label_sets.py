@@ -1,0 +1,147 @@
+"""Find the limits with which sets of labels hold the right label as often as was asked for."""
+
+import math
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from allencv.runtime.certainty.label_sets import LabelSets, ranks_of, sums_through
+
+SINGLE_LABEL_KINDS = ("lac", "aps", "raps")
+EVERY_LABEL = 1e9
+"""A limit above every score, where there are too few images for a smaller one."""
+PENALTIES = (0.0, 0.001, 0.01, 0.1, 0.5)
+"""Those of which "raps" takes the one with the smallest sets."""
+TUNED_SHARE = 0.2
+"""The share of the images on which "raps" chooses its penalty; its limits are from the others."""
+
+
+def fit_label_sets(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    levels: Sequence[float],
+    kind: str = "lac",
+    by_class: bool = False,
+    seed: int = 0,
+) -> LabelSets:
+    """
+    Return sets of labels by split conformal prediction (Vovk et al. 2005; Angelopoulos and Bates
+    2023, arXiv:2107.07511). On images drawn as those given, in any order, a set holds the right
+    label with a probability of at least its level.
+
+    # Parameters
+
+    probabilities : `np.ndarray`
+        `(images, labels)`, calibrated.
+    targets : `np.ndarray`
+        `(images,)`, the right labels.
+    kind : `str`, optional (default = `"lac"`)
+        "lac" has the smallest sets on average; "aps" and "raps" have larger ones for difficult
+        images and smaller ones for easy images.
+    by_class : `bool`, optional (default = `False`)
+        Whether the levels hold for the images of each label, not only for all together. A label
+        with few images is then in every set: it needs level / (1 - level) of them.
+    seed : `int`, optional (default = `0`)
+        Of the random numbers of "aps" and "raps", which part ties among sums.
+    """
+    penalty, free_ranks = 0.0, 0
+    if kind == "raps":
+        random = np.random.RandomState(seed)
+        is_tuned = random.permutation(len(targets)) < TUNED_SHARE * len(targets)
+        tuned = probabilities[is_tuned], targets[is_tuned]
+        penalty, free_ranks = _best_penalty(*tuned, levels[0])
+        probabilities, targets = probabilities[~is_tuned], targets[~is_tuned]
+    scores = label_scores(probabilities, targets, kind, penalty, free_ranks, seed)
+    groups = (
+        [scores[targets == label] for label in range(probabilities.shape[1])]
+        if by_class
+        else [scores]
+    )
+    limits = [[conformal_quantile(group, level) for group in groups] for level in levels]
+    return LabelSets(kind, list(levels), limits, penalty, free_ranks)
+
+
+def label_scores(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    penalty: float = 0.0,
+    free_ranks: int = 0,
+    seed: int = 0,
+) -> np.ndarray:
+    """
+    Return how little each image agrees with its label, `(images,)`: for "lac" 1 - its probability;
+    for "aps" and "raps" the sum of the probabilities of the labels before it, plus a random share
+    of its own.
+    """
+    rows = np.arange(len(targets))
+    own = probabilities[rows, targets].astype(np.float64)
+    if kind == "lac":
+        return 1 - own
+    uniform = np.random.RandomState(seed).uniform(size=len(targets))
+    return sums_through(probabilities, penalty, free_ranks)[rows, targets] - uniform * own
+
+
+def conformal_quantile(scores: np.ndarray, level: float) -> float:
+    """
+    Return the ceil((n + 1) * level)-th smallest of n scores: a further score drawn alike is at most
+    this with a probability of at least `level`. Return `EVERY_LABEL` if n is too small.
+    """
+    place = math.ceil((len(scores) + 1) * level - 1e-9)
+    if place > len(scores):
+        return EVERY_LABEL
+    return float(np.sort(scores)[place - 1])
+
+
+def fit_missed_labels(
+    probabilities: np.ndarray, targets: np.ndarray, levels: Sequence[float]
+) -> LabelSets:
+    """
+    Return sets of labels, for images with several, that hold on average at least the share `level`
+    of the labels of an image (conformal risk control, Angelopoulos et al. 2024, arXiv:2208.02814).
+
+    # Parameters
+
+    probabilities : `np.ndarray`
+        `(images, labels)`, calibrated.
+    targets : `np.ndarray`
+        `(images, labels)`, true where an image has a label. Images without labels miss none.
+    """
+    count = len(targets)
+    # With the limit at a label's 1 - probability, this label and more probable ones are taken.
+    images, labels = np.nonzero(targets)
+    needed = 1 - probabilities[images, labels].astype(np.float64)
+    share = 1 / targets.sum(axis=1)[images]
+    order = np.argsort(needed, kind="stable")
+    found = np.cumsum(share[order])
+    total = found[-1] if len(found) else 0.0
+    limits: List[List[float]] = []
+    for level in levels:
+        # (missed + 1) / (count + 1) <= 1 - level
+        most_missed = (1 - level) * (count + 1) - 1
+        enough = np.nonzero(total - found <= most_missed + 1e-9)[0]
+        if most_missed < 0:
+            limits.append([EVERY_LABEL])
+        elif total <= most_missed:
+            limits.append([0.0])
+        else:
+            limits.append([float(needed[order][enough[0]])])
+    return LabelSets("missed", list(levels), limits)
+
+
+def _best_penalty(
+    probabilities: np.ndarray, targets: np.ndarray, level: float
+) -> Tuple[float, int]:
+    """Return the penalty of "raps" with the smallest sets, and the number of places without it."""
+    ranks = ranks_of(probabilities)[np.arange(len(targets)), targets]
+    free_ranks = int(np.quantile(ranks + 1, level, method="higher"))
+    best: Optional[Tuple[float, float]] = None
+    for penalty in PENALTIES:
+        scores = label_scores(probabilities, targets, "raps", penalty, free_ranks)
+        limits = [[conformal_quantile(scores, level)]]
+        sets = LabelSets("raps", [level], limits, penalty, free_ranks)
+        size = float(sets.members(probabilities, 0).sum(axis=1).mean())
+        if best is None or size < best[0]:
+            best = size, penalty
+    assert best is not None
+    return best[1], free_ranks

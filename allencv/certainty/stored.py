@@ -1,0 +1,62 @@
+"""Put what was found out about a model into its archive."""
+
+import json
+import os
+from pathlib import Path
+from typing import List, Union
+
+from allencv.common.archives import opened_archive
+from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME
+from allencv.common.write_archive import write_files
+from allencv.runtime.bundle import sha256_of
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.files import FILES, write_certainty
+from allencv.runtime.errors import InputError
+
+ARCHIVE = "model.tar.gz"
+
+
+def store_certainty(
+    path: Union[str, os.PathLike], certainty: Certainty, trusted: bool = False
+) -> List[Path]:
+    """
+    Add a `Certainty` to an archive: a file, or the folder of a run, and the archive in it if that
+    has the same weights. One from before is replaced. Return what was written. An archive is
+    written as a whole or not at all.
+
+    # Raises
+
+    `InputError` for an archive that is not on this machine.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"'{path}' is not a file or folder here; expected one, to write to it")
+    if path.is_file():
+        _add_to_archive(path, certainty, trusted)
+        return [path]
+    write_certainty(path, certainty)
+    if (path / CHECKSUMS_NAME).is_file():
+        checksums = json.loads((path / CHECKSUMS_NAME).read_text(encoding="utf-8"))
+        checksums |= {name: sha256_of(path / name) for name in FILES}
+        (path / CHECKSUMS_NAME).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
+    written = [path / name for name in FILES]
+    archive = path / ARCHIVE
+    if archive.is_file() and _add_to_archive(archive, certainty, trusted):
+        written.append(archive)
+    return written
+
+
+def _add_to_archive(archive: Path, certainty: Certainty, trusted: bool) -> bool:
+    """Add the files to an archive with the same weights. Return whether it has them."""
+    with opened_archive(archive, trusted) as folder:
+        if sha256_of(folder / WEIGHTS_NAME) != certainty.model:
+            return False
+        write_certainty(folder, certainty)
+        names = sorted(file for file in folder.rglob("*") if file.is_file())
+        files = {
+            file.relative_to(folder).as_posix(): file
+            for file in names
+            if file.name != CHECKSUMS_NAME
+        }
+        write_files(archive, files)
+    return True

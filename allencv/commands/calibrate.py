@@ -1,0 +1,139 @@
+import argparse
+from typing import Any, Optional
+
+from allencv.commands.shared_arguments import add_archive_file, add_details
+from allencv.runtime.errors import InputError
+from allencv.runtime.model_arguments import add_trust_archive
+
+NONE = "none"
+CALIBRATIONS = ("temperature", "platt", NONE)
+SETS = ("lac", "aps", "raps", NONE)
+SCORES = ("max_probability", "energy", "mahalanobis", "nearest", NONE)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "The images must have labels. They must not have trained the model or chosen its epoch. "
+        "What is found out is kept in the archive; 'classify', 'serve', 'export' and Python use "
+        "it. Example: allencv calibrate runs/pets pets/calibration --target-accuracy 0.99",
+    )
+    add_archive_file(parser)
+    parser.add_argument("data", help="the images, as validation_data_path in the archive's config")
+    parser.add_argument(
+        "--probabilities",
+        choices=CALIBRATIONS,
+        help="how to calibrate the probabilities (default = temperature; for several labels an "
+        "image platt)",
+    )
+    sets = parser.add_argument_group("sets of labels")
+    sets.add_argument(
+        "--sets",
+        choices=SETS,
+        default="lac",
+        help="how to choose them, for one label an image (default = %(default)s)",
+    )
+    sets.add_argument(
+        "--levels",
+        type=float,
+        nargs="+",
+        default=[0.95],
+        metavar="SHARE",
+        help="the share of images whose set holds the right label; for several labels an image, "
+        "the share of its labels. Answers have the first (default = 0.95)",
+    )
+    sets.add_argument(
+        "--by-class",
+        action="store_true",
+        help="let the levels hold for the images of each label, not only for all together",
+    )
+    answers = parser.add_argument_group("which images to answer")
+    answers.add_argument(
+        "--target-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="answer only as many images that this share of the answers is right (default = answer "
+        "all)",
+    )
+    answers.add_argument(
+        "--certainty",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="how certain that is to be (default = %(default)s)",
+    )
+    unknown = parser.add_argument_group("images unlike the training data")
+    unknown.add_argument(
+        "--unknown",
+        choices=SCORES,
+        default="energy",
+        help="the score that tells them (default = %(default)s); mahalanobis and nearest use the "
+        "training images",
+    )
+    unknown.add_argument(
+        "--known-share",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="the share of images like these that are not called unknown (default = %(default)s)",
+    )
+    unknown.add_argument(
+        "--train-data",
+        metavar="PATH",
+        help="the training images (default = train_data_path of the archive's config)",
+    )
+    unknown.add_argument(
+        "--unknown-images",
+        nargs="+",
+        metavar="PATH",
+        help="images of other things, only to measure how many of them are called unknown",
+    )
+    parser.add_argument(
+        "--device", help="cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)"
+    )
+    add_trust_archive(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    for option in ("target_accuracy", "certainty", "known_share"):
+        _check(f"--{option.replace('_', '-')}", getattr(args, option))
+    for level in args.levels:
+        _check("--levels", level)
+
+    from allencv.certainty.calibrate import calibrate
+    from allencv.certainty.calibrations import Calibration
+    from allencv.certainty.fit_certainty import Wanted
+    from allencv.certainty.summary import lines_of
+    from allencv.certainty.unknown_scores import UnknownScore
+
+    wanted = Wanted(
+        calibration=_named(Calibration, args.probabilities),
+        default_calibration=args.probabilities is None,
+        sets=None if args.sets == NONE else args.sets,
+        levels=args.levels,
+        by_class=args.by_class,
+        target_accuracy=args.target_accuracy,
+        certainty=args.certainty,
+        known_share=args.known_share,
+    )
+    calibrated = calibrate(
+        args.archive_file,
+        args.data,
+        wanted,
+        score=_named(UnknownScore, args.unknown),
+        train_data=args.train_data,
+        unknown_images=args.unknown_images,
+        device=args.device,
+        trusted=args.trust_archive,
+    )
+    print("\n".join(lines_of(calibrated)))
+    print(f"written: {', '.join(map(str, calibrated.written))}")
+
+
+def _named(base: Any, name: Optional[str]) -> Any:
+    return None if name in (None, NONE) else base.by_name(name)()
+
+
+def _check(option: str, share: Optional[float]) -> None:
+    if share is not None and not 0 < share < 1:
+        raise InputError(f"{option} is {share:g}; expected a number between 0 and 1")
