@@ -41,6 +41,12 @@ UNKNOWN_CLASSES = ("cat", "ship", "truck")
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 TARGETS = (0.95, 0.98)
 SPLITS = 100
+DRIFTED = (0.1, 0.05)
+"""The shares of images of other classes that are to be noticed."""
+DRIFT_RUNS, UNCHANGED, CALIBRATED = 10, 3000, 2000
+"""
+For each network: runs, the windows of unchanged images in all, and the calibration images.
+"""
 FAR_IMAGES = 1797
 """As many as scikit-learn has digits."""
 
@@ -269,6 +275,53 @@ def unknown_scores(networks: List[Network]) -> Dict[str, Any]:
     return found
 
 
+def drift(networks: List[Network]) -> Dict[str, Any]:
+    """
+    Return the alarms of 1,000 windows of unchanged images, and after how many windows an alarm
+    tells that 10 % or 5 % of the images are of other classes.
+    """
+    from allencv.certainty.unknown_scores import Energy
+    from allencv.runtime.certainty import Certainty, UnknownRule
+    from allencv.serving.drift import WINDOW, DriftWatch
+
+    alarms, delays = 0, {share: [] for share in DRIFTED}
+    for seed, each in enumerate(networks):
+        rule = UnknownRule("energy", 0.0, 0.95, Energy().fit(each.training))
+        parts = [(each.known.probabilities, each.known.vectors), each.unlike["three other classes"]]
+        scores = [rule.scores(*part, False) for part in parts]
+        given = [part[0].argmax(axis=1) for part in parts]
+        for run in range(DRIFT_RUNS):
+            random = np.random.default_rng([seed, run])
+            some = random.integers(len(scores[0]), size=CALIBRATED)
+            certainty = Certainty(
+                CALIBRATED,
+                "",
+                "float32",
+                "",
+                unknown=rule,
+                known_scores=np.sort(scores[0][some]),
+                label_counts=np.bincount(given[0][some], minlength=len(each.labels)),
+            )
+            for share in (0.0, *DRIFTED):
+                watch = DriftWatch(certainty)
+                while watch.windows < UNCHANGED // (DRIFT_RUNS * len(networks)):
+                    source = int(random.random() < share)
+                    index = random.integers(len(scores[source]))
+                    watch.add(float(scores[source][index]), [int(given[source][index])])
+                    if share and watch.is_alarm:
+                        break
+                if share:
+                    delays[share].append(watch.windows if watch.is_alarm else None)
+                else:
+                    alarms += watch.alarms
+    return {
+        "images in a window": WINDOW,
+        "windows": UNCHANGED // (DRIFT_RUNS * len(networks)) * DRIFT_RUNS * len(networks),
+        "alarms": alarms,
+        "windows until an alarm": {str(share): found for share, found in delays.items()},
+    }
+
+
 def far_images() -> Dict[str, Any]:
     """Return digits and noise as images of 32 pixels."""
     from PIL import Image
@@ -308,6 +361,13 @@ def table(report: Dict[str, Any]) -> str:
             ]
             label = f"`{name}`" if owner == "ours" else f"`{name}`, pytorch-ood"
             scores.append(f"| {label} | {' | '.join(cells)} |")
+    drifted = report["drift"]
+    delays = []
+    for share, found in drifted["windows until an alarm"].items():
+        seen = [each for each in found if each is not None]
+        missed = f"{len(found) - len(seen)} of {len(found)}"
+        cells = f"{statistics.median(seen):g} | {max(seen)}" if seen else "- | -"
+        delays.append(f"| {float(share):.0%} | {cells} | {missed} |")
     errors, settings = report["calibration"], report["settings"]
     return "\n".join(
         [
@@ -331,6 +391,14 @@ def table(report: Dict[str, Any]) -> str:
             f"| score | {' | '.join(kinds)} |",
             "|---|" + "---|" * len(kinds),
             *scores,
+            "",
+            f"Drift: {drifted['alarms']} alarms in {drifted['windows']:,} windows of "
+            f"{drifted['images in a window']} unchanged images.",
+            "",
+            "| images of other classes | windows until an alarm, median | most | runs without an "
+            "alarm |",
+            "|---|---|---|---|",
+            *delays,
         ]
     )
 
@@ -363,6 +431,7 @@ def main() -> None:
         "coverage": coverage(known.probabilities, known.targets),
         "answered": answered(known.probabilities, known.targets),
         "unknown": unknown_scores(networks),
+        "drift": drift(networks),
     }
     write_text(arguments.output or JSON, json.dumps(report, indent=2) + "\n")
     if arguments.output is None:

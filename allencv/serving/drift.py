@@ -1,5 +1,6 @@
 """Notice when the images of a server stop looking like those of the calibration."""
 
+import math
 import threading
 from bisect import bisect_left
 from collections import deque
@@ -22,7 +23,7 @@ BINS = 32
 """The scores of the calibration images are parted into so many bins of about equal counts."""
 DRAWS = 20_000
 """Random divisions for an exact test; its smallest p-value is 1 / (draws + 1)."""
-SUSPICIOUS = 0.02
+SUSPICIOUS = 0.05
 """Below this approximate p-value the exact test is done."""
 TESTED = ("scores", "labels")
 
@@ -141,7 +142,8 @@ class DriftWatch:
         self._labels = np.zeros(len(self._expected.labels), np.int64)
 
     def _bin(self, score: float) -> int:
-        return bisect_left(self._edges, score)
+        # A score that is no number counts as the most unlike.
+        return bisect_left(self._edges, math.inf if math.isnan(score) else score)
 
     def _merged(self, span: int) -> Window:
         some = list(self._kept)[-span:]
@@ -155,13 +157,13 @@ class DriftWatch:
         found = []
         for of in TESTED:
             expected, given = getattr(self._expected, of), getattr(merged, of)
+            if not expected.sum() or not given.sum():
+                continue  # for several labels an image there may be none
             distance = float(distances(of, expected[None], given[None])[0])
             found.append(Comparison(span, of, distance, self._p_value(of, expected, given)))
         return found
 
     def _p_value(self, of: str, expected: np.ndarray, given: np.ndarray) -> float:
-        if not expected.sum() or not given.sum():
-            return 1.0  # for several labels an image there may be none
         approximate = approximate_p_value(of, expected, given)
         if approximate > SUSPICIOUS:
             return approximate
@@ -186,7 +188,7 @@ def approximate_p_value(of: str, expected: np.ndarray, given: np.ndarray) -> flo
         for counts, total in ((expected, n), (given, m))
     )
     z = ((statistic / degrees) ** (1 / 3) - (1 - 2 / (9 * degrees))) / np.sqrt(2 / (9 * degrees))
-    return float(min(1.0, 2 * np.exp(-(max(z, 0.0) ** 2) / 2)))
+    return math.erfc(z / math.sqrt(2)) / 2
 
 
 def permutation_p_value(

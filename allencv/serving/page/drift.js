@@ -73,11 +73,11 @@ function show(drift) {
   byId("shown").hidden = !drift.windows;
   if (!drift.windows) return;
   byId("scores").replaceChildren(columns(drift.counts.scores));
-  byId("labels").replaceChildren(...labelRows(drift.labels, drift.counts.labels));
+  byId("labels").tBodies[0].replaceChildren(...labelRows(drift.labels, drift.counts.labels));
   const rows = drift.comparisons.map((each) => element("tr", each.is_alarm ? "alarm" : "",
     element("td", "", (each.windows * drift.images_in_window).toLocaleString("en")),
     element("td", "", each.of), element("td", "number", each.distance.toFixed(3)),
-    element("td", "", each.is_alarm ? "alarm" : "no difference to be sure of")));
+    element("td", "", each.is_alarm ? "alarm" : "no clear difference")));
   byId("comparisons").tBodies[0].replaceChildren(...rows);
 }
 
