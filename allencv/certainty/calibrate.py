@@ -117,23 +117,31 @@ def fit_rule(
     training images and they cannot be read.
     """
     weight, bias = classifier.last_layer()
-    count = len(classifier.labels)
     known = KnownImages(
-        np.empty((0, classifier.vector_size), np.float32), np.empty((0, count), bool), weight, bias
+        np.empty((0, classifier.vector_size), np.float32),
+        np.empty((0, len(classifier.labels)), bool),
+        weight,
+        bias,
     )
     if score.needs_images:
         path = classifier.config.get("train_data_path") if train_data is None else train_data
         try:
-            samples = _samples(classifier.training_reader, path)
+            known = training_images(classifier, path, show_progress)
         except (ConfigurationError, OSError) as error:
             raise InputError(
                 f"the unknown score '{score.kind}' needs the training images, and '{path}' cannot "
                 f"be read ({error}); expected --train-data, or the score 'energy'"
             ) from None
-        some = SampleList(samples[index] for index in drawn(len(samples), TRAINING_IMAGES))
-        outputs = labelled_outputs(classifier, some, str(path), show_progress)
-        known = known._replace(vectors=outputs.vectors, targets=one_hot(outputs.targets, count))
     return UnknownRule(score.kind, 0.0, KNOWN_SHARE, score.fit(known))
+
+
+def training_images(classifier: ArchiveClassifier, data: Any, show_progress: bool) -> KnownImages:
+    """Return what an `UnknownScore` may use, of at most `TRAINING_IMAGES` of the images."""
+    samples = _samples(classifier.training_reader, data)
+    some = SampleList(samples[index] for index in drawn(len(samples), TRAINING_IMAGES))
+    outputs = labelled_outputs(classifier, some, str(data), show_progress)
+    targets = one_hot(outputs.targets, len(classifier.labels))
+    return KnownImages(outputs.vectors, targets, *classifier.last_layer())
 
 
 def _samples(reader: ImageDatasetReader, data: Any) -> SampleList:

@@ -5,6 +5,8 @@ import contextlib
 import json
 import re
 import time
+from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from typing import (
     Any,
@@ -20,6 +22,7 @@ from typing import (
     Union,
 )
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -36,6 +39,7 @@ from allencv.serving import schemas
 from allencv.serving.batching import Batcher
 from allencv.serving.bodies import read_body
 from allencv.serving.decoders import Decoders
+from allencv.serving.drift import DriftWatch
 from allencv.serving.errors import RequestError
 from allencv.serving.gate import Gate
 from allencv.serving.limits import Limits
@@ -72,9 +76,10 @@ PAGE = {
     "/page.css": ("page.css", "text/css"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
     "/docs": ("docs.html", "text/html"),
+    "/drift": ("drift.html", "text/html"),
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("page", "docs", "cards", "elements", "example", "overview")
+        for name in ("page", "docs", "drift", "cards", "elements", "example", "overview")
     },
 }
 
@@ -102,7 +107,16 @@ def create_app(
     limits = limits or Limits()
     metrics = Metrics()
     decoders = Decoders(classifier, limits)
-    batcher = Batcher(classifier, decoders.read, limits, metrics.batch_images.observe)
+    drift = None if classifier.certainty is None else DriftWatch(classifier.certainty)
+    if drift is not None:
+        metrics.watch_drift(drift)
+    batcher = Batcher(
+        classifier,
+        decoders.read,
+        limits,
+        metrics.batch_images.observe,
+        partial(_watch, drift, classifier),
+    )
     metrics.watch_waiting(lambda: batcher.waiting)
 
     @contextlib.asynccontextmanager
@@ -124,6 +138,7 @@ def create_app(
     add_errors(app)
     _add_predict(app, classifier, batcher, decoders, limits)
     _add_information(app, classifier, limits, metrics)
+    _add_drift(app, drift, classifier)
     _add_page(app)
     paths = frozenset(getattr(route, "path", "") for route in app.routes)
     app.add_middleware(Gate, limits=limits, is_full=lambda: batcher.is_full)
@@ -314,6 +329,49 @@ def _add_information(
     @app.get("/metrics", summary="Get the metrics for Prometheus", response_class=Response)
     async def figures() -> Response:
         return metrics.as_response()
+
+
+def _watch(drift: Optional[DriftWatch], classifier: Classifier, judgement: Judgement) -> None:
+    """Count an answer."""
+    if drift is None or judgement.unknown_score is None:
+        return
+    if classifier.thresholds is None:
+        labels = [int(judgement.probabilities.argmax())]
+    else:
+        labels = np.flatnonzero(judgement.probabilities > classifier.thresholds).tolist()
+    drift.add(judgement.unknown_score, labels)
+
+
+def _add_drift(app: FastAPI, drift: Optional[DriftWatch], classifier: Classifier) -> None:
+    @app.head("/drift.json", include_in_schema=False)
+    @app.get(
+        "/drift.json",
+        summary="Compare the images of this server with those of the calibration",
+        responses={200: {"model": schemas.Drift}, 404: {"model": schemas.Error}},
+    )
+    async def counts() -> Response:
+        if drift is None:
+            raise RequestError(
+                404, "not_calibrated", "the model is not calibrated; see 'allencv calibrate'"
+            )
+        compared = [
+            {**asdict(each), "is_alarm": each.is_alarm} for _, each in sorted(drift.last.items())
+        ]
+        return _json(
+            {
+                "images_in_window": drift.window,
+                "windows": drift.windows,
+                "pending_images": drift.pending,
+                "alarms": drift.alarms,
+                "is_alarm": drift.is_alarm,
+                "comparisons": compared,
+                "labels": classifier.labels,
+                "counts": {
+                    of: {"calibration": expected, "recent": given}
+                    for of, (expected, given) in drift.counts().items()
+                },
+            }
+        )
 
 
 def _add_page(app: FastAPI) -> None:

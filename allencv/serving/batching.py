@@ -51,6 +51,7 @@ class Batcher:
     read : called by all threads that decode.
     limits : `workers`, `max_batch` and `max_waiting`.
     on_batch : called by the workers with the number of images of each batch.
+    on_answer : called by the workers with each answer that is finite.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class Batcher:
         read: Read,
         limits: Limits,
         on_batch: Callable[[int], None] = lambda size: None,
+        on_answer: Callable[[Judgement], None] = lambda judgement: None,
     ) -> None:
         self._classifier = classifier
         self._read = read
         self._limits = limits
         self._on_batch = on_batch
+        self._on_answer = on_answer
         self._queued: Deque[QueuedImage] = deque()
         self._decoding = 0
         self._decoded: Deque[DecodedImage] = deque()
@@ -202,6 +205,8 @@ class Batcher:
         else:
             for each, row in zip(batch, rows):
                 is_finite = bool(np.isfinite(row.probabilities).all())
+                if is_finite:
+                    self._on_answer(row)
                 outcome = row if is_finite else RequestError(422, "not_finite", NOT_FINITE)
                 _deliver(each.answer, outcome)
 

@@ -1,11 +1,15 @@
 import time
-from typing import Callable
+from typing import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from allencv.serving.drift import DriftWatch
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -35,11 +39,48 @@ class Metrics:
             "allencv_waiting_images", "Images waiting for a worker.", registry=self._registry
         )
 
+    def watch_drift(self, drift: DriftWatch) -> None:
+        """Show how far the images are from those of the calibration."""
+        self._registry.register(DriftCollector(drift))
+
     def watch_waiting(self, waiting: Callable[[], float]) -> None:
         self._waiting.set_function(waiting)
 
     def as_response(self) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class DriftCollector(Collector):
+    """Reads the metrics of a `DriftWatch` when they are asked for."""
+
+    def __init__(self, drift: DriftWatch) -> None:
+        self._drift = drift
+
+    def collect(self) -> Iterator[Metric]:
+        drift = self._drift
+        yield CounterMetricFamily(
+            "allencv_drift_windows",
+            f"Finished windows of {drift.window} images.",
+            value=drift.windows,
+        )
+        yield CounterMetricFamily(
+            "allencv_drift_alarms",
+            "Comparisons of windows with the calibration images that raised an alarm.",
+            value=drift.alarms,
+        )
+        yield GaugeMetricFamily(
+            "allencv_drift_alarm",
+            "Whether one of the last comparisons raised an alarm.",
+            value=float(drift.is_alarm),
+        )
+        distance = GaugeMetricFamily(
+            "allencv_drift_distance",
+            "The distance of the last windows from the calibration images, from 0 to 1.",
+            labels=["of", "windows"],
+        )
+        for (span, of), each in sorted(drift.last.items()):
+            distance.add_metric([of, str(span)], each.distance)
+        yield distance
 
 
 class CountRequests:

@@ -61,6 +61,34 @@ class Labels(BaseModel):
     limits: LimitsOfServer
 
 
+class Comparison(BaseModel):
+    """A comparison of the last windows of images with the images of the calibration."""
+
+    windows: int = Field(description="how many windows are compared together")
+    of: str = Field(description="'scores' of unlikeness, or 'labels'")
+    distance: float = Field(description="from 0 for no difference to 1")
+    p_value: float = Field(description="how probable such a distance is for unchanged images")
+    is_alarm: bool
+
+
+class Counts(BaseModel):
+    calibration: List[int]
+    recent: List[int]
+
+
+class Drift(BaseModel):
+    images_in_window: int
+    windows: int = Field(description="finished windows since the start of the server")
+    pending_images: int = Field(description="images since the last window")
+    alarms: int
+    is_alarm: bool = Field(description="whether one of the last comparisons is an alarm")
+    comparisons: List[Comparison]
+    labels: List[str]
+    counts: Dict[str, Counts] = Field(
+        description="of images by their score, from alike to unlike, and by their label"
+    )
+
+
 class Alive(BaseModel):
     alive: bool = True
 

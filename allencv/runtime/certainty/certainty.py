@@ -17,8 +17,9 @@ class Judgement(NamedTuple):
 
     probabilities : `(labels,)`, calibrated.
     members : `(labels,)`, `bool`: the set of labels; `None` without `Certainty.sets`.
-    unknown_score : how unlike the training data it is; `None` without `Certainty.unknown`.
-    is_unknown : whether this score is above its limit.
+    unknown_score : how unlike the training data it is, as `Certainty.scores` gives it; `None` of a
+        model that is not calibrated.
+    is_unknown : whether this score is above its limit; `None` without `Certainty.unknown`.
     is_answered : whether the label is to be relied on: the image is not unknown, and its confidence
         is high enough. `None` without both `Certainty.selection` and `Certainty.unknown`.
     """
@@ -113,11 +114,9 @@ class Certainty:
         members: List[Optional[np.ndarray]] = [None] * count
         if self.sets is not None:
             members = list(self.sets.members(calibrated, 0))
-        scores: List[Optional[float]] = [None] * count
+        found = self.scores(probabilities, vectors, multi_label)
         is_unknown: List[Optional[bool]] = [None] * count
         if self.unknown is not None:
-            found = self.unknown.scores(probabilities, vectors, multi_label)
-            scores = found.tolist()
             # Negated like this, as a comparison with nan is False.
             is_unknown = (~(found <= self.unknown.limit)).tolist()
         is_answered: List[Optional[bool]] = [None] * count
@@ -125,7 +124,7 @@ class Certainty:
             least = 0.0 if self.selection is None else self.selection.least_confidence
             enough = confidence(calibrated, thresholds) >= least
             is_answered = [bool(sure) and not odd for sure, odd in zip(enough, is_unknown)]
-        rows = zip(calibrated, members, scores, is_unknown, is_answered)
+        rows = zip(calibrated, members, found.tolist(), is_unknown, is_answered)
         return [Judgement(*row) for row in rows]
 
 

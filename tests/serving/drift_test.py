@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from scipy.stats import chi2_contingency, ks_2samp
+
+from allencv.runtime.certainty import Certainty
+from allencv.serving import drift
+from allencv.serving.drift import (
+    DriftWatch,
+    approximate_p_value,
+    distances,
+    permutation_p_value,
+)
+
+LABELS = 4
+
+
+def certainty(seed: int = 0, images: int = 500) -> Certainty:
+    random = np.random.default_rng(seed)
+    return Certainty(
+        images,
+        "data",
+        "float32",
+        "",
+        known_scores=np.sort(random.normal(size=images)).astype(np.float32),
+        label_counts=np.bincount(random.integers(LABELS, size=images), minlength=LABELS),
+    )
+
+
+def feed(watch: DriftWatch, windows: int, seed: int, shift: float = 0.0) -> None:
+    random = np.random.default_rng(seed)
+    for _ in range(windows * watch.window):
+        watch.add(float(random.normal() + shift), [int(random.integers(LABELS))])
+
+
+def test_a_window_is_counted_and_compared() -> None:
+    watch = DriftWatch(certainty(), window=3)
+    watch.add(-9.0, [0])
+    watch.add(9.0, [0])
+    assert (watch.windows, watch.pending, watch.last) == (0, 2, {})
+    assert watch.counts()["labels"][1] == [0] * LABELS
+    watch.add(float("nan"), [])
+    assert (watch.windows, watch.pending) == (1, 0)
+    assert watch.counts()["labels"][1] == [2, 0, 0, 0]
+    scores = watch.counts()["scores"][1]
+    assert scores[0] == 1
+    assert sum(scores) == 3
+    assert set(watch.last) == {(1, "scores"), (1, "labels")}
+
+
+def test_several_windows_are_compared_together() -> None:
+    watch = DriftWatch(certainty(), window=5)
+    feed(watch, 17, seed=1)
+    assert {span for span, _ in watch.last} == {1, 4, 16}
+    assert sum(watch.counts()["scores"][1]) == 16 * 5
+
+
+def test_a_shift_raises_an_alarm() -> None:
+    watch = DriftWatch(certainty(), window=100)
+    feed(watch, 4, seed=2)
+    assert not watch.is_alarm
+    assert watch.alarms == 0
+    feed(watch, 1, seed=3, shift=1.5)
+    assert watch.is_alarm
+    assert watch.last[1, "scores"].is_alarm
+    assert not watch.last[1, "labels"].is_alarm
+    feed(watch, 3, seed=4)
+    assert not watch.last[1, "scores"].is_alarm
+
+
+def test_other_shares_of_labels_raise_an_alarm() -> None:
+    watch = DriftWatch(certainty(), window=100)
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        watch.add(float(random.normal()), [0])
+    assert watch.last[1, "labels"].is_alarm
+    assert not watch.last[1, "scores"].is_alarm
+
+
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    watches = [DriftWatch(certainty(seed, 200), window=20) for seed in range(10)]
+    for seed, watch in enumerate(watches):
+        feed(watch, 60, seed=1000 + seed)
+    # 0.6 are expected of 600 windows; 5 or more have a probability below 1 in 1,000.
+    assert sum(watch.alarms for watch in watches) < 5
+
+
+def test_distances_are_those_of_scipy() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 9, 60), random.integers(2, 9, 40)
+    counts = [np.bincount(each, minlength=9) for each in (first, second)]
+    (given,) = distances("scores", counts[0][None], counts[1][None])
+    assert given == pytest.approx(ks_2samp(first, second).statistic)
+
+
+@pytest.mark.parametrize("of", ["scores", "labels"])
+def test_the_exact_test_is_uniform_for_the_same_images(of: str) -> None:
+    random = np.random.default_rng(0)
+    shares = np.full(8, 1 / 8)
+    values = [
+        permutation_p_value(
+            of, random.multinomial(80, shares), random.multinomial(40, shares), random, draws=199
+        )
+        for _ in range(300)
+    ]
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(np.array(values) <= level) <= level + 3 * np.sqrt(level * (1 - level) / 300)
+
+
+@pytest.mark.parametrize("of", ["scores", "labels"])
+def test_the_quick_test_leaves_no_alarm_out(of: str) -> None:
+    """Where the exact p-value is small, the approximate one is below its limit."""
+    random = np.random.default_rng(1)
+    shares, shifted = np.full(6, 1 / 6), np.array([0.3, 0.2, 0.15, 0.15, 0.1, 0.1])
+    small = 0
+    for _ in range(200):
+        expected = random.multinomial(300, shares)
+        given = random.multinomial(150, shares if random.random() < 0.5 else shifted)
+        exact = permutation_p_value(of, expected, given, random, draws=2000)
+        if exact <= 0.001:
+            small += 1
+            assert approximate_p_value(of, expected, given) <= drift.SUSPICIOUS
+    assert small > 10
+
+
+def test_the_quick_test_of_labels_is_near_to_chi_square() -> None:
+    expected, given = np.array([100, 80, 120, 0]), np.array([60, 20, 40, 0])
+    exact = chi2_contingency(np.stack([expected, given])[:, :3]).pvalue
+    assert approximate_p_value("labels", expected, given) == pytest.approx(exact, abs=0.02)
+
+
+def test_images_without_labels() -> None:
+    watch = DriftWatch(certainty(), window=2)
+    for _ in range(2):
+        watch.add(0.0, [])
+    assert set(watch.last) == {(1, "scores")}
+    assert 0 < watch.last[1, "scores"].p_value <= 1
