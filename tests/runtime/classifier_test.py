@@ -58,7 +58,11 @@ def test_images_of_one_shape_are_classified_together(tmp_path: Path) -> None:
         4: "too flat",
         5: NOT_FINITE,
     }
-    assert {key: list(outcomes[key].probabilities) for key in (1, 2, 7)} == {1: [3] * 3, 2: [2] * 3, 7: [2] * 3}
+    assert {key: list(outcomes[key].probabilities) for key in (1, 2, 7)} == {
+        1: [3] * 3,
+        2: [2] * 3,
+        7: [2] * 3,
+    }
     assert outcomes.keys() == images.keys()
     assert classify_pixels(classifier, {}) == {}
 
