@@ -4,7 +4,6 @@ from typing import Callable, Dict, Tuple
 
 import numpy as np
 
-
 ONE_THREAD = 2**18
 """Multiplications that BLAS does not share among threads (OpenBLAS 0.3: up to 2**18)."""
 FEW_VECTORS = 32
