@@ -113,15 +113,18 @@ def test_int8_is_calibrated_anew(archive_file: Path, cats_and_dogs: Path, tmp_pa
     before = ArchiveClassifier(archive_file, "cpu").certainty
     classifier = OnnxClassifier(tmp_path / "int8")
     found = classifier.certainty
-    assert before is not None and found is not None
+    assert before is not None
+    assert found is not None
     assert (found.precision, found.images, found.overlap) == ("int8", 24, 24)
     assert found.data == before.data
     # What is kept of the training images stays; limits and scores are its own.
-    assert found.unknown is not None and before.unknown is not None
+    assert found.unknown is not None
+    assert before.unknown is not None
     kept = [each.unknown.arrays["kept"] for each in (found, before) if each.unknown is not None]
     assert np.array_equal(*kept)
     assert found.unknown.limit != before.unknown.limit
-    assert found.sets is not None and before.sets is not None
+    assert found.sets is not None
+    assert before.sets is not None
     assert (found.sets.kind, found.sets.levels) == (before.sets.kind, before.sets.levels)
     assert found.selection is not None
     assert found.selection.target_accuracy == 0.5
