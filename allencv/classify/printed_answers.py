@@ -138,8 +138,10 @@ def listed_answer(record: Record, name_width: int, label_width: int) -> str:
 def _choice_of(record: Record) -> str:
     """
     Return the set of labels of an image if it has more than the answer: "cat or lynx", or for
-    several labels an image "Drama, and possibly War".
+    several labels an image "Drama, and possibly War". It says nothing about an unknown image.
     """
+    if record.get("is_unknown"):
+        return ""
     if "label" in record:
         return _listed(record.get("labels", []), "or") if len(record.get("labels", [])) > 1 else ""
     others = [label for label in record.get("possible_labels", []) if label not in record["labels"]]

@@ -435,7 +435,7 @@ def test_a_calibrated_answer_as_text(calibrated: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("NO_COLOR", "1")
     classify(calibrated, *(f"photos/{name}.png" for name in COLOURS))
     unknown, unsure, two = terminal.getvalue().splitlines()
-    assert unknown.endswith("33.3%  red, green or blue  unknown")
+    assert unknown.endswith("33.3%  unknown")
     assert unsure.endswith("  red or green  not answered: hand to a person")
     assert two.endswith("  red or green")
     classify(calibrated, "photos/two.png")

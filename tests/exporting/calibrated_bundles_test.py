@@ -80,7 +80,7 @@ def test_a_bundle_takes_the_calibration_of_its_archive(
     text = " ".join((bundle / "README.md").read_text().split())
     assert "For 100.00% it also decides the same about the set of labels" in text
     assert "hold a calibration of the float32 network." in text
-    assert "labels: for 80% of the images, the right label is among them." in text
+    assert "Set of labels: for 80% of the images, the right label is in it." in text
     assert "24 of these also trained the model" in text
 
 

@@ -7,7 +7,7 @@ from allencv.runtime.certainty.label_sets import LabelSets
 
 
 def promises_of(certainty: Certainty) -> List[str]:
-    """Return sentences about the keys of an answer, in the order of an answer."""
+    """Return sentences about what an answer says, in the order of its keys."""
     promises = []
     if certainty.scaling is not None:
         promises.append("Probabilities are calibrated: of the answers with 80%, 8 in 10 are right.")
@@ -16,18 +16,17 @@ def promises_of(certainty: Certainty) -> List[str]:
     unknown, selection = certainty.unknown, certainty.selection
     if unknown is not None:
         promises.append(
-            "is_unknown: the image is unlike the training images, by the score "
-            f"'{unknown.kind}'. This is said of {percent(1 - unknown.known_share)} of images like "
-            "them too."
+            f"Unknown: the image is unlike the training images, by the score '{unknown.kind}'. Of "
+            f"images like them, {percent(1 - unknown.known_share)} are called unknown too."
         )
     if selection is not None:
         promises.append(
-            f"is_answered: {percent(selection.target_accuracy)} of the answered images have the "
+            f"Answered: {percent(selection.target_accuracy)} of the answered images have the "
             f"right label. This is {percent(selection.certainty)} certain. The others are for a "
-            f"person: in the calibration {percent(1 - selection.coverage)}."
+            f"person; in the calibration these were {percent(1 - selection.coverage)}."
         )
     elif unknown is not None:
-        promises.append("is_answered: the image is not unknown. The others are for a person.")
+        promises.append("Answered: the image is not unknown. The others are for a person.")
     images = "These promises are for images like those of the calibration"
     promises.append(f"{images}, which had {certainty.images:,} labelled images.")
     if certainty.overlap:
@@ -41,9 +40,9 @@ def promises_of(certainty: Certainty) -> List[str]:
 def _of_sets(sets: LabelSets) -> str:
     level = percent(sets.levels[0])
     if sets.kind == "missed":
-        return f"possible_labels: they hold {level} of the labels of an image, on average."
+        return f"Possible labels: they hold {level} of the labels of an image, on average."
     whose = "the images of each label" if sets.by_class else "the images"
-    return f"labels: for {level} of {whose}, the right label is among them."
+    return f"Set of labels: for {level} of {whose}, the right label is in it."
 
 
 def percent(share: float) -> str:

@@ -9,26 +9,29 @@ def test_each_part_has_its_sentence() -> None:
     said = promises_of(everything())
     assert [sentence.split(":")[0] for sentence in said] == [
         "Probabilities are calibrated",
-        "labels",
-        "is_unknown",
-        "is_answered",
+        "Set of labels",
+        "Unknown",
+        "Answered",
         "These promises are for images like those of the calibration, which had 5 labelled images.",
     ]
-    assert said[1] == "labels: for 90% of the images, the right label is among them."
-    assert "the score 'energy'. This is said of 20% of images like them too." in said[2]
-    assert said[3].startswith("is_answered: 90% of the answered images have the right label.")
-    assert "This is 95% certain. The others are for a person: in the calibration 25%." in said[3]
+    assert said[1] == "Set of labels: for 90% of the images, the right label is in it."
+    assert "the score 'energy'. Of images like them, 20% are called unknown too." in said[2]
+    assert said[3].startswith("Answered: 90% of the answered images have the right label.")
+    assert (
+        "This is 95% certain. The others are for a person; in the calibration these were 25%."
+        in said[3]
+    )
 
 
 def test_what_was_not_found_out_is_not_promised() -> None:
     assert len(promises_of(certainty())) == 1
     (said, _) = promises_of(certainty(sets=LabelSets("missed", [0.9], [[0.5]])))
-    assert said == "possible_labels: they hold 90% of the labels of an image, on average."
+    assert said == "Possible labels: they hold 90% of the labels of an image, on average."
     (said, _) = promises_of(certainty(sets=LabelSets("lac", [0.9], [[0.5, 0.4, 0.3]])))
     assert "for 90% of the images of each label" in said
     unknown = everything().unknown
     *_, said, _ = promises_of(certainty(unknown=unknown))
-    assert said == "is_answered: the image is not unknown. The others are for a person."
+    assert said == "Answered: the image is not unknown. The others are for a person."
 
 
 def test_images_that_trained_the_model_are_told() -> None:
