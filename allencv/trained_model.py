@@ -17,6 +17,8 @@ from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.images import ImageSource
 from allencv.runtime.onnx_classifier import OnnxClassifier
 
+UNKNOWN = "unknown: unlike the training images"
+NOT_ANSWERED = "not answered: hand to a person"
 BATCH = 32
 """The number of images decoded and classified at once."""
 
@@ -65,14 +67,25 @@ class Prediction:
             return f"Prediction(error={self.error!r})"
         shown = ", ".join(f"{label} {value:.3f}" for label, value in self.top().items())
         rest = len(self.probabilities) - TOP_K
-        return f"Prediction({self.labels}: {shown}{f', {rest} more' if rest > 0 else ''})"
+        more = f", {rest} more" if rest > 0 else ""
+        return f"Prediction({self.labels}: {shown}{more}{''.join(f'; {n}' for n in self._notes())})"
 
     def _repr_html_(self) -> str:
         """Return a table with a bar for each of the most probable labels, for a notebook."""
         if self.error is not None:
             return f"<p>{_error_text(self.error)}</p>"
         rows = (f"<tr>{_cells(label, value)}</tr>" for label, value in self.top().items())
-        return f"<table>{''.join(rows)}</table>"
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        return f"{notes}<table>{''.join(rows)}</table>"
+
+    def _notes(self) -> List[str]:
+        """Return what a calibrated model says beside the labels, in words."""
+        if self.is_unknown:
+            return [UNKNOWN]
+        notes = [] if self.is_answered in (None, True) else [NOT_ANSWERED]
+        if self.possible_labels and self.possible_labels != self.labels:
+            notes.insert(0, f"possible: {', '.join(self.possible_labels)}")
+        return notes
 
 
 class Predictions(List[Prediction]):
@@ -80,16 +93,20 @@ class Predictions(List[Prediction]):
 
     def _repr_html_(self) -> str:
         """Return a table with a row for each image, for a notebook."""
-        rows = (f"<tr><td>{number}</td>{_row(each)}</tr>" for number, each in enumerate(self))
+        has_notes = any(each._notes() for each in self)
+        rows = (
+            f"<tr><td>{number}</td>{_row(each, has_notes)}</tr>" for number, each in enumerate(self)
+        )
         return f"<table>{''.join(rows)}</table>"
 
 
-def _row(prediction: Prediction) -> str:
-    """Return the cells of a prediction: its labels, and its highest probability."""
+def _row(prediction: Prediction, has_notes: bool) -> str:
+    """Return the cells of a prediction: its labels, its highest probability, and its notes."""
     if prediction.error is not None:
-        return f"<td colspan=3>{_error_text(prediction.error)}</td>"
+        return f"<td colspan={3 + has_notes}>{_error_text(prediction.error)}</td>"
     value = next(iter(prediction.probabilities.values()), 0.0)
-    return _cells(", ".join(prediction.labels) or "no label", value)
+    cells = _cells(", ".join(prediction.labels) or "no label", value)
+    return cells + f"<td>{html.escape('; '.join(prediction._notes()))}</td>" * has_notes
 
 
 def _cells(text: str, share: float) -> str:

@@ -11,11 +11,11 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
 from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_outputs, one_hot
-from allencv.certainty.overlap import count_shared
+from allencv.certainty.overlap import count_trained
 from allencv.certainty.stored import store_certainty
 from allencv.certainty.unknown_scores import KnownImages, UnknownScore
 from allencv.data.dataset_readers import ImageDatasetReader
-from allencv.data.dataset_readers.image_dataset_reader import Sample, described
+from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.samples import SampleList
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime.certainty import Certainty, UnknownRule
@@ -85,8 +85,12 @@ def calibrate(
     """
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
-    samples = _samples(classifier.reader, data)
+    samples = samples_in(classifier.reader, data)
     known = labelled_outputs(classifier, samples, str(data), show_progress)
+    readers = {
+        "train_data_path": classifier.training_reader,
+        "validation_data_path": classifier.reader,
+    }
     rule = None
     if score is not None:
         rule = fit_rule(classifier, score, train_data, show_progress)
@@ -98,7 +102,7 @@ def calibrate(
         str(data),
         "float32",
         classifier.weights_checksum,
-        _overlap(classifier, known.names),
+        count_trained(known.names, classifier.config, readers),
     )
     unlike = None
     if unknown_images is not None:
@@ -137,36 +141,13 @@ def fit_rule(
 
 def training_images(classifier: ArchiveClassifier, data: Any, show_progress: bool) -> KnownImages:
     """Return what an `UnknownScore` may use, of at most `TRAINING_IMAGES` of the images."""
-    samples = _samples(classifier.training_reader, data)
+    samples = samples_in(classifier.training_reader, data)
     some = SampleList(samples[index] for index in drawn(len(samples), TRAINING_IMAGES))
     outputs = labelled_outputs(classifier, some, str(data), show_progress)
     targets = one_hot(outputs.targets, len(classifier.labels))
     return KnownImages(outputs.vectors, targets, *classifier.last_layer())
 
 
-def _samples(reader: ImageDatasetReader, data: Any) -> SampleList:
+def samples_in(reader: ImageDatasetReader, data: Any) -> SampleList:
+    """Return the samples of data, as many as the reader is to read."""
     return SampleList(islice(reader.read_samples(data), reader.max_instances))
-
-
-def _overlap(classifier: ArchiveClassifier, names: List[str]) -> Optional[int]:
-    """
-    Return how many images also trained the model or chose its epoch; `None` if the images that did
-    are not here.
-    """
-    others: List[str] = []
-    readers = {
-        "train_data_path": classifier.training_reader,
-        "validation_data_path": classifier.reader,
-    }
-    for key, reader in readers.items():
-        path = classifier.config.get(key)
-        if path is None:
-            continue
-        try:
-            others += (
-                str(described(each.image, each.metadata)["image"])
-                for each in reader.read_samples(path)
-            )
-        except (ConfigurationError, OSError):
-            return None
-    return count_shared(names, others)

@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Dict, Iterable, Set
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set
 
+from allennlp.common.checks import ConfigurationError
+
+from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.data.dataset_readers.image_dataset_reader import described
 from allencv.runtime.bundle import sha256_of
 
 
@@ -29,7 +33,36 @@ def count_shared(names: Iterable[str], others: Iterable[str]) -> int:
     )
 
 
-def _size(name: str) -> "int | None":
+def count_trained(
+    names: Iterable[str], config: Mapping[str, Any], readers: Mapping[str, ImageDatasetReader]
+) -> Optional[int]:
+    """
+    Return how many of the files `names` also trained a model or chose its epoch; `None` if the
+    images that did are not here.
+
+    # Parameters
+
+    config : `Mapping[str, Any]`
+        Of the model.
+    readers : `Mapping[str, ImageDatasetReader]`
+        For the keys of the config that name these images.
+    """
+    others: List[str] = []
+    for key, reader in readers.items():
+        path = config.get(key)
+        if path is None:
+            continue
+        try:
+            others += (
+                str(described(each.image, each.metadata)["image"])
+                for each in reader.read_samples(path)
+            )
+        except (ConfigurationError, OSError):
+            return None
+    return count_shared(names, others)
+
+
+def _size(name: str) -> Optional[int]:
     return os.path.getsize(name) if os.path.isfile(name) else None
 
 

@@ -20,7 +20,7 @@ from allencv.classify.output_files import (
     write_answers,
 )
 from allencv.classify.partial_output import UnfinishedRun, interruptible
-from allencv.classify.printed_answers import print_answers
+from allencv.classify.printed_answers import print_answers, set_level
 from allencv.classify.progress import ProgressBar
 from allencv.classify.shards import (
     describe_part,
@@ -112,7 +112,13 @@ def open_with_options(args: argparse.Namespace, open_model: OpenModel) -> Tuple[
 
 
 def _columns(args: argparse.Namespace, classifier: Classifier) -> Dict[str, str]:
-    return columns(classifier.labels, classifier.multi_label, args.top_k, args.probabilities)
+    return columns(
+        classifier.labels,
+        classifier.multi_label,
+        args.top_k,
+        args.probabilities,
+        classifier.certainty,
+    )
 
 
 def _print(
@@ -125,7 +131,8 @@ def _print(
         classifier, listed.images, args.batch_size, args.workers, top_k, args.probabilities
     )
     kinds, labels = _columns(args, classifier), classifier.labels
-    print_answers(format, kinds, labels, listed.images, progress.counted(batches))
+    level = set_level(classifier.certainty)
+    print_answers(format, kinds, labels, listed.images, progress.counted(batches), level)
     return progress.failed
 
 
@@ -238,7 +245,9 @@ def _check_on_ray(args: argparse.Namespace) -> None:
 
 
 def _check_labels(classifier: Classifier, output: str) -> None:
-    for label in classifier.labels if classifier.multi_label else ():
+    certainty = classifier.certainty
+    has_several = classifier.multi_label or (certainty is not None and certainty.sets is not None)
+    for label in classifier.labels if has_several else ():
         if LABELS_DELIMITER in label and suffix_of(output) == ".csv":
             raise InputError(
                 f"the model has the label {label!r}, but '{LABELS_DELIMITER}' separates the labels "

@@ -211,7 +211,13 @@ def _columns(
     """Open the model in `folder`. Return the columns of its answers."""
     os.chdir(folder)
     classifier, _ = open_classifier(args)
-    return columns(classifier.labels, classifier.multi_label, args.top_k, args.probabilities)
+    return columns(
+        classifier.labels,
+        classifier.multi_label,
+        args.top_k,
+        args.probabilities,
+        classifier.certainty,
+    )
 
 
 class Worker:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
+from allencv.runtime.certainty import Certainty
 from allencv.runtime.classifier import Answer
 from allencv.runtime.path_tables import import_pyarrow
 from allencv.runtime.whole_files import whole_file
@@ -15,12 +16,14 @@ from allencv.runtime.whole_files import whole_file
 Row = Dict[str, Any]
 """The cells of a row by column."""
 
-TEXT, TEXTS, NUMBER = "text", "texts", "number"
+TEXT, TEXTS, NUMBER, FLAG = "text", "texts", "number", "flag"
 """The kinds of columns."""
 ROWS_AT_ONCE = 10_000
 LABELS_DELIMITER = "|"
 """Separates the labels of an image in CSV."""
-PLAIN = ("path", "label", "labels", "error")
+SETS = ("labels", "possible_labels")
+FLAGS = ("is_unknown", "is_answered")
+PLAIN = ("path", "label", *SETS, *FLAGS, "error")
 """The keys that a record and a row of a table have in common."""
 NOT_UNICODE = "backslashreplace"
 """How tables show bytes that are not Unicode in names of files and labels: as in JSON."""
@@ -38,14 +41,32 @@ class Record(Answer, total=False):
 
 
 def columns(
-    labels: Sequence[str], multi_label: bool, top_k: int, probabilities: bool
+    labels: Sequence[str],
+    multi_label: bool,
+    top_k: int,
+    probabilities: bool,
+    certainty: Optional[Certainty] = None,
 ) -> Dict[str, str]:
-    """Return the columns of a table of answers, each with its kind."""
+    """
+    Return the columns of a table of answers, each with its kind.
+
+    # Parameters
+
+    certainty : of a calibrated model, whose answers have more columns.
+    """
     found = {"path": TEXT}
+    more: Dict[str, str] = {}
+    if certainty is not None:
+        if certainty.sets is not None:
+            more["possible_labels" if multi_label else "labels"] = TEXTS
+        if certainty.unknown is not None:
+            more["is_unknown"] = FLAG
+        if certainty.decides_answers:
+            more["is_answered"] = FLAG
     if multi_label:
-        found |= {"labels": TEXTS, "label_1": TEXT, "probability_1": NUMBER}
+        found |= {"labels": TEXTS, **more, "label_1": TEXT, "probability_1": NUMBER}
     else:
-        found |= {"label": TEXT, "probability": NUMBER}
+        found |= {"label": TEXT, "probability": NUMBER, **more}
     for place in range(2, top_k + 1):
         found |= {f"label_{place}": TEXT, f"probability_{place}": NUMBER}
     if probabilities:
@@ -88,8 +109,8 @@ def csv_lines(kinds: Dict[str, str], records: Iterable[Record]) -> Iterator[str]
     yield f"{line.getvalue()[:-2]}\n"
     for record in records:
         row = to_row(record)
-        if "labels" in row:
-            row["labels"] = LABELS_DELIMITER.join(row["labels"])
+        row |= {key: LABELS_DELIMITER.join(row[key]) for key in SETS if key in row}
+        row |= {key: json.dumps(row[key]) for key in FLAGS if key in row}
         line.seek(0)
         line.truncate()
         writer.writerow(row)
@@ -129,6 +150,7 @@ def parquet_schema(kinds: Dict[str, str]) -> Any:
 
     text = pyarrow.string()
     types = {TEXT: text, TEXTS: pyarrow.list_(text), NUMBER: pyarrow.float32()}
+    types[FLAG] = pyarrow.bool_()
     return pyarrow.schema([(_unicode(name), types[kind]) for name, kind in kinds.items()])
 
 

@@ -3,16 +3,19 @@
 import shutil
 import sys
 from itertools import chain
-from typing import Callable, Dict, Iterable, Iterator, List, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from allencv.classify.arguments import CSV, TEXT
 from allencv.classify.output_files import Record, csv_lines, to_line
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.promises import percent
 from allencv.runtime.image_files import ImageFile
 from allencv.runtime.terminal import (
     BOLD,
     DIM,
     GREEN,
     RED,
+    YELLOW,
     bar,
     fitted,
     printable,
@@ -25,6 +28,10 @@ LONGEST_BAR, SHORT_BAR = 40, 10
 PERCENTAGE = 7
 """The columns of "100.0%" and a space."""
 NO_LABEL = "no label"
+UNKNOWN = "unknown"
+NOT_ANSWERED = "not answered: hand to a person"
+MOST_NAMED = 3
+"""The most labels of a set that are named."""
 
 
 def print_answers(
@@ -33,6 +40,7 @@ def print_answers(
     labels: Sequence[str],
     images: Sequence[ImageFile],
     batches: Iterable[List[Record]],
+    level: Optional[float] = None,
 ) -> None:
     """
     Print the answers for `images` batch by batch, in one of `FORMATS`.
@@ -41,8 +49,9 @@ def print_answers(
 
     kinds : the columns of the table, from `output_files.columns`.
     labels : the labels of the model.
+    level : of a calibrated model, how often the set of labels holds the right one.
     """
-    lines = _text_lines(labels, images) if format == TEXT else None
+    lines = _text_lines(labels, images, level) if format == TEXT else None
     records = chain.from_iterable(_flushed(batches))
     if lines is not None:
         sys.stdout.writelines(f"{line}\n" for record in records for line in lines(record))
@@ -62,12 +71,12 @@ def _flushed(batches: Iterable[List[Record]]) -> Iterator[List[Record]]:
 
 
 def _text_lines(
-    labels: Sequence[str], images: Sequence[ImageFile]
+    labels: Sequence[str], images: Sequence[ImageFile], level: Optional[float]
 ) -> Callable[[Record], List[str]]:
     """Return a function that returns the lines of an answer: of a single image, or in a list."""
     columns = shutil.get_terminal_size().columns - 1
     if len(images) == 1:
-        return lambda record: single_answer(record, columns)
+        return lambda record: single_answer(record, columns, level)
     longest_name = max(width_of(printable(image.name)) for image in images)
     longest_label = max(width_of(printable(label)) for label in labels)
     label_width = min(longest_label, columns // 3)
@@ -76,18 +85,27 @@ def _text_lines(
     return lambda record: [listed_answer(record, name_width, label_width)]
 
 
-def single_answer(record: Record, columns: int) -> List[str]:
+def set_level(certainty: Optional[Certainty]) -> Optional[float]:
+    """Return how often the set of labels of an answer holds the right one, if there are sets."""
+    return None if certainty is None or certainty.sets is None else certainty.sets.levels[0]
+
+
+def single_answer(record: Record, columns: int, level: Optional[float] = None) -> List[str]:
     """Return the lines for a single image: its labels, and a bar for each of the most probable."""
     name = printable(record["path"])
     if "error" in record:
         return [f"{name}: {_error_of(record)}"]
     given = [record["label"]] if "label" in record else record["labels"]
-    title = ", ".join(map(printable, given)) or NO_LABEL
+    title = _choice_of(record) or ", ".join(map(printable, given)) or NO_LABEL
+    if level is not None and _choice_of(record):
+        title = f"{title} ({percent(level)})"
     ranked = record["top_k"]
     longest = max(width_of(printable(each["label"])) for each in ranked)
     width = min(longest, max(columns - LONGEST_BAR - PERCENTAGE - 4, columns // 2))
     cells = max(min(LONGEST_BAR, columns - width - PERCENTAGE - 4), 1)
     lines = [f"{name}: {styled(title, BOLD)}"]
+    if caution := _caution_of(record):
+        lines = [f"{name}: {styled(caution, BOLD, YELLOW)}", f"  most likely: {title}"]
     for each in ranked:
         style = GREEN if each["label"] in given else DIM
         shown = bar(each["probability"], cells)
@@ -101,15 +119,50 @@ def listed_answer(record: Record, name_width: int, label_width: int) -> str:
     name = fitted(printable(record["path"]), name_width, keep_end=True)
     if "error" in record:
         return f"{name}  {_error_of(record)}"
-    if "labels" in record:
+    choice, caution = _choice_of(record), _caution_of(record)
+    if caution:
+        caution = f"  {styled(caution, YELLOW)}"
+    if "label" not in record:
         given = [each for each in record["top_k"] if each["label"] in record["labels"]]
         more = len(record["labels"]) - len(given)
         texts = [f"{printable(each['label'])} {each['probability']:.1%}" for each in given]
-        return f"{name}  {', '.join(texts + [f'{more} more'] * bool(more)) or NO_LABEL}"
+        labels = ", ".join(texts + [f"{more} more"] * bool(more))
+        return f"{name}  {choice or labels or NO_LABEL}{caution}"
     best = record["top_k"][0]
     shown = styled(bar(best["probability"], SHORT_BAR), GREEN)
     label = fitted(printable(best["label"]), label_width)
-    return f"{name}  {label}  {shown} {best['probability']:6.1%}"
+    choice = f"  {choice}" if choice else ""
+    return f"{name}  {label}  {shown} {best['probability']:6.1%}{choice}{caution}"
+
+
+def _choice_of(record: Record) -> str:
+    """
+    Return the set of labels of an image if it has more than the answer: "cat or lynx", or for
+    several labels an image "Drama, and possibly War". It says nothing about an unknown image.
+    """
+    if record.get("is_unknown"):
+        return ""
+    if "label" in record:
+        return _listed(record.get("labels", []), "or") if len(record.get("labels", [])) > 1 else ""
+    others = [label for label in record.get("possible_labels", []) if label not in record["labels"]]
+    if not others:
+        return ""
+    given = f"{', '.join(map(printable, record['labels']))}, and " if record["labels"] else ""
+    return f"{given}possibly {_listed(others, 'and')}"
+
+
+def _listed(labels: Sequence[str], word: str) -> str:
+    named = list(map(printable, labels[:MOST_NAMED]))
+    if more := len(labels) - len(named):
+        named.append(f"{more} more")
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} {word} {named[-1]}"
+
+
+def _caution_of(record: Record) -> str:
+    """Return why the label is not to be relied on, if it is not."""
+    if record.get("is_unknown"):
+        return UNKNOWN
+    return "" if record.get("is_answered", True) else NOT_ANSWERED
 
 
 def _error_of(record: Record) -> str:

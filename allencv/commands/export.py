@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_archive(parser)
     _add_network(parser.add_argument_group("the network in the bundle"))
     _add_parity(parser.add_argument_group("comparison of the bundle with the archive"))
+    _add_certainty(parser.add_argument_group("a calibrated model (see 'allencv calibrate')"))
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
@@ -72,15 +73,30 @@ def _add_parity(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_certainty(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--certainty-data",
+        metavar="PATH",
+        help="with --quantize int8, which is calibrated anew: images with labels that did not "
+        "train the model (default = those of 'allencv calibrate')",
+    )
+    group.add_argument(
+        "--no-certainty", action="store_true", help="leave the calibration out of the bundle"
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     from allencv.common.archives import load_archive
     from allencv.exporting import export_bundle
     from allencv.exporting.sample_images import given_images
+    from allencv.runtime.certainty.files import JSON
 
     if args.no_parity and not (args.parity_images is args.tolerance is args.agreement is None):
         raise InputError(
             "--no-parity compares nothing; expected no --parity-images, --tolerance or --agreement"
         )
+    if args.no_certainty and args.certainty_data is not None:
+        raise InputError("--no-certainty uses no data; expected no --certainty-data")
     images = given_images(args.parity_images) if args.parity_images else None
     calibration = given_images(args.calibration) if args.calibration else None
     manifest = export_bundle(
@@ -94,6 +110,8 @@ def run(args: argparse.Namespace) -> None:
         tolerance=args.tolerance,
         least_agreement=args.agreement,
         force=args.force,
+        certainty=not args.no_certainty,
+        certainty_data=args.certainty_data,
     )
     print(f"{args.bundle}: {manifest.format}, {manifest.precision}, {len(manifest.labels)} labels")
     if manifest.quantization is not None:
@@ -106,3 +124,8 @@ def run(args: argparse.Namespace) -> None:
             f"compared with the archive on {parity.images} images: {parity.agreement:.2%} have "
             f"the same labels; probabilities differ by at most {parity.largest_difference:.2g}"
         )
+        if parity.decisions is not None:
+            print(f"{parity.decisions:.2%} have the same decisions of the calibrated model")
+    if JSON in manifest.files:
+        anew = manifest.precision == "int8"
+        print(f"calibrated: {'anew, for int8' if anew else 'as the archive'}")

@@ -10,6 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import Archive
 
 import allencv
+from allencv.certainty.calibrate_again import calibrate_again
 from allencv.common.nearest_names import not_one_of
 from allencv.common.versions import installed_versions
 from allencv.exporting.bundle_folder import check_output, new_folder, write_manifest
@@ -23,6 +24,7 @@ from allencv.exporting.torch_classifier import TorchClassifier
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 from allencv.runtime import Classifier, Manifest, OnnxClassifier
+from allencv.runtime.bundle import sha256_of
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.manifest import MODEL_FILES, TASKS, TOLERANCES
 
@@ -41,6 +43,8 @@ def export_bundle(
     tolerance: Optional[float] = None,
     least_agreement: Optional[float] = None,
     force: bool = False,
+    certainty: bool = True,
+    certainty_data: Any = None,
 ) -> Manifest:
     """
     Export a trained model as a bundle: a folder with the network, a manifest and a README. The
@@ -70,11 +74,18 @@ def export_bundle(
         The share of images that must get the same labels: 0.99 by default, 0.95 for "int8".
     force : `bool`, optional (default = `False`)
         Whether to replace an existing bundle.
+    certainty : `bool`, optional (default = `True`)
+        Whether the bundle of a calibrated model is calibrated too. "int8" is calibrated anew, as
+        its probabilities and vectors are others; the other precisions take the archive's
+        calibration.
+    certainty_data : optional (default = the images of the archive's calibration)
+        For "int8": labelled images that did not train the model, as the validation reader reads
+        them.
 
     # Raises
 
     `ConfigurationError` if the model or its reader cannot be put into a bundle, or if the bundle
-    differs too much from the archive.
+    differs too much from the archive. `InputError` if "int8" cannot be calibrated.
     """
     folder = Path(folder)
     _check(format, precision, bool(calibration))
@@ -91,6 +102,12 @@ def export_bundle(
         raise ConfigurationError(
             f"the archive has a {type(model).__name__}; expected an image classifier "
             "('basic_image_classifier', 'multilabel_image_classifier', or one derived from these)"
+        )
+    found = model.certainty if certainty else None
+    if certainty_data is not None and (found is None or precision != "int8"):
+        raise ConfigurationError(
+            f"there are data for certainty, '{certainty_data}', which int8 bundles of calibrated "
+            "models use; expected them with such a one alone"
         )
     preprocessing, normalization = preprocessing_of(reader)
     if not parity:
@@ -131,12 +148,30 @@ def export_bundle(
             calibrated = [pixels(preprocessing, each) for each in batches(chosen, BATCH)]
             quantization = to_int8(file, calibrated, manifest.thresholds)
             manifest = replace(manifest, quantization=quantization)
-        write_manifest(temporary, manifest)
+            if found is not None:
+                write_manifest(temporary, manifest, None)
+                quantized_on = [each for each in chosen if isinstance(each, str)]
+                found = calibrate_again(
+                    found,
+                    _opened(temporary, format),
+                    sha256_of(file),
+                    precision,
+                    {
+                        "train_data_path": archive.dataset_reader,
+                        "validation_data_path": reader,
+                    },
+                    archive.config.as_dict(quiet=True),
+                    certainty_data,
+                    quantized_on,
+                )
+        write_manifest(temporary, manifest, found)
         classifier = _opened(temporary, format)
         if images is not None:
-            compared = compare_with_archive(model, reader, classifier, images, least, most)
+            compared = compare_with_archive(
+                model, reader, classifier, manifest.thresholds, images, least, most
+            )
             manifest = replace(manifest, parity=compared)
-            write_manifest(temporary, manifest)
+            write_manifest(temporary, manifest, found)
     return manifest
 
 

@@ -4,12 +4,15 @@ import textwrap
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 from allennlp.common.checks import ConfigurationError
 
 from allencv.runtime import Manifest, is_bundle
 from allencv.runtime.bundle import MANIFEST, sha256_of
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.files import ARRAYS_FILE, JSON, write_certainty
+from allencv.runtime.certainty.promises import promises_of
 
 
 def check_output(folder: Path, force: bool) -> None:
@@ -55,16 +58,18 @@ def new_folder(folder: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest and the README to a folder with the network."""
-    (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
+def write_manifest(folder: Path, manifest: Manifest, certainty: Optional[Certainty]) -> None:
+    """Write the manifest, the README and what a calibration found to a folder with the network."""
+    (folder / "README.md").write_text(readme(manifest, certainty), encoding="utf-8")
+    if certainty is not None:
+        write_certainty(folder, certainty)
     for file in sorted(folder.iterdir()):
         if file.name != MANIFEST:
             manifest.files[file.name] = sha256_of(file)
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
 
 
-def readme(manifest: Manifest) -> str:
+def readme(manifest: Manifest, certainty: Optional[Certainty]) -> str:
     preprocessing = manifest.preprocessing
     prepared = (
         f'{preprocessing.color_mode}, "{preprocessing.fit}" to {preprocessing.width} x '
@@ -83,8 +88,18 @@ def readme(manifest: Manifest) -> str:
             f"{parity.agreement:.2%} have the same labels; probabilities differ by at most "
             f"{parity.largest_difference:.2g}."
         )
+        if parity.decisions is not None:
+            paragraphs[1] += (
+                f" For {parity.decisions:.2%} it also decides the same about the set of labels, "
+                "and whether the image is unknown and is answered."
+            )
     if manifest.quantization is not None:
         paragraphs.append(f"int8: {manifest.quantization}.")
+    if certainty is not None:
+        paragraphs.append(
+            f"`{JSON}` and `{ARRAYS_FILE}` hold a calibration of the {certainty.precision} "
+            f"network. {' '.join(promises_of(certainty))}"
+        )
     text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
     return f"# An image classifier\n\n{text}\n\n{USES[manifest.format]}"
 

@@ -18,6 +18,7 @@ from allencv.exporting.int8_weights import (
 from allencv.exporting.onnx_file import INPUT, VECTOR
 from allencv.runtime.classifier import compare
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.engine import PROBABILITIES
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
 from allencv.runtime.plurals import numbered
 
@@ -133,7 +134,7 @@ def _way(candidate: Candidate) -> str:
 
 def _probabilities(file: Path, batches: Sequence[np.ndarray]) -> np.ndarray:
     engine = onnxruntime_engine(file, cpu_count())
-    return np.concatenate([engine(batch) for batch in batches])
+    return np.concatenate([engine(batch)[PROBABILITIES] for batch in batches])
 
 
 def _quantize(

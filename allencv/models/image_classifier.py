@@ -1,5 +1,6 @@
 import copy
 import logging
+import os
 import warnings
 from contextlib import contextmanager
 from typing import (
@@ -30,6 +31,7 @@ from torch.utils.hooks import RemovableHandle
 from allencv.common.checks import CheckedFromParams
 from allencv.data.class_weightings import ClassWeighting
 from allencv.data.transforms.batch_transforms import BatchTransform
+from allencv.models.archived_certainty import archived_certainty
 from allencv.models.distillation import Distillation
 from allencv.models.encoder_checks import check_images, check_neighbours
 from allencv.models.frozen_encoder import (
@@ -52,6 +54,7 @@ from allencv.modules.pretrained_weights import (
     pretrained_weights_skipped,
     without_pretrained_weights,
 )
+from allencv.runtime.certainty import Certainty
 from allencv.training.protocols import LabelledMetric
 from allencv.training.running_losses import LOSS_WEIGHT
 
@@ -124,6 +127,12 @@ class ImageClassifier(CheckedFromParams, Model):
     stands_in = False
     """Whether training images must not be counted, because they only stand in for others."""
     default_loss: Type[ClassificationLoss] = CrossEntropyLoss
+
+    certainty: Optional[Certainty] = None
+    """
+    What `allencv calibrate` has found out about the model, if it comes from an archive. `forward`
+    does not use it: its probabilities are those of the network.
+    """
 
     _class_weights: Optional[torch.Tensor]
 
@@ -560,9 +569,20 @@ class ImageClassifier(CheckedFromParams, Model):
         return model
 
     @classmethod
-    def _load(cls, config: Params, *args: Any, **kwargs: Any) -> Model:
+    def _load(
+        cls,
+        config: Params,
+        serialization_dir: Union[str, os.PathLike],
+        weights_file: Optional[Union[str, os.PathLike]] = None,
+        cuda_device: int = -1,
+    ) -> Model:
         with without_pretrained_weights():  # the archive holds them all
-            return super()._load(config, *args, **kwargs)
+            model = super()._load(config, serialization_dir, weights_file, cuda_device)
+        assert isinstance(model, ImageClassifier)
+        model.certainty = archived_certainty(
+            serialization_dir, weights_file, model.num_labels, model.vector_size
+        )
+        return model
 
     @staticmethod
     def _resized(images: torch.Tensor, size: int) -> torch.Tensor:

@@ -7,7 +7,6 @@ from typing import Any, Callable, List, Optional, Tuple, Union
 import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
-from allennlp.models import Model
 from allennlp.models.archival import get_weights_path
 
 from allencv.common.archives import load_opened_archive, opened_archive
@@ -16,10 +15,9 @@ from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.transforms import EvalTransform
 from allencv.models.image_classifier import ImageClassifier
 from allencv.models.multilabel_classifier import MultiLabelImageClassifier
-from allencv.runtime import BundleError, ImageError, ImageSource
+from allencv.runtime import ImageError, ImageSource
 from allencv.runtime.bundle import sha256_of
-from allencv.runtime.certainty import Certainty
-from allencv.runtime.certainty.files import FILES, read_certainty
+from allencv.runtime.certainty.files import FILES
 from allencv.runtime.terminal import notice
 from allencv.training.acceleration import set_memory_format
 
@@ -43,8 +41,9 @@ class ArchiveClassifier:
     `network_thresholds` are those for probabilities that are not calibrated. `reader` and
     `training_reader` are those of the config. `preprocessing` is `None` unless the reader has
     exactly one transform, "eval". `preprocess` applies any transforms, some of which make pixels
-    floats. `checksum` covers the config, the vocabulary and the weights; `encoder_checksum` only
-    what turns pixels into vectors, and `preprocessing_text` says what turns an image into pixels.
+    floats. `checksum` covers the config, the vocabulary, the weights, and what
+    `allencv calibrate` has added; `encoder_checksum` only what turns pixels into vectors, and
+    `preprocessing_text` says what turns an image into pixels.
 
     # Raises
 
@@ -65,7 +64,6 @@ class ArchiveClassifier:
             self.checksum = _checksum(folder)
             archive = load_opened_archive(folder)
             self.weights_checksum = sha256_of(Path(get_weights_path(folder)))
-            self.certainty = self._certainty(path, folder, archive.model)
         model, reader = archive.model, archive.validation_dataset_reader
         if not isinstance(model, ImageClassifier) or not isinstance(reader, ImageDatasetReader):
             raise ConfigurationError(
@@ -78,6 +76,7 @@ class ArchiveClassifier:
         self.network_thresholds: Optional[List[float]] = None
         if isinstance(model, MultiLabelImageClassifier):
             self.network_thresholds = list(model.get_thresholds().values())
+        self.certainty = model.certainty
         self.thresholds = self.network_thresholds
         if self.certainty is not None:
             self.thresholds = self.certainty.calibrated_thresholds(self.thresholds)
@@ -136,20 +135,6 @@ class ArchiveClassifier:
         if hasattr(self._noted, "vectors"):
             self._noted.vectors.append(vectors)
 
-    def _certainty(self, path: Union[str, Path], folder: Path, model: Model) -> Optional[Certainty]:
-        if not isinstance(model, ImageClassifier):
-            return None
-        try:
-            found = read_certainty(folder, model.num_labels, model.vector_size)
-        except BundleError as error:
-            raise ConfigurationError(f"archive '{path}' is not opened: {error}") from None
-        if found is not None and found.model != self.weights_checksum:
-            raise ConfigurationError(
-                f"'{path}' was calibrated with other weights; calibrate it again, or remove its "
-                f"{' and '.join(FILES)}"
-            )
-        return found
-
     def last_layer(self) -> Tuple[np.ndarray, np.ndarray]:
         """Return the weight `(labels, vector_size)` and bias `(labels,)` of the last layer."""
         weight, bias = self._model.last_layer()
@@ -194,7 +179,8 @@ def device_named(name: Optional[str]) -> torch.device:
 def _checksum(folder: Path) -> str:
     digest = hashlib.sha256()
     files = [folder / "config.json", Path(get_weights_path(folder))]
-    for file in [*files, *sorted((folder / "vocabulary").glob("*.txt"))]:
+    files += [*sorted((folder / "vocabulary").glob("*.txt")), *(folder / name for name in FILES)]
+    for file in files:
         if file.is_file():  # a missing file is reported when the archive is opened
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())

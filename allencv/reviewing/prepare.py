@@ -125,7 +125,7 @@ def _of_splits(
                 indices.append(index)
                 known.add(key)
         found = sample_vectors(model, split, indices)
-        errors.update(found.errors)
+        errors |= {sample_name(split, index): why for index, why in found.errors.items()}
         pictures = [_picture(split, index) for index in found.indices]
         for has_labels, part in zip((True, False), parts):
             rows = [

@@ -1,6 +1,6 @@
 """Checks of JSON from untrusted files."""
 
-import math
+import sys
 from typing import Any, Callable, Dict, Tuple
 
 from allencv.runtime.errors import BundleError
@@ -33,8 +33,13 @@ def is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def is_number(value: Any) -> bool:
+    """Return whether it is a finite number that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def is_share(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
 
 
 def is_list(value: Any, is_good: Callable[[Any], bool]) -> bool:

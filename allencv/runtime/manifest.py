@@ -40,6 +40,9 @@ class Parity:
     agreement : the share of images, 0 to 1, with the same label, or the same set.
     largest_difference : between two probabilities of the same label for the same image.
     least_agreement, tolerance : the smallest agreement and largest difference that were allowed.
+    decisions : of a calibrated model, the share of images about which all is decided alike: the
+        label, the set of labels, and whether the image is unknown and is answered. Decisions that
+        differ are within `tolerance` of a limit. Otherwise `None`.
     """
 
     images: int
@@ -47,6 +50,7 @@ class Parity:
     largest_difference: float
     least_agreement: float
     tolerance: float
+    decisions: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,13 @@ class Manifest:
                 f"{file}: manifest_version is {content['manifest_version']!r}; expected {VERSION}: "
                 "the bundle was made by another version of allencv"
             )
-        # Older bundles have no quantization, no vector size and no value range.
+        # Older bundles have no quantization, vector size, value range and compared decisions.
         content = {"quantization": None, "vector_size": None, **content}
         check_items(file, "", content, CHECKS)
         preprocessing = {"value_range": None, **content["preprocessing"]}
         check_items(file, "preprocessing.", preprocessing, PREPROCESSING_CHECKS)
-        if content["parity"] is not None:
+        if isinstance(content["parity"], dict):
+            content["parity"] = {"decisions": None, **content["parity"]}
             check_items(file, "parity.", content["parity"], PARITY_CHECKS)
         checksum = content["checksum"]
         if _sha256(_with_checksum(data, checksum, NO_CHECKSUM)) != checksum:
@@ -226,8 +231,13 @@ PREPROCESSING_CHECKS: Dict[str, Check] = {
     for field in fields(Preprocessing)
 }
 PARITY_CHECKS: Dict[str, Check] = {
-    field.name: (is_count, "a number of images")
-    if field.type is int
-    else (is_share, "a number in [0, 1]")
+    field.name: {
+        int: (is_count, "a number of images"),
+        float: (is_share, "a number in [0, 1]"),
+        Optional[float]: (
+            lambda value: value is None or is_share(value),
+            "null, or a number in [0, 1]",
+        ),
+    }[field.type]
     for field in fields(Parity)
 }

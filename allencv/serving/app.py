@@ -32,7 +32,8 @@ from starlette.responses import Response
 from starlette.routing import request_response
 
 from allencv import __version__
-from allencv.runtime.certainty import Judgement
+from allencv.runtime.certainty import Certainty, Judgement
+from allencv.runtime.certainty.promises import promises_of
 from allencv.runtime.classifier import Classifier, readable
 from allencv.runtime.defaults import TOP_K
 from allencv.serving import schemas
@@ -79,7 +80,9 @@ PAGE = {
     "/drift": ("drift.html", "text/html"),
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("page", "docs", "drift", "cards", "elements", "example", "overview")
+        for name in (
+            *("page", "docs", "drift", "cards", "certainty", "elements", "example", "overview"),
+        )
     },
 }
 
@@ -288,6 +291,10 @@ def _top_k(request: Request) -> int:
 def _add_information(
     app: FastAPI, classifier: Classifier, limits: Limits, metrics: Metrics
 ) -> None:
+    certainty = None
+    if classifier.certainty is not None:
+        certainty = _promised(classifier.certainty, classifier.multi_label)
+
     @app.head("/labels", include_in_schema=False)
     @app.get(
         "/labels",
@@ -301,6 +308,7 @@ def _add_information(
                 "multi_label": classifier.multi_label,
                 "labels": classifier.labels,
                 "thresholds": classifier.thresholds,
+                "certainty": certainty,
                 "limits": {
                     "max_body_bytes": limits.max_body_bytes,
                     "max_files": limits.max_files,
@@ -357,7 +365,7 @@ def _add_drift(app: FastAPI, drift: Optional[DriftWatch], classifier: Classifier
         compared = [
             {**asdict(each), "is_alarm": each.is_alarm} for _, each in sorted(drift.last.items())
         ]
-        return _json(
+        return json_response(
             {
                 "images_in_window": drift.window,
                 "windows": drift.windows,
@@ -372,6 +380,34 @@ def _add_drift(app: FastAPI, drift: Optional[DriftWatch], classifier: Classifier
                 },
             }
         )
+
+
+def _promised(certainty: Certainty, multi_label: bool) -> Dict[str, object]:
+    """Return what a calibrated model promises, without the paths of its images."""
+    sets, selection, unknown = certainty.sets, certainty.selection, certainty.unknown
+    return schemas.Certainty(
+        promises=promises_of(certainty),
+        images=certainty.images,
+        calibrates_probabilities=certainty.scaling is not None,
+        sets=None
+        if sets is None
+        else schemas.Sets(
+            key="possible_labels" if multi_label else "labels",
+            level=sets.levels[0],
+            by_class=sets.by_class,
+        ),
+        answered=None
+        if selection is None
+        else schemas.Answered(
+            target_accuracy=selection.target_accuracy,
+            certainty=selection.certainty,
+            least_confidence=selection.least_confidence,
+            coverage=selection.coverage,
+        ),
+        unknown=None
+        if unknown is None
+        else schemas.Unknown(score=unknown.kind, known_share=unknown.known_share),
+    ).model_dump()
 
 
 def _add_page(app: FastAPI) -> None:

@@ -91,8 +91,10 @@ class Client:
     ) -> Union[Dict[str, Any], List[Dict[str, Any]]]:
         """
         Return the answer for one image, or for each of several, in order: `label` (or `labels`) and
-        `top_k`, or `error` if the server refuses the image; for a path, also the `file`. PIL images
-        and arrays are sent without loss. A list or any other iterable is several images.
+        `top_k`, or `error` if the server refuses the image; for a path, also the `file`. Of a
+        calibrated model, also `is_unknown`, `is_answered`, and the set of labels: `labels` beside
+        `label`, or `possible_labels`. PIL images and arrays are sent without loss. A list or any
+        other iterable is several images.
 
         # Raises
 

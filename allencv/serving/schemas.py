@@ -26,7 +26,20 @@ class Prediction(BaseModel):
 
     file: Optional[str] = Field(None, description="the name of the sent file")
     label: Optional[str] = None
-    labels: Optional[List[str]] = None
+    labels: Optional[List[str]] = Field(
+        None,
+        description="the labels of a model that gives any number of them; beside `label`, the set "
+        "of labels that a calibrated model promises to hold the right one",
+    )
+    possible_labels: Optional[List[str]] = Field(
+        None, description="beside `labels`, the set of a calibrated model that misses few labels"
+    )
+    is_unknown: Optional[bool] = Field(
+        None, description="of a calibrated model: whether the image is unlike the training images"
+    )
+    is_answered: Optional[bool] = Field(
+        None, description="of a calibrated model: whether to rely on the label; else ask a person"
+    )
     top_k: Optional[List[LabelProbability]] = None
     error: Optional[ErrorDetail] = None
 
@@ -50,6 +63,35 @@ class LimitsOfServer(BaseModel):
     max_files: int
 
 
+class Sets(BaseModel):
+    key: str = Field(description="of an answer: labels, or possible_labels")
+    level: float = Field(description="how often they hold the right label, or what share of them")
+    by_class: bool = Field(description="whether that is so for the images of each label")
+
+
+class Answered(BaseModel):
+    target_accuracy: float = Field(description="the share of answered images with a right label")
+    certainty: float = Field(description="how certain this is")
+    least_confidence: float = Field(description="the confidence from which on images are answered")
+    coverage: float = Field(description="the share of the calibration images that are answered")
+
+
+class Unknown(BaseModel):
+    score: str = Field(examples=["energy"])
+    known_share: float = Field(description="the share of known images that are not called unknown")
+
+
+class Certainty(BaseModel):
+    """What a calibrated model promises."""
+
+    promises: List[str] = Field(description="in words")
+    images: int = Field(description="the number of images of the calibration")
+    calibrates_probabilities: bool
+    sets: Optional[Sets]
+    answered: Optional[Answered]
+    unknown: Optional[Unknown]
+
+
 class Labels(BaseModel):
     name: str
     multi_label: bool
@@ -58,6 +100,7 @@ class Labels(BaseModel):
         description="for each label, the probability above which it is given; null if an image "
         "has one label"
     )
+    certainty: Optional[Certainty] = Field(description="null of a model that is not calibrated")
     limits: LimitsOfServer
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allencv.classify.answers import answers
+from allencv.runtime.certainty import Judgement
 from allencv.runtime.classifier import readable
 from allencv.runtime.errors import ImageError, InputError
 from allencv.runtime.image_files import list_images
@@ -46,7 +47,7 @@ def test_each_image_has_its_answer_in_order(classifier: OnnxClassifier, photos: 
         expected = softmax_of(file)
         assert [record["probabilities"][label] for label in LABELS] == pytest.approx(expected)
         row = np.array([record["probabilities"][label] for label in LABELS])
-        assert {**readable(classifier, row, 2), **record} == record
+        assert {**readable(classifier, Judgement(row), 2), **record} == record
         assert record["label"] == LABELS[int(expected.argmax())]
         status = os.stat(file)
         assert record["stamp"] == [status.st_size, status.st_mtime_ns]

@@ -15,9 +15,13 @@ from PIL import Image
 
 from allencv.classify.arguments import SUFFIXES, add_arguments
 from allencv.classify.command import run
+from allencv.classify.joining import join
 from allencv.classify.output_files import WRITERS
+from allencv.runtime.certainty import LabelSets, Scaling, Selection, UnknownRule
 from allencv.runtime.errors import InputError
+from allencv.runtime.onnx_classifier import OnnxClassifier
 from tests.conftest import full_disk, write_images
+from tests.runtime.certainty.certainties import certainty
 from tests.runtime.terminal_test import Terminal
 from tests.runtime.tiny_bundle import LABELS, sigmoid_of, softmax_of, write_bundle
 
@@ -318,3 +322,121 @@ def test_a_shard_goes_on(bundle: Path, photos: Path) -> None:
 
 def test_the_endings_of_outputs_are_those_that_are_written() -> None:
     assert tuple(WRITERS) == SUFFIXES
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    It gives images with a highest probability of at most 0.6 for unknown, and answers from 0.7 on.
+    """
+    found = certainty(
+        sets=LabelSets("lac", [0.95], [[0.8]]),
+        selection=Selection(0.99, 0.95, 0.7, 0.9, 0.995),
+        unknown=UnknownRule("max_probability", 0.4, 0.95),
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "calibrated"
+    return write_bundle(folder, certainty=found)
+
+
+COLOURS = {"unknown": (128, 128, 128), "unsure": (210, 185, 60), "two": (210, 170, 60)}
+
+
+@pytest.fixture
+def mixed(photos: Path) -> Path:
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (20, 20), colour).save(photos / f"{name}.png")
+    return photos
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_calibrated_model(calibrated: Path) -> None:
+    classify(calibrated, "photos", "-o", "out.jsonl", "--probabilities")
+    records = [record for record in lines_of("out.jsonl") if "error" not in record]
+    found = {(r["is_unknown"], r["is_answered"], len(r["labels"])) for r in records}
+    assert found == {(True, False, 3), (False, False, 2), (False, True, 2), (False, True, 1)}
+    for record in records:
+        probabilities = softmax_of(Path(record["path"]))
+        order = np.argsort(-probabilities)
+        assert record["label"] == LABELS[order[0]]
+        assert record["labels"] == [
+            LABELS[i] for place, i in enumerate(order) if place == 0 or probabilities[i] >= 0.2
+        ]
+        assert record["is_unknown"] == (probabilities.max() < 0.6)
+        assert record["is_answered"] == (probabilities.max() >= 0.7)
+    classify(calibrated, "photos", "-o", "out.csv")
+    header, empty, first, *_ = Path("out.csv").read_text().splitlines()
+    assert header.startswith("path,label,probability,labels,is_unknown,is_answered,label_2,")
+    assert empty.startswith("photos/b.jpg,,,,,,")
+    row = dict(zip(header.split(","), first.split(",")))
+    assert row["labels"] == "|".join(records[0]["labels"])
+    assert row["is_answered"] == json.dumps(records[0]["is_answered"])
+
+
+def test_parts_of_a_calibrated_model_are_joined(calibrated: Path, photos: Path) -> None:
+    for suffix in SUFFIXES:
+        classify(calibrated, "photos", "-o", f"whole{suffix}", "--batch-size", 2)
+        parts = []
+        for shard in ("1/2", "2/2"):
+            parts.append(f"part-{shard[0]}{suffix}")
+            classify(*(calibrated, "photos", "-o", parts[-1], "--shard", shard, "--batch-size", 2))
+        join(parts, f"joined{suffix}")
+        assert Path(f"joined{suffix}").read_bytes() == Path(f"whole{suffix}").read_bytes()
+
+
+def test_a_label_with_the_delimiter_cannot_be_in_a_set(
+    calibrated: Path, photos: Path, tmp_path: Path
+) -> None:
+    labels = ["r|d", "green", "blue"]
+    sets = certainty(sets=LabelSets("lac", [0.95], [[0.8]]))
+    bundle = write_bundle(tmp_path / "delimiter", labels, certainty=sets)
+    with pytest.raises(InputError, match=r"the model has the label 'r\|d', but '\|' separates"):
+        classify(bundle, "photos", "-o", "out.csv")
+    classify(bundle, "photos", "-o", "out.jsonl")
+    plain = write_bundle(tmp_path / "plain", labels, certainty=certainty())
+    classify(plain, "photos", "-o", "out.csv")
+
+
+def test_a_run_is_not_resumed_with_another_calibration(
+    bundle: Path, calibrated: Path, photos: Path
+) -> None:
+    header = {"model": OnnxClassifier(bundle).checksum, "--engine": "onnxruntime", "--top-k": 3}
+    header |= {"--probabilities": False, "thresholds": None}
+    Path("out.csv.part").write_text(f"{json.dumps(header)}\n")
+    with pytest.raises(InputError, match="is of a run that has another model"):
+        classify(calibrated, "photos", "-o", "out.csv")
+    # A file from before there were calibrations is resumed.
+    classify(bundle, "photos", "-o", "out.csv")
+    assert not Path("out.csv.part").exists()
+
+
+def test_thresholds_are_for_calibrated_probabilities(photos: Path, tmp_path: Path) -> None:
+    found = certainty(
+        scaling=Scaling([0.5] * 3, [0.0] * 3), sets=LabelSets("missed", [0.9], [[0.45]])
+    )
+    bundle = write_bundle(tmp_path / "several", thresholds=[0.9] * 3, certainty=found)
+    for options, threshold in (([], 0.75), (["--threshold", 0.7], 0.7)):  # sigmoid(logit(0.9) / 2)
+        classify(bundle, "photos", "-o", "out.jsonl", "--probabilities", *options)
+        for record in lines_of("out.jsonl")[1:]:
+            odds = sigmoid_of(Path(record["path"])) / (1 - sigmoid_of(Path(record["path"])))
+            calibrated = np.sqrt(odds) / (1 + np.sqrt(odds))
+            given = [record["probabilities"][label] for label in LABELS]
+            assert given == pytest.approx(calibrated, rel=1e-4)
+            order = np.argsort(-calibrated)
+            assert record["labels"] == [LABELS[i] for i in order if calibrated[i] > threshold]
+            possible = [LABELS[i] for n, i in enumerate(order) if n == 0 or calibrated[i] >= 0.55]
+            assert record["possible_labels"] == possible
+        Path("out.jsonl").unlink()
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_calibrated_answer_as_text(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    classify(calibrated, *(f"photos/{name}.png" for name in COLOURS))
+    unknown, unsure, two = terminal.getvalue().splitlines()
+    assert unknown.endswith("33.3%  unknown")
+    assert unsure.endswith("  red or green  not answered: hand to a person")
+    assert two.endswith("  red or green")
+    classify(calibrated, "photos/two.png")
+    assert terminal.getvalue().splitlines()[3] == "photos/two.png: red or green (95%)"

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -7,6 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from allencv.classify.output_files import columns, write_answers
+from allencv.runtime.certainty import LabelSets
+from tests.runtime.certainty.certainties import certainty, everything
 
 ONE_LABEL: List[Dict[str, Any]] = [
     {
@@ -104,3 +107,49 @@ def test_an_output_that_is_not_finished_leaves_nothing(tmp_path: Path, suffix: s
     assert output.read_text() == "of the last run"
     write_answers(str(output), columns(["dog", "cat"], False, 2, True), ONE_LABEL)
     assert (tmp_path / f"out{suffix}.tmp").read_text() == "the user's own"
+
+
+CALIBRATED: List[Dict[str, Any]] = [
+    {
+        "path": "a.jpg",
+        "label": "cat",
+        "labels": ["cat", "dog"],
+        "is_unknown": False,
+        "is_answered": True,
+        "top_k": [{"label": "cat", "probability": 0.75}],
+    },
+    {"path": "b.jpg", "error": "b.jpg: bad"},
+]
+
+
+def test_a_calibrated_model_has_more_columns(tmp_path: Path) -> None:
+    kinds = columns(["dog", "cat"], False, 1, False, everything(2))
+    write_answers(str(tmp_path / "out.csv"), kinds, CALIBRATED)
+    assert (tmp_path / "out.csv").read_text() == (
+        "path,label,probability,labels,is_unknown,is_answered,error\n"
+        "a.jpg,cat,0.75,cat|dog,false,true,\n"
+        "b.jpg,,,,,,b.jpg: bad\n"
+    )
+    write_answers(str(tmp_path / "out.parquet"), kinds, CALIBRATED)
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table["labels"].to_pylist() == [["cat", "dog"], None]
+    assert table["is_unknown"].to_pylist() == [False, None]
+    assert str(table.schema.field("is_answered").type) == "bool"
+    write_answers(str(tmp_path / "out.jsonl"), kinds, CALIBRATED)
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == CALIBRATED
+
+
+def test_columns_are_those_that_were_found_out() -> None:
+    several = columns("xyz", True, 1, False, everything(3, sets="missed"))
+    assert list(several)[1:5] == ["labels", "possible_labels", "is_unknown", "is_answered"]
+    assert columns("xy", False, 1, False, certainty(2)) == columns("xy", False, 1, False)
+    only = columns("xy", False, 1, False, replace(everything(2, kind=None), sets=None))
+    assert list(only) == ["path", "label", "probability", "is_answered", "error"]
+
+
+def test_possible_labels_are_divided_like_labels(tmp_path: Path) -> None:
+    kinds = columns("xyz", True, 1, False, certainty(3, sets=LabelSets("missed", [0.9], [[0.5]])))
+    record = {**MANY_LABELS[0], "possible_labels": ["x", "z", "y"], "top_k": []}
+    write_answers(str(tmp_path / "out.csv"), kinds, [record])
+    assert (tmp_path / "out.csv").read_text().splitlines()[1] == "a.jpg,x|z,x|z|y,,,"

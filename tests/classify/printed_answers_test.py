@@ -102,3 +102,47 @@ def test_each_batch_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     line = seen[0]
     assert line.startswith('{"path": "photos/rex.jpg", "label": "dog", ')
     assert seen[1] == line * 2
+
+
+CAT: Dict[str, Any] = {
+    **DOG,
+    "label": "cat",
+    "labels": ["cat"],
+    "is_unknown": False,
+    "is_answered": True,
+}
+
+
+def test_a_set_of_labels() -> None:
+    lynx = {**CAT, "labels": ["cat", "lynx"]}
+    assert single_answer(lynx, 80, 0.95)[0] == "photos/rex.jpg: cat or lynx (95%)"
+    assert listed_answer(lynx, 14, 3) == "photos/rex.jpg  dog  ███████▌    75.0%  cat or lynx"
+    assert single_answer(CAT, 80, 0.95)[0] == "photos/rex.jpg: cat"
+    assert listed_answer(CAT, 14, 3) == listed_answer(DOG, 14, 3)
+    many = {**CAT, "labels": list("abcde")}
+    assert single_answer(many, 80, 0.999)[0] == "photos/rex.jpg: a, b, c or 2 more (99.9%)"
+
+
+def test_possible_labels() -> None:
+    poster = {**POSTER, "possible_labels": ["Drama", "Comedy", "War"], "is_answered": True}
+    assert single_answer(poster, 80, 0.9)[0] == "a.jpg: Drama, Comedy, and possibly War (90%)"
+    assert listed_answer(poster, 5, 9) == "a.jpg  Drama, Comedy, and possibly War"
+    none = {**poster, "labels": [], "possible_labels": ["War", "Crime"]}
+    assert listed_answer(none, 5, 9) == "a.jpg  possibly War and Crime"
+    assert listed_answer({**poster, "possible_labels": ["Drama"]}, 5, 9) == listed_answer(
+        POSTER, 5, 9
+    )
+
+
+def test_what_is_not_to_be_relied_on_is_said() -> None:
+    unknown = {**CAT, "is_unknown": True, "is_answered": False}
+    assert single_answer(unknown, 80)[:2] == ["photos/rex.jpg: unknown", "  most likely: cat"]
+    assert listed_answer(unknown, 14, 3).endswith("75.0%  unknown")
+    unsure = {**CAT, "is_answered": False, "labels": ["cat", "lynx"]}
+    title, likely, *_ = single_answer(unsure, 80, 0.95)
+    assert title == "photos/rex.jpg: not answered: hand to a person"
+    assert likely == "  most likely: cat or lynx (95%)"
+    end = "75.0%  cat or lynx  not answered: hand to a person"
+    assert listed_answer(unsure, 14, 3).endswith(end)
+    poster = {**POSTER, "is_answered": False}
+    assert listed_answer(poster, 5, 9).endswith("Comedy 60.0%  not answered: hand to a person")

@@ -22,6 +22,7 @@ from allencv.exporting import TorchClassifier, export_bundle
 from allencv.predictors import ImageClassifierPredictor
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import BundleError, OnnxClassifier, Preprocessing, open_bundle, readable
+from allencv.runtime.certainty import Judgement
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
 pytestmark = pytest.mark.slow
@@ -60,7 +61,7 @@ def photos(cats_and_dogs: Path) -> List[str]:
 
 def answers_of(classifier: Any, photos: List[str]) -> List[Dict[str, Any]]:
     pixels = np.stack([classifier.preprocess(photo) for photo in photos])
-    return [readable(classifier, row) for row in classifier.probabilities(pixels)]
+    return [readable(classifier, Judgement(row)) for row in classifier.probabilities(pixels)]
 
 
 def assert_answers_are_the_archive_s(

@@ -17,7 +17,7 @@ from allencv.exporting.int8 import (
     to_int8,
 )
 from allencv.exporting.int8_weights import corrected_biases
-from allencv.runtime.engine import VECTORS
+from allencv.runtime.engine import PROBABILITIES, VECTORS
 from allencv.runtime.onnxruntime_engine import onnxruntime_engine
 
 SIZE, CHANNELS, LABELS = 16, 8, 4
@@ -95,7 +95,7 @@ def kinds_of(file: Path) -> List[str]:
 
 
 def probabilities(file: Path, batches: List[np.ndarray]) -> np.ndarray:
-    return np.concatenate([onnxruntime_engine(file, 1)(batch) for batch in batches])
+    return np.concatenate([onnxruntime_engine(file, 1)(batch)[PROBABILITIES] for batch in batches])
 
 
 def test_the_nearest_network_is_kept(network: Path, batches: List[np.ndarray]) -> None:
@@ -135,11 +135,11 @@ def test_the_vector_changes_nothing_of_the_probabilities(
     network: Path, batches: List[np.ndarray]
 ) -> None:
     copy = with_vector(network, clipped=False)
-    expected = onnxruntime_engine(copy, 1)(batches[0], VECTORS)
+    expected = onnxruntime_engine(copy, 1)(batches[0], (VECTORS,))[0]
     assert to_int8(copy, batches) == to_int8(network, batches)
     assert kinds_of(copy) == kinds_of(network)
     assert np.array_equal(probabilities(copy, batches), probabilities(network, batches))
-    given = onnxruntime_engine(copy, 1)(batches[0], VECTORS)
+    given = onnxruntime_engine(copy, 1)(batches[0], (VECTORS,))[0]
     np.testing.assert_allclose(given, expected, atol=0.1)
     # It is not rounded to the 256 steps of the last layer.
     steps = given / values_in(copy)["vector_scale"]
@@ -151,10 +151,10 @@ def test_a_vector_that_is_clipped_stays_so(network: Path, batches: List[np.ndarr
     values = next(each for each in model.graph.initializer if each.name == "low")
     values.CopyFrom(numpy_helper.from_array(np.array(-6, np.float32), "low"))
     onnx.save(model, network)
-    before = onnxruntime_engine(with_vector(network, clipped=True), 1)(batches[0], VECTORS)
+    before = onnxruntime_engine(with_vector(network, clipped=True), 1)(batches[0], (VECTORS,))[0]
     copy = network.parent / "copy" / "model.onnx"
     to_int8(copy, batches)
-    given = onnxruntime_engine(copy, 1)(batches[0], VECTORS)
+    given = onnxruntime_engine(copy, 1)(batches[0], (VECTORS,))[0]
     assert (before == 0).any()
     assert given.min() == 0
     np.testing.assert_allclose(given, before, atol=0.1)

@@ -13,6 +13,7 @@ import allencv.plugin  # noqa: F401
 from allencv.predictors import ImageClassifierPredictor
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import Classifier, ImageError, Preprocessing, readable
+from allencv.runtime.certainty import Judgement
 from tests.configs import experiment
 from tests.models.multilabel_data import LABELS, multilabel_experiment, write_tables
 
@@ -45,7 +46,7 @@ def check_that_it_answers_as_the_predictor(archive: Path, images: List[str]) -> 
         (row,) = classifier.probabilities(classifier.preprocess(image)[None])
         assert (row.dtype, row.shape) == (np.float32, (len(classifier.labels),))
         assert row.tolist() == expected["probs"]
-        answer = readable(classifier, row)
+        answer = readable(classifier, Judgement(row))
         assert answer == {key: expected[key] for key in answer}
 
 

@@ -5,30 +5,35 @@ import numpy as np
 import pytest
 
 from allencv.runtime import OnnxClassifier, readable
+from allencv.runtime.certainty import Judgement
 from allencv.runtime.classifier import NOT_FINITE, classify_pixels, compare
 from allencv.runtime.errors import ImageError
 from tests.runtime.tiny_bundle import write_bundle
 
 
+def judgement(probabilities: List[float]) -> Judgement:
+    return Judgement(np.array(probabilities, np.float32))
+
+
 def test_the_answer_of_one_label(tmp_path: Path) -> None:
     classifier = OnnxClassifier(write_bundle(tmp_path / "bundle"))
-    assert readable(classifier, np.array([0.25, 0.5, 0.25], np.float32), top_k=2) == {
+    assert readable(classifier, judgement([0.25, 0.5, 0.25]), top_k=2) == {
         "label": "green",
         "top_k": [
             {"label": "green", "probability": 0.5},
             {"label": "red", "probability": 0.25},  # before blue, which is as probable
         ],
     }
-    answer = readable(classifier, np.array([0.25, 0.5, 0.25], np.float32), top_k=9)
+    answer = readable(classifier, judgement([0.25, 0.5, 0.25]), top_k=9)
     assert [entry["label"] for entry in answer["top_k"]] == ["green", "red", "blue"]
 
 
 def test_the_answer_of_several_labels(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", thresholds=[0.5, 0.1, 0.0])
-    answer = readable(OnnxClassifier(bundle), np.array([0.5, 0.25, 0.75], np.float32))
+    answer = readable(OnnxClassifier(bundle), judgement([0.5, 0.25, 0.75]))
     assert answer["labels"] == ["blue", "green"]  # 0.5 is not above its threshold
     assert [entry["label"] for entry in answer["top_k"]] == ["blue", "red", "green"]
-    assert readable(OnnxClassifier(bundle), np.zeros(3, np.float32))["labels"] == []
+    assert readable(OnnxClassifier(bundle), judgement([0, 0, 0]))["labels"] == []
 
 
 class Picky(OnnxClassifier):
@@ -53,7 +58,11 @@ def test_images_of_one_shape_are_classified_together(tmp_path: Path) -> None:
         4: "too flat",
         5: NOT_FINITE,
     }
-    assert {key: list(outcomes[key]) for key in (1, 2, 7)} == {1: [3] * 3, 2: [2] * 3, 7: [2] * 3}
+    assert {key: list(outcomes[key].probabilities) for key in (1, 2, 7)} == {
+        1: [3] * 3,
+        2: [2] * 3,
+        7: [2] * 3,
+    }
     assert outcomes.keys() == images.keys()
     assert classify_pixels(classifier, {}) == {}
 

@@ -58,6 +58,6 @@ def test_what_a_chip_cannot_compute_goes_to_the_next() -> None:
 
 def test_threads_are_those_that_were_given(bundle: Path) -> None:
     images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
-    one, two = (onnxruntime_engine(bundle / "model.onnx", threads)(images) for threads in (1, 2))
+    one, two = (onnxruntime_engine(bundle / "model.onnx", threads)(images)[0] for threads in (1, 2))
     np.testing.assert_allclose(one, np.full((2, 3), 1 / 3), atol=1e-6)
     np.testing.assert_array_equal(one, two)

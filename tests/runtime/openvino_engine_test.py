@@ -41,10 +41,10 @@ os.kill(os.getpid(), signal.SIGUSR1)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_openvino_answers_several_threads_at_once(bundle: Path, threads: int) -> None:
     images = probe_images(open_bundle(bundle))
-    expected = onnxruntime_engine(bundle / "model.onnx", 1)(images)
+    expected = onnxruntime_engine(bundle / "model.onnx", 1)(images)[0]
     engine = openvino_engine(bundle / "model.onnx", threads)
     with ThreadPoolExecutor(4) as pool:
-        for given in pool.map(engine, [images] * 40):
+        for (given,) in pool.map(engine, [images] * 40):
             np.testing.assert_allclose(given, expected, atol=1e-6)
 
 
@@ -52,6 +52,6 @@ def test_one_image_at_a_time(bundle: Path) -> None:
     """As for an NPU, whose networks have one size of batch."""
     images = probe_images(open_bundle(bundle))[:5]
     engine = openvino_engine(bundle / "model.onnx", 1, one_by_one=True)
-    expected = onnxruntime_engine(bundle / "model.onnx", 1)(images)
-    np.testing.assert_allclose(engine(images), expected, atol=1e-6)
-    np.testing.assert_allclose(engine(images, VECTORS), images.mean(axis=(1, 2)), rtol=1e-5)
+    expected = onnxruntime_engine(bundle / "model.onnx", 1)(images)[0]
+    np.testing.assert_allclose(engine(images)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(engine(images, (VECTORS,))[0], images.mean(axis=(1, 2)), rtol=1e-5)

@@ -9,6 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from allencv.runtime import Preprocessing
 from allencv.runtime.bundle import MANIFEST, sha256_of
+from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty.files import FILES, write_certainty
 from allencv.runtime.manifest import Manifest
 
 LABELS = ["red", "green", "blue"]
@@ -18,7 +20,10 @@ SCALE = 8.0
 
 
 def write_bundle(
-    folder: Path, labels: Optional[List[str]] = None, thresholds: Optional[List[float]] = None
+    folder: Path,
+    labels: Optional[List[str]] = None,
+    thresholds: Optional[List[float]] = None,
+    certainty: Optional[Certainty] = None,
 ) -> Path:
     """
     With `thresholds` it gives any number of labels, and otherwise one. Of more than three labels,
@@ -65,6 +70,9 @@ def write_bundle(
         parity=None,
         vector_size=3,
     )
+    if certainty is not None:
+        write_certainty(folder, certainty)
+        manifest.files.update({name: sha256_of(folder / name) for name in FILES})
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     return folder
 

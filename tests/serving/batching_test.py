@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allencv.runtime import ImageError
+from allencv.runtime.certainty import Judgement
 from allencv.runtime.images import read_image
 from allencv.runtime.onnx_classifier import OnnxClassifier
 from allencv.serving import batching
@@ -75,8 +76,8 @@ async def started(gated: Gated) -> None:
     await asyncio.to_thread(gated.started.acquire)
 
 
-def label_of(probabilities: np.ndarray) -> str:
-    return LABELS[int(probabilities.argmax())]
+def label_of(judgement: Judgement) -> str:
+    return LABELS[int(judgement.probabilities.argmax())]
 
 
 def test_what_waits_is_classified_at_once(make: Make, gated: Gated) -> None:
@@ -163,7 +164,7 @@ def test_images_of_different_sizes(make: Make, gated: Gated) -> None:
 
     async def ask() -> List[str]:
         batcher = make(read_image, workers=1)
-        gated._run = lambda images: images.mean(axis=(1, 2)) / 255  # of any size
+        gated._run = lambda images: [images.mean(axis=(1, 2)) / 255]  # of any size
         first = batcher.submit([FILES["red"]])
         await started(gated)
         sizes = [("blue", (30, 20)), ("green", (20, 30)), ("red", (30, 20))]
@@ -182,12 +183,12 @@ def test_a_failure_of_the_model_is_told_and_survived(
         gated.open.set()
         batcher = make(workers=1)
         run = gated._run
-        gated._run = lambda images: run(images)[:0]  # too few answers
+        gated._run = lambda images: [run(images)[0][:0]]  # too few answers
         for answer in batcher.submit([FILES["red"], FILES["blue"]]):
             with pytest.raises(RequestError) as error:
                 await answer
             assert (error.value.status, error.value.code) == (503, "model_failed")
-        assert "0 rows of probabilities for 1 images" in caplog.text
+        assert "0 answers for 1 images" in caplog.text
         gated._run = run
         assert label_of(await batcher.submit([FILES["red"]])[0]) == "red"
 
@@ -198,7 +199,7 @@ def test_an_image_that_the_network_fails_for_costs_others_nothing(make: Make, ga
     async def ask() -> List[Any]:
         run = gated._run
 
-        def fail_for_blue(images: np.ndarray) -> np.ndarray:
+        def fail_for_blue(images: np.ndarray) -> List[np.ndarray]:
             if images[..., 2].max() > 200:
                 raise RuntimeError("too blue")
             return run(images)
@@ -326,7 +327,7 @@ def test_others_do_not_wait_for_slow_images(
             time.sleep(0.06)
             return read_image(file)
 
-        gated._run = lambda images: images.mean(axis=(1, 2)) / 255
+        gated._run = lambda images: [images.mean(axis=(1, 2)) / 255]
         gated.open.set()
         await asyncio.gather(*make(slow, workers=1, max_batch=4).submit([FILES["red"]] * 3))
 

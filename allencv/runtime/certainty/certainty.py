@@ -85,6 +85,11 @@ class Certainty:
         """Whether `judge` uses the vectors."""
         return self.unknown is not None and self.unknown.needs_vectors
 
+    @property
+    def decides_answers(self) -> bool:
+        """Whether `judge` says which images are answered."""
+        return self.selection is not None or self.unknown is not None
+
     def scores(
         self, probabilities: np.ndarray, vectors: np.ndarray, multi_label: bool
     ) -> np.ndarray:
@@ -120,7 +125,7 @@ class Certainty:
             # Negated like this, as a comparison with nan is False.
             is_unknown = (~(found <= self.unknown.limit)).tolist()
         is_answered: List[Optional[bool]] = [None] * count
-        if self.selection is not None or self.unknown is not None:
+        if self.decides_answers:
             least = 0.0 if self.selection is None else self.selection.least_confidence
             enough = confidence(calibrated, thresholds) >= least
             is_answered = [bool(sure) and not odd for sure, odd in zip(enough, is_unknown)]

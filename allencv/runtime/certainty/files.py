@@ -1,7 +1,6 @@
 """Read and write a `Certainty` as two files of an archive or a bundle."""
 
 import json
-import math
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from allencv.runtime.json_checks import (
     check_items,
     is_count,
     is_list,
+    is_number,
     is_share,
     is_text,
     one_of,
@@ -32,6 +32,8 @@ JSON, ARRAYS_FILE = "certainty.json", "certainty.npz"
 FILES = (JSON, ARRAYS_FILE)
 """The names of the files."""
 VERSION = 1
+LARGEST_JSON = 2**24
+"""16 MiB: limits for each of 20,000 labels take half a megabyte."""
 LARGEST = 2**30
 """Bytes of all arrays: 2 million numbers for each of 100 labels are a fifth of it."""
 UNKNOWN = "unknown."
@@ -63,23 +65,33 @@ def read_certainty(folder: Path, labels: int, vector_size: Optional[int]) -> Opt
     file = folder / JSON
     if not file.exists():
         return None
-    try:
-        check_regular(file)
-        content = parse_json(file.read_bytes().decode("utf-8", "surrogatepass"))
-        arrays = _read_arrays(folder / ARRAYS_FILE)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise BundleError(f"{file}: cannot be read: {error}") from None
+    content = _read_json(file)
+    arrays = _read_arrays(folder / ARRAYS_FILE)
     return _certainty(str(file), content, arrays, labels, vector_size)
 
 
+def _read_json(file: Path) -> Any:
+    try:
+        check_regular(file)
+        if (size := file.stat().st_size) > LARGEST_JSON:
+            raise ValueError(f"it has {size:,} bytes; expected at most {LARGEST_JSON:,}")
+        return parse_json(file.read_bytes().decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file}: cannot be read: {error}") from None
+
+
 def _read_arrays(file: Path) -> Dict[str, np.ndarray]:
-    check_regular(file)
-    with zipfile.ZipFile(file) as members:
-        size = sum(member.file_size for member in members.infolist())
-    if size > LARGEST:
-        raise ValueError(f"its arrays have {size:,} bytes; expected at most {LARGEST:,}")
-    with np.load(file, allow_pickle=False) as opened:
-        return {name: opened[name] for name in opened.files}
+    try:
+        check_regular(file)
+        with zipfile.ZipFile(file) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > LARGEST:
+            raise ValueError(f"its arrays have {size:,} bytes; expected at most {LARGEST:,}")
+        with np.load(file, allow_pickle=False) as opened:
+            return {name: opened[name] for name in opened.files}
+    except Exception as error:  # zipfile, its compressions and numpy each have their own
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise BundleError(f"{file}: cannot be read: {reason:.200}") from None
 
 
 def _certainty(
@@ -99,21 +111,40 @@ def _certainty(
     for key, checks in PARTS.items():
         if parts[key] is not None:
             check_items(file, f"{key}.", parts[key], checks)
-    shapes: Dict[str, Tuple[Any, ...]] = {"known_scores": (None,), "label_counts": (labels,)}
+    shapes: Dict[str, Tuple[str, ...]] = {"known_scores": ("scores",), "label_counts": ("labels",)}
     if parts["unknown"] is not None:
-        sizes = {"labels": labels, "vector_size": vector_size}
         wanted = ARRAYS[parts["unknown"]["kind"]].items()
-        shapes |= {f"{UNKNOWN}{name}": tuple(map(sizes.get, shape)) for name, shape in wanted}
+        shapes |= {f"{UNKNOWN}{name}": shape for name, shape in wanted}
+        if wanted and vector_size is None:
+            raise BundleError(
+                f"{file}: unknown.kind is {parts['unknown']['kind']!r}, which needs vectors, and "
+                "the network gives none"
+            )
+    if others := sorted(set(arrays) - set(shapes)):
+        raise BundleError(f"{file}: unknown array {others[0]!r:.80}; expected {', '.join(shapes)}")
+    sizes = {"labels": labels}
+    if vector_size is not None:
+        sizes["vector_size"] = vector_size
     for name, shape in shapes.items():
-        _check_array(file, name, arrays, shape)
+        _check_array(file, name, arrays.get(name), shape, sizes)
     scaling, sets = parts["scaling"], parts["sets"]
     if scaling is not None and not len(scaling["slopes"]) == len(scaling["offsets"]) == labels:
-        raise BundleError(f"{file}: scaling has not a slope and an offset for {labels} labels")
+        raise BundleError(
+            f"{file}: scaling has {len(scaling['slopes'])} slopes and {len(scaling['offsets'])} "
+            f"offsets; expected a slope and an offset for each of {labels} labels"
+        )
     if sets is not None and (
         len(sets["limits"]) != len(sets["levels"])
         or not all(len(limits) in (1, labels) for limits in sets["limits"])
     ):
-        raise BundleError(f"{file}: sets.limits has not one limit, or {labels}, for each level")
+        raise BundleError(
+            f"{file}: sets.limits has other numbers of limits than expected: for each of "
+            f"{len(sets['levels'])} levels one, or {labels}"
+        )
+    if "unknown.neighbour" in shapes:
+        neighbour, kept = arrays["unknown.neighbour"], sizes["kept"]
+        if neighbour.dtype.kind == "f" or not 1 <= neighbour <= kept:
+            raise BundleError(f"{file}: unknown.neighbour is {neighbour}; expected 1 to {kept}")
     own = {name.removeprefix(UNKNOWN): arrays[name] for name in shapes if name.startswith(UNKNOWN)}
     return Certainty(
         **{key: content[key] for key in ("images", "data", "precision", "model", "overlap")},
@@ -127,37 +158,43 @@ def _certainty(
 
 
 def _check_array(
-    file: str, name: str, arrays: Dict[str, np.ndarray], shape: Tuple[Optional[int], ...]
+    file: str,
+    name: str,
+    array: Optional[np.ndarray],
+    shape: Tuple[str, ...],
+    sizes: Dict[str, int],
 ) -> None:
-    """Raise `BundleError` unless there is an array of finite numbers; `None` is any length."""
-    array = arrays.get(name)
-    wanted = " x ".join("any" if length is None else str(length) for length in shape) or "1 number"
+    """
+    Raise `BundleError` unless it is an array of finite numbers of a shape. `sizes` has the lengths
+    that are known; others are added.
+    """
+    wanted = " x ".join(str(sizes.get(length, length)) for length in shape) or "one number"
     if array is None or array.dtype.kind not in "fiu" or array.ndim != len(shape):
         raise BundleError(f"{file}: the array {name!r} is missing or malformed; expected {wanted}")
-    if any(length not in (None, given) for length, given in zip(shape, array.shape)):
-        raise BundleError(f"{file}: the array {name!r} is {array.shape}; expected {wanted}")
+    is_empty = name.startswith(UNKNOWN) and 0 in array.shape
+    if is_empty or any(
+        sizes.setdefault(length, given) != given for length, given in zip(shape, array.shape)
+    ):
+        found = " x ".join(map(str, array.shape))
+        raise BundleError(f"{file}: the array {name!r} is {found}; expected {wanted}")
     if not np.isfinite(array).all():
         raise BundleError(f"{file}: the array {name!r} holds numbers that are not finite")
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 def _is_inside(value: Any) -> bool:
-    return _is_number(value) and 0 < value < 1
+    return is_number(value) and 0 < value < 1
 
 
 SHARE: Check = (is_share, "a number in [0, 1]")
 INSIDE: Check = (_is_inside, "a number in (0, 1)")
-NUMBER: Check = (_is_number, "a number")
-NUMBERS: Check = (lambda value: is_list(value, _is_number), "a list of numbers")
+NUMBER: Check = (is_number, "a number")
+NUMBERS: Check = (lambda value: is_list(value, is_number), "a list of numbers")
 PART: Check = (lambda value: value is None or isinstance(value, dict), "null or a JSON object")
 COUNT: Check = (is_count, "a whole number")
 PARTS: Dict[str, Dict[str, Check]] = {
     "scaling": {
         "slopes": (
-            lambda value: is_list(value, lambda each: _is_number(each) and each > 0),
+            lambda value: is_list(value, lambda each: is_number(each) and each > 0),
             "a list of positive numbers",
         ),
         "offsets": NUMBERS,
@@ -166,7 +203,7 @@ PARTS: Dict[str, Dict[str, Check]] = {
         "kind": one_of(*KINDS),
         "levels": (lambda value: is_list(value, _is_inside), "a list of numbers in (0, 1)"),
         "limits": (
-            lambda value: is_list(value, lambda each: is_list(each, _is_number)),
+            lambda value: is_list(value, lambda each: is_list(each, is_number)),
             "a list of lists of numbers",
         ),
         "penalty": NUMBER,

@@ -45,9 +45,19 @@ class LabelSets:
         calibrated probabilities.
         """
         limits = np.array(self.limits[place])
-        if self.kind in ("lac", "missed"):
-            return 1 - probabilities.astype(np.float64) <= limits + EPSILON
-        return sums_before(probabilities, self.penalty, self.free_ranks) < limits - EPSILON
+        scores = self.scores(probabilities)
+        return scores < limits - EPSILON if self.sums else scores <= limits + EPSILON
+
+    @property
+    def sums(self) -> bool:
+        """Whether the scores are sums of probabilities."""
+        return self.kind in ("aps", "raps")
+
+    def scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return what `members` compares with the limits, `(images, labels)`, `float64`."""
+        if self.sums:
+            return sums_before(probabilities, self.penalty, self.free_ranks)
+        return 1 - probabilities.astype(np.float64)
 
 
 def ranks_of(probabilities: np.ndarray) -> np.ndarray:

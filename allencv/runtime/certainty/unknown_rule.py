@@ -1,7 +1,12 @@
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Callable, Dict, Tuple
 
 import numpy as np
+
+ONE_THREAD = 2**18
+"""Multiplications that BLAS does not share among threads (OpenBLAS 0.3: up to 2**18)."""
+FEW_VECTORS = 32
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,15 @@ class UnknownRule:
         vectors : `(images, vector_size)`, those before the last layer.
         """
         score = SCORES[self.kind]
-        return score(probabilities, vectors, multi_label, **self.arrays).astype(np.float32)
+        return score(probabilities, vectors, multi_label, **self._prepared).astype(np.float32)
+
+    @cached_property
+    def _prepared(self) -> Dict[str, np.ndarray]:
+        """The arrays in float32: vectors are kept in float16, which numpy computes slowly."""
+        return {
+            name: array.astype(np.float32) if array.dtype.kind == "f" else array
+            for name, array in self.arrays.items()
+        }
 
 
 def max_probability(
@@ -69,7 +82,7 @@ def energy(
 
     weight, bias : `(labels, vector_size)` and `(labels,)`, of the last layer.
     """
-    logits = vectors.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    logits = products(vectors, weight).astype(np.float64) + bias
     if multi_label:
         return -np.logaddexp(0, logits).sum(axis=1)
     return -np.logaddexp.reduce(logits, axis=1)
@@ -91,10 +104,9 @@ def mahalanobis(
     means : `(labels, size)`, of the whitened vectors of each label.
     whitening : `(vector_size, size)`, which makes the covariance within a label the identity.
     """
-    whitened = vectors @ whitening
-    distances = (
-        (whitened**2).sum(axis=1, keepdims=True) - 2 * whitened @ means.T + (means**2).sum(axis=1)
-    )
+    whitened = products(vectors, whitening.T)
+    distances = (whitened**2).sum(axis=1, keepdims=True) - 2 * products(whitened, means)
+    distances += (means**2).sum(axis=1)
     return 0.5 * np.maximum(distances.min(axis=1), 0)
 
 
@@ -114,10 +126,25 @@ def nearest(
     kept : `(kept, vector_size)`, vectors of training images of length 1.
     neighbour : k, at most the number of kept vectors.
     """
-    cosines = unit(vectors) @ kept.T.astype(np.float32)
+    cosines = products(unit(vectors), kept)
     place = kept.shape[0] - int(neighbour)
     nearest_cosine = np.partition(cosines, place, axis=1)[:, place]
     return np.sqrt(np.maximum(2 - 2 * nearest_cosine, 0))
+
+
+def products(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """
+    Return `vectors @ rows.T`, for few vectors computed by this thread alone.
+
+    BLAS shares larger products among threads of its own. On cores that others use, as those of a
+    server, these wait for each other for many times as long as the product takes.
+    """
+    count, size = vectors.shape
+    if count > FEW_VECTORS:
+        return vectors @ rows.T
+    step = max(1, ONE_THREAD // max(1, count * size))
+    pieces = [vectors @ rows[first : first + step].T for first in range(0, len(rows), step)]
+    return np.concatenate(pieces, axis=1)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,3 +1,4 @@
+import { givenLabels, verdict } from "./certainty.js";
 import { byId, element, percent } from "./elements.js";
 
 const BARS = 5; // the least bars of a card, if there are so many labels
@@ -46,8 +47,9 @@ export function showWaiting(card) {
 }
 
 /** Show the labels of an image, and return them as a text. */
-export function showPrediction(card, prediction, thresholds, seconds) {
-  const chosen = prediction.labels || [prediction.label];
+export function showPrediction(card, prediction, { thresholds, certainty }, seconds) {
+  const chosen = givenLabels(prediction);
+  const { title: words, isWarning, why } = verdict(prediction, certainty);
   const ranked = prediction.top_k;
   const sure = ranked.filter(({ label }) => chosen.includes(label));
   const title = card.querySelector(".label");
@@ -57,14 +59,18 @@ export function showPrediction(card, prediction, thresholds, seconds) {
   if (more > 0) title.append(` and ${more} more`);
   if (!chosen.length) title.textContent = "None of the labels";
   title.title = chosen.join(", ");
+  if (words) title.textContent = title.title = words;
+  const isUnsure = !certainty && prediction.label !== undefined && ranked[0].probability < 0.5;
   title.classList.toggle("long", title.textContent.length > LONG);
-  title.classList.toggle("unsure", !prediction.labels && ranked[0].probability < 0.5);
-  card.querySelector(".note").textContent =
-    title.classList.contains("unsure") ? "The model is not sure: no label reaches 50%." : "";
+  title.classList.toggle("unsure", isUnsure);
+  title.classList.toggle("warning", isWarning);
+  card.querySelector(".note").textContent = isUnsure ? "The model is not sure: no label reaches 50%." : why;
+  const marked = isWarning ? [] : prediction.labels || chosen;
   card.querySelector(".bars").replaceChildren(...ranked.slice(0, Math.max(BARS, chosen.length)).map(
-    (each) => makeBar(each, chosen.includes(each.label), thresholds?.[each.label])));
+    (each) => makeBar(each, marked.includes(each.label), thresholds?.[each.label])));
   card.querySelector(".time").textContent = `answered in ${seconds.toFixed(2)} s`;
-  const first = prediction.labels ? "" : `, ${percent(ranked[0].probability)}`;
+  if (words) return `${words}. ${why}`.replace(/\.$/, "");
+  const first = prediction.label === undefined ? "" : `, ${percent(ranked[0].probability)}`;
   return `${chosen.join(", ") || title.textContent}${first}`;
 }
 

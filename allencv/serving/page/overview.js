@@ -1,3 +1,4 @@
+import { NOT_ANSWERED, UNKNOWN, decisions } from "./certainty.js";
 import { byId, element } from "./elements.js";
 
 const MANY = 6; // images, from which on they are shown as a grid
@@ -13,6 +14,8 @@ let isUnfolded = false;
 /** The names under which an image is counted. */
 function groupsOf(item) {
   if (item.failed) return [NO_ANSWER];
+  if (item.prediction.is_unknown) return [UNKNOWN];
+  if (item.prediction.is_answered === false) return [NOT_ANSWERED];
   return item.labels.length ? item.labels : [NO_LABEL];
 }
 
@@ -81,11 +84,12 @@ export function asCsv(items, isMultiLabel) {
   const rows = items.map((item) => {
     const row = { path: item.file.name };
     if (item.failed) return { ...row, error: item.reason };
-    if (isMultiLabel) row.labels = item.labels.join("|");
-    item.ranked.slice(0, MOST_LISTED).forEach(({ label, probability }, index) => {
+    if (isMultiLabel) Object.assign(row, { labels: item.labels.join("|") }, decisions(item.prediction));
+    item.prediction.top_k.slice(0, MOST_LISTED).forEach(({ label, probability }, index) => {
       const end = index || isMultiLabel ? `_${index + 1}` : "";
       row[`label${end}`] = label;
       row[`probability${end}`] = probability;
+      if (!end) Object.assign(row, decisions(item.prediction));
     });
     return row;
   });

@@ -1,4 +1,5 @@
 import { makeCard, showError, showPrediction, showWaiting, wordsOf } from "./cards.js";
+import { givenLabels } from "./certainty.js";
 import { byId, element } from "./elements.js";
 import { drawExample } from "./example.js";
 import { asCsv, showOverview, watchOverview } from "./overview.js";
@@ -7,7 +8,7 @@ const AT_A_TIME = 3; // images sent at once
 const RETRIES = 5; // when the server is busy
 const MOST_RANKED = 100; // labels asked for, if an image can have several
 
-let model = { labels: [], multi_label: false, thresholds: null, limits: null };
+let model = { labels: [], multi_label: false, thresholds: null, limits: null, certainty: null };
 let thresholds = null; // by label, if an image can have several labels
 let items = []; // the images on the page, the newest first
 const waiting = [];
@@ -48,10 +49,11 @@ async function sendNext() {
     await ready;
     const started = performance.now();
     const prediction = await ask(item);
-    item.labels = prediction.labels || [prediction.label];
-    item.ranked = prediction.top_k;
+    item.labels = givenLabels(prediction);
+    item.prediction = prediction;
     const seconds = (performance.now() - started) / 1000;
-    item.words = `${item.file.name}: ${showPrediction(item.card, prediction, thresholds, seconds)}.`;
+    item.words = `${item.file.name}: ${showPrediction(
+      item.card, prediction, { thresholds, certainty: model.certainty }, seconds)}.`;
   } catch (error) {
     showError(item.card, error, () => enqueue(item));
     item.failed = true;
@@ -134,6 +136,11 @@ async function showModel() {
   if (model.thresholds) {
     thresholds = Object.fromEntries(model.labels.map((label, index) => [label, model.thresholds[index]]));
     byId("ticks").hidden = false;
+  }
+  if (model.certainty) {
+    byId("promises").hidden = false;
+    byId("promises").querySelector("ul").append(
+      ...model.certainty.promises.map((sentence) => element("li", "", sentence)));
   }
   document.title = `${model.name}: classify images`;
   byId("model").textContent = model.name;

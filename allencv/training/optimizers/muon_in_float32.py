@@ -24,4 +24,4 @@ def orthogonalized(gradient: torch.Tensor, *args: Any, **kwargs: Any) -> torch.T
     return _orthogonalized(gradient, *args, **kwargs)
 
 
-timm.optim.muon.zeropower_via_newtonschulz = orthogonalized
+timm.optim.muon.zeropower_via_newtonschulz = orthogonalized  # type: ignore[assignment]

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+from allencv.runtime.certainty import LabelSets
+from allencv.runtime.certainty.promises import percent, promises_of
+from tests.runtime.certainty.certainties import certainty, everything
+
+
+def test_each_part_has_its_sentence() -> None:
+    said = promises_of(everything())
+    assert [sentence.split(":")[0] for sentence in said] == [
+        "Probabilities are calibrated",
+        "Set of labels",
+        "Unknown",
+        "Answered",
+        "These promises are for images like those of the calibration, which had 5 labelled images.",
+    ]
+    assert said[1] == "Set of labels: for 90% of the images, the right label is in it."
+    assert "the score 'energy'. Of images like them, 20% are called unknown too." in said[2]
+    assert said[3].startswith("Answered: 90% of the answered images have the right label.")
+    assert (
+        "This is 95% certain. The others are for a person; in the calibration these were 25%."
+        in said[3]
+    )
+
+
+def test_what_was_not_found_out_is_not_promised() -> None:
+    assert len(promises_of(certainty())) == 1
+    (said, _) = promises_of(certainty(sets=LabelSets("missed", [0.9], [[0.5]])))
+    assert said == "Possible labels: they hold 90% of the labels of an image, on average."
+    (said, _) = promises_of(certainty(sets=LabelSets("lac", [0.9], [[0.5, 0.4, 0.3]])))
+    assert "for 90% of the images of each label" in said
+    unknown = everything().unknown
+    *_, said, _ = promises_of(certainty(unknown=unknown))
+    assert said == "Answered: the image is not unknown. The others are for a person."
+
+
+def test_images_that_trained_the_model_are_told() -> None:
+    assert promises_of(replace(certainty(), overlap=2))[-1].startswith("2 of these also trained")
+
+
+def test_shares_in_percent() -> None:
+    assert [percent(share) for share in (0.95, 1 - 0.95, 0.999, 0.5, 1 / 3)] == [
+        *("95%", "5%", "99.9%", "50%", "33.33%")
+    ]
