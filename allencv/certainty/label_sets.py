@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from allencv.runtime.certainty.label_sets import LabelSets, ranks_of, sums_through
+from allencv.runtime.certainty.label_sets import LabelSets, ranks_of, sums_before, sums_through
 
 SINGLE_LABEL_KINDS = ("lac", "aps", "raps")
 EVERY_LABEL = 1e9
@@ -79,7 +79,10 @@ def label_scores(
     if kind == "lac":
         return 1 - own
     uniform = np.random.RandomState(seed).uniform(size=len(targets))
-    return sums_through(probabilities, penalty, free_ranks)[rows, targets] - uniform * own
+    through = sums_through(probabilities, penalty, free_ranks)[rows, targets]
+    # A set takes a label if the sum before it is within the limit, so rounding must not fall below.
+    before = sums_before(probabilities, penalty, free_ranks)[rows, targets]
+    return np.maximum(through - uniform * own, before)
 
 
 def conformal_quantile(scores: np.ndarray, level: float) -> float:

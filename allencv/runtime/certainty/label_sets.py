@@ -4,8 +4,6 @@ from typing import List
 import numpy as np
 
 KINDS = ("lac", "aps", "raps", "missed")
-EPSILON = 1e-8
-"""How far float rounding may move a score across a limit."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,17 @@ class LabelSets:
     def members(self, probabilities: np.ndarray, place: int) -> np.ndarray:
         """
         Return the sets `(images, labels)`, `bool`, for the level at `place` in `levels`, from
-        calibrated probabilities.
+        calibrated probabilities. Unless an image may have several labels, a set has at least the
+        most probable label.
         """
         limits = np.array(self.limits[place])
-        if self.kind in ("lac", "missed"):
-            return 1 - probabilities.astype(np.float64) <= limits + EPSILON
-        return sums_before(probabilities, self.penalty, self.free_ranks) < limits - EPSILON
+        if self.kind == "missed":
+            return 1 - probabilities.astype(np.float64) <= limits
+        if self.kind != "lac":
+            return sums_before(probabilities, self.penalty, self.free_ranks) <= limits
+        members = 1 - probabilities.astype(np.float64) <= limits
+        members[np.arange(len(members)), probabilities.argmax(axis=1)] = True
+        return members
 
 
 def ranks_of(probabilities: np.ndarray) -> np.ndarray:
