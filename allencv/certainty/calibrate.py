@@ -8,12 +8,16 @@ from typing import Any, List, Optional, Union
 
 import numpy as np
 from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import get_weights_path
 
 from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
+from allencv.certainty.calibration_record import record_of
+from allencv.certainty.held_out import HeldOut, held_out
 from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_outputs, one_hot
 from allencv.certainty.overlap import count_shared
 from allencv.certainty.stored import store_certainty
 from allencv.certainty.unknown_scores import KnownImages, UnknownScore
+from allencv.common.write_archive import remove_stale_certainty
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.dataset_readers.image_dataset_reader import Sample, described
 from allencv.data.samples import SampleList
@@ -36,7 +40,8 @@ class Calibrated:
     certainty : what was found out.
     wanted : what was to be found out.
     known : what the network says about the calibration images.
-    thresholds : for several labels an image, those for the probabilities of the network.
+    found : what images show that were held out.
+    labels : of the model.
     written : the files that were written.
     unknown_scores : the scores of the unlike images that were given to measure them.
     """
@@ -44,7 +49,8 @@ class Calibrated:
     certainty: Certainty
     wanted: Wanted
     known: LabelledOutputs
-    thresholds: Optional[List[float]]
+    found: HeldOut
+    labels: List[str]
     written: List[Path]
     unknown_scores: Optional[np.ndarray] = None
 
@@ -83,6 +89,9 @@ def calibrate(
     `InputError` if the images do not suffice for what is wanted. `ConfigurationError` for an
     archive that cannot be opened, and for data that its reader cannot read.
     """
+    folder = Path(archive_file)
+    if folder.is_dir():
+        remove_stale_certainty(folder, Path(get_weights_path(folder)))
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
     samples = _samples(classifier.reader, data)
@@ -90,10 +99,11 @@ def calibrate(
     rule = None
     if score is not None:
         rule = fit_rule(classifier, score, train_data, show_progress)
+    thresholds = classifier.network_thresholds
     certainty = fit_certainty(
         known,
         wanted,
-        classifier.network_thresholds,
+        thresholds,
         rule,
         str(data),
         "float32",
@@ -106,7 +116,11 @@ def calibrate(
         outputs = network_outputs(classifier, given, show_progress)
         unlike = certainty.scores(outputs.probabilities, outputs.vectors, classifier.multi_label)
     written = store_certainty(archive_file, certainty, trusted)
-    return Calibrated(certainty, wanted, known, classifier.network_thresholds, written, unlike)
+    found = held_out(known, wanted, thresholds)
+    if folder.is_dir():
+        record = record_of(certainty, known, found, classifier.labels, thresholds, unlike)
+        written.append(record.write(folder))
+    return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
 
 
 def fit_rule(

@@ -11,6 +11,8 @@ from allencv.runtime.certainty import Certainty
 from allencv.runtime.certainty.certainty import confidence
 
 FOLDS = 5
+MOST_IMAGES = 20_000
+"""Of more images, so many are drawn: they measure a share of 0.95 to 0.003, and are quick."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class HeldOut:
 
     # Parameters
 
+    rows : `(images,)`, which of the calibration images these are, in ascending order.
     before, after : `(images,)`, the confidence of each answer, without and with calibration.
     is_right : `(images,)`, whether it is right.
     error_before, error_after : the expected calibration errors.
@@ -29,6 +32,7 @@ class HeldOut:
     members : `(images, labels)`, the sets of the first level; `None` without sets.
     """
 
+    rows: np.ndarray
     before: np.ndarray
     after: np.ndarray
     is_right: np.ndarray
@@ -40,15 +44,22 @@ class HeldOut:
 
 
 def held_out(
-    known: LabelledOutputs, wanted: Wanted, thresholds: Optional[List[float]], seed: int = 0
+    known: LabelledOutputs,
+    wanted: Wanted,
+    thresholds: Optional[List[float]],
+    most_images: int = MOST_IMAGES,
+    seed: int = 0,
 ) -> HeldOut:
     """Return what is seen on images that are held out, each once."""
     multi_label = thresholds is not None
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.permutation(len(known.targets))[:most_images])
+    known = known._replace(probabilities=known.probabilities[rows], targets=known.targets[rows])
     count, labels = known.probabilities.shape
-    after = known.probabilities.astype(np.float64).copy()
+    after = known.probabilities.copy()
     members = np.zeros((len(wanted.levels), count, labels), dtype=bool)
     decided = np.zeros((count, labels))
-    fold_of = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    fold_of = random.permutation(count) % min(FOLDS, count)
     for fold in range(min(FOLDS, count)):
         own, rest = fold_of == fold, fold_of != fold
         scaling = None
@@ -69,6 +80,7 @@ def held_out(
         sure = np.where(after > decided, after, 1 - after).min(axis=1)
     has_sets = wanted.sets is not None
     return HeldOut(
+        rows,
         before,
         sure,
         is_right,

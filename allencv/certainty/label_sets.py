@@ -96,6 +96,11 @@ def conformal_quantile(scores: np.ndarray, level: float) -> float:
     return float(np.sort(scores)[place - 1])
 
 
+def fewest_for(level: float) -> int:
+    """Return the fewest scores with which `conformal_quantile` is one of them."""
+    return math.ceil(level / (1 - level) - 1e-9)
+
+
 def fit_missed_labels(
     probabilities: np.ndarray, targets: np.ndarray, levels: Sequence[float]
 ) -> LabelSets:
@@ -123,9 +128,9 @@ def fit_missed_labels(
         # (missed + 1) / (count + 1) <= 1 - level
         most_missed = (1 - level) * (count + 1) - 1
         enough = np.nonzero(total - found <= most_missed + 1e-9)[0]
-        if most_missed < 0:
+        if most_missed < -1e-9:
             limits.append([EVERY_LABEL])
-        elif total <= most_missed:
+        elif total <= most_missed + 1e-9:
             limits.append([0.0])
         else:
             limits.append([float(needed[order][enough[0]])])

@@ -28,14 +28,14 @@ def flat(confidence: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("images", [300, 2000])
 def test_the_target_is_reached_as_often_as_stated(images: int) -> None:
     target, failed, coverage = 0.97, 0, []
-    for seed in range(200):
+    for seed in range(150):
         found = fit_selection(*drawn(images, seed, steep), target)
         if found is not None:
             failed += 0.1 * (1 - found.least_confidence) ** 3 > 1 - target
         coverage.append(0.0 if found is None else 1 - found.least_confidence)
-    assert failed / 200 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    assert failed / 150 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
     best = 0.3 ** (1 / 3)  # 67 % of the images
-    assert np.mean(coverage) > (0.15 if images == 300 else 0.52)
+    assert np.mean(coverage) > (0.18 if images == 300 else 0.54)
     assert np.mean(coverage) < best
 
 
