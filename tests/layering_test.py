@@ -19,7 +19,16 @@ PACKAGE = ROOT / "allencv"
 BELOW_MODELS = {"modules", "training", "data", "common", "predictions", "runtime"}
 BELOW_PREDICTORS = {"models", "classify", "serving", *BELOW_MODELS}
 BELOW_COMMANDS = {
-    *("predictors", "certainty", "features", "exporting", "experiments", "reporting", "catalogue", "fitting"),
+    *(
+        "predictors",
+        "certainty",
+        "features",
+        "exporting",
+        "experiments",
+        "reporting",
+        "catalogue",
+        "fitting",
+    ),
     *BELOW_PREDICTORS,
 }
 

@@ -40,7 +40,14 @@ WITHOUT_LABELS = frozenset(
     ]
 )
 """The keys with which a model is built: the others depend on the labels, so on the data."""
-OF_TRAINING = (Calibrator, MovingAverage, Checkpointer, FineTuning, CheckpointAveraging, WritePredictions)
+OF_TRAINING = (
+    Calibrator,
+    MovingAverage,
+    Checkpointer,
+    FineTuning,
+    CheckpointAveraging,
+    WritePredictions,
+)
 KNOWN = ("allencv.", "allennlp.nn.", "allennlp.modules.feedforward", "allennlp.training.")
 """Modules whose classes read no data and download nothing when built."""
 _ASK_THE_DATA = frozenset(["class_weighting", "drop_last"])

@@ -1,5 +1,6 @@
 """Find out what a trained model knows about its own answers, and keep it in its archive."""
 
+import copy
 import os
 from dataclasses import dataclass
 from itertools import islice
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import Any, List, Optional, Union
 
 import numpy as np
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import get_weights_path
 
-from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
 from allencv.certainty.calibration_record import record_of
+from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
 from allencv.certainty.held_out import HeldOut, held_out
 from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_outputs, one_hot
 from allencv.certainty.overlap import count_shared
@@ -75,7 +77,8 @@ def calibrate(
     archive_file : `str`
         `model.tar.gz`, or the folder of a run.
     data : `Any`
-        The images, as the archive's validation reader reads them.
+        The images, as the archive's validation reader reads them. The `calibration_data_path` of
+        its config is read by its `calibration_dataset_reader`.
     score : `UnknownScore`, optional
         Tells images that are unlike the training data.
     train_data : `Any`, optional (default = `train_data_path` of the archive's config)
@@ -94,7 +97,7 @@ def calibrate(
         remove_stale_certainty(folder, Path(get_weights_path(folder)))
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
-    samples = _samples(classifier.reader, data)
+    samples = _samples(reader_of(classifier, data), data)
     known = labelled_outputs(classifier, samples, str(data), show_progress)
     rule = None
     if score is not None:
@@ -121,6 +124,14 @@ def calibrate(
         record = record_of(certainty, known, found, classifier.labels, thresholds, unlike)
         written.append(record.write(folder))
     return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
+
+
+def reader_of(classifier: ArchiveClassifier, data: Any) -> ImageDatasetReader:
+    """Return the reader of calibration images: that of the archive's config, if it is for them."""
+    reader = classifier.config.get("calibration_dataset_reader")
+    if reader is None or data != classifier.config.get("calibration_data_path"):
+        return classifier.reader
+    return ImageDatasetReader.from_params(Params(copy.deepcopy(reader)))
 
 
 def fit_rule(

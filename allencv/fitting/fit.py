@@ -24,7 +24,12 @@ from allencv.experiments.epoch_time import RESERVE, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, choose
 from allencv.fitting.config_file import as_config, comments_on, header, with_header
-from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
+from allencv.fitting.data_facts import (
+    DataFacts,
+    examine_data,
+    found_lines,
+    hold_out_for_calibration,
+)
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.fitting.quick import choose_quick
@@ -304,6 +309,8 @@ def _choose(data: str, options: FitOptions, say: Say, start_from: Optional[str] 
     ):
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
+        if options.calibration:
+            facts = hold_out_for_calibration(found, facts)
         say("\n".join(map(wrapped, found_lines(data, found, facts))))
         if facts.unreadable and options.on_error == "fail":
             raise ConfigurationError(

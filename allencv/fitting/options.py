@@ -86,6 +86,8 @@ class FitOptions:
         between them.
     then : `str`, optional
         With `quick`: "finetune" trains the whole network afterwards, from the fitted model on.
+    calibration : `bool`, optional (default = `True`)
+        Whether to hold out some training images for calibration, if there are enough.
     on_error : `str`, optional (default = `"skip"`)
         What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)
@@ -107,6 +109,7 @@ class FitOptions:
     quick: bool = False
     backbones: Union[str, Sequence[str], None] = None
     then: Optional[str] = None
+    calibration: bool = True
     on_error: str = "skip"
     root: str = "data"
     table: TableColumns = field(default_factory=TableColumns)

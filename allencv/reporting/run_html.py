@@ -6,12 +6,12 @@ from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from markupsafe import Markup
 
 import allencv
+from allencv.certainty.reliability import BINS
 from allencv.predictions.predictions_file import Picture
 from allencv.reporting.charts import count_chart, line_chart, reliability_chart
 from allencv.reporting.findings import Curve, Findings, Speed
 from allencv.reporting.overlays import color_bar, data_uri, enlarged, open_jpeg, overlaid
 from allencv.reporting.page_templates import page_environment
-from allencv.certainty.reliability import BINS
 from allencv.reporting.scores import LabelScores, Score
 from allencv.reporting.split_findings import ImageFinding, SplitFindings
 from allencv.reporting.thumbnails import QUALITY

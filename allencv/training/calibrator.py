@@ -24,7 +24,7 @@ class Calibrator(CheckedFromParams, Registrable):
         # Parameters
 
         reader : `DatasetReader`
-            Reads the images for validation.
+            Reads these images.
         data : `Any`
             The `calibration_data_path`.
         labels : `Set[str]`, optional

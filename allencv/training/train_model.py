@@ -60,11 +60,13 @@ def config_is_checked() -> Iterator[None]:
     finally:
         config_checks.extend(checks)
 
+
 CALIBRATION = [
     inspect.Parameter(
         name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation
     )
     for name, annotation in (
+        ("calibration_dataset_reader", Optional[DatasetReader]),
         ("calibration_data_path", Any),
         ("calibration", Optional[Calibrator]),
     )
@@ -100,7 +102,7 @@ class TrainImageModel(TrainModel):
       views of an image is refused if the batches would not hold them.
 
     Registered as a `TrainModel` with name "default". The top-level keys of a config are AllenNLP's,
-    and `calibration_data_path` and `calibration`.
+    and `calibration_dataset_reader`, `calibration_data_path` and `calibration`.
 
     # Parameters
 
@@ -129,6 +131,9 @@ class TrainImageModel(TrainModel):
         Makes the batches of validation and test.
     test_data_path : `Any`, optional (default = `None`)
         Images that are not used in training.
+    calibration_dataset_reader : `DatasetReader`, optional (default = `None`)
+        Says which images at `calibration_data_path` to take, and their labels. Their pixels are
+        prepared as those of validation images. `None` is the reader for validation.
     calibration_data_path : `Any`, optional (default = `None`)
         Images on which the trained model is calibrated, as `allencv calibrate` does. They must be
         neither training nor validation images.
@@ -181,6 +186,7 @@ class TrainImageModel(TrainModel):
         serialization_dir: str,
         model: Lazy[Model],
         vocabulary: Lazy[Vocabulary] = Lazy(Vocabulary),
+        calibration_dataset_reader: Optional[DatasetReader] = None,
         calibration_data_path: Any = None,
         calibration: Optional[Calibrator] = None,
         **others: Any,
@@ -200,6 +206,7 @@ class TrainImageModel(TrainModel):
             )
             if calibrator is not None:
                 reader = others.get("validation_dataset_reader") or others["dataset_reader"]
+                reader = calibration_dataset_reader or reader
                 made.set_calibrator(calibrator, reader, calibration_data_path)
         except ConfigurationError as error:
             error.message = with_one_key(error.message, paths)

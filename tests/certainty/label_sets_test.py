@@ -112,9 +112,7 @@ def sets_of_mapie(
         random_state=0,
     )
     theirs.conformalize(known.probabilities.astype(np.float64), known.targets)
-    return theirs.predict_set(
-        new.probabilities.astype(np.float64), {"include_last_label": True}
-    )[1]
+    return theirs.predict_set(new.probabilities.astype(np.float64), {"include_last_label": True})[1]
 
 
 @pytest.mark.parametrize("kind", ["lac", "aps"])
@@ -147,9 +145,7 @@ def test_raps_is_that_of_mapie_with_its_penalty(monkeypatch: pytest.MonkeyPatch)
     free_ranks, penalty = int(score.k_star[0]), float(score.lambda_star)
     assert penalty > 0
     monkeypatch.setattr(np.random, "RandomState", lambda seed: random)
-    scores = label_scores(
-        known.probabilities[own], known.targets[own], "raps", penalty, free_ranks
-    )
+    scores = label_scores(known.probabilities[own], known.targets[own], "raps", penalty, free_ranks)
     limit = conformal_quantile(scores, 0.9)
     sets = LabelSets("raps", [0.9], [[limit]], penalty, free_ranks)
     assert (sets.members(new.probabilities, 0) == expected).all()

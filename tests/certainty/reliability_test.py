@@ -14,7 +14,9 @@ def test_the_error_is_that_of_torchmetrics() -> None:
     expected = binary_calibration_error(
         torch.from_numpy(confidence), torch.from_numpy(is_right).long(), n_bins=10
     )
-    assert calibration_error(reliability(confidence, is_right)) == pytest.approx(float(expected), abs=1e-5)
+    assert calibration_error(reliability(confidence, is_right)) == pytest.approx(
+        float(expected), abs=1e-5
+    )
 
 
 def test_bins_by_hand() -> None:

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from allencv.certainty.unknown_scores import KnownImages
+from allencv.certainty.unknown_scores import KnownImages, UnknownScore
 from allencv.runtime.certainty import UnknownRule
-from allencv.certainty.unknown_scores import UnknownScore
 from tests.certainty.draws import softmax
 
 
