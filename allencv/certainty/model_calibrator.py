@@ -18,6 +18,7 @@ from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.training.calibrator import Calibrator
 
 logger = logging.getLogger(__name__)
+ENERGY = Energy()
 
 
 @Calibrator.register("default")
@@ -60,7 +61,7 @@ class ModelCalibrator(Calibrator):
         by_class: bool = False,
         target_accuracy: Optional[float] = None,
         certainty: float = CERTAINTY,
-        unknown: Optional[UnknownScore] = Energy(),
+        unknown: Optional[UnknownScore] = ENERGY,
         known_share: float = KNOWN_SHARE,
     ) -> None:
         levels = [LEVEL] if levels is None else levels

@@ -108,8 +108,8 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-calibration",
         dest="calibration",
         action="store_false",
-        help="hold out no training images for calibration (by default a tenth of them, if these are "
-        "200 or more)",
+        help="hold out no training images for calibration (default = a tenth of them, if these "
+        "are 200 or more)",
     )
     data.add_argument(
         "--on-error",

@@ -90,7 +90,7 @@ def test_a_run_with_new_weights_is_calibrated_again(run_folder: Path, images: Pa
     calibrated(run_folder, images)
     content = json.loads((run_folder / "certainty.json").read_text())
     (run_folder / "certainty.json").write_text(json.dumps({**content, "model": "others"}))
-    found = calibrated(run_folder, images)
+    calibrated(run_folder, images)
     assert json.loads((run_folder / "certainty.json").read_text())["model"] != "others"
     assert ArchiveClassifier(run_folder, "cpu").certainty is not None
     assert read_record(run_folder) is not None
