@@ -314,8 +314,8 @@ def test_images_for_calibration(arguments: Any) -> None:
     labels = ["ant" if number % 3 else "bee" for number in range(1000)]
     both = dict(arguments, calibration_fraction=0.1)
     parts = [part(name, NAMES, labels, **both) for name in ("train", "validation", "calibration")]
-    assert sorted(sum(parts, [])) == NAMES
-    train, validation, calibration = map(set, parts)
+    assert sorted(name for each in parts for name in each) == NAMES
+    _, validation, calibration = map(set, parts)
     # The images for validation are those without calibration.
     assert validation == held_out(NAMES, labels, **arguments)
     assert not calibration & validation
