@@ -23,7 +23,7 @@ COMMANDS = {
     "Results": {
         "report": "Write a page about a run and the quality of its model.",
         "evaluate": "Evaluate an archive on data with labels.",
-        "calibrate": "Find out when the answers of an archive are to be relied on.",
+        "calibrate": "Find out when the answers of a model can be trusted.",
         "explain": "Show which areas of an image support a label (Grad-CAM).",
         "print-results": "Print the metrics of several runs as a table.",
         "diff": "Show how the weights of two checkpoints differ.",

@@ -6,6 +6,7 @@ knows our parts without `--include-package`.
 
 from allencv import data, models, modules, predictors, training
 from allencv.catalogue import check_config
+from allencv.certainty import model_calibrator
 from allencv.features import linear_head_trainer
 from allencv.modules import im2im_encoders, im2vec_encoders, initializers, losses
 from allencv.training.train_model import config_checks
@@ -19,6 +20,7 @@ __all__ = [
     "initializers",
     "linear_head_trainer",
     "losses",
+    "model_calibrator",
     "models",
     "modules",
     "predictors",

@@ -26,6 +26,7 @@ from allencv.modules.im2im_encoders import Im2ImEncoder
 from allencv.modules.im2vec_encoders import Im2VecEncoder
 from allencv.modules.losses import ClassificationLoss
 from allencv.modules.pretrained_weights import without_pretrained_weights
+from allencv.training.calibrator import Calibrator
 from allencv.training.callbacks import CheckpointAveraging, FineTuning, WritePredictions
 from allencv.training.trainer_checks import metric_names_of
 
@@ -39,7 +40,14 @@ WITHOUT_LABELS = frozenset(
     ]
 )
 """The keys with which a model is built: the others depend on the labels, so on the data."""
-OF_TRAINER = (MovingAverage, Checkpointer, FineTuning, CheckpointAveraging, WritePredictions)
+OF_TRAINING = (
+    Calibrator,
+    MovingAverage,
+    Checkpointer,
+    FineTuning,
+    CheckpointAveraging,
+    WritePredictions,
+)
 KNOWN = ("allencv.", "allennlp.nn.", "allennlp.modules.feedforward", "allennlp.training.")
 """Modules whose classes read no data and download nothing when built."""
 _ASK_THE_DATA = frozenset(["class_weighting", "drop_last"])
@@ -63,7 +71,7 @@ def keys_to_build(part: Part) -> Optional[FrozenSet[str]]:
         return frozenset(part.arguments) - _ASK_THE_DATA | {"type"}
     if issubclass(part.cls, Optimizer) and not issubclass(part.cls, MultiOptimizer):
         return frozenset(part.arguments) - _ASK_THE_MODEL | {"type"}
-    if issubclass(part.cls, (*NETWORKS, *SMALL, *OF_TRAINER)):
+    if issubclass(part.cls, (*NETWORKS, *SMALL, *OF_TRAINING)):
         return frozenset(part.arguments) | {"type"}
     return None
 

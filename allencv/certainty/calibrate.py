@@ -1,5 +1,6 @@
 """Find out what a trained model knows about its own answers, and keep it in its archive."""
 
+import copy
 import os
 from dataclasses import dataclass
 from itertools import islice
@@ -7,13 +8,18 @@ from pathlib import Path
 from typing import Any, List, Optional, Union
 
 import numpy as np
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import get_weights_path
 
+from allencv.certainty.calibration_record import record_of
 from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
+from allencv.certainty.held_out import HeldOut, held_out
 from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_outputs, one_hot
 from allencv.certainty.overlap import count_trained
 from allencv.certainty.stored import store_certainty
 from allencv.certainty.unknown_scores import KnownImages, UnknownScore
+from allencv.common.write_archive import remove_stale_certainty
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.samples import SampleList
@@ -36,7 +42,8 @@ class Calibrated:
     certainty : what was found out.
     wanted : what was to be found out.
     known : what the network says about the calibration images.
-    thresholds : for several labels an image, those for the probabilities of the network.
+    found : what images show that were held out.
+    labels : of the model.
     written : the files that were written.
     unknown_scores : the scores of the unlike images that were given to measure them.
     """
@@ -44,7 +51,8 @@ class Calibrated:
     certainty: Certainty
     wanted: Wanted
     known: LabelledOutputs
-    thresholds: Optional[List[float]]
+    found: HeldOut
+    labels: List[str]
     written: List[Path]
     unknown_scores: Optional[np.ndarray] = None
 
@@ -69,7 +77,8 @@ def calibrate(
     archive_file : `str`
         `model.tar.gz`, or the folder of a run.
     data : `Any`
-        The images, as the archive's validation reader reads them.
+        The images, as the archive's validation reader reads them. The `calibration_data_path` of
+        its config is read by its `calibration_dataset_reader`.
     score : `UnknownScore`, optional
         Tells images that are unlike the training data.
     train_data : `Any`, optional (default = `train_data_path` of the archive's config)
@@ -83,9 +92,12 @@ def calibrate(
     `InputError` if the images do not suffice for what is wanted. `ConfigurationError` for an
     archive that cannot be opened, and for data that its reader cannot read.
     """
+    folder = Path(archive_file)
+    if folder.is_dir():
+        remove_stale_certainty(folder, Path(get_weights_path(folder)))
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
-    samples = samples_in(classifier.reader, data)
+    samples = samples_in(reader_of(classifier, data), data)
     known = labelled_outputs(classifier, samples, str(data), show_progress)
     readers = {
         "train_data_path": classifier.training_reader,
@@ -94,10 +106,11 @@ def calibrate(
     rule = None
     if score is not None:
         rule = fit_rule(classifier, score, train_data, show_progress)
+    thresholds = classifier.network_thresholds
     certainty = fit_certainty(
         known,
         wanted,
-        classifier.network_thresholds,
+        thresholds,
         rule,
         str(data),
         "float32",
@@ -110,7 +123,19 @@ def calibrate(
         outputs = network_outputs(classifier, given, show_progress)
         unlike = certainty.scores(outputs.probabilities, outputs.vectors, classifier.multi_label)
     written = store_certainty(archive_file, certainty, trusted)
-    return Calibrated(certainty, wanted, known, classifier.network_thresholds, written, unlike)
+    found = held_out(known, wanted, thresholds)
+    if folder.is_dir():
+        record = record_of(certainty, known, found, classifier.labels, thresholds, unlike)
+        written.append(record.write(folder))
+    return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
+
+
+def reader_of(classifier: ArchiveClassifier, data: Any) -> ImageDatasetReader:
+    """Return the reader of calibration images: that of the archive's config, if it is for them."""
+    reader = classifier.config.get("calibration_dataset_reader")
+    if reader is None or data != classifier.config.get("calibration_data_path"):
+        return classifier.reader
+    return ImageDatasetReader.from_params(Params(copy.deepcopy(reader)))
 
 
 def fit_rule(

@@ -7,8 +7,11 @@ import numpy as np
 
 from allencv.certainty.calibrations import Calibration, PlattScaling, TemperatureScaling
 from allencv.certainty.label_sets import (
+    EVERY_LABEL,
     SINGLE_LABEL_KINDS,
+    TUNED_SHARE,
     conformal_quantile,
+    fewest_for,
     fit_label_sets,
     fit_missed_labels,
 )
@@ -104,13 +107,14 @@ def fit_certainty(
     if count == 0:
         raise InputError(f"'{data}' has no image with a label that can be read; expected some")
     multi_label = thresholds is not None
+    _check_levels(wanted, count)
     if unknown is not None:
         scores = unknown.scores(known.probabilities, known.vectors, multi_label)
         limit = conformal_quantile(scores, wanted.known_share)
-        if limit > scores.max():
+        if limit == EVERY_LABEL:
             raise InputError(
-                f"{count} images are too few for a share of {wanted.known_share:g} of known images;"
-                f" expected at least {_fewest(wanted.known_share)}"
+                f"known_share (--known-share) is {wanted.known_share:g}, and {count} images are too"
+                f" few for it; expected at least {fewest_for(wanted.known_share)}"
             )
         unknown = UnknownRule(unknown.kind, limit, wanted.known_share, unknown.arrays)
     found = Certainty(
@@ -178,9 +182,17 @@ def _why_no_selection(wanted: Wanted, count: int, sure: np.ndarray, is_right: np
             f"no number of answers shows it: of the {len(half)} most confident of {count} images "
             f"{is_right[half].mean():.1%} are right; expected a lower target"
         )
-    return f"--target-accuracy is {target:g}, but {reason}"
+    return f"target_accuracy (--target-accuracy) is {target:g}, but {reason}"
 
 
-def _fewest(share: float) -> int:
-    """Return the fewest images with which `conformal_quantile` gives a score."""
-    return int(np.ceil(share / (1 - share) - 1e-9))
+def _check_levels(wanted: Wanted, count: int) -> None:
+    """Raise `InputError` for a level with which every set would hold every label."""
+    if wanted.sets is None or wanted.by_class:  # by class, the summary names the labels
+        return
+    used = int(count * (1 - TUNED_SHARE)) if wanted.sets == "raps" else count
+    for level in wanted.levels:
+        if used < fewest_for(level):
+            raise InputError(
+                f"levels (--levels) has {level:g}, and {count} images are too few for it: every set"
+                f" would have all labels; expected at least {fewest_for(level)} images"
+            )

@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from allencv.runtime.certainty.label_sets import LabelSets, ranks_of, sums_through
+from allencv.runtime.certainty.label_sets import LabelSets, ranks_of, sums_before, sums_through
 
 SINGLE_LABEL_KINDS = ("lac", "aps", "raps")
 EVERY_LABEL = 1e9
@@ -79,7 +79,10 @@ def label_scores(
     if kind == "lac":
         return 1 - own
     uniform = np.random.RandomState(seed).uniform(size=len(targets))
-    return sums_through(probabilities, penalty, free_ranks)[rows, targets] - uniform * own
+    through = sums_through(probabilities, penalty, free_ranks)[rows, targets]
+    # A set takes a label if the sum before it is within the limit, so rounding must not fall below.
+    before = sums_before(probabilities, penalty, free_ranks)[rows, targets]
+    return np.maximum(through - uniform * own, before)
 
 
 def conformal_quantile(scores: np.ndarray, level: float) -> float:
@@ -91,6 +94,11 @@ def conformal_quantile(scores: np.ndarray, level: float) -> float:
     if place > len(scores):
         return EVERY_LABEL
     return float(np.sort(scores)[place - 1])
+
+
+def fewest_for(level: float) -> int:
+    """Return the fewest scores with which `conformal_quantile` is one of them."""
+    return math.ceil(level / (1 - level) - 1e-9)
 
 
 def fit_missed_labels(
@@ -120,9 +128,9 @@ def fit_missed_labels(
         # (missed + 1) / (count + 1) <= 1 - level
         most_missed = (1 - level) * (count + 1) - 1
         enough = np.nonzero(total - found <= most_missed + 1e-9)[0]
-        if most_missed < 0:
+        if most_missed < -1e-9:
             limits.append([EVERY_LABEL])
-        elif total <= most_missed:
+        elif total <= most_missed + 1e-9:
             limits.append([0.0])
         else:
             limits.append([float(needed[order][enough[0]])])

@@ -1,59 +1,60 @@
 """Compare probabilities with how often they are right."""
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from scipy.stats import binomtest
 
-BINS = 15
+BINS = 10
 
 
 @dataclass(frozen=True)
 class Bin:
     """
-    The images whose confidence lies between two numbers.
+    The predictions with a confidence above `lower` and at most `upper`.
 
     # Parameters
 
+    count : their number.
     confidence : the mean confidence.
-    accuracy, interval : the share of right answers, and its 95 % interval (Clopper-Pearson).
-    images : their number.
+    accuracy, interval : the share that is right, and its 95 % interval (Clopper-Pearson).
     """
 
+    lower: float
+    upper: float
+    count: int
     confidence: float
     accuracy: float
     interval: Tuple[float, float]
-    images: int
 
 
 def reliability(confidence: np.ndarray, is_right: np.ndarray, bins: int = BINS) -> List[Bin]:
-    """Return the bins of equal width that hold images, from low to high confidence."""
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    """Return the bins of equal width that hold predictions, from low to high confidence."""
+    edges = np.linspace(0, 1, bins + 1)
+    places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     found = []
-    for place in range(bins):
+    for place in np.unique(places).tolist():
         inside = places == place
-        if (images := int(inside.sum())) == 0:
-            continue
-        right = int(is_right[inside].sum())
-        interval = binomtest(right, images).proportion_ci(0.95)
+        count, right = int(inside.sum()), int(is_right[inside].sum())
+        interval = binomtest(right, count).proportion_ci(0.95)
         found.append(
             Bin(
-                float(confidence[inside].mean()),
-                right / images,
+                float(edges[place]),
+                float(edges[place + 1]),
+                count,
+                float(confidence[inside].mean(dtype=np.float64)),
+                right / count,
                 (float(interval.low), float(interval.high)),
-                images,
             )
         )
     return found
 
 
-def calibration_error(confidence: np.ndarray, is_right: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(bins: Sequence[Bin]) -> float:
     """
-    Return the expected calibration error: the mean difference between confidence and accuracy over
-    bins of equal width, weighted by their images (Guo et al. 2017, arXiv:1706.04599).
+    Return the expected calibration error (Naeini et al. 2015): the mean distance between confidence
+    and accuracy over the bins, weighted by their numbers of predictions.
     """
-    return sum(
-        abs(each.confidence - each.accuracy) * each.images / len(confidence)
-        for each in reliability(confidence, is_right, bins)
-    )
+    total = sum(each.count for each in bins)
+    return sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / total

@@ -9,10 +9,11 @@ from scipy.stats import binom
 from allencv.runtime.certainty.selection import Selection
 
 CERTAINTY = 0.95
-STARTS = 5
+FACTOR = 3
 """
-From so many numbers of images the search begins, each with a part of the allowed error. One start
-would be enough with many images, but which one is best is not known beforehand.
+The search begins from the fewest images, and again from each number that is larger by this factor,
+each with an equal part of the allowed error. With one wrong label among the most confident images,
+the first search ends at once; the others do not.
 """
 STEP = 1.02
 """Each tried number of images is larger than the one before by this factor."""
@@ -43,16 +44,19 @@ def fit_selection(
     order = np.argsort(-confidence, kind="stable")
     ranked, errors = confidence[order], np.cumsum(~is_right[order].astype(bool))
     usable = int((ranked >= 0).sum())
-    # Images of one confidence are answered together.
-    is_last = np.append(ranked[1:] != ranked[:-1], True)
+    # Images of one confidence are answered together, so groups end only here.
+    ends = np.append(np.nonzero(ranked[1:] != ranked[:-1])[0] + 1, len(ranked))
+    begins = starts(usable, target_accuracy, certainty)
+    allowed = (1 - certainty) / max(len(begins), 1)
     best: Optional[int] = None
-    share = (1 - certainty) / STARTS
-    for start in starts(usable, target_accuracy, share):
-        for count in tried(start, usable):
-            count = int(np.nonzero(is_last[count - 1 :])[0][0]) + count
-            if count > usable or binom.cdf(errors[count - 1], count, 1 - target_accuracy) > share:
-                break
-            best = max(count, best or 0)
+    for start in begins:
+        counts = np.array(tried(start, usable))
+        counts = ends[np.searchsorted(ends, counts)]
+        counts = counts[counts <= usable]
+        chances = binom.cdf(errors[counts - 1], counts, 1 - target_accuracy)
+        passed = counts[np.logical_and.accumulate(chances <= allowed)]
+        if len(passed):
+            best = max(int(passed[-1]), best or 0)
     if best is None:
         return None
     return Selection(
@@ -64,12 +68,14 @@ def fit_selection(
     )
 
 
-def starts(usable: int, target_accuracy: float, error: float) -> List[int]:
-    """Return the numbers of images to begin with, from the fewest that can pass without a fault."""
-    fewest = math.ceil(math.log(error) / math.log(target_accuracy))
+def starts(usable: int, target_accuracy: float, certainty: float) -> List[int]:
+    """Return the numbers of images to begin with. The first can pass only without a fault."""
+    fewest = fewest_images(target_accuracy, certainty)
     if fewest > usable:
         return []
-    return sorted({round(each) for each in np.geomspace(fewest, usable, STARTS)})
+    number = 1 + int(math.log(usable / fewest, FACTOR))
+    first = fewest_images(target_accuracy, 1 - (1 - certainty) / number)
+    return [first * FACTOR**place for place in range(number) if first * FACTOR**place <= usable]
 
 
 def tried(start: int, usable: int) -> List[int]:
@@ -83,7 +89,7 @@ def tried(start: int, usable: int) -> List[int]:
 
 def fewest_images(target_accuracy: float, certainty: float = CERTAINTY) -> int:
     """Return the fewest images, all answered right, that show a target accuracy."""
-    return math.ceil(math.log((1 - certainty) / STARTS) / math.log(target_accuracy))
+    return math.ceil(math.log(1 - certainty) / math.log(target_accuracy))
 
 
 def risk_and_coverage(

@@ -1,77 +1,133 @@
 """Say in a terminal what was found out about a model."""
 
+import textwrap
 from typing import List
 
 import numpy as np
 
 from allencv.certainty.calibrate import Calibrated
-from allencv.certainty.held_out import HeldOut, held_out
+from allencv.certainty.label_sets import EVERY_LABEL, fewest_for
 from allencv.runtime.plurals import numbered
+
+WIDTH = 100
+INDENT = " " * 16
 
 
 def lines_of(calibrated: Calibrated) -> List[str]:
-    """Return the lines to print."""
+    """Return the lines to print, of at most 100 columns where no path is longer."""
     certainty, known = calibrated.certainty, calibrated.known
-    found = held_out(known, calibrated.wanted, calibrated.thresholds)
     lines = [f"calibrated on {numbered(certainty.images, 'image')} of {certainty.data}"]
-    lines += [f"  left out: {reason}" for reason in list(known.errors.values())[:3]]
-    if len(known.errors) > 3:
-        lines.append(f"  ... and {len(known.errors) - 3} more images that cannot be read")
-    lines += [*_probabilities(calibrated, found), *_sets(calibrated, found)]
-    if certainty.selection is not None:
-        selection = certainty.selection
-        lines.append(
-            f"answers        {selection.coverage:.1%} of the images, those with a confidence of "
-            f"{selection.least_confidence:.3f} or more: {selection.accuracy:.1%} are right here, "
-            f"and at least {selection.target_accuracy:.1%} with {selection.certainty:.0%} certainty"
-        )
-    if certainty.unknown is not None:
-        rule = certainty.unknown
-        line = f"unknown        images with a score '{rule.kind}' above {rule.limit:.4g}: "
-        line += f"{1 - rule.known_share:.1%} of images like these"
-        if calibrated.unknown_scores is not None:
-            share = float((calibrated.unknown_scores > rule.limit).mean())
-            line += f", and {share:.1%} of the {len(calibrated.unknown_scores)} unlike ones"
-        lines.append(line)
-    return [*lines, *_warnings(calibrated)]
+    if known.errors:
+        lines.append(f"left out: {numbered(len(known.errors), 'image')} that cannot be read")
+        lines += [f"  {name}: {reason}" for name, reason in list(known.errors.items())[:3]]
+    return [
+        *lines,
+        *_probabilities(calibrated),
+        *_sets(calibrated),
+        *_answered(calibrated),
+        *_unknown(calibrated),
+        *_warnings(calibrated),
+    ]
 
 
-def _probabilities(calibrated: Calibrated, found: HeldOut) -> List[str]:
-    scaling = calibrated.certainty.scaling
+def _row(title: str, text: str) -> List[str]:
+    """Return a title and a text beside it, in lines."""
+    return textwrap.wrap(
+        f"{title:{len(INDENT)}}{text}",
+        WIDTH,
+        subsequent_indent=INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+
+
+def _probabilities(calibrated: Calibrated) -> List[str]:
+    scaling, found = calibrated.certainty.scaling, calibrated.found
     if scaling is None:
         return []
     slopes = np.array(scaling.slopes)
     is_temperature = np.ptp(slopes) == 0 and not any(scaling.offsets)
     how = f"temperature {1 / slopes[0]:.3g}" if is_temperature else "a slope for each label"
-    return [
-        f"probabilities  {how}: they differ from how often they are right by "
-        f"{found.error_before:.1%} before, {found.error_after:.1%} after"
-    ]
+    return _row(
+        "probabilities",
+        f"{how}: expected calibration error {found.error_before:.1%} before, "
+        f"{found.error_after:.1%} after",
+    )
 
 
-def _sets(calibrated: Calibrated, found: HeldOut) -> List[str]:
-    sets = calibrated.certainty.sets
+def _sets(calibrated: Calibrated) -> List[str]:
+    sets, found = calibrated.certainty.sets, calibrated.found
     if sets is None:
         return []
-    what = "of the labels" if sets.kind == "missed" else "with the right label"
+    hold = "hold the right label"
+    if sets.kind == "missed":
+        hold = "of an image's labels are in them"
+    lines: List[str] = []
+    for level, share, size in zip(sets.levels, found.coverage, found.sizes):
+        text = f"at {level:.4g}: {share:.1%} {hold}, {size:.2f} labels on average"
+        lines += _row("" if lines else "sets of labels", text)
+    few = [i for i, limit in enumerate(sets.limits[0]) if limit == EVERY_LABEL]
+    if few and sets.by_class:
+        names = ", ".join(calibrated.labels[i] for i in few[:5])
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        lines += _row(
+            "",
+            f"in every set, as they have fewer than {fewest_for(sets.levels[0])} images: "
+            f"{names}{more}",
+        )
+    return lines
+
+
+def _answered(calibrated: Calibrated) -> List[str]:
+    selection = calibrated.certainty.selection
+    if selection is None:
+        return []
     return [
-        f"labels         {level:.0%} wanted: {share:.1%} {what}, {size:.2f} labels on average"
-        for level, share, size in zip(sets.levels, found.coverage, found.sizes)
+        *_row(
+            "answered",
+            f"{selection.coverage:.1%} of these images: those with a probability of at least "
+            f"{selection.least_confidence:.3f}",
+        ),
+        *_row(
+            "",
+            f"right are {selection.accuracy:.1%} of these answers, and of those for new images, "
+            f"with {selection.certainty:.0%} certainty, at least {selection.target_accuracy:.4g}",
+        ),
     ]
+
+
+def _unknown(calibrated: Calibrated) -> List[str]:
+    rule = calibrated.certainty.unknown
+    if rule is None:
+        return []
+    lines = _row(
+        "unknown",
+        f"images with a score '{rule.kind}' above {rule.limit:.4g}: at most "
+        f"{1 - rule.known_share:.1%} of images like these",
+    )
+    scores = calibrated.unknown_scores
+    if scores is not None:
+        share = float((scores > rule.limit).mean()) if len(scores) else 0.0
+        count = numbered(len(scores), "image")
+        lines += _row("", f"{share:.1%} of the {count} of --unknown-images")
+    return lines
 
 
 def _warnings(calibrated: Calibrated) -> List[str]:
     certainty = calibrated.certainty
     if certainty.overlap is None:
-        return [
-            "It is not known whether these images trained the model or chose its epoch: the data "
-            "of its config are not here. If they did, the numbers above are too good."
-        ]
+        return textwrap.wrap(
+            "It is not known whether these images trained the model or chose its epoch, as the "
+            "data of its config are not here. If they did, the numbers above are too good.",
+            WIDTH,
+        )
     if certainty.overlap == 0:
         return []
     share = certainty.overlap / certainty.images
-    return [
-        f"{certainty.overlap} of these images ({share:.0%}) also trained the model or chose its "
-        "epoch, so the numbers above are too good, and nothing is guaranteed for new images. "
-        "Expected images that the training did not use."
-    ]
+    return textwrap.wrap(
+        f"Warning: {certainty.overlap} of these images ({share:.0%}) also trained the model or "
+        "chose its epoch. The numbers above are too good, and nothing is guaranteed for new "
+        "images. Calibrate on images that the training did not use.",
+        WIDTH,
+    )

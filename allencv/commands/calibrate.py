@@ -14,12 +14,15 @@ SCORES = ("max_probability", "energy", "mahalanobis", "nearest", NONE)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
-        "The images must have labels. They must not have trained the model or chosen its epoch. "
-        "What is found out is kept in the archive; 'classify', 'serve', 'export' and Python use "
-        "it. Example: allencv calibrate runs/pets pets/calibration --target-accuracy 0.99",
+        "The images must have labels, and must be neither training nor validation images. The "
+        "results are stored in the archive, and 'classify', 'serve', 'export' and Python use them "
+        "(see docs/unsure.md). Example: allencv calibrate runs/pets pets/calibration "
+        "--target-accuracy 0.99",
     )
     add_archive_file(parser)
-    parser.add_argument("data", help="the images, as validation_data_path in the archive's config")
+    parser.add_argument(
+        "data", help="the images: a path like validation_data_path in the archive's config"
+    )
     parser.add_argument(
         "--probabilities",
         choices=CALIBRATIONS,
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sets",
         choices=SETS,
         default="lac",
-        help="how to choose them, for one label an image (default = %(default)s)",
+        help="the method, for one label an image (default = %(default)s)",
     )
     sets.add_argument(
         "--levels",
@@ -40,34 +43,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[0.95],
         metavar="SHARE",
         help="the share of images whose set holds the right label; for several labels an image, "
-        "the share of its labels. Answers have the first (default = 0.95)",
+        "the share of its labels. Answers use the first level (default = 0.95)",
     )
     sets.add_argument(
         "--by-class",
         action="store_true",
-        help="let the levels hold for the images of each label, not only for all together",
+        help="reach the levels for the images of each label, not only for all images together",
     )
     answers = parser.add_argument_group("which images to answer")
     answers.add_argument(
         "--target-accuracy",
         type=float,
         metavar="SHARE",
-        help="answer only as many images that this share of the answers is right (default = answer "
-        "all)",
+        help="the share of the answers that are right; images with too little confidence are not "
+        "answered (default = answer all that are not unknown)",
     )
     answers.add_argument(
         "--certainty",
         type=float,
         default=0.95,
         metavar="SHARE",
-        help="how certain that is to be (default = %(default)s)",
+        help="how certain it is that this share is reached (default = %(default)s)",
     )
     unknown = parser.add_argument_group("images unlike the training data")
     unknown.add_argument(
         "--unknown",
         choices=SCORES,
         default="energy",
-        help="the score that tells them (default = %(default)s); mahalanobis and nearest use the "
+        help="the score that finds them (default = %(default)s); mahalanobis and nearest use the "
         "training images",
     )
     unknown.add_argument(
@@ -86,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unknown-images",
         nargs="+",
         metavar="PATH",
-        help="images of other things, only to measure how many of them are called unknown",
+        help="images of other things, to measure how many of them are called unknown",
     )
     parser.add_argument(
         "--device", help="cpu, cuda, cuda:1, ... (default = the first GPU, or else the CPU)"

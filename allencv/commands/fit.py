@@ -106,6 +106,13 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--validation", type=str, help="validation data: a path like DATA")
     data.add_argument("--test", type=str, help="test data, evaluated at the end: a path like DATA")
     data.add_argument(
+        "--no-calibration",
+        dest="calibration",
+        action="store_false",
+        help="hold out no training images for calibration (default = a tenth of them, if these "
+        "are 200 or more)",
+    )
+    data.add_argument(
         "--on-error",
         choices=["skip", "fail"],
         default="skip",

@@ -22,13 +22,13 @@ from allennlp.models.archival import CONFIG_NAME, Archive, get_weights_path
 from allennlp.models.archival import load_archive as load_opened_archive
 
 from allencv.common.archive_files import check_files, read_json
+from allencv.common.data_paths import PATH_KEYS
 from allencv.common.unpack_archive import ArchiveError, unpack
 from allencv.runtime.bundle import is_bundle
 
 PLUGIN = "allencv.plugin"
 """Registers all parts of AllenCV. Imported only if an archive names a part that is missing."""
 DOTTED_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
-DATA_KEYS = {"train_data_path", "validation_data_path", "test_data_path"}
 LONGEST_KEY = 300
 """In characters. Nested keys of megabytes could fill the memory."""
 IF_TRUSTED = "; if you trust it, add --trust-archive (in Python trusted=True)"
@@ -180,7 +180,7 @@ def _check_config(config: Dict[str, Any], trusted: bool) -> None:
             continue
         if last in ("_pretrained", "trust_remote_code") or value == "from_archive":
             raise ArchiveError(f"{key} leads to other code or archives{IF_TRUSTED}")
-        if not isinstance(value, str) or key in DATA_KEYS:
+        if not isinstance(value, str) or key in PATH_KEYS:
             continue
         # AllenNLP takes a string for a part's type, and one with dots for a Python name.
         if _is_importable(value):

@@ -2,7 +2,12 @@
 
 from typing import Any, Mapping
 
-PATH_KEYS = ("train_data_path", "validation_data_path", "test_data_path")
+PATH_KEYS = (
+    "train_data_path",
+    "validation_data_path",
+    "test_data_path",
+    "calibration_data_path",
+)
 KEYS = "train_data_path, validation_data_path or test_data_path"
 """The keys in a reader's message, as a reader does not know the key of its path."""
 

@@ -14,6 +14,7 @@ from allencv.common.archive_files import vocabulary_files
 from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME
 from allencv.runtime.bundle import sha256_of
 from allencv.runtime.certainty.files import FILES
+from allencv.runtime.certainty.files import JSON as CERTAINTY
 from allencv.runtime.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def archive_model(
     `OSError` with the file that cannot be read or written.
     """
     folder = Path(serialization_dir)
+    remove_stale_certainty(folder, folder / weights)
     target = Path(folder if archive_path is None else archive_path)
     if target.is_dir():
         target = target / "model.tar.gz"
@@ -45,6 +47,21 @@ def archive_model(
     logger.info("archiving weights and vocabulary to %s", target)
     write_files(target, files)
     return str(target)
+
+
+def remove_stale_certainty(folder: Path, weights: Path) -> None:
+    """Remove from the folder of a run what was found out about other weights, by calibration."""
+    file = folder / CERTAINTY
+    try:
+        is_stale = json.loads(file.read_text("utf-8", "replace"))["model"] != sha256_of(weights)
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, KeyError):
+        is_stale = True
+    if is_stale:
+        logger.warning("removing %s, which is about other weights", file)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
 
 
 def write_files(target: Path, files: Dict[str, Path]) -> None:

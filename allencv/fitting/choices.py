@@ -48,6 +48,7 @@ class Reasons:
     learning_rate: Reason
     class_weights: Optional[Reason]
     augmentation: Reason
+    calibration: Optional[Reason] = None
 
     def lines(self) -> List[str]:
         """Return each choice to print, in a line or more: the name, the choice, and the reason."""
@@ -175,6 +176,7 @@ def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None)
         ),
         class_weights=_class_weights(facts) if weigh else None,
         augmentation=Reason("train_light", f"{crop} each image, mirrored or not"),
+        calibration=_calibration(facts),
     )
     return Choices(
         image_size=size,
@@ -218,6 +220,16 @@ def _task(facts: DataFacts, weigh: bool) -> Reason:
         )
     smoothing = "" if weigh else ", label smoothing"
     return Reason(f"one of {len(facts.counts)} classes", f"cross entropy{smoothing}")
+
+
+def _calibration(facts: DataFacts) -> Optional[Reason]:
+    if not facts.num_calibration:
+        return None
+    why = (
+        "training images that are held out: on them the model learns when not to answer "
+        "(--no-calibration trains on them)"
+    )
+    return Reason(numbered(facts.num_calibration, "image"), why)
 
 
 def _class_weights(facts: DataFacts) -> Reason:

@@ -140,6 +140,7 @@ def comments_on(facts: DataFacts, choices: Choices) -> Dict[str, str]:
         "trainer.num_epochs": reasons.epochs.why,
         "trainer.optimizer": f"learning rate: {reasons.learning_rate.why}",
     }
+    comments |= comments_on_calibration(facts)
     if choices.time_limit is not None:
         comments["trainer.time_limit"] = "fewer steps if the machine gets slower"
     if reasons.early_stopping is not None:
@@ -155,6 +156,14 @@ def comments_on(facts: DataFacts, choices: Choices) -> Dict[str, str]:
     if choices.is_pretrained:
         comments["trainer.optimizer"] += "; times 0.7 for each stage nearer to the input"
     return comments
+
+
+def comments_on_calibration(facts: DataFacts) -> Dict[str, str]:
+    """Return the comment on the images for calibration, if there are some."""
+    if not facts.num_calibration:
+        return {}
+    text = f"{facts.num_calibration} images, held out, that show when to rely on the answers."
+    return {"calibration_dataset_reader": text}
 
 
 def _counted(facts: DataFacts) -> str:

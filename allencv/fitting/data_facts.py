@@ -3,7 +3,7 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Dict, Iterable, Iterator, List
 
@@ -11,10 +11,11 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.label_text import same_looking, shown, why_unwritable
+from allencv.common.quiet import quiet
 from allencv.data.dataset_readers.messages import some
 from allencv.data.inspection import Facts, Split, examine, read_splits
 from allencv.data.problems import imbalance, similar_labels
-from allencv.fitting.data_parts import DataPath, FoundData
+from allencv.fitting.data_parts import DataPath, FoundData, calibration_fraction, hold_out
 from allencv.fitting.files_of_splits import WORDS, copied_images, look_at_files, shared_images
 from allencv.fitting.options import named_as_options
 from allencv.runtime.cpu_count import cpu_count
@@ -42,6 +43,8 @@ class DataFacts:
     unreadable: List[str]
     """The images known to be unreadable, each with its path and the reason."""
     warnings: List[str] = field(default_factory=list)
+    num_calibration: int = 0
+    """The number of images that are held out for calibration."""
 
     @property
     def imbalance(self) -> float:
@@ -55,13 +58,23 @@ def data_config(found: FoundData) -> Dict[str, Any]:
         "dataset_reader": dict(found.reader),
         "validation_dataset_reader": dict(found.reader),
     }
-    if found.split is not None:
+    split, fraction = found.split, found.calibration_fraction
+    if split is not None and fraction is not None:
+        split = {**split, "calibration_fraction": fraction}
+    if split is not None:
         for reader, part in zip(readers.values(), ("train", "validation")):
-            reader["split"] = {"part": part, **found.split}
+            reader["split"] = {"part": part, **split}
     paths = {
         "train_data_path": found.train_path,
         "validation_data_path": found.validation_path,
     }
+    if fraction is not None:
+        part = "calibration"
+        if split is None:  # only these are held out
+            part, split = "validation", {**hold_out(found.train_path), "fraction": fraction}
+            readers["dataset_reader"]["split"] = {"part": "train", **split}
+        readers["calibration_dataset_reader"] = {**found.reader, "split": {"part": part, **split}}
+        paths["calibration_data_path"] = found.train_path
     if found.test_path is not None:
         paths["test_data_path"] = found.test_path
     return readers | paths
@@ -142,6 +155,24 @@ def examine_data(found: FoundData) -> DataFacts:
         is_gray=all(each.mode in ("L", "1", "I;16", "LA") for each in readable),
         unreadable=[f"{name}: {error}" for name, error in unreadable.items()],
         warnings=warnings,
+    )
+
+
+def hold_out_for_calibration(found: FoundData, facts: DataFacts) -> DataFacts:
+    """
+    Hold out some training images for calibration if there are enough, and return the facts without
+    them.
+    """
+    found.calibration_fraction = calibration_fraction(found, facts.num_train)
+    if found.calibration_fraction is None:
+        return facts
+    with quiet(logging.WARNING):  # of labels that the part lacks, which were named before
+        train = _read(found)["train"].samples
+    return replace(
+        facts,
+        counts=train.labels(),
+        num_train=len(train),
+        num_calibration=facts.num_train - len(train),
     )
 
 
@@ -231,6 +262,7 @@ def found_lines(data: str, found: FoundData, facts: DataFacts) -> List[str]:
     listed = ", ".join(f"{shown(label)} {count}" for label, count in counts[:8])
     listed += ", ..." if len(counts) > 8 else ""
     parts = f"{facts.num_train} for training, {facts.num_validation} for validation"
+    parts += f", {facts.num_calibration} for calibration" if facts.num_calibration else ""
     parts += f", {facts.num_test} for the test" if facts.num_test else ""
     lines = [f"Found in {data}:", *(f"  {note}" for note in found.notes)]
     lines += [f"  images: {parts}", f"  {numbered(len(counts), 'label')}: {listed}"]

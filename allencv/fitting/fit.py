@@ -26,7 +26,12 @@ from allencv.experiments.epoch_time import RESERVE, time_epoch
 from allencv.experiments.learning_rate_search import learning_rates_and_losses, suggest
 from allencv.fitting.choices import Choices, Reason, Start, choose
 from allencv.fitting.config_file import as_config, comments_on, header, with_header
-from allencv.fitting.data_facts import DataFacts, examine_data, found_lines
+from allencv.fitting.data_facts import (
+    DataFacts,
+    examine_data,
+    found_lines,
+    hold_out_for_calibration,
+)
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.fitting.quick import choose_quick
@@ -359,6 +364,8 @@ def _choose(
     ):
         found = find_data(data, options.table, options.root, options.folders)
         facts = examine_data(found)
+        if options.calibration:
+            facts = hold_out_for_calibration(found, facts)
         if start is None:
             say("\n".join(map(wrapped, found_lines(data, found, facts))))
         if facts.unreadable and options.on_error == "fail":

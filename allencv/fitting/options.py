@@ -87,6 +87,8 @@ class FitOptions:
     then : `str`, optional
         With `quick`: "finetune" trains the whole network afterwards, from the fitted model on. The
         result is never worse on the validation images.
+    calibration : `bool`, optional (default = `True`)
+        Whether to hold out some training images for calibration, if there are enough.
     on_error : `str`, optional (default = `"skip"`)
         What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)
@@ -108,6 +110,7 @@ class FitOptions:
     quick: bool = False
     backbones: Union[str, Sequence[str], None] = None
     then: Optional[str] = None
+    calibration: bool = True
     on_error: str = "skip"
     root: str = "data"
     table: TableColumns = field(default_factory=TableColumns)

@@ -35,6 +35,7 @@ from allencv.features.pretrained_backbones import (
     missing_weights,
 )
 from allencv.fitting.backbones import Backbone, choose_backbone
+from allencv.fitting.config_file import comments_on_calibration
 from allencv.fitting.data_facts import DataFacts, data_config
 from allencv.fitting.data_parts import FoundData
 from allencv.fitting.image_sizes import check_size, size_that_fits
@@ -520,6 +521,7 @@ def _choice(candidate: _Candidate, best: RankedHead, facts: DataFacts) -> QuickC
     comments = {
         "dataset_reader": f"{numbered(facts.num_train, 'image')} to train on, at {pixels} without "
         "random transforms: the network sees each image once.",
+        **comments_on_calibration(facts),
         "model.im2im_encoder": "frozen, with pretrained weights",
         "trainer": f"The last layer: {NAMES[best.head.kind]}, {best.score:.1%} of the validation "
         "images" + (" (mAP)" if facts.is_multi_label else ""),

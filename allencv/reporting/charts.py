@@ -9,7 +9,7 @@ from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tupl
 from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
-from allencv.reporting.scores import Bin
+from allencv.certainty.reliability import Bin
 
 LEFT, RIGHT, TOP, BOTTOM = 22, 10, 10, 34
 """The margins around the plot. They hold the numbers of the axes, which widen the left one."""
@@ -125,18 +125,19 @@ def line_chart(
     title: str,
     lines: Mapping[str, Sequence[Point]],
     x_label: str,
-    marked: Optional[int] = None,
+    marked: Optional[float] = None,
+    whole: bool = True,
 ) -> Markup:
     """
-    Draw lines over whole numbers, such as epochs. Their names are their classes in the page's
-    style. One of the numbers can be marked.
+    Draw lines over whole numbers, such as epochs, or with `whole=False` over any. Their names are
+    their classes in the page's style. One of the numbers can be marked.
     """
     points = [point for line in lines.values() for point in line]
 
     def draw(size: Size) -> List[str]:
-        axes = _Axes(size, [x for x, _ in points], [y for _, y in points], whole=True)
+        axes = _Axes(size, [x for x, _ in points], [y for _, y in points], whole=whole)
         parts = [axes.drawn(x_label)]
-        if marked is not None and marked in {x for x, _ in points}:
+        if marked is not None and min(points)[0] <= marked <= max(points)[0]:
             x = axes.x(marked)
             bottom = size.height - BOTTOM
             parts.append(f'<line class="marked" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>')
@@ -168,6 +169,8 @@ def reliability_chart(bins: Sequence[Bin], x_label: str) -> Markup:
             f'y2="{axes.y(1)}"/>'
         )
         parts += [
+            f'<line class="interval" x1="{axes.x(each.confidence)}" x2="{axes.x(each.confidence)}" '
+            f'y1="{axes.y(each.interval[0])}" y2="{axes.y(each.interval[1])}"/>'
             f'<circle class="validation" cx="{axes.x(each.confidence)}" '
             f'cy="{axes.y(each.accuracy)}" r="3.5"/>'
             for each in bins

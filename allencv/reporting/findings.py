@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from allencv.reporting.certainty_findings import CertaintyFindings, read_certainty_findings
 from allencv.reporting.run_facts import config_facts, network
 from allencv.reporting.run_folder import Run
 from allencv.reporting.split_findings import SplitFindings, split_findings
@@ -94,6 +95,8 @@ class Findings:
     metrics: Dict[str, Any]
     head: Optional[str] = None
     """The kind of head, if only the last layer was fitted, without epochs."""
+    certainty: Optional[CertaintyFindings] = None
+    """Set if the run has been calibrated."""
     compared: Optional[ComparedImages] = None
     """Set if the training images that are similar to the mistakes were searched."""
 
@@ -126,6 +129,7 @@ def run_findings(run: Run) -> Findings:
         config=run.config,
         metrics=run.metrics,
         head=head and head.replace("_", " "),
+        certainty=read_certainty_findings(run.folder),
     )
 
 

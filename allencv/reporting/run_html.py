@@ -6,12 +6,13 @@ from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from markupsafe import Markup
 
 import allencv
+from allencv.certainty.reliability import BINS
 from allencv.predictions.predictions_file import Picture
 from allencv.reporting.charts import count_chart, line_chart, reliability_chart
 from allencv.reporting.findings import Curve, Findings, Speed
 from allencv.reporting.overlays import color_bar, data_uri, enlarged, open_jpeg, overlaid
 from allencv.reporting.page_templates import page_environment
-from allencv.reporting.scores import BINS, LabelScores, Score
+from allencv.reporting.scores import LabelScores, Score
 from allencv.reporting.split_findings import ImageFinding, SplitFindings
 from allencv.reporting.thumbnails import QUALITY
 
@@ -21,7 +22,7 @@ FIRST_LABELS, FIRST_PICTURES = 10, 4
 """The rows of the table of labels, and the pictures of a kind, that are not folded away."""
 SECTIONS = (
     *("overview", "learning", "labels", "confusion", "calibration", "mistakes", "hits"),
-    "setup",
+    *("certainty", "setup"),
 )
 """The parts of the page. "hits" are correct predictions and likely label errors."""
 MOST_ERRORS = 200
@@ -56,6 +57,8 @@ def as_html(findings: Findings, sections: Collection[str] = SECTIONS) -> str:
         "comparison": comparison,
         "picture_uris": picture_uris,
         "thumbnail_uri": lambda picture: data_uri(picture, QUALITY),
+        "jpeg_uri": jpeg_uri,
+        "range": lambda values: range_text(percent(values[1]), percent(values[2])),
         "json": lambda content: json.dumps(content, indent=2),
     }
     return environment.get_template("report.html").render(
@@ -65,6 +68,7 @@ def as_html(findings: Findings, sections: Collection[str] = SECTIONS) -> str:
         curve_chart=curve_chart,
         reliability_chart=reliability_chart,
         count_chart=count_chart,
+        line_chart=line_chart,
         color_bar=data_uri(color_bar(), None),
         most_labels=MOST_LABELS,
         most_in_matrix=MOST_IN_MATRIX,
@@ -124,7 +128,10 @@ def score_text(value: float, name: str) -> str:
 
 
 def interval_text(score: Score) -> str:
-    low, high = score_text(score.low, score.name), score_text(score.high, score.name)
+    return range_text(score_text(score.low, score.name), score_text(score.high, score.name))
+
+
+def range_text(low: str, high: str) -> str:
     return f"{low.removesuffix(PERCENT)} to {high}"
 
 
@@ -159,6 +166,11 @@ def picture_uris(picture: Picture) -> Tuple[str, Optional[str]]:
     opened = enlarged(open_jpeg(picture.jpeg), SMALL)
     shown_map = None if picture.heat is None else data_uri(overlaid(opened, picture.heat))
     return data_uri(opened), shown_map
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """Return the `data:` URI of a small JPEG file."""
+    return data_uri(enlarged(open_jpeg(jpeg), SMALL), QUALITY)
 
 
 def curve_chart(curve: Curve, best_epoch: Optional[int]) -> Markup:

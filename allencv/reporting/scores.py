@@ -5,13 +5,13 @@ from typing import Callable, Dict, List, Optional
 
 import numpy as np
 
+from allencv.certainty.reliability import Bin, reliability
 from allencv.common.wilson_interval import wilson_interval
 from allencv.predictions.predictions_file import Predictions
 
 RESAMPLES, LEAST_RESAMPLES, WORK = 1000, 100, 2e8
 """The number of bootstrap samples. It is reduced if they would hold more than `WORK` numbers."""
 SEED = 0
-BINS = 10
 
 SHARES = ("accuracy", "top-5 accuracy", "images without a mistake")
 """The scores that are shares of the images. Their intervals are Wilson's."""
@@ -42,18 +42,6 @@ class LabelScores:
     threshold: Optional[float] = None
     """`threshold` and `average_precision` are set if images have several labels."""
     average_precision: Optional[float] = None
-
-
-@dataclass
-class Bin:
-    """The predictions with a confidence above `lower` and at most `upper`."""
-
-    lower: float
-    upper: float
-    count: int
-    confidence: float
-    """The mean confidence."""
-    accuracy: float
 
 
 def summary_scores(predictions: Predictions) -> List[Score]:
@@ -214,27 +202,4 @@ def calibration(predictions: Predictions) -> List[Bin]:
     else:
         confidence = predictions.probs.max(1)
         right = predictions.given == predictions.targets
-    edges = np.linspace(0, 1, BINS + 1)
-    places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
-    bins = []
-    for place in np.unique(places).tolist():
-        inside = places == place
-        bins.append(
-            Bin(
-                float(edges[place]),
-                float(edges[place + 1]),
-                int(inside.sum()),
-                float(confidence[inside].mean(dtype=np.float64)),
-                float(right[inside].mean()),
-            )
-        )
-    return bins
-
-
-def calibration_error(bins: List[Bin]) -> float:
-    """
-    Compute the expected calibration error (Naeini et al. 2015): the mean distance between
-    confidence and accuracy over the bins, weighted by their numbers of predictions.
-    """
-    total = sum(each.count for each in bins)
-    return sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / total
+    return reliability(confidence, right)

@@ -7,6 +7,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
+from allencv.certainty.reliability import Bin, calibration_error
 from allencv.predictions.predictions_file import (
     Picture,
     Predictions,
@@ -16,11 +17,9 @@ from allencv.predictions.predictions_file import (
     unsure_hits,
 )
 from allencv.reporting.scores import (
-    Bin,
     LabelScores,
     Score,
     calibration,
-    calibration_error,
     confusions,
     label_scores,
     summary_scores,

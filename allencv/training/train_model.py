@@ -1,8 +1,8 @@
+import inspect
 import json
 import logging
 import os
 from contextlib import contextmanager, nullcontext
-from functools import wraps
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -12,15 +12,17 @@ from allennlp.commands.train import TrainModel
 from allennlp.common import Lazy, Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import dump_metrics, is_distributed
-from allennlp.data import DataLoader, Vocabulary
+from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.training import GradientDescentTrainer
 
 from allencv.common.data_paths import with_one_key
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
+from allencv.runtime.errors import InputError
 from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
+from allencv.training.calibrator import Calibrator
 from allencv.training.callbacks.write_predictions import WritePredictions
 from allencv.training.evaluation import evaluate
 from allencv.training.first_images import show_first_images
@@ -61,6 +63,28 @@ def config_is_checked() -> Iterator[None]:
         config_checks.extend(checks)
 
 
+CALIBRATION = [
+    inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation
+    )
+    for name, annotation in (
+        ("calibration_dataset_reader", Optional[DatasetReader]),
+        ("calibration_data_path", Any),
+        ("calibration", Optional[Calibrator]),
+    )
+]
+"""The keys that are not AllenNLP's."""
+
+
+def with_calibration(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function the parameters of AllenNLP's `from_partial_objects` and `CALIBRATION`."""
+    original = getattr(TrainModel.from_partial_objects, "__func__")  # noqa: B009 - for mypy
+    signature = inspect.signature(original)
+    parameters = [*signature.parameters.values(), *CALIBRATION]
+    setattr(function, "__signature__", signature.replace(parameters=parameters))  # noqa: B010
+    return function
+
+
 @TrainModel.register("default", constructor="from_partial_objects", exist_ok=True)
 class TrainImageModel(TrainModel):
     """
@@ -75,10 +99,12 @@ class TrainImageModel(TrainModel):
     * Mistakes in the config are found before any data is read, if `allencv.plugin` is imported, as
       `--include-package allencv` and `.allennlp_plugins` do.
     * A second run in the same folder is refused while the first one trains.
+    * A trained model is calibrated, if there is a `calibration_data_path`.
     * A model that tunes thresholds is refused if the trainer would not let it. A loss that compares
       views of an image is refused if the batches would not hold them.
 
-    Registered as a `TrainModel` with name "default". The top-level keys of a config are AllenNLP's.
+    Registered as a `TrainModel` with name "default". The top-level keys of a config are AllenNLP's,
+    and `calibration_dataset_reader`, `calibration_data_path` and `calibration`.
 
     # Parameters
 
@@ -107,12 +133,23 @@ class TrainImageModel(TrainModel):
         Makes the batches of validation and test.
     test_data_path : `Any`, optional (default = `None`)
         Images that are not used in training.
+    calibration_dataset_reader : `DatasetReader`, optional (default = `None`)
+        Says which images at `calibration_data_path` to take, and their labels. Their pixels are
+        prepared as those of validation images. `None` is the reader for validation.
+    calibration_data_path : `Any`, optional (default = `None`)
+        Images on which the trained model is calibrated, as `allencv calibrate` does. They must be
+        neither training nor validation images.
+    calibration : `Calibrator`, optional (default = `None`)
+        What to find out on these images. `None` is `{}`.
     evaluate_on_test : `bool`, optional (default = `False`)
         Whether to evaluate the model on the test images when training is over.
     batch_weight_key : `str`, optional (default = `""`)
         In that evaluation, the key of the model's output that says how much the loss of a batch
         counts. By default a batch counts as many images as it has.
     """
+
+    calibrator: Optional[Calibrator] = None
+    calibration_data: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -147,12 +184,15 @@ class TrainImageModel(TrainModel):
         return super().from_params(params, *args, **extras)
 
     @classmethod
-    @wraps(getattr(TrainModel.from_partial_objects, "__func__"), assigned=())  # noqa: B009 - for mypy
+    @with_calibration
     def from_partial_objects(
         cls,
         serialization_dir: str,
         model: Lazy[Model],
         vocabulary: Lazy[Vocabulary] = Lazy(Vocabulary),
+        calibration_dataset_reader: Optional[DatasetReader] = None,
+        calibration_data_path: Any = None,
+        calibration: Optional[Calibrator] = None,
         **others: Any,
     ) -> TrainModel:
         """Build what a config describes, with the labels of the run if it is recovered."""
@@ -162,13 +202,27 @@ class TrainImageModel(TrainModel):
             vocabulary = Lazy(
                 labels_of_run, folder=folder, vocabulary=vocabulary, may_lack=may_lack
             )
+        paths = {**others, "calibration_data_path": calibration_data_path}
         try:
-            return super().from_partial_objects(
+            calibrator = calibrator_of(calibration_data_path, calibration)
+            made: Any = super().from_partial_objects(
                 serialization_dir=serialization_dir, model=model, vocabulary=vocabulary, **others
             )
+            if calibrator is not None:
+                reader = others.get("validation_dataset_reader") or others["dataset_reader"]
+                reader = calibration_dataset_reader or reader
+                made.set_calibrator(calibrator, reader, calibration_data_path)
         except ConfigurationError as error:
-            error.message = with_one_key(error.message, others)
+            error.message = with_one_key(error.message, paths)
             raise
+        return made
+
+    def set_calibrator(self, calibrator: Calibrator, reader: DatasetReader, data: Any) -> None:
+        """Calibrate the model on these images when training is over. Check them at once."""
+        train = getattr(self.trainer, "data_loader", None)
+        labels = {*train.labels()} if isinstance(train, SeekableLoader) else set()
+        calibrator.check(reader, data, labels or None)
+        self.calibrator, self.calibration_data = calibrator, data
 
     def run(self) -> Dict[str, Any]:
         is_first = not is_distributed() or dist.get_rank() == 0
@@ -220,6 +274,46 @@ class TrainImageModel(TrainModel):
         dump_metrics(None, metrics, log=True)
         path = os.path.join(self.serialization_dir, "metrics.json")
         write_text(path, json.dumps(metrics, indent=2))
+        if self.calibrator is not None:
+            self._calibrate(self.calibrator)
+
+    def _calibrate(self, calibrator: Calibrator) -> None:
+        """Calibrate the model. If that fails, the trained model is kept all the same."""
+        logger.info("Calibrating the model on %s", self.calibration_data)
+        try:
+            calibrator.calibrate(Path(self.serialization_dir), self.calibration_data)
+        except (ConfigurationError, InputError) as error:
+            logger.error(
+                "The model is trained, but not calibrated: %s. Calibrate it by: allencv calibrate "
+                "%s %s",
+                error,
+                self.serialization_dir,
+                self.calibration_data,
+            )
+
+
+def calibrator_of(data: Any, calibration: Optional[Calibrator]) -> Optional[Calibrator]:
+    """
+    Return what a config says about calibration.
+
+    # Raises
+
+    `ConfigurationError` for a calibration without images, or if no `Calibrator` is registered.
+    """
+    if data is None:
+        if calibration is not None:
+            raise ConfigurationError(
+                "the config has calibration, but no calibration_data_path; expected one"
+            )
+        return None
+    if calibration is not None:
+        return calibration
+    if "default" not in Calibrator.list_available():
+        raise ConfigurationError(
+            f"calibration_data_path is '{data}', but no package is imported that calibrates; "
+            "expected --include-package allencv.plugin"
+        )
+    return Calibrator.from_params(Params({}))
 
 
 def check_one_machine(local_rank: int) -> None:

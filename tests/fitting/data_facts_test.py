@@ -1,16 +1,20 @@
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
 from PIL import Image
 
 import allencv.plugin  # noqa: F401
+from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.fitting import DataFacts, FoundData, examine_data
-from allencv.fitting.data_facts import data_config, found_lines
-from allencv.fitting.data_parts import hold_out
+from allencv.fitting.data_facts import data_config, found_lines, hold_out_for_calibration
+from allencv.fitting.data_parts import calibration_fraction, hold_out
 from tests.conftest import write_images
 
 
@@ -181,3 +185,53 @@ def test_one_image_cannot_be_held_out(tmp_path: Path) -> None:
         f"{tmp_path} has too few images of each class to hold some out for validation; expected "
         "more images, or separate validation data (--validation)"
     )
+
+
+@pytest.mark.parametrize("has_validation", [False, True])
+def test_images_are_held_out_for_calibration(tmp_path: Path, has_validation: bool) -> None:
+    for label, color in (("ant", 90), ("bee", 200)):
+        (tmp_path / "all" / label).mkdir(parents=True)
+        (tmp_path / "val" / label).mkdir(parents=True)
+        Image.new("L", (8, 8), color).save(tmp_path / "val" / label / "v.png")
+        one = tmp_path / "one.png"
+        Image.new("L", (8, 8), color).save(one)
+        for number in range(1000):
+            os.link(one, tmp_path / "all" / label / f"{number}.png")
+        one.unlink()
+    train = str(tmp_path / "all")
+    validation = str(tmp_path / "val") if has_validation else train
+    split = None if has_validation else {"fraction": 0.2, "by": "stratified", "of": train}
+    found = FoundData({"type": "image_folder"}, train, validation, split=split)
+    before = examine_data(found)
+    facts = hold_out_for_calibration(found, before)
+    assert found.calibration_fraction == 0.1
+    assert facts.num_calibration == 200
+    assert facts.num_train == before.num_train - 200
+    assert sum(facts.counts.values()) == facts.num_train
+    assert f"{facts.num_train} for training, {facts.num_validation} for validation, 200 for" in (
+        "".join(found_lines("pets", found, facts))
+    )
+    config = data_config(found)
+    assert config["calibration_data_path"] == train
+    parts = []
+    for key, path in (
+        ("dataset_reader", "train_data_path"),
+        ("validation_dataset_reader", "validation_data_path"),
+        ("calibration_dataset_reader", "calibration_data_path"),
+    ):
+        reader = DatasetReader.from_params(Params(config[key]))
+        assert isinstance(reader, ImageDatasetReader)
+        parts.append({str(sample.image) for sample in reader.read_samples(config[path])})
+    assert [len(each) for each in parts] == [facts.num_train, facts.num_validation, 200]
+    assert len(set.union(*parts)) == sum(map(len, parts))
+
+
+def test_few_images_and_shards_are_not_held_out() -> None:
+    folder = FoundData({"type": "image_folder"}, "a", "b")
+    assert calibration_fraction(folder, 1999) is None
+    assert calibration_fraction(folder, 2000) == 0.1
+    assert calibration_fraction(folder, 100_000) == 0.02
+    folder.split = {"fraction": 0.2}
+    assert calibration_fraction(folder, 1599) is None
+    assert calibration_fraction(folder, 1600) == 0.1
+    assert calibration_fraction(FoundData({"type": "webdataset"}, "a", "b"), 5000) is None

@@ -3,8 +3,8 @@ from typing import List
 
 import pytest
 
+from allencv.certainty.reliability import Bin
 from allencv.reporting.charts import count_chart, line_chart, reliability_chart, tick_texts
-from allencv.reporting.scores import Bin
 
 
 def small_and_large(charts: str) -> List[str]:
@@ -42,17 +42,39 @@ def test_a_line_with_one_point_is_a_dot() -> None:
 
 
 def test_bars() -> None:
-    bins = [Bin(0.4, 0.5, 10, 0.45, 0.4), Bin(0.9, 1.0, 40, 0.97, 1.0)]
+    bins = [
+        Bin(0.4, 0.5, 10, 0.45, 0.4, (0.1, 0.7)),
+        Bin(0.9, 1.0, 40, 0.97, 1.0, (0.9, 1.0)),
+    ]
     heights = [
         [float(height) for height in re.findall(r'<rect[^>]*height="([^"]+)"', chart)]
         for chart in (reliability_chart(bins, "probability"), count_chart(bins, "probability"))
     ]
     assert heights[0][0] == pytest.approx(0.4 * heights[0][1], abs=0.2)
+    # The interval of each accuracy.
+    ends = re.findall(
+        r'class="interval"[^>]* y1="([^"]+)" y2="([^"]+)"',
+        charts := str(reliability_chart(bins, "probability")).split("</svg>")[0],
+    )
+    lengths = [float(low) - float(high) for low, high in ends]
+    assert lengths[0] == pytest.approx(6 * lengths[1], abs=0.3)
+    assert charts.count("<circle") == 2
     assert heights[1][0] == pytest.approx(0.25 * heights[1][1], abs=0.2)
 
 
+def test_a_line_over_shares_with_a_marked_one() -> None:
+    lines = {"known": [(0.1, 0.0), (0.5, 0.02), (1.0, 0.1)]}
+    for chart in small_and_large(line_chart("risk", lines, "share", 0.75, whole=False)):
+        (x,) = re.findall(r'<line class="marked" x1="([^"]+)"', chart)
+        xs = [
+            float(point.split(",")[0])
+            for point in re.findall(r'points="([^"]+)"', chart)[0].split()
+        ]
+        assert float(x) == pytest.approx((xs[1] + xs[2]) / 2, abs=0.2)
+
+
 def test_counts_have_whole_numbers() -> None:
-    chart = count_chart([Bin(0.0, 1.0, 3, 0.5, 0.5)], "probability")
+    chart = count_chart([Bin(0.0, 1.0, 3, 0.5, 0.5, (0.1, 0.9))], "probability")
     ticks = re.findall(r'class="end"[^>]*>([^<]+)<', chart.split("</svg>")[0])
     assert ticks == ["0", "1", "2", "3"]
 

@@ -16,11 +16,11 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
+from allencv.certainty.reliability import calibration_error
 from allencv.common.wilson_interval import wilson_interval
 from allencv.reporting.scores import (
     RESAMPLES,
     calibration,
-    calibration_error,
     confusions,
     count_resamples,
     label_scores,

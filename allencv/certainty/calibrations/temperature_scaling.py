@@ -1,3 +1,5 @@
+from typing import Callable, Tuple
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
@@ -14,7 +16,8 @@ LARGEST = 100.0
 class TemperatureScaling(Calibration):
     """
     Divides the logits by one number, the temperature, with which the labels of the images are most
-    likely (Guo et al. 2017, arXiv:1706.04599). It changes no label.
+    likely (Guo et al. 2017, arXiv:1706.04599). It changes no label. If every image has its most
+    probable label, no temperature is the most likely, and the probabilities stay as they are.
 
     Registered as a `Calibration` with the name "temperature".
     """
@@ -22,16 +25,37 @@ class TemperatureScaling(Calibration):
     def fit(self, probabilities: np.ndarray, targets: np.ndarray) -> Scaling:
         multi_label = targets.ndim == 2
         scores = scores_of(probabilities, multi_label)
-
-        def loss(logarithm: float) -> float:
-            scaled = scores * np.exp(logarithm)
-            if multi_label:
-                signs = np.where(targets, 1.0, -1.0)
-                return float(np.logaddexp(0, -signs * scaled).mean())
-            own = scaled[np.arange(len(targets)), targets]
-            return float((logsumexp(scaled, axis=1) - own).mean())
-
-        bound = np.log(LARGEST)
-        slope = float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))
+        loss, is_right = (_of_labels if multi_label else _of_classes)(scores, targets)
+        slope = 1.0
+        if not is_right:
+            bound = np.log(LARGEST)
+            found = minimize_scalar(
+                lambda logarithm: loss(np.exp(logarithm)), bounds=(-bound, bound), method="bounded"
+            )
+            slope = float(np.exp(found.x))
         labels = probabilities.shape[1]
         return Scaling([slope] * labels, [0.0] * labels)
+
+
+Loss = Callable[[float], float]
+"""The mean negative log likelihood of the labels for scores times a slope."""
+
+
+def _of_classes(scores: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
+    """Return the loss, and whether each image has its most probable label."""
+    own = scores[np.arange(len(targets)), targets]
+
+    def loss(slope: float) -> float:
+        return float((logsumexp(slope * scores, axis=1) - slope * own).mean())
+
+    return loss, bool((scores.max(axis=1) == own).all())
+
+
+def _of_labels(scores: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
+    """Return the same for several labels an image."""
+    margins = np.where(targets, scores, -scores)
+
+    def loss(slope: float) -> float:
+        return float(np.logaddexp(0, -slope * margins).mean())
+
+    return loss, bool((margins >= 0).all())

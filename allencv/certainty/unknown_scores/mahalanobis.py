@@ -37,7 +37,9 @@ class Mahalanobis(UnknownScore):
         self._shrinkage = shrinkage
 
     def fit(self, known: KnownImages) -> Dict[str, np.ndarray]:
-        vectors = known.vectors.astype(np.float64)
+        # Around their centre, numbers are small, and float32 is exact enough.
+        centre = known.vectors.mean(axis=0)
+        vectors = known.vectors.astype(np.float64) - centre
         has_images = known.targets.any(axis=0)
         means = np.stack(
             [
@@ -60,6 +62,7 @@ class Mahalanobis(UnknownScore):
         # A label without training images is near to no image.
         whitened[~has_images] = whitened[has_images][:1]
         return {
+            "centre": centre,
             "means": whitened.astype(np.float32),
             "whitening": whitening.astype(np.float32),
         }

@@ -17,14 +17,15 @@ from allencv.runtime.plurals import numbered
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "validation")
+PARTS = ("train", "validation", "calibration")
 BY = ("hash", "stratified")
 
 
 class ImageSplit(FromParams):
     """
     Holds out some images of one folder, table or list for validation: a share of them, or one fold
-    of a cross validation. Both readers get the same split with a different `part`.
+    of a cross validation, and if asked others for calibration. All readers get the same split with
+    a different `part`.
 
     The side of an image depends only on its path relative to the root and the seed. It is the same
     on every machine.
@@ -32,7 +33,8 @@ class ImageSplit(FromParams):
     # Parameters
 
     part : `str`, required
-        "train", or "validation" for the images held out.
+        "train", or "validation" for the images held out, or "calibration" for those of
+        `calibration_fraction`.
     fraction : `float`, optional (default = `None`)
         The share to hold out, between 0 and 1. By default 0.2, without `folds`.
     fold : `int`, optional (default = `None`)
@@ -47,6 +49,8 @@ class ImageSplit(FromParams):
         one. For images with several labels, the rarest labels are split first.
     seed : `int`, optional (default = `0`)
         Another seed makes another split.
+    calibration_fraction : `float`, optional (default = `None`)
+        The share of all images to hold out for calibration, besides those for validation.
     group : `str`, optional (default = `None`)
         A regular expression, searched for in the path of each image relative to the root. Images
         with the same match (of the first group, if any) stay on the same side: with "(img_[0-9]+)",
@@ -68,6 +72,7 @@ class ImageSplit(FromParams):
         fold: Optional[int] = None,
         folds: Optional[int] = None,
         of: Optional[Union[str, Dict[str, str]]] = None,
+        calibration_fraction: Optional[float] = None,
     ) -> None:
         if part not in PARTS:
             raise not_one_of("dataset_reader.split.part", part, PARTS)
@@ -85,6 +90,19 @@ class ImageSplit(FromParams):
             raise ConfigurationError(
                 f"dataset_reader.split.group is {group!r}; expected a regular expression: {error}"
             ) from None
+        rest = 1 - (1 / folds if folds else self.fraction)
+        if calibration_fraction is not None and not 0 < calibration_fraction < rest:
+            raise ConfigurationError(
+                f"dataset_reader.split.calibration_fraction is {calibration_fraction}; expected "
+                f"more than 0 and less than the share that is not for validation, {rest:g}"
+            )
+        if part == "calibration" and calibration_fraction is None:
+            raise ConfigurationError(
+                "dataset_reader.split.part is 'calibration', but there is no calibration_fraction; "
+                "expected one, in the splits of all readers"
+            )
+        self.calibration_fraction = calibration_fraction
+        self.of_rest = (calibration_fraction or 0) / rest
         self.part = part
         self.fold = fold
         self.folds = folds
@@ -106,9 +124,13 @@ class ImageSplit(FromParams):
         """
         groups = self._groups(names, place)
         held_out = self._held_out(samples, groups)
-        is_validation = self.part == "validation"
+        for_calibration = self._for_calibration(samples, groups, held_out)
+        part_of = dict.fromkeys(for_calibration, "calibration")
+        part_of |= dict.fromkeys(held_out, "validation")
         chosen = [
-            sample for sample, group in zip(samples, groups) if (group in held_out) == is_validation
+            sample
+            for sample, group in zip(samples, groups)
+            if part_of.get(group, "train") == self.part
         ]
         fold = None if self.folds is None else f"fold {self.fold} of {self.folds}"
         if not chosen:
@@ -141,6 +163,20 @@ class ImageSplit(FromParams):
         else:
             fold_of = {group: int(share * self.folds) for group, share in shares.items()}
         return {group for group, fold in fold_of.items() if fold == self.fold}
+
+    def _for_calibration(
+        self, samples: Sequence[Sample], groups: Sequence[str], held_out: Set[str]
+    ) -> Set[str]:
+        """Return the groups for calibration, among those that are not held out for validation."""
+        if self.calibration_fraction is None:
+            return set()
+        rest = [place for place, group in enumerate(groups) if group not in held_out]
+        names = [groups[place] for place in rest]
+        # Another number than that for validation, by which they were held out.
+        shares = {group: self._share(f"calibration:{group}") for group in names}
+        if self.by == "hash":
+            return {group for group, share in shares.items() if share < self.of_rest}
+        return hold_out([samples[place] for place in rest], names, shares, self.of_rest)
 
     def _groups(self, names: Sequence[str], place: str) -> List[str]:
         """Return the name of the group of each image."""

@@ -4,8 +4,6 @@ from typing import List
 import numpy as np
 
 KINDS = ("lac", "aps", "raps", "missed")
-EPSILON = 1e-8
-"""How far float rounding may move a score across a limit."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,14 @@ class LabelSets:
     def members(self, probabilities: np.ndarray, place: int) -> np.ndarray:
         """
         Return the sets `(images, labels)`, `bool`, for the level at `place` in `levels`, from
-        calibrated probabilities.
+        calibrated probabilities. Unless an image may have several labels, a set has at least the
+        most probable label.
         """
         limits = np.array(self.limits[place])
-        scores = self.scores(probabilities)
-        return scores < limits - EPSILON if self.sums else scores <= limits + EPSILON
+        members = self.scores(probabilities) <= limits
+        if self.kind == "lac":
+            members[np.arange(len(members)), probabilities.argmax(axis=1)] = True
+        return members
 
     @property
     def sums(self) -> bool:

@@ -92,6 +92,7 @@ def mahalanobis(
     probabilities: np.ndarray,
     vectors: np.ndarray,
     multi_label: bool,
+    centre: np.ndarray,
     means: np.ndarray,
     whitening: np.ndarray,
 ) -> np.ndarray:
@@ -101,10 +102,11 @@ def mahalanobis(
 
     # Parameters
 
+    centre : `(vector_size,)`, subtracted from the vectors first.
     means : `(labels, size)`, of the whitened vectors of each label.
     whitening : `(vector_size, size)`, which makes the covariance within a label the identity.
     """
-    whitened = products(vectors, whitening.T)
+    whitened = products(vectors - centre, whitening.T)
     distances = (whitened**2).sum(axis=1, keepdims=True) - 2 * products(whitened, means)
     distances += (means**2).sum(axis=1)
     return 0.5 * np.maximum(distances.min(axis=1), 0)
@@ -163,7 +165,11 @@ SCORES: Dict[str, Score] = {
 ARRAYS: Dict[str, Dict[str, Tuple[str, ...]]] = {
     "max_probability": {},
     "energy": {"weight": ("labels", "vector_size"), "bias": ("labels",)},
-    "mahalanobis": {"means": ("labels", "size"), "whitening": ("vector_size", "size")},
+    "mahalanobis": {
+        "centre": ("vector_size",),
+        "means": ("labels", "size"),
+        "whitening": ("vector_size", "size"),
+    },
     "nearest": {"kept": ("kept", "vector_size"), "neighbour": ()},
 }
 """The arrays of each kind, with their shapes."""

@@ -299,3 +299,41 @@ def test_from_params() -> None:
 def test_wrong_arguments(params: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ImageSplit.from_params(Params(params))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"fraction": 0.2, "by": "stratified"},
+        {"fraction": 0.3},
+        {"fold": 1, "folds": 4, "by": "stratified"},
+        {"fraction": 0.2, "by": "stratified", "group": "img_(...?)"},
+    ],
+)
+def test_images_for_calibration(arguments: Any) -> None:
+    labels = ["ant" if number % 3 else "bee" for number in range(1000)]
+    both = dict(arguments, calibration_fraction=0.1)
+    parts = [part(name, NAMES, labels, **both) for name in ("train", "validation", "calibration")]
+    assert sorted(name for each in parts for name in each) == NAMES
+    _, validation, calibration = map(set, parts)
+    # The images for validation are those without calibration.
+    assert validation == held_out(NAMES, labels, **arguments)
+    assert not calibration & validation
+    if arguments.get("by") == "stratified" and "group" not in arguments:
+        counts = Counter(labels[NAMES.index(name)] for name in calibration)
+        assert counts == {"ant": 67, "bee": 33}
+    else:
+        assert 60 < len(calibration) < 140
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"calibration_fraction": 0.8}, "calibration_fraction is 0.8; expected more than 0 and .*"),
+        ({"calibration_fraction": 0}, "calibration_fraction is 0; expected"),
+        ({}, "part is 'calibration', but there is no calibration_fraction; expected one"),
+    ],
+)
+def test_fractions_for_calibration_that_cannot_be(arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ImageSplit("calibration", **arguments)

@@ -1,0 +1,84 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from allencv.predictors.archive_classifier import ArchiveClassifier
+from allencv.runtime.errors import InputError
+from tests.conftest import run_in_process, write_images
+
+
+@pytest.fixture
+def folder(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a run in `run`, and images in `pets` and `others`."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_run, "run")
+    write_images(tmp_path / "pets", {"Cat": 15, "Dog": 15}, seed=9)
+    write_images(tmp_path, {"others": 4}, seed=10)
+    return tmp_path
+
+
+def test_each_option_is_used(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    run_in_process(
+        *("calibrate", "run/model.tar.gz", "pets", "--probabilities", "none", "--sets", "aps"),
+        *("--levels", "0.7", "0.9", "--by-class", "--target-accuracy", "0.3", "--certainty", "0.8"),
+        *("--unknown", "nearest", "--known-share", "0.6", "--train-data", "pets"),
+        *("--unknown-images", "others", "--device", "cpu"),
+    )
+    said = capsys.readouterr().out
+    certainty = ArchiveClassifier("run/model.tar.gz", "cpu").certainty
+    assert certainty is not None
+    assert certainty.scaling is None
+    assert certainty.sets is not None
+    assert (certainty.sets.kind, certainty.sets.levels) == ("aps", [0.7, 0.9])
+    assert certainty.sets.by_class
+    assert certainty.selection is not None
+    assert (certainty.selection.target_accuracy, certainty.selection.certainty) == (0.3, 0.8)
+    assert certainty.unknown is not None
+    assert (certainty.unknown.kind, certainty.unknown.known_share) == ("nearest", 0.6)
+    assert certainty.unknown.arrays["kept"].shape[0] == 30
+    assert certainty.data == "pets"
+    assert "of the 4 images of --unknown-images" in said
+    assert said.endswith("written: run/model.tar.gz\n")
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_nothing_but_probabilities(folder: Path) -> None:
+    run_in_process("calibrate", "run", "pets", "--sets", "none", "--unknown", "none")
+    certainty = ArchiveClassifier("run", "cpu").certainty
+    assert certainty is not None
+    assert certainty.scaling is not None
+    assert (certainty.sets, certainty.selection, certainty.unknown) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--levels", "0.9", "1"], "--levels is 1; expected a number between 0 and 1"),
+        (["--target-accuracy", "95"], "--target-accuracy is 95; expected"),
+        (["--certainty", "0"], "--certainty is 0; expected"),
+        (["--known-share", "nan"], "--known-share is nan; expected"),
+    ],
+)
+def test_shares_are_checked_first(options: "list[str]", message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_in_process("calibrate", "nowhere", "nothing", *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere"], "nowhere"),
+        (["run", "pets", "--levels", "0.99"], "levels .--levels. has 0.99, and 30 images"),
+        (["run", "pets", "--target-accuracy", "0.99"], "30 images are too few to show it"),
+        (["run", "pets", "--probabilities", "platt"], "expected 'temperature'"),
+    ],
+)
+def test_nothing_is_written_after_an_error(
+    folder: Path, arguments: "list[str]", message: str
+) -> None:
+    before = Path("run/model.tar.gz").read_bytes()
+    with pytest.raises(InputError, match=message):
+        run_in_process("calibrate", *arguments)
+    assert Path("run/model.tar.gz").read_bytes() == before
+    assert not Path("run/certainty.json").exists()
