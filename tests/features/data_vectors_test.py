@@ -1,3 +1,5 @@
+import io
+import tarfile
 from pathlib import Path
 from typing import List, Tuple
 
@@ -10,7 +12,7 @@ from allencv.classify.arguments import ON_GPU
 from allencv.data.dataset_readers.image_dataset_reader import Sample
 from allencv.data.inspection import CheckedImage, Split, examine_all, read_splits
 from allencv.features.data_vectors import DataVectors, vectors_of_data
-from tests.data.problems_test import Given, pattern
+from tests.data.problems_test import Given, in_a_file, pattern
 from tests.features.colour_encoder import ColourEncoder
 
 
@@ -73,6 +75,22 @@ def test_vectors_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ColourEncoder, "vectors", None)  # it computes nothing again
     np.testing.assert_array_equal(vectors_of(cache=True, **data).vectors, first.vectors)
     assert list(cache.iterdir())
+
+
+def test_images_in_shards(tmp_path: Path) -> None:
+    contents = [in_a_file(pattern(seed), "PNG") for seed in range(3)]
+    with tarfile.open(tmp_path / "pets.tar", "w") as shard:
+        for number, content in enumerate([*contents, b"none"]):
+            for suffix, data in (("png", content), ("cls", b"1")):
+                member = tarfile.TarInfo(f"{number}.{suffix}")
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+    config = {"dataset_reader": {"type": "webdataset"}, "train_data_path": f"{tmp_path}/pets.tar"}
+    splits = read_splits(Params(config))
+    found = vectors_of_data(ColourEncoder(), splits, examine_all(splits, 2))
+    assert [image.index for image in found.images] == [0, 1, 2]
+    expected_vectors = [expected(pattern(seed)) for seed in range(3)]
+    np.testing.assert_array_equal(found.vectors, np.float16(expected_vectors))
 
 
 def test_no_data() -> None:

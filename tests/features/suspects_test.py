@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics.pairwise import cosine_distances
+from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
 
 from allencv.features import suspects
 from allencv.features.folds import choose_folds
@@ -218,6 +218,18 @@ def test_maps_of_few_vectors() -> None:
         points, _ = map_in_two_dimensions(vectors)
         assert points.shape == (len(vectors), 2)
         assert not points.any()
+
+
+@pytest.mark.slow
+def test_umap_keeps_clusters_apart() -> None:
+    pytest.importorskip("umap")
+    vectors, labels = clusters(classes=3, each=30, dim=20)
+    points, method = map_in_two_dimensions(vectors)
+    assert (points.shape, method) == ((90, 2), "umap")
+    distances = euclidean_distances(points)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(1)] == labels).all()
+    np.testing.assert_array_equal(map_in_two_dimensions(vectors)[0], points)
 
 
 def test_map_takes_umap_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
