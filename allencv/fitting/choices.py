@@ -122,7 +122,7 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
         return "as requested" if asked else otherwise
 
     where = "GPU" if on_gpu else "CPU"
-    # A small network trains for few epochs if the images are many, and more to learn would hinder.
+    # With many images a small network has few epochs, too few to learn from smaller crops.
     crops_little = facts.num_train < 5000 or backbone.is_small_network
     crop = "a random crop of half or more of" if crops_little else "a random crop of"
     reasons = Reasons(
@@ -137,7 +137,8 @@ def choose(facts: DataFacts, options: FitOptions) -> Choices:
         epochs=Reason(str(epochs), why(options.epochs, f"typical for {kind} at this dataset size")),
         early_stopping=why_patience,
         learning_rate=Reason(
-            f"{learning_rate:g}", why(options.learning_rate(), f"typical for {optimizer} and {kind}")
+            f"{learning_rate:g}",
+            why(options.learning_rate(), f"typical for {optimizer} and {kind}"),
         ),
         class_weights=_class_weights(facts) if weigh else None,
         augmentation=Reason("train_light", f"{crop} each image, mirrored or not"),

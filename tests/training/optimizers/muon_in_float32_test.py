@@ -5,7 +5,9 @@ import torch
 from allencv.training.optimizers import muon_in_float32
 
 
-@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+@pytest.mark.parametrize(
+    ("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)]
+)
 def test_steps_are_computed_in_the_type_that_is_fast(
     has_bfloat16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
