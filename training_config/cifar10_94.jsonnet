@@ -5,10 +5,10 @@
 //   DATA=data/cifar10 allencv train training_config/cifar10_94.jsonnet -s runs/cifar10_94
 //
 // Hardware, time and score: two cores of an Intel Xeon with AMX, in bfloat16: 90.6 % of the test
-// images in 10 min 26 s, with other work on the machine for most of the time; 1,000 to 1,250 images/s
-// without it. The files were JPEG of quality 75 with half of the colour resolution, which the record
-// does not have. A straight PyTorch implementation of the original has the same training loss and
-// accuracy after each of four epochs on these files: docs/recipes.md. Not run on a GPU yet.
+// images in 10 min 26 s, with other work on the machine for most of the time. The files were JPEG of
+// quality 75 with half of the colour resolution, not the original pixels. On these files, a straight
+// PyTorch implementation has about the same training loss after each of its first four epochs:
+// docs/recipes.md. Not run on a GPU yet.
 local optimizer(lr) = { lr: lr, weight_decay: 0.004 / lr };
 local reader(transforms) = { type: "image_folder", transforms: transforms };
 
