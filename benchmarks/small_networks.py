@@ -1,12 +1,12 @@
 """
-Compare networks and optimizers for `allencv fit` without pretrained weights, each for the same time.
+Compare networks and optimizers for `allencv fit` without pretrained weights, for the same CPU time.
 
     python benchmarks/small_networks.py data/cifar10 data/hymenoptera_data [--seconds 240]
 
 The data are CIFAR-10 with the folders `train` and `test`, photos with the folders `train` and
 `val`, 200 images of two classes of CIFAR-10, and the grey digits of scikit-learn. Each network
-trains with the config that `fit` writes for the data, except for its row in NETWORKS. All take turns
-in processes of their own.
+trains in a process of its own, with the config that `fit` writes for the data. NETWORKS says what
+differs.
 
 The time is CPU time: one thread decodes and computes, and `trainer.time_limit` counts the seconds
 that this thread has a core. So other work on the machine matters little. Two minutes of two cores
@@ -164,8 +164,8 @@ def table(report: Dict[str, Any]) -> str:
     settings, runs = report["settings"], report["runs"]
     precisions = [each for each in PRECISIONS if any(each in of for of in runs.values())]
     lines = [
-        f"Accuracy in % after {settings['seconds']:g} seconds of one core, and completed epochs "
-        f"({settings['processor']}):",
+        f"Accuracy in % after {settings['seconds']:g} s of CPU time, and in brackets the epochs that "
+        f"were begun; {len(settings['seeds'])} seed(s), {settings['processor']}:",
         "",
         "| data | precision | " + " | ".join(NETWORKS) + " |",
         "|---|---|" + "---|" * len(NETWORKS),

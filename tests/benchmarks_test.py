@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, write_images
 
 BENCHMARKS = ROOT / "benchmarks"
 PAGES = {
@@ -24,6 +24,7 @@ PAGES = {
     "review": "review.md",
     "serving": "serving.md",
     "slim": "serving.md",
+    "small_networks": "fit.md",
     "startup": "training.md",
     "storage": "data_loading.md",
     "training": "training.md",
@@ -173,6 +174,23 @@ def test_features(run: Run, cats_and_dogs: Path, tmp_path: Path) -> None:
         assert ways[way]["to_network"] > 0
         assert f"| {way} |" in table
     assert report["another part"] == 1
+
+
+@pytest.mark.exhaustive
+def test_small_networks(run: Run, cats_and_dogs: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_images(tmp_path / "cifar10" / split, {"cat": 130, "horse": 130})
+    output = tmp_path / "report.json"
+    data = "CIFAR-10, 200 images of 2 classes"
+    command = [
+        *("python", BENCHMARKS / "small_networks.py", tmp_path / "cifar10", cats_and_dogs),
+        *("--seconds", 2, "--precisions", "float32", "--only", data, "--output", output),
+    ]
+    table = run(*command).stdout
+    networks = json.loads(output.read_text())["runs"][data]["float32"]
+    assert len(networks) == 4
+    assert all(0 <= each["accuracy"] <= 1 for runs in networks.values() for each in runs)
+    assert f"| {data} | float32 |" in table
 
 
 @pytest.mark.exhaustive

@@ -4,7 +4,9 @@
 //
 //   DATA=data/cifar10 allencv train training_config/cifar10_96.jsonnet -s runs/cifar10_96
 //
-// Hardware, time and score: not run yet.
+// Hardware, time and score: not run in full. On a core of a CPU, 100 steps of 200 images with a quarter
+// of the channels (encoder.widths [32, 128, 128]), on 10,000 training images: 58.0 % of 2,000 test
+// images.
 (import "cifar10_94.jsonnet") + {
   encoder:: { widths: [128, 512, 512], depth: 3 },
   dataset_reader+: {

@@ -25,6 +25,7 @@ LOG_FILE_ONLY = (
     "allennlp.common.util",
     "allennlp.data.vocabulary",
     "allennlp.models.archival",
+    "allennlp.nn.initializers",
 )
 """The loggers whose information a user does not follow, such as the arguments of each part."""
 NOT_FOLLOWED = (

@@ -151,7 +151,7 @@ def choose(facts: DataFacts, options: FitOptions, start: Optional[Start] = None)
         return "as requested" if asked else otherwise
 
     where = "GPU" if on_gpu else "CPU"
-    # A small network trains for few epochs if the images are many, and more to learn would hinder.
+    # With many images a small network has few epochs, too few to learn from smaller crops.
     crops_little = facts.num_train < 5000 or backbone.is_small_network
     crop = "a random crop of half or more of" if crops_little else "a random crop of"
     reasons = Reasons(

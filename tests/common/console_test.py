@@ -20,6 +20,7 @@ LOGGED = [
     ("allennlp.common.params", logging.INFO, "trainer.num_epochs = 3"),
     ("allennlp.common.util", logging.INFO, "_im2im_encoder.conv1.weight"),
     ("allennlp.common.util", logging.INFO, "Metrics: {}"),
+    ("allennlp.nn.initializers", logging.INFO, "   _im2im_encoder.bias"),
     ("allennlp.common.util", logging.WARNING, "a warning"),
     ("allencv.training.image_trainer", logging.INFO, "Epoch 1/3"),
     ("allencv.data.loader", logging.INFO, "12 images"),

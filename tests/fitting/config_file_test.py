@@ -111,6 +111,7 @@ def test_small_networks_are_trained_by_muon(
     assert find_mistakes(config) == []
     assert config["trainer"]["optimizer"]["type"] == "muon"
     assert config["dataset_reader"]["transforms"][0]["scale"] == [0.5, 1.0]
+    channels = config["model"]["im2vec_encoder"]["input_channels"]
     params = Params({**config["model"], "num_labels": 2})
     model = Model.from_params(params, vocab=Vocabulary()).eval()
     trained = Optimizer.from_params(
@@ -127,7 +128,7 @@ def test_small_networks_are_trained_by_muon(
     ]
     assert set(by_adamw) == {"_classification_layer.weight", "_classification_layer.bias"}
     features = model._im2im_encoder(torch.zeros(1, 3, 64, 64))
-    assert features.shape[1] == config["model"]["im2vec_encoder"]["input_channels"]
+    assert features.shape[1] == channels
 
 
 @pytest.mark.parametrize("backbone", ["conv_groups", "mobilenet_v3_small", "resnet18"])
