@@ -246,8 +246,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         return short_repr(self)
 
     def __getstate__(self) -> Dict[str, Any]:
-        """Return what a copy has: it starts workers of its own, and decodes images again."""
-        own = dict.fromkeys(("_workers", "_prefetched", "_cached", "_memory"))
+        """
+        Return what a copy has: it starts workers of its own, decodes images again, and yields
+        images, also if this loader yields features.
+        """
+        own = dict.fromkeys(("_workers", "_prefetched", "_cached", "_memory", "_features"))
         return {**self.__dict__, **own}
 
     def __len__(self) -> int:

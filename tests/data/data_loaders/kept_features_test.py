@@ -1,3 +1,4 @@
+import copy
 import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -210,3 +211,12 @@ def test_features_that_float16_cannot_hold_are_an_error(images: Path, tmp_path: 
     )
     with pytest.raises(ConfigurationError, match="float16"):
         loader.prepare_features(0)
+
+
+def test_a_copy_yields_images_with_workers_of_its_own(images: Path, tmp_path: Path) -> None:
+    loader = keep(loader_of(images, reader(FIXED), num_workers=2), tmp_path / "f")
+    assert "features" in epoch(loader, 0)[0]
+    copied = copy.deepcopy(loader)
+    assert copied._features is None
+    assert "image" in epoch(copied, 0)[0]
+    assert "features" in epoch(loader, 1)[0]
