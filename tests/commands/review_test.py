@@ -55,13 +55,9 @@ def test_a_review_in_two_parts(
 
 
 def test_what_is_refused_first(command: List[str]) -> None:
-    with pytest.raises(
-        InputError, match=r"--output is 'c\.txt'; expected a file whose name ends"
-    ):
+    with pytest.raises(InputError, match=r"--output is 'c\.txt'; expected a file whose name ends"):
         run_in_process("review", "nowhere", "photos", "-o", "c.txt")
-    with pytest.raises(
-        InputError, match="nothing to review; expected images, or --labelled"
-    ):
+    with pytest.raises(InputError, match="nothing to review; expected images, or --labelled"):
         run_in_process("review", "nowhere", "-o", "c.csv")
     with pytest.raises(InputError, match=r"'nowhere' gives no image"):
         run_in_process("review", "nowhere", "nowhere", "-o", "c.csv")
