@@ -33,7 +33,7 @@ COMMANDS = {
         "classify": "Classify images with an archive or a bundle.",
         "join": "Join the parts that jobs of classify --shard have written.",
         "embed": "Write the vectors of images by a network.",
-        "review": "Label images and correct labels on a page, the most useful first.",
+        "review": "Label images and correct labels on a web page.",
         "search": "Find the most similar images by their vectors.",
         "export": "Export an archive as a bundle, which runs without torch.",
         "serve": "Serve an archive or a bundle over HTTP, with a web page.",

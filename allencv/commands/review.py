@@ -19,11 +19,11 @@ MOST_ERRORS = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
-        "Images whose label may be wrong come first, then images without a label: those that the "
-        "model is unsure about or that are unlike the others. The page is on this machine only. "
-        "Each answer is saved at once, and the same command resumes a review. The reader "
-        "'corrected' reads the answers. Example: allencv review runs/pets new_photos --labelled "
-        "pets/train -o corrections.csv",
+        "It shows the most useful images first: images whose label may be wrong, then images "
+        "without a label that the model is unsure about or that are unlike the others. The page is "
+        "on this machine only. Each answer is saved at once, and the same command resumes a "
+        "review. The reader 'corrected' reads the answers. Example: allencv review runs/pets "
+        "new_photos --labelled pets/train -o corrections.csv",
     )
     parser.add_argument("model", help="a model archive (model.tar.gz, or the folder of a run)")
     parser.add_argument(

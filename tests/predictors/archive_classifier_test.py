@@ -10,7 +10,7 @@ from allennlp.common.checks import ConfigurationError
 from PIL import Image
 
 import allencv.plugin  # noqa: F401
-from allencv.predictors import ImageClassifierPredictor
+from allencv.predictors import ImageClassifierPredictor, archive_classifier
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime import Classifier, ImageError, Preprocessing, readable
 from allencv.runtime.certainty import Judgement
@@ -52,6 +52,17 @@ def check_that_it_answers_as_the_predictor(archive: Path, images: List[str]) -> 
 
 def test_it_answers_as_the_predictor(archive: Path, images: List[str]) -> None:
     check_that_it_answers_as_the_predictor(archive, images)
+
+
+def test_vectors_give_the_same_probabilities(
+    archive: Path, images: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_classifier, "VECTORS_AT_ONCE", 3)
+    classifier = ArchiveClassifier(archive, "cpu")
+    pixels = np.stack([classifier.preprocess(image) for image in images])
+    probs = classifier.probabilities_of_vectors(classifier.vectors(pixels))
+    assert len(probs) == len(images) > 3
+    np.testing.assert_allclose(probs, classifier.probabilities(pixels), atol=1e-6)
 
 
 def test_it_predicts_in_the_memory_order_that_the_trainer_chooses(
