@@ -111,9 +111,7 @@ def test_a_calibration_of_other_weights_is_refused(
     name = next(name for name, value in other.items() if value.is_floating_point())
     torch.save({**other, name: other[name] + 1}, run / "best.th")
     (run / "checksums.json").unlink(missing_ok=True)
-    with pytest.raises(
-        ConfigurationError, match="was made for other weights than best"
-    ):
+    with pytest.raises(ConfigurationError, match="was made for other weights than best"):
         load_archive(run)
     for file in FILES:
         (run / file).unlink()
