@@ -12,9 +12,11 @@ from PIL import Image
 import allencv
 import allencv.plugin
 from allencv.runtime import BundleError, ImageError
+from allencv.runtime.certainty import LabelSets, Selection, UnknownRule
 from allencv.runtime.errors import InputError
 from allencv.trained_model import BATCH, Prediction, Predictions
 from tests.conftest import ROOT
+from tests.runtime.certainty.certainties import certainty
 from tests.runtime.tiny_bundle import LABELS, SCALE, write_bundle
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -126,6 +128,32 @@ def test_a_notebook_shows_a_list_as_a_table(bundle: Path, tmp_path: Path) -> Non
     assert "<td>a, b</td><td>75.0%</td>" in several._repr_html_()
     assert "<td>no label</td><td>0.0%</td>" in several._repr_html_()
     assert pickle.loads(pickle.dumps(predictions)) == predictions
+
+
+def test_what_a_calibrated_model_decides(tmp_path: Path) -> None:
+    found = certainty(
+        sets=LabelSets("lac", [0.95], [[0.8]]),
+        selection=Selection(0.99, 0.95, 0.7, 0.92, 0.995),
+        unknown=UnknownRule("max_probability", 0.4, 0.95),
+    )
+    model = allencv.load(write_bundle(tmp_path / "calibrated", certainty=found))
+    images = [square(color) for color in ((128, 128, 128), (210, 185, 60), (210, 170, 60), RED)]
+    unknown, unsure, two, red = predictions = model.predict(images)
+    assert (unknown.label, unknown.is_unknown, unknown.is_answered) == ("red", True, False)
+    assert (unsure.label, unsure.is_unknown, unsure.is_answered) == ("red", False, False)
+    assert (two.labels, two.possible_labels, two.is_answered) == (["red"], ["red", "green"], True)
+    assert (red.possible_labels, red.is_unknown) == (["red"], False)
+    assert repr(unknown).endswith("; unknown: unlike the training images)")
+    assert repr(two).endswith("; possible: red, green)")
+    assert repr(red).endswith(")")
+    assert ";" not in repr(red)
+    assert "<p>not answered: hand to a person</p>" not in two._repr_html_()
+    assert unsure._repr_html_().startswith(
+        "<p>possible: red, green</p><p>not answered: hand to a person</p><table>"
+    )
+    shown = predictions._repr_html_()
+    assert "<td>unknown: unlike the training images</td></tr>" in shown
+    assert shown.endswith("<td></td></tr></table>")
 
 
 def test_predictions_and_models_read_well(bundle: Path) -> None:

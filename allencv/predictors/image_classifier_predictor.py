@@ -2,7 +2,7 @@ import base64
 import binascii
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union, cast, overload
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union, cast, overload
 
 import numpy as np
 import torch
@@ -15,12 +15,22 @@ from allennlp.predictors import Predictor
 from PIL.Image import Image
 
 from allencv.common.archives import load_archive
+from allencv.models.image_classifier import ImageClassifier
+from allencv.models.multilabel_classifier import MultiLabelImageClassifier
 from allencv.runtime import ImageError
+from allencv.runtime.classifier import readable
 from allencv.runtime.json_files import parse_json
 from allencv.training.acceleration import set_memory_format
 
 OneImage = Union[str, os.PathLike, bytes, np.ndarray, torch.Tensor, Image, JsonDict]
 INPUT_KEYS = ("image", "image_base64", "image_array")
+
+
+class LabelNames(NamedTuple):
+    """The labels of a model, and for several labels an image their thresholds."""
+
+    labels: List[str]
+    thresholds: Optional[List[float]]
 
 
 @Predictor.register("default_image")
@@ -37,6 +47,10 @@ class ImageClassifierPredictor(Predictor):
     probable first; `top_k` (the most probable labels with their `probability`, at most five);
     `probs` and `logits` in the order of the vocabulary; and `metadata`. An image that cannot be
     read gets an `error`, and does not affect the others.
+
+    A calibrated model (`allencv calibrate`) also answers `is_unknown`, `is_answered`, and the set
+    of labels that holds the right one: `labels` beside `label`, or `possible_labels`. Its `top_k`
+    has calibrated probabilities; `probs` and `logits` are still those of the network.
 
     The weights of the model change to the fastest memory order for its device.
 
@@ -74,16 +88,36 @@ class ImageClassifierPredictor(Predictor):
 
     def predict_batch_instance(self, instances: List[Instance]) -> List[JsonDict]:
         answers: List[JsonDict] = []
-        readable: List[Instance] = []
+        decoded: List[Instance] = []
         for instance in instances:
             try:
                 fields = {**instance.fields, "image": instance["image"].decoded()}
-                readable.append(Instance(fields))
+                decoded.append(Instance(fields))
                 answers.append({})
             except ImageError as error:
                 answers.append({"error": str(error), "metadata": instance["metadata"].metadata})
-        predictions = iter(super().predict_batch_instance(readable) if readable else [])
+        predictions = iter(self._predicted(decoded) if decoded else [])
         return [answer or next(predictions) for answer in answers]
+
+    def _predicted(self, instances: List[Instance]) -> List[JsonDict]:
+        model = self._model
+        if not isinstance(model, ImageClassifier) or model.certainty is None:
+            return super().predict_batch_instance(instances)
+        noted: List[torch.Tensor] = []
+        with model.vectors_noted(noted):
+            predictions = super().predict_batch_instance(instances)
+        thresholds = None
+        if isinstance(model, MultiLabelImageClassifier):
+            own = list(model.get_thresholds().values())
+            thresholds = model.certainty.calibrated_thresholds(own)
+        probabilities = np.array([each["probs"] for each in predictions], np.float32)
+        vectors = noted[0].float().cpu().numpy()  # the images come before their views
+        judgements = model.certainty.judge(probabilities, vectors, thresholds)
+        names = LabelNames(model.label_names(), thresholds)
+        return [
+            {**prediction, **readable(names, judgement)}
+            for prediction, judgement in zip(predictions, judgements)
+        ]
 
     def predict_json(self, inputs: JsonDict) -> JsonDict:
         return self.predict_batch_json([inputs])[0]

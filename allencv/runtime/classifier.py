@@ -56,6 +56,16 @@ class Classifier(Protocol):
         ...
 
 
+class HasLabels(Protocol):
+    """What `readable` needs of a `Classifier`."""
+
+    @property
+    def labels(self) -> List[str]: ...
+
+    @property
+    def thresholds(self) -> Optional[List[float]]: ...
+
+
 class RankedLabel(TypedDict):
     label: str
     probability: float
@@ -96,7 +106,7 @@ def judged(classifier: Classifier, images: np.ndarray) -> List[Judgement]:
     return certainty.judge(probabilities, vectors, classifier.thresholds)
 
 
-def readable(classifier: Classifier, judgement: Judgement, top_k: int = TOP_K) -> Answer:
+def readable(classifier: HasLabels, judgement: Judgement, top_k: int = TOP_K) -> Answer:
     """
     Return the answer for one image, with `top_k` labels. Labels are sorted by probability; ties
     keep the order of the labels.
@@ -112,7 +122,7 @@ def readable(classifier: Classifier, judgement: Judgement, top_k: int = TOP_K) -
         # A set always has the most probable label.
         is_member = [place == 0 or bool(judgement.members[i]) for place, i in enumerate(order)]
         key: Literal["labels", "possible_labels"] = (
-            "possible_labels" if classifier.multi_label else "labels"
+            "labels" if classifier.thresholds is None else "possible_labels"
         )
         answer[key] = [names[i] for i, is_in in zip(order, is_member) if is_in]
     if judgement.is_unknown is not None:

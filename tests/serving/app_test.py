@@ -21,7 +21,7 @@ from allencv.serving.decoders import Decoders
 from allencv.serving.limits import Limits
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS, softmax_of, write_bundle
-from tests.serving.conftest import file_of, photo
+from tests.serving.conftest import MIXED, file_of, photo, square
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,51 @@ def test_labels(client: TestClient) -> None:
     assert content["labels"] == LABELS
     assert content["multi_label"] is False
     assert content["thresholds"] is None
+    assert content["certainty"] is None
     assert content["limits"] == {"max_body_bytes": Limits().max_body_bytes, "max_files": 3}
+
+
+@pytest.fixture(scope="module")
+def of_calibrated(calibrated: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(OnnxClassifier(calibrated))) as client:
+        yield client
+
+
+def test_a_calibrated_model(of_calibrated: TestClient) -> None:
+    files = [("files", square(color)) for color in MIXED]
+    files.append(("files", file_of(photo("red"))))
+    predictions = of_calibrated.post("/predict", files=files).json()["predictions"]
+    unknown, unsure, two, red = ({**each, "top_k": None, "file": None} for each in predictions)
+    assert unknown == {**unknown, "is_unknown": True, "is_answered": False}
+    assert unsure == {**unsure, "label": "red", "is_unknown": False, "is_answered": False}
+    assert two == {**two, "labels": ["red", "green"], "is_unknown": False, "is_answered": True}
+    assert red == {**red, "labels": ["red"], "is_unknown": False, "is_answered": True}
+    # The format of Flash's client has the label alone.
+    body = {"session": "UUID", "payload": {"inputs": {"data": as_base64("red")}}}
+    assert of_calibrated.post("/predict", json=body).json()["result"] == {"outputs": "red"}
+
+
+def test_what_a_calibrated_model_promises(of_calibrated: TestClient) -> None:
+    answer = of_calibrated.get("/labels")
+    found = answer.json()["certainty"]
+    assert found["images"] == 1200
+    assert found["calibrates_probabilities"] is False
+    assert found["sets"] == {"key": "labels", "level": 0.95, "by_class": False}
+    assert found["answered"] == {
+        "target_accuracy": 0.99,
+        "certainty": 0.95,
+        "least_confidence": 0.7,
+        "coverage": 0.92,
+    }
+    assert found["unknown"] == {"score": "max_probability", "known_share": 0.95}
+    assert found["promises"][0] == "Set of labels: for 95% of the images, the right label is in it."
+    assert "photos" not in answer.text  # where the images of the calibration are
+    schemas = of_calibrated.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["Certainty"]["properties"].keys() == found.keys()
+    (prediction,) = of_calibrated.post("/predict", files={"file": square("gold")}).json()[
+        "predictions"
+    ]
+    assert prediction.keys() <= schemas["Prediction"]["properties"].keys()
 
 
 def test_health(client: TestClient) -> None:

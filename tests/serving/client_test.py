@@ -14,7 +14,7 @@ from allencv.runtime.images import read_image
 from allencv.serving.client import Client, ServerError, _file_of
 from tests.conftest import ROOT
 from tests.runtime.tiny_bundle import LABELS
-from tests.serving.conftest import COLORS, Running, file_of, photo
+from tests.serving.conftest import COLORS, Running, file_of, photo, serving, square
 
 
 @pytest.fixture
@@ -37,6 +37,18 @@ def test_predict(client: Client, tmp_path: Path) -> None:
     assert {len(each["top_k"]) for each in answers} == {1}
     (answer,) = client.predict([paths[0].read_bytes()])
     assert answer.keys() == {"label", "top_k"}
+
+
+def test_what_a_calibrated_model_decides(calibrated: Path) -> None:
+    with serving(calibrated) as running:
+        answer = Client(running.url).predict(square("gold"))
+    assert answer == {
+        "label": "red",
+        "labels": ["red", "green"],
+        "is_unknown": False,
+        "is_answered": True,
+        "top_k": answer["top_k"],
+    }
 
 
 def test_a_single_image(client: Client, tmp_path: Path) -> None:

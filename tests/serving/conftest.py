@@ -13,7 +13,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from allencv.runtime.certainty import LabelSets, Selection, UnknownRule
 from tests.conftest import ROOT
+from tests.runtime.certainty.certainties import certainty
 from tests.runtime.tiny_bundle import write_bundle
 
 COLORS = {"red": (230, 20, 30), "green": (20, 220, 40), "blue": (10, 30, 240)}
@@ -34,6 +36,30 @@ def photo(label: str, size: "tuple[int, int]" = (60, 40), seed: int = 0) -> Imag
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("serving") / "colours")
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A bundle that takes images with a highest probability of at most 0.6 for unknown, and answers
+    from 0.7 on.
+    """
+    found = certainty(
+        images=1200,
+        sets=LabelSets("lac", [0.95], [[0.8]]),
+        selection=Selection(0.99, 0.95, 0.7, 0.92, 0.995),
+        unknown=UnknownRule("max_probability", 0.4, 0.95),
+    )
+    return write_bundle(tmp_path_factory.mktemp("serving") / "calibrated", certainty=found)
+
+
+MIXED = {"grey": (128, 128, 128), "ochre": (210, 185, 60), "gold": (210, 170, 60)}
+"""Colours that `calibrated` takes for unknown, does not answer, and has two labels for."""
+
+
+def square(color: str) -> bytes:
+    """A file of an image of one of `MIXED`."""
+    return file_of(Image.new("RGB", (60, 40), MIXED[color]), "PNG")
 
 
 class Running(NamedTuple):

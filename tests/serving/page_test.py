@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from tests.runtime.tiny_bundle import write_bundle
-from tests.serving.conftest import COLORS, Running, Serve, file_of, photo, serving
+from tests.serving.conftest import COLORS, MIXED, Running, Serve, file_of, photo, serving, square
 
 api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -117,6 +117,55 @@ def test_pick(page: Any) -> None:
     assert "answered in" in cards.first.locator(".time").inner_text()
     natural = "(image) => [image.complete, image.naturalWidth]"
     assert cards.first.locator("img").evaluate(natural) == [True, 300]
+
+
+def test_a_calibrated_model(browser: Any, calibrated: Path) -> None:
+    """It says in words what was decided, and why, and what it promises."""
+    wrong: List[str] = []
+    with serving(calibrated) as running:
+        page = browser.new_context(accept_downloads=True).new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(running.url)
+        files = [
+            {"name": f"{name}.png", "mimeType": "image/png", "buffer": square(name)}
+            for name in MIXED
+        ]
+        page.set_input_files("#files", [*files, upload("red")])
+        wait_for_status(page, "4 images done.")
+        titles = page.locator(".card .label").all_inner_texts()
+        assert titles[:3] == ["Unknown", "Ask a person", "red or green"]
+        assert titles[3].startswith("red 9")
+        assert page.locator(".card .note").all_inner_texts() == [
+            "The image is unlike the training images. Most likely: red.",
+            "Most likely: red. The confidence is below 70%; from there on, 99% of the answers are "
+            "right.",
+            "The right label is in such a set for 95% of the images.",
+            "",
+        ]
+        chosen = [card.locator(".chosen").count() for card in page.locator(".card").all()]
+        assert chosen == [0, 0, 2, 1]
+        counts = page.locator("#counts button").all_inner_texts()
+        assert [" ".join(each.split()) for each in counts] == [
+            *("All 4", "red 2", "Ask a person 1", "Unknown 1")
+        ]
+        page.click("#promises summary")
+        promises = page.locator("#promises li")
+        assert promises.first.inner_text().startswith("Set of labels: for 95% of the images")
+        with page.expect_download() as download:
+            page.click("#save")
+        text = Path(download.value.path()).read_text("utf-8-sig")
+        rows = {row["path"]: row for row in csv.DictReader(io.StringIO(text))}
+        assert list(rows["gold.png"])[:6] == [
+            *("path", "label", "probability", "labels", "is_unknown", "is_answered")
+        ]
+        assert rows["gold.png"]["labels"] == "red|green"
+        assert (rows["grey.png"]["is_unknown"], rows["grey.png"]["is_answered"]) == (
+            "true",
+            "false",
+        )
+        page.goto(f"{running.url}/docs")
+        page.locator("#answer", has_text='"is_answered": true').wait_for()
+    assert not wrong
 
 
 def test_drop_and_paste(page: Any) -> None:

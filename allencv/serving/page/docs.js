@@ -81,7 +81,7 @@ async function show() {
   write("body", `curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' ${server}predict`);
   write("json", `curl --json '{"images": ["<base64>"]}' ${server}predict`);
   write("error", '{"error": {"code": "unsupported_format", "message": "…"}}');
-  const { labels, multi_label } = await (await fetch("labels")).json();
+  const { labels, multi_label, certainty } = await (await fetch("labels")).json();
   byId("try").addEventListener("submit", async (event) => {
     event.preventDefault();
     const { file, top_k } = event.target.elements;
@@ -91,8 +91,11 @@ async function show() {
   });
   const label = labels[0];
   const prediction = multi_label ? { file: "photo.jpg", labels: [label] } : { file: "photo.jpg", label };
+  if (certainty?.sets) prediction[certainty.sets.key] = [label, "…"];
+  if (certainty?.unknown) prediction.is_unknown = false;
+  if (certainty?.unknown || certainty?.answered) prediction.is_answered = true;
   prediction.top_k = [{ label, probability: 0.93 }, "…"];
-  write("answer", JSON.stringify({ predictions: [prediction], seconds: 0.012 }, null, 2).replace('"…"', "…"));
+  write("answer", JSON.stringify({ predictions: [prediction], seconds: 0.012 }, null, 2).replaceAll('"…"', "…"));
   const api = await (await fetch("openapi.json")).json();
   for (const [path, operations] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(operations)) {
