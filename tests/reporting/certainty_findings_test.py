@@ -92,7 +92,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert page.count('class="interval"') == 2 * intervals  # charts in two sizes
     assert page.count("<img") == 12
     assert page.count('class="marked"') == 4
-    assert "90.0\N{NO-BREAK SPACE}% were asked for, for each label by itself" in text
+    assert "90.0 % were asked for, for each label by itself" in text
 
 
 def findings_of(certainty: Certainty, record: CalibrationRecord) -> Findings:
