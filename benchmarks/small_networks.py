@@ -164,8 +164,8 @@ def table(report: Dict[str, Any]) -> str:
     settings, runs = report["settings"], report["runs"]
     precisions = [each for each in PRECISIONS if any(each in of for of in runs.values())]
     lines = [
-        f"Accuracy in % after {settings['seconds']:g} s of CPU time, and in brackets the epochs that "
-        f"were begun; {len(settings['seeds'])} seed(s), {settings['processor']}:",
+        f"Accuracy in % after {settings['seconds']:g} s of CPU time, in brackets the epochs that "
+        f"had begun. Seeds: {len(settings['seeds'])}. {settings['processor']}.",
         "",
         "| data | precision | " + " | ".join(NETWORKS) + " |",
         "|---|---|" + "---|" * len(NETWORKS),

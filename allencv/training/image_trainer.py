@@ -358,7 +358,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if progress.is_due():
                 self._check_losses()
                 progress.show(step_metrics)
-            for callback in self._called("on_batch"):
+            for callback in self._callbacks:
                 callback.on_batch(
                     self,
                     group,
@@ -394,15 +394,6 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
         for name, memory in common_util.peak_gpu_memory().items():
             metrics[f"gpu_{name}_memory_MB"] = memory / (1024 * 1024)
         return metrics
-
-    def _called(self, method: str) -> List[TrainerCallback]:
-        """Return the callbacks that do something in a method, which is called at every step."""
-        nothing = getattr(TrainerCallback, method)
-        return [
-            each
-            for each in self._callbacks
-            if getattr(getattr(each, method), "__func__", None) is not nothing
-        ]
 
     def _limit(self, text: str) -> TimeLimit:
         """Return the limit of time for the steps of all epochs."""
@@ -494,7 +485,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             if not isinstance(weight, float) or weight != 1:
                 outputs["loss"] = outputs["loss"] * weight
             backward_called = False
-            for callback in self._called("on_backward"):
+            for callback in self._callbacks:
                 backward_called |= callback.on_backward(self, outputs, backward_called)
             if not backward_called:
                 total = outputs["loss"]
@@ -633,7 +624,7 @@ class ImageTrainer(CheckedFromParams, GradientDescentTrainer):
             metrics = LazyMetrics(lambda: self.model.get_metrics() | losses.read())
             if progress.is_due():
                 progress.show(metrics)
-            for callback in self._called("on_batch"):
+            for callback in self._callbacks:
                 callback.on_batch(
                     self,
                     group,

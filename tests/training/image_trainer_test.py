@@ -17,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import allencv.plugin
 from allencv.data.fields import image_field
 from allencv.training import TrainingError
-from allencv.training.image_trainer import ImageTrainer
 from tests.configs import experiment
 from tests.conftest import same_tensors
 from tests.training.line import Batches, Line
@@ -544,26 +543,6 @@ def test_metrics_are_there_for_a_callback_that_looks(cats_and_dogs: Path, tmp_pa
     assert Look.seen[-1]["loss"] == pytest.approx(sum(losses) / 6)
     assert metrics["training_loss"] == pytest.approx(sum(losses) / 6)
     assert metrics["training_accuracy"] == Look.seen[-1]["accuracy"]
-
-
-def test_only_callbacks_with_something_to_do_are_called_at_a_step() -> None:
-    class Silent(TrainerCallback):
-        pass
-
-    class Busy(Silent):
-        def on_batch(self, *arguments: Any, **others: Any) -> None:
-            pass
-
-    class Inherits(Busy):
-        pass
-
-    patched = Silent("")
-    patched.on_batch = lambda *arguments, **others: None  # type: ignore[method-assign]
-    trainer = ImageTrainer.__new__(ImageTrainer)
-    busy, inherits = Busy(""), Inherits("")
-    trainer._callbacks = [Silent(""), busy, inherits, patched]
-    assert trainer._called("on_batch") == [busy, inherits, patched]
-    assert trainer._called("on_backward") == []
 
 
 def test_with_the_callbacks_of_allennlp(cats_and_dogs: Path, tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         with the same draws, for transforms that work on whole batches: "random_crop",
         "random_resized_crop", the flips, "color_jitter", "random_erasing", "cutout" and
         "normalize". Other transforms get the images back. There, rounding may change pixels by 1
-        of 255. Without a GPU of NVIDIA it is "memory". Not for streaming readers.
+        of 255. Without a GPU of NVIDIA it is "memory". Not for streaming readers. In distributed
+        training all ranks must make the loader, because they share the images.
     max_cache_gb : `float`, optional (default = `None`)
         The most memory for the cache, in units of 1,000,000,000 bytes. `None` allows half of the
         memory that is available at the first batch, divided among the runs of `allencv sweep

@@ -1,6 +1,8 @@
 import logging
 import multiprocessing
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -15,6 +17,7 @@ from PIL import Image
 
 from allencv.data.class_weightings import Balanced
 from allencv.data.data_loaders import ImageDataLoader, memory_cache
+from allencv.data.data_loaders.cache_memory import RanksMemory
 from allencv.data.data_loaders.kept_images import bytes_of
 from allencv.data.data_loaders.memory_cache import CachedInstances
 from allencv.data.data_loaders.workers import ThreadWorkers, load
@@ -308,6 +311,23 @@ def test_enough_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert CachedInstances(instances, needed / 1e9)
     with pytest.raises(ConfigurationError, match="expected data_loader.max_cache_gb"):
         CachedInstances(instances)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memfd_create")
+def test_memory_that_another_rank_uses_is_not_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances: Any = make_loader(folder, transforms("fixed")).images.instances
+    memory = RanksMemory(os.memfd_create("test"))
+    first = CachedInstances(instances, memory=memory)
+    monkeypatch.setattr(memory_cache, "available_memory", lambda: 1)  # the first rank has it
+    with pytest.raises(ConfigurationError):
+        CachedInstances(instances, memory=RanksMemory(os.memfd_create("test")))
+    second = CachedInstances(instances, memory=memory)
+    image = first.kept.get(3)
+    assert image is not None
+    assert second.kept.put(3, image + 1)  # it is there
+    assert torch.equal(second.kept.get(3), image)  # type: ignore[arg-type]
 
 
 def test_images_for_which_there_is_no_memory(
