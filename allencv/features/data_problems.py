@@ -12,9 +12,11 @@ from allencv.features.suspects import (
     LEAST_NEAR,
     find_label_suspects,
     find_outliers,
+    held_out_accuracy,
     held_out_probabilities,
     near_copy_threshold,
     nearest_distances,
+    why_useless,
     why_without_suspects,
 )
 from allencv.runtime.plurals import numbered
@@ -125,22 +127,17 @@ def _label_suspects(found: DataVectors, notes: List[str]) -> Iterator[Problem]:
         return
     vectors = found.vectors if not several else found.vectors[rows]
     probs = held_out_probabilities(vectors, labels, len(names))
-    judged = ~np.isnan(probs[:, 0])
-    accuracy = float((probs[judged].argmax(1) == labels[judged]).mean())
-    largest = float(np.bincount(labels[judged]).max() / judged.sum())
-    if accuracy <= largest:
-        notes.append(
-            f"images among another label: not searched, because the classifier is right for only "
-            f"{accuracy:.0%} of the images, and the largest class has {largest:.0%}"
-        )
+    reason = why_useless(probs, labels)
+    if reason is not None:
+        notes.append(f"images among another label: not searched, because {reason}")
         return
-    alone = int((~judged).sum())
+    alone = int(np.isnan(probs[:, 0]).sum())
     for count, why in ((several, "without a label"), (alone, "alone in their class")):
         if count:
             notes.append(f"images among another label: {numbered(count, 'image')} {why} left out")
     notes.append(
-        f"images among another label: a classifier of the features is right for {accuracy:.1%} of "
-        "the images that it was not fitted on"
+        f"images among another label: a classifier of the features is right for "
+        f"{held_out_accuracy(probs, labels):.1%} of the images that it was not fitted on"
     )
     for suspect in find_label_suspects(probs, labels):
         detail = (

@@ -200,6 +200,28 @@ def held_out_probabilities(vectors: np.ndarray, labels: np.ndarray, classes: int
     return probs
 
 
+def why_useless(probs: np.ndarray, labels: np.ndarray) -> Optional[str]:
+    """
+    Return why the classifier of `held_out_probabilities` is no help, or `None` if it is right more
+    often than the largest class alone.
+    """
+    accuracy = held_out_accuracy(probs, labels)
+    judged = labels[~np.isnan(probs[:, 0])]
+    largest = float(np.bincount(judged).max() / len(judged))
+    if accuracy > largest:
+        return None
+    return (
+        f"the classifier is right for only {accuracy:.0%} of the images, and the largest class has "
+        f"{largest:.0%}"
+    )
+
+
+def held_out_accuracy(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Return the accuracy of `held_out_probabilities` on the images that were held out."""
+    judged = ~np.isnan(probs[:, 0])
+    return float((probs[judged].argmax(1) == labels[judged]).mean())
+
+
 def _evenly(labels: np.ndarray) -> np.ndarray:
     """Return all rows in random order: one of each class, then another of each, and so on."""
     random = np.random.default_rng(SEED)

@@ -15,6 +15,7 @@ from allencv.features.suspects import (
     held_out_probabilities,
     nearest_distances,
     outlier_threshold,
+    why_useless,
     why_without_suspects,
 )
 from allencv.predictions.predictions_file import Predictions, likely_label_errors
@@ -149,6 +150,9 @@ def find_label_errors(vectors: np.ndarray, labels: np.ndarray, classes: int) -> 
     if note is not None:
         return LabelErrors([], np.zeros((len(labels), classes), np.float32), note)
     probs = held_out_probabilities(vectors, labels, classes)
+    note = why_useless(probs, labels)
+    if note is not None:
+        return LabelErrors([], probs, note)
     suspects = find_label_suspects(probs, labels)
     return LabelErrors([LabelError(each.row, [each.suggested]) for each in suspects], probs, None)
 
