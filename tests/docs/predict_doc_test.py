@@ -21,6 +21,7 @@ from allencv.classify.command import run as run_classify
 from allencv.classify.output_files import columns
 from allencv.classify.printed_answers import single_answer
 from tests.conftest import ROOT, Run, write_images
+from tests.runtime.certainty.certainties import everything
 from tests.runtime.tiny_bundle import write_bundle
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ def blocks(language: str) -> List[str]:
 
 ONE, ARCHIVE, EXPORT, SEVERAL, PIPED, THRESHOLDS, FAILS, SHARDS = blocks("bash")
 ANSWERS, GENRES = blocks("json")
-TERMINAL, PRINTED, SLURM, RAY, RAY_CLUSTER, INSTALL = blocks("text")
+TERMINAL, CALIBRATED, PRINTED, SLURM, RAY, RAY_CLUSTER, INSTALL = blocks("text")
 
 
 def read_csv(path: Path) -> List[Dict[str, Any]]:
@@ -191,7 +192,25 @@ def test_the_columns(folder: Path) -> None:
     section = PAGE.partition("## Output")[2].partition("\n## ")[0]
     table = re.findall(r"^\| (`.*?) \| ", section, re.MULTILINE)
     named = re.findall(r"`(\w+)`", " ".join(table))
-    assert named == list(columns(["cat", "dog"], False, 2, True))
+    assert named == list(columns(["cat", "dog"], False, 2, True, everything(2)))
+
+
+def test_what_a_calibrated_model_decides() -> None:
+    section = PAGE.partition("## Calibrated models\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    several = columns(["cat", "dog"], True, 1, False, everything(2, sets="missed"))
+    assert named == list(several)[1:5]
+    cat: Dict[str, Any] = {"label": "cat", "labels": ["cat", "lynx"], "is_answered": True}
+    top_k = [{"label": "cat", "probability": 0.7}]
+    printed = [
+        single_answer({"path": f"photos/{name}.jpg", "top_k": top_k, **cat, **decided}, 80, 0.95)[0]
+        for name, decided in {
+            "tom": {},
+            "shoe": {"is_unknown": True, "is_answered": False},
+            "fog": {"is_answered": False},
+        }.items()
+    ]
+    assert printed == CALIBRATED.splitlines()
 
 
 def test_the_python_way(exported: Any, folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -12,11 +12,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Iterator, List
 
+import numpy as np
 import pytest
 
+from allencv.runtime import OnnxClassifier, readable
+from allencv.runtime.classifier import judged
 from allencv.serving.limits import CONNECTION_BYTES, Limits
 from tests.conftest import ROOT, write_images
 from tests.forking.commands import forked_commands
+from tests.runtime.certainty.certainties import everything
 from tests.runtime.tiny_bundle import write_bundle
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -27,7 +31,7 @@ def blocks(language: str) -> List[str]:
 
 
 SERVE, CURL, CURL_BODY = blocks("bash")
-(ANSWER,) = blocks("json")
+ANSWER, CALIBRATED = blocks("json")
 BASE64, CLIENT = blocks("python")
 INSTALL, DOCKER, PROCFILE = blocks("text")
 
@@ -84,6 +88,14 @@ def test_curl(url: str, folder: Path) -> None:
     assert given.keys() == printed.keys()
     assert given["predictions"][0].keys() == printed["predictions"][0].keys()
     assert given["predictions"][0]["label"] == printed["predictions"][0]["label"]
+
+
+def test_the_answer_of_a_calibrated_model(tmp_path: Path) -> None:
+    labels = ["cat", "lynx", "dog"]
+    classifier = OnnxClassifier(write_bundle(tmp_path / "bundle", labels, None, everything()))
+    (judgement,) = judged(classifier, np.zeros((1, 16, 16, 3), np.uint8))
+    printed = json.loads(CALIBRATED)
+    assert list(printed) == ["file", *readable(classifier, judgement)]
 
 
 def test_curl_of_a_body(url: str, folder: Path) -> None:

@@ -85,7 +85,8 @@ def energy(
     logits = products(vectors, weight).astype(np.float64) + bias
     if multi_label:
         return -np.logaddexp(0, logits).sum(axis=1)
-    return -np.logaddexp.reduce(logits, axis=1)
+    largest = logits.max(axis=1, keepdims=True)
+    return -(largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1)))
 
 
 def mahalanobis(
