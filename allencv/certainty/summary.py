@@ -96,8 +96,8 @@ def _answered(calibrated: Calibrated) -> List[str]:
         ),
         *_row(
             "",
-            f"{selection.accuracy:.1%} of these answers are right. Of the answers for new images at "
-            f"least {_percent(selection.target_accuracy)} are, with "
+            f"{selection.accuracy:.1%} of these answers are right. Of the answers for new images "
+            f"at least {_percent(selection.target_accuracy)} are, with "
             f"{_percent(selection.certainty)} certainty",
         ),
     ]
