@@ -42,6 +42,11 @@ def _row(title: str, text: str) -> List[str]:
     )
 
 
+def _percent(share: float) -> str:
+    """Return a share that a user has chosen, with the digits that it has."""
+    return f"{100 * share:.6g}%"
+
+
 def _probabilities(calibrated: Calibrated) -> List[str]:
     scaling, found = calibrated.certainty.scaling, calibrated.found
     if scaling is None:
@@ -65,7 +70,7 @@ def _sets(calibrated: Calibrated) -> List[str]:
         hold = "of an image's labels are in them"
     lines: List[str] = []
     for level, share, size in zip(sets.levels, found.coverage, found.sizes):
-        text = f"at {level:.4g}: {share:.1%} {hold}, {size:.2f} labels on average"
+        text = f"at {_percent(level)}: {share:.1%} {hold}, {size:.2f} labels on average"
         lines += _row("" if lines else "sets of labels", text)
     few = [i for i, limit in enumerate(sets.limits[0]) if limit == EVERY_LABEL]
     if few and sets.by_class:
@@ -91,8 +96,9 @@ def _answered(calibrated: Calibrated) -> List[str]:
         ),
         *_row(
             "",
-            f"right are {selection.accuracy:.1%} of these answers, and of those for new images, "
-            f"with {selection.certainty:.0%} certainty, at least {selection.target_accuracy:.4g}",
+            f"{selection.accuracy:.1%} of these answers are right. Of the answers for new images "
+            f"at least {_percent(selection.target_accuracy)} are, with "
+            f"{_percent(selection.certainty)} certainty",
         ),
     ]
 

@@ -83,6 +83,9 @@ def _write(folder: Path, kind: str, runs: List[Dict[str, Any]]) -> Dict[str, Dic
     return summary
 
 
+CALIBRATION_KEYS = ("calibration_dataset_reader", "calibration_data_path", "calibration")
+
+
 def with_seed(config: Config, seed: int) -> Config:
     """Return the config with all seeds replaced."""
     return {**config, "random_seed": seed, "numpy_seed": seed, "pytorch_seed": seed}
@@ -92,10 +95,11 @@ def with_fold(config: Config, fold: int, folds: int) -> Config:
     """
     Return the config with one fold of the training data as validation data, and the rest as
     training data. An existing split decides how the folds are made. Test data are removed, because
-    AllenNLP would read only a fold of them, with the validation reader.
+    AllenNLP would read only a fold of them, with the validation reader. Calibration is removed, as
+    its images may be in the training part of a fold.
     """
-    config = {key: value for key, value in config.items() if key != "test_data_path"}
-    config.pop("evaluate_on_test", None)
+    removed = ("test_data_path", "evaluate_on_test", *CALIBRATION_KEYS)
+    config = {key: value for key, value in config.items() if key not in removed}
     if "train_data_path" not in config or "dataset_reader" not in config:
         raise ConfigurationError("the config has no train_data_path; expected data to divide")
     config["validation_data_path"] = config["train_data_path"]

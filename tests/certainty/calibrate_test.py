@@ -161,7 +161,7 @@ def test_the_lines_that_are_printed(run_folder: Path, images: Path) -> None:
         *("probabilities", "sets of labels", "answered", "unknown")
     ]
     assert max(map(len, lines[1:])) <= 100
-    assert "at 0.8:" in lines[2]
+    assert "at 80%: " in lines[2]
 
 
 def test_broken_images_are_left_out_and_said(run_folder: Path, images: Path) -> None:

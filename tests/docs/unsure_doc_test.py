@@ -47,7 +47,7 @@ def row_titles(text: str) -> List[str]:
 
 
 def test_the_commands(pets: Path, capsys: pytest.CaptureFixture) -> None:
-    (printed,) = blocks("text")
+    printed, *_ = blocks("text")
     first, *commands = "".join(blocks("bash")).splitlines()
     run_in_process(*shlex.split(first)[1:])
     said = capsys.readouterr().out

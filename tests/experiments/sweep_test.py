@@ -46,6 +46,21 @@ def test_a_split_says_by_what_folds_are_made() -> None:
     assert config["validation_data_path"] == "pets"
 
 
+def test_calibration_and_test_data_are_left_out_of_folds() -> None:
+    """They are other parts of the same folder, which the folds divide."""
+    config = {
+        "dataset_reader": {"type": "image_folder"},
+        "train_data_path": "pets",
+        "test_data_path": "pets",
+        "calibration_data_path": "pets",
+        "calibration_dataset_reader": {"type": "image_folder"},
+        "calibration": {},
+    }
+    expected = {"dataset_reader", "train_data_path"}
+    expected |= {"validation_dataset_reader", "validation_data_path"}
+    assert set(with_fold(config, 0, 5)) == expected
+
+
 def test_a_reader_that_does_not_divide_is_named() -> None:
     config = {"dataset_reader": "torchvision_dataset", "train_data_path": "pets"}
     with pytest.raises(ConfigurationError, match="'torchvision_dataset', which cannot divide"):

@@ -1,4 +1,3 @@
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -193,11 +192,9 @@ def test_images_are_held_out_for_calibration(tmp_path: Path, has_validation: boo
         (tmp_path / "all" / label).mkdir(parents=True)
         (tmp_path / "val" / label).mkdir(parents=True)
         Image.new("L", (8, 8), color).save(tmp_path / "val" / label / "v.png")
-        one = tmp_path / "one.png"
-        Image.new("L", (8, 8), color).save(one)
-        for number in range(1000):
-            os.link(one, tmp_path / "all" / label / f"{number}.png")
-        one.unlink()
+        pixels = np.random.default_rng(color).integers(0, 255, (1000, 6, 6), np.uint8)
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).save(tmp_path / "all" / label / f"{number}.png")
     train = str(tmp_path / "all")
     validation = str(tmp_path / "val") if has_validation else train
     split = None if has_validation else {"fraction": 0.2, "by": "stratified", "of": train}

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from allencv.certainty.reliability import calibration_error
 from allencv.predictions.predictions_file import Picture, Predictions
-from allencv.reporting.scores import calibration, calibration_error, label_scores, summary_scores
+from allencv.reporting.scores import calibration, label_scores, summary_scores
 from allencv.reporting.split_findings import (
     MOST_LISTED,
     ConfusedPair,

@@ -21,7 +21,8 @@ from allencv.data.transforms import ImageTransform
 from allencv.models.pixel_normalization import PixelNormalization
 from allencv.modules.im2im_encoders import ConvGroupsEncoder, WhiteningEncoder
 from allencv.training import evaluate
-from allencv.training.train_model import check_one_machine
+from allencv.training.calibrator import Calibrator
+from allencv.training.train_model import calibrator_of, check_one_machine
 from tests.configs import experiment
 from tests.conftest import write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
@@ -266,3 +267,11 @@ def test_loaders_that_cannot_begin_again_are_refused(cats_and_dogs: Path, tmp_pa
         ConfigurationError, match="from 6 training images, but .* a SimpleDataLoader; expected"
     ):
         train_model(Params(config), tmp_path)
+
+
+def test_calibration_needs_a_package_that_calibrates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `allennlp train` with other packages than `allencv.plugin`."""
+    monkeypatch.setattr(Calibrator, "list_available", lambda: [])
+    assert calibrator_of(None, None) is None
+    with pytest.raises(ConfigurationError, match="'pets', but no package .*allencv.plugin"):
+        calibrator_of("pets", None)
