@@ -15,7 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from allencv.runtime.bundle import is_bundle, open_bundle
-    from allencv.runtime.classifier import Classifier, readable
+    from allencv.runtime.classifier import Classifier, judged, readable
     from allencv.runtime.errors import BundleError, ImageError
     from allencv.runtime.images import COLOR_MODES, ImageSource, read_image, to_color_mode
     from allencv.runtime.manifest import Manifest
@@ -32,6 +32,7 @@ _MODULES = {
     "OnnxClassifier": "onnx_classifier",
     "Preprocessing": "preprocessing",
     "is_bundle": "bundle",
+    "judged": "classifier",
     "open_bundle": "bundle",
     "read_image": "images",
     "readable": "classifier",
@@ -49,6 +50,7 @@ __all__ = [
     "OnnxClassifier",
     "Preprocessing",
     "is_bundle",
+    "judged",
     "open_bundle",
     "read_image",
     "readable",

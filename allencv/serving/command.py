@@ -239,4 +239,6 @@ def _warm_up(classifier: "Classifier") -> None:
     """Classify an image, as the first one takes longer than others."""
     import numpy as np
 
-    classifier.probabilities(np.stack([classifier.preprocess(np.zeros((8, 8, 3), np.uint8))]))
+    from allencv.runtime.classifier import judged
+
+    judged(classifier, np.stack([classifier.preprocess(np.zeros((8, 8, 3), np.uint8))]))

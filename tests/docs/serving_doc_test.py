@@ -15,8 +15,7 @@ from typing import Iterator, List
 import numpy as np
 import pytest
 
-from allencv.runtime import OnnxClassifier, readable
-from allencv.runtime.classifier import judged
+from allencv.runtime import OnnxClassifier, judged, readable
 from allencv.serving.limits import CONNECTION_BYTES, Limits
 from tests.conftest import ROOT, write_images
 from tests.forking.commands import forked_commands

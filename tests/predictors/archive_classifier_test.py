@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -77,6 +78,17 @@ def test_it_predicts_in_the_memory_order_that_the_trainer_chooses(
     predictor: Any = ImageClassifierPredictor.from_path(archive, import_plugins=False)
     cpu = torch.device("cpu")
     assert chosen == [(classifier._model, None, cpu), (predictor._model, None, cpu)]
+
+
+def test_probabilities_and_vectors_at_once(archive: Path, images: List[str]) -> None:
+    classifier = ArchiveClassifier(archive, "cpu")
+    assert classifier.certainty is None
+    batches = [np.stack([classifier.preprocess(image)]) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(classifier.outputs, batches * 5))
+    for batch, (probabilities, vectors) in zip(batches * 5, found, strict=True):
+        np.testing.assert_allclose(probabilities, classifier.probabilities(batch), atol=1e-6)
+        np.testing.assert_allclose(vectors, classifier.vectors(batch), atol=1e-5)
 
 
 def test_what_it_says_of_itself(archive: Path, images: List[str]) -> None:

@@ -11,9 +11,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from allencv.runtime import BundleError, ImageError, Manifest, OnnxClassifier, open_bundle
+from allencv.runtime import (
+    BundleError,
+    ImageError,
+    Manifest,
+    OnnxClassifier,
+    judged,
+    open_bundle,
+    readable,
+)
 from allencv.runtime.bundle import MANIFEST, sha256_of
+from allencv.runtime.certainty import Scaling
+from allencv.runtime.certainty.files import FILES
 from tests.conftest import ROOT, write_images
+from tests.runtime.certainty.certainties import certainty, everything
 from tests.runtime.tiny_bundle import (
     LABELS,
     SIZE,
@@ -223,11 +234,57 @@ def test_a_network_that_does_not_fit_the_manifest(tmp_path: Path) -> None:
         OnnxClassifier(bundle)
 
 
+def test_probabilities_and_vectors_are_computed_at_once(bundle: Path, files: List[Path]) -> None:
+    classifier = OnnxClassifier(bundle)
+    assert classifier.certainty is None
+    pixels = np.stack([classifier.preprocess(file) for file in files])
+    calls: List[Any] = []
+    run = classifier._run
+    classifier._run = lambda *given: calls.append(given) or run(*given)
+    probabilities, vectors = classifier.outputs(pixels)
+    assert len(calls) == 1
+    assert np.array_equal(probabilities, classifier.probabilities(pixels))
+    assert np.array_equal(vectors, classifier.vectors(pixels))
+
+
+def test_a_calibrated_bundle(tmp_path: Path, files: List[Path]) -> None:
+    thresholds = [0.5, 0.9, 0.1]
+    found = certainty(scaling=Scaling([2.0] * 3, [1.0] * 3))
+    folder = write_bundle(tmp_path / "bundle", thresholds=thresholds, certainty=found)
+    classifier = OnnxClassifier(folder)
+    assert classifier.certainty is not None
+    assert classifier.thresholds == classifier.certainty.calibrated_thresholds(thresholds)
+    plain = OnnxClassifier(write_bundle(tmp_path / "plain", thresholds=thresholds))
+    assert plain.checksum != classifier.checksum
+    pixels = classifier.preprocess(files[0])[None]
+    assert np.array_equal(classifier.probabilities(pixels), plain.probabilities(pixels))
+    (answer,) = (readable(classifier, each) for each in judged(classifier, pixels))
+    (other,) = (readable(plain, each) for each in judged(plain, pixels))
+    assert answer["labels"] == other["labels"]
+    assert answer["top_k"] != other["top_k"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_calibration_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_bundle(tmp_path / "bundle", certainty=everything())
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(BundleError, match=f"{name}: it was changed after the export"):
+        OnnxClassifier(folder)
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: it is missing"):
+        OnnxClassifier(folder)
+
+
+def test_a_calibration_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", certainty=everything(labels=4))
+    with pytest.raises(BundleError, match="label_counts' is 4; expected 3"):
+        OnnxClassifier(folder)
+
+
 def test_it_runs_without_torch_and_allennlp(bundle: Path, files: List[Path]) -> None:
     code = f"""
 import sys
-from allencv.runtime import OnnxClassifier, readable
-from allencv.runtime.classifier import judged
+from allencv.runtime import OnnxClassifier, judged, readable
 assert "onnxruntime" not in sys.modules  # before it is needed
 classifier = OnnxClassifier({str(bundle)!r})
 pixels = classifier.preprocess({str(files[0])!r})
