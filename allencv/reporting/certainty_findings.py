@@ -116,7 +116,7 @@ def certainty_findings(certainty: Certainty, record: CalibrationRecord) -> Certa
     coverage, risk = risk_and_coverage(record.confidence[kept], record.is_right[kept])
     # Images that are unknown are never answered.
     coverage = coverage * len(kept) / len(is_unknown)
-    chosen = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(int)) if len(kept) else []
+    chosen = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_POINTS)).astype(int))
     everything = np.concatenate([record.scores, record.other_scores])
     edges = np.histogram_bin_edges(everything, SCORE_BINS)
     return CertaintyFindings(
