@@ -4,7 +4,7 @@ import io
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class CalibrationRecord:
         file.parent.mkdir(exist_ok=True)
         with whole_file(file) as temporary, open(temporary, "wb") as opened:
             arrays = {name: getattr(self, name) for name in ARRAYS}
-            pictures = {
+            pictures: Dict[str, Any] = {
                 f"picture_{place}": np.frombuffer(jpeg, np.uint8)
                 for place, jpeg in self.pictures.items()
             }
