@@ -266,6 +266,6 @@ def _documentation(cls: type, constructor: Any) -> Documentation:
     return documentation
 
 
-Key = Union[str, int]
+Key = Union[int, str]
 Path = Tuple[Key, ...]
 """A place in a config. As text it has dots, as in `--overrides`."""
