@@ -10,6 +10,7 @@ from typing import Any, List, Optional, Union
 import numpy as np
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
 from allennlp.models.archival import get_weights_path
 
 from allencv.certainty.calibration_record import record_of
@@ -135,7 +136,9 @@ def reader_of(classifier: ArchiveClassifier, data: Any) -> ImageDatasetReader:
     reader = classifier.config.get("calibration_dataset_reader")
     if reader is None or data != classifier.config.get("calibration_data_path"):
         return classifier.reader
-    return ImageDatasetReader.from_params(Params(copy.deepcopy(reader)))
+    made = DatasetReader.from_params(Params(copy.deepcopy(reader)))
+    assert isinstance(made, ImageDatasetReader), "it was checked before training"
+    return made
 
 
 def fit_rule(
