@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, List, Optional, Union
+from typing import Any, List, Mapping, Optional, Union
 
 import numpy as np
 from allennlp.common import Params
@@ -98,7 +98,7 @@ def calibrate(
         remove_stale_certainty(folder, Path(get_weights_path(folder)))
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
-    samples = samples_in(reader_of(classifier, data), data)
+    samples = samples_in(reader_of(classifier.config, classifier.reader, data), data)
     known = labelled_outputs(classifier, samples, str(data), show_progress)
     readers = {
         "train_data_path": classifier.training_reader,
@@ -131,11 +131,13 @@ def calibrate(
     return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
 
 
-def reader_of(classifier: ArchiveClassifier, data: Any) -> ImageDatasetReader:
+def reader_of(
+    config: Mapping[str, Any], validation_reader: ImageDatasetReader, data: Any
+) -> ImageDatasetReader:
     """Return the reader of calibration images: that of the archive's config, if it is for them."""
-    reader = classifier.config.get("calibration_dataset_reader")
-    if reader is None or data != classifier.config.get("calibration_data_path"):
-        return classifier.reader
+    reader = config.get("calibration_dataset_reader")
+    if reader is None or str(data) != str(config.get("calibration_data_path")):
+        return validation_reader
     made = DatasetReader.from_params(Params(copy.deepcopy(reader)))
     assert isinstance(made, ImageDatasetReader), "it was checked before training"
     return made
