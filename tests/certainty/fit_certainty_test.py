@@ -86,7 +86,7 @@ def test_only_what_is_wanted() -> None:
     assert (found.scaling, found.sets, found.selection, found.unknown) == (None,) * 4
     (first, *_) = found.judge(known.probabilities, known.vectors)
     assert first.probabilities.tolist() == known.probabilities[0].tolist()
-    assert first[1:] == (None,) * 4
+    assert (first.members, first.is_unknown, first.is_answered) == (None,) * 3
 
 
 def test_the_usual_calibration() -> None:

@@ -50,7 +50,7 @@ def opened(browser: Any) -> Iterator[Callable[[ReviewSession], Any]]:
         )
         page.on("request", lambda each: each.url.startswith(url) or wrong.append(each.url))
         page.goto(url)
-        page.wait_for_function("document.querySelectorAll('#choices button').length > 0")
+        page.locator("#choices button").first.wait_for()
         return page
 
     yield open_page

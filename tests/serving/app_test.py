@@ -295,7 +295,7 @@ def test_metrics(bundle: Path) -> None:
 
 def test_open_api_names_the_routes_and_their_errors(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/predict", "/labels", "/healthz", "/readyz", "/metrics"}
+    assert set(paths) == {"/predict", "/labels", "/healthz", "/readyz", "/metrics", "/drift.json"}
     predict = paths["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {
         *("multipart/form-data", "application/json", "image/*")

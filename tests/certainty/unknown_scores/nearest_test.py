@@ -48,7 +48,7 @@ def test_fewer_images_than_neighbours() -> None:
 
 
 def test_numbers_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="neighbour is 0 and most_images 2000"):
+    with pytest.raises(ConfigurationError, match="neighbour is 0 and most_images 1000"):
         UnknownScore.by_name("nearest")(neighbour=0)
     with pytest.raises(ConfigurationError, match="at most most_images"):
         UnknownScore.by_name("nearest")(neighbour=10, most_images=5)

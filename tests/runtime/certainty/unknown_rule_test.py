@@ -38,12 +38,14 @@ def test_the_energy() -> None:
 
 
 def test_the_mahalanobis_distance() -> None:
-    means = RANDOM.normal(size=(5, 8))
+    means, centre = RANDOM.normal(size=(5, 8)), RANDOM.normal(size=8)
     factor = RANDOM.normal(size=(8, 8))
     covariance = factor @ factor.T + np.eye(8)
     values, directions = np.linalg.eigh(covariance)
     whitening = directions / np.sqrt(values)
-    given = scores("mahalanobis", means=means @ whitening, whitening=whitening)
+    given = scores(
+        "mahalanobis", centre=centre, means=(means - centre) @ whitening, whitening=whitening
+    )
     distances = cdist(VECTORS, means, "mahalanobis", VI=np.linalg.inv(covariance))
     np.testing.assert_allclose(given, 0.5 * distances.min(axis=1) ** 2, rtol=1e-4)
 
