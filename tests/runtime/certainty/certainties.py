@@ -36,7 +36,11 @@ def rule(
     needed = {
         "max_probability": {},
         "energy": {"weight": drawn(labels, size), "bias": drawn(labels)},
-        "mahalanobis": {"means": drawn(labels, 2), "whitening": drawn(size, 2)},
+        "mahalanobis": {
+            "centre": drawn(size),
+            "means": drawn(labels, 2),
+            "whitening": drawn(size, 2),
+        },
         "nearest": {"kept": drawn(7, size).astype(np.float16), "neighbour": np.array(2)},
     }[kind]
     return UnknownRule(kind, limit, 0.8, {**needed, **arrays})
