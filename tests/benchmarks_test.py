@@ -12,6 +12,7 @@ from tests.conftest import ROOT, Run, write_images
 
 BENCHMARKS = ROOT / "benchmarks"
 PAGES = {
+    "certainty": "unsure.md",
     "data_loading": "data_loading.md",
     "distributed": "distributed.md",
     "distributed_training": "distributed.md",

@@ -5,11 +5,12 @@ import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, List, Optional, Union
+from typing import Any, List, Mapping, Optional, Union
 
 import numpy as np
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
 from allennlp.models.archival import get_weights_path
 
 from allencv.certainty.calibration_record import record_of
@@ -97,7 +98,7 @@ def calibrate(
         remove_stale_certainty(folder, Path(get_weights_path(folder)))
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
-    samples = samples_in(reader_of(classifier, data), data)
+    samples = samples_in(reader_of(classifier.config, classifier.reader, data), data)
     known = labelled_outputs(classifier, samples, str(data), show_progress)
     readers = {
         "train_data_path": classifier.training_reader,
@@ -130,12 +131,16 @@ def calibrate(
     return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
 
 
-def reader_of(classifier: ArchiveClassifier, data: Any) -> ImageDatasetReader:
+def reader_of(
+    config: Mapping[str, Any], validation_reader: ImageDatasetReader, data: Any
+) -> ImageDatasetReader:
     """Return the reader of calibration images: that of the archive's config, if it is for them."""
-    reader = classifier.config.get("calibration_dataset_reader")
-    if reader is None or data != classifier.config.get("calibration_data_path"):
-        return classifier.reader
-    return ImageDatasetReader.from_params(Params(copy.deepcopy(reader)))
+    reader = config.get("calibration_dataset_reader")
+    if reader is None or str(data) != str(config.get("calibration_data_path")):
+        return validation_reader
+    made = DatasetReader.from_params(Params(copy.deepcopy(reader)))
+    assert isinstance(made, ImageDatasetReader), "it was checked before training"
+    return made
 
 
 def fit_rule(

@@ -6,7 +6,7 @@ from typing import Any, Iterable, Mapping, Optional
 import numpy as np
 from allennlp.common.checks import ConfigurationError
 
-from allencv.certainty.calibrate import samples_in
+from allencv.certainty.calibrate import reader_of, samples_in
 from allencv.certainty.calibrations import Calibration, PlattScaling, TemperatureScaling
 from allencv.certainty.fit_certainty import Wanted, fit_certainty
 from allencv.certainty.label_sets import SINGLE_LABEL_KINDS
@@ -53,7 +53,8 @@ def calibrate_again(
     """
     path = before.data if data is None else data
     try:
-        samples = samples_in(readers["validation_data_path"], path)
+        reader = reader_of(config, readers["validation_data_path"], path)
+        samples = samples_in(reader, path)
     except (ConfigurationError, ImageError, OSError) as error:
         raise InputError(
             f"{precision} is calibrated anew, on images with labels, and '{path}' cannot be read "

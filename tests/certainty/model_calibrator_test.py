@@ -9,6 +9,8 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.catalogue.find_mistakes import find_mistakes
+from allencv.certainty.calibrate import calibrate
+from allencv.certainty.fit_certainty import Wanted
 from allencv.certainty.model_calibrator import ModelCalibrator
 from allencv.common.write_archive import archive_model
 from allencv.predictors.archive_classifier import ArchiveClassifier
@@ -70,6 +72,32 @@ def test_a_path_alone_is_enough(cats_and_dogs: Path, images: Path, tmp_path: Pat
     archive_model(tmp_path / "run")
     assert not list((tmp_path / "run").glob("certainty.*"))
     assert ArchiveClassifier(tmp_path / "run" / "model.tar.gz", "cpu").certainty is None
+
+
+def test_images_held_out_of_the_training_folder(cats_and_dogs: Path, tmp_path: Path) -> None:
+    """As `allencv fit` holds them out. The same path later means the same images."""
+    folder = str(cats_and_dogs / "train")
+    config = config_of(cats_and_dogs, cats_and_dogs / "train", levels=[0.6], known_share=0.6)
+    config["validation_data_path"] = folder
+    config["calibration_dataset_reader"] = {"type": "image_folder"}
+    for key, part in (
+        ("dataset_reader", "train"),
+        ("validation_dataset_reader", "validation"),
+        ("calibration_dataset_reader", "calibration"),
+    ):
+        config[key]["split"] = {
+            **{"part": part, "of": folder, "by": "stratified"},
+            **{"fraction": 0.25, "calibration_fraction": 0.25},
+        }
+    assert find_mistakes(config) == []
+    train_model(Params(config), str(tmp_path / "run"))
+    certainty = ArchiveClassifier(tmp_path / "run", "cpu").certainty
+    assert certainty is not None
+    assert (certainty.images, certainty.overlap) == (6, 0)
+    again = calibrate(
+        tmp_path / "run" / "model.tar.gz", folder, Wanted(levels=[0.6]), show_progress=False
+    )
+    assert (again.certainty.images, again.certainty.overlap) == (6, 0)
 
 
 def test_a_target_that_is_not_reached_leaves_the_model(

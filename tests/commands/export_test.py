@@ -76,6 +76,8 @@ def test_bad_arguments(folder: Path, capsys: pytest.CaptureFixture) -> None:
         (["--no-parity", "--tolerance", "0"], InputError, "--no-parity compares nothing"),
         (["--parity-images", "nowhere"], InputError, "'nowhere' gives no image"),
         (["--quantize", "int8"], InputError, r"int8 needs images .*\(--calibration\)"),
+        (["--no-certainty", "--certainty-data", "a"], InputError, "expected no --certainty-data"),
+        (["--certainty-data", "a"], InputError, "int8 bundles of calibrated models use"),
         (["--precision", "fp16", "--quantize", "int8"], SystemExit, "2"),
         (["--format", "tflite"], SystemExit, "2"),
     ):

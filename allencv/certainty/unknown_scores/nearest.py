@@ -19,7 +19,7 @@ class Nearest(UnknownScore):
 
     neighbour : `int`, optional (default = `10`)
         k.
-    most_images : `int`, optional (default = `2000`)
+    most_images : `int`, optional (default = `1000`)
         How many training images are kept, drawn at random. Their vectors make the archive and the
         bundle larger, by 2 bytes for each number.
     seed : `int`, optional (default = `0`)
@@ -29,7 +29,7 @@ class Nearest(UnknownScore):
     kind = "nearest"
     needs_images = True
 
-    def __init__(self, neighbour: int = 10, most_images: int = 2000, seed: int = 0) -> None:
+    def __init__(self, neighbour: int = 10, most_images: int = 1000, seed: int = 0) -> None:
         if not 1 <= neighbour <= most_images:
             raise ConfigurationError(
                 f"neighbour is {neighbour} and most_images {most_images}; expected 1 or more, and "
