@@ -86,7 +86,11 @@ def test_only_what_is_wanted() -> None:
     assert (found.scaling, found.sets, found.selection, found.unknown) == (None,) * 4
     (first, *_) = found.judge(known.probabilities, known.vectors)
     assert first.probabilities.tolist() == known.probabilities[0].tolist()
-    assert first[1:] == (None,) * 4
+    assert (first.members, first.is_unknown, first.is_answered) == (None,) * 3
+    expected = 1 - known.probabilities[0].max()
+    assert first.unknown_score == pytest.approx(
+        expected
+    )  # always there, for the server's statistics
 
 
 def test_the_usual_calibration() -> None:

@@ -15,7 +15,7 @@ VECTORS = np.array([[0.0, 0, 1], [1, 0, 0], [0, 5, 0]], np.float32)
 def test_nothing_is_known_without_parts() -> None:
     for row, judgement in zip(PROBABILITIES, certainty().judge(PROBABILITIES, VECTORS)):
         assert judgement.probabilities.tolist() == row.tolist()
-        assert judgement[1:] == (None, None, None, None)
+        assert (judgement.members, judgement.is_unknown, judgement.is_answered) == (None,) * 3
 
 
 def test_each_part_of_a_judgement() -> None:

@@ -21,7 +21,7 @@ def test_limits_for_each_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "labels"), [(0.3, [1]), (0.5, [1]), (0.6, [1, 2]), (0.81, [0, 1, 2])]
+    ("limit", "labels"), [(0.3, [1]), (0.49, [1]), (0.5, [1, 2]), (0.6, [1, 2]), (0.81, [0, 1, 2])]
 )
 def test_aps_takes_labels_until_their_sum_is_large_enough(limit: float, labels: list) -> None:
     (members,) = LabelSets("aps", [0.9], [[limit]]).members(ROW, 0)

@@ -43,7 +43,9 @@ def test_the_mahalanobis_distance() -> None:
     covariance = factor @ factor.T + np.eye(8)
     values, directions = np.linalg.eigh(covariance)
     whitening = directions / np.sqrt(values)
-    given = scores("mahalanobis", means=means @ whitening, whitening=whitening)
+    centre = RANDOM.normal(size=8)
+    whitened = (means - centre) @ whitening
+    given = scores("mahalanobis", centre=centre, means=whitened, whitening=whitening)
     distances = cdist(VECTORS, means, "mahalanobis", VI=np.linalg.inv(covariance))
     np.testing.assert_allclose(given, 0.5 * distances.min(axis=1) ** 2, rtol=1e-4)
 
