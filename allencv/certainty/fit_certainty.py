@@ -72,7 +72,20 @@ class Wanted:
     known_share: float = KNOWN_SHARE
 
     def for_model(self, multi_label: bool) -> "Wanted":
-        """Return the same with the usual calibration for a model, if that is asked for."""
+        """
+        Return the same with the usual calibration for a model, if that is asked for. Raise
+        `InputError` for what needs one label an image.
+        """
+        if multi_label and self.sets not in (None, SINGLE_LABEL_KINDS[0]):
+            raise InputError(
+                f"sets (--sets) is '{self.sets}', which needs one label an image, and this model "
+                "gives several; leave it out"
+            )
+        if multi_label and self.by_class:
+            raise InputError(
+                "by_class (--by-class) needs one label an image, and this model gives several; "
+                "leave it out"
+            )
         if self.calibration is not None or not self.default_calibration:
             return self
         usual = PlattScaling() if multi_label else TemperatureScaling()

@@ -7,10 +7,14 @@ import numpy as np
 
 from allencv.certainty.calibrate import Calibrated
 from allencv.certainty.label_sets import EVERY_LABEL, fewest_for
+from allencv.certainty.labelled_outputs import one_hot
+from allencv.runtime.certainty import Certainty
 from allencv.runtime.plurals import numbered
 
 WIDTH = 100
 INDENT = " " * 16
+FEWEST = 200
+"""With fewer images, sets of level 95% may hold the right label for less than 92% of new images."""
 
 
 def lines_of(calibrated: Calibrated) -> List[str]:
@@ -19,7 +23,10 @@ def lines_of(calibrated: Calibrated) -> List[str]:
     lines = [f"calibrated on {numbered(certainty.images, 'image')} of {certainty.data}"]
     if known.errors:
         lines.append(f"left out: {numbered(len(known.errors), 'image')} that cannot be read")
-        lines += [f"  {name}: {reason}" for name, reason in list(known.errors.items())[:3]]
+        lines += [
+            f"  {name}: {reason.removeprefix(f'{name}: ')}"
+            for name, reason in list(known.errors.items())[:3]
+        ]
     return [
         *lines,
         *_probabilities(calibrated),
@@ -121,7 +128,32 @@ def _unknown(calibrated: Calibrated) -> List[str]:
 
 
 def _warnings(calibrated: Calibrated) -> List[str]:
-    certainty = calibrated.certainty
+    return [*_too_few(calibrated), *_trained(calibrated.certainty)]
+
+
+def _too_few(calibrated: Calibrated) -> List[str]:
+    """Warn about few images, and about labels without any."""
+    targets, labels = calibrated.known.targets, calibrated.labels
+    lines: List[str] = []
+    if len(targets) < FEWEST:
+        lines.append(
+            f"Warning: {numbered(len(targets), 'image')} are few, so new images may give other "
+            f"numbers. Use at least {FEWEST}."
+        )
+    counts = one_hot(targets, len(labels)).sum(axis=0)
+    missing = [label for label, count in zip(labels, counts) if count == 0]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        lines += textwrap.wrap(
+            f"Warning: no image has the label {', '.join(missing[:5])}{more}. The numbers above "
+            "do not hold for images with such a label.",
+            WIDTH,
+        )
+    return lines
+
+
+def _trained(certainty: Certainty) -> List[str]:
+    """Warn about images that took part in the training."""
     if certainty.overlap is None:
         return textwrap.wrap(
             "It is not known whether these images trained the model or chose its epoch, as the "

@@ -190,7 +190,8 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
     say("\n".join(_ranking_lines(ranking, best, dropped, facts)))
     if not facts.is_multi_label and len(labels) <= MOST_FOR_CURVE:
         names = chosen[best.backbone].trainer.model.label_names()
-        say("\n".join(_curve_lines(train[best.backbone], validation[best.backbone], names)))
+        for line in _curve_lines(train[best.backbone], validation[best.backbone], names):
+            say(line)
     return _choice(chosen[best.backbone], best, facts)
 
 
@@ -452,7 +453,11 @@ def _curve_lines(
     """Say how accuracy grows with the number of images."""
     classes = len(names)
     points = learning_curve(*train, *validation, classes=classes)
-    *shares, everything = (f"{point.accuracy:.1%} with {point.images:.0f}" for point in points)
+    # With few images of each label, several fractions have the same images.
+    texts = {f"{point.images:.0f}": f"{point.accuracy:.1%}" for point in points}
+    if len(texts) == 1:
+        return []
+    *shares, everything = (f"{accuracy} with {images}" for images, accuracy in texts.items())
     lines = [
         wrapped(
             f"Logistic regression with fewer training images: {', '.join(shares)}; {everything} "

@@ -70,7 +70,14 @@ def certainty_of(path: Union[str, os.PathLike], manifest: Manifest) -> Optional[
     """
     if JSON not in manifest.files:
         return None
-    return read_certainty(Path(path), len(manifest.labels), manifest.vector_size)
+    found = read_certainty(Path(path), len(manifest.labels), manifest.vector_size)
+    rule = found and found.unknown
+    if rule is not None and rule.needs_vectors and manifest.vector_size is None:
+        raise BundleError(
+            f"{Path(path) / JSON}: unknown.kind is {rule.kind!r}, which needs vectors, and the "
+            "network gives none"
+        )
+    return found
 
 
 def checksum_of(path: Union[str, os.PathLike]) -> str:

@@ -1,6 +1,7 @@
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, List
 
@@ -156,7 +157,7 @@ def test_the_lines_that_are_printed(run_folder: Path, images: Path) -> None:
     found = calibrated(run_folder, images)
     lines: List[str] = lines_of(found)
     assert lines[0] == f"calibrated on 30 images of {images}"
-    titles = [line[:16].strip() for line in lines[1:]]
+    titles = [line[:16].strip() for line in lines[1:] if not line.startswith("Warning: ")]
     assert [title for title in titles if title] == [
         *("probabilities", "sets of labels", "answered", "unknown")
     ]
@@ -164,9 +165,24 @@ def test_the_lines_that_are_printed(run_folder: Path, images: Path) -> None:
     assert "at 80%: " in lines[2]
 
 
+def test_few_images_and_labels_without_images_are_said(run_folder: Path, images: Path) -> None:
+    found = calibrated(run_folder, images)
+    text = " ".join(lines_of(found))
+    assert "Warning: 30 images are few" in text
+    assert "no image has the label" not in text
+    cats = Path(shutil.copytree(images, run_folder.parent / "images"))
+    shutil.rmtree(cats / "Dog")
+    text = " ".join(lines_of(calibrated(run_folder, cats)))
+    assert "Warning: no image has the label Dog." in text
+    many = found.known._replace(targets=np.tile(found.known.targets, 7))
+    assert "Warning" not in " ".join(lines_of(replace(found, known=many)))
+
+
 def test_broken_images_are_left_out_and_said(run_folder: Path, images: Path) -> None:
     copy = Path(shutil.copytree(images, run_folder.parent / "images"))
     (copy / "Cat" / "000.jpg").write_text("none")
     found = calibrated(run_folder, copy)
     assert found.certainty.images == 29
-    assert "left out: 1 image that cannot be read" in lines_of(found)
+    lines = lines_of(found)
+    place = lines.index("left out: 1 image that cannot be read")
+    assert lines[place + 1].count("000.jpg") == 1

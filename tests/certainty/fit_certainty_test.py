@@ -134,3 +134,16 @@ def test_all_labels_of_an_image_must_be_right() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.9]], np.float32)
     targets = np.array([[True, False], [True, False]])
     assert right_answers(probabilities, targets, [0.5, 0.5]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "match"),
+    [
+        (Wanted(sets="aps"), r"sets \(--sets\) is 'aps', which needs one label an image"),
+        (Wanted(by_class=True), r"by_class \(--by-class\) needs one label an image"),
+    ],
+)
+def test_what_needs_one_label_is_refused_for_several(wanted: Wanted, match: str) -> None:
+    wanted.for_model(False)
+    with pytest.raises(InputError, match=match):
+        wanted.for_model(True)

@@ -1,5 +1,6 @@
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, List
@@ -427,3 +428,20 @@ def test_then_needs_a_training(tmp_path: Path) -> None:
     args = parser.parse_args([str(tmp_path), "-o", str(tmp_path / "run"), *options])
     with pytest.raises(ConfigurationError, match="expected it only without --write-config-only"):
         run(args)
+
+
+def test_the_learning_curve_has_each_number_of_images_once(tmp_path: Path) -> None:
+    single = tmp_path / "single"
+    for part, images in (("train", 1), ("val", 2)):
+        write_images(single / part, {"Cat": images, "Dog": images})
+    said: List[str] = []
+    fit_quick(single, tmp_path / "run", said)
+    assert not any(text.startswith("Logistic regression with fewer") for text in said)
+    few = tmp_path / "few"
+    for part in ("train", "val"):
+        write_images(few / part, {"Cat": 3, "Dog": 3})
+    fit_quick(few, tmp_path / "few_run", said)
+    (curve,) = (text for text in said if text.startswith("Logistic regression with fewer"))
+    counts = re.findall(r"with (\d+)", curve)
+    assert counts == sorted(set(counts), key=int)
+    assert counts[-1] == "6"

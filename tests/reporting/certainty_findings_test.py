@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from allencv.runtime.certainty import Certainty, UnknownRule
 from allencv.runtime.certainty.files import write_certainty
 from tests.certainty.draws import drawn_answers, drawn_label_sets
 from tests.certainty.fit_certainty_test import outputs
+from tests.runtime.certainty.certainties import rule
 
 LABELS = ["<b>ant</b>", "bee", "cat"]
 
@@ -140,6 +142,16 @@ def test_without_sets(tmp_path: Path) -> None:
     shown = certainty_findings(certainty, record)
     assert (shown.coverage, shown.sizes) == (None, {})
     assert "Sets of labels" not in as_html(findings_of(certainty, record), ["certainty"])
+
+
+@pytest.mark.parametrize("kind", ["energy", "mahalanobis", "nearest"])
+def test_scores_of_vectors(tmp_path: Path, kind: str) -> None:
+    certainty, _ = recorded(tmp_path)
+    write_certainty(tmp_path, replace(certainty, unknown=rule(kind)))
+    found = read_certainty_findings(tmp_path)
+    assert found is not None
+    assert found.certainty.unknown is not None
+    assert found.certainty.unknown.kind == kind
 
 
 def test_a_record_of_another_calibration_is_left_out(tmp_path: Path) -> None:

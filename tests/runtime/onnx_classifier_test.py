@@ -294,3 +294,11 @@ assert not {{"torch", "allennlp", "onnx"}} & set(sys.modules)
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == files[0].parent.name
+
+
+def test_a_score_of_vectors_is_refused_if_the_network_gives_none(tmp_path: Path) -> None:
+    folder = rewrite(
+        write_bundle(tmp_path / "bundle", certainty=everything(kind="energy")), vector_size=None
+    )
+    with pytest.raises(BundleError, match="which needs vectors, and the network gives none"):
+        OnnxClassifier(folder)

@@ -56,7 +56,7 @@ def write_certainty(folder: Path, certainty: Certainty) -> None:
 def read_certainty(folder: Path, labels: int, vector_size: Optional[int]) -> Optional[Certainty]:
     """
     Read what `write_certainty` has written, for a model with this number of labels and size of
-    vectors. Return `None` if there is nothing. No code of the files runs.
+    vectors (`None` for any size). Return `None` if there is nothing. No code of the files runs.
 
     # Raises
 
@@ -113,13 +113,8 @@ def _certainty(
             check_items(file, f"{key}.", parts[key], checks)
     shapes: Dict[str, Tuple[str, ...]] = {"known_scores": ("scores",), "label_counts": ("labels",)}
     if parts["unknown"] is not None:
-        wanted = ARRAYS[parts["unknown"]["kind"]].items()
-        shapes |= {f"{UNKNOWN}{name}": shape for name, shape in wanted}
-        if wanted and vector_size is None:
-            raise BundleError(
-                f"{file}: unknown.kind is {parts['unknown']['kind']!r}, which needs vectors, and "
-                "the network gives none"
-            )
+        needed = ARRAYS[parts["unknown"]["kind"]].items()
+        shapes |= {f"{UNKNOWN}{name}": shape for name, shape in needed}
     if others := sorted(set(arrays) - set(shapes)):
         raise BundleError(f"{file}: unknown array {others[0]!r:.80}; expected {', '.join(shapes)}")
     sizes = {"labels": labels}
