@@ -71,7 +71,7 @@ def certainty_of(path: Union[str, os.PathLike], manifest: Manifest) -> Optional[
     if JSON not in manifest.files:
         return None
     found = read_certainty(Path(path), len(manifest.labels), manifest.vector_size)
-    rule = found and found.unknown
+    rule = None if found is None else found.unknown
     if rule is not None and rule.needs_vectors and manifest.vector_size is None:
         raise BundleError(
             f"{Path(path) / JSON}: unknown.kind is {rule.kind!r}, which needs vectors, and the "
