@@ -112,9 +112,11 @@ def targets_of(classifier: Classifier, samples: Sequence[Sample], data: str) -> 
             raise InputError(f"'{data}': {sample.image!s:.200} has no {kind}; expected one")
         for label in labels:
             if label not in places:
+                known = ", ".join(map(repr, classifier.labels[:5]))
+                more = ", ..." if len(classifier.labels) > 5 else ""
                 raise InputError(
                     f"'{data}': {sample.image!s:.200} has the label {label!r}; expected labels of "
-                    f"the model: {', '.join(map(repr, classifier.labels[:5]))}, ..."
+                    f"the model: {known}{more}"
                 )
             row[places[label]] = True
     return several if classifier.multi_label else several.argmax(axis=1)

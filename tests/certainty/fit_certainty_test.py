@@ -87,6 +87,7 @@ def test_only_what_is_wanted() -> None:
     (first, *_) = found.judge(known.probabilities, known.vectors)
     assert first.probabilities.tolist() == known.probabilities[0].tolist()
     assert (first.members, first.is_unknown, first.is_answered) == (None,) * 3
+    assert first.unknown_score == pytest.approx(1 - known.probabilities[0].max())
 
 
 def test_the_usual_calibration() -> None:
