@@ -242,7 +242,7 @@ def scores_of_pytorch_ood(
     neighbours.fit_features(vectors, labels)
 
     def of_logits(detector: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        return lambda p, v: detector.predict_features(torch.tensor(v) @ weight.T + bias).numpy()
+        return lambda p, v: detector.predict_logits(torch.tensor(v) @ weight.T + bias).numpy()
 
     def of_vectors(detector: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         return lambda p, v: np.asarray(detector.predict_features(torch.tensor(v)))

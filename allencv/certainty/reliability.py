@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 BINS = 10
 
@@ -31,6 +30,8 @@ class Bin:
 
 def reliability(confidence: np.ndarray, is_right: np.ndarray, bins: int = BINS) -> List[Bin]:
     """Return the bins of equal width that hold predictions, from low to high confidence."""
+    from scipy.stats import binomtest  # slow to import
+
     edges = np.linspace(0, 1, bins + 1)
     places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     found = []

@@ -4,7 +4,6 @@ import math
 from typing import List, Optional, Tuple
 
 import numpy as np
-from scipy.stats import binom
 
 from allencv.runtime.certainty.selection import Selection
 
@@ -41,6 +40,8 @@ def fit_selection(
     is_right : `np.ndarray`
         `(images,)`, whether the answer is right.
     """
+    from scipy.stats import binom  # slow to import
+
     order = np.argsort(-confidence, kind="stable")
     ranked, errors = confidence[order], np.cumsum(~is_right[order].astype(bool))
     usable = int((ranked >= 0).sum())

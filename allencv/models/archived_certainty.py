@@ -33,7 +33,7 @@ def archived_certainty(
     calibrated.
     """
     own = get_weights_path(folder)
-    if weights is not None and not os.path.samefile(weights, own):
+    if weights is not None and not (os.path.exists(own) and os.path.samefile(weights, own)):
         return None
     try:
         certainty = read_certainty(Path(folder), labels, vector_size)

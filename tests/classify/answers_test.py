@@ -164,7 +164,7 @@ def test_few_images_are_decoded_ahead_and_none_after_the_end(bundle: Path, photo
     count = len(decoded)
     time.sleep(0.1)
     assert len(decoded) == count
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of earlier tests may end meanwhile
 
 
 class Stuck(OnnxClassifier):

@@ -2,7 +2,6 @@ from typing import List, Tuple
 
 import numpy as np
 from allennlp.common.checks import ConfigurationError
-from scipy.optimize import minimize
 
 from allencv.certainty.calibrations.calibration import Calibration
 from allencv.runtime.certainty import Scaling
@@ -37,6 +36,8 @@ class PlattScaling(Calibration):
 
 def _fitted(scores: np.ndarray, has_label: np.ndarray) -> Tuple[float, float]:
     """Return the slope and offset of one label. A label that all or no images have stays as is."""
+    from scipy.optimize import minimize  # slow to import
+
     positives = int(has_label.sum())
     negatives = len(has_label) - positives
     if not positives or not negatives:

@@ -1,8 +1,6 @@
 from typing import Callable, Tuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from allencv.certainty.calibrations.calibration import Calibration
 from allencv.runtime.certainty import Scaling
@@ -23,6 +21,8 @@ class TemperatureScaling(Calibration):
     """
 
     def fit(self, probabilities: np.ndarray, targets: np.ndarray) -> Scaling:
+        from scipy.optimize import minimize_scalar  # slow to import
+
         multi_label = targets.ndim == 2
         scores = scores_of(probabilities, multi_label)
         loss, is_right = (_of_labels if multi_label else _of_classes)(scores, targets)
@@ -46,7 +46,7 @@ def _of_classes(scores: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
     own = scores[np.arange(len(targets)), targets]
 
     def loss(slope: float) -> float:
-        return float((logsumexp(slope * scores, axis=1) - slope * own).mean())
+        return float((np.logaddexp.reduce(slope * scores, axis=1) - slope * own).mean())
 
     return loss, bool((scores.max(axis=1) == own).all())
 

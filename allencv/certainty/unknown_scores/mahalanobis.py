@@ -2,7 +2,6 @@ from typing import Dict, Optional
 
 import numpy as np
 from allennlp.common.checks import ConfigurationError
-from sklearn.covariance import ledoit_wolf, shrunk_covariance
 
 from allencv.certainty.unknown_scores.unknown_score import KnownImages, UnknownScore
 
@@ -37,6 +36,8 @@ class Mahalanobis(UnknownScore):
         self._shrinkage = shrinkage
 
     def fit(self, known: KnownImages) -> Dict[str, np.ndarray]:
+        from sklearn.covariance import ledoit_wolf, shrunk_covariance  # slow to import
+
         # Around their centre, numbers are small, and float32 is exact enough.
         centre = known.vectors.mean(axis=0)
         vectors = known.vectors.astype(np.float64) - centre

@@ -1,6 +1,6 @@
 import logging
 import os
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -26,6 +26,7 @@ FIRST_WEIGHTS = "first_weights.th"
 """The file in the folder of a run with the weights before training."""
 
 State = Dict[str, torch.Tensor]
+SHARES = (0, 0.25, 0.5, 0.75)
 
 
 @TrainerCallback.register("weight_interpolation")
@@ -52,7 +53,7 @@ class WeightInterpolation(CheckedFromParams, TrainerCallback):
 
     serialization_dir : `str`
         This argument does not get an entry in a configuration file.
-    shares : `Tuple[float, ...]`, optional (default = `(0, 0.25, 0.5, 0.75)`)
+    shares : `List[float]`, optional (default = `[0, 0.25, 0.5, 0.75]`)
         The shares to try, at least 0 and below 1. The trained weights, with the share 1, are always
         tried.
 
@@ -62,13 +63,12 @@ class WeightInterpolation(CheckedFromParams, TrainerCallback):
     averages the weights or spreads them over processes.
     """
 
-    def __init__(
-        self, serialization_dir: str, shares: Tuple[float, ...] = (0, 0.25, 0.5, 0.75)
-    ) -> None:
+    def __init__(self, serialization_dir: str, shares: Optional[List[float]] = None) -> None:
         super().__init__(serialization_dir)
+        shares = list(SHARES if shares is None else shares)
         if not shares or not all(0 <= share < 1 for share in shares):
             raise ConfigurationError(
-                f"shares of the callback 'weight_interpolation' is {list(shares)}; expected "
+                f"shares of the callback 'weight_interpolation' is {shares}; expected "
                 "numbers of at least 0 and below 1"
             )
         self.shares = shares
