@@ -1,9 +1,12 @@
 """Run a function in several processes that form a process group, without starting AllenNLP."""
 
+import faulthandler
 import os
 import tempfile
 import time
 import traceback
+import warnings
+from pathlib import Path
 from typing import Any, Callable, List, Optional
 
 import torch
@@ -21,6 +24,16 @@ def on_ranks(
     so that nothing is imported again. One rank also has a process group. With the backend "nccl"
     each rank has its own GPU.
     """
+    try:
+        return _results(count, function, arguments, backend)
+    except TimeoutError as error:
+        # A fork of a process with threads may inherit a lock that nobody frees. It happened once in
+        # some thousand groups. A fault of the tested code would show again.
+        warnings.warn(f"once more, as {error}", stacklevel=2)
+        return _results(count, function, arguments, backend)
+
+
+def _results(count: int, function: Callable[..., Any], arguments: Any, backend: str) -> List[Any]:
     # Files rather than a queue: a process that waits for its queue to be read cannot be joined.
     context = torch.multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
@@ -32,12 +45,14 @@ def on_ranks(
             process.start()
         for process in processes:
             process.join(SECONDS)
+        hung = [rank for rank, process in enumerate(processes) if process.is_alive()]
+        for rank in hung:
+            processes[rank].kill()
         errors = [error for rank in range(count) if (error := _error(folder, rank))]
-        for process in processes:
-            if process.is_alive():
-                errors.append(f"rank {processes.index(process)} did not end")
-                process.kill()
         assert not errors, "\n".join(errors)
+        if hung:
+            traces = (f"rank {rank} did not end: {_trace(folder, rank)}" for rank in hung)
+            raise TimeoutError("\n".join(traces))
         return [torch.load(f"{folder}/{rank}.pt", weights_only=False) for rank in range(count)]
 
 
@@ -49,6 +64,9 @@ def _rank(
     function: Callable[..., Any],
     arguments: Any,
 ) -> None:
+    # Where each thread is, if the rank does not end
+    trace = open(f"{folder}/{rank}.trace", "w", encoding="utf-8")  # noqa: SIM115 (until the end)
+    faulthandler.dump_traceback_later(SECONDS - 10, file=trace)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     try:
@@ -79,3 +97,9 @@ def _error(folder: str, rank: int) -> Optional[str]:
             return f"rank {rank}: {file.read()}"
     except FileNotFoundError:
         return None
+
+
+def _trace(folder: str, rank: int) -> str:
+    """Return where each thread of a rank was."""
+    trace = Path(folder, f"{rank}.trace")
+    return trace.read_text(encoding="utf-8") if trace.exists() else "it has not begun"
