@@ -193,7 +193,10 @@ def answered(probabilities: np.ndarray, targets: np.ndarray) -> Dict[str, Any]:
 def calibration(known: Any) -> Dict[str, Any]:
     """Return the calibration errors before and after, of the halves."""
     from allencv.certainty.calibrations import TemperatureScaling
-    from allencv.certainty.reliability import calibration_error
+    from allencv.certainty.reliability import calibration_error, reliability
+
+    def error_of(probabilities: np.ndarray, is_right: np.ndarray) -> float:
+        return calibration_error(reliability(probabilities.max(axis=1), is_right))
 
     before, after, temperatures = [], [], []
     for split in range(SPLITS):
@@ -201,8 +204,8 @@ def calibration(known: Any) -> Dict[str, Any]:
         scaling = TemperatureScaling().fit(known.probabilities[fitted], known.targets[fitted])
         is_right = known.probabilities[shown].argmax(axis=1) == known.targets[shown]
         scaled = scaling(known.probabilities[shown], False)
-        before.append(calibration_error(known.probabilities[shown].max(axis=1), is_right))
-        after.append(calibration_error(scaled.max(axis=1), is_right))
+        before.append(error_of(known.probabilities[shown], is_right))
+        after.append(error_of(scaled, is_right))
         temperatures.append(1 / scaling.slopes[0])
     return {
         "accuracy": float((known.probabilities.argmax(axis=1) == known.targets).mean()),
