@@ -9,7 +9,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 from allennlp.commands.train import TrainModel
@@ -187,7 +187,7 @@ def choose_quick(found: FoundData, facts: DataFacts, options: FitOptions, say: S
         except InputError as error:
             raise ConfigurationError(f"--quick cannot fit a head: {error}") from None
     best = next(each for each in ranking if isinstance(each.head, LinearHead) and not each.dropped)
-    say("\n".join(_ranking_lines(ranking, best, dropped, facts)))
+    say("\n".join(_ranking_lines(ranking, best, dropped, facts, chosen)))
     if not facts.is_multi_label and len(labels) <= MOST_FOR_CURVE:
         names = chosen[best.backbone].trainer.model.label_names()
         for line in _curve_lines(train[best.backbone], validation[best.backbone], names):
@@ -402,12 +402,14 @@ def _ranking_lines(
     best: RankedHead,
     dropped: Dict[str, str],
     facts: DataFacts,
+    candidates: Mapping[str, _Candidate],
 ) -> List[str]:
     score = "mAP" if facts.is_multi_label else "accuracy"
-    rows = [("network", "head", score, "95 % interval", "fit (s)")]
+    rows = [("network", "head", score, "95 % interval", "fit (s)", "images/s")]
     for each in ranking:
         if each.dropped:
             continue
+        speed = candidates[each.backbone].speed
         rows.append(
             (
                 each.backbone,
@@ -415,6 +417,7 @@ def _ranking_lines(
                 f"{each.score:.1%}",
                 f"{each.low:.1%} to {each.high:.1%}",
                 f"{each.seconds:.1f}",
+                "kept" if speed is None else f"{speed:.0f}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -437,14 +440,6 @@ def _ranking_lines(
         why = "the best that can be the last layer of a network, unlike k nearest neighbours"
     lines.append(wrapped(f"Chosen: {best.backbone} with {NAMES[best.head.kind]}, {why}"))
     return lines
-
-
-def _left_out_lines(dropped: Dict[str, str]) -> List[str]:
-    """Say what was left out, in one line for each reason."""
-    names: Dict[str, List[str]] = {}
-    for name, why in dropped.items():
-        names.setdefault(why, []).append(name)
-    return [wrapped(f"  left out: {', '.join(each)}: {why}", 4) for why, each in names.items()]
 
 
 def _curve_lines(
