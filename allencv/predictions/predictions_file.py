@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
+from allencv.predictions.label_errors import confident_learning
 from allencv.runtime.whole_files import whole_file
 
 FOLDER = "predictions"
@@ -141,39 +142,22 @@ def unsure_hits(predictions: Predictions) -> List[Shown]:
 
 def likely_label_errors(predictions: Predictions) -> List[Shown]:
     """
-    Return the images whose label is likely wrong, each with the suggested label. The image with the
-    least probable label comes first. This is the confident joint of Northcutt et al. 2021
-    (arXiv:1911.00068, section 3.1): a label is a candidate if its probability is at least the mean
-    over the images with this label. The most probable candidate is suggested, if it is not the
-    image's own label.
+    Return the images whose label is likely wrong, each with the suggested label, by
+    `confident_learning`. The image with the least probable label comes first.
 
     If images have several labels, each label is checked alone, as two classes. The second of a pair
     is then the label that is missing or wrong.
     """
     probs, targets = predictions.probs, predictions.targets
     if not predictions.multi_label:
-        images, labels = _off_diagonal(probs, targets)
-        return _ordered(images, labels, probs[images, targets[images]])
+        return confident_learning(probs, targets)
     found: List[Tuple[float, Shown]] = []
     for label in range(len(predictions.labels)):
         of_label = np.stack([1 - probs[:, label], probs[:, label]], axis=1)
         has_label = targets[:, label].astype(int)
-        for image in _off_diagonal(of_label, has_label)[0].tolist():
+        for image, _ in confident_learning(of_label, has_label):
             found.append((float(of_label[image, has_label[image]]), (image, label)))
     return [shown for _, shown in sorted(found)]
-
-
-def _off_diagonal(probs: np.ndarray, targets: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the images that confidently belong to another class, and that class."""
-    counts = np.bincount(targets, minlength=probs.shape[1])
-    own = probs[np.arange(len(targets)), targets]
-    means = np.bincount(targets, own, minlength=probs.shape[1]) / np.maximum(counts, 1)
-    # A class without images has no mean to compare with.
-    means[counts == 0] = np.inf
-    confident = np.where(probs >= means, probs, -1.0)
-    other = confident.argmax(1)
-    images = np.nonzero((confident.max(1) >= 0) & (other != targets))[0]
-    return images, other[images]
 
 
 def _ordered(images: np.ndarray, labels: np.ndarray, keys: np.ndarray) -> List[Shown]:

@@ -14,7 +14,6 @@ from allencv.features.heads import choose_strength
 from allencv.features.logistic_regression import find_scale, fit_logistic_regressions
 from allencv.features.suspects import (
     LEAST_NEAR,
-    confident_learning,
     find_label_suspects,
     find_outliers,
     held_out_probabilities,
@@ -140,49 +139,6 @@ def test_planted_wrong_labels_are_found() -> None:
         assert each.other > each.own
         if each.row in wrong:
             assert each.suggested == right[each.row]
-
-
-def test_suspects_worked_out_by_hand() -> None:
-    probs = np.array(
-        [
-            [0.9, 0.1],  # the threshold of class 0 is the mean of 0.9, 0.7, 0.2
-            [0.7, 0.3],
-            [0.2, 0.8],
-            [0.1, 0.9],  # of class 1: of 0.9, 0.7, 0.35
-            [0.3, 0.7],
-            [0.65, 0.35],
-            [np.nan, np.nan],
-        ]
-    )
-    labels = np.array([0, 0, 0, 1, 1, 1, 1])
-    assert confident_learning(probs, labels) == [(2, 1), (5, 0)]
-    # Image 4 counts as class 0, but class 1 is less probable for image 5, which does not count.
-    probs[4:6] = [[0.65, 0.35], [0.55, 0.2]]
-    assert confident_learning(probs, labels) == [(2, 1), (5, 0)]
-    # 0.55 does not reach the threshold of class 0, 0.6.
-    probs[4:6] = [[0.3, 0.7], [0.55, 0.45]]
-    assert confident_learning(probs, labels) == [(2, 1)]
-
-
-def test_suspects_are_those_of_cleanlab() -> None:
-    filters, count = map(pytest.importorskip, ("cleanlab.filter", "cleanlab.count"))
-    random = np.random.default_rng(0)
-    probs = random.dirichlet(np.ones(4) / 2, 500)
-    labels = np.where(random.random(500) < 0.3, random.integers(0, 4, 500), probs.argmax(1))
-    joint = count.compute_confident_joint(labels, probs, calibrate=False)
-    np.fill_diagonal(joint, 0)
-    # Images that count as no label stay with their own.
-    joint += np.diag(np.bincount(labels) - joint.sum(1))
-    expected = filters.find_label_issues(
-        labels,
-        probs,
-        filter_by="prune_by_class",
-        confident_joint=joint,
-        return_indices_ranked_by="self_confidence",
-        n_jobs=1,
-    )
-    assert len(expected) > 50
-    assert [row for row, _ in confident_learning(probs, labels)] == expected.tolist()
 
 
 def test_image_alone_in_its_class_is_no_suspect() -> None:

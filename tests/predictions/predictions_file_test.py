@@ -105,7 +105,7 @@ def test_mistakes_and_hits_of_several_labels() -> None:
     assert unsure_hits(predictions)[2] == (0, 0)
 
 
-def test_confident_joint_by_hand() -> None:
+def test_label_errors_by_hand() -> None:
     """
     Mean probability of "cat" over the images labelled so: (.9 + .4 + .2 + .55) / 4 = .5125; of
     "dog": .7. Confidently a dog are .8 and .7; only the first of them is labelled a cat.
