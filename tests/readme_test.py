@@ -47,8 +47,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (environment / name).write_text(f'#!/bin/sh\nexec {forked_commands()}/{name} "$@"\n')
         (environment / name).chmod(0o755)
     shutil.copy(ROOT / "requirements.txt", folder / ".venv" / ".allencv-requirements")
-    for seed, split in enumerate(("train", "val")):
-        write_images(folder / "pets" / split, {"cat": 4, "dog": 4}, seed=seed)
+    for seed, (name, count) in enumerate((("pets/train", 4), ("pets/val", 4), ("more_pets", 10))):
+        write_images(folder / name, {"cat": count, "dog": count}, seed=seed)
     return folder
 
 
@@ -87,7 +87,7 @@ def test_the_environment_has_the_commands(demo: str, clone: Path) -> None:
 
 
 def test_from_a_folder_to_a_page(clone: Path) -> None:
-    fit = block("bash", "allencv fit")
+    fit = block("bash", "allencv fit pets -o runs/first")
     output = shell(f"{fit.rstrip()} --epochs 2 --weights none", clone)  # there is no network here
     assert "Config: runs/first.jsonnet" in output
     shell(block("bash", "allencv report"), clone)
@@ -110,6 +110,14 @@ def test_from_a_folder_to_a_page(clone: Path) -> None:
     finally:
         process.terminate()
         assert process.wait(30) == 0
+    calibrated = shell(block("bash", "allencv calibrate"), clone)
+    assert "calibrated on 20 images of more_pets\n" in calibrated
+
+
+def test_quick_is_the_command_of_its_page() -> None:
+    """It is run by the test of this page."""
+    page = (ROOT / "docs" / "quick.md").read_text(encoding="utf-8")
+    assert f"```bash\n{block('bash', '--quick')}```" in page
 
 
 def test_the_explained_config_is_the_file() -> None:
