@@ -9,7 +9,8 @@ Give `--model` once for each model: its name in the table, its float32 bundle an
 `--data` is a folder with one folder of images for each label. Give it once, or for each model. Use
 images that calibrated nothing. The two bundles take turns in one process, on batches of 8 images
 with all processors. The program prints medians of the ratios within a round, writes int8.json
-beside this file, and puts its table into docs/export.md.
+beside this file, and puts its table into docs/export.md. `--keep` keeps the other models of
+int8.json.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
+from networks import processor
 from tables import write_docs
 
 from allencv.runtime import OnnxClassifier
@@ -29,6 +31,7 @@ from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.image_files import list_images
 from allencv.runtime.whole_files import write_text
 
+JSON = Path(__file__).with_suffix(".json")
 BATCH = 8
 
 
@@ -61,13 +64,15 @@ def measure(float32: Path, int8: Path, data: Path, most: int, rounds: int) -> Di
         "time_ratio": statistics.median(ratios),
         "time_ratio_quartiles": [ratios[rounds // 4], ratios[-1 - rounds // 4]],
         "quantization": bundles[1].manifest.quantization,
+        "processor": processor(),
     }
 
 
 def table(report: Dict[str, Any]) -> str:
     lines = [
-        "| model | labels | images | same label | accuracy, float32 | int8 | time to float32's |",
-        "|---|---|---|---|---|---|---|",
+        "| model | labels | images | same label | accuracy, float32 | int8 | time to float32's "
+        "| processor |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in report["models"].items():
         before, after = row["accuracy"]
@@ -75,7 +80,7 @@ def table(report: Dict[str, Any]) -> str:
         lines.append(
             f"| {name}, {row['pixels']} px | {row['labels']} | {row['images']} "
             f"| {row['agreement']:.1%} | {before:.1%} | {after:.1%} "
-            f"| {row['time_ratio']:.2f} ({low:.2f} to {high:.2f}) |"
+            f"| {row['time_ratio']:.2f} ({low:.2f} to {high:.2f}) | {row['processor']} |"
         )
     return "\n".join(lines)
 
@@ -90,6 +95,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--keep", action="store_true", help="keep the other models of int8.json")
     parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     arguments = parser.parse_args()
     if len(arguments.data) not in (1, len(arguments.model)):
@@ -101,7 +107,7 @@ def main() -> None:
             "threads": cpu_count(),
             "python": platform.python_version(),
         },
-        "models": {},
+        "models": json.loads(JSON.read_text())["models"] if arguments.keep else {},
     }
     for index, (name, float32, int8) in enumerate(arguments.model):
         data = arguments.data[index % len(arguments.data)]
@@ -111,7 +117,7 @@ def main() -> None:
         print(name, json.dumps(report["models"][name]), flush=True)
     print(table(report))
     if arguments.output is None:
-        write_text(Path(__file__).with_suffix(".json"), json.dumps(report, indent=2) + "\n")
+        write_text(JSON, json.dumps(report, indent=2) + "\n")
         write_docs("export.md", "benchmarks/int8.py", table(report))
     else:
         write_text(arguments.output, json.dumps(report, indent=2) + "\n")
