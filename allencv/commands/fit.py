@@ -8,8 +8,8 @@ from allencv.runtime.errors import InputError
 
 DATA = """\
 DATA is one of
-  a folder with train/ and val/ (and test/), each with a folder of images for each class,
-    or with a table, such as train/metadata.csv
+  a folder with train/ and val/ (and test/, calibration/), each with a folder of images for each
+    class, or with a table, such as train/metadata.csv
   a folder with a folder of images for each class; a fifth of the images is held out
   a table (CSV, TSV, JSON lines, Parquet), or a folder with one: each row has a path and
     a label, several labels, or a column of 0 and 1 for each label
@@ -109,8 +109,9 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-calibration",
         dest="calibration",
         action="store_false",
-        help="hold out no training images for calibration (default = a tenth of them, if these "
-        "are 200 or more)",
+        help="do not calibrate the model. By default it is calibrated on the images of a folder "
+        "'calibration' beside 'train', or else on a tenth of the training images, which is held "
+        "out if it has 200 images or more",
     )
     data.add_argument(
         "--on-error",
@@ -145,7 +146,7 @@ def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
     folder.add_argument(
         "--layout",
         choices=["splits", "classes"],
-        help="whether the folders in DATA are splits (train, val, test) or classes",
+        help="whether the folders in DATA are splits (train, val, test, ...) or classes",
     )
     folder.add_argument(
         "--recursive",

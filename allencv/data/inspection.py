@@ -19,7 +19,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from PIL import Image
 
-from allencv.common.data_paths import KEYS
+from allencv.common.data_paths import with_key
 from allencv.data.dataset_readers.files import each_file_read_once
 from allencv.data.dataset_readers.image_dataset_reader import ImageDatasetReader
 from allencv.data.fields.image_field import Source, load_image
@@ -94,6 +94,9 @@ def read_splits(params: Params) -> List[Split]:
     readers["validation"] = readers["test"] = readers["train"]
     if params.get("validation_dataset_reader") is not None:
         readers["validation"] = readers["test"] = image_reader(params, "validation_dataset_reader")
+    readers["calibration"] = readers["validation"]
+    if params.get("calibration_dataset_reader") is not None:
+        readers["calibration"] = image_reader(params, "calibration_dataset_reader")
     splits = []
     for name, reader in readers.items():
         path = params.pop(f"{name}_data_path", None, keep_as_dict=True)
@@ -101,7 +104,7 @@ def read_splits(params: Params) -> List[Split]:
             try:
                 samples = SampleList(islice(reader.read_samples(path), reader.max_instances))
             except ConfigurationError as error:
-                message = error.message.replace(KEYS, f"{name}_data_path")
+                message = with_key(error.message, f"{name}_data_path")
                 raise ConfigurationError(message) from error
             splits.append(Split(name, path, reader, samples))
     return splits

@@ -1,4 +1,4 @@
-"""Recognise names of folders, files and rows for training, validation and test."""
+"""Recognise names of folders, files and rows for training, validation, test and calibration."""
 
 import re
 from typing import Dict, List, Optional, Tuple
@@ -7,12 +7,13 @@ PARTS = {
     "train": ("train", "training", "trn"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
+    "calibration": ("calibration", "calib"),
 }
 """The names of each part, in lower case."""
 
 
 def part_of(name: str) -> Optional[str]:
-    """Return "train", "validation" or "test" if a name means one of them."""
+    """Return the key of `PARTS` whose names have this one, if any."""
     return next((part for part, names in PARTS.items() if name.strip().lower() in names), None)
 
 

@@ -228,6 +228,8 @@ def _calibration(facts: DataFacts) -> Optional[Reason]:
     why = (
         "training images that are held out: on them the model learns when not to answer "
         "(--no-calibration trains on them)"
+        if facts.is_calibration_held_out
+        else "on them the model learns when not to answer (--no-calibration)"
     )
     return Reason(numbered(facts.num_calibration, "image"), why)
 

@@ -162,8 +162,9 @@ def comments_on_calibration(facts: DataFacts) -> Dict[str, str]:
     """Return the comment on the images for calibration, if there are some."""
     if not facts.num_calibration:
         return {}
-    text = f"{facts.num_calibration} images, held out, that show when to rely on the answers."
-    return {"calibration_dataset_reader": text}
+    how = ", held out," if facts.is_calibration_held_out else ""
+    text = f"{facts.num_calibration} images{how} that show when to rely on the answers."
+    return {"calibration_data_path": text}
 
 
 def _counted(facts: DataFacts) -> str:

@@ -44,7 +44,9 @@ class DataFacts:
     """The images known to be unreadable, each with its path and the reason."""
     warnings: List[str] = field(default_factory=list)
     num_calibration: int = 0
-    """The number of images that are held out for calibration."""
+    """The number of images for calibration."""
+    is_calibration_held_out: bool = False
+    """Whether these are held out of the training images."""
 
     @property
     def imbalance(self) -> float:
@@ -75,6 +77,10 @@ def data_config(found: FoundData) -> Dict[str, Any]:
             readers["dataset_reader"]["split"] = {"part": "train", **split}
         readers["calibration_dataset_reader"] = {**found.reader, "split": {"part": part, **split}}
         paths["calibration_data_path"] = found.train_path
+    if found.calibration_path is not None:
+        if found.split is not None:  # which the reader for validation has
+            readers["calibration_dataset_reader"] = dict(found.reader)
+        paths["calibration_data_path"] = found.calibration_path
     if found.test_path is not None:
         paths["test_data_path"] = found.test_path
     return readers | paths
@@ -149,6 +155,7 @@ def examine_data(found: FoundData) -> DataFacts:
         num_train=len(train.samples),
         num_validation=len(splits["validation"].samples),
         num_test=len(splits["test"].samples) if "test" in splits else 0,
+        num_calibration=len(splits["calibration"].samples) if "calibration" in splits else 0,
         is_multi_label=is_multi_label,
         height=int(median(each.height for each in readable)),
         width=int(median(each.width for each in readable)),
@@ -173,6 +180,7 @@ def hold_out_for_calibration(found: FoundData, facts: DataFacts) -> DataFacts:
         counts=train.labels(),
         num_train=len(train),
         num_calibration=facts.num_train - len(train),
+        is_calibration_held_out=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""Data as in a config, and their parts for training, validation and test."""
+"""Data as in a config, and their parts for training, validation, test and calibration."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -36,24 +36,34 @@ class FoundData:
     test_path: Optional[DataPath] = None
     split: Optional[Dict[str, Any]] = None
     """How validation images are held out, if there are no separate ones."""
+    calibration_path: Optional[DataPath] = None
     calibration_fraction: Optional[float] = None
     """The share of the images at `train_path` to hold out for calibration."""
     notes: List[str] = field(default_factory=list)
 
 
 def in_parts(
-    found: FoundData, validation: Optional[str], test: Optional[str], options: FolderOptions
+    found: FoundData,
+    validation: Optional[str],
+    test: Optional[str],
+    options: FolderOptions,
+    calibration: Optional[str] = None,
 ) -> FoundData:
     """
     Return the data with validation and test parts: those that the user gives, or else those that
     were found. Without validation data, hold out a fifth of the training data.
+
+    # Parameters
+
+    calibration : `str`, optional
+        The calibration data that were found.
     """
     validation, test = options.validation or validation, options.test or test
     if isinstance(found.train_path, dict):
-        if validation or test:
+        if other := validation or test or calibration:
             raise ConfigurationError(
                 f"{found.train_path['path']} is ambiguous: if its column "
-                f"{found.reader['split_column']} has the splits, leave out {validation or test}; "
+                f"{found.reader['split_column']} has the splits, leave out {other}; "
                 "if the files are the splits, use --split-column none"
             )
         return found
@@ -77,7 +87,22 @@ def in_parts(
     if test is not None:
         found.test_path = test
         found.notes.append(f"test: {test}, evaluated at the end")
+    found.calibration_path = calibration
     return found
+
+
+def decide_calibration(found: FoundData, is_wanted: bool) -> None:
+    """Note whether the calibration data that were found are used."""
+    if found.calibration_path is None:
+        return
+    if is_wanted:
+        found.notes.append(
+            f"calibration: {found.calibration_path}, on which the trained model learns when not to "
+            "answer (--no-calibration)"
+        )
+    else:
+        found.notes.append(f"not used: {found.calibration_path} (--no-calibration)")
+        found.calibration_path = None
 
 
 def hold_out(data_path: DataPath) -> Dict[str, Any]:
@@ -86,14 +111,15 @@ def hold_out(data_path: DataPath) -> Dict[str, Any]:
 
 def calibration_fraction(found: FoundData, num_train: int) -> Optional[float]:
     """
-    Return the share of images to hold out for calibration, or `None` if there are too few.
+    Return the share of images to hold out for calibration, or `None` if there are too few, or if
+    there are other images for it.
 
     # Parameters
 
     num_train : `int`
         The number of training images, without those that are held out for validation.
     """
-    if found.reader.get("type") not in DIVISIBLE:
+    if found.calibration_path is not None or found.reader.get("type") not in DIVISIBLE:
         return None
     images = num_train if found.split is None else num_train / (1 - VALIDATION)
     if CALIBRATION * images < LEAST_CALIBRATION:
@@ -118,6 +144,7 @@ def in_table(file: str, columns: TableColumns, options: FolderOptions) -> FoundD
         part: {"path": file, "split": value} for part, value in table.splits.items()
     }
     found.train_path, found.test_path = paths["train"], paths.get("test")
+    found.calibration_path = paths.get("calibration")
     found.validation_path = paths.get("validation", found.train_path)
     if "validation" not in paths:
         found.split = hold_out(found.train_path)

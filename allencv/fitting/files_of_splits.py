@@ -1,6 +1,7 @@
 """Find missing and shared image files without reading the images."""
 
 import os
+from itertools import combinations
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from allennlp.common.checks import ConfigurationError
@@ -11,8 +12,13 @@ from allencv.data.inspection import Facts, Split
 from allencv.data.remote import RemoteImage, is_remote
 from allencv.runtime.plurals import numbered
 
-PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
-WORDS = {"train": "training", "validation": "validation", "test": "test"}
+WORDS = {
+    "train": "training",
+    "validation": "validation",
+    "test": "test",
+    "calibration": "calibration",
+}
+PAIRS = tuple(combinations(WORDS, 2))
 
 Identity = Union[int, str]
 """Identifies a file, whatever its path: its inode, or its URL."""
@@ -69,10 +75,11 @@ def shared_images(splits: Mapping[str, Split], files: Mapping[str, Files]) -> Li
             continue
         is_all = len(places) == len(identities) or len(places) >= len(files[first].identities)
         if first == "train" and is_all:
+            how = "" if second == "calibration" else f" (--{second})"
             raise ConfigurationError(
                 f"the {second} data ({splits[second].path}) have the images of the training data "
                 f"({splits['train'].path}): {len(places)} of "
-                f"{numbered(len(identities), 'image')}; expected other images (--{second})"
+                f"{numbered(len(identities), 'image')}; expected other images{how}"
             )
         names = [str(splits[second].samples[place].image) for place in places]
         warnings.append(

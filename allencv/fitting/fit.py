@@ -32,6 +32,7 @@ from allencv.fitting.data_facts import (
     found_lines,
     hold_out_for_calibration,
 )
+from allencv.fitting.data_parts import decide_calibration
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.fitting.quick import choose_quick
@@ -363,6 +364,7 @@ def _choose(
         each_file_read_once(),
     ):
         found = find_data(data, options.table, options.root, options.folders)
+        decide_calibration(found, options.calibration)
         facts = examine_data(found)
         if options.calibration:
             facts = hold_out_for_calibration(found, facts)

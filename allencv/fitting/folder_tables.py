@@ -24,7 +24,9 @@ def in_tables(folder: Folder, columns: TableColumns, options: FolderOptions) -> 
     others = {part: path for part, path in chosen.items() if path != table}
     if "test" in others and not _has_columns_of(others["test"], found, columns):
         others.pop("test")  # without labels, there is nothing to evaluate
-    found = in_parts(found, others.get("validation"), others.get("test"), options)
+    found = in_parts(
+        found, others.get("validation"), others.get("test"), options, others.get("calibration")
+    )
     used = [table, *others.values(), found.validation_path, found.test_path]
     note_unused(found, [os.path.basename(each) for each in folder.tables if each not in used])
     return found
@@ -58,7 +60,9 @@ def in_tables_of_splits(
         else:
             name = os.path.basename(same)
             found.notes.append(f"{each.path} is not used: it has no {name}")
-    return in_parts(found, paths.get("validation"), paths.get("test"), options)
+    return in_parts(
+        found, paths.get("validation"), paths.get("test"), options, paths.get("calibration")
+    )
 
 
 def has_images_in_table(folder: Folder, columns: TableColumns) -> bool:

@@ -88,7 +88,8 @@ class FitOptions:
         With `quick`: "finetune" trains the whole network afterwards, from the fitted model on. The
         result is never worse on the validation images.
     calibration : `bool`, optional (default = `True`)
-        Whether to hold out some training images for calibration, if there are enough.
+        Whether to calibrate the model: on the calibration images in the data, or else on some
+        training images that are held out if there are enough.
     on_error : `str`, optional (default = `"skip"`)
         What to do with unreadable images: "skip" them, or "fail" with an error.
     root : `str`, optional (default = `"data"`)

@@ -58,13 +58,18 @@ def _of_parts(paths: Dict[str, str], options: FolderOptions) -> FoundData:
         if path is None or not (path.endswith(TAR) or os.path.isdir(path)):
             raise ConfigurationError(f"--{part} is {given!r}; expected shards, like DATA")
         paths[part] = path
-    notes = [f"{WORDS[part]}: {path}" for part, path in paths.items()]
+    notes = [f"{WORDS[part]}: {path}" for part, path in paths.items() if part != "calibration"]
     reader: Dict[str, Any] = {"type": "webdataset"}
     if not all(map(_is_indexed, paths.values())):
         reader["streaming"] = False  # a stream has no number of steps
         notes.append("shards without an index, which are listed first (allencv pack --index-only)")
     return FoundData(
-        reader, paths["train"], paths.get("validation"), paths.get("test"), notes=notes
+        reader,
+        paths["train"],
+        paths.get("validation"),
+        paths.get("test"),
+        calibration_path=paths.get("calibration"),
+        notes=notes,
     )
 
 

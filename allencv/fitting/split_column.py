@@ -1,4 +1,4 @@
-"""Find the column of a table that assigns rows to training, validation and test."""
+"""Find the column of a table that assigns rows to training, validation, test, calibration."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ FLAG_NAME = re.compile("(is|in|for).*|train", re.IGNORECASE)
 class FoundSplits:
     column: str
     values: Dict[str, str]
-    """The column's words for those of "train", "validation" and "test" that it has."""
+    """The column's words for those of "train", "validation", "test", "calibration" that it has."""
     note: str
 
 

@@ -1,4 +1,4 @@
-"""Find the data in folders for training, validation and test."""
+"""Find the data in folders for training, validation, test and calibration."""
 
 import os
 from typing import Dict, List
@@ -17,8 +17,8 @@ from allencv.fitting.options import SPLITS, FolderOptions, TableColumns
 
 def find_parts(folder: Folder, options: FolderOptions) -> Dict[str, List[str]]:
     """
-    Return the folders called train, val and test, or similar. With `--layout splits`, a word of the
-    name is enough.
+    Return the folders called train, val, test and calibration, or similar. With `--layout splits`,
+    a word of the name is enough.
     """
     found = group_by_part([(name, path) for name, path in folder.folders.items()])
     if options.layout == SPLITS:
@@ -69,7 +69,9 @@ def in_splits(
             why += " are not classes of the training data" if of_part else " are classes"
             found.notes.append(f"{each.path} is not used: {why}")
             del paths[part]
-    found = in_parts(found, paths.get("validation"), paths.get("test"), options)
+    found = in_parts(
+        found, paths.get("validation"), paths.get("test"), options, paths.get("calibration")
+    )
     found.notes.append("the folders are splits (--layout)")
     split_names = {os.path.basename(path) for path in chosen.values()}
     left = sorted(named - split_names - set(given_inside(folder, options)))

@@ -13,7 +13,7 @@ import allencv.plugin  # noqa: F401
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.fitting import DataFacts, FoundData, examine_data
 from allencv.fitting.data_facts import data_config, found_lines, hold_out_for_calibration
-from allencv.fitting.data_parts import calibration_fraction, hold_out
+from allencv.fitting.data_parts import calibration_fraction, decide_calibration, hold_out
 from tests.conftest import write_images
 
 
@@ -221,6 +221,52 @@ def test_images_are_held_out_for_calibration(tmp_path: Path, has_validation: boo
         parts.append({str(sample.image) for sample in reader.read_samples(config[path])})
     assert [len(each) for each in parts] == [facts.num_train, facts.num_validation, 200]
     assert len(set.union(*parts)) == sum(map(len, parts))
+
+
+@pytest.mark.parametrize("has_validation", [False, True])
+def test_calibration_images_of_their_own(tmp_path: Path, has_validation: bool) -> None:
+    write_images(tmp_path / "train", {"ant": 10, "bee": 10}, seed=1)
+    write_images(tmp_path / "val", {"ant": 2, "bee": 2}, seed=2)
+    own = write_images(tmp_path / "calibration", {"ant": 3, "bee": 4}, seed=3)
+    train = str(tmp_path / "train")
+    split = None if has_validation else {"fraction": 0.2, "by": "stratified", "of": train}
+    found = FoundData(
+        {"type": "image_folder"},
+        train,
+        str(tmp_path / "val") if has_validation else train,
+        split=split,
+        calibration_path=str(own),
+    )
+    decide_calibration(found, True)
+    facts = hold_out_for_calibration(found, examine_data(found))
+    assert (facts.num_train, facts.num_calibration) == (20 if has_validation else 16, 7)
+    assert not facts.is_calibration_held_out
+    said = "\n".join(found_lines("pets", found, facts))
+    assert f"calibration: {own}, on which the trained model learns when not to answer" in said
+    assert " for validation, 7 for calibration" in said
+    config = data_config(found)
+    key = "validation_dataset_reader" if has_validation else "calibration_dataset_reader"
+    reader = DatasetReader.from_params(Params(config[key]))
+    assert isinstance(reader, ImageDatasetReader)
+    assert len(list(reader.read_samples(config["calibration_data_path"]))) == 7
+    decide_calibration(found, False)
+    assert found.notes[-1] == f"not used: {own} (--no-calibration)"
+    assert "calibration_data_path" not in data_config(found)
+
+
+def test_calibration_images_are_compared_with_the_others(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train", {"ant": 4, "bee": 4}, seed=1)
+    val = write_images(tmp_path / "val", {"ant": 2, "bee": 2}, seed=2)
+    own = write_images(tmp_path / "calibration", {"ant": 2, "cow": 2}, seed=3)
+    found = FoundData({"type": "image_folder"}, str(train), str(val), calibration_path=str(own))
+    with pytest.raises(ConfigurationError, match="the calibration data .* lack: cow"):
+        examine_data(found)
+    found.calibration_path = str(train)
+    with pytest.raises(ConfigurationError, match="calibration data .* have the images of the tr"):
+        examine_data(found)
+    found.calibration_path = str(val)
+    warnings = examine_data(found).warnings
+    assert any("in both the validation and the calibration data" in each for each in warnings)
 
 
 def test_few_images_and_shards_are_not_held_out() -> None:

@@ -64,6 +64,24 @@ def test_train_and_test_alone(tmp_path: Path) -> None:
     assert found.split == hold_out(str(tmp_path / "train"))
 
 
+def test_a_folder_of_calibration_images(tmp_path: Path) -> None:
+    make(
+        tmp_path, *(f"{part}/{label}" for part in ("train", "val", "calibration") for label in "ab")
+    )
+    found = find(tmp_path)
+    assert paths(found, tmp_path) == ["train", "val", ""]
+    assert found.calibration_path == f"{tmp_path}/calibration"
+    assert not any(note.startswith("not used") for note in found.notes)
+    make(tmp_path, "calib/a", "calib/b")
+    assert error_of(tmp_path).startswith("DATA is ambiguous: the calibration data may be calib")
+
+
+def test_a_folder_of_calibration_images_of_other_classes_is_not_used(tmp_path: Path) -> None:
+    found = find(make(tmp_path, "train/a", "train/b", "val/a", "val/b", "calibration/camera"))
+    assert found.calibration_path is None
+    assert any("calibration is not used: its folders (camera)" in note for note in found.notes)
+
+
 def test_a_test_split_without_labels_is_not_used(tmp_path: Path) -> None:
     make(tmp_path, "train/a", "train/b", "test")
     found = find(tmp_path)
@@ -267,6 +285,9 @@ def test_a_table_in_each_split(tmp_path: Path) -> None:
     assert found.reader == TABLE
     assert paths(found, tmp_path) == ["train/metadata.csv", "validation/metadata.csv", ""]
     assert f"{tmp_path}/test is not used: it has no metadata.csv" in found.notes
+    make(tmp_path, "calibration")
+    (tmp_path / "calibration" / "metadata.csv").write_text(rows(1))
+    assert find(tmp_path).calibration_path == f"{tmp_path}/calibration/metadata.csv"
 
 
 def test_a_table_beside_images(tmp_path: Path) -> None:

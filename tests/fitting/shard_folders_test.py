@@ -36,6 +36,13 @@ def test_folders_of_shards_for_each_split(shards: Path) -> None:
     assert (facts.num_train, facts.num_validation) == (12, 6)
 
 
+def test_shards_of_calibration_images(shards: Path) -> None:
+    shutil.copytree(shards / "val", shards / "calibration")
+    found = find(shards)
+    assert found.calibration_path == f"{shards}/calibration"
+    assert examine_data(found).num_calibration == 6
+
+
 def test_shards_without_an_index(shards: Path) -> None:
     for index in shards.glob("*/allencv_index.json"):
         index.unlink()

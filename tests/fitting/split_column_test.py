@@ -22,6 +22,11 @@ def splits(name: str, *cells: str, given: Optional[str] = None) -> Any:
             ["train", "val", "test"],
             {"train": "train", "validation": "val", "test": "test"},
         ),
+        (
+            "split",
+            ["train", "val", "calibration"],
+            {"train": "train", "validation": "val", "calibration": "calibration"},
+        ),
         ("Split", ["TRAIN", " TEST "], {"train": "TRAIN", "test": "TEST"}),
         ("subset", ["training", "valid"], {"train": "training", "validation": "valid"}),
         ("is_valid", ["False", "True"], {"train": "False", "validation": "True"}),
