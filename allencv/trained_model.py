@@ -38,7 +38,7 @@ class Prediction:
     is_unknown : `bool`, optional
         Whether the image is unlike the training data; of a model that is calibrated for this.
     is_answered : `bool`, optional
-        Whether the label is to be relied on; of a model that is calibrated for this.
+        Whether the label is to be relied on; of a model that is calibrated for a target accuracy.
     possible_labels : `List[str]`, optional
         The set that holds the right label, or few labels less than all right ones, as often as was
         asked for; of a model that is calibrated for this.

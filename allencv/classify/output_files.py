@@ -61,7 +61,7 @@ def columns(
             more["possible_labels" if multi_label else "labels"] = TEXTS
         if certainty.unknown is not None:
             more["is_unknown"] = FLAG
-        if certainty.decides_answers:
+        if certainty.selection is not None:
             more["is_answered"] = FLAG
     if multi_label:
         found |= {"labels": TEXTS, **more, "label_1": TEXT, "probability_1": NUMBER}

@@ -31,14 +31,15 @@ class LabelCertainty(NamedTuple):
     images : their number.
     size : the mean number of labels in their sets; `None` without sets, as `coverage`.
     coverage : the share whose set holds the label, and its 95 % interval (Clopper-Pearson).
-    answered, unknown : the shares that are answered, and that are called unknown.
+    answered, unknown : the shares that are answered, and that are called unknown. `answered` is
+        `None` without a target accuracy.
     """
 
     label: str
     images: int
     size: Optional[float]
     coverage: Optional[Tuple[float, float, float]]
-    answered: float
+    answered: Optional[float]
     unknown: float
 
 
@@ -106,9 +107,9 @@ def certainty_findings(certainty: Certainty, record: CalibrationRecord) -> Certa
     is_unknown = np.zeros(len(record.scores), bool)
     if certainty.unknown is not None:
         is_unknown = record.scores > certainty.unknown.limit
-    is_answered = ~is_unknown
+    is_answered = None
     if certainty.selection is not None:
-        is_answered &= record.confidence >= certainty.selection.least_confidence
+        is_answered = ~is_unknown & (record.confidence >= certainty.selection.least_confidence)
     sizes = record.members.sum(axis=1)
     counts = np.bincount(sizes) / max(len(sizes), 1)
     has_sets = record.members.size > 0
@@ -153,7 +154,7 @@ def _mean_coverage(record: CalibrationRecord) -> float:
 
 
 def _labels(
-    record: CalibrationRecord, is_answered: np.ndarray, is_unknown: np.ndarray
+    record: CalibrationRecord, is_answered: Optional[np.ndarray], is_unknown: np.ndarray
 ) -> List[LabelCertainty]:
     found = []
     for place, label in enumerate(record.labels.tolist()):
@@ -167,9 +168,10 @@ def _labels(
             covered = int(record.members[own, place].sum())
             interval = binomtest(covered, images).proportion_ci(0.95)
             coverage = covered / images, float(interval.low), float(interval.high)
-        answered, unknown = float(is_answered[own].mean()), float(is_unknown[own].mean())
+        answered = None if is_answered is None else float(is_answered[own].mean())
+        unknown = float(is_unknown[own].mean())
         found.append(LabelCertainty(label, images, size, coverage, answered, unknown))
-    return sorted(found, key=lambda each: (each.coverage or (each.answered,), each.label))
+    return sorted(found, key=lambda each: (each.coverage or (each.answered or 0.0,), each.label))
 
 
 def _shares(scores: np.ndarray, edges: np.ndarray) -> List[Point]:

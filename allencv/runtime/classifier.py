@@ -85,7 +85,7 @@ class Answer(TypedDict, total=False):
     is_unknown: bool
     """Whether the image is unlike the training data."""
     is_answered: bool
-    """Whether the label is to be relied on."""
+    """Whether the label is to be relied on, of a model with a target accuracy."""
     top_k: List[RankedLabel]
     """The most probable labels, the most probable first."""
 

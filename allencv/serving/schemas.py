@@ -38,7 +38,9 @@ class Prediction(BaseModel):
         None, description="of a calibrated model: whether the image is unlike the training images"
     )
     is_answered: Optional[bool] = Field(
-        None, description="of a calibrated model: whether to rely on the label; else ask a person"
+        None,
+        description="of a model that is calibrated for a target accuracy: whether to rely on the "
+        "label; else ask a person",
     )
     top_k: Optional[List[LabelProbability]] = None
     error: Optional[ErrorDetail] = None

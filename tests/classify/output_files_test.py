@@ -146,6 +146,8 @@ def test_columns_are_those_that_were_found_out() -> None:
     assert columns("xy", False, 1, False, certainty(2)) == columns("xy", False, 1, False)
     only = columns("xy", False, 1, False, replace(everything(2, kind=None), sets=None))
     assert list(only) == ["path", "label", "probability", "is_answered", "error"]
+    unknown = columns("xy", False, 1, False, replace(everything(2), selection=None, sets=None))
+    assert list(unknown) == ["path", "label", "probability", "is_unknown", "error"]
 
 
 def test_possible_labels_are_divided_like_labels(tmp_path: Path) -> None:

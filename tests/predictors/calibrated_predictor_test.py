@@ -102,7 +102,7 @@ def test_several_labels_and_views(cats_and_dogs: Path, images: List[str], tmp_pa
     data = config["validation_data_path"]
     train_model(Params(config), tmp_path / "run")
     archive_file = tmp_path / "run" / "model.tar.gz"
-    wanted = Wanted(levels=[0.5], known_share=0.8)
+    wanted = Wanted(levels=[0.5], known_share=0.8, target_accuracy=0.05, certainty=0.5)
     calibrate(archive_file, data, wanted, Energy(), show_progress=False)
     predictor = ImageClassifierPredictor.from_path(archive_file, import_plugins=False)
     check_that_it_answers_as_classify(predictor, archive_file, images)

@@ -130,11 +130,12 @@ def test_several_labels_without_selection_or_scores(tmp_path: Path) -> None:
     assert len(record.before) == 2400
     assert shown.coverage == pytest.approx(0.95, abs=0.03)
     assert {row.unknown for row in shown.labels} == {0.0}
-    assert {row.answered for row in shown.labels} == {1.0}
+    assert {row.answered for row in shown.labels} == {None}
     page = " ".join(as_html(findings_of(certainty, record), ["certainty"]).split())
     assert "It is not known whether these images trained the model" in page
     assert "of the labels of its image" in page
     assert "Unknown images" not in page
+    assert "answered</th>" not in page
 
 
 def test_without_sets(tmp_path: Path) -> None:

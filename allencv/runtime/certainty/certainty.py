@@ -20,8 +20,9 @@ class Judgement(NamedTuple):
     unknown_score : how unlike the training data it is, as `Certainty.scores` gives it; `None` of a
         model that is not calibrated.
     is_unknown : whether this score is above its limit; `None` without `Certainty.unknown`.
-    is_answered : whether the label is to be relied on: the image is not unknown, and its confidence
-        is high enough. `None` without both `Certainty.selection` and `Certainty.unknown`.
+    is_answered : whether the answer counts for the target accuracy: the image is not unknown, and
+        its confidence is high enough. `None` without `Certainty.selection`, as then no accuracy is
+        promised.
     """
 
     probabilities: np.ndarray
@@ -85,11 +86,6 @@ class Certainty:
         """Whether `judge` uses the vectors."""
         return self.unknown is not None and self.unknown.needs_vectors
 
-    @property
-    def decides_answers(self) -> bool:
-        """Whether `judge` says which images are answered."""
-        return self.selection is not None or self.unknown is not None
-
     def scores(
         self, probabilities: np.ndarray, vectors: np.ndarray, multi_label: bool
     ) -> np.ndarray:
@@ -125,9 +121,8 @@ class Certainty:
             # Negated like this, as a comparison with nan is False.
             is_unknown = (~(found <= self.unknown.limit)).tolist()
         is_answered: List[Optional[bool]] = [None] * count
-        if self.decides_answers:
-            least = 0.0 if self.selection is None else self.selection.least_confidence
-            enough = confidence(calibrated, thresholds) >= least
+        if self.selection is not None:
+            enough = confidence(calibrated, thresholds) >= self.selection.least_confidence
             is_answered = [bool(sure) and not odd for sure, odd in zip(enough, is_unknown)]
         rows = zip(calibrated, members, found.tolist(), is_unknown, is_answered)
         return [Judgement(*row) for row in rows]

@@ -17,7 +17,8 @@ def promises_of(certainty: Certainty) -> List[str]:
     if unknown is not None:
         promises.append(
             f"Unknown: the image is unlike the training images, by the score '{unknown.kind}'. Of "
-            f"images like them, {percent(1 - unknown.known_share)} are called unknown too."
+            f"images like them, {percent(1 - unknown.known_share)} are called unknown too. "
+            "Unknown images are for a person."
         )
     if selection is not None:
         promises.append(
@@ -25,8 +26,6 @@ def promises_of(certainty: Certainty) -> List[str]:
             f"right label. This is {percent(selection.certainty)} certain. The others are for a "
             f"person; in the calibration these were {percent(1 - selection.coverage)}."
         )
-    elif unknown is not None:
-        promises.append("Answered: the image is not unknown. The others are for a person.")
     images = "These promises are for images like those of the calibration"
     promises.append(f"{images}, which had {certainty.images:,} labelled images.")
     if certainty.overlap:

@@ -93,7 +93,7 @@ async function show() {
   const prediction = multi_label ? { file: "photo.jpg", labels: [label] } : { file: "photo.jpg", label };
   if (certainty?.sets) prediction[certainty.sets.key] = [label, "…"];
   if (certainty?.unknown) prediction.is_unknown = false;
-  if (certainty?.unknown || certainty?.answered) prediction.is_answered = true;
+  if (certainty?.answered) prediction.is_answered = true;
   prediction.top_k = [{ label, probability: 0.93 }, "…"];
   write("answer", JSON.stringify({ predictions: [prediction], seconds: 0.012 }, null, 2).replaceAll('"…"', "…"));
   const api = await (await fetch("openapi.json")).json();

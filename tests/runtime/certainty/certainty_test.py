@@ -54,18 +54,29 @@ def test_an_image_is_answered_if_it_is_known_and_its_confidence_is_high(
     )
     judged = found.judge(PROBABILITIES, VECTORS)
     assert [each.is_answered for each in judged] == answered
-    alone = certainty(unknown=found.unknown).judge(PROBABILITIES, VECTORS)
-    assert [each.is_answered for each in alone] == [not each.is_unknown for each in judged]
+
+
+def test_without_a_target_accuracy_nothing_is_said_about_answers() -> None:
+    """An image with two possible labels is no answer to rely on, although it is not unknown."""
+    found = certainty(
+        sets=LabelSets("lac", [0.9], [[0.7]]), unknown=UnknownRule("max_probability", 1.0, 0.8)
+    )
+    judged = found.judge(PROBABILITIES, VECTORS)
+    assert judged[1].members is not None
+    assert judged[1].members.sum() == 2
+    assert [each.is_unknown for each in judged] == [False] * 3
+    assert [each.is_answered for each in judged] == [None] * 3
 
 
 def test_a_score_or_probability_that_is_no_number_is_not_answered() -> None:
     vectors = VECTORS.copy()
     vectors[0] = np.nan
-    found = certainty(unknown=rule("nearest", limit=2.0))
+    always = Selection(0.9, 0.95, 0.0, 0.75, 0.96)
+    found = certainty(unknown=rule("nearest", limit=2.0), selection=always)
     first, second, _ = found.judge(PROBABILITIES, vectors)
     assert (first.is_unknown, first.is_answered) == (True, False)
     assert (second.is_unknown, second.is_answered) == (False, True)
-    selection = certainty(selection=Selection(0.9, 0.95, 0.0, 0.75, 0.96))
+    selection = certainty(selection=always)
     assert selection.judge(np.full((1, 3), np.nan), vectors)[0].is_answered is False
 
 
