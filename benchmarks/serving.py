@@ -98,7 +98,7 @@ def make_model(folder: Path) -> None:
     config = {**CONFIG, "train_data_path": str(folder / "images" / "train")}
     (folder / "config.json").write_text(json.dumps(config))
     export: List[Any] = ["export", folder / "run" / "model.tar.gz"]
-    calibrated = ["--quantize", "int8", "--calibration", folder / "images"]
+    calibrated = ["--quantize", "int8", "--quantization-images", folder / "images"]
     for command in (
         ["train", folder / "config.json", "-s", folder / "run"],
         [*export, folder / PRECISIONS["float32"], "--no-parity"],

@@ -145,7 +145,7 @@ def test_int8(run: Run, trained_run: Path, cats_and_dogs: Path, tmp_path: Path) 
         tmp_path / "int8",
         "--quantize",
         "int8",
-        "--calibration",
+        "--quantization-images",
         photos,
         "--agreement",
         0.5,

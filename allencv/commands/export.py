@@ -35,14 +35,19 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     precision.add_argument(
         "--quantize",
         choices=("int8",),
-        help="compute in 8 bits: faster, and a quarter of the size; needs --calibration",
+        help="compute in 8 bits: faster, and a quarter of the size; needs --quantization-images",
     )
     group.add_argument(
-        "--calibration",
+        "--quantization-images",
         nargs="+",
         metavar="PATH",
-        help="for int8: images like those to be classified (files, folders, patterns or tables); "
-        "at most 256 are used",
+        help="for int8: images like those to be classified, on which the ranges of the network's "
+        "numbers are measured (files, folders, patterns or tables); they need no labels, and at "
+        "most 256 are used",
+    )
+    # The name of before
+    group.add_argument(
+        "--calibration", dest="quantization_images", nargs="+", help=argparse.SUPPRESS
     )
 
 
@@ -75,13 +80,13 @@ def _add_parity(group: argparse._ArgumentGroup) -> None:
 
 def _add_certainty(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--certainty-data",
+        "--calibration-data",
         metavar="PATH",
         help="with --quantize int8, which is calibrated anew: images with labels that did not "
-        "train the model (default = those of 'allencv calibrate')",
+        "train the model (default = DATA of 'allencv calibrate')",
     )
     group.add_argument(
-        "--no-certainty", action="store_true", help="leave the calibration out of the bundle"
+        "--no-calibration", action="store_true", help="leave the calibration out of the bundle"
     )
 
 
@@ -95,23 +100,23 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             "--no-parity compares nothing; expected no --parity-images, --tolerance or --agreement"
         )
-    if args.no_certainty and args.certainty_data is not None:
-        raise InputError("--no-certainty uses no data; expected no --certainty-data")
+    if args.no_calibration and args.calibration_data is not None:
+        raise InputError("--no-calibration uses no data; expected no --calibration-data")
     images = given_images(args.parity_images) if args.parity_images else None
-    calibration = given_images(args.calibration) if args.calibration else None
+    quantization = given_images(args.quantization_images) if args.quantization_images else None
     manifest = export_bundle(
         load_archive(args.archive_file, overrides=args.overrides, trusted=args.trust_archive),
         args.bundle,
         format=args.format,
         precision=args.quantize or PRECISIONS[args.precision],
         images=images,
-        calibration=calibration,
+        quantization_images=quantization,
         parity=not args.no_parity,
         tolerance=args.tolerance,
         least_agreement=args.agreement,
         force=args.force,
-        certainty=not args.no_certainty,
-        certainty_data=args.certainty_data,
+        certainty=not args.no_calibration,
+        calibration_data=args.calibration_data,
     )
     print(f"{args.bundle}: {manifest.format}, {manifest.precision}, {len(manifest.labels)} labels")
     if manifest.quantization is not None:

@@ -28,8 +28,8 @@ from allencv.runtime.bundle import sha256_of
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.manifest import MODEL_FILES, TASKS, TOLERANCES
 
-COMPARED, CALIBRATED = 500, 256
-"""The most images to use of the validation data, and of the calibration data."""
+COMPARED, QUANTIZED = 500, 256
+"""The most images to use of the validation data, and of the quantization images."""
 
 
 def export_bundle(
@@ -38,13 +38,13 @@ def export_bundle(
     format: str = "onnx",
     precision: str = "float32",
     images: Optional[Sequence[Any]] = None,
-    calibration: Optional[Sequence[Any]] = None,
+    quantization_images: Optional[Sequence[Any]] = None,
     parity: bool = True,
     tolerance: Optional[float] = None,
     least_agreement: Optional[float] = None,
     force: bool = False,
     certainty: bool = True,
-    certainty_data: Any = None,
+    calibration_data: Any = None,
 ) -> Manifest:
     """
     Export a trained model as a bundle: a folder with the network, a manifest and a README. The
@@ -63,8 +63,9 @@ def export_bundle(
     images : `Sequence`, optional (default = the validation data of the config, at most 500)
         The images on which to compare the bundle with the archive: paths, or other sources that
         the reader takes.
-    calibration : `Sequence`, optional (default = `None`)
-        Images like those to be classified; "int8" needs them, and uses at most 256.
+    quantization_images : `Sequence`, optional (default = `None`)
+        Images like those to be classified, without labels; "int8" needs them to measure the ranges
+        of the network's numbers, and uses at most 256.
     parity : `bool`, optional (default = `True`)
         Whether to compare at all.
     tolerance : `float`, optional
@@ -78,7 +79,7 @@ def export_bundle(
         Whether the bundle of a calibrated model is calibrated too. "int8" is calibrated anew, as
         its probabilities and vectors are others; the other precisions take the archive's
         calibration.
-    certainty_data : optional (default = the images of the archive's calibration)
+    calibration_data : optional (default = the images of the archive's calibration)
         For "int8": labelled images that did not train the model, as the validation reader reads
         them.
 
@@ -88,7 +89,7 @@ def export_bundle(
     differs too much from the archive. `InputError` if "int8" cannot be calibrated.
     """
     folder = Path(folder)
-    _check(format, precision, bool(calibration))
+    _check(format, precision, bool(quantization_images))
     least, most = TOLERANCES[precision]
     least = least if least_agreement is None else least_agreement
     most = most if tolerance is None else tolerance
@@ -104,10 +105,10 @@ def export_bundle(
             "('basic_image_classifier', 'multilabel_image_classifier', or one derived from these)"
         )
     found = model.certainty if certainty else None
-    if certainty_data is not None and (found is None or precision != "int8"):
+    if calibration_data is not None and (found is None or precision != "int8"):
         raise ConfigurationError(
-            f"there are data for certainty, '{certainty_data}', which int8 bundles of calibrated "
-            "models use; expected them with such a one alone"
+            f"calibration_data (--calibration-data) is '{calibration_data}', which only int8 "
+            "bundles of calibrated models use; leave it out"
         )
     preprocessing, normalization = preprocessing_of(reader)
     if not parity:
@@ -144,9 +145,9 @@ def export_bundle(
         if precision == "float16":
             to_float16(file)
         elif precision == "int8":
-            chosen = evenly(calibration or [], CALIBRATED)
-            calibrated = [pixels(preprocessing, each) for each in batches(chosen, BATCH)]
-            quantization = to_int8(file, calibrated, manifest.thresholds)
+            chosen = evenly(quantization_images or [], QUANTIZED)
+            prepared = [pixels(preprocessing, each) for each in batches(chosen, BATCH)]
+            quantization = to_int8(file, prepared, manifest.thresholds)
             manifest = replace(manifest, quantization=quantization)
             if found is not None:
                 write_manifest(temporary, manifest, None)
@@ -161,7 +162,7 @@ def export_bundle(
                         "validation_data_path": reader,
                     },
                     archive.config.as_dict(quiet=True),
-                    certainty_data,
+                    calibration_data,
                     quantized_on,
                 )
         write_manifest(temporary, manifest, found)
@@ -175,18 +176,19 @@ def export_bundle(
     return manifest
 
 
-def _check(format: str, precision: str, calibrated: bool) -> None:
+def _check(format: str, precision: str, has_images: bool) -> None:
     if format not in MODEL_FILES:
         raise not_one_of("format", format, MODEL_FILES)
     if precision not in TOLERANCES:
         raise not_one_of("precision", precision, TOLERANCES)
     if format == "torch_export" and precision != "float32":
         raise ConfigurationError(f"precision is '{precision}'; expected float32 for {format}")
-    if (precision == "int8") != calibrated:
+    if (precision == "int8") != has_images:
         raise ConfigurationError(
-            "int8 needs images for calibration, like those to be classified (--calibration)"
+            "int8 needs images like those to be classified (--quantization-images)"
             if precision == "int8"
-            else f"there are images for the calibration of int8, but precision is '{precision}'"
+            else f"there are quantization_images (--quantization-images), but precision is "
+            f"'{precision}'; expected int8"
         )
 
 

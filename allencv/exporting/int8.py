@@ -1,4 +1,4 @@
-"""Quantize a network to int8 in the way that keeps most labels of the calibration images."""
+"""Quantize a network to int8 in the way that keeps most labels of the quantization images."""
 
 import io
 from contextlib import redirect_stdout
@@ -35,7 +35,7 @@ result: otherwise half of the 256 steps or more would be for numbers that are cu
 METHODS = ("MinMax", "Percentile", "Entropy")
 """The names of onnxruntime's methods to choose the ranges of activations."""
 ENOUGH = 0.99
-"""The agreement on the calibration images from which no further layer is left in float32."""
+"""The agreement on the quantization images from which no further layer is left in float32."""
 SHARE_IN_FLOAT = 0.1
 """
 The largest share of the layers that are left in float32: the first ones. In an EfficientNet-Lite0,
@@ -44,7 +44,7 @@ the layers with the least signal to noise in onnxruntime's `qdq_loss_debug` made
 
 
 class Candidate(NamedTuple):
-    """A quantized network, and how far it is from the original on the calibration images."""
+    """A quantized network, and how far it is from the original on the quantization images."""
 
     file: Path
     method: str
@@ -122,7 +122,7 @@ def _in_words(best: Candidate, candidates: Sequence[Candidate], images: int) -> 
     )
     return (
         f"{_way(best)}, which keeps {best.agreement:.2%} of the labels of "
-        f"{numbered(images, 'calibration image')} ({others})"
+        f"{numbered(images, 'quantization image')} ({others})"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import allencv.plugin  # noqa: F401
+from allencv.command_parsers import command_parser
 from allencv.runtime import open_bundle
 from allencv.runtime.errors import InputError
 from tests.conftest import Run, run_in_process
@@ -57,7 +58,8 @@ def test_the_options(folder: Path, cats_and_dogs: Path, capsys: pytest.CaptureFi
     assert open_bundle(bundle).parity is None
     export(
         *(folder / "run", bundle, "--force", "--quantize", "int8"),
-        *("--calibration", cats_and_dogs / "train", "--parity-images", cats_and_dogs / "test"),
+        *("--quantization-images", cats_and_dogs / "train"),
+        *("--parity-images", cats_and_dogs / "test"),
         *("--agreement", "0.5", "--tolerance", "0.5"),
     )
     manifest = open_bundle(bundle)
@@ -71,13 +73,20 @@ def test_the_options(folder: Path, cats_and_dogs: Path, capsys: pytest.CaptureFi
     assert open_bundle(bundle).format == "torch_export"
 
 
+def test_images_for_int8_are_also_given_by_the_name_of_before() -> None:
+    parser = command_parser("export")
+    args = parser.parse(["run", "bundle", "--quantize", "int8", "--calibration", "a", "b"])
+    assert args.quantization_images == ["a", "b"]
+    assert "--calibration " not in parser.format_help()
+
+
 def test_bad_arguments(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for arguments, error, message in (
         (["--no-parity", "--tolerance", "0"], InputError, "--no-parity compares nothing"),
         (["--parity-images", "nowhere"], InputError, "'nowhere' gives no image"),
-        (["--quantize", "int8"], InputError, r"int8 needs images .*\(--calibration\)"),
-        (["--no-certainty", "--certainty-data", "a"], InputError, "expected no --certainty-data"),
-        (["--certainty-data", "a"], InputError, "int8 bundles of calibrated models use"),
+        (["--quantize", "int8"], InputError, r"int8 needs images .*\(--quantization-images\)"),
+        (["--no-calibration", "--calibration-data", "a"], InputError, "expected no --calibration-"),
+        (["--calibration-data", "a"], InputError, "int8 bundles of calibrated models use"),
         (["--precision", "fp16", "--quantize", "int8"], SystemExit, "2"),
         (["--format", "tflite"], SystemExit, "2"),
     ):

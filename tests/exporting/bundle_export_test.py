@@ -318,8 +318,8 @@ def test_without_a_comparison_the_manifest_says_so(archive: Archive, tmp_path: P
     [
         ({"format": "tflite"}, "format is 'tflite'; expected one of onnx, torch_export"),
         ({"precision": "int4"}, "precision is 'int4'; expected one of int8, float16, float32"),
-        ({"precision": "int8"}, "int8 needs images for calibration"),
-        ({"calibration": ["a.jpg"]}, "for the calibration of int8, but precision is 'float32'"),
+        ({"precision": "int8"}, r"int8 needs images .*quantization-images"),
+        ({"quantization_images": ["a.jpg"]}, "but precision is 'float32'; expected int8"),
         ({"format": "torch_export", "precision": "float16"}, "expected float32 for torch_export"),
         ({"tolerance": 1.5}, "the tolerance 1.5; expected numbers in"),
         ({"least_agreement": float("nan")}, "the least agreement is nan"),

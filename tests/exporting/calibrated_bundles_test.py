@@ -145,15 +145,15 @@ def test_int8_needs_the_images(
     shutil.rmtree(labelled)
     archive = load_archive(copy)
     quantized_on = sorted(map(str, (cats_and_dogs / "val").rglob("*.jpg")))
-    given: Dict[str, Any] = {"precision": "int8", "calibration": quantized_on}
+    given: Dict[str, Any] = {"precision": "int8", "quantization_images": quantized_on}
     with pytest.raises(
         InputError, match="int8 is calibrated anew, .*labelled' cannot be read"
     ) as e:
         export_bundle(archive, tmp_path / "int8", **given)
-    assert "expected --certainty-data" in str(e.value)
+    assert "expected --calibration-data" in str(e.value)
     assert not (tmp_path / "int8").exists()
     data = str(cats_and_dogs / "val")
-    export_bundle(archive, tmp_path / "int8", **given, certainty_data=data, parity=False)
+    export_bundle(archive, tmp_path / "int8", **given, calibration_data=data, parity=False)
     found = OnnxClassifier(tmp_path / "int8").certainty
     assert found is not None
     # All ten chose the epoch, and it was quantized on them.
@@ -165,7 +165,7 @@ def test_int8_needs_the_images(
 
 def test_data_for_certainty_without_use_are_refused(archive_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="int8 bundles of calibrated models use"):
-        export_bundle(load_archive(archive_file), tmp_path / "bundle", certainty_data="photos")
+        export_bundle(load_archive(archive_file), tmp_path / "bundle", calibration_data="photos")
 
 
 def test_decisions_far_from_a_limit_must_be_the_same(

@@ -106,7 +106,7 @@ def test_the_nearest_network_is_kept(network: Path, batches: List[np.ndarray]) -
     assert agreement > 0.9
     assert 0 < np.abs(expected - given).max() < 0.1
     assert " ranges with the first layer in float32, which keeps" in said
-    assert f"keeps {agreement:.2%} of the labels of 32 calibration images" in said
+    assert f"keeps {agreement:.2%} of the labels of 32 quantization images" in said
     assert all(method in said for method in METHODS)
     assert [file.name for file in network.parent.iterdir()] == ["model.onnx"]
 
@@ -264,7 +264,7 @@ def test_the_only_layer_is_quantized(tmp_path: Path, images: int) -> None:
     kinds = {each.name: each.data_type for each in onnx.load(network).graph.initializer}
     assert kinds["linear_quantized"] == TensorProto.INT8
     assert "ranges with no layer in float32, which keeps 100.00%" in said
-    assert f"labels of {images} calibration image{'s' * (images > 1)} (" in said
+    assert f"labels of {images} quantization image{'s' * (images > 1)} (" in said
 
 
 def test_a_network_without_layers_is_refused(tmp_path: Path, batches: List[np.ndarray]) -> None:
