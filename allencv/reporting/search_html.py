@@ -14,6 +14,8 @@ def as_html(found: Search) -> str:
     shown = [query for query in found.queries if query.error is None]
     files = [query.file for query in shown]
     files += [each.file for query in shown for each in query.similar]
+    thumbnails = thumbnail_uris(files)
+    gone = [file for file, thumbnail in thumbnails.items() if thumbnail is None]
     return (
         page_environment()
         .get_template("search.html")
@@ -21,7 +23,8 @@ def as_html(found: Search) -> str:
             queries=found.queries,
             images=numbered(found.images, "image"),
             errors=list(found.errors.values()),
-            thumbnails=thumbnail_uris(files),
+            thumbnails=thumbnails,
+            gone=gone,
             most_errors=MOST_ERRORS,
         )
     )

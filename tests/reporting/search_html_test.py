@@ -30,8 +30,10 @@ def test_the_page_shows_the_images(found: Search) -> None:
     page = Page(html)
     assert not page.open
     assert "The most similar of 3 images." in page.text
-    for text in ("<i>, 0.750", "<b>blue.png", "0.500", "no longer readable", "c.jpg: not an image"):
+    for text in ("<i>, 0.750", "<b>blue.png", "0.500", "the file is gone", "c.jpg: not an image"):
         assert text in page.text
+    assert "1 of 3 images shown here has no picture, because the file is no longer" in page.text
+    assert f"was computed: {found.queries[0].similar[1].file}. If you moved" in page.text
     assert "Images that could not be compared (201) 0: empty" in page.text
     assert "199: empty and 1 more" in page.text
     assert [attributes["title"] for tag, attributes in page.tags if tag == "figure"] == [
@@ -46,3 +48,14 @@ def test_the_page_shows_the_images(found: Search) -> None:
 
 def test_without_errors_none_are_listed(found: Search) -> None:
     assert "could not be compared" not in as_html(found._replace(errors={}))
+
+
+def test_pictures_of_moved_data_are_missed_on_the_page(found: Search, tmp_path: Path) -> None:
+    (tmp_path / "red.png").rename(tmp_path / "moved.png")
+    text = Page(as_html(found)).text
+    assert "2 of 3 images shown here have no picture" in text
+    assert "the folder in which it ran" in text
+    (query, other) = found.queries
+    whole = found._replace(queries=[query._replace(similar=query.similar[:1]), other])
+    (tmp_path / "moved.png").rename(tmp_path / "red.png")
+    assert "no picture" not in Page(as_html(whole)).text
