@@ -138,6 +138,7 @@ async function showModel() {
     byId("ticks").hidden = false;
   }
   if (model.certainty) {
+    byId("drift").hidden = false;
     byId("promises").hidden = false;
     byId("promises").querySelector("ul").append(
       ...model.certainty.promises.map((sentence) => element("li", "", sentence)));
