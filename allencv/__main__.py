@@ -32,8 +32,8 @@ An archive is the model.tar.gz of a run, or the folder of the run. A bundle is
 an exported archive; it needs neither torch nor AllenNLP. Commands of plugins,
 and some that only AllenNLP has, are not listed."""
 OPTIONS = ("--help", "--version")
-QUIET = {"check-config", "check-data", "classify", "components", "explain", "export", "report"}
-QUIET |= {"pack", "review", "serve", "show-batch"}
+QUIET = {"calibrate", "check-config", "check-data", "classify", "components", "explain", "export"}
+QUIET |= {"pack", "report", "review", "serve", "show-batch"}
 """The commands that print their results; for them AllenNLP logs only warnings."""
 CHECKED_BY_ALLENNLP = {"build-vocab", "cached-path", "diff", "push-to-hf"}
 """The commands whose arguments only AllenNLP checks; it raises `ValueError` with a message."""
@@ -44,6 +44,8 @@ WITHOUT_PARTS = {"join", "recipe"}
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
 TRAINING = {"fit", "sweep", "train"}
+SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
+"""The commands that say what they are doing without a terminal, too. They may take minutes."""
 COMPUTING = {*TRAINING, "embed", "evaluate", "find-lr", "predict", "review"}
 """The commands that compute a network with torch for long."""
 SECONDS_TO_ARCHIVE = 60.0
@@ -231,8 +233,8 @@ def _every_part(name: str, arguments: List[str]) -> Iterator[None]:
     from allencv.runtime.terminal import notice
 
     try:
-        # Others may parse the standard error of commands that do not train.
-        with notice("loading torch and AllenNLP", in_logs=name in TRAINING):
+        # Others may parse the standard error of the other commands.
+        with notice("loading torch and AllenNLP", in_logs=name in SAY_STEPS_IN_LOGS):
             import allennlp.__main__  # noqa: F401 - sets up logging as for the allennlp command
 
             import allencv.plugin  # noqa: F401

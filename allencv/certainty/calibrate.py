@@ -1,11 +1,13 @@
 """Find out what a trained model knows about its own answers, and keep it in its archive."""
 
 import copy
+import logging
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Union
+from typing import Any, ContextManager, List, Mapping, Optional, Union
 
 import numpy as np
 from allennlp.common import Params
@@ -20,6 +22,8 @@ from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_
 from allencv.certainty.overlap import count_trained
 from allencv.certainty.stored import store_certainty
 from allencv.certainty.unknown_scores import KnownImages, UnknownScore
+from allencv.common.data_paths import with_key
+from allencv.common.quiet import quiet
 from allencv.common.write_archive import remove_stale_certainty
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.dataset_readers.image_dataset_reader import Sample
@@ -28,6 +32,7 @@ from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime.certainty import Certainty, UnknownRule
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import list_images
+from allencv.runtime.terminal import notice
 
 TRAINING_IMAGES = 5000
 """The most training images whose vectors an `UnknownScore` gets."""
@@ -68,6 +73,7 @@ def calibrate(
     device: Optional[str] = None,
     trusted: bool = False,
     show_progress: bool = True,
+    data_key: str = "DATA",
 ) -> Calibrated:
     """
     Find out what a model knows about its own answers, from images with labels that neither trained
@@ -87,6 +93,10 @@ def calibrate(
     unknown_images : `List[str]`, optional
         Files of images that are unlike the training data. They change nothing; their scores are
         returned.
+    show_progress : `bool`, optional (default = `True`)
+        Whether to show in a terminal what is being done.
+    data_key : `str`, optional (default = `"DATA"`)
+        The name of `data` in errors.
 
     # Raises
 
@@ -98,37 +108,47 @@ def calibrate(
         remove_stale_certainty(folder, Path(get_weights_path(folder)))
     classifier = ArchiveClassifier(os.fspath(archive_file), device, trusted)
     wanted = wanted.for_model(classifier.multi_label)
-    samples = samples_in(reader_of(classifier.config, classifier.reader, data), data)
-    known = labelled_outputs(classifier, samples, str(data), show_progress)
+    with step("listing the images", show_progress):
+        samples = samples_in(reader_of(classifier.config, classifier.reader, data), data, data_key)
+    known = labelled_outputs(classifier, samples, f"'{data}' ({data_key})", show_progress)
     readers = {
         "train_data_path": classifier.training_reader,
         "validation_data_path": classifier.reader,
     }
+    with step("comparing the images with those of the training", show_progress):
+        overlap = count_trained(known.names, classifier.config, readers)
     rule = None
     if score is not None:
         rule = fit_rule(classifier, score, train_data, show_progress)
     thresholds = classifier.network_thresholds
-    certainty = fit_certainty(
-        known,
-        wanted,
-        thresholds,
-        rule,
-        str(data),
-        "float32",
-        classifier.weights_checksum,
-        count_trained(known.names, classifier.config, readers),
-    )
+    with step("calibrating", show_progress):
+        certainty = fit_certainty(
+            known,
+            wanted,
+            thresholds,
+            rule,
+            str(data),
+            "float32",
+            classifier.weights_checksum,
+            overlap,
+        )
+        found = held_out(known, wanted, thresholds)
     unlike = None
     if unknown_images is not None:
         given = SampleList(Sample(each.file) for each in list_images(unknown_images, "path").images)
         outputs = network_outputs(classifier, given, show_progress)
         unlike = certainty.scores(outputs.probabilities, outputs.vectors, classifier.multi_label)
-    written = store_certainty(archive_file, certainty, trusted)
-    found = held_out(known, wanted, thresholds)
-    if folder.is_dir():
-        record = record_of(certainty, known, found, classifier.labels, thresholds, unlike)
-        written.append(record.write(folder))
+    with step("writing the results", show_progress):
+        written = store_certainty(archive_file, certainty, trusted)
+        if folder.is_dir():
+            record = record_of(certainty, known, found, classifier.labels, thresholds, unlike)
+            written.append(record.write(folder))
     return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
+
+
+def step(what: str, is_shown: bool) -> ContextManager[None]:
+    """Say what is being done, for as long as a `with` block runs."""
+    return notice(what, in_logs=True) if is_shown else nullcontext()
 
 
 def reader_of(
@@ -158,9 +178,11 @@ def fit_rule(
         bias,
     )
     if score.needs_images:
-        path = classifier.config.get("train_data_path") if train_data is None else train_data
+        path, key = train_data, "--train-data"
+        if train_data is None:
+            path, key = classifier.config.get("train_data_path"), "train_data_path"
         try:
-            known = training_images(classifier, path, show_progress)
+            known = training_images(classifier, path, show_progress, key)
         except (ConfigurationError, OSError) as error:
             raise InputError(
                 f"the unknown score '{score.kind}' needs the training images, and '{path}' cannot "
@@ -169,15 +191,24 @@ def fit_rule(
     return UnknownRule(score.kind, 0.0, KNOWN_SHARE, score.fit(known))
 
 
-def training_images(classifier: ArchiveClassifier, data: Any, show_progress: bool) -> KnownImages:
-    """Return what an `UnknownScore` may use, of at most `TRAINING_IMAGES` of the images."""
-    samples = samples_in(classifier.training_reader, data)
+def training_images(
+    classifier: ArchiveClassifier, data: Any, show_progress: bool, key: str = "train_data_path"
+) -> KnownImages:
+    """
+    Return what an `UnknownScore` may use, of at most `TRAINING_IMAGES` of the images. Errors call
+    the data `key`.
+    """
+    samples = samples_in(classifier.training_reader, data, key)
     some = SampleList(samples[index] for index in drawn(len(samples), TRAINING_IMAGES))
-    outputs = labelled_outputs(classifier, some, str(data), show_progress)
+    outputs = labelled_outputs(classifier, some, f"'{data}' ({key})", show_progress)
     targets = one_hot(outputs.targets, len(classifier.labels))
     return KnownImages(outputs.vectors, targets, *classifier.last_layer())
 
 
-def samples_in(reader: ImageDatasetReader, data: Any) -> SampleList:
-    """Return the samples of data, as many as the reader is to read."""
-    return SampleList(islice(reader.read_samples(data), reader.max_instances))
+def samples_in(reader: ImageDatasetReader, data: Any, key: str) -> SampleList:
+    """Return the samples of data, as many as the reader is to read. Errors call the data `key`."""
+    try:
+        with quiet(logging.INFO, hide_warnings=False):
+            return SampleList(islice(reader.read_samples(data), reader.max_instances))
+    except ConfigurationError as error:
+        raise ConfigurationError(with_key(error.message, key)) from error

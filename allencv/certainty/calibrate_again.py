@@ -51,17 +51,19 @@ def calibrate_again(
 
     `InputError` if the images cannot be read, or do not suffice for what is wanted.
     """
-    path = before.data if data is None else data
+    path, key = data, "--calibration-data"
+    if data is None:
+        path, key = before.data, "the data of 'allencv calibrate'"
     try:
         reader = reader_of(config, readers["validation_data_path"], path)
-        samples = samples_in(reader, path)
+        samples = samples_in(reader, path, key)
     except (ConfigurationError, ImageError, OSError) as error:
         raise InputError(
             f"{precision} is calibrated anew, on images with labels, and '{path}' cannot be read "
-            f"({error}); expected --certainty-data with images that did not train the model, or "
-            "--no-certainty"
+            f"({error}); expected --calibration-data with images that did not train the model, or "
+            "--no-calibration"
         ) from None
-    known = labelled_outputs(classifier, samples, str(path))
+    known = labelled_outputs(classifier, samples, f"'{path}' ({key})")
     overlap: Optional[int] = before.overlap
     if data is not None:
         overlap = count_trained(known.names, config, readers)
@@ -80,7 +82,7 @@ def calibrate_again(
         )
     except InputError as error:
         raise InputError(
-            f"{precision} is calibrated anew, on '{path}': {error}; or --no-certainty"
+            f"{precision} is calibrated anew, on '{path}': {error}; or --no-calibration"
         ) from None
 
 

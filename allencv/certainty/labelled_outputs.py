@@ -42,7 +42,7 @@ def labelled_outputs(
     # Parameters
 
     data : `str`
-        What the samples are called in errors.
+        What the samples are called in errors, such as "'pets/calibration' (DATA)".
 
     # Raises
 
@@ -109,13 +109,13 @@ def targets_of(classifier: Classifier, samples: Sequence[Sample], data: str) -> 
         labels = sample.labels if classifier.multi_label else [sample.label]
         if labels is None or None in labels:
             kind = "labels" if classifier.multi_label else "label"
-            raise InputError(f"'{data}': {sample.image!s:.200} has no {kind}; expected one")
+            raise InputError(f"{data}: {sample.image!s:.200} has no {kind}; expected one")
         for label in labels:
             if label not in places:
                 known = ", ".join(map(repr, classifier.labels[:5]))
                 more = ", ..." if len(classifier.labels) > 5 else ""
                 raise InputError(
-                    f"'{data}': {sample.image!s:.200} has the label {label!r}; expected labels of "
+                    f"{data}: {sample.image!s:.200} has the label {label!r}; expected labels of "
                     f"the model: {known}{more}"
                 )
             row[places[label]] = True

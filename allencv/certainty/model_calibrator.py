@@ -1,12 +1,11 @@
 import logging
-from itertools import islice
 from pathlib import Path
 from typing import Any, List, Optional, Set
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 
-from allencv.certainty.calibrate import calibrate
+from allencv.certainty.calibrate import calibrate, samples_in
 from allencv.certainty.calibrations import Calibration
 from allencv.certainty.fit_certainty import KNOWN_SHARE, LEVEL, Wanted
 from allencv.certainty.label_sets import SINGLE_LABEL_KINDS
@@ -19,6 +18,7 @@ from allencv.training.calibrator import Calibrator
 
 logger = logging.getLogger(__name__)
 ENERGY = Energy()
+KEY = "calibration_data_path"
 
 
 @Calibrator.register("default")
@@ -90,24 +90,24 @@ class ModelCalibrator(Calibrator):
     def check(self, reader: DatasetReader, data: Any, labels: Optional[Set[str]]) -> None:
         if not isinstance(reader, ImageDatasetReader):
             raise ConfigurationError(
-                f"calibration_data_path is '{data}', and the reader is a {type(reader).__name__}; "
+                f"{KEY} is '{data}', and the reader is a {type(reader).__name__}; "
                 "expected a reader of images"
             )
         found: Set[str] = set()
-        for sample in islice(reader.read_samples(data), reader.max_instances):
+        for sample in samples_in(reader, data, KEY):
             found |= {*(sample.labels or [])} | ({sample.label} if sample.label else set())
         if not found:
             raise ConfigurationError(
-                f"calibration_data_path is '{data}', which has no image with a label; expected some"
+                f"{KEY} is '{data}', which has no image with a label; expected some"
             )
         unseen = sorted(found - labels) if labels is not None else []
         if unseen:
             raise ConfigurationError(
-                f"calibration_data_path ({data}) has labels that train_data_path lacks: "
+                f"{KEY} ({data}) has labels that train_data_path lacks: "
                 f"{', '.join(map(shown, unseen))}; expected only those of the training images"
             )
 
     def calibrate(self, folder: Path, data: Any) -> None:
-        calibrated = calibrate(folder, data, self._wanted, self._score)
+        calibrated = calibrate(folder, data, self._wanted, self._score, data_key=KEY)
         for line in lines_of(calibrated):
             logger.info("%s", line)

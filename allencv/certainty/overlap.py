@@ -1,11 +1,13 @@
 """Find images that two data sets share."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Set
 
 from allennlp.common.checks import ConfigurationError
 
+from allencv.common.quiet import quiet
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.data.dataset_readers.image_dataset_reader import described
 from allencv.runtime.bundle import sha256_of
@@ -53,10 +55,11 @@ def count_trained(
         if path is None:
             continue
         try:
-            others += (
-                str(described(each.image, each.metadata)["image"])
-                for each in reader.read_samples(path)
-            )
+            with quiet(logging.WARNING):  # the training has logged it
+                others += (
+                    str(described(each.image, each.metadata)["image"])
+                    for each in reader.read_samples(path)
+                )
         except (ConfigurationError, OSError):
             return None
     return count_shared(names, others)

@@ -12,6 +12,11 @@ KEYS = "train_data_path, validation_data_path or test_data_path"
 """The keys in a reader's message, as a reader does not know the key of its path."""
 
 
+def with_key(message: str, key: str) -> str:
+    """Replace `KEYS` in a reader's message by the key of its path, or by another name of it."""
+    return message.replace(KEYS, key)
+
+
 def with_one_key(message: str, paths: Mapping[str, Any]) -> str:
     """
     Replace `KEYS` in a reader's message by the key of the path in the message; `paths` are those of
@@ -23,4 +28,4 @@ def with_one_key(message: str, paths: Mapping[str, Any]) -> str:
         text = str(path.get("path", path) if isinstance(path, Mapping) else path)
         if path is not None and text in message:
             named[key] = len(text)
-    return message.replace(KEYS, max(named, key=named.__getitem__)) if named else message
+    return with_key(message, max(named, key=named.__getitem__)) if named else message

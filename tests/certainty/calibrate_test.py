@@ -141,7 +141,7 @@ def test_several_labels(cats_and_dogs: Path, tmp_path: Path) -> None:
     tables = write_tables(cats_and_dogs, tmp_path)
     config = multilabel_experiment(tables, trainer__num_epochs=1)
     train_model(Params(config), str(tmp_path / "run"))
-    wanted = Wanted(levels=[0.8], known_share=0.8)
+    wanted = Wanted(levels=[0.8], known_share=0.8, target_accuracy=0.05, certainty=0.5)
     found = calibrated(tmp_path / "run", tables / "val.csv", wanted=wanted)
     assert found.certainty.sets.kind == "missed"
     classifier = ArchiveClassifier(tmp_path / "run", "cpu")

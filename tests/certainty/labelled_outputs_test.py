@@ -101,8 +101,8 @@ def test_sets_of_labels() -> None:
 @pytest.mark.parametrize(
     ("classifier", "sample", "message"),
     [
-        (Brightness(), Sample("a.png"), "'greys': a.png has no label; expected one"),
-        (Several(), Sample("a.png"), "'greys': a.png has no labels; expected"),
+        (Brightness(), Sample("a.png"), "greys: a.png has no label; expected one"),
+        (Several(), Sample("a.png"), "greys: a.png has no labels; expected"),
         (Brightness(), Sample("a.png", "grey"), "a.png has the label 'grey'.*'dark', 'bright'"),
         (Several(), Sample("a.png", labels=["dark", "grey"]), "a.png has the label 'grey'"),
     ],
