@@ -1,5 +1,6 @@
 """Find out, from images with labels, what a model knows about its own answers."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, NamedTuple, Optional
 
@@ -15,7 +16,13 @@ from allencv.certainty.label_sets import (
     fit_label_sets,
     fit_missed_labels,
 )
-from allencv.certainty.selection import CERTAINTY, fewest_images, fit_selection
+from allencv.certainty.selection import (
+    CERTAINTY,
+    fewest_images,
+    fit_selection,
+    highest_selection,
+    images_needed,
+)
 from allencv.runtime.certainty import Certainty, LabelSets, UnknownRule
 from allencv.runtime.certainty.certainty import confidence
 from allencv.runtime.errors import InputError
@@ -149,7 +156,7 @@ def fit_certainty(
             sure = np.where(scores <= unknown.limit, sure, -1.0)
         selection = fit_selection(sure, is_right, wanted.target_accuracy, wanted.certainty)
         if selection is None:
-            raise InputError(_why_no_selection(wanted, count, sure, is_right))
+            raise InputError(_why_no_selection(wanted, sure, is_right))
         parts["selection"] = selection
     labels = known.probabilities.shape[1]
     given = given_labels(known.probabilities, thresholds)
@@ -183,19 +190,30 @@ def right_answers(
     return is_right if targets.ndim == 1 else is_right.all(axis=1)
 
 
-def _why_no_selection(wanted: Wanted, count: int, sure: np.ndarray, is_right: np.ndarray) -> str:
+def _why_no_selection(wanted: Wanted, sure: np.ndarray, is_right: np.ndarray) -> str:
     target = wanted.target_accuracy
     assert target is not None
-    fewest = fewest_images(target, wanted.certainty)
-    if count < fewest:
-        reason = f"{count} images are too few to show it; expected at least {fewest}"
-    else:
-        half = np.argsort(-sure, kind="stable")[: max(fewest, count // 2)]
-        reason = (
-            f"no number of answers shows it: of the {len(half)} most confident of {count} images "
-            f"{is_right[half].mean():.1%} are right; expected a lower target"
+    fewest, count = fewest_images(target, wanted.certainty), len(sure)
+    best = highest_selection(sure, is_right, target, wanted.certainty)
+    shown = "they show no accuracy"
+    if best is not None:
+        shown = (
+            f"they show at most {best.target_accuracy:.3g}, for {best.coverage:.0%} of the images"
         )
-    return f"target_accuracy (--target-accuracy) is {target:g}, but {reason}"
+    if count < fewest:
+        return (
+            f"target_accuracy (--target-accuracy) is {target:g}, but {count} images are too few to "
+            f"show it: {shown}; expected at least {fewest} images, more if answers are wrong"
+        )
+    needed = images_needed(sure, is_right, target, wanted.certainty)
+    how = "a lower target, as more images like these would not show it"
+    if needed is not None:
+        digits = 10 ** max(len(str(needed)) - 2, 0)
+        how = f"about {math.ceil(needed / digits) * digits} images like these, or a lower target"
+    return (
+        f"target_accuracy (--target-accuracy) is {target:g}, but the {count} images do not show "
+        f"it: {shown}; expected {how}"
+    )
 
 
 def _check_levels(wanted: Wanted, count: int) -> None:

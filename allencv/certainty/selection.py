@@ -8,14 +8,16 @@ import numpy as np
 from allencv.runtime.certainty.selection import Selection
 
 CERTAINTY = 0.95
-FACTOR = 3
+WRONG = (0, 2, 8, 32, 128, 512, 2048)
 """
-The search begins from the fewest images, and again from each number that is larger by this factor,
-each with an equal part of the allowed error. With one wrong label among the most confident images,
-the first search ends at once; the others do not.
+The search begins with the fewest images of which so many may be wrong, and with all images. A wrong
+answer among the most confident images, such as a wrong label, ends a search that begins with 0; the
+others go on. Of the starts that were tried, these find the largest share of answers in simulations.
 """
 STEP = 1.02
 """Each tried number of images is larger than the one before by this factor."""
+TARGET_STEP = 0.001
+"""The resolution of `highest_selection`."""
 
 
 def fit_selection(
@@ -30,8 +32,10 @@ def fit_selection(
     given. Return `None` if that cannot be shown for any number of images.
 
     The images are tried in groups of the most confident, from few to many, each by an exact
-    binomial test, and the search ends with the first group that fails (fixed sequence testing, as
-    in learn-then-test: Angelopoulos et al. 2021, arXiv:2110.01052, section 2.3).
+    binomial test. The search has several starts, which share the allowed probability of an error. A
+    test that passes hands its share on to the next one, and one that fails loses it (the fallback
+    procedure: Wiens 2003, Pharmaceutical Statistics 2:211; as in learn-then-test: Angelopoulos et
+    al. 2021, arXiv:2110.01052, section 2.3).
 
     # Parameters
 
@@ -45,20 +49,27 @@ def fit_selection(
     order = np.argsort(-confidence, kind="stable")
     ranked, errors = confidence[order], np.cumsum(~is_right[order].astype(bool))
     usable = int((ranked >= 0).sum())
+    begins = starts(usable, target_accuracy, certainty)
+    if not begins:
+        return None
     # Images of one confidence are answered together, so groups end only here.
     ends = np.append(np.nonzero(ranked[1:] != ranked[:-1])[0] + 1, len(ranked))
-    begins = starts(usable, target_accuracy, certainty)
-    allowed = (1 - certainty) / max(len(begins), 1)
-    best: Optional[int] = None
-    for start in begins:
-        counts = np.array(tried(start, usable))
-        counts = ends[np.searchsorted(ends, counts)]
-        counts = counts[counts <= usable]
-        chances = binom.cdf(errors[counts - 1], counts, 1 - target_accuracy)
-        passed = counts[np.logical_and.accumulate(chances <= allowed)]
-        if len(passed):
-            best = max(int(passed[-1]), best or 0)
-    if best is None:
+
+    def whole(counts: List[int]) -> np.ndarray:
+        found = ends[np.searchsorted(ends, counts)]
+        return found[found <= usable]
+
+    counts = np.unique(whole([*begins, *tried(begins[0], usable)]))
+    chances = binom.cdf(errors[counts - 1], counts, 1 - target_accuracy)
+    shares = (counts[:, None] == whole(begins)).sum(axis=1) * (1 - certainty) / len(begins)
+    best, allowed = 0, 0.0
+    for count, chance, share in zip(counts.tolist(), chances, shares):
+        allowed += share
+        if 0 < allowed >= chance:
+            best = count
+        else:
+            allowed = 0.0
+    if not best:
         return None
     return Selection(
         target_accuracy,
@@ -70,13 +81,21 @@ def fit_selection(
 
 
 def starts(usable: int, target_accuracy: float, certainty: float) -> List[int]:
-    """Return the numbers of images to begin with. The first can pass only without a fault."""
-    fewest = fewest_images(target_accuracy, certainty)
-    if fewest > usable:
-        return []
-    number = 1 + int(math.log(usable / fewest, FACTOR))
-    first = fewest_images(target_accuracy, 1 - (1 - certainty) / number)
-    return [first * FACTOR**place for place in range(number) if first * FACTOR**place <= usable]
+    """
+    Return the numbers of images to begin with: as many of `WRONG` as the images allow, and with
+    three or more of them all images too.
+    """
+    from scipy.stats import binom
+
+    counts = np.arange(1, usable + 1)
+    for number in range(len(WRONG), 0, -1):
+        number_of_starts = number + (number >= 3)
+        allowed = (1 - certainty) / number_of_starts
+        if usable and binom.cdf(WRONG[number - 1], usable, 1 - target_accuracy) <= allowed:
+            passing = (binom.cdf(n, counts, 1 - target_accuracy) <= allowed for n in WRONG[:number])
+            found = {int(counts[each.argmax()]) for each in passing}
+            return sorted(found | {usable} if number >= 3 else found)
+    return []
 
 
 def tried(start: int, usable: int) -> List[int]:
@@ -86,6 +105,42 @@ def tried(start: int, usable: int) -> List[int]:
         counts.append(count)
         count = max(count + 1, round(count * STEP))
     return [*counts, usable] if counts and counts[-1] != usable else counts
+
+
+def highest_selection(
+    confidence: np.ndarray, is_right: np.ndarray, below: float, certainty: float = CERTAINTY
+) -> Optional[Selection]:
+    """Return the selection with the highest target accuracy that can be shown, if there is one."""
+    best, fails = None, math.ceil(below / TARGET_STEP - 1e-9)
+    passes = 0
+    while fails - passes > 1:
+        middle = (passes + fails) // 2
+        found = fit_selection(confidence, is_right, middle * TARGET_STEP, certainty)
+        best, passes, fails = (best, passes, middle) if found is None else (found, middle, fails)
+    return best
+
+
+def images_needed(
+    confidence: np.ndarray,
+    is_right: np.ndarray,
+    target_accuracy: float,
+    certainty: float = CERTAINTY,
+) -> Optional[int]:
+    """
+    Return about how many images like these it takes to show a target accuracy, if their shares of
+    wrong answers stay the same. Return `None` if more images do not help.
+    """
+    from scipy.stats import binom
+
+    usable = int((confidence >= 0).sum())
+    _, risk = risk_and_coverage(confidence, is_right)
+    counts = np.arange(max(1, usable // 10), usable + 1)  # fewer say little about the others
+    for more in 1.05 ** np.arange(1, 150):
+        scaled = np.floor(counts * more)
+        chances = binom.cdf(scaled * risk[counts - 1], scaled, 1 - target_accuracy)
+        if (chances <= (1 - certainty) / 10).any():  # 10, as the best of many risks is too low
+            return math.ceil(len(confidence) * more)
+    return None
 
 
 def fewest_images(target_accuracy: float, certainty: float = CERTAINTY) -> int:

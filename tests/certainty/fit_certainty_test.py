@@ -1,3 +1,4 @@
+import re
 from typing import Any, List, Optional
 
 import numpy as np
@@ -120,8 +121,26 @@ def test_too_few_images_are_refused(
 def test_a_target_that_no_answers_reach_is_refused() -> None:
     draws = drawn_answers(1000)
     wrong = draws._replace(targets=(draws.targets + 5) % 10)
-    with pytest.raises(InputError, match=r"is 0.9, but no number of answers shows it: .*lower"):
+    with pytest.raises(InputError, match=r"is 0.9, but the 1000 images do not show it: .*lower"):
         fitted(outputs(wrong), Wanted(target_accuracy=0.9).for_model(False))
+
+
+def test_what_the_images_show_is_told_with_a_target_that_they_do_not_show() -> None:
+    known = outputs(drawn_answers(1000, width=4.0))
+    with pytest.raises(InputError, match="expected about") as refused:
+        fitted(known, Wanted(target_accuracy=0.98).for_model(False))
+    told = re.search(r"show at most (\S+), for (\d+)% of the images", str(refused.value))
+    assert told is not None
+    shown = fitted(known, Wanted(target_accuracy=float(told[1])).for_model(False)).selection
+    assert shown is not None
+    assert round(100 * shown.coverage) == int(told[2])
+    with pytest.raises(InputError, match="do not show it"):
+        fitted(known, Wanted(target_accuracy=float(told[1]) + 0.001).for_model(False))
+    # The number of images is about right: with twice as many it is shown.
+    needed = int(re.search(r"about (\d+) images", str(refused.value))[1])  # type: ignore[index]
+    assert needed > 1000
+    more = outputs(drawn_answers(2 * needed, width=4.0))
+    assert fitted(more, Wanted(target_accuracy=0.98).for_model(False)).selection is not None
 
 
 def test_few_images_of_a_label_are_enough_by_class() -> None:

@@ -1,9 +1,19 @@
-from typing import Callable, Tuple
+import math
+from typing import Callable, List, Tuple
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from allencv.certainty.selection import fewest_images, fit_selection, risk_and_coverage
+from allencv.certainty.selection import (
+    fewest_images,
+    fit_selection,
+    highest_selection,
+    images_needed,
+    risk_and_coverage,
+    starts,
+    tried,
+)
 
 
 def drawn(
@@ -23,6 +33,80 @@ def steep(confidence: np.ndarray) -> np.ndarray:
 def flat(confidence: np.ndarray) -> np.ndarray:
     """Confidence says nothing; all answers together just miss a target of 0.95."""
     return np.full(len(confidence), 0.051)
+
+
+def tried_by_hand(is_right: np.ndarray, target: float, counts: List[int], share: float) -> int:
+    """The fallback procedure, with a share of the allowed error at each of the first images."""
+    allowed, best, begins = 0.0, 0, starts(len(is_right), target, 0.95)
+    for count in counts:
+        allowed += share * (count in begins)
+        wrong = int((~is_right[:count]).sum())
+        chance = sum(
+            math.comb(count, k) * (1 - target) ** k * target ** (count - k)
+            for k in range(wrong + 1)
+        )
+        best, allowed = (count, allowed) if 0 < allowed >= chance else (best, 0.0)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_fallback_procedure_by_hand(seed: int) -> None:
+    confidence, is_right = drawn(400, seed, lambda c: 0.2 * (1 - c) + 0.01)
+    order = np.argsort(-confidence)
+    begins = starts(400, 0.95, 0.95)
+    counts = sorted({*begins, *tried(begins[0], 400)})
+    best = tried_by_hand(is_right[order], 0.95, counts, 0.05 / len(begins))
+    found = fit_selection(confidence, is_right, 0.95)
+    assert (0 if found is None else round(found.coverage * 400)) == best
+
+
+def test_each_start_can_pass_with_its_number_of_wrong_answers() -> None:
+    begins = starts(2000, 0.95, 0.95)
+    assert begins.pop() == 2000
+    for wrong, count in zip((0, 2, 8, 32), begins, strict=True):
+        assert binomtest(wrong, count, 0.05, "less").pvalue <= 0.05 / 5
+        assert binomtest(wrong, count - 1, 0.05, "less").pvalue > 0.05 / 5
+    assert starts(58, 0.95, 0.95) == []
+    assert starts(59, 0.95, 0.95) == [59]
+    assert starts(0, 0.95, 0.95) == []
+
+
+@pytest.mark.parametrize("images", [200, 500])
+def test_wrong_answers_everywhere_do_not_hide_that_most_are_right(images: int) -> None:
+    """2 % of all answers are wrong, also of the most confident, and the target is 95 %."""
+    found = [
+        fit_selection(*drawn(images, seed, lambda c: np.full(len(c), 0.02)), 0.95)
+        for seed in range(100)
+    ]
+    assert np.mean([each is not None for each in found]) > (0.4 if images == 200 else 0.7)
+
+
+def test_the_highest_target_that_is_shown() -> None:
+    given = drawn(2000, 0, steep)
+    best = highest_selection(*given, below=0.999)
+    assert best is not None
+    assert fit_selection(*given, best.target_accuracy) == best
+    assert fit_selection(*given, best.target_accuracy + 0.001) is None
+    assert highest_selection(*given, below=best.target_accuracy) != best
+    assert highest_selection(given[0], np.zeros(2000, bool), below=0.9) is None
+
+
+def test_how_many_images_are_needed() -> None:
+    """With 3 % of wrong answers 99 % is never shown, and 96 % with enough images."""
+    confidence = np.linspace(0, 1, 400)
+    is_right = np.arange(400) % 100 < 97
+    assert images_needed(confidence, is_right[::-1], 0.98) is not None  # the first 97 are right
+    is_right = np.arange(400) % 33 > 0
+    assert images_needed(confidence, is_right, 0.99) is None
+    needed = images_needed(confidence, is_right, 0.96)
+    assert needed is not None
+
+    def shown(images: int) -> float:
+        given = (drawn(images, seed, lambda c: np.full(len(c), 13 / 400)) for seed in range(20))
+        return float(np.mean([fit_selection(*each, 0.96) is not None for each in given]))
+
+    assert shown(needed // 4) < 0.5
+    assert shown(3 * needed) > 0.8
 
 
 @pytest.mark.parametrize("images", [300, 2000])
