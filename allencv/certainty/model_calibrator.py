@@ -1,4 +1,5 @@
 import logging
+import sys
 from pathlib import Path
 from typing import Any, List, Optional, Set
 
@@ -14,6 +15,7 @@ from allencv.certainty.summary import lines_of
 from allencv.certainty.unknown_scores import Energy, UnknownScore
 from allencv.common.label_text import shown
 from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.runtime.terminal import is_terminal
 from allencv.training.calibrator import Calibrator
 
 logger = logging.getLogger(__name__)
@@ -108,6 +110,9 @@ class ModelCalibrator(Calibrator):
             )
 
     def calibrate(self, folder: Path, data: Any) -> None:
-        calibrated = calibrate(folder, data, self._wanted, self._score, data_key=KEY)
+        in_terminal = is_terminal(sys.stderr)  # elsewhere the log has what is said
+        calibrated = calibrate(
+            folder, data, self._wanted, self._score, show_progress=in_terminal, data_key=KEY
+        )
         for line in lines_of(calibrated):
             logger.info("%s", line)

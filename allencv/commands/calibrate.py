@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_archive_file(parser)
     parser.add_argument(
-        "data", help="the images: a path like validation_data_path in the archive's config"
+        "data",
+        help="the images: a path like validation_data_path in the archive's config (JSON if that "
+        "is an object)",
     )
     parser.add_argument(
         "--probabilities",
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
     )
     calibrated = calibrate(
         args.archive_file,
-        args.data,
+        _data_path(args.data),
         wanted,
         score=_named(UnknownScore, args.unknown),
         train_data=args.train_data,
@@ -131,6 +133,15 @@ def run(args: argparse.Namespace) -> None:
     )
     print("\n".join(lines_of(calibrated)))
     print(f"written: {', '.join(map(str, calibrated.written))}")
+
+
+def _data_path(text: str) -> Any:
+    from allencv.runtime.json_files import parse_json
+
+    try:
+        return parse_json(text) if text.startswith("{") else text
+    except ValueError as error:
+        raise InputError(f"DATA is {text}, which is not JSON ({error}); expected a path") from None
 
 
 def _named(base: Any, name: Optional[str]) -> Any:

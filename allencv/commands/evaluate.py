@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from allennlp.commands.evaluate import evaluate_from_args
+    from allennlp.common.checks import ConfigurationError
 
+    from allencv.common.data_paths import with_key
     from allencv.training.distributed.launch import launch
     from allencv.training.distributed.ranks import joined
     from allencv.training.distributed.settings import TIMEOUT_S, Distributed
@@ -93,7 +95,10 @@ def run(args: argparse.Namespace) -> None:
         else:
             args.cuda_device = device_of_rank(devices, rank.local_rank, rank.local_world_size)
             stack.enter_context(process_group(rank, args.cuda_device, TIMEOUT_S))
-        metrics = evaluate_from_args(args)
+        try:
+            metrics = evaluate_from_args(args)
+        except ConfigurationError as error:
+            raise ConfigurationError(with_key(error.message, "input_file")) from error
         if rank is None or rank.rank == 0:
             print("\n".join(metric_lines(metrics)))
 

@@ -95,13 +95,16 @@ def decide_calibration(found: FoundData, is_wanted: bool) -> None:
     """Note whether the calibration data that were found are used."""
     if found.calibration_path is None:
         return
+    place = found.calibration_path
+    if isinstance(place, dict):
+        place = f"rows with the split {place['split']}"
     if is_wanted:
         found.notes.append(
-            f"calibration: {found.calibration_path}, on which the trained model learns when not to "
-            "answer (--no-calibration)"
+            f"calibration: {place}, on which the trained model learns when not to answer "
+            "(--no-calibration)"
         )
     else:
-        found.notes.append(f"not used: {found.calibration_path} (--no-calibration)")
+        found.notes.append(f"not used: {place} (--no-calibration)")
         found.calibration_path = None
 
 

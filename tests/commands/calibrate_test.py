@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,36 @@ def test_each_option_is_used(folder: Path, capsys: pytest.CaptureFixture) -> Non
     assert max(map(len, said.splitlines())) <= 100
 
 
+def test_it_says_what_it_does(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    run_in_process("calibrate", "run", "pets")
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "listing the images ...",
+        "comparing the images with those of the training ...",
+        "calibrating ...",
+        "writing the results ...",
+    ]
+    assert said.out.startswith("calibrated on 30 images of pets\n")
+
+
+def test_a_path_that_is_an_object(folder: Path) -> None:
+    """As for a table with a column of splits."""
+    config = json.loads(Path("run/config.json").read_text())
+    config["validation_dataset_reader"] = {
+        **{"type": "image_table", "image_column": "path", "label_column": "label"},
+        **{"split_column": "split", "transforms": [{"type": "eval", "size": 32}]},
+    }
+    Path("run/config.json").write_text(json.dumps(config))
+    rows = [f"pets/{label}/{i:03d}.jpg,{label},own" for label in ("Cat", "Dog") for i in range(12)]
+    Path("table.csv").write_text("\n".join(["path,label,split", *rows, "pets/nowhere,Cat,train"]))
+    run_in_process("calibrate", "run", '{"path": "table.csv", "split": "own"}')
+    certainty = ArchiveClassifier("run", "cpu").certainty
+    assert certainty is not None
+    assert certainty.images == 24
+    with pytest.raises(InputError, match="DATA is {path: 1}, which is not JSON"):
+        run_in_process("calibrate", "run", "{path: 1}")
+
+
 def test_nothing_but_probabilities(folder: Path) -> None:
     run_in_process("calibrate", "run", "pets", "--sets", "none", "--unknown", "none")
     certainty = ArchiveClassifier("run", "cpu").certainty
@@ -68,15 +99,20 @@ def test_shares_are_checked_first(options: "list[str]", message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nowhere"], "nowhere"),
+        (["run", "nowhere"], r"'nowhere' \(DATA\) does not exist"),
         (["run", "pets", "--levels", "0.99"], "levels .--levels. has 0.99, and 30 images"),
         (["run", "pets", "--target-accuracy", "0.99"], "30 images are too few to show it"),
+        (["run", "empty"], r"'empty' \(DATA\)"),
+        (["run", "foxes"], r"'foxes' \(DATA\): .* has the label 'Fox'"),
+        (["run", "pets", "--unknown", "nearest", "--train-data", "nowhere"], r"\(--train-data\)"),
         (["run", "pets", "--probabilities", "platt"], "expected 'temperature'"),
     ],
 )
 def test_nothing_is_written_after_an_error(
     folder: Path, arguments: "list[str]", message: str
 ) -> None:
+    (folder / "empty").mkdir()
+    write_images(folder / "foxes", {"Fox": 1})
     before = Path("run/model.tar.gz").read_bytes()
     with pytest.raises(InputError, match=message):
         run_in_process("calibrate", *arguments)

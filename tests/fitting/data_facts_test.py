@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,10 @@ def test_calibration_images_of_their_own(tmp_path: Path, has_validation: bool) -
     reader = DatasetReader.from_params(Params(config[key]))
     assert isinstance(reader, ImageDatasetReader)
     assert len(list(reader.read_samples(config["calibration_data_path"]))) == 7
+    rows = replace(found, calibration_path={"path": "t.csv", "split": "calib"})
+    decide_calibration(rows, True)
+    assert "calibration: rows with the split calib, on which" in rows.notes[-1]
+    found.notes = []
     decide_calibration(found, False)
     assert found.notes[-1] == f"not used: {own} (--no-calibration)"
     assert "calibration_data_path" not in data_config(found)

@@ -119,6 +119,12 @@ def test_pick(page: Any) -> None:
     assert cards.first.locator("img").evaluate(natural) == [True, 300]
 
 
+def test_drift_is_linked_only_for_a_calibrated_model(page: Any) -> None:
+    page.locator("#about:not([hidden])").wait_for()
+    links = [link.inner_text() for link in page.locator("footer a").all() if link.is_visible()]
+    assert links == ["API"]
+
+
 def test_a_calibrated_model(browser: Any, calibrated: Path) -> None:
     """It says in words what was decided, and why, and what it promises."""
     wrong: List[str] = []
@@ -163,6 +169,7 @@ def test_a_calibrated_model(browser: Any, calibrated: Path) -> None:
             "true",
             "false",
         )
+        assert page.locator("footer a", has_text="Drift").is_visible()
         page.goto(f"{running.url}/docs")
         page.locator("#answer", has_text='"is_answered": true').wait_for()
     assert not wrong
