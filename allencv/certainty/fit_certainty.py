@@ -128,8 +128,9 @@ def fit_certainty(
         raise InputError(f"'{data}' has no image with a label that can be read; expected some")
     multi_label = thresholds is not None
     _check_levels(wanted, count)
+    rule = unknown or UnknownRule("max_probability", 0.0, wanted.known_share)
+    scores = rule.scores(known.probabilities, known.vectors, multi_label)
     if unknown is not None:
-        scores = unknown.scores(known.probabilities, known.vectors, multi_label)
         limit = conformal_quantile(scores, wanted.known_share)
         if limit == EVERY_LABEL:
             raise InputError(
@@ -162,7 +163,7 @@ def fit_certainty(
     given = given_labels(known.probabilities, thresholds)
     counts = given.sum(axis=0) if multi_label else np.bincount(given, minlength=labels)
     parts["label_counts"] = counts.astype(np.int64)
-    parts["known_scores"] = np.sort(found.scores(known.probabilities, known.vectors, multi_label))
+    parts["known_scores"] = np.sort(scores)
     return Certainty(**parts)
 
 

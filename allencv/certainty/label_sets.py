@@ -1,11 +1,12 @@
 """Find the limits with which sets of labels hold the right label as often as was asked for."""
 
 import math
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from allencv.runtime.certainty.label_sets import LabelSets, ranks_of, sums_before, sums_through
+from allencv.runtime.certainty.blocks import in_blocks
+from allencv.runtime.certainty.label_sets import LabelSets, penalties, ranked
 
 SINGLE_LABEL_KINDS = ("lac", "aps", "raps")
 EVERY_LABEL = 1e9
@@ -74,15 +75,35 @@ def label_scores(
     for "aps" and "raps" the sum of the probabilities of the labels before it, plus a random share
     of its own.
     """
-    rows = np.arange(len(targets))
-    own = probabilities[rows, targets].astype(np.float64)
+    own = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     if kind == "lac":
         return 1 - own
-    uniform = np.random.RandomState(seed).uniform(size=len(targets))
-    through = sums_through(probabilities, penalty, free_ranks)[rows, targets]
+    added = penalties(probabilities.shape[1], penalty, free_ranks)
+
+    def scored(rows: np.ndarray, targets: np.ndarray, less: np.ndarray) -> np.ndarray:
+        order, sums = ranked(rows)
+        return _own_sums(order, sums + added, targets, less)
+
+    return in_blocks(scored, probabilities, targets, _random_share(own, seed))
+
+
+def _random_share(own: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.RandomState(seed).uniform(size=len(own)) * own
+
+
+def _own_sums(
+    order: np.ndarray, sums: np.ndarray, targets: np.ndarray, less: np.ndarray
+) -> np.ndarray:
+    """Return the sum through the label of each image, less a share of this label."""
+    rows, places = np.arange(len(targets)), _places(order, targets)
+    before = np.where(places > 0, sums[rows, places - 1], 0.0)
     # A set takes a label if the sum before it is within the limit, so rounding must not fall below.
-    before = sums_before(probabilities, penalty, free_ranks)[rows, targets]
-    return np.maximum(through - uniform * own, before)
+    return np.maximum(sums[rows, places] - less, before)
+
+
+def _places(order: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the place of the label of each image, 0 for the most probable."""
+    return (order == targets[:, None]).argmax(axis=1)
 
 
 def conformal_quantile(scores: np.ndarray, level: float) -> float:
@@ -141,15 +162,15 @@ def _best_penalty(
     probabilities: np.ndarray, targets: np.ndarray, level: float
 ) -> Tuple[float, int]:
     """Return the penalty of "raps" with the smallest sets, and the number of places without it."""
-    ranks = ranks_of(probabilities)[np.arange(len(targets)), targets]
-    free_ranks = int(np.quantile(ranks + 1, level, method="higher"))
-    best: Optional[Tuple[float, float]] = None
-    for penalty in PENALTIES:
-        scores = label_scores(probabilities, targets, "raps", penalty, free_ranks)
-        limits = [[conformal_quantile(scores, level)]]
-        sets = LabelSets("raps", [level], limits, penalty, free_ranks)
-        size = float(sets.members(probabilities, 0).sum(axis=1).mean())
-        if best is None or size < best[0]:
-            best = size, penalty
-    assert best is not None
-    return best[1], free_ranks
+    order, sums = ranked(probabilities)
+    free_ranks = int(np.quantile(_places(order, targets) + 1, level, method="higher"))
+    own = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    less = _random_share(own, seed=0)
+
+    def size(penalty: float) -> float:
+        raised = sums + penalties(probabilities.shape[1], penalty, free_ranks)
+        limit = conformal_quantile(_own_sums(order, raised, targets, less), level)
+        # A set has the most probable label, and each that follows a sum within the limit.
+        return float((raised[:, :-1] <= limit).sum(axis=1).mean())
+
+    return min(PENALTIES, key=size), free_ranks

@@ -29,8 +29,10 @@ class PlattScaling(Calibration):
                 "the calibration 'platt' is for models with several labels an image; expected "
                 "'temperature'"
             )
-        scores = scores_of(probabilities, multi_label=True)
-        pairs = [_fitted(column, own) for column, own in zip(scores.T, targets.T)]
+        pairs = [
+            _fitted(scores_of(column, multi_label=True), own)
+            for column, own in zip(probabilities.T, targets.T)
+        ]
         return Scaling([slope for slope, _ in pairs], [offset for _, offset in pairs])
 
 

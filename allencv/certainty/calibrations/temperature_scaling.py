@@ -4,6 +4,7 @@ import numpy as np
 
 from allencv.certainty.calibrations.calibration import Calibration
 from allencv.runtime.certainty import Scaling
+from allencv.runtime.certainty.blocks import in_blocks
 from allencv.runtime.certainty.scaling import scores_of
 
 LARGEST = 100.0
@@ -23,9 +24,7 @@ class TemperatureScaling(Calibration):
     def fit(self, probabilities: np.ndarray, targets: np.ndarray) -> Scaling:
         from scipy.optimize import minimize_scalar  # slow to import
 
-        multi_label = targets.ndim == 2
-        scores = scores_of(probabilities, multi_label)
-        loss, is_right = (_of_labels if multi_label else _of_classes)(scores, targets)
+        loss, is_right = (_of_labels if targets.ndim == 2 else _of_classes)(probabilities, targets)
         slope = 1.0
         if not is_right:
             bound = np.log(LARGEST)
@@ -41,21 +40,37 @@ Loss = Callable[[float], float]
 """The mean negative log likelihood of the labels for scores times a slope."""
 
 
-def _of_classes(scores: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
+def _of_classes(probabilities: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
     """Return the loss, and whether each image has its most probable label."""
-    own = scores[np.arange(len(targets)), targets]
+
+    def shifted(rows: np.ndarray) -> np.ndarray:
+        scores = scores_of(rows, multi_label=False)
+        return (scores - scores.max(axis=1, keepdims=True)).astype(np.float32)
+
+    scores = in_blocks(shifted, probabilities)
+    own = scores[np.arange(len(targets)), targets].astype(np.float64)
 
     def loss(slope: float) -> float:
-        return float((np.logaddexp.reduce(slope * scores, axis=1) - slope * own).mean())
+        # The highest score is 0, so the sums are neither 0 nor infinite.
+        sums = in_blocks(lambda rows: np.exp(slope * rows.astype(np.float64)).sum(axis=1), scores)
+        return float((np.log(sums) - slope * own).mean())
 
-    return loss, bool((scores.max(axis=1) == own).all())
+    return loss, bool((own == 0).all())
 
 
-def _of_labels(scores: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
+def _of_labels(probabilities: np.ndarray, targets: np.ndarray) -> Tuple[Loss, bool]:
     """Return the same for several labels an image."""
-    margins = np.where(targets, scores, -scores)
+
+    def signed(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        scores = scores_of(rows, multi_label=True)
+        return np.where(targets, scores, -scores).astype(np.float32)
+
+    margins = in_blocks(signed, probabilities, targets)
 
     def loss(slope: float) -> float:
-        return float(np.logaddexp(0, -slope * margins).mean())
+        def means(rows: np.ndarray) -> np.ndarray:
+            return np.logaddexp(0, -slope * rows.astype(np.float64)).mean(axis=1)
+
+        return float(in_blocks(means, margins).mean())
 
     return loss, bool((margins >= 0).all())

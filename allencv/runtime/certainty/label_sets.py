@@ -1,7 +1,9 @@
 from dataclasses import dataclass
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
+
+from allencv.runtime.certainty.blocks import in_blocks
 
 KINDS = ("lac", "aps", "raps", "missed")
 
@@ -44,7 +46,7 @@ class LabelSets:
         most probable label.
         """
         limits = np.array(self.limits[place])
-        members = self.scores(probabilities) <= limits
+        members = in_blocks(lambda rows: self.scores(rows) <= limits, probabilities)
         if self.kind == "lac":
             members[np.arange(len(members)), probabilities.argmax(axis=1)] = True
         return members
@@ -61,29 +63,28 @@ class LabelSets:
         return 1 - probabilities.astype(np.float64)
 
 
-def ranks_of(probabilities: np.ndarray) -> np.ndarray:
-    """Return the place `(images, labels)` of each label, 0 for the most probable."""
-    return np.argsort(np.argsort(-probabilities, axis=1, kind="stable"), axis=1)
+def ranked(probabilities: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """
+    Return the labels of each image, the most probable first, and the sums of the probabilities
+    through each of them; both `(images, labels)`.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1)
+    return order, np.cumsum(ordered, axis=1, dtype=np.float64)
 
 
-def sums_through(probabilities: np.ndarray, penalty: float, free_ranks: int) -> np.ndarray:
-    """
-    Return for each label `(images, labels)`, `float64`, the sum of the probabilities of the labels
-    that are at least as probable, with the penalty of its place.
-    """
-    ranks = ranks_of(probabilities)
-    order = np.argsort(ranks, axis=1)
-    sums = np.cumsum(np.take_along_axis(probabilities.astype(np.float64), order, axis=1), axis=1)
-    sums += penalty * np.maximum(np.arange(1, probabilities.shape[1] + 1) - free_ranks, 0)
-    return np.take_along_axis(sums, ranks, axis=1)
+def penalties(labels: int, penalty: float, free_ranks: int) -> np.ndarray:
+    """Return what is added to the sums of `ranked`, `(labels,)`."""
+    return penalty * np.maximum(np.arange(1, labels + 1) - free_ranks, 0)
 
 
 def sums_before(probabilities: np.ndarray, penalty: float, free_ranks: int) -> np.ndarray:
     """
-    Return `sums_through` of the label one place before each label; 0 for the most probable label.
+    Return for each label `(images, labels)`, `float64`, the sum of the probabilities of the labels
+    before it, with the penalty of the last of these; 0 for the most probable label.
     """
-    ranks = ranks_of(probabilities)
-    order = np.argsort(ranks, axis=1)
-    sums = np.take_along_axis(sums_through(probabilities, penalty, free_ranks), order, axis=1)
-    before = np.concatenate([np.zeros_like(sums[:, :1]), sums[:, :-1]], axis=1)
-    return np.take_along_axis(before, ranks, axis=1)
+    order, sums = ranked(probabilities)
+    sums += penalties(probabilities.shape[1], penalty, free_ranks)
+    before = np.zeros(probabilities.shape)
+    np.put_along_axis(before, order[:, 1:], sums[:, :-1], axis=1)
+    return before

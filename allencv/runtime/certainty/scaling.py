@@ -3,6 +3,8 @@ from typing import List
 
 import numpy as np
 
+from allencv.runtime.certainty.blocks import in_blocks
+
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Stands for a probability of 0, whose logarithm is infinite."""
 
@@ -26,6 +28,9 @@ class Scaling:
 
     def __call__(self, probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
         """Return the calibrated probabilities `(images, labels)`, `float32`."""
+        return in_blocks(lambda rows: self._scaled(rows, multi_label), probabilities)
+
+    def _scaled(self, probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
         slopes, offsets = np.array(self.slopes), np.array(self.offsets)
         scores = slopes * scores_of(probabilities, multi_label) + offsets
         if multi_label:

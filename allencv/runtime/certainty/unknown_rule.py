@@ -4,6 +4,8 @@ from typing import Callable, Dict, Tuple
 
 import numpy as np
 
+from allencv.runtime.certainty.blocks import in_blocks
+
 ONE_THREAD = 2**18
 """Multiplications that BLAS does not share among threads (OpenBLAS 0.3: up to 2**18)."""
 FEW_VECTORS = 32
@@ -43,8 +45,12 @@ class UnknownRule:
         probabilities : `(images, labels)`, as the network gives them, before the calibration.
         vectors : `(images, vector_size)`, those before the last layer.
         """
-        score = SCORES[self.kind]
-        return score(probabilities, vectors, multi_label, **self._prepared).astype(np.float32)
+        score, arrays = SCORES[self.kind], self._prepared
+
+        def scored(*rows: np.ndarray) -> np.ndarray:
+            return score(*rows, multi_label, **arrays).astype(np.float32)
+
+        return in_blocks(scored, probabilities, vectors)
 
     @cached_property
     def _prepared(self) -> Dict[str, np.ndarray]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from allennlp.common.checks import ConfigurationError
 from sklearn.calibration import _SigmoidCalibration
+from sklearn.isotonic import IsotonicRegression
 
 from allencv.certainty.calibrations import Calibration, PlattScaling
 from tests.certainty.draws import drawn_answers, drawn_label_sets
@@ -20,6 +21,22 @@ def test_each_label_is_that_of_scikit_learn() -> None:
         # The same loss, which theirs need not have met exactly.
         assert scaling.slopes[label] == pytest.approx(-theirs.a_, rel=0.02)
         assert scaling.offsets[label] == pytest.approx(-theirs.b_, abs=0.02)
+
+
+def test_isotonic_regression_of_scikit_learn_changes_little_afterwards() -> None:
+    """It makes the probabilities those of the labels, whatever their relation is."""
+    draws = drawn_label_sets(20_000)
+
+    def moved(probabilities: np.ndarray) -> "list[float]":
+        columns = probabilities.T.astype(np.float64)
+        found = [
+            IsotonicRegression().fit_transform(*each) for each in zip(columns, draws.targets.T)
+        ]
+        return np.abs(np.array(found) - columns).mean(axis=1).tolist()
+
+    scaling = PlattScaling().fit(draws.probabilities, draws.targets)
+    assert min(moved(draws.probabilities)[1:]) > 0.05  # the first label has a slope of 1
+    assert max(moved(scaling(draws.probabilities, True))) < 0.02
 
 
 def test_it_finds_the_slopes_and_offsets() -> None:

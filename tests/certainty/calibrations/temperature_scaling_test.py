@@ -3,6 +3,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
 
 from allencv.certainty.calibrations import Calibration, TemperatureScaling
 from tests.certainty.draws import drawn_answers, drawn_label_sets
@@ -40,6 +41,21 @@ def test_it_is_the_temperature_of_scikit_learn(temperature: float) -> None:
     calibrated = ours(draws.probabilities, False)
     assert calibrated == pytest.approx(theirs.predict_proba(logits), abs=1e-4)
     assert (calibrated.argmax(axis=1) == draws.probabilities.argmax(axis=1)).all()
+
+
+def test_isotonic_regression_of_scikit_learn_changes_little_afterwards() -> None:
+    """It makes the confidence that of the answers, whatever their relation is."""
+    draws = drawn_answers(20_000)
+    is_right = draws.probabilities.argmax(axis=1) == draws.targets
+
+    def moved(probabilities: np.ndarray) -> float:
+        confidence = probabilities.max(axis=1).astype(np.float64)
+        found = IsotonicRegression().fit_transform(confidence, is_right)
+        return float(np.abs(found - confidence).mean())
+
+    scaling = TemperatureScaling().fit(draws.probabilities, draws.targets)
+    assert moved(draws.probabilities) > 0.05
+    assert moved(scaling(draws.probabilities, False)) < 0.02
 
 
 def test_several_labels_have_one_temperature_too() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from allencv.runtime.certainty import LabelSets
-from allencv.runtime.certainty.label_sets import ranks_of, sums_before, sums_through
+from allencv.runtime.certainty.label_sets import penalties, ranked, sums_before
 
 ROW = np.array([[0.2, 0.5, 0.3]], np.float32)
 
@@ -30,7 +30,7 @@ def test_aps_takes_labels_until_their_sum_is_large_enough(limit: float, labels: 
 
 def test_raps_adds_a_penalty_for_each_place_after_the_first_ones() -> None:
     # 0.5, 0.8 + 0.1, 1.0 + 0.2
-    assert sums_through(ROW, 0.1, 1).tolist() == [pytest.approx([1.2, 0.5, 0.9])]
+    assert penalties(3, 0.1, 1).tolist() == pytest.approx([0, 0.1, 0.2])
     assert sums_before(ROW, 0.1, 1).tolist() == [pytest.approx([0.9, 0.0, 0.5])]
     (members,) = LabelSets("raps", [0.9], [[0.85]], 0.1, 1).members(ROW, 0)
     assert members.tolist() == [False, True, True]
@@ -39,5 +39,7 @@ def test_raps_adds_a_penalty_for_each_place_after_the_first_ones() -> None:
 
 def test_ties_keep_the_order_of_the_labels() -> None:
     tied = np.array([[0.25, 0.5, 0.25]], np.float32)
-    assert ranks_of(tied).tolist() == [[1, 0, 2]]
-    assert sums_through(tied, 0, 0).tolist() == [[0.75, 0.5, 1.0]]
+    order, sums = ranked(tied)
+    assert order.tolist() == [[1, 0, 2]]
+    assert sums.tolist() == [[0.5, 0.75, 1.0]]
+    assert sums_before(tied, 0, 0).tolist() == [[0.5, 0.0, 0.75]]
