@@ -25,6 +25,11 @@ DRAWS = 20_000
 """Random divisions for an exact test; its smallest p-value is 1 / (draws + 1)."""
 SUSPICIOUS = 0.05
 """Below this approximate p-value the exact test is done."""
+EXCEEDED = 20
+"""An exact test ends after so many divisions with as large a distance: its p-value is not small."""
+DRAWS_AT_ONCE = 1000
+MOST_LABELS = 64
+"""Of more labels, the most frequent are compared one by one, and the others together."""
 TESTED = ("scores", "labels")
 
 
@@ -93,6 +98,7 @@ class DriftWatch:
         self._kept: Deque[Window] = deque(maxlen=max(SPANS))
         self._random = np.random.default_rng(0)
         self._lock = threading.Lock()
+        self._comparing = threading.Lock()
         self._begin()
 
     @property
@@ -113,14 +119,11 @@ class DriftWatch:
             self._images += 1
             if self._images < self.window:
                 return
-            self._kept.append(Window(self._scores, self._labels))
+            finished = Window(self._scores, self._labels)
             self._begin()
-            self.windows += 1
-            for span in SPANS:
-                if self.windows % span == 0:
-                    for each in self._compare(span):
-                        self.last[span, each.of] = each
-                        self.alarms += each.is_alarm
+        # Meanwhile the other threads may count: exact tests take tenths of a second.
+        with self._comparing:
+            self._finish(finished)
 
     def counts(self) -> Dict[str, Tuple[List[int], List[int]]]:
         """
@@ -135,6 +138,16 @@ class DriftWatch:
             given = np.zeros_like(expected) if recent is None else getattr(recent, of)
             found[of] = expected.tolist(), given.tolist()
         return found
+
+    def _finish(self, window: Window) -> None:
+        with self._lock:
+            self._kept.append(window)
+            self.windows += 1
+        for span in SPANS:
+            if self.windows % span == 0:
+                found = self._compare(span)
+                self.last = {**self.last, **{(span, each.of): each for each in found}}
+                self.alarms += sum(each.is_alarm for each in found)
 
     def _begin(self) -> None:
         self._images = 0
@@ -156,7 +169,7 @@ class DriftWatch:
         merged = self._merged(span)
         found = []
         for of in TESTED:
-            expected, given = getattr(self._expected, of), getattr(merged, of)
+            expected, given = grouped(getattr(self._expected, of), getattr(merged, of))
             if not expected.sum() or not given.sum():
                 continue  # for several labels an image there may be none
             distance = float(distances(of, expected[None], given[None])[0])
@@ -168,6 +181,21 @@ class DriftWatch:
         if approximate > SUSPICIOUS:
             return approximate
         return permutation_p_value(of, expected, given, self._random)
+
+
+def grouped(expected: np.ndarray, given: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """
+    Return counts of at most `MOST_LABELS`: those of the most frequent labels of both samples
+    together, and the sum of the others. The choice is the same for each division of the images.
+    """
+    if len(expected) <= MOST_LABELS:
+        return expected, given
+    order = np.argsort(-(expected + given), kind="stable")
+    own, others = order[: MOST_LABELS - 1], order[MOST_LABELS - 1 :]
+    return (
+        np.append(expected[own], expected[others].sum()),
+        np.append(given[own], given[others].sum()),
+    )
 
 
 def approximate_p_value(of: str, expected: np.ndarray, given: np.ndarray) -> float:
@@ -201,13 +229,21 @@ def permutation_p_value(
     """
     Return the share of random divisions of all images in which the distance is as large, with one
     more for the division that there is: an exact test (Phipson and Smyth 2010, arXiv:1603.05766).
+    It is so too if it ends early (Besag and Clifford 1991, "Sequential Monte Carlo p-values").
     """
     draws = DRAWS if draws is None else draws
-    pooled = expected + given
-    drawn = random.multivariate_hypergeometric(pooled, int(given.sum()), size=draws)
-    rest = pooled - drawn
+    pooled, number = expected + given, int(given.sum())
     observed = distances(of, expected[None], given[None])[0]
-    return float((1 + (distances(of, rest, drawn) >= observed - 1e-12).sum()) / (draws + 1))
+    exceeded = 0
+    for done in range(0, draws, DRAWS_AT_ONCE):
+        size = min(DRAWS_AT_ONCE, draws - done)
+        drawn = random.multivariate_hypergeometric(pooled, number, size=size)
+        is_as_large = distances(of, pooled - drawn, drawn) >= observed - 1e-12
+        counts = exceeded + np.cumsum(is_as_large)
+        exceeded = int(counts[-1])
+        if exceeded >= EXCEEDED:
+            return EXCEEDED / (done + 1 + int(np.searchsorted(counts, EXCEEDED)))
+    return (1 + exceeded) / (draws + 1)
 
 
 def distances(of: str, expected: np.ndarray, given: np.ndarray) -> np.ndarray:

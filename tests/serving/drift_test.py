@@ -1,3 +1,6 @@
+from threading import Event, Thread
+from typing import Any, List
+
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
@@ -8,6 +11,7 @@ from allencv.serving.drift import (
     DriftWatch,
     approximate_p_value,
     distances,
+    grouped,
     permutation_p_value,
 )
 
@@ -134,3 +138,59 @@ def test_images_without_labels() -> None:
         watch.add(0.0, [])
     assert set(watch.last) == {(1, "scores")}
     assert 0 < watch.last[1, "scores"].p_value <= 1
+
+
+def test_the_exact_test_ends_early_if_the_p_value_is_not_small() -> None:
+    """With the p-value that all divisions give, up to chance."""
+    expected, given = np.array([60, 70, 70]), np.array([30, 40, 30])
+    early = [
+        permutation_p_value("labels", expected, given, np.random.default_rng(seed))
+        for seed in range(50)
+    ]
+    random = np.random.default_rng(0)
+    drawn = random.multivariate_hypergeometric(expected + given, 100, size=20_000)
+    observed = distances("labels", expected[None], given[None])
+    exact = (distances("labels", expected + given - drawn, drawn) >= observed - 1e-12).mean()
+    assert np.mean(early) == pytest.approx(exact, abs=0.1)
+    assert all((20 / p) == pytest.approx(round(20 / p)) for p in early)
+
+
+def test_the_least_frequent_of_many_labels_are_compared_together() -> None:
+    expected, given = np.full(100, 10), np.zeros(100, int)
+    given[-1] = 500
+    few, counts = grouped(expected, given)
+    assert (len(few), len(counts)) == (64, 64)
+    assert (few.sum(), counts.sum()) == (1000, 500)
+    assert (few[0], counts[0]) == (10, 500)
+    assert few[-1] == 37 * 10
+    assert (grouped(expected[:64], given[:64])[0] == expected[:64]).all()
+
+
+def test_the_others_count_while_a_window_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = DriftWatch(certainty(), window=5)
+    begun, may_end = Event(), Event()
+
+    def compare(span: int) -> List[Any]:
+        begun.set()
+        may_end.wait(10)
+        return []
+
+    monkeypatch.setattr(watch, "_compare", compare)
+    thread = Thread(target=feed, args=(watch, 1, 1))
+    thread.start()
+    assert begun.wait(10)
+    watch.add(0.0, [0])
+    assert (watch.windows, watch.pending) == (1, 1)
+    may_end.set()
+    thread.join()
+
+
+def test_several_threads_count_every_image() -> None:
+    watch = DriftWatch(certainty(), window=10)
+    threads = [Thread(target=feed, args=(watch, 5, seed)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (watch.windows, watch.pending) == (20, 0)
+    assert sum(watch.counts()["scores"][1]) == 16 * 10
