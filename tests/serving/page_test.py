@@ -511,3 +511,33 @@ def test_the_commands_are_not_cut(page: Any, server: Running) -> None:
     for box in page.locator("main pre").all():
         assert box.evaluate("(each) => each.scrollWidth <= each.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_drift_on_a_phone(page: Any, server: Running) -> None:
+    drift = {
+        "images_in_window": 250,
+        "windows": 24,
+        "pending_images": 3,
+        "alarms": 1,
+        "is_alarm": False,
+        "comparisons": [
+            {"windows": 1, "of": "labels", "distance": 0.1, "p_value": 0.4, "is_alarm": False}
+        ],
+        "labels": ["cat", "automobile"],
+        "counts": {
+            "scores": {"calibration": [10, 10, 10], "recent": [5, 5, 20]},
+            "labels": {"calibration": [15, 15], "recent": [20, 10]},
+        },
+    }
+    page.route("**/drift.json", lambda route: route.fulfill(json=drift))
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{server.url}/drift")
+    page.locator("#state", has_text="6,003 images").wait_for()
+    state = page.locator("#state").inner_text()
+    assert state.endswith("do not differ clearly from those of the calibration; 1 earlier alarm.")
+    rows = page.locator("#labels tbody th")
+    assert rows.all_inner_texts() == ["cat", "automobile"]
+    # Both names are in one line.
+    first, second = (rows.nth(place).bounding_box()["height"] for place in range(2))
+    assert first == second
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -63,7 +63,11 @@ function stateOf(drift) {
   const seen = drift.windows * drift.images_in_window + drift.pending_images;
   const images = `${seen.toLocaleString("en")} ${seen === 1 ? "image" : "images"} so far`;
   if (!drift.windows) return `${images}. The first comparison comes after ${drift.images_in_window}.`;
-  if (!drift.is_alarm) return `${images}. They look like those of the calibration.`;
+  if (!drift.is_alarm) {
+    const earlier = drift.alarms === 1 ? "1 earlier alarm" : `${drift.alarms} earlier alarms`;
+    return `${images}. The last ones do not differ clearly from those of the calibration${
+      drift.alarms ? `; ${earlier}` : ""}.`;
+  }
   return `${images}. The last ones differ from those of the calibration: look at some of them.`;
 }
 
