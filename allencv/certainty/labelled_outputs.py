@@ -63,7 +63,9 @@ def network_outputs(
     classifier: Classifier, samples: SampleList, show_progress: bool = True
 ) -> Outputs:
     """Return what a network says about samples. Threads decode images while it computes."""
-    rows: Dict[int, np.ndarray] = {}
+    labels = len(classifier.labels)
+    rows = np.empty((0, labels), np.float32)
+    is_good = np.zeros(len(samples), bool)
     errors: Dict[str, str] = {}
     progress = ProgressBar(len(samples), is_shown=show_progress)
     starts = range(0, len(samples), ON_GPU)
@@ -82,16 +84,17 @@ def network_outputs(
             for group in group_by_shape(pixels):
                 both = classifier.outputs(np.stack([pixels[i] for i in group]))
                 found = np.concatenate(both, axis=1)
-                is_finite = np.isfinite(found).all(axis=1)
-                rows |= {i: row for i, row, good in zip(group, found, is_finite) if good}
-                failed |= {i: NOT_FINITE for i, good in zip(group, is_finite) if not good}
+                if not len(rows):
+                    rows = np.empty((len(samples), found.shape[1]), np.float32)
+                rows[group] = found
+                is_good[group] = np.isfinite(found).all(axis=1)
+                failed |= {i: NOT_FINITE for i in group if not is_good[i]}
             errors |= {_name(samples, i): reason for i, reason in failed.items()}
             progress.add(len(decoded), len(failed))
     progress.close()
-    good = sorted(rows)
-    labels = len(classifier.labels)
-    stacked = np.stack([rows[i] for i in good]) if good else np.empty((0, labels), np.float32)
-    return Outputs(good, stacked[:, :labels], stacked[:, labels:], errors)
+    good = np.flatnonzero(is_good).tolist()
+    rows = rows if is_good.all() else rows[good]
+    return Outputs(good, rows[:, :labels], rows[:, labels:], errors)
 
 
 def _name(samples: SampleList, index: int) -> str:
