@@ -25,6 +25,7 @@ from allencv.certainty.selection import (
 )
 from allencv.runtime.certainty import Certainty, LabelSets, UnknownRule
 from allencv.runtime.certainty.certainty import confidence
+from allencv.runtime.certainty.unknown_rule import scored
 from allencv.runtime.errors import InputError
 
 LEVEL, KNOWN_SHARE = 0.95, 0.95
@@ -128,8 +129,7 @@ def fit_certainty(
         raise InputError(f"'{data}' has no image with a label that can be read; expected some")
     multi_label = thresholds is not None
     _check_levels(wanted, count)
-    rule = unknown or UnknownRule("max_probability", 0.0, wanted.known_share)
-    scores = rule.scores(known.probabilities, known.vectors, multi_label)
+    scores = scored(unknown, known.probabilities, known.vectors, multi_label)
     if unknown is not None:
         limit = conformal_quantile(scores, wanted.known_share)
         if limit == EVERY_LABEL:

@@ -3,10 +3,11 @@ from typing import List, NamedTuple, Optional
 
 import numpy as np
 
+from allencv.runtime.certainty.blocks import in_blocks
 from allencv.runtime.certainty.label_sets import LabelSets
 from allencv.runtime.certainty.scaling import Scaling
 from allencv.runtime.certainty.selection import Selection
-from allencv.runtime.certainty.unknown_rule import UnknownRule, max_probability
+from allencv.runtime.certainty.unknown_rule import UnknownRule, scored
 
 
 class Judgement(NamedTuple):
@@ -90,9 +91,7 @@ class Certainty:
         self, probabilities: np.ndarray, vectors: np.ndarray, multi_label: bool
     ) -> np.ndarray:
         """Return the scores `(images,)` that `known_scores` has for the calibration images."""
-        if self.unknown is None:
-            return max_probability(probabilities, vectors, multi_label).astype(np.float32)
-        return self.unknown.scores(probabilities, vectors, multi_label)
+        return scored(self.unknown, probabilities, vectors, multi_label)
 
     def judge(
         self,
@@ -135,5 +134,5 @@ def confidence(calibrated: np.ndarray, thresholds: Optional[List[float]]) -> np.
     """
     if thresholds is None:
         return calibrated.max(axis=1)
-    given = calibrated > np.array(thresholds, dtype=calibrated.dtype)
-    return np.where(given, calibrated, 1 - calibrated).min(axis=1)
+    limits = np.array(thresholds, dtype=calibrated.dtype)
+    return in_blocks(lambda rows: np.where(rows > limits, rows, 1 - rows).min(axis=1), calibrated)

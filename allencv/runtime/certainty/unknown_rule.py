@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -47,10 +47,10 @@ class UnknownRule:
         """
         score, arrays = SCORES[self.kind], self._prepared
 
-        def scored(*rows: np.ndarray) -> np.ndarray:
+        def scores(*rows: np.ndarray) -> np.ndarray:
             return score(*rows, multi_label, **arrays).astype(np.float32)
 
-        return in_blocks(scored, probabilities, vectors)
+        return in_blocks(scores, probabilities, vectors)
 
     @cached_property
     def _prepared(self) -> Dict[str, np.ndarray]:
@@ -59,6 +59,15 @@ class UnknownRule:
             name: array.astype(np.float32) if array.dtype.kind == "f" else array
             for name, array in self.arrays.items()
         }
+
+
+def scored(
+    rule: Optional[UnknownRule], probabilities: np.ndarray, vectors: np.ndarray, multi_label: bool
+) -> np.ndarray:
+    """Return the scores of a rule, or without one those of "max_probability"."""
+    return (rule or UnknownRule("max_probability", 0.0, 1.0)).scores(
+        probabilities, vectors, multi_label
+    )
 
 
 def max_probability(
