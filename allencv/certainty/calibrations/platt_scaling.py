@@ -5,7 +5,7 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.certainty.calibrations.calibration import Calibration
 from allencv.runtime.certainty import Scaling
-from allencv.runtime.certainty.scaling import scores_of, sigmoid
+from allencv.runtime.certainty.scaling import scores_of
 
 SMALLEST_SLOPE = 0.01
 """A smaller slope, or a negative one, would turn the order of the images around."""
@@ -48,8 +48,9 @@ def _fitted(scores: np.ndarray, has_label: np.ndarray) -> Tuple[float, float]:
 
     def loss(parameters: np.ndarray) -> Tuple[float, List[float]]:
         scaled = parameters[0] * scores + parameters[1]
-        difference = sigmoid(scaled) - wanted
-        value = (np.logaddexp(0, scaled) - wanted * scaled).sum()
+        powers = np.exp(-np.abs(scaled))  # for the sigmoid and its logarithm, without overflow
+        difference = np.where(scaled >= 0, 1, powers) / (1 + powers) - wanted
+        value = (np.maximum(scaled, 0) + np.log(1 + powers) - wanted * scaled).sum()
         return float(value), [float(difference @ scores), float(difference.sum())]
 
     found = minimize(
