@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing.util import Finalize
+from multiprocessing.util import Finalize, is_exiting
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -68,8 +68,9 @@ class ProcessWorkers(WorkersAhead):
             num_workers, initializer=_begin, initargs=(instances, self._blocks)
         )
         self._is_started = False
-        # At exit too, before Python waits for the processes, which would wait for work.
-        Finalize(self, _end, (self._executor,), exitpriority=10)
+        # At exit too. The queue of the executor ends with priority 10: without it, the processes
+        # would wait for work forever, and Python for them.
+        Finalize(self, _end, (self._executor,), exitpriority=20)
 
     def start(self, job: BatchJob) -> Begun:
         block = None if self._blocks is None else self._blocks.take()
@@ -143,7 +144,7 @@ def _has_ended() -> WorkerEnded:
 
 
 def _end(executor: ProcessPoolExecutor) -> None:
-    executor.shutdown(wait=False, cancel_futures=True)
+    executor.shutdown(wait=is_exiting(), cancel_futures=True)
 
 
 # In a worker process.

@@ -179,6 +179,25 @@ def test_a_process_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch
         assert not process.is_alive()
 
 
+def test_a_process_with_workers_of_its_own_ends() -> None:
+    """Python ends those of the main process in another way, before it runs finalizers."""
+    kept: List[Any] = []
+
+    def use_workers() -> None:
+        made = workers(lambda image: image.float(), 2)([[(0, 0)]] * 6)
+        kept.extend((made, next(made)))
+
+    process = multiprocessing.Process(target=use_workers)
+    process.start()
+    process.join(30)
+    hangs = process.is_alive()
+    for each in psutil.Process(process.pid).children() if hangs else []:
+        each.kill()
+    process.join()
+    assert not hangs
+    assert process.exitcode == 0
+
+
 def test_processes_end_with_their_parent() -> None:
     connection, of_parent = multiprocessing.Pipe()
 
