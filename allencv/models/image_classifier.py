@@ -403,7 +403,8 @@ class ImageClassifier(CheckedFromParams, Model):
             if self._distillation is not None and self.training:
                 outputs["loss"] = self._distillation(self, inputs, outputs)
             self._count(logits, probs, targets)
-            self._has_counted |= len(targets) > 0
+            if not self._has_counted:  # torch's modules take long to set an attribute
+                self._has_counted = len(targets) > 0
         if metadata is not None:
             outputs["metadata"] = metadata
         return outputs

@@ -1,9 +1,9 @@
 """Turn metrics of any kind into the named numbers that a run reports."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from numbers import Real
-from typing import Any, Callable, ContextManager, Dict, Iterator, List
+from typing import Any, Callable, ContextManager, Dict, List
 
 import numpy as np
 import torch
@@ -25,8 +25,12 @@ def count_batch(
     `ConfigurationError` with the key of a metric that cannot be computed from it.
     """
     for key, metric in metrics.items():
-        with _named(key, metric):
+        try:
             metric(predictions, targets)
+        except Exception as error:  # each metric has its own errors
+            if is_out_of_memory(error):
+                raise
+            raise _not_computed(key, metric, error) from error
 
 
 def all_reported(
@@ -74,11 +78,12 @@ def reported(
     `ConfigurationError` with the key of a metric that fails or does not give numbers.
     """
     try:
-        with _named(key, metric):
-            value = metric.get_metric(reset)
-    except ConfigurationError:
-        if has_seen:
+        value = metric.get_metric(reset)
+    except Exception as error:
+        if is_out_of_memory(error):
             raise
+        if has_seen:
+            raise _not_computed(key, metric, error) from error
         return {}
     if isinstance(metric, TorchmetricsMetric) and value == {} and not has_seen:
         value = metric.undefined()
@@ -104,16 +109,10 @@ def _named_numbers(name: str, place: str, value: Any, labels: List[str]) -> Dict
     )
 
 
-@contextmanager
-def _named(key: str, metric: Metric) -> Iterator[None]:
-    """Name the metric in any error that it raises."""
-    try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        said = " ".join(str(error).split()) or "without a message"
-        raise ConfigurationError(
-            f"model.metrics.{key} ({type(metric).__name__}) cannot be computed for this model: "
-            f"{type(error).__name__}: {said}"
-        ) from error
+def _not_computed(key: str, metric: Metric, error: Exception) -> ConfigurationError:
+    """Return an error that names the metric that raised `error`."""
+    said = " ".join(str(error).split()) or "without a message"
+    return ConfigurationError(
+        f"model.metrics.{key} ({type(metric).__name__}) cannot be computed for this model: "
+        f"{type(error).__name__}: {said}"
+    )

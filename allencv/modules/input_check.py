@@ -28,10 +28,12 @@ def check_output(key: str, encoder: torch.nn.Module, output: object, dtype: torc
 
     `ConfigurationError` for anything else. Under autocast any precision is accepted.
     """
-    place = f"model.{key}: forward of {type(encoder).__name__} returned"
-    if not isinstance(output, torch.Tensor):
-        raise ConfigurationError(f"{place} {type(output).__name__}; expected a tensor")
-    if output.dtype != dtype and not torch.is_autocast_enabled(output.device.type):
-        raise ConfigurationError(
-            f"{place} {output.dtype}; expected {dtype}, as the images and the last layer are"
-        )
+    returned: object = type(output).__name__
+    expected = "a tensor"
+    if isinstance(output, torch.Tensor):
+        if output.dtype == dtype or torch.is_autocast_enabled(output.device.type):
+            return
+        returned, expected = output.dtype, f"{dtype}, as the images and the last layer are"
+    raise ConfigurationError(
+        f"model.{key}: forward of {type(encoder).__name__} returned {returned}; expected {expected}"
+    )
