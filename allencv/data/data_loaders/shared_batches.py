@@ -3,15 +3,18 @@
 import math
 import mmap
 import weakref
-from typing import Any, NamedTuple, Optional, Sequence, Tuple
+from contextlib import suppress
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from allencv.data.data_loaders.pinned_batches import mapped
 
-CAPACITY = 2**30
+CAPACITY = 2**33
 """The most bytes of a block. Pages that nobody has touched take no memory."""
+SMALL_CAPACITY = 2**30
+"""The most bytes of a block if addresses are limited (`ulimit -v`), or count as memory."""
 ALIGNMENT = 64
 
 
@@ -73,7 +76,7 @@ class SharedBlocks:
     """
 
     def __init__(self, count: int) -> None:
-        self._blocks = [np.frombuffer(mmap.mmap(-1, CAPACITY), np.uint8) for _ in range(count)]
+        self._blocks = _blocks(count)
         self._free = list(range(count))
 
     def take(self) -> Optional[int]:
@@ -109,6 +112,19 @@ class SharedBlocks:
             return found.clone() if is_last else found
 
         return mapped(batch, tensor)
+
+
+def _blocks(count: int) -> List[np.ndarray]:
+    import resource  # Windows has none
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        with suppress(OSError):
+            return [_block(CAPACITY) for _ in range(count)]
+    return [_block(SMALL_CAPACITY) for _ in range(count)]
+
+
+def _block(size: int) -> np.ndarray:
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 def _span(placed: Placed) -> int:

@@ -1,3 +1,4 @@
+import errno
 import gc
 import mmap
 from typing import Any, Dict, List
@@ -109,3 +110,30 @@ def test_what_has_no_room_stays_outside(monkeypatch: pytest.MonkeyPatch) -> None
     assert isinstance(there["small"], Placed)
     assert same(there["large"], batch["large"])
     assert same(blocks.opened(1, there), batch)
+
+
+def test_a_batch_may_have_more_than_a_gigabyte() -> None:
+    blocks = SharedBlocks(2)
+    writer = blocks.writer(1)
+    large = writer.empty((2**30 + 1,), torch.uint8)  # nobody touches it, so it takes no memory
+    there = {"large": writer.placed(large), "small": writer.placed(torch.tensor([3, 1]))}
+    assert (there["large"].start, there["small"].start) == (0, 2**30 + 64)
+    opened = blocks.opened(1, there)
+    assert is_in(blocks, opened["large"])
+    assert len(opened["large"]) == 2**30 + 1
+    assert opened["small"].tolist() == [3, 1]
+
+
+def test_blocks_are_smaller_where_addresses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (2**40, 2**40))
+    assert [len(block) for block in SharedBlocks(2)._blocks] == [2**30] * 2
+
+
+def test_blocks_are_smaller_where_reserved_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(start: int, size: int, make: Any = mmap.mmap) -> Any:
+        if size > 2**30:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return make(start, size)
+
+    monkeypatch.setattr(shared_batches.mmap, "mmap", limited)
+    assert [len(block) for block in SharedBlocks(2)._blocks] == [2**30] * 2
