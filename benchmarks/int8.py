@@ -2,15 +2,16 @@
 Compare bundles in int8 with bundles of the same models in float32: labels, accuracy and time.
 
     allencv export runs/pets/model.tar.gz pets
-    allencv export runs/pets/model.tar.gz pets_int8 --quantize int8 --quantization-images photos/train
+    allencv export runs/pets/model.tar.gz pets_int8 --quantize int8 \
+        --quantization-images photos/train
     python benchmarks/int8.py --model pets pets pets_int8 --data photos/test [--rounds 15]
 
 Give `--model` once for each model: its name in the table, its float32 bundle and its int8 bundle.
 `--data` is a folder with one folder of images for each label. Give it once, or for each model. Use
-images that were not used for the quantization. The two bundles take turns in one process, on batches of 8 images
-with all processors. The program prints medians of the ratios within a round, writes int8.json
-beside this file, and puts its table into docs/export.md. `--keep` keeps the other models of
-int8.json.
+images that were not used for the quantization. The two bundles take turns in one process, on
+batches of 8 images with all processors. The program prints medians of the ratios within a round,
+writes int8.json beside this file, and puts its table into docs/export.md. `--keep` keeps the other
+models of int8.json.
 """
 
 import argparse

@@ -34,9 +34,6 @@ from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import list_images
 from allencv.runtime.terminal import notice
 
-TRAINING_IMAGES = 5000
-"""The most training images whose vectors an `UnknownScore` gets."""
-
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -119,6 +116,7 @@ def calibrate(
         overlap = count_trained(known.names, classifier.config, readers)
     rule = None
     if score is not None:
+        score = score.chosen(classifier.encoder_is_frozen)
         rule = fit_rule(classifier, score, train_data, show_progress)
     thresholds = classifier.network_thresholds
     with step("calibrating", show_progress):
@@ -177,12 +175,12 @@ def fit_rule(
         weight,
         bias,
     )
-    if score.needs_images:
+    if score.most_images:
         path, key = train_data, "--train-data"
         if train_data is None:
             path, key = classifier.config.get("train_data_path"), "train_data_path"
         try:
-            known = training_images(classifier, path, show_progress, key)
+            known = training_images(classifier, path, score.most_images, show_progress, key)
         except (ConfigurationError, OSError) as error:
             raise InputError(
                 f"the unknown score '{score.kind}' needs the training images, and '{path}' cannot "
@@ -192,14 +190,18 @@ def fit_rule(
 
 
 def training_images(
-    classifier: ArchiveClassifier, data: Any, show_progress: bool, key: str = "train_data_path"
+    classifier: ArchiveClassifier,
+    data: Any,
+    most: int,
+    show_progress: bool,
+    key: str = "train_data_path",
 ) -> KnownImages:
     """
-    Return what an `UnknownScore` may use, of at most `TRAINING_IMAGES` of the images. Errors call
-    the data `key`.
+    Return what an `UnknownScore` may use, of at most so many of the images. Errors call the data
+    `key`.
     """
     samples = samples_in(classifier.training_reader, data, key)
-    some = SampleList(samples[index] for index in drawn(len(samples), TRAINING_IMAGES))
+    some = SampleList(samples[index] for index in drawn(len(samples), most))
     outputs = labelled_outputs(classifier, some, f"'{data}' ({key})", show_progress)
     targets = one_hot(outputs.targets, len(classifier.labels))
     return KnownImages(outputs.vectors, targets, *classifier.last_layer())

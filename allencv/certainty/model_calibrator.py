@@ -12,14 +12,14 @@ from allencv.certainty.fit_certainty import KNOWN_SHARE, LEVEL, Wanted
 from allencv.certainty.label_sets import SINGLE_LABEL_KINDS
 from allencv.certainty.selection import CERTAINTY
 from allencv.certainty.summary import lines_of
-from allencv.certainty.unknown_scores import Energy, UnknownScore
+from allencv.certainty.unknown_scores import Auto, UnknownScore
 from allencv.common.label_text import shown
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.runtime.terminal import is_terminal
 from allencv.training.calibrator import Calibrator
 
 logger = logging.getLogger(__name__)
-ENERGY = Energy()
+AUTO = Auto()
 KEY = "calibration_data_path"
 
 
@@ -49,7 +49,7 @@ class ModelCalibrator(Calibrator):
         not unknown.
     certainty : `float`, optional (default = `0.95`)
         How certain that is to be, in (0, 1).
-    unknown : `UnknownScore`, optional (default = `Energy`)
+    unknown : `UnknownScore`, optional (default = `Auto`)
         The score that tells images unlike the training data. `None` tells none.
     known_share : `float`, optional (default = `0.95`)
         The share of images like those of the calibration, in (0, 1), that are not called unknown.
@@ -63,7 +63,7 @@ class ModelCalibrator(Calibrator):
         by_class: bool = False,
         target_accuracy: Optional[float] = None,
         certainty: float = CERTAINTY,
-        unknown: Optional[UnknownScore] = ENERGY,
+        unknown: Optional[UnknownScore] = AUTO,
         known_share: float = KNOWN_SHARE,
     ) -> None:
         levels = [LEVEL] if levels is None else levels

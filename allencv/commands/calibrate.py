@@ -8,7 +8,7 @@ from allencv.runtime.model_arguments import add_trust_archive
 NONE = "none"
 CALIBRATIONS = ("temperature", "platt", NONE)
 SETS = ("lac", "aps", "raps", NONE)
-SCORES = ("max_probability", "energy", "mahalanobis", "nearest", NONE)
+SCORES = ("auto", "max_probability", "energy", "mahalanobis", "nearest", NONE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unknown.add_argument(
         "--unknown",
         choices=SCORES,
-        default="energy",
-        help="the score that finds them (default = %(default)s); mahalanobis and nearest use the "
-        "training images",
+        default="auto",
+        help="the score that finds them (default = auto: nearest if the encoder is frozen, energy "
+        "if it was trained); mahalanobis and nearest use the training images",
     )
     unknown.add_argument(
         "--known-share",

@@ -135,6 +135,12 @@ class ArchiveClassifier:
         if hasattr(self._noted, "vectors"):
             self._noted.vectors.append(vectors)
 
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether the network before the last layer has weights, and training changed none."""
+        parameters = list(self._model.vector_network.parameters())
+        return bool(parameters) and not any(each.requires_grad for each in parameters)
+
     def last_layer(self) -> Tuple[np.ndarray, np.ndarray]:
         """Return the weight `(labels, vector_size)` and bias `(labels,)` of the last layer."""
         weight, bias = self._model.last_layer()

@@ -17,7 +17,7 @@ from allencv.certainty.calibrate import calibrate
 from allencv.certainty.calibration_record import read_record
 from allencv.certainty.fit_certainty import Wanted
 from allencv.certainty.summary import lines_of
-from allencv.certainty.unknown_scores import Energy, Mahalanobis, MaxProbability, Nearest
+from allencv.certainty.unknown_scores import Auto, Energy, Mahalanobis, MaxProbability, Nearest
 from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime.certainty.files import FILES
 from allencv.runtime.classifier import judged, readable
@@ -67,6 +67,19 @@ def test_an_archive_is_calibrated(run_folder: Path, images: Path) -> None:
     again = calibrated(alone, images, score=None)
     assert ArchiveClassifier(alone, "cpu").certainty.unknown is None
     assert again.certainty.scaling == found.certainty.scaling
+
+
+@pytest.mark.parametrize(("is_frozen", "expected"), [(True, "nearest"), (False, "energy")])
+def test_the_default_score_depends_on_the_encoder(
+    run_folder: Path,
+    images: Path,
+    is_frozen: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ArchiveClassifier, "encoder_is_frozen", is_frozen)
+    found = calibrated(run_folder, images, score=Auto())
+    assert found.certainty.unknown.kind == expected
 
 
 def test_the_folder_of_a_run_and_the_archive_in_it(run_folder: Path, images: Path) -> None:

@@ -55,6 +55,13 @@ def test_it_answers_as_the_predictor(archive: Path, images: List[str]) -> None:
     check_that_it_answers_as_the_predictor(archive, images)
 
 
+def test_an_encoder_without_a_trained_weight_is_frozen(archive: Path) -> None:
+    classifier = ArchiveClassifier(archive, "cpu")
+    assert not classifier.encoder_is_frozen
+    classifier._model.vector_network.requires_grad_(False)
+    assert classifier.encoder_is_frozen
+
+
 def test_vectors_give_the_same_probabilities(
     archive: Path, images: List[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ class Mahalanobis(UnknownScore):
     """
 
     kind = "mahalanobis"
-    needs_images = True
+    most_images = 5000
 
     def __init__(self, shrinkage: Optional[float] = None) -> None:
         if shrinkage is not None and not 0 <= shrinkage <= 1:

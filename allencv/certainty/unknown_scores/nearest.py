@@ -27,7 +27,6 @@ class Nearest(UnknownScore):
     """
 
     kind = "nearest"
-    needs_images = True
 
     def __init__(self, neighbour: int = 10, most_images: int = 1000, seed: int = 0) -> None:
         if not 1 <= neighbour <= most_images:
@@ -36,12 +35,12 @@ class Nearest(UnknownScore):
                 "at most most_images"
             )
         self._neighbour = neighbour
-        self._most_images = most_images
+        self.most_images = most_images
         self._seed = seed
 
     def fit(self, known: KnownImages) -> Dict[str, np.ndarray]:
         order = np.random.default_rng(self._seed).permutation(len(known.vectors))
-        kept = unit(known.vectors[np.sort(order[: self._most_images])])
+        kept = unit(known.vectors[np.sort(order[: self.most_images])])
         return {
             "kept": kept.astype(np.float16),
             "neighbour": np.array(min(self._neighbour, len(kept))),

@@ -37,8 +37,12 @@ class UnknownScore(CheckedFromParams, Registrable):
 
     kind: str
     """The score, a key of `allencv.runtime.certainty.unknown_rule.SCORES`."""
-    needs_images = False
-    """Whether it needs vectors of training images."""
+    most_images = 0
+    """How many training images it uses at most; 0 for a score that needs none."""
+
+    def chosen(self, is_frozen: bool) -> "UnknownScore":
+        """Return the score to use for a network whose encoder is frozen, or was trained."""
+        return self
 
     def fit(self, known: KnownImages) -> Dict[str, np.ndarray]:
         """Return the arrays that the score needs, by the names of its arguments."""

@@ -27,4 +27,4 @@ def test_the_energies_of_several_labels_are_added() -> None:
 
 def test_it_is_registered() -> None:
     assert UnknownScore.by_name("energy") is Energy
-    assert not Energy.needs_images
+    assert not Energy.most_images
