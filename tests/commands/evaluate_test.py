@@ -107,6 +107,11 @@ def test_bad_arguments(
         run_in_process(command, archive, given, *arguments)
 
 
+def test_data_that_are_not_there_are_named_as_in_the_command(archive: Path) -> None:
+    with pytest.raises(InputError, match=r"'nowhere' \(input_file\) does not exist"):
+        run_in_process("evaluate", archive, "nowhere")
+
+
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(
     archive: Path, cats_and_dogs: Path, tmp_path: Path, run: Run
