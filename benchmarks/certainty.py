@@ -203,12 +203,14 @@ def coverage(probabilities: np.ndarray, targets: np.ndarray) -> Dict[str, Any]:
 
 def answered(probabilities: np.ndarray, targets: np.ndarray) -> Dict[str, Any]:
     """Return for each target accuracy what the halves show."""
+    from scipy.stats import binom
+
     from allencv.certainty.selection import fit_selection
 
     confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
     found: Dict[str, Any] = {}
     for target in TARGETS:
-        shares, accuracies = [], []
+        shares, accuracies, chances = [], [], []
         for split in range(SPLITS):
             fitted, shown = halves(split, len(targets))
             selection = fit_selection(confidence[fitted], is_right[fitted], target)
@@ -217,11 +219,15 @@ def answered(probabilities: np.ndarray, targets: np.ndarray) -> Dict[str, Any]:
             given = confidence[shown] >= selection.least_confidence
             shares.append(float(given.mean()))
             accuracies.append(float(is_right[shown][given].mean()))
+            # The other half is a sample too: how often has one as few right, at the target?
+            right, count = int(is_right[shown][given].sum()), int(given.sum())
+            chances.append(float(binom.cdf(right, count, target)))
         found[str(target)] = {
             "found": len(shares),
             "answered": statistics.mean(shares),
             "accuracy": statistics.mean(accuracies),
             "splits at the target": sum(each >= target for each in accuracies),
+            "not below the band": sum(each >= 0.025 for each in chances),
         }
     return found
 
@@ -426,7 +432,8 @@ def table(report: Dict[str, Any]) -> str:
     ]
     answers = [
         f"| {float(target):.0%} | {row['answered']:.1%} | {row['accuracy']:.2%} | "
-        f"{row['splits at the target']} of {row['found']} |"
+        f"{row['splits at the target']} of {row['found']} | "
+        f"{row['not below the band']} of {row['found']} |"
         for target, row in report["answered"].items()
     ]
     drifted = report["drift"]
@@ -449,8 +456,9 @@ def table(report: Dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|",
             *sets,
             "",
-            "| target accuracy | answered | right | splits at the target |",
-            "|---|---|---|---|",
+            "| target accuracy | answered | right | splits at the target | splits not below the "
+            "95% band of chance |",
+            "|---|---|---|---|---|",
             *answers,
             "",
             "Unknown images: AUROC / share of them that is taken as known, if 95% of the known "
