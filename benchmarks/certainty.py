@@ -53,7 +53,7 @@ For each network: runs, the windows of unchanged images in all, and the calibrat
 """
 FAR_IMAGES = 1797
 """As many as scikit-learn has digits."""
-PARTS = ["trained", "frozen"]
+PARTS = ["ten", "seven", "frozen"]
 FROZEN = "tf_efficientnet_lite0"
 EACH = {"train": 300, "val": 50, "test": 200}
 """How many images of each class the frozen networks get."""
@@ -142,7 +142,7 @@ def some_linked(data: Path, folder: Path, classes: List[str], seed: int) -> None
 
 def frozen_network(data: Path, runs: Path, seed: int) -> Network:
     """Fit the last layer of a pretrained network, unless the run is there, and ask it."""
-    classes = sorted(each.name for each in (data / "train").iterdir())
+    classes = classes_of(data)
     few, others, run = (runs / f"{name}_{seed}" for name in ("few", "others", "frozen"))
     some_linked(data, few, [each for each in classes if each not in UNKNOWN_CLASSES], seed)
     some_linked(data, others, list(UNKNOWN_CLASSES), seed)
@@ -398,28 +398,34 @@ def score_lines(unknown: Dict[str, Any]) -> List[str]:
     return lines
 
 
-def trained_networks(data: Path, runs: Path, seeds: int) -> Dict[str, Any]:
-    """Return what is measured on networks that are trained on CIFAR-10."""
-    classes = sorted(each.name for each in (data / "train").iterdir())
-    ten, seven, three = (runs / name for name in ("ten", "seven", "three"))
-    linked(data, ten, classes)
-    linked(data, seven, [each for each in classes if each not in UNKNOWN_CLASSES])
+def ten_classes(data: Path, runs: Path) -> Dict[str, Any]:
+    """Return what is measured on a network that is trained on CIFAR-10."""
+    linked(data, runs / "ten", classes_of(data))
+    train(runs / "ten", runs / "ten_0", 0)
+    known = network(runs / "ten", runs / "ten_0", {}).known
+    return {
+        "images": len(known.targets),
+        "calibration": calibration(known),
+        "coverage": coverage(known.probabilities, known.targets),
+        "answered": answered(known.probabilities, known.targets),
+    }
+
+
+def seven_classes(data: Path, runs: Path, seeds: int) -> Dict[str, Any]:
+    """Return what is measured on networks that are trained on seven classes."""
+    seven, three = runs / "seven", runs / "three"
+    linked(data, seven, [each for each in classes_of(data) if each not in UNKNOWN_CLASSES])
     linked(data, three, list(UNKNOWN_CLASSES))
-    train(ten, runs / "ten_0", 0)
-    known = network(ten, runs / "ten_0", {}).known
     networks = []
     for seed in range(seeds):
         train(seven, runs / f"seven_{seed}", seed)
         unknown = {OTHER_CLASSES: three / "test", **far_images()}
         networks.append(network(seven, runs / f"seven_{seed}", unknown))
-    return {
-        "settings": {"images": len(known.targets), "splits": SPLITS, "seeds": seeds},
-        "calibration": calibration(known),
-        "coverage": coverage(known.probabilities, known.targets),
-        "answered": answered(known.probabilities, known.targets),
-        "unknown": unknown_scores(networks),
-        "drift": drift(networks),
-    }
+    return {"seeds": seeds, "unknown": unknown_scores(networks), "drift": drift(networks)}
+
+
+def classes_of(data: Path) -> List[str]:
+    return sorted(each.name for each in (data / "train").iterdir())
 
 
 def table(report: Dict[str, Any]) -> str:
@@ -443,11 +449,11 @@ def table(report: Dict[str, Any]) -> str:
         missed = f"{len(found) - len(seen)} of {len(found)}"
         cells = f"{statistics.median(seen):g} | {max(seen)}" if seen else "- | -"
         delays.append(f"| {float(share):.0%} | {cells} | {missed} |")
-    errors, settings = report["calibration"], report["settings"]
+    errors = report["calibration"]
     return "\n".join(
         [
-            f"{settings['images']:,} test images of CIFAR-10, a network with "
-            f"{errors['accuracy']:.1%} of them right, halved {settings['splits']} times at random. "
+            f"{report['images']:,} test images of CIFAR-10, a network with "
+            f"{errors['accuracy']:.1%} of them right, halved {SPLITS} times at random. "
             f"Calibration error: {errors['before']:.2%} before, {errors['after']:.2%} after "
             f"(temperature {errors['temperature']:.2f}).",
             "",
@@ -462,7 +468,7 @@ def table(report: Dict[str, Any]) -> str:
             *answers,
             "",
             "Unknown images: AUROC / share of them that is taken as known, if 95% of the known "
-            f"images are. Networks of seven classes, means of {settings['seeds']} seeds.",
+            f"images are. Networks of seven classes, means of {report['seeds']} seeds.",
             "",
             *score_lines(report["unknown"]),
             "",
@@ -493,8 +499,10 @@ def main() -> None:
     from allencv import plugin  # noqa: F401  (registers the parts)
 
     report = {} if arguments.parts == PARTS else json.loads(JSON.read_text())
-    if "trained" in arguments.parts:
-        report |= trained_networks(arguments.data, arguments.runs, arguments.seeds)
+    if "ten" in arguments.parts:
+        report |= ten_classes(arguments.data, arguments.runs)
+    if "seven" in arguments.parts:
+        report |= seven_classes(arguments.data, arguments.runs, arguments.seeds)
     if "frozen" in arguments.parts:
         seeds = range(arguments.seeds)
         networks = [frozen_network(arguments.data, arguments.runs, seed) for seed in seeds]
