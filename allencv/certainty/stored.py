@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import List, Union
 
@@ -10,8 +11,9 @@ from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME
 from allencv.common.write_archive import write_files
 from allencv.runtime.bundle import sha256_of
 from allencv.runtime.certainty import Certainty
-from allencv.runtime.certainty.files import FILES, write_certainty
+from allencv.runtime.certainty.files import FILES, read_certainty, write_certainty
 from allencv.runtime.errors import InputError
+from allencv.runtime.whole_files import write_text
 
 ARCHIVE = "model.tar.gz"
 
@@ -22,28 +24,41 @@ def store_certainty(
     """
     Add a `Certainty` to an archive: a file, or the folder of a run, and the archive in it if that
     has the same weights. One from before is replaced. Return what was written. An archive is
-    written as a whole or not at all.
+    written as a whole or not at all, and nothing is written that could not be read again.
 
     # Raises
 
-    `InputError` for an archive that is not on this machine.
+    `InputError` for an archive that is not on this machine, or that has other weights by now.
+    `BundleError` for a certainty that could not be read again.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"'{path}' is not a file or folder here; expected one, to write to it")
+    _check_readable(certainty)
     if path.is_file():
-        _add_to_archive(path, certainty, trusted)
+        if not _add_to_archive(path, certainty, trusted):
+            raise InputError(
+                f"'{path}' was replaced by an archive with other weights during the calibration; "
+                "calibrate it again"
+            )
         return [path]
+    written = [path / name for name in FILES]
+    archive = path / ARCHIVE
+    # First, as it is the largest: if the disk is full, the folder stays as it is too.
+    if archive.is_file() and _add_to_archive(archive, certainty, trusted):
+        written.append(archive)
     write_certainty(path, certainty)
     if (path / CHECKSUMS_NAME).is_file():
         checksums = json.loads((path / CHECKSUMS_NAME).read_text(encoding="utf-8"))
         checksums |= {name: sha256_of(path / name) for name in FILES}
-        (path / CHECKSUMS_NAME).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
-    written = [path / name for name in FILES]
-    archive = path / ARCHIVE
-    if archive.is_file() and _add_to_archive(archive, certainty, trusted):
-        written.append(archive)
+        write_text(path / CHECKSUMS_NAME, json.dumps(checksums, indent=2))
     return written
+
+
+def _check_readable(certainty: Certainty) -> None:
+    with tempfile.TemporaryDirectory(prefix="allencv-") as folder:
+        write_certainty(Path(folder), certainty)
+        read_certainty(Path(folder), len(certainty.label_counts), None)
 
 
 def _add_to_archive(archive: Path, certainty: Certainty, trusted: bool) -> bool:

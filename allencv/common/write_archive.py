@@ -13,7 +13,7 @@ from allennlp.models.archival import CONFIG_NAME, META_NAME
 from allencv.common.archive_files import vocabulary_files
 from allencv.common.unpack_archive import CHECKSUMS_NAME, WEIGHTS_NAME
 from allencv.runtime.bundle import sha256_of
-from allencv.runtime.certainty.files import FILES
+from allencv.runtime.certainty.files import ARRAYS_FILE, ARRAYS_SHA256, FILES
 from allencv.runtime.certainty.files import JSON as CERTAINTY
 from allencv.runtime.whole_files import whole_file
 
@@ -50,16 +50,22 @@ def archive_model(
 
 
 def remove_stale_certainty(folder: Path, weights: Path) -> None:
-    """Remove from the folder of a run what was found out about other weights, by calibration."""
+    """
+    Remove from the folder of a run what was found out about other weights, by calibration, and what
+    is damaged, as after a calibration that ended while it wrote.
+    """
     file = folder / CERTAINTY
-    try:
-        is_stale = json.loads(file.read_text("utf-8", "replace"))["model"] != sha256_of(weights)
-    except FileNotFoundError:
+    if not (file.exists() and weights.exists()):
         return
-    except (ValueError, TypeError, KeyError):
+    try:
+        content = json.loads(file.read_text("utf-8", "replace"))
+        arrays = content.get(ARRAYS_SHA256) or sha256_of(folder / ARRAYS_FILE)
+        wanted = {weights: content["model"], folder / ARRAYS_FILE: arrays}
+        is_stale = any(sha256_of(path) != digest for path, digest in wanted.items())
+    except (FileNotFoundError, ValueError, AttributeError, KeyError):
         is_stale = True
     if is_stale:
-        logger.warning("removing %s, which is about other weights", file)
+        logger.warning("removing %s, which is damaged or about other weights", file)
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from allencv.certainty.stored import store_certainty
 from allencv.common.archives import opened_archive
 from allencv.runtime.bundle import sha256_of
-from allencv.runtime.certainty import Certainty
+from allencv.runtime.certainty import Certainty, UnknownRule
 from allencv.runtime.certainty.files import read_certainty
-from allencv.runtime.errors import InputError
+from allencv.runtime.errors import BundleError, InputError
 from tests.conftest import full_disk
 
 
@@ -62,3 +63,29 @@ def test_an_archive_elsewhere_is_refused(tmp_path: Path) -> None:
     certainty = Certainty(3, "pets", "float32", "other")
     with pytest.raises(InputError, match="'https:.*' is not a file or folder here"):
         store_certainty("https://example.com/model.tar.gz", certainty)
+
+
+def test_a_full_disk_leaves_the_folder_of_a_run(run_folder: Path) -> None:
+    store_certainty(run_folder, certainty_of(run_folder))
+    before = {file: file.read_bytes() for file in run_folder.rglob("*") if file.is_file()}
+    with full_disk(), pytest.raises(OSError, match="No space"):
+        store_certainty(run_folder, certainty_of(run_folder, 4))
+    assert {file: file.read_bytes() for file in run_folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_replaced_archive_is_not_said_to_be_written(run_folder: Path) -> None:
+    archive = run_folder / "model.tar.gz"
+    before = archive.read_bytes()
+    other = Certainty(3, "pets", "float32", "other", label_counts=np.zeros(2, np.int64))
+    with pytest.raises(InputError, match="was replaced by an archive with other weights"):
+        store_certainty(archive, other)
+    assert archive.read_bytes() == before
+
+
+def test_nothing_is_written_that_cannot_be_read(run_folder: Path) -> None:
+    store_certainty(run_folder, certainty_of(run_folder))
+    before = {file: file.read_bytes() for file in run_folder.rglob("*") if file.is_file()}
+    empty = UnknownRule("nearest", 0.0, 0.9, {"kept": np.zeros((0, 8)), "neighbour": np.array(0)})
+    with pytest.raises(BundleError, match="unknown.kept' is 0 x 8"):
+        store_certainty(run_folder, replace(certainty_of(run_folder), unknown=empty))
+    assert {file: file.read_bytes() for file in run_folder.rglob("*") if file.is_file()} == before

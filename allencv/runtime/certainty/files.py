@@ -1,5 +1,6 @@
 """Read and write a `Certainty` as two files of an archive or a bundle."""
 
+import hashlib
 import json
 import zipfile
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from allencv.runtime.json_checks import (
 from allencv.runtime.json_files import parse_json
 from allencv.runtime.manifest import TOLERANCES
 from allencv.runtime.regular_files import check_regular
+from allencv.runtime.whole_files import whole_file
 
 JSON, ARRAYS_FILE = "certainty.json", "certainty.npz"
 FILES = (JSON, ARRAYS_FILE)
@@ -36,21 +38,28 @@ LARGEST_JSON = 2**24
 """16 MiB: limits for each of 20,000 labels take half a megabyte."""
 LARGEST = 2**30
 """Bytes of all arrays: 2 million numbers for each of 100 labels are a fifth of it."""
+ARRAYS_SHA256 = "arrays_sha256"
+"""The key of the SHA-256 of the arrays."""
 UNKNOWN = "unknown."
 """Begins the names of the arrays of `Certainty.unknown`."""
 
 
 def write_certainty(folder: Path, certainty: Certainty) -> None:
-    """Write `certainty.json` and `certainty.npz` to a folder."""
+    """
+    Write `certainty.json` and `certainty.npz` to a folder, each as a whole or not at all. If they
+    are not of one calibration, as after an end in between, `read_certainty` refuses them.
+    """
     content = {"certainty_version": VERSION, **asdict(certainty)}
     arrays = {name: content.pop(name) for name in ("known_scores", "label_counts")}
     if certainty.unknown is not None:
         arrays |= {f"{UNKNOWN}{name}": array for name, array in certainty.unknown.arrays.items()}
         content["unknown"].pop("arrays")
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with open(folder / ARRAYS_FILE, "wb") as file:
-        np.savez(file, **arrays)
-    (folder / JSON).write_bytes(text.encode("utf-8", "surrogatepass"))
+    with whole_file(folder / ARRAYS_FILE) as arrays_file, whole_file(folder / JSON) as json_file:
+        with open(arrays_file, "wb") as file:
+            np.savez(file, **arrays)
+        content[ARRAYS_SHA256] = _sha256(arrays_file)
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        json_file.write_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 def read_certainty(folder: Path, labels: int, vector_size: Optional[int]) -> Optional[Certainty]:
@@ -67,7 +76,17 @@ def read_certainty(folder: Path, labels: int, vector_size: Optional[int]) -> Opt
         return None
     content = _read_json(file)
     arrays = _read_arrays(folder / ARRAYS_FILE)
-    return _certainty(str(file), content, arrays, labels, vector_size)
+    certainty = _certainty(str(file), content, arrays, labels, vector_size)
+    if content[ARRAYS_SHA256] not in (None, _sha256(folder / ARRAYS_FILE)):
+        raise BundleError(
+            f"{file}: {ARRAYS_FILE} beside it is of another calibration; calibrate the model again"
+        )
+    return certainty
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read_json(file: Path) -> Any:
@@ -75,9 +94,12 @@ def _read_json(file: Path) -> Any:
         check_regular(file)
         if (size := file.stat().st_size) > LARGEST_JSON:
             raise ValueError(f"it has {size:,} bytes; expected at most {LARGEST_JSON:,}")
-        return parse_json(file.read_bytes().decode("utf-8", "surrogatepass"))
+        content = parse_json(file.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError) as error:
         raise BundleError(f"{file}: cannot be read: {error}") from None
+    if isinstance(content, dict):
+        content.setdefault(ARRAYS_SHA256, None)  # older files have none
+    return content
 
 
 def _read_arrays(file: Path) -> Dict[str, np.ndarray]:
@@ -219,6 +241,7 @@ CHECKS: Dict[str, Check] = {
     "data": (is_text, "a text"),
     "precision": one_of(*TOLERANCES),
     "model": (is_text, "the checksum of the weights"),
+    ARRAYS_SHA256: (lambda value: value is None or is_text(value), "a checksum"),
     "overlap": (lambda value: value is None or is_count(value), "null or a whole number"),
     **dict.fromkeys(PARTS, PART),
 }

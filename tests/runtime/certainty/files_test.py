@@ -235,3 +235,20 @@ def test_a_damaged_archive_of_arrays_raises_nothing_else(tmp_path: Path) -> None
 def test_a_scaling_without_a_number_for_each_label_is_not_of_the_model(tmp_path: Path) -> None:
     write_certainty(tmp_path, replace(certainty(), scaling=Scaling([1.0] * 2, [0.0] * 2)))
     refused(tmp_path, "expected a slope and an offset for each of 3 labels")
+
+
+def test_files_of_two_calibrations_are_refused(tmp_path: Path) -> None:
+    write_certainty(tmp_path, everything(kind=NEAREST))
+    earlier = (tmp_path / JSON).read_bytes()
+    scores = everything(kind=NEAREST).known_scores + 1
+    write_certainty(tmp_path, replace(everything(kind=NEAREST), known_scores=scores))
+    assert read(tmp_path) is not None
+    (tmp_path / JSON).write_bytes(earlier)
+    refused(
+        tmp_path, "certainty.npz beside it is of another calibration; calibrate the model again"
+    )
+
+
+def test_files_without_a_checksum_of_the_arrays_are_read(tmp_path: Path) -> None:
+    changed(tmp_path, lambda content: content.pop("arrays_sha256"))
+    assert contents(read(tmp_path)) == contents(everything())
