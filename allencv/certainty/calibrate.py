@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, ContextManager, List, Mapping, Optional, Union
@@ -32,7 +32,9 @@ from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime.certainty import Certainty, UnknownRule
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import list_images
+from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import notice
+from allencv.training.run_folder import locked
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Calibrated:
     labels : of the model.
     written : the files that were written.
     unknown_scores : the scores of the unlike images that were given to measure them.
+    unknown_errors : why others of these are left out, by their names.
     """
 
     certainty: Certainty
@@ -58,6 +61,7 @@ class Calibrated:
     labels: List[str]
     written: List[Path]
     unknown_scores: Optional[np.ndarray] = None
+    unknown_errors: Mapping[str, str] = field(default_factory=dict)
 
 
 def calibrate(
@@ -131,17 +135,26 @@ def calibrate(
             overlap,
         )
         found = held_out(known, wanted, thresholds)
-    unlike = None
+    unlike, errors = None, {}
     if unknown_images is not None:
         given = SampleList(Sample(each.file) for each in list_images(unknown_images, "path").images)
         outputs = network_outputs(classifier, given, show_progress)
+        errors = outputs.errors
+        if not outputs.indices:
+            raise InputError(
+                f"none of the {numbered(len(given), 'image')} of --unknown-images can be read: "
+                f"{next(iter(errors.values())):.300}"
+            )
         unlike = certainty.scores(outputs.probabilities, outputs.vectors, classifier.multi_label)
-    with step("writing the results", show_progress):
+    with (
+        step("writing the results", show_progress),
+        locked(folder) if folder.is_dir() else nullcontext(),
+    ):
         written = store_certainty(archive_file, certainty, trusted)
         if folder.is_dir():
             record = record_of(certainty, known, found, classifier.labels, thresholds, unlike)
             written.append(record.write(folder))
-    return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike)
+    return Calibrated(certainty, wanted, known, found, classifier.labels, written, unlike, errors)
 
 
 def step(what: str, is_shown: bool) -> ContextManager[None]:
@@ -203,6 +216,9 @@ def training_images(
     samples = samples_in(classifier.training_reader, data, key)
     some = SampleList(samples[index] for index in drawn(len(samples), most))
     outputs = labelled_outputs(classifier, some, f"'{data}' ({key})", show_progress)
+    if not outputs.names:
+        first = next(iter(outputs.errors.values()))
+        raise ConfigurationError(f"not one of {numbered(len(some), 'image')}: {first:.300}")
     targets = one_hot(outputs.targets, len(classifier.labels))
     return KnownImages(outputs.vectors, targets, *classifier.last_layer())
 

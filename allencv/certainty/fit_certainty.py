@@ -130,6 +130,11 @@ def fit_certainty(
     multi_label = thresholds is not None
     _check_levels(wanted, count)
     scores = scored(unknown, known.probabilities, known.vectors, multi_label)
+    if not np.isfinite(scores).all():
+        raise InputError(
+            f"the unknown score of {(~np.isfinite(scores)).sum()} of {count} images is not finite; "
+            "expected another score, such as 'max_probability'"
+        )
     if unknown is not None:
         limit = conformal_quantile(scores, wanted.known_share)
         if limit == EVERY_LABEL:

@@ -123,7 +123,9 @@ def _unknown(calibrated: Calibrated) -> List[str]:
     if scores is not None:
         share = float((scores > rule.limit).mean()) if len(scores) else 0.0
         count = numbered(len(scores), "image")
-        lines += _row("", f"{share:.1%} of the {count} of --unknown-images")
+        unread = len(calibrated.unknown_errors)
+        others = f"; {unread} more cannot be read" if unread else ""
+        lines += _row("", f"{share:.1%} of the {count} of --unknown-images{others}")
     return lines
 
 

@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> None:
         _check(f"--{option.replace('_', '-')}", getattr(args, option))
     for level in args.levels:
         _check("--levels", level)
+    if args.unknown == NONE and args.unknown_images:
+        raise InputError("--unknown-images measures a score, and --unknown is none; leave one out")
 
     from allencv.certainty.calibrate import calibrate
     from allencv.certainty.calibrations import Calibration

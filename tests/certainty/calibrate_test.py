@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import tarfile
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from allennlp.commands.train import train_model
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
 from allennlp.models import load_archive
 from PIL import Image
 
@@ -22,6 +24,7 @@ from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.runtime.certainty.files import FILES
 from allencv.runtime.classifier import judged, readable
 from allencv.runtime.errors import InputError
+from allencv.runtime.file_locks import lock
 from tests.conftest import write_images
 from tests.models.multilabel_data import multilabel_experiment, write_tables
 
@@ -199,3 +202,54 @@ def test_broken_images_are_left_out_and_said(run_folder: Path, images: Path) -> 
     lines = lines_of(found)
     place = lines.index("left out: 1 image that cannot be read")
     assert lines[place + 1].count("000.jpg") == 1
+
+
+def unreadable(folder: Path) -> Path:
+    for label in ("Cat", "Dog"):
+        (folder / label).mkdir(parents=True)
+        (folder / label / "0.jpg").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.parametrize("score", [Nearest(), Mahalanobis()])
+def test_training_images_that_cannot_be_read(
+    run_folder: Path, images: Path, tmp_path: Path, score: Any
+) -> None:
+    damaged = unreadable(tmp_path / "damaged")
+    with pytest.raises(InputError, match="needs the training images, .*not one of 2 images: .*jpg"):
+        calibrated(run_folder, images, score=score, train_data=str(damaged))
+
+
+def test_images_of_other_things_that_cannot_be_read(
+    run_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    damaged = unreadable(tmp_path / "damaged")
+    with pytest.raises(InputError, match="none of the 2 images of --unknown-images can be read"):
+        calibrated(run_folder, images, unknown_images=[str(damaged)])
+    write_images(damaged, {"Cat": 2})
+    found = calibrated(run_folder, images, unknown_images=[str(damaged)])
+    assert "2 images of --unknown-images; 2 more cannot be read" in "\n".join(lines_of(found))
+
+
+def test_a_run_whose_calibration_was_not_written_to_its_end_is_calibrated_again(
+    run_folder: Path, images: Path
+) -> None:
+    calibrated(run_folder, images)
+    earlier = (run_folder / "certainty.json").read_bytes()
+    calibrated(run_folder, images, score=MaxProbability())
+    (run_folder / "certainty.json").write_bytes(earlier.replace(b"energy", b"max_probability"))
+    with pytest.raises(ConfigurationError, match="certainty.npz beside it is of another"):
+        ArchiveClassifier(run_folder, "cpu")
+    calibrated(run_folder, images)
+    assert ArchiveClassifier(run_folder, "cpu").certainty is not None
+
+
+def test_a_run_is_not_calibrated_while_another_process_writes_to_it(
+    run_folder: Path, images: Path
+) -> None:
+    folder = os.open(run_folder, os.O_RDONLY)
+    assert lock(folder) is None
+    with pytest.raises(ConfigurationError, match="another run is writing to"):
+        calibrated(run_folder, images)
+    assert not (run_folder / "certainty.json").exists()
+    os.close(folder)

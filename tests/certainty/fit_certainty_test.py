@@ -167,3 +167,14 @@ def test_what_needs_one_label_is_refused_for_several(wanted: Wanted, match: str)
     wanted.for_model(False)
     with pytest.raises(InputError, match=match):
         wanted.for_model(True)
+
+
+def test_a_score_that_is_not_finite_is_refused() -> None:
+    known = outputs(drawn_answers(30))
+    known.vectors[3] = np.inf
+    labels = known.probabilities.shape[1]
+    rule = UnknownRule(
+        "energy", 0.0, 0.9, {"weight": np.ones((labels, 3)), "bias": np.zeros(labels)}
+    )
+    with pytest.raises(InputError, match="the unknown score of 1 of 30 images is not finite"):
+        fitted(known, Wanted(levels=[0.5]), unknown=rule)

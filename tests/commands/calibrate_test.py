@@ -106,6 +106,7 @@ def test_shares_are_checked_first(options: "list[str]", message: str) -> None:
         (["run", "foxes"], r"'foxes' \(DATA\): .* has the label 'Fox'"),
         (["run", "pets", "--unknown", "nearest", "--train-data", "nowhere"], r"\(--train-data\)"),
         (["run", "pets", "--probabilities", "platt"], "expected 'temperature'"),
+        (["run", "pets", "--unknown", "none", "--unknown-images", "pets"], "leave one out"),
     ],
 )
 def test_nothing_is_written_after_an_error(

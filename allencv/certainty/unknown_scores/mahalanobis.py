@@ -4,6 +4,7 @@ import numpy as np
 from allennlp.common.checks import ConfigurationError
 
 from allencv.certainty.unknown_scores.unknown_score import KnownImages, UnknownScore
+from allencv.runtime.errors import InputError
 
 SMALLEST = 1e-6
 """
@@ -57,6 +58,12 @@ class Mahalanobis(UnknownScore):
             covariance = centred.T @ centred / len(centred)
             covariance = shrunk_covariance(covariance, self._shrinkage)
         values, directions = np.linalg.eigh(covariance)
+        if not values.max() > 0:
+            raise InputError(
+                "the unknown score 'mahalanobis' needs training images that differ from others of "
+                f"their label, and {len(known.vectors)} do not; expected --train-data with more "
+                "images, or the score 'energy'"
+            )
         is_kept = values > SMALLEST * values.max()
         whitening = directions[:, is_kept] / np.sqrt(values[is_kept])
         whitened = means @ whitening

@@ -6,6 +6,7 @@ from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf
 
 from allencv.certainty.unknown_scores import KnownImages, Mahalanobis, UnknownScore
+from allencv.runtime.errors import InputError
 from tests.certainty.unknown_scores.vectors import scored, vectors
 
 
@@ -76,3 +77,11 @@ def test_an_image_with_several_labels_counts_for_each() -> None:
 def test_a_shrinkage_that_is_no_share_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"shrinkage is 2; expected a number in \[0, 1\]"):
         UnknownScore.by_name("mahalanobis")(shrinkage=2)
+
+
+def test_images_that_do_not_differ_have_no_covariance() -> None:
+    known = vectors().known._replace(
+        vectors=np.eye(2, 8, dtype=np.float32), targets=np.eye(2, dtype=bool)
+    )
+    with pytest.raises(InputError, match="needs training images that differ .* and 2 do not"):
+        Mahalanobis().fit(known)
