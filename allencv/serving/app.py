@@ -110,7 +110,9 @@ def create_app(
     limits = limits or Limits()
     metrics = Metrics()
     decoders = Decoders(classifier, limits)
-    drift = None if classifier.certainty is None else DriftWatch(classifier.certainty)
+    drift = None
+    if classifier.certainty is not None:
+        drift = DriftWatch(classifier.certainty, classifier.multi_label)
     if drift is not None:
         metrics.watch_drift(drift)
     batcher = Batcher(

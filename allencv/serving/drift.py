@@ -29,7 +29,10 @@ EXCEEDED = 20
 """An exact test ends after so many divisions with as large a distance: its p-value is not small."""
 DRAWS_AT_ONCE = 1000
 MOST_LABELS = 64
-"""Of more labels, the most frequent are compared one by one, and the others together."""
+"""
+Of more labels, the most frequent are compared one by one, and the others together; with several
+labels an image the others are not compared.
+"""
 TESTED = ("scores", "labels")
 
 
@@ -51,8 +54,10 @@ class Comparison:
     windows : how many windows were compared together.
     of : "scores" or "labels".
     distance : from 0 to 1. Of scores, the largest difference between the shares of images below a
-        score (Kolmogorov and Smirnov); of labels, half the sum of the differences of their shares.
-    p_value : how probable so large a distance is for unchanged images.
+        score (Kolmogorov and Smirnov); of labels, half the sum of the differences of their shares,
+        and with several labels an image the largest difference of the shares of images that have a
+        label.
+    p_value : how probable so large a distance is for unchanged images, or a bound of this.
     """
 
     windows: int
@@ -75,10 +80,12 @@ class DriftWatch:
     # Parameters
 
     certainty : has the scores and the labels of the calibration images.
+    multi_label : whether an image may have several labels.
     window : the images of a window.
     """
 
     certainty: Certainty
+    multi_label: bool = False
     window: int = WINDOW
     windows: int = 0
     """Finished windows."""
@@ -169,9 +176,14 @@ class DriftWatch:
         merged = self._merged(span)
         found = []
         for of in TESTED:
-            expected, given = grouped(getattr(self._expected, of), getattr(merged, of))
+            expected, given = getattr(self._expected, of), getattr(merged, of)
+            if of == "labels" and self.multi_label:
+                images = self.certainty.images, span * self.window
+                found.append(Comparison(span, of, *compare_each_label(expected, given, *images)))
+                continue
+            expected, given = grouped(expected, given)
             if not expected.sum() or not given.sum():
-                continue  # for several labels an image there may be none
+                continue
             distance = float(distances(of, expected[None], given[None])[0])
             found.append(Comparison(span, of, distance, self._p_value(of, expected, given)))
         return found
@@ -196,6 +208,54 @@ def grouped(expected: np.ndarray, given: np.ndarray) -> Tuple[np.ndarray, np.nda
         np.append(expected[own], expected[others].sum()),
         np.append(given[own], given[others].sum()),
     )
+
+
+def compare_each_label(
+    expected: np.ndarray, given: np.ndarray, images: int, given_images: int
+) -> Tuple[float, float]:
+    """
+    Return the distance and the p-value for images with several labels (see `Comparison`). Labels of
+    one image go together, so their counts are not those of independent draws. Each label is tested
+    alone, by Fisher's exact test of the images with and without it, and the smallest p-value is
+    multiplied by the number of labels (Bonferroni), which holds for dependent tests.
+
+    # Parameters
+
+    expected, given : `(labels,)`, how many of the calibration images and of the others have it.
+    images, given_images : the numbers of these images.
+    """
+    frequent = np.argsort(-(expected + given), kind="stable")[:MOST_LABELS]
+    expected, given = expected[frequent], given[frequent]
+    distance = float(np.abs(expected / images - given / given_images).max())
+    logarithms = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, images + given_images + 1)))])
+    smallest = min(
+        fisher_p_value(int(own), int(other), images, given_images, logarithms)
+        for own, other in zip(expected, given)
+    )
+    return distance, min(1.0, smallest * len(frequent))
+
+
+def fisher_p_value(
+    expected: int, given: int, images: int, given_images: int, logarithms: np.ndarray
+) -> float:
+    """
+    Return the p-value of Fisher's exact test, two-sided: twice that of the nearer side.
+
+    # Parameters
+
+    logarithms : those of the factorials of the numbers up to that of all images.
+    """
+    total = expected + given
+    counts = np.arange(max(0, total - images), min(given_images, total) + 1)
+
+    def ways(number: int, chosen: np.ndarray) -> np.ndarray:
+        return logarithms[number] - logarithms[chosen] - logarithms[number - chosen]
+
+    chances = ways(given_images, counts) + ways(images, total - counts)
+    chances = np.exp(chances - chances.max())
+    chances /= chances.sum()
+    sides = chances[counts <= given].sum(), chances[counts >= given].sum()
+    return float(min(1.0, 2 * min(sides)))
 
 
 def approximate_p_value(of: str, expected: np.ndarray, given: np.ndarray) -> float:

@@ -20,9 +20,13 @@ def run_folder(trained_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_run, tmp_path / "run"))
 
 
+def certainty(model: str, images: int = 3) -> Certainty:
+    arrays = {"known_scores": np.zeros(images), "label_counts": np.zeros(2, np.int64)}
+    return Certainty(images, "pets", "float32", model, **arrays)
+
+
 def certainty_of(run_folder: Path, images: int = 3) -> Certainty:
-    model = sha256_of(run_folder / "best.th")
-    return Certainty(images, "pets", "float32", model, label_counts=np.zeros(2, np.int64))
+    return certainty(sha256_of(run_folder / "best.th"), images)
 
 
 def test_the_files_of_an_archive_stay(run_folder: Path) -> None:
@@ -44,9 +48,8 @@ def test_the_files_of_an_archive_stay(run_folder: Path) -> None:
 
 
 def test_an_archive_of_other_weights_is_left_alone(run_folder: Path) -> None:
-    other = Certainty(3, "pets", "float32", "other", label_counts=np.zeros(2, np.int64))
     before = (run_folder / "model.tar.gz").read_bytes()
-    written = store_certainty(run_folder, other)
+    written = store_certainty(run_folder, certainty("other"))
     assert [path.name for path in written] == ["certainty.json", "certainty.npz"]
     assert (run_folder / "model.tar.gz").read_bytes() == before
 
@@ -76,9 +79,8 @@ def test_a_full_disk_leaves_the_folder_of_a_run(run_folder: Path) -> None:
 def test_a_replaced_archive_is_not_said_to_be_written(run_folder: Path) -> None:
     archive = run_folder / "model.tar.gz"
     before = archive.read_bytes()
-    other = Certainty(3, "pets", "float32", "other", label_counts=np.zeros(2, np.int64))
     with pytest.raises(InputError, match="was replaced by an archive with other weights"):
-        store_certainty(archive, other)
+        store_certainty(archive, certainty("other"))
     assert archive.read_bytes() == before
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, List
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency, ks_2samp
+from scipy.special import gammaln
+from scipy.stats import chi2_contingency, hypergeom, ks_2samp
 
 from allencv.runtime.certainty import Certainty
 from allencv.serving import drift
@@ -11,6 +13,7 @@ from allencv.serving.drift import (
     DriftWatch,
     approximate_p_value,
     distances,
+    fisher_p_value,
     grouped,
     permutation_p_value,
 )
@@ -194,3 +197,54 @@ def test_several_threads_count_every_image() -> None:
         thread.join()
     assert (watch.windows, watch.pending) == (20, 0)
     assert sum(watch.counts()["scores"][1]) == 16 * 10
+
+
+def images_with_labels(random: np.random.Generator, count: int) -> np.ndarray:
+    """Half of the images have most of labels 0 to 4, the others most of labels 5 to 9."""
+    has_label = random.random((count, 10)) < 0.9
+    return has_label & (random.integers(2, size=count)[:, None] == np.arange(10) // 5)
+
+
+def test_labels_that_go_together_raise_no_false_alarms() -> None:
+    alarms = 0
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        counts = images_with_labels(random, 500).sum(axis=0)
+        watch = DriftWatch(replace(certainty(seed), label_counts=counts), True, window=50)
+        for row in images_with_labels(random, 50 * 48):
+            watch.add(float(random.normal()), np.flatnonzero(row).tolist())
+        alarms += watch.alarms
+    assert alarms < 5  # of 480 windows
+
+
+def test_other_shares_of_several_labels_raise_an_alarm() -> None:
+    random = np.random.default_rng(0)
+    counts = images_with_labels(random, 500).sum(axis=0)
+    watch = DriftWatch(replace(certainty(), label_counts=counts), True, window=100)
+    for row in images_with_labels(random, 100):
+        row[3] = False
+        watch.add(float(random.normal()), np.flatnonzero(row).tolist())
+    found = watch.last[1, "labels"]
+    assert found.is_alarm
+    assert found.distance == pytest.approx(counts[3] / 500)
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "images", "given_images"),
+    [
+        (3, 9, 20, 30),
+        (0, 7, 40, 25),
+        (500, 0, 1000, 4),
+        (5, 5, 5, 5),
+        (0, 0, 3, 3),
+        (9, 90, 90, 99),
+    ],
+)
+def test_a_label_is_compared_by_the_exact_test(
+    expected: int, given: int, images: int, given_images: int
+) -> None:
+    logarithms = gammaln(np.arange(images + given_images + 1) + 1)
+    drawn = hypergeom(images + given_images, expected + given, given_images)
+    sides = drawn.cdf(given), drawn.sf(given - 1)
+    found = fisher_p_value(expected, given, images, given_images, logarithms)
+    assert found == pytest.approx(min(1, 2 * min(sides)))

@@ -144,6 +144,9 @@ def _certainty(
         sizes["vector_size"] = vector_size
     for name, shape in shapes.items():
         _check_array(file, name, arrays.get(name), shape, sizes)
+    counts = arrays["label_counts"]
+    if counts.min(initial=0) < 0 or counts.max(initial=0) > content["images"]:
+        raise BundleError(f"{file}: label_counts has numbers outside 0 to {content['images']}")
     scaling, sets = parts["scaling"], parts["sets"]
     if scaling is not None and not len(scaling["slopes"]) == len(scaling["offsets"]) == labels:
         raise BundleError(
@@ -188,8 +191,7 @@ def _check_array(
     wanted = " x ".join(str(sizes.get(length, length)) for length in shape) or "one number"
     if array is None or array.dtype.kind not in "fiu" or array.ndim != len(shape):
         raise BundleError(f"{file}: the array {name!r} is missing or malformed; expected {wanted}")
-    is_empty = name.startswith(UNKNOWN) and 0 in array.shape
-    if is_empty or any(
+    if 0 in array.shape or any(
         sizes.setdefault(length, given) != given for length, given in zip(shape, array.shape)
     ):
         found = " x ".join(map(str, array.shape))

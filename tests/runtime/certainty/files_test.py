@@ -38,7 +38,7 @@ def read(folder: Path, labels: int = 3, vector_size: Optional[int] = 3) -> Certa
     "written",
     [
         certainty(),
-        certainty(overlap=None, images=0),
+        certainty(overlap=None, images=1),
         *(everything(kind=kind) for kind in ("energy", "mahalanobis", "nearest")),
         everything(kind="max_probability", sets="raps"),
         certainty(data="ph\udce4tos", sets=LabelSets("missed", [0.9], [[0.1, 0.2, 1e9]])),
@@ -252,3 +252,18 @@ def test_files_of_two_calibrations_are_refused(tmp_path: Path) -> None:
 def test_files_without_a_checksum_of_the_arrays_are_read(tmp_path: Path) -> None:
     changed(tmp_path, lambda content: content.pop("arrays_sha256"))
     assert contents(read(tmp_path)) == contents(everything())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"label_counts": np.array([1, 99, 1])}, "label_counts has numbers outside 0 to"),
+        ({"label_counts": np.array([1, -1, 1])}, "label_counts has numbers outside 0 to"),
+        ({"known_scores": np.zeros(0)}, "'known_scores' is 0"),
+    ],
+)
+def test_counts_of_other_images_are_refused(
+    tmp_path: Path, arrays: Dict[str, np.ndarray], match: str
+) -> None:
+    write_certainty(tmp_path, replace(certainty(images=30), **arrays))
+    refused(tmp_path, match)
