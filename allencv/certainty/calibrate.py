@@ -22,7 +22,7 @@ from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_
 from allencv.certainty.overlap import count_trained
 from allencv.certainty.stored import store_certainty
 from allencv.certainty.unknown_scores import KnownImages, UnknownScore
-from allencv.common.data_paths import with_key
+from allencv.common.data_paths import data_text, with_key
 from allencv.common.quiet import quiet
 from allencv.common.write_archive import remove_stale_certainty
 from allencv.data.dataset_readers import ImageDatasetReader
@@ -129,7 +129,7 @@ def calibrate(
             wanted,
             thresholds,
             rule,
-            str(data),
+            data_text(data),
             "float32",
             classifier.weights_checksum,
             overlap,
@@ -167,11 +167,16 @@ def reader_of(
 ) -> ImageDatasetReader:
     """Return the reader of calibration images: that of the archive's config, if it is for them."""
     reader = config.get("calibration_dataset_reader")
-    if reader is None or str(data) != str(config.get("calibration_data_path")):
+    if reader is None or _place(data) != _place(config.get("calibration_data_path")):
         return validation_reader
     made = DatasetReader.from_params(Params(copy.deepcopy(reader)))
     assert isinstance(made, ImageDatasetReader), "it was checked before training"
     return made
+
+
+def _place(data: Any) -> Any:
+    """Return the same for two ways to write a path."""
+    return os.path.realpath(data) if isinstance(data, str) else data
 
 
 def fit_rule(

@@ -12,6 +12,7 @@ from allencv.certainty.fit_certainty import Wanted, fit_certainty
 from allencv.certainty.label_sets import SINGLE_LABEL_KINDS
 from allencv.certainty.labelled_outputs import labelled_outputs
 from allencv.certainty.overlap import count_shared, count_trained
+from allencv.common.data_paths import data_of_text, data_text
 from allencv.data.dataset_readers import ImageDatasetReader
 from allencv.runtime.certainty import Certainty
 from allencv.runtime.classifier import Classifier
@@ -55,9 +56,10 @@ def calibrate_again(
     if data is None:
         path, key = before.data, "the data of 'allencv calibrate'"
     try:
+        path = data_of_text(path) if data is None else path
         reader = reader_of(config, readers["validation_data_path"], path)
         samples = samples_in(reader, path, key)
-    except (ConfigurationError, ImageError, OSError) as error:
+    except (ConfigurationError, ImageError, OSError, ValueError) as error:
         raise InputError(
             f"{precision} is calibrated anew, on images with labels, and '{path}' cannot be read "
             f"({error}); expected --calibration-data with images that did not train the model, or "
@@ -75,7 +77,7 @@ def calibrate_again(
             wanted_before(before, classifier.multi_label),
             classifier.thresholds,
             before.unknown,
-            str(path),
+            data_text(path),
             precision,
             model,
             overlap,

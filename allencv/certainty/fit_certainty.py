@@ -94,6 +94,11 @@ class Wanted:
                 "by_class (--by-class) needs one label an image, and this model gives several; "
                 "leave it out"
             )
+        if not multi_label and isinstance(self.calibration, PlattScaling):
+            raise InputError(
+                "probabilities (--probabilities) is 'platt', which is for models with several "
+                "labels an image; expected 'temperature'"
+            )
         if self.calibration is not None or not self.default_calibration:
             return self
         usual = PlattScaling() if multi_label else TemperatureScaling()

@@ -15,6 +15,7 @@ from allencv.certainty.summary import lines_of
 from allencv.certainty.unknown_scores import Auto, UnknownScore
 from allencv.common.label_text import shown
 from allencv.data.dataset_readers import ImageDatasetReader
+from allencv.runtime.errors import InputError
 from allencv.runtime.terminal import is_terminal
 from allencv.training.calibrator import Calibrator
 
@@ -96,12 +97,18 @@ class ModelCalibrator(Calibrator):
                 "expected a reader of images"
             )
         found: Set[str] = set()
+        multi_label = False
         for sample in samples_in(reader, data, KEY):
+            multi_label |= sample.labels is not None
             found |= {*(sample.labels or [])} | ({sample.label} if sample.label else set())
         if not found:
             raise ConfigurationError(
                 f"{KEY} is '{data}', which has no image with a label; expected some"
             )
+        try:
+            self._wanted.for_model(multi_label)
+        except InputError as error:
+            raise ConfigurationError(f"calibration: {error}") from None
         unseen = sorted(found - labels) if labels is not None else []
         if unseen:
             raise ConfigurationError(

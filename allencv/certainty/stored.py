@@ -12,7 +12,7 @@ from allencv.common.write_archive import write_files
 from allencv.runtime.bundle import sha256_of
 from allencv.runtime.certainty import Certainty
 from allencv.runtime.certainty.files import FILES, read_certainty, write_certainty
-from allencv.runtime.errors import InputError
+from allencv.runtime.errors import BundleError, InputError
 from allencv.runtime.whole_files import write_text
 
 ARCHIVE = "model.tar.gz"
@@ -28,8 +28,8 @@ def store_certainty(
 
     # Raises
 
-    `InputError` for an archive that is not on this machine, or that has other weights by now.
-    `BundleError` for a certainty that could not be read again.
+    `InputError` for an archive that is not on this machine, or that has other weights by now, and
+    for a certainty that could not be read again.
     """
     path = Path(path)
     if not path.exists():
@@ -58,7 +58,11 @@ def store_certainty(
 def _check_readable(certainty: Certainty) -> None:
     with tempfile.TemporaryDirectory(prefix="allencv-") as folder:
         write_certainty(Path(folder), certainty)
-        read_certainty(Path(folder), len(certainty.label_counts), None)
+        try:
+            read_certainty(Path(folder), len(certainty.label_counts), None)
+        except BundleError as error:
+            reason = str(error).removeprefix(f"{folder}{os.sep}")
+            raise InputError(f"the calibration gave numbers that are of no use: {reason}") from None
 
 
 def _add_to_archive(archive: Path, certainty: Certainty, trusted: bool) -> bool:

@@ -138,10 +138,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data_path(text: str) -> Any:
-    from allencv.runtime.json_files import parse_json
+    from allencv.common.data_paths import data_of_text
 
     try:
-        return parse_json(text) if text.startswith("{") else text
+        return data_of_text(text)
     except ValueError as error:
         raise InputError(f"DATA is {text}, which is not JSON ({error}); expected a path") from None
 

@@ -1,6 +1,9 @@
 """The keys of a config for data paths, in messages."""
 
+import json
 from typing import Any, Mapping
+
+from allencv.runtime.json_files import parse_json
 
 PATH_KEYS = (
     "train_data_path",
@@ -29,3 +32,13 @@ def with_one_key(message: str, paths: Mapping[str, Any]) -> str:
         if path is not None and text in message:
             named[key] = len(text)
     return with_key(message, max(named, key=named.__getitem__)) if named else message
+
+
+def data_text(data: Any) -> str:
+    """Return a data path as the text that `data_of_text` understands."""
+    return data if isinstance(data, str) else json.dumps(data)
+
+
+def data_of_text(text: str) -> Any:
+    """Return the data path of a text: an object if it is JSON of one. Raise `ValueError`."""
+    return parse_json(text) if text.startswith("{") else text

@@ -2,6 +2,7 @@ import inspect
 import json
 import logging
 import os
+import shlex
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -16,7 +17,7 @@ from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.training import GradientDescentTrainer
 
-from allencv.common.data_paths import with_one_key
+from allencv.common.data_paths import data_text, with_one_key
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
 from allencv.runtime.errors import InputError
@@ -279,16 +280,15 @@ class TrainImageModel(TrainModel):
 
     def _calibrate(self, calibrator: Calibrator) -> None:
         """Calibrate the model. If that fails, the trained model is kept all the same."""
-        logger.info("Calibrating the model on %s", self.calibration_data)
+        data = self.calibration_data
+        logger.info("Calibrating the model on %s", data)
         try:
-            calibrator.calibrate(Path(self.serialization_dir), self.calibration_data)
-        except (ConfigurationError, InputError) as error:
+            calibrator.calibrate(Path(self.serialization_dir), data)
+        except (ConfigurationError, InputError, OSError) as error:
             logger.error(
-                "The model is trained, but not calibrated: %s. Calibrate it by: allencv calibrate "
-                "%s %s",
+                "The model is trained, but not calibrated: %s. Calibrate it by: %s",
                 error,
-                self.serialization_dir,
-                self.calibration_data,
+                shlex.join(["allencv", "calibrate", self.serialization_dir, data_text(data)]),
             )
 
 

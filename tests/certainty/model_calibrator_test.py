@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict
 
@@ -17,6 +19,7 @@ from allencv.predictors.archive_classifier import ArchiveClassifier
 from allencv.training.calibrator import Calibrator
 from tests.configs import experiment
 from tests.conftest import write_images
+from tests.models.multilabel_data import multilabel_experiment, write_tables
 
 
 def config_of(data: Path, images: Path, **calibration: Any) -> Dict[str, Any]:
@@ -95,7 +98,7 @@ def test_images_held_out_of_the_training_folder(cats_and_dogs: Path, tmp_path: P
     assert certainty is not None
     assert (certainty.images, certainty.overlap) == (6, 0)
     again = calibrate(
-        tmp_path / "run" / "model.tar.gz", folder, Wanted(levels=[0.6]), show_progress=False
+        tmp_path / "run" / "model.tar.gz", f"{folder}/", Wanted(levels=[0.6]), show_progress=False
     )
     assert (again.certainty.images, again.certainty.overlap) == (6, 0)
 
@@ -126,6 +129,39 @@ def test_images_are_checked_before_training(
     with pytest.raises(ConfigurationError, match=message):
         train_model(Params(config_of(cats_and_dogs, folder)), str(tmp_path / "run"))
     assert not (tmp_path / "run" / "best.th").exists()
+
+
+@pytest.mark.parametrize(
+    ("multi_label", "calibration", "message"),
+    [
+        (False, {"probabilities": "platt"}, "calibration: probabilities .* is 'platt'"),
+        (True, {"by_class": True}, "calibration: by_class .* needs one label an image"),
+        (True, {"sets": "aps"}, "calibration: sets .* is 'aps', which needs one label an image"),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_before_training(
+    cats_and_dogs: Path, tmp_path: Path, multi_label: bool, calibration: Any, message: str
+) -> None:
+    config = experiment(cats_and_dogs)
+    if multi_label:
+        config = multilabel_experiment(write_tables(cats_and_dogs, tmp_path))
+    config["calibration_data_path"] = config["validation_data_path"]
+    config["calibration"] = calibration
+    with pytest.raises(ConfigurationError, match=message):
+        train_model(Params(config), str(tmp_path / "run"))
+
+
+def test_a_full_disk_leaves_the_model(
+    cats_and_dogs: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.tar.gz")
+
+    monkeypatch.setattr("allencv.certainty.calibrate.store_certainty", full)
+    train_model(Params(config_of(cats_and_dogs, images)), str(tmp_path / "my run"))
+    log = (tmp_path / "my run" / "out.log").read_text()
+    assert "not calibrated: [Errno 28] No space left on device: 'model.tar.gz'. Calib" in log
+    assert f"allencv calibrate '{tmp_path / 'my run'}' {images}" in log
 
 
 def test_a_calibration_without_images_is_refused(cats_and_dogs: Path, tmp_path: Path) -> None:

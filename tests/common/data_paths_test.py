@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from allencv.common.data_paths import KEYS, with_one_key
+from allencv.common.data_paths import KEYS, data_of_text, data_text, with_one_key
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_the_key_of_the_path(path: str, key: str) -> None:
 def test_one_path_under_two_keys() -> None:
     paths = {"train_data_path": "pets", "validation_data_path": "pets"}
     assert with_one_key(f"'pets' ({KEYS})", paths) == "'pets' (train_data_path)"
+
+
+@pytest.mark.parametrize("data", ["pets/train", {"path": "pets", "split": "test"}])
+def test_a_text_of_a_path(data: Any) -> None:
+    assert data_of_text(data_text(data)) == data
