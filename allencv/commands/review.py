@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             f"--output is '{args.output}'; expected a file whose name ends in {SUFFIX}"
         )
+    if not all(label.strip() for label in args.new_label):
+        raise InputError("--new-label is empty; expected a label")
     if not args.images and args.data is None:
         raise InputError("there is nothing to review; expected images, or --labelled")
 

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from allennlp.common.checks import ConfigurationError
 
@@ -52,10 +52,12 @@ class Corrections(NamedTuple):
     # Parameters
 
     multi_label : whether an image may have several labels, or none.
+    columns : those of the file, in their order. A person may have added some.
     of_images : the answer to each image by its `image_key`, in the order of the file.
     """
 
     multi_label: bool
+    columns: List[str]
     of_images: Dict[str, Correction]
 
 
@@ -78,21 +80,25 @@ def source_key(source: object) -> Optional[str]:
     return image_key(str(source)) if callable(source) else None
 
 
-def as_row(correction: Correction, folder: str, multi_label: bool) -> str:
-    """Return the line of a correction in a file that is in `folder`."""
+def as_row(correction: Correction, folder: str, columns: Sequence[str]) -> str:
+    """Return the line of a correction in a file with these columns that is in `folder`."""
+    multi_label = _has_several(columns)
     path = correction.path
     if not remote.is_remote(path):
         path = os.path.relpath(path, os.path.abspath(folder))
     labels = _as_cell(correction.labels, multi_label) if correction.answer == LABEL else ""
     previous = "" if correction.previous is None else _as_cell(correction.previous, multi_label)
-    return as_line([path, correction.answer, labels, previous, correction.time])
+    cells = {"path": path, "answer": correction.answer, "previous": previous}
+    cells |= {SEVERAL if multi_label else SINGLE: labels, "time": correction.time}
+    return as_line([cells.get(column, "") for column in columns])
 
 
 def as_line(cells: List[str]) -> str:
     """Return a line of CSV, with its end."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    # Cells with either of these characters get quotes.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return f"{line.getvalue()[:-2]}\n"
 
 
 def read_corrections(path: str, key: str) -> Corrections:
@@ -114,7 +120,9 @@ def read_corrections(path: str, key: str) -> Corrections:
     text = data.decode("utf-8-sig", "surrogateescape")
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        multi_label = _check_columns(path, list(rows.fieldnames or ()))
+        named = list(rows.fieldnames or ())
+        _check_columns(path, named)
+        multi_label = _has_several(named)
         lines: Dict[str, int] = {}
         found: Dict[str, Correction] = {}
         for row in rows:
@@ -132,14 +140,17 @@ def read_corrections(path: str, key: str) -> Corrections:
         raise ConfigurationError(
             f"{path}, line {rows.reader.line_num}: {error}; expected CSV"
         ) from None
-    return Corrections(multi_label, found)
+    return Corrections(multi_label, named, found)
 
 
-def _check_columns(path: str, found: List[str]) -> bool:
-    """Return whether an image may have several labels."""
-    for multi_label in (False, True):
-        if set(columns(multi_label)) <= set(found):
-            return multi_label
+def _has_several(found: Sequence[str]) -> bool:
+    """Return whether an image may have several labels in a file with these columns."""
+    return SINGLE not in found
+
+
+def _check_columns(path: str, found: List[str]) -> None:
+    if any(set(columns(multi_label)) <= set(found) for multi_label in (False, True)):
+        return
     raise ConfigurationError(
         f"{path} has the columns {', '.join(found) or 'of no name'}; expected those of 'allencv "
         f"review': {', '.join(columns(False))} (or {SEVERAL} in place of {SINGLE})"

@@ -87,7 +87,7 @@ class AnswersFile:
         correction = Correction(path, answer, labels, previous, time)
         self._check_unchanged()
         size = self._size
-        self._write(as_row(correction, self._folder, self._multi_label))
+        self._write(as_row(correction, self._folder, self.corrections.columns))
         self._added.append((path, self.corrections.of_images.get(path), size))
         self.corrections.of_images[path] = correction
 

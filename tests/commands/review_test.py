@@ -59,6 +59,8 @@ def test_what_is_refused_first(command: List[str]) -> None:
         run_in_process("review", "nowhere", "photos", "-o", "c.txt")
     with pytest.raises(InputError, match="nothing to review; expected images, or --labelled"):
         run_in_process("review", "nowhere", "-o", "c.csv")
+    with pytest.raises(InputError, match="--new-label is empty; expected a label"):
+        run_in_process("review", "nowhere", "photos", "-o", "c.csv", "--new-label", " ")
     with pytest.raises(InputError, match=r"'nowhere' gives no image"):
         run_in_process("review", "nowhere", "nowhere", "-o", "c.csv")
     with pytest.raises(InputError, match=r"--overrides is for a config, but DATA is 'photos'"):

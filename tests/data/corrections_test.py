@@ -27,7 +27,7 @@ TIME = "2026-11-29T01:00:00+00:00"
 
 def write(path: Path, multi_label: bool, corrections: List[Correction]) -> Corrections:
     path.parent.mkdir(exist_ok=True)
-    rows = [as_row(each, str(path.parent), multi_label) for each in corrections]
+    rows = [as_row(each, str(path.parent), columns(multi_label)) for each in corrections]
     text = "".join([as_line(columns(multi_label)), *rows])
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return read_corrections(str(path), "corrections")
@@ -40,16 +40,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         Correction("/elsewhere/ä.jpg", SKIP, (), ("dog",), TIME),
         Correction(os.fsdecode(b"/elsewhere/\xff.jpg"), LABEL, ("none",), None, TIME),
         Correction("s3://bucket/a.jpg", LABEL, ("cat",), ("cat",), TIME),
+        Correction("/elsewhere/Icon\r", LABEL, ("a\rb",), ("a\nb",), TIME),
     ]
     found = write(tmp_path / "out" / "c.csv", False, corrections)
     assert not found.multi_label
     assert list(found.of_images.values()) == corrections
     assert list(found.of_images) == [each.path for each in corrections]
-    with open(tmp_path / "out" / "c.csv", encoding="utf-8", errors="surrogateescape") as file:
+    with open(
+        tmp_path / "out" / "c.csv", encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["path"] == "../data/a, b.jpg"
     assert rows[0]["label"] == 'the "best"'
-    assert [row["answer"] for row in rows] == [LABEL, NONE, SKIP, LABEL, LABEL]
+    assert [row["answer"] for row in rows] == [LABEL, NONE, SKIP, LABEL, LABEL, LABEL]
 
 
 def test_several_labels(tmp_path: Path) -> None:

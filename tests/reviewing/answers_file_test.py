@@ -47,6 +47,22 @@ def test_an_existing_file_is_continued(path: str) -> None:
     assert [row["labels"] for row in rows(path)] == ['["x", "y"]', ""]
 
 
+@pytest.mark.parametrize(
+    "header", ["path,label,answer,previous,time", "note,path,answer,label,previous,time,by"]
+)
+def test_a_file_with_other_columns_is_continued(path: str, header: str) -> None:
+    os.makedirs(os.path.dirname(path))
+    Path(path).write_text(f"{header}\n")
+    for name in ("a", "b"):
+        answers = AnswersFile(path, multi_label=False)
+        answers.add(f"/{name}.jpg", LABEL, ("cat",), ("dog",))
+        answers.close()
+    saved = read_corrections(path, "").of_images
+    assert [each.path for each in saved.values()] == ["/a.jpg", "/b.jpg"]
+    assert {(each.labels, each.previous) for each in saved.values()} == {(("cat",), ("dog",))}
+    assert Path(path).read_text().startswith(header)
+
+
 def test_undo(path: str) -> None:
     AnswersFile(path, multi_label=False).close()
     answers = AnswersFile(path, multi_label=False)

@@ -28,7 +28,7 @@ def write_answers(folder: Path, answers: Answers, multi_label: bool = False) -> 
     for name, (answer, labels, previous) in answers.items():
         path = str(folder / name)
         correction = Correction(path, answer, as_tuple(labels) or (), as_tuple(previous), "now")
-        lines.append(as_row(correction, str(folder), multi_label))
+        lines.append(as_row(correction, str(folder), columns(multi_label)))
     (folder / "corrections.csv").write_text("".join(lines))
     return str(folder / "corrections.csv")
 
