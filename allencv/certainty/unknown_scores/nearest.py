@@ -1,3 +1,4 @@
+import logging
 from typing import Dict
 
 import numpy as np
@@ -5,6 +6,8 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.certainty.unknown_scores.unknown_score import KnownImages, UnknownScore
 from allencv.runtime.certainty.unknown_rule import unit
+
+logger = logging.getLogger(__name__)
 
 
 @UnknownScore.register("nearest")
@@ -18,7 +21,7 @@ class Nearest(UnknownScore):
     # Parameters
 
     neighbour : `int`, optional (default = `10`)
-        k.
+        k. With fewer training images, it is their number.
     most_images : `int`, optional (default = `1000`)
         How many training images are kept, drawn at random. Their vectors make the archive and the
         bundle larger, by 2 bytes for each number.
@@ -39,6 +42,13 @@ class Nearest(UnknownScore):
         self._seed = seed
 
     def fit(self, known: KnownImages) -> Dict[str, np.ndarray]:
+        if len(known.vectors) < self._neighbour:
+            logger.warning(
+                "neighbour of the unknown score 'nearest' is %d, and there are %d training images: "
+                "the score is the distance to the farthest of them, which tells little",
+                self._neighbour,
+                len(known.vectors),
+            )
         order = np.random.default_rng(self._seed).permutation(len(known.vectors))
         kept = unit(known.vectors[np.sort(order[: self.most_images])])
         return {

@@ -54,7 +54,8 @@ def write_certainty(folder: Path, certainty: Certainty) -> None:
     if certainty.unknown is not None:
         arrays |= {f"{UNKNOWN}{name}": array for name, array in certainty.unknown.arrays.items()}
         content["unknown"].pop("arrays")
-    with whole_file(folder / ARRAYS_FILE) as arrays_file, whole_file(folder / JSON) as json_file:
+    # The JSON gets its name last: without it there is no calibration.
+    with whole_file(folder / JSON) as json_file, whole_file(folder / ARRAYS_FILE) as arrays_file:
         with open(arrays_file, "wb") as file:
             np.savez(file, **arrays)
         content[ARRAYS_SHA256] = _sha256(arrays_file)
@@ -76,12 +77,12 @@ def read_certainty(folder: Path, labels: int, vector_size: Optional[int]) -> Opt
         return None
     content = _read_json(file)
     arrays = _read_arrays(folder / ARRAYS_FILE)
-    certainty = _certainty(str(file), content, arrays, labels, vector_size)
-    if content[ARRAYS_SHA256] not in (None, _sha256(folder / ARRAYS_FILE)):
+    expected = content[ARRAYS_SHA256] if isinstance(content, dict) else None
+    if isinstance(expected, str) and expected != _sha256(folder / ARRAYS_FILE):
         raise BundleError(
             f"{file}: {ARRAYS_FILE} beside it is of another calibration; calibrate the model again"
         )
-    return certainty
+    return _certainty(str(file), content, arrays, labels, vector_size)
 
 
 def _sha256(file: Path) -> str:

@@ -28,6 +28,11 @@ def promises_of(certainty: Certainty) -> List[str]:
         )
     images = "These promises are for images like those of the calibration"
     promises.append(f"{images}, which had {certainty.images:,} labelled images.")
+    if certainty.overlap is None:
+        promises.append(
+            "It is not known whether these trained the model or chose its epoch. If they did, the "
+            "promises are too good."
+        )
     if certainty.overlap:
         promises.append(
             f"{certainty.overlap:,} of these also trained the model or chose its epoch, so the "

@@ -41,9 +41,10 @@ def test_some_images_are_kept() -> None:
     assert (other["kept"] != arrays["kept"]).any()
 
 
-def test_fewer_images_than_neighbours() -> None:
+def test_fewer_images_than_neighbours(caplog: pytest.LogCaptureFixture) -> None:
     given = vectors(images=4)
     assert Nearest().fit(given.known)["neighbour"] == 4
+    assert "is 10, and there are 4 training images" in caplog.text
     assert np.isfinite(scored(Nearest(), given)).all()
 
 

@@ -38,6 +38,10 @@ def test_images_that_trained_the_model_are_told() -> None:
     assert promises_of(replace(certainty(), overlap=2))[-1].startswith("2 of these also trained")
 
 
+def test_it_is_told_if_the_training_images_are_not_known() -> None:
+    assert promises_of(replace(certainty(), overlap=None))[-1].startswith("It is not known whether")
+
+
 def test_shares_in_percent() -> None:
     assert [percent(share) for share in (0.95, 1 - 0.95, 0.999, 0.5, 1 / 3)] == [
         *("95%", "5%", "99.9%", "50%", "33.33%")
