@@ -1,4 +1,5 @@
 import hashlib
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -137,9 +138,17 @@ class ArchiveClassifier:
 
     @property
     def encoder_is_frozen(self) -> bool:
-        """Whether the network before the last layer has weights, and training changed none."""
-        parameters = list(self._model.vector_network.parameters())
-        return bool(parameters) and not any(each.requires_grad for each in parameters)
+        """
+        Whether the network before the last layer has weights, and training changed none: the config
+        freezes them in the model, or by `trainer.no_grad`.
+        """
+        own = {id(each) for each in self._model.vector_network.parameters()}
+        patterns = (self.config.get("trainer") or {}).get("no_grad") or ()
+        return bool(own) and all(
+            not each.requires_grad or any(re.search(pattern, name) for pattern in patterns)
+            for name, each in self._model.named_parameters()
+            if id(each) in own
+        )
 
     def last_layer(self) -> Tuple[np.ndarray, np.ndarray]:
         """Return the weight `(labels, vector_size)` and bias `(labels,)` of the last layer."""

@@ -60,6 +60,12 @@ def test_an_encoder_without_a_trained_weight_is_frozen(archive: Path) -> None:
     assert not classifier.encoder_is_frozen
     classifier._model.vector_network.requires_grad_(False)
     assert classifier.encoder_is_frozen
+    classifier._model.requires_grad_(True)
+    assert not classifier.encoder_is_frozen
+    classifier.config["trainer"]["no_grad"] = ["_im2im_encoder.stages.0"]
+    assert not classifier.encoder_is_frozen
+    classifier.config["trainer"]["no_grad"] = ["^_im2im_encoder", "^_im2vec"]
+    assert classifier.encoder_is_frozen
 
 
 def test_vectors_give_the_same_probabilities(
