@@ -11,9 +11,11 @@ from PIL import Image
 from allencv.certainty.calibration_record import CalibrationRecord, read_record, record_of
 from allencv.certainty.fit_certainty import Wanted, fit_certainty
 from allencv.certainty.held_out import held_out
+from allencv.predictions.predictions_file import Predictions
 from allencv.reporting.certainty_findings import certainty_findings, read_certainty_findings
 from allencv.reporting.findings import Findings
 from allencv.reporting.run_html import as_html
+from allencv.reporting.split_findings import split_findings
 from allencv.runtime.certainty import Certainty, UnknownRule
 from allencv.runtime.certainty.files import write_certainty
 from tests.certainty.draws import drawn_answers, drawn_label_sets
@@ -95,6 +97,30 @@ def test_the_page(tmp_path: Path) -> None:
     assert page.count("<img") == 12
     assert page.count('class="marked"') == 4
     assert "90.0 % were asked for, for each label by itself" in text
+
+
+def test_what_is_from_before_the_calibration_says_so(tmp_path: Path) -> None:
+    findings = findings_of(*recorded(tmp_path))
+    probs = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]], np.float32)
+    predictions = Predictions(LABELS, ["a", "b"], probs, np.array([0, 1]))
+    findings.splits = [split_findings("validation", predictions)]
+    assert findings.certainty is not None
+    after = f"{100 * findings.certainty.error_after:.1f} %"
+    text = " ".join(as_html(findings).split())
+    said = (
+        "calibration error before calibration</span>",
+        f"<span>{after} after it, on the calibration images</span>",
+        "The probabilities on this page are those before calibration, except in",
+        f"After it the error is {after} on the calibration images.",
+        "<figcaption>Fraction correct before calibration</figcaption>",
+        "<figcaption>Number of predictions before calibration</figcaption>",
+    )
+    assert [each for each in said if each not in text] == []
+    findings.certainty = None
+    text = " ".join(as_html(findings).split())
+    assert "<figcaption>Fraction correct</figcaption>" in text
+    assert "before calibration" not in text
+    assert "<span>0 is best</span>" in text
 
 
 def findings_of(certainty: Certainty, record: CalibrationRecord) -> Findings:
