@@ -22,6 +22,7 @@ from allencv.reviewing.queue_order import (
     teaching_order,
 )
 from allencv.reviewing.session import Picture, QueuedImage
+from allencv.runtime.certainty import Certainty, Judgement
 from allencv.runtime.classifier import RankedLabel
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile
@@ -33,18 +34,25 @@ TOP = 9
 """The number of labels whose probabilities are shown."""
 UNSURE = 0.5
 """Below this margin an image is called unsure."""
+WRONG = "Label may be wrong"
+UNKNOWN = "Unknown: unlike the training images"
+"""The titles of images; `_title` has the others."""
 
 
 class ReviewModel(ImageEncoder, Protocol):
-    """What a review needs of an `ArchiveClassifier`."""
+    """
+    What a review needs of an `ArchiveClassifier`. With `certainty`, the thresholds are those for
+    calibrated probabilities.
+    """
 
     name: str
     labels: List[str]
     multi_label: bool
     thresholds: Optional[List[float]]
+    certainty: Optional[Certainty]
 
     def probabilities_of_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the probabilities `(n, labels)` for vectors `(n, vector_size)`."""
+        """Return the network's probabilities `(n, labels)` for vectors `(n, vector_size)`."""
         ...
 
 
@@ -193,7 +201,7 @@ def _queue_labelled(
     notes: List[str] = []
     if model.multi_label:
         names = model.labels
-        probs = model.probabilities_of_vectors(vectors.astype(np.float32))
+        probs = np.stack([each.probabilities for each in _judged(model, vectors)])
         given = [[label in (each.labels or ()) for label in names] for each in pictures]
         errors = find_multilabel_errors(probs, np.array(given))
     else:
@@ -226,7 +234,16 @@ def _suspect(
         reason = f"The labels are {given}. The model suggests {suggested}."
     else:
         reason = f"The label is {given}. The other images suggest {suggested}."
-    return QueuedImage(picture, reason, suggestion, _top(names, probs), near)
+    return QueuedImage(picture, WRONG, reason, suggestion, _top(names, probs), near)
+
+
+def _judged(model: ReviewModel, vectors: np.ndarray) -> List[Judgement]:
+    """Return what the model knows about images with these vectors: calibrated, if it is."""
+    vectors = vectors.astype(np.float32)
+    probs = model.probabilities_of_vectors(vectors)
+    if model.certainty is None:
+        return [Judgement(row) for row in probs]
+    return model.certainty.judge(probs, vectors, model.thresholds)
 
 
 def _queue_unlabelled(
@@ -236,18 +253,21 @@ def _queue_unlabelled(
     pictures, vectors = unlabelled
     if not pictures:
         return []
-    probs = model.probabilities_of_vectors(vectors.astype(np.float32))
+    judgements = _judged(model, vectors)
+    probs = np.stack([each.probabilities for each in judgements])
     sure = margins(probs, model.thresholds)
     unlike = find_unlike(vectors, labelled.vectors if labelled.pictures else None)
     order = teaching_order(sure, vectors, unlike)
     others = "labelled" if labelled.pictures else "other"
-    reasons = dict.fromkeys(unlike, f"It is unlike the {others} images.")
+    titles = dict.fromkeys(unlike, f"Unlike the {others} images")
+    titles |= {row: UNKNOWN for row, each in enumerate(judgements) if each.is_unknown}
     near = _similar(vectors[order[:MOST_DIVERSE]], labelled.vectors)
     near += [[]] * (len(order) - len(near))
     return [
         QueuedImage(
             pictures[row],
-            reasons.get(row) or _reason(model, probs[row], float(sure[row])),
+            titles.get(row) or _title(model, float(sure[row])),
+            _reason(model, probs[row], float(sure[row])),
             _given(model, probs[row]),
             _top(model.labels, probs[row]),
             similar,
@@ -256,18 +276,24 @@ def _queue_unlabelled(
     ]
 
 
+def _is_unsure(model: ReviewModel, margin: float) -> bool:
+    return margin < (UNSURE if model.thresholds is None else UNSURE / 2)
+
+
+def _title(model: ReviewModel, margin: float) -> str:
+    return f"The model is {'unsure' if _is_unsure(model, margin) else 'sure'}"
+
+
 def _reason(model: ReviewModel, probs: np.ndarray, margin: float) -> str:
+    is_unsure = _is_unsure(model, margin)
     if model.thresholds is not None:
-        nearest_label = int(np.abs(probs - np.asarray(model.thresholds)).argmin())
-        if margin < UNSURE / 2:
-            name, prob = model.labels[nearest_label], probs[nearest_label]
-            return f"The model is unsure about {name} ({prob:.0%})."
-        return "The model is sure of each label."
-    first, *rest = np.argsort(-probs, kind="stable")[:2].tolist()
-    if rest and margin < UNSURE:
-        shown = [f"{model.labels[each]} ({probs[each]:.0%})" for each in (first, *rest)]
-        return f"The model is unsure between {' and '.join(shown)}."
-    return f"The model says {model.labels[first]} ({probs[first]:.0%})."
+        place = int(np.abs(probs - np.asarray(model.thresholds)).argmin())
+        if is_unsure:
+            return f"Nearest to its threshold: {model.labels[place]} ({probs[place]:.0%})."
+        return "No label is near its threshold."
+    order = np.argsort(-probs, kind="stable")[: 2 if is_unsure else 1].tolist()
+    shown = [f"{model.labels[each]} ({probs[each]:.0%})" for each in order]
+    return f"Most probable: {' and '.join(shown)}."
 
 
 def _given(model: ReviewModel, probs: np.ndarray) -> Labels:

@@ -39,13 +39,15 @@ class QueuedImage:
     # Parameters
 
     picture : the image. Its labels are those that it has before the review.
-    reason : why it is here, for the person: one sentence.
+    title : why it is here, in a few words for the person.
+    reason : the same in a sentence, with the labels.
     suggestion : the labels that Enter accepts.
     top : the most probable labels, the most probable first.
     similar : the labelled images that are most similar to it.
     """
 
     picture: Picture
+    title: str
     reason: str
     suggestion: Labels
     top: List[RankedLabel]
@@ -182,6 +184,7 @@ class ReviewSession:
         return {
             "place": place,
             "name": queued.picture.name,
+            "title": queued.title,
             "reason": queued.reason,
             "labels": None if labels is None else self._numbers(labels),
             "suggestion": self._numbers(queued.suggestion),

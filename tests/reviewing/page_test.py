@@ -75,6 +75,7 @@ def answers(session: ReviewSession) -> List[Any]:
 def test_everything_with_the_keyboard(tmp_path: Path, opened: Callable) -> None:
     session = make_session(tmp_path)
     page = opened(session)
+    assert page.inner_text("#title") == "The title of image 0"
     assert page.inner_text("#reason") == "The reason of image 0."
     press(page, "3", "Enter", "x", "u", "s")
     assert page.inner_text("#count") == "2 of 4 images answered"

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -10,10 +11,12 @@ from scipy.special import softmax
 
 from allencv.data.inspection import Split, read_splits
 from allencv.reviewing.prepare import Review, described, prepare_review
+from allencv.runtime.certainty import Certainty, Scaling, UnknownRule
 from allencv.runtime.errors import InputError
 from allencv.runtime.image_files import ImageFile
 from tests.conftest import write_images
 from tests.features.colour_encoder import ColourEncoder
+from tests.runtime.certainty.certainties import certainty
 
 
 class ColourClassifier(ColourEncoder):
@@ -23,6 +26,7 @@ class ColourClassifier(ColourEncoder):
     labels = ["red", "green", "blue"]
     multi_label = False
     thresholds: Optional[List[float]] = None
+    certainty: Optional[Certainty] = None
 
     def probabilities_of_vectors(self, vectors: np.ndarray) -> np.ndarray:
         means = vectors.reshape(len(vectors), 16, 3).mean(1)
@@ -68,6 +72,7 @@ def test_wrong_labels_then_images_without_labels() -> None:
     error, unlabelled, _ = review.queue
     assert error.picture.labels == ("red",)
     assert error.suggestion == ("blue",)
+    assert error.title == "Label may be wrong"
     assert error.reason == "The label is red. The other images suggest blue."
     assert {review.labelled[place].labels for place in error.similar} == {("blue",)}
     assert error.top[0]["label"] == "blue"
@@ -85,11 +90,33 @@ def test_the_reasons() -> None:
         *(image(f"new/c{n}.png", (120, 60, 60), n) for n in range(9)),
     ]
     review = prepare_review(model, images, [])
-    reasons = {queued.picture.name: queued.reason for queued in review.queue}
-    assert reasons["new/a0.png"].startswith("The model is unsure between green (5")
-    assert reasons["new/b.png"] == "It is unlike the other images."
-    assert reasons["new/c0.png"].startswith("The model says red (")
+    shown = {queued.picture.name: (queued.title, queued.reason) for queued in review.queue}
+    title, reason = shown["new/a0.png"]
+    assert title == "The model is unsure"
+    assert re.fullmatch(r"Most probable: green \(5\d%\) and red \(4\d%\)\.", reason)
+    assert shown["new/b.png"] == ("Unlike the other images", "Most probable: blue (100%).")
+    title, reason = shown["new/c0.png"]
+    assert title == "The model is sure"
+    assert re.fullmatch(r"Most probable: red \(9\d%\)\.", reason)
     assert all(queued.similar == [] for queued in review.queue)
+
+
+def test_a_calibrated_model() -> None:
+    model = ColourClassifier()
+    images = [image("new/a.png", (110, 104, 30)), image("new/b.png", (200, 30, 30))]
+    plain = {queued.picture.name: queued for queued in prepare_review(model, images, []).queue}
+    rule = UnknownRule("max_probability", 0.3, 0.95)
+    model.certainty = certainty(scaling=Scaling([0.5] * 3, [0.0] * 3), unknown=rule)
+    found = {queued.picture.name: queued for queued in prepare_review(model, images, []).queue}
+    for name, queued in found.items():
+        network = {each["label"]: each["probability"] for each in plain[name].top}
+        roots = {label: probability**0.5 for label, probability in network.items()}
+        given = {each["label"]: each["probability"] for each in queued.top}
+        expected = {label: root / sum(roots.values()) for label, root in roots.items()}
+        assert given == pytest.approx(expected, abs=1e-5)
+        assert queued.suggestion == plain[name].suggestion == ("red",)
+    assert found["new/a.png"].title == "Unknown: unlike the training images"
+    assert found["new/b.png"].title == "The model is sure"
 
 
 def test_an_image_that_is_named_twice_is_shown_once() -> None:
@@ -140,7 +167,8 @@ def test_several_labels() -> None:
     assert error.reason == "The labels are red. The model suggests green."
     assert error.suggestion == ("green",)
     assert unlabelled.suggestion == ("red", "green")
-    assert unlabelled.reason == "The model is unsure about green (44%)."
+    assert unlabelled.title == "The model is unsure"
+    assert unlabelled.reason == "Nearest to its threshold: green (44%)."
 
 
 def test_data_of_another_kind() -> None:

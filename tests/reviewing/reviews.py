@@ -35,6 +35,7 @@ def make_session(
     queue = [
         QueuedImage(
             picture,
+            f"The title of image {number}",
             f"The reason of image {number}.",
             (labels[1],),
             [

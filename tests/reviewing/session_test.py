@@ -25,6 +25,7 @@ def test_what_the_page_gets(tmp_path: Path) -> None:
         "image": {
             "place": 0,
             "name": "new/000.jpg",
+            "title": "The title of image 0",
             "reason": "The reason of image 0.",
             "labels": [0],
             "suggestion": [1],

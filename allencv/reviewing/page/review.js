@@ -88,6 +88,7 @@ function show(next) {
   picture.src = `images/${image.place}`;
   picture.alt = `Image ${image.name}`;
   byId("name").textContent = image.name;
+  byId("title").textContent = image.title;
   byId("reason").textContent = image.reason;
   byId("keep").hidden = !image.labels || about.multi_label;
   byId("actions").className = byId("keep").hidden ? "three" : ""; // buttons below the first
