@@ -120,7 +120,7 @@ def create_app(
         decoders.read,
         limits,
         metrics.batch_images.observe,
-        partial(_watch, drift, classifier),
+        partial(_watch, drift, metrics, classifier),
     )
     metrics.watch_waiting(lambda: batcher.waiting)
 
@@ -341,10 +341,13 @@ def _add_information(
         return metrics.as_response()
 
 
-def _watch(drift: Optional[DriftWatch], classifier: Classifier, judgement: Judgement) -> None:
+def _watch(
+    drift: Optional[DriftWatch], metrics: Metrics, classifier: Classifier, judgement: Judgement
+) -> None:
     """Count an answer."""
     if drift is None or judgement.unknown_score is None:
         return
+    metrics.count_decisions(judgement)
     if classifier.thresholds is None:
         labels = [int(judgement.probabilities.argmax())]
     else:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from allencv.runtime.certainty import Judgement
 from allencv.serving.drift import DriftWatch
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -35,13 +36,35 @@ class Metrics:
             registry=self._registry,
             buckets=(1, 2, 4, 8, 16, 32),
         )
+        # Registered for models that are calibrated for them.
+        self._unknown = Counter(
+            "allencv_unknown_images", "Images that are unlike the training images.", registry=None
+        )
+        self._unanswered = Counter(
+            "allencv_unanswered_images",
+            "Images that are not answered, as they are unknown or the confidence is too low.",
+            registry=None,
+        )
         self._waiting = Gauge(
             "allencv_waiting_images", "Images waiting for a worker.", registry=self._registry
         )
 
     def watch_drift(self, drift: DriftWatch) -> None:
-        """Show how far the images are from those of the calibration."""
+        """
+        Show how far the images are from those of the calibration, and what was decided about them.
+        """
         self._registry.register(DriftCollector(drift))
+        if drift.certainty.unknown is not None:
+            self._registry.register(self._unknown)
+        if drift.certainty.selection is not None:
+            self._registry.register(self._unanswered)
+
+    def count_decisions(self, judgement: Judgement) -> None:
+        """Count an image if it is unknown, and if it is not answered."""
+        if judgement.is_unknown:
+            self._unknown.inc()
+        if judgement.is_answered is False:
+            self._unanswered.inc()
 
     def watch_waiting(self, waiting: Callable[[], float]) -> None:
         self._waiting.set_function(waiting)

@@ -293,6 +293,19 @@ def test_metrics(bundle: Path) -> None:
     assert re.search(r"^process_resident_memory_bytes \d", figures, re.M)
 
 
+def test_metrics_of_a_calibrated_model(calibrated: Path, bundle: Path) -> None:
+    with TestClient(create_app(OnnxClassifier(calibrated))) as client:
+        # One image is unknown, and one has a low confidence.
+        client.post("/predict", files=[("files", square(color)) for color in MIXED])
+        figures = client.get("/metrics").text
+    assert "allencv_unknown_images_total 1.0" in figures
+    assert "allencv_unanswered_images_total 2.0" in figures
+    with TestClient(create_app(OnnxClassifier(bundle))) as client:
+        figures = client.get("/metrics").text
+    assert "allencv_unknown" not in figures
+    assert "allencv_unanswered" not in figures
+
+
 def test_open_api_names_the_routes_and_their_errors(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/predict", "/labels", "/healthz", "/readyz", "/metrics", "/drift.json"}

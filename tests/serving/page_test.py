@@ -148,6 +148,14 @@ def test_a_calibrated_model(browser: Any, calibrated: Path) -> None:
             "The right label is in such a set for 95% of the images.",
             "",
         ]
+        page.click("#grid")
+        notes = page.locator(".card .note")
+        assert [note.is_visible() for note in notes.all()] == [True, True, False, False]
+        tooltips = [each.get_attribute("title") for each in page.locator(".card .label").all()]
+        assert tooltips[:3] == [
+            f"{title}. {why}" for title, why in zip(titles, notes.all_text_contents()[:3])
+        ]
+        page.click("#list")
         chosen = [card.locator(".chosen").count() for card in page.locator(".card").all()]
         assert chosen == [0, 0, 2, 1]
         counts = page.locator("#counts button").all_inner_texts()
@@ -535,6 +543,10 @@ def test_drift_on_a_phone(page: Any, server: Running) -> None:
     page.locator("#state", has_text="6,003 images").wait_for()
     state = page.locator("#state").inner_text()
     assert state.endswith("do not differ clearly from those of the calibration; 1 earlier alarm.")
+    assert page.locator(".kept").all_inner_texts() == ["last 30 images", "last 30 images"]
+    assert page.locator("#labels tbody .number").all_inner_texts() == [
+        *("66.7%", "50.0%", "33.3%", "50.0%")
+    ]
     rows = page.locator("#labels tbody th")
     assert rows.all_inner_texts() == ["cat", "automobile"]
     # Both names are in one line.

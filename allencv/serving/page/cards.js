@@ -59,7 +59,10 @@ export function showPrediction(card, prediction, { thresholds, certainty }, seco
   if (more > 0) title.append(` and ${more} more`);
   if (!chosen.length) title.textContent = "None of the labels";
   title.title = chosen.join(", ");
-  if (words) title.textContent = title.title = words;
+  if (words) {
+    title.textContent = words;
+    title.title = `${words}. ${why}`;
+  }
   const isUnsure = !certainty && prediction.label !== undefined && ranked[0].probability < 0.5;
   title.classList.toggle("long", title.textContent.length > LONG);
   title.classList.toggle("unsure", isUnsure);

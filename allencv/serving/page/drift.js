@@ -5,10 +5,8 @@ const MOST_LABELS = 30; // the most frequent ones, in the table
 const SVG = "http://www.w3.org/2000/svg";
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
-const sharesOf = (counts) => {
-  const total = counts.reduce((sum, count) => sum + count, 0) || 1;
-  return counts.map((count) => count / total);
-};
+const sum = (counts) => counts.reduce((total, count) => total + count, 0);
+const sharesOf = (counts, images = sum(counts)) => counts.map((count) => count / (images || 1));
 
 function drawn(name, attributes) {
   const node = document.createElementNS(SVG, name);
@@ -39,9 +37,10 @@ function columns({ calibration, recent }) {
   return chart;
 }
 
-function labelRows(labels, { calibration, recent }) {
-  const expected = sharesOf(calibration);
-  const given = sharesOf(recent);
+/** A row for each label. An image may have several labels, so scores give the numbers of images. */
+function labelRows(labels, { labels: { calibration, recent }, scores }) {
+  const expected = sharesOf(calibration, sum(scores.calibration));
+  const given = sharesOf(recent, sum(scores.recent));
   const order = labels.map((_, place) => place);
   order.sort((first, second) => given[second] + expected[second] - given[first] - expected[first]);
   const most = Math.max(...expected, ...given) || 1;
@@ -77,7 +76,9 @@ function show(drift) {
   byId("shown").hidden = !drift.windows;
   if (!drift.windows) return;
   byId("scores").replaceChildren(columns(drift.counts.scores));
-  byId("labels").tBodies[0].replaceChildren(...labelRows(drift.labels, drift.counts.labels));
+  byId("labels").tBodies[0].replaceChildren(...labelRows(drift.labels, drift.counts));
+  const kept = `last ${sum(drift.counts.scores.recent).toLocaleString("en")} images`;
+  for (const place of document.querySelectorAll(".kept")) place.textContent = kept;
   const rows = drift.comparisons.map((each) => element("tr", each.is_alarm ? "alarm" : "",
     element("td", "", (each.windows * drift.images_in_window).toLocaleString("en")),
     element("td", "", each.of), element("td", "number", each.distance.toFixed(3)),
