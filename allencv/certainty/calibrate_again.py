@@ -1,4 +1,4 @@
-"""Calibrate a network anew that was made from one of a calibrated model, such as one in int8."""
+"""Calibrate a network again that was made from one of a calibrated model, such as one in int8."""
 
 from dataclasses import replace
 from typing import Any, Iterable, Mapping, Optional
@@ -61,7 +61,7 @@ def calibrate_again(
         samples = samples_in(reader, path, key)
     except (ConfigurationError, ImageError, OSError, ValueError) as error:
         raise InputError(
-            f"{precision} is calibrated anew, on images with labels, and '{path}' cannot be read "
+            f"{precision} is calibrated again, on images with labels, and '{path}' cannot be read "
             f"({error}); expected --calibration-data with images that did not train the model, or "
             "--no-calibration"
         ) from None
@@ -84,7 +84,7 @@ def calibrate_again(
         )
     except InputError as error:
         raise InputError(
-            f"{precision} is calibrated anew, on '{path}': {error}; or --no-calibration"
+            f"{precision} is calibrated again, on '{path}': {error}; or --no-calibration"
         ) from None
 
 

@@ -103,11 +103,12 @@ def single_answer(record: Record, columns: int, level: Optional[float] = None) -
     longest = max(width_of(printable(each["label"])) for each in ranked)
     width = min(longest, max(columns - LONGEST_BAR - PERCENTAGE - 4, columns // 2))
     cells = max(min(LONGEST_BAR, columns - width - PERCENTAGE - 4), 1)
+    caution = _caution_of(record)
     lines = [f"{name}: {styled(title, BOLD)}"]
-    if caution := _caution_of(record):
+    if caution:
         lines = [f"{name}: {styled(caution, BOLD, YELLOW)}", f"  most likely: {title}"]
     for each in ranked:
-        style = GREEN if each["label"] in given else DIM
+        style = GREEN if each["label"] in given and not caution else DIM
         shown = bar(each["probability"], cells)
         label = fitted(printable(each["label"]), width)
         lines.append(f"  {label}  {styled(shown, style)} {each['probability']:6.1%}")
@@ -120,6 +121,7 @@ def listed_answer(record: Record, name_width: int, label_width: int) -> str:
     if "error" in record:
         return f"{name}  {_error_of(record)}"
     choice, caution = _choice_of(record), _caution_of(record)
+    style = DIM if caution else GREEN
     if caution:
         caution = f"  {styled(caution, YELLOW)}"
     if "label" not in record:
@@ -129,7 +131,7 @@ def listed_answer(record: Record, name_width: int, label_width: int) -> str:
         labels = ", ".join(texts + [f"{more} more"] * bool(more))
         return f"{name}  {choice or labels or NO_LABEL}{caution}"
     best = record["top_k"][0]
-    shown = styled(bar(best["probability"], SHORT_BAR), GREEN)
+    shown = styled(bar(best["probability"], SHORT_BAR), style)
     label = fitted(printable(best["label"]), label_width)
     choice = f"  {choice}" if choice else ""
     return f"{name}  {label}  {shown} {best['probability']:6.1%}{choice}{caution}"

@@ -82,7 +82,7 @@ def _add_certainty(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--calibration-data",
         metavar="PATH",
-        help="with --quantize int8, which is calibrated anew: images with labels that did not "
+        help="with --quantize int8, which is calibrated again: images with labels that did not "
         "train the model (default = DATA of 'allencv calibrate')",
     )
     group.add_argument(
@@ -130,7 +130,11 @@ def run(args: argparse.Namespace) -> None:
             f"the same labels; probabilities differ by at most {parity.largest_difference:.2g}"
         )
         if parity.decisions is not None:
-            print(f"{parity.decisions:.2%} have the same decisions of the calibrated model")
+            print(
+                f"for {parity.decisions:.2%}, the set of labels is the same too, and whether the "
+                "image is unknown and is answered"
+            )
     if JSON in manifest.files:
-        anew = manifest.precision == "int8"
-        print(f"calibrated: {'anew, for int8' if anew else 'as the archive'}")
+        is_own = manifest.precision == "int8"
+        own = "the bundle was calibrated again, as int8 changes the probabilities"
+        print(own if is_own else "the bundle has the calibration of the archive")

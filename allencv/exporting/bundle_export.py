@@ -76,7 +76,7 @@ def export_bundle(
     force : `bool`, optional (default = `False`)
         Whether to replace an existing bundle.
     certainty : `bool`, optional (default = `True`)
-        Whether the bundle of a calibrated model is calibrated too. "int8" is calibrated anew, as
+        Whether the bundle of a calibrated model is calibrated too. "int8" is calibrated again, as
         its probabilities and vectors are others; the other precisions take the archive's
         calibration.
     calibration_data : optional (default = the images of the archive's calibration)

@@ -62,6 +62,16 @@ def test_the_labels_that_apply_are_coloured(
     assert ["\x1b[32m" in line for line in (drama, comedy, war)] == [True, True, False]
 
 
+@pytest.mark.parametrize("decision", [{"is_unknown": True}, {"is_answered": False}])
+def test_an_image_that_is_not_answered_has_no_green(
+    monkeypatch: pytest.MonkeyPatch, terminal: Terminal, decision: Dict[str, bool]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for record, is_green in ((CAT, True), ({**CAT, **decision}, False)):
+        for text in (listed_answer(record, 14, 3), "".join(single_answer(record, 80))):
+            assert ("\x1b[32m" in text) == is_green
+
+
 def test_control_characters_of_names_are_escaped() -> None:
     assert single_answer(BROKEN, 80) == [r"b\x1b[2J.jpg: error: it is empty"]
     assert listed_answer(BROKEN, 12, 3) == r"b\x1b[2J.jpg  error: it is empty"

@@ -147,7 +147,7 @@ def test_int8_needs_the_images(
     quantized_on = sorted(map(str, (cats_and_dogs / "val").rglob("*.jpg")))
     given: Dict[str, Any] = {"precision": "int8", "quantization_images": quantized_on}
     with pytest.raises(
-        InputError, match="int8 is calibrated anew, .*labelled' cannot be read"
+        InputError, match="int8 is calibrated again, .*labelled' cannot be read"
     ) as e:
         export_bundle(archive, tmp_path / "int8", **given)
     assert "expected --calibration-data" in str(e.value)

@@ -219,8 +219,8 @@ class CorrectedReader(ImageDatasetReader):
         self._check_not_read(file_path, corrected.not_read)
         self._check_new_labels(samples, [*corrected.samples, *added])
         logger.info(
-            "%s, for %s: changed labels %d, left out as none of the labels %d, left out without an "
-            "answer %d, added %d",
+            "%s, for %s: labels changed: %d. Images left out: %d with the answer 'none', %d "
+            "without an answer. Images added: %d",
             self.corrections,
             file_path,
             corrected.changed,

@@ -17,14 +17,15 @@ def promises_of(certainty: Certainty) -> List[str]:
     if unknown is not None:
         promises.append(
             f"Unknown: the image is unlike the training images, by the score '{unknown.kind}'. Of "
-            f"images like them, {percent(1 - unknown.known_share)} are called unknown too. "
-            "Unknown images are for a person."
+            f"images like the training images, {percent(1 - unknown.known_share)} are called "
+            "unknown too. Let a person look at unknown images."
         )
     if selection is not None:
+        others = percent(round(1 - selection.coverage, 3))
         promises.append(
             f"Answered: {percent(selection.target_accuracy)} of the answered images have the "
-            f"right label. This is {percent(selection.certainty)} certain. The others are for a "
-            f"person; in the calibration these were {percent(1 - selection.coverage)}."
+            f"right label. This is {percent(selection.certainty)} certain. Let a person look at "
+            f"the others. In the calibration these were {others} of the images."
         )
     images = "These promises are for images like those of the calibration"
     promises.append(f"{images}, which had {certainty.images:,} labelled images.")

@@ -83,8 +83,8 @@ def test_the_answers_lie_over_the_data(folder: Path, caplog: pytest.LogCaptureFi
     file = write_answers(folder, ANSWERS)
     assert read(file, folder / "pets") == CORRECTED
     assert (
-        "changed labels 1, left out as none of the labels 1, left out without an answer 0, added 2"
-        in caplog.text
+        "labels changed: 1. Images left out: 1 with the answer 'none', 0 without an answer. "
+        "Images added: 2" in caplog.text
     )
     assert sorted(path.name for path in (folder / "pets" / "cat").iterdir())[0] == "000.jpg"
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from allencv.runtime.certainty import LabelSets
+from allencv.runtime.certainty import LabelSets, Selection
 from allencv.runtime.certainty.promises import percent, promises_of
 from tests.runtime.certainty.certainties import certainty, everything
 
@@ -15,12 +15,17 @@ def test_each_part_has_its_sentence() -> None:
         "These promises are for images like those of the calibration, which had 5 labelled images.",
     ]
     assert said[1] == "Set of labels: for 90% of the images, the right label is in it."
-    assert "the score 'energy'. Of images like them, 20% are called unknown too." in said[2]
+    assert (
+        "the score 'energy'. Of images like the training images, 20% are called unknown too."
+        in said[2]
+    )
     assert said[3].startswith("Answered: 90% of the answered images have the right label.")
     assert (
-        "This is 95% certain. The others are for a person; in the calibration these were 25%."
-        in said[3]
+        "This is 95% certain. Let a person look at the others. In the calibration these were 25% "
+        "of the images." in said[3]
     )
+    selection = Selection(0.9, 0.95, 0.6, 0.91875, 0.96)
+    assert promises_of(certainty(selection=selection))[0].endswith("these were 8.1% of the images.")
 
 
 def test_what_was_not_found_out_is_not_promised() -> None:
@@ -31,7 +36,7 @@ def test_what_was_not_found_out_is_not_promised() -> None:
     assert "for 90% of the images of each label" in said
     (said, _) = promises_of(certainty(unknown=everything().unknown))
     assert said.startswith("Unknown: ")
-    assert said.endswith("Unknown images are for a person.")
+    assert said.endswith("Let a person look at unknown images.")
 
 
 def test_images_that_trained_the_model_are_told() -> None:
