@@ -36,6 +36,9 @@ from allencv.runtime.plurals import numbered
 from allencv.runtime.terminal import notice
 from allencv.training.run_folder import locked
 
+DATA = "DATA"
+"""The name of the images in errors: that of the command's argument."""
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -74,7 +77,7 @@ def calibrate(
     device: Optional[str] = None,
     trusted: bool = False,
     show_progress: bool = True,
-    data_key: str = "DATA",
+    data_key: str = DATA,
 ) -> Calibrated:
     """
     Find out what a model knows about its own answers, from images with labels that neither trained

@@ -71,12 +71,13 @@ def held_out(
         for place in range(len(wanted.levels) if sets is not None else 0):
             assert sets is not None
             members[place, own] = sets.members(calibrated[own], place)
-    if multi_label:
-        before, sure = known.probabilities.ravel(), after.ravel()
-        is_right = known.targets.ravel()
-    else:
-        before, sure = known.probabilities.max(axis=1), after.max(axis=1)
-        is_right = right_answers(known.probabilities, known.targets, None)
+    before = confidence_of(known.probabilities, multi_label)
+    sure = confidence_of(after, multi_label)
+    is_right = (
+        known.targets.ravel()
+        if multi_label
+        else right_answers(known.probabilities, known.targets, None)
+    )
     has_sets = wanted.sets is not None
     return HeldOut(
         rows,
@@ -85,13 +86,19 @@ def held_out(
         is_right,
         calibration_error(reliability(before, is_right)),
         calibration_error(reliability(sure, is_right)),
-        [_coverage(each, known.targets) for each in members] if has_sets else [],
+        [coverage(each, known.targets) for each in members] if has_sets else [],
         [float(each.sum(axis=1).mean()) for each in members] if has_sets else [],
         members[0] if has_sets else None,
     )
 
 
-def _coverage(members: np.ndarray, targets: np.ndarray) -> float:
+def confidence_of(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return the confidence of each prediction, as in `HeldOut`."""
+    return probabilities.ravel() if multi_label else probabilities.max(axis=1)
+
+
+def coverage(members: np.ndarray, targets: np.ndarray) -> float:
+    """Return the share of images whose set holds the right label, as `HeldOut.coverage`."""
     if targets.ndim == 1:
         return float(members[np.arange(len(targets)), targets].mean())
     found = (members & targets).sum(axis=1) / np.maximum(targets.sum(axis=1), 1)

@@ -6,6 +6,8 @@ from typing import List
 import numpy as np
 
 from allencv.certainty.calibrate import Calibrated
+from allencv.certainty.check_calibration import Checked
+from allencv.certainty.fit_certainty import LabelledOutputs
 from allencv.certainty.label_sets import EVERY_LABEL, fewest_for
 from allencv.certainty.labelled_outputs import one_hot
 from allencv.runtime.certainty import Certainty
@@ -19,21 +21,93 @@ FEWEST = 200
 
 def lines_of(calibrated: Calibrated) -> List[str]:
     """Return the lines to print, of at most 100 columns where no path is longer."""
-    certainty, known = calibrated.certainty, calibrated.known
-    lines = [f"calibrated on {numbered(certainty.images, 'image')} of {certainty.data}"]
-    if known.errors:
-        lines.append(f"left out: {numbered(len(known.errors), 'image')} that cannot be read")
-        lines += [
-            f"  {name}: {reason.removeprefix(f'{name}: ')}"
-            for name, reason in list(known.errors.items())[:3]
-        ]
+    certainty = calibrated.certainty
     return [
-        *lines,
+        f"calibrated on {numbered(certainty.images, 'image')} of {certainty.data}",
+        *_left_out(calibrated.known),
         *_probabilities(calibrated),
         *_sets(calibrated),
         *_answered(calibrated),
         *_unknown(calibrated),
         *_warnings(calibrated),
+    ]
+
+
+def lines_of_check(checked: Checked) -> List[str]:
+    """Return the lines to print of a check, of at most 100 columns where no path is longer."""
+    certainty = checked.certainty
+    lines = [
+        f"checked on {numbered(len(checked.known.names), 'image')} of {checked.data}",
+        *_left_out(checked.known),
+        *_row("labels", f"{checked.accuracy:.1%} of the images get the right label"),
+        *_row("probabilities", f"expected calibration error {checked.error:.1%}"),
+    ]
+    if certainty.sets is not None:
+        hold, whose = "hold the right label", "the images"
+        if certainty.sets.kind == "missed":
+            hold = "of an image's labels are in them"
+        if certainty.sets.by_class:
+            whose = "the images of each label"
+        title = "sets of labels"
+        for level, seen in zip(certainty.sets.levels, checked.sets):
+            text = (
+                f"promised for {_percent(level)} of {whose}: {seen.coverage:.1%} {hold}, "
+                f"{seen.size:.2f} labels on average"
+            )
+            lines += _row(title, text)
+            title = ""
+            if seen.worst is not None:
+                place, share, count = seen.worst
+                worst = f"worst label '{checked.labels[place]}': {share:.1%} of "
+                lines += _row("", f"{worst}its {numbered(count, 'image')}")
+    if certainty.selection is not None and checked.answered is not None:
+        right = "no image is answered"
+        if checked.answered_right is not None:
+            right = f"{checked.answered_right:.1%} of these answers are right"
+        text = f"{checked.answered:.1%} of the images; in the calibration "
+        lines += _row("answered", f"{text}{certainty.selection.coverage:.1%}")
+        lines += _row("", f"promised {_percent(certainty.selection.target_accuracy)}: {right}")
+    if certainty.unknown is not None and checked.unknown is not None:
+        promised = _percent(1 - certainty.unknown.known_share)
+        lines += _row("unknown", f"promised at most {promised}: {checked.unknown:.1%}")
+    return [*lines, *_few(len(checked.known.names)), *_used(checked)]
+
+
+def _used(checked: Checked) -> List[str]:
+    """Warn about images that took part in training or calibration."""
+    count = len(checked.known.names)
+    lines: List[str] = []
+    for number, used in (
+        (checked.trained, "trained the model or chose its epoch"),
+        (checked.calibrated, "calibrated the model"),
+    ):
+        if number is None:
+            text = (
+                f"It is not known whether these images also {used}, as those images are not here. "
+                "If they did, the numbers above are too good."
+            )
+        elif number:
+            text = (
+                f"Warning: {number} of these images ({number / count:.0%}) also {used}. The "
+                "numbers above are too good. Check on other images."
+            )
+        else:
+            continue
+        lines += textwrap.wrap(text, WIDTH)
+    if not lines:
+        lines.append("None of these images trained or calibrated the model.")
+    return lines
+
+
+def _left_out(known: LabelledOutputs) -> List[str]:
+    if not known.errors:
+        return []
+    return [
+        f"left out: {numbered(len(known.errors), 'image')} that cannot be read",
+        *(
+            f"  {name}: {reason.removeprefix(f'{name}: ')}"
+            for name, reason in list(known.errors.items())[:3]
+        ),
     ]
 
 
@@ -136,12 +210,7 @@ def _warnings(calibrated: Calibrated) -> List[str]:
 def _too_few(calibrated: Calibrated) -> List[str]:
     """Warn about few images, and about labels without any."""
     targets, labels = calibrated.known.targets, calibrated.labels
-    lines: List[str] = []
-    if len(targets) < FEWEST:
-        lines.append(
-            f"Warning: {numbered(len(targets), 'image')} are few, so new images may give other "
-            f"numbers. Use at least {FEWEST}."
-        )
+    lines = _few(len(targets))
     counts = one_hot(targets, len(labels)).sum(axis=0)
     missing = [label for label, count in zip(labels, counts) if count == 0]
     if missing:
@@ -152,6 +221,15 @@ def _too_few(calibrated: Calibrated) -> List[str]:
             WIDTH,
         )
     return lines
+
+
+def _few(count: int) -> List[str]:
+    if count >= FEWEST:
+        return []
+    return [
+        f"Warning: {numbered(count, 'image')} are few, so new images may give other numbers. Use "
+        f"at least {FEWEST}."
+    ]
 
 
 def _trained(certainty: Certainty) -> List[str]:

@@ -26,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is an object)",
     )
     parser.add_argument(
+        "--check",
+        action="store_true",
+        help="change nothing: show how well a calibrated archive keeps its promises on these "
+        "images. Use images that took part in neither training nor calibration. Of the other "
+        "options only --device and --trust-archive go with it",
+    )
+    parser.add_argument(
         "--probabilities",
         choices=CALIBRATIONS,
         help="how to calibrate the probabilities (default = temperature; for several labels an "
@@ -100,6 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.check:
+        _run_check(args)
+        return
     for option in ("target_accuracy", "certainty", "known_share"):
         _check(f"--{option.replace('_', '-')}", getattr(args, option))
     for level in args.levels:
@@ -135,6 +145,25 @@ def run(args: argparse.Namespace) -> None:
     )
     print("\n".join(lines_of(calibrated)))
     print(f"written: {', '.join(map(str, calibrated.written))}")
+
+
+def _run_check(args: argparse.Namespace) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    usual = vars(parser.parse_args(["-", "-", "--check"]))
+    for name in sorted(usual.keys() - {"archive_file", "data", "device", "trust_archive"}):
+        if getattr(args, name) != usual[name]:
+            raise InputError(
+                f"--{name.replace('_', '-')} has no effect with --check, which changes nothing; "
+                "expected only --device and --trust-archive with it"
+            )
+
+    from allencv.certainty.check_calibration import check_calibration
+    from allencv.certainty.summary import lines_of_check
+
+    data = _data_path(args.data)
+    checked = check_calibration(args.archive_file, data, args.device, args.trust_archive)
+    print("\n".join(lines_of_check(checked)))
 
 
 def _data_path(text: str) -> Any:
