@@ -117,9 +117,7 @@ def test_calibration_images_that_are_not_here_are_said(
 
 def test_nothing_but_probabilities(trained_run: Path, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(trained_run, tmp_path / "run")
-    calibrate(
-        tmp_path / "run", str(folder / "own"), Wanted(sets=None), None, show_progress=False
-    )
+    calibrate(tmp_path / "run", str(folder / "own"), Wanted(sets=None), None, show_progress=False)
     found = checked(tmp_path / "run", folder / "test")
     assert (found.sets, found.answered, found.unknown) == ([], None, None)
     assert "promised" not in "\n".join(lines_of_check(found))
@@ -127,9 +125,7 @@ def test_nothing_but_probabilities(trained_run: Path, folder: Path, tmp_path: Pa
 
 def test_several_labels(cats_and_dogs: Path, tmp_path: Path) -> None:
     tables = write_tables(cats_and_dogs, tmp_path)
-    train_model(
-        Params(multilabel_experiment(tables, trainer__num_epochs=1)), str(tmp_path / "run")
-    )
+    train_model(Params(multilabel_experiment(tables, trainer__num_epochs=1)), str(tmp_path / "run"))
     wanted = Wanted(levels=[0.8], known_share=0.8)
     calibrated(tmp_path / "run", tables / "val.csv", wanted)
     found = checked(tmp_path / "run", tables / "val.csv")
