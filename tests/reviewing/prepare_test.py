@@ -7,7 +7,7 @@ import pytest
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from PIL import Image
-from scipy.special import softmax
+from scipy.special import logit, softmax
 
 from allencv.data.inspection import Split, read_splits
 from allencv.reviewing.prepare import Review, described, prepare_review
@@ -117,6 +117,21 @@ def test_a_calibrated_model() -> None:
         assert queued.suggestion == plain[name].suggestion == ("red",)
     assert found["new/a.png"].title == "Unknown: unlike the training images"
     assert found["new/b.png"].title == "The model is sure"
+
+
+def test_a_calibrated_model_with_several_labels() -> None:
+    model = ColourClassifier()
+    model.multi_label, model.thresholds = True, [0.4, 0.4, 0.4]
+    images = [image("new/a.png", (200, 110, 30))]
+    (plain,) = prepare_review(model, images, []).queue
+    model.certainty = certainty(scaling=Scaling([2.0] * 3, [1.5] * 3))
+    # The thresholds of a calibrated model are those for calibrated probabilities.
+    model.thresholds = model.certainty.calibrated_thresholds([0.4, 0.4, 0.4])
+    (queued,) = prepare_review(model, images, []).queue
+    assert queued.suggestion == plain.suggestion == ("red", "green")
+    assert queued.top[-1]["label"] == "blue"
+    logit_of_blue = 2 * logit(plain.top[-1]["probability"]) + 1.5
+    assert logit(queued.top[-1]["probability"]) == pytest.approx(logit_of_blue, abs=1e-4)
 
 
 def test_an_image_that_is_named_twice_is_shown_once() -> None:
