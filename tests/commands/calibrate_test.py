@@ -96,12 +96,38 @@ def test_shares_are_checked_first(options: "list[str]", message: str) -> None:
         run_in_process("calibrate", "nowhere", "nothing", *options)
 
 
+def test_check_changes_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_images(folder / "test", {"Cat": 4, "Dog": 4}, seed=11)
+    run_in_process("calibrate", "run", "pets", "--target-accuracy", "0.3")
+    capsys.readouterr()
+    before = {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}
+    run_in_process("calibrate", "run", "test", "--check", "--device", "cpu", "--trust-archive")
+    assert {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()} == before
+    said = capsys.readouterr().out
+    assert said.startswith("checked on 8 images of test\n")
+    assert "promised for 95% of the images: " in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--levels", "0.8"], "--levels has no effect with --check"),
+        (["--by-class"], "--by-class has no effect with --check"),
+        (["--unknown-images", "others"], "--unknown-images has no effect with --check"),
+    ],
+)
+def test_options_that_check_does_not_use(options: "list[str]", message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_in_process("calibrate", "nowhere", "nothing", "--check", *options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "nowhere"], r"'nowhere' \(DATA\) does not exist"),
-        (["run", "pets", "--levels", "0.99"], "levels .--levels. has 0.99, and 30 images"),
+        (["run", "pets", "--levels", "0.99"], "levels .--levels. has 99%, and 30 images"),
         (["run", "pets", "--target-accuracy", "0.99"], "30 images are too few to show it"),
+        (["run", "pets", "--check"], "'run' is not calibrated, so --check has nothing to check"),
         (["run", "empty"], r"'empty' \(DATA\)"),
         (["run", "foxes"], r"'foxes' \(DATA\): .* has the label 'Fox'"),
         (["run", "pets", "--unknown", "nearest", "--train-data", "nowhere"], r"\(--train-data\)"),
@@ -113,7 +139,7 @@ def test_nothing_is_written_after_an_error(
     folder: Path, arguments: "list[str]", message: str
 ) -> None:
     (folder / "empty").mkdir()
-    write_images(folder / "foxes", {"Fox": 1})
+    write_images(folder / "foxes", {"Fox": 19})
     before = Path("run/model.tar.gz").read_bytes()
     with pytest.raises(InputError, match=message):
         run_in_process("calibrate", *arguments)
