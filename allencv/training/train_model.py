@@ -2,7 +2,6 @@ import inspect
 import json
 import logging
 import os
-import shlex
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -17,7 +16,7 @@ from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.training import GradientDescentTrainer
 
-from allencv.common.data_paths import data_text, with_one_key
+from allencv.common.data_paths import with_one_key
 from allencv.common.label_text import same_looking, shown
 from allencv.common.write_archive import archive_model
 from allencv.runtime.errors import InputError
@@ -29,6 +28,7 @@ from allencv.training.evaluation import evaluate
 from allencv.training.first_images import show_first_images
 from allencv.training.image_trainer import ImageTrainer
 from allencv.training.labels_of_run import labels_of_run
+from allencv.training.next_commands import calibrate_command
 from allencv.training.protocols import SeekableLoader, TrainableClassifier
 from allencv.training.run_folder import has_checkpoint, locked
 from allencv.training.trainer_access import begin_moving_average
@@ -288,7 +288,7 @@ class TrainImageModel(TrainModel):
             logger.error(
                 "The model is trained, but not calibrated: %s. Calibrate it by: %s",
                 error,
-                shlex.join(["allencv", "calibrate", self.serialization_dir, data_text(data)]),
+                calibrate_command(Path(self.serialization_dir), data),
             )
 
 

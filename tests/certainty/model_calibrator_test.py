@@ -110,8 +110,9 @@ def test_a_target_that_is_not_reached_leaves_the_model(
     train_model(Params(config), str(tmp_path / "run"))
     log = (tmp_path / "run" / "out.log").read_text().splitlines()
     (message,) = [line for line in log if "not calibrated" in line]
-    assert "target_accuracy (--target-accuracy) is 0.999, but 30 images are too few" in message
-    assert f"allencv calibrate {tmp_path / 'run'} {images}" in message
+    assert "target_accuracy (--target-accuracy) is 99.9%, but 30 images are too few" in message
+    command = f"allencv calibrate {tmp_path / 'run'} {images} --levels 0.9 --target-accuracy 0.999"
+    assert message.endswith(command)
     assert ArchiveClassifier(tmp_path / "run" / "model.tar.gz", "cpu").certainty is None
 
 
