@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +17,13 @@ from allennlp.data import DatasetReader
 from allennlp.models.archival import get_weights_path
 
 from allencv.certainty.calibration_record import record_of
-from allencv.certainty.fit_certainty import KNOWN_SHARE, LabelledOutputs, Wanted, fit_certainty
+from allencv.certainty.fit_certainty import (
+    KNOWN_SHARE,
+    LabelledOutputs,
+    Wanted,
+    check_count,
+    fit_certainty,
+)
 from allencv.certainty.held_out import HeldOut, held_out
 from allencv.certainty.labelled_outputs import drawn, labelled_outputs, network_outputs, one_hot
 from allencv.certainty.overlap import count_trained
@@ -114,6 +121,8 @@ def calibrate(
     wanted = wanted.for_model(classifier.multi_label)
     with step("listing the images", show_progress):
         samples = samples_in(reader_of(classifier.config, classifier.reader, data), data, data_key)
+    if samples:
+        check_count(wanted, len(samples), score is not None)
     known = labelled_outputs(classifier, samples, f"'{data}' ({data_key})", show_progress)
     readers = {
         "train_data_path": classifier.training_reader,
@@ -201,6 +210,8 @@ def fit_rule(
         if train_data is None:
             path, key = classifier.config.get("train_data_path"), "train_data_path"
         try:
+            if show_progress:
+                print(f"computing training images for '{score.kind}' ...", file=sys.stderr)
             known = training_images(classifier, path, score.most_images, show_progress, key)
         except (ConfigurationError, OSError) as error:
             raise InputError(

@@ -8,7 +8,6 @@ import numpy as np
 
 from allencv.certainty.calibrations import Calibration, PlattScaling, TemperatureScaling
 from allencv.certainty.label_sets import (
-    EVERY_LABEL,
     SINGLE_LABEL_KINDS,
     TUNED_SHARE,
     conformal_quantile,
@@ -133,7 +132,7 @@ def fit_certainty(
     if count == 0:
         raise InputError(f"'{data}' has no image with a label that can be read; expected some")
     multi_label = thresholds is not None
-    _check_levels(wanted, count)
+    check_count(wanted, count, unknown is not None)
     scores = scored(unknown, known.probabilities, known.vectors, multi_label)
     if not np.isfinite(scores).all():
         raise InputError(
@@ -142,11 +141,6 @@ def fit_certainty(
         )
     if unknown is not None:
         limit = conformal_quantile(scores, wanted.known_share)
-        if limit == EVERY_LABEL:
-            raise InputError(
-                f"known_share (--known-share) is {wanted.known_share:g}, and {count} images are too"
-                f" few for it; expected at least {fewest_for(wanted.known_share)}"
-            )
         unknown = UnknownRule(unknown.kind, limit, wanted.known_share, unknown.arrays)
     found = Certainty(
         images=count,
@@ -206,35 +200,43 @@ def _why_no_selection(wanted: Wanted, sure: np.ndarray, is_right: np.ndarray) ->
     assert target is not None
     fewest, count = fewest_images(target, wanted.certainty), len(sure)
     best = highest_selection(sure, is_right, target, wanted.certainty)
-    shown = "they show no accuracy"
+    shown = "They show no accuracy"
     if best is not None:
-        shown = (
-            f"they show at most {best.target_accuracy:.3g}, for {best.coverage:.0%} of the images"
-        )
+        shown = f"They show at most {best.target_accuracy:.1%}, for {best.coverage:.0%} of them"
+    key = f"target_accuracy (--target-accuracy) is {percent(target)}"
     if count < fewest:
         return (
-            f"target_accuracy (--target-accuracy) is {target:g}, but {count} images are too few to "
-            f"show it: {shown}; expected at least {fewest} images, more if answers are wrong"
+            f"{key}, but {count} images are too few to show it. {shown}; expected at least "
+            f"{fewest} images, more if answers are wrong"
         )
     needed = images_needed(sure, is_right, target, wanted.certainty)
     how = "a lower target, as more images like these would not show it"
     if needed is not None:
         digits = 10 ** max(len(str(needed)) - 2, 0)
         how = f"about {math.ceil(needed / digits) * digits} images like these, or a lower target"
-    return (
-        f"target_accuracy (--target-accuracy) is {target:g}, but the {count} images do not show "
-        f"it: {shown}; expected {how}"
-    )
+    return f"{key}, but the {count} images do not show it. {shown}; expected {how}"
 
 
-def _check_levels(wanted: Wanted, count: int) -> None:
-    """Raise `InputError` for a level with which every set would hold every label."""
-    if wanted.sets is None or wanted.by_class:  # by class, the summary names the labels
-        return
+def check_count(wanted: Wanted, count: int, has_score: bool) -> None:
+    """
+    Raise `InputError` if so many images are too few: for a level, as every set would hold every
+    label, or with a score for its limit.
+    """
     used = int(count * (1 - TUNED_SHARE)) if wanted.sets == "raps" else count
     for level in wanted.levels:
-        if used < fewest_for(level):
+        # By class, the summary names the labels.
+        if wanted.sets is not None and not wanted.by_class and used < fewest_for(level):
             raise InputError(
-                f"levels (--levels) has {level:g}, and {count} images are too few for it: every set"
-                f" would have all labels; expected at least {fewest_for(level)} images"
+                f"levels (--levels) has {percent(level)}, and {count} images are too few for it. "
+                f"Every set would have all labels; expected at least {fewest_for(level)} images"
             )
+    if has_score and count < fewest_for(wanted.known_share):
+        raise InputError(
+            f"known_share (--known-share) is {percent(wanted.known_share)}, and {count} images are "
+            f"too few for it; expected at least {fewest_for(wanted.known_share)}"
+        )
+
+
+def percent(share: float) -> str:
+    """Return a share that a user has chosen, with the digits that it has."""
+    return f"{100 * share:.6g}%"

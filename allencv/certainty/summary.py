@@ -7,7 +7,7 @@ import numpy as np
 
 from allencv.certainty.calibrate import Calibrated
 from allencv.certainty.check_calibration import Checked
-from allencv.certainty.fit_certainty import LabelledOutputs
+from allencv.certainty.fit_certainty import LabelledOutputs, percent
 from allencv.certainty.label_sets import EVERY_LABEL, fewest_for
 from allencv.certainty.labelled_outputs import one_hot
 from allencv.runtime.certainty import Certainty
@@ -51,7 +51,7 @@ def lines_of_check(checked: Checked) -> List[str]:
         title = "sets of labels"
         for level, seen in zip(certainty.sets.levels, checked.sets):
             text = (
-                f"promised for {_percent(level)} of {whose}: {seen.coverage:.1%} {hold}, "
+                f"promised for {percent(level)} of {whose}: {seen.coverage:.1%} {hold}, "
                 f"{seen.size:.2f} labels on average"
             )
             lines += _row(title, text)
@@ -66,9 +66,9 @@ def lines_of_check(checked: Checked) -> List[str]:
             right = f"{checked.answered_right:.1%} of these answers are right"
         text = f"{checked.answered:.1%} of the images; in the calibration "
         lines += _row("answered", f"{text}{certainty.selection.coverage:.1%}")
-        lines += _row("", f"promised {_percent(certainty.selection.target_accuracy)}: {right}")
+        lines += _row("", f"promised {percent(certainty.selection.target_accuracy)}: {right}")
     if certainty.unknown is not None and checked.unknown is not None:
-        promised = _percent(1 - certainty.unknown.known_share)
+        promised = percent(1 - certainty.unknown.known_share)
         lines += _row("unknown", f"promised at most {promised}: {checked.unknown:.1%}")
     return [*lines, *_few(len(checked.known.names)), *_used(checked)]
 
@@ -123,11 +123,6 @@ def _row(title: str, text: str) -> List[str]:
     )
 
 
-def _percent(share: float) -> str:
-    """Return a share that a user has chosen, with the digits that it has."""
-    return f"{100 * share:.6g}%"
-
-
 def _probabilities(calibrated: Calibrated) -> List[str]:
     scaling, found = calibrated.certainty.scaling, calibrated.found
     if scaling is None:
@@ -151,8 +146,18 @@ def _sets(calibrated: Calibrated) -> List[str]:
         hold = "of an image's labels are in them"
     lines: List[str] = []
     for level, share, size in zip(sets.levels, found.coverage, found.sizes):
-        text = f"at {_percent(level)}: {share:.1%} {hold}, {size:.2f} labels on average"
+        text = f"at {percent(level)}: {share:.1%} {hold}, {size:.2f} labels on average"
         lines += _row("" if lines else "sets of labels", text)
+    below = [
+        percent(level) for level, size in zip(sets.levels, found.sizes) if f"{size:.2f}" == "1.00"
+    ]
+    if below and sets.kind == "lac":
+        lines += _row(
+            "",
+            f"the model itself is right for {found.is_right.mean():.1%}, so for "
+            f"{' and '.join(below)} a set is its label alone. Choose a higher level for larger "
+            "sets",
+        )
     few = [i for i, limit in enumerate(sets.limits[0]) if limit == EVERY_LABEL]
     if few and sets.by_class:
         names = ", ".join(calibrated.labels[i] for i in few[:5])
@@ -178,8 +183,8 @@ def _answered(calibrated: Calibrated) -> List[str]:
         *_row(
             "",
             f"{selection.accuracy:.1%} of these answers are right. Of the answers for new images "
-            f"at least {_percent(selection.target_accuracy)} are, with "
-            f"{_percent(selection.certainty)} certainty",
+            f"at least {percent(selection.target_accuracy)} are, with "
+            f"{percent(selection.certainty)} certainty",
         ),
     ]
 
@@ -200,6 +205,10 @@ def _unknown(calibrated: Calibrated) -> List[str]:
         unread = len(calibrated.unknown_errors)
         others = f"; {unread} more cannot be read" if unread else ""
         lines += _row("", f"{share:.1%} of the {count} of --unknown-images{others}")
+        if share <= 2 * (1 - rule.known_share) and rule.kind != "nearest":
+            lines += _row(
+                "", "Warning: this is hardly more than for known images. Try --unknown nearest"
+            )
     return lines
 
 

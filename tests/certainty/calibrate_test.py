@@ -138,6 +138,39 @@ def test_images_of_other_things_are_measured(run_folder: Path, images: Path) -> 
     assert "of the 1 image of --unknown-images" in "\n".join(lines_of(found))
 
 
+def test_a_score_that_finds_few_images_of_other_things_is_said(
+    run_folder: Path, images: Path
+) -> None:
+    """Images like the known ones are hardly told apart, and "nearest" is the last advice."""
+    advice = "hardly more than for known images. Try --unknown nearest"
+    found = calibrated(run_folder, images, unknown_images=[str(images)])
+    assert advice in "\n".join(lines_of(found))
+    all_found = replace(found, unknown_scores=np.full(10, np.inf))
+    assert advice not in "\n".join(lines_of(all_found))
+    found = calibrated(run_folder, images, score=Nearest(2), unknown_images=[str(images)])
+    assert advice not in "\n".join(lines_of(found))
+
+
+def test_levels_that_the_labels_alone_reach_are_said(run_folder: Path, images: Path) -> None:
+    found = calibrated(run_folder, images, wanted=Wanted(levels=[0.8, 0.9]))
+    one_label = replace(found, found=replace(found.found, sizes=[1.0, 1.2]))
+    assert "so for 80% a set is its label alone" in " ".join(" ".join(lines_of(one_label)).split())
+    several = replace(found, found=replace(found.found, sizes=[1.01, 1.2]))
+    assert "its label alone" not in " ".join(lines_of(several))
+
+
+def test_too_few_images_are_refused_before_the_network_computes(
+    run_folder: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ArchiveClassifier, "outputs")
+    for wanted, message in (
+        (Wanted(levels=[0.995]), r"levels \(--levels\) has 99.5%, and 30 images.*at least 199"),
+        (Wanted(known_share=0.99), r"known_share \(--known-share\) is 99%, and 30 images"),
+    ):
+        with pytest.raises(InputError, match=message):
+            calibrated(run_folder, images, wanted=wanted)
+
+
 def test_images_that_trained_the_model(run_folder: Path, cats_and_dogs: Path) -> None:
     found = calibrated(run_folder, cats_and_dogs / "train")
     assert found.certainty.overlap == 24

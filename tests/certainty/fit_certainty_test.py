@@ -102,10 +102,10 @@ def test_the_usual_calibration() -> None:
     ("images", "wanted", "unknown", "message"),
     [
         (0, {}, None, "'pets' has no image with a label that can be read; expected some"),
-        (18, {}, None, r"levels \(--levels\) has 0.95, and 18 images.*at least 19 images"),
-        (98, {"levels": [0.9, 0.99]}, None, "levels.*has 0.99, and 98 images.*at least 99"),
-        (23, {"sets": "raps"}, None, "has 0.95, and 23 images"),
-        (18, {"sets": None}, MAX, r"known_share \(--known-share\) is 0.95, and 18.*at least 19"),
+        (18, {}, None, r"levels \(--levels\) has 95%, and 18 images.*at least 19 images"),
+        (98, {"levels": [0.9, 0.99]}, None, "levels.*has 99%, and 98 images.*at least 99"),
+        (23, {"sets": "raps"}, None, "has 95%, and 23 images"),
+        (18, {"sets": None}, MAX, r"known_share \(--known-share\) is 95%, and 18.*at least 19"),
         (298, {"target_accuracy": 0.99}, None, r"target_accuracy .*298 images.*at least 299"),
         (1000, {"target_accuracy": 0.999999}, None, "are too few to show it"),
     ],
@@ -121,7 +121,7 @@ def test_too_few_images_are_refused(
 def test_a_target_that_no_answers_reach_is_refused() -> None:
     draws = drawn_answers(1000)
     wrong = draws._replace(targets=(draws.targets + 5) % 10)
-    with pytest.raises(InputError, match=r"is 0.9, but the 1000 images do not show it: .*lower"):
+    with pytest.raises(InputError, match=r"is 90%, but the 1000 images do not show it. .*lower"):
         fitted(outputs(wrong), Wanted(target_accuracy=0.9).for_model(False))
 
 
@@ -129,13 +129,13 @@ def test_what_the_images_show_is_told_with_a_target_that_they_do_not_show() -> N
     known = outputs(drawn_answers(1000, width=4.0))
     with pytest.raises(InputError, match="expected about") as refused:
         fitted(known, Wanted(target_accuracy=0.98).for_model(False))
-    told = re.search(r"show at most (\S+), for (\d+)% of the images", str(refused.value))
+    told = re.search(r"show at most (\S+)%, for (\d+)% of them", str(refused.value))
     assert told is not None
-    shown = fitted(known, Wanted(target_accuracy=float(told[1])).for_model(False)).selection
+    shown = fitted(known, Wanted(target_accuracy=float(told[1]) / 100).for_model(False)).selection
     assert shown is not None
     assert round(100 * shown.coverage) == int(told[2])
     with pytest.raises(InputError, match="do not show it"):
-        fitted(known, Wanted(target_accuracy=float(told[1]) + 0.001).for_model(False))
+        fitted(known, Wanted(target_accuracy=float(told[1]) / 100 + 0.001).for_model(False))
     # The number of images is about right: with twice as many it is shown.
     needed = int(re.search(r"about (\d+) images", str(refused.value))[1])  # type: ignore[index]
     assert needed > 1000
