@@ -35,6 +35,7 @@ def pets(
     shutil.copytree(trained_run, "runs/pets")
     shutil.copytree(cats_and_dogs, "pets")
     write_images(tmp_path / "pets" / "calibration", {"Cat": 30, "Dog": 30}, seed=9)
+    write_images(tmp_path / "pets" / "test", {"Cat": 8, "Dog": 8}, seed=11)
     write_images(tmp_path, {"other_photos": 3}, seed=10)
     (tmp_path / "photos").mkdir()
     shutil.copy("pets/calibration/Cat/000.jpg", "photos/a.jpg")
@@ -47,7 +48,7 @@ def row_titles(text: str) -> List[str]:
 
 
 def test_the_commands(pets: Path, capsys: pytest.CaptureFixture) -> None:
-    printed, *_ = blocks("text")
+    printed, printed_check = blocks("text")
     first, *commands = "".join(blocks("bash")).splitlines()
     run_in_process(*shlex.split(first)[1:])
     said = capsys.readouterr().out
@@ -59,7 +60,15 @@ def test_the_commands(pets: Path, capsys: pytest.CaptureFixture) -> None:
         # One epoch of training may be too little for the target of the page.
         with suppress(InputError) if "--target-accuracy" in command else nullcontext():
             run_in_process(*shlex.split(command)[1:])
-            assert "calibrated on 60 images" in (said := capsys.readouterr().out)
+            said = capsys.readouterr().out
+            if "--check" in command:
+                assert said.startswith("checked on 16 images of pets/test\n")
+                # The page shows a model that was calibrated with --target-accuracy.
+                assert row_titles(said) == [
+                    row for row in row_titles(printed_check) if row != "answered"
+                ]
+            else:
+                assert "calibrated on 60 images" in said
     assert "of the 3 images of --unknown-images" in said
     (code,) = blocks("python")
     exec(code, {})
