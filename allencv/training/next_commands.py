@@ -20,7 +20,8 @@ def next_commands(folder: Path) -> List[str]:
         config = config_of_run(folder)
         if config.get("calibration_data_path") is not None:
             command = calibrate_command(folder, config["calibration_data_path"])
-            calibrate = ["The model is not calibrated: out.log has the reason. To do it:", f"  {command}"]
+            reason = "The model is not calibrated. The reason is in out.log. To calibrate it:"
+            calibrate = [reason, f"  {command}"]
     return [
         *calibrate,
         f"  allencv report {run} -o report.html",

@@ -80,7 +80,7 @@ def test_a_run_that_should_be_calibrated_and_is_not(tmp_path: Path) -> None:
     calibration = {"target_accuracy": 0.99}
     run_of(tmp_path, calibration_data_path="pets", calibration=calibration)
     said, command, *others = next_commands(tmp_path)
-    assert said == "The model is not calibrated: out.log has the reason. To do it:"
+    assert said == "The model is not calibrated. The reason is in out.log. To calibrate it:"
     assert command == f"  allencv calibrate {tmp_path} pets --target-accuracy 0.99"
     (tmp_path / "certainty.json").touch()
     assert next_commands(tmp_path) == others
