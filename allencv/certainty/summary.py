@@ -154,9 +154,8 @@ def _sets(calibrated: Calibrated) -> List[str]:
     if below and sets.kind == "lac":
         lines += _row(
             "",
-            f"the model itself is right for {found.is_right.mean():.1%}, so for "
-            f"{' and '.join(below)} a set is its label alone. Choose a higher level for larger "
-            "sets",
+            f"{found.is_right.mean():.1%} of the labels alone are right, so each set at "
+            f"{' and '.join(below)} has one label. Use a level above {found.is_right.mean():.1%}",
         )
     few = [i for i, limit in enumerate(sets.limits[0]) if limit == EVERY_LABEL]
     if few and sets.by_class:
