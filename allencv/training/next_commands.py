@@ -40,7 +40,7 @@ def config_of_run(folder: Path) -> Mapping[str, Any]:
 def calibrate_command(folder: Path, data: Any) -> str:
     """
     Return the command that calibrates a run as `calibration` in its config says, quoted for a
-    shell. Keys for which the command has no option are named behind it.
+    shell. Keys for which the command has no option are named in a comment behind it.
     """
     command = ["allencv", "calibrate", str(folder), data_text(data)]
     calibration = config_of_run(folder).get("calibration")
@@ -56,7 +56,7 @@ def calibrate_command(folder: Path, data: Any) -> str:
         command.append(f"--{key.replace('_', '-')}")
         if value is not True:
             command += map(str, value if isinstance(value, list) else [value])
-    said = f" (it has no option for {', '.join(without)})" if without else ""
+    said = f"  # has no option for {', '.join(without)}" if without else ""
     return f"{shlex.join(command)}{said}"
 
 
