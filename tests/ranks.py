@@ -1,6 +1,7 @@
 """Run a function in several processes that form a process group, without starting AllenNLP."""
 
 import faulthandler
+import gc
 import os
 import tempfile
 import time
@@ -64,6 +65,9 @@ def _rank(
     function: Callable[..., Any],
     arguments: Any,
 ) -> None:
+    # Garbage of the test process stays: the end of an object with threads of its own would wait for
+    # them or abort this process, which does not have them.
+    gc.freeze()
     # Where each thread is, if the rank does not end
     trace = open(f"{folder}/{rank}.trace", "w", encoding="utf-8")  # noqa: SIM115 (until the end)
     faulthandler.dump_traceback_later(SECONDS - 10, file=trace)
