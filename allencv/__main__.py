@@ -15,6 +15,7 @@ import re
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Iterable, Iterator, List, NoReturn, Optional
 
 import allencv
@@ -48,6 +49,8 @@ SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
 """The commands that say what they are doing without a terminal, too. They may take minutes."""
 COMPUTING = {*TRAINING, "embed", "evaluate", "find-lr", "predict", "review"}
 """The commands that compute a network with torch for long."""
+GPU = Path("/dev/nvidia0")
+"""On Linux it exists if the machine has a GPU of NVIDIA, which then computes the network."""
 SECONDS_TO_ARCHIVE = 60.0
 """The same for commands that train: AllenNLP archives the best epoch so far."""
 PIPE_STATUS = 141
@@ -97,9 +100,33 @@ def _complete() -> None:
     autocomplete(parser_of_all())
 
 
+def _adapt_to_other_programs(name: str) -> None:
+    """
+    Set how a network is computed if other programs use cores. A training from a config only hears
+    of it, because it gives the same weights on each run, and threads change them by rounding.
+    """
+    from allencv.runtime.cpu_count import cpu_count
+    from allencv.runtime.openmp import THREADS, threads_beside_others, use_threads, wait_asleep
+    from allencv.runtime.plurals import numbered
+
+    threads = None if GPU.exists() else threads_beside_others()
+    if threads is None:
+        return
+    busy = "Other programs use cores now."
+    if name == "fit":
+        use_threads(threads)
+        now = f"Computes with {numbered(threads, 'thread')} instead of {cpu_count()}"
+        note = f"{now}, which is faster beside them. {THREADS}={cpu_count()} turns this off."
+        print(busy, note, file=sys.stderr)
+    elif name in TRAINING:
+        note = f"{THREADS}={threads} would make training faster beside them."
+        print(busy, note, "Its results would differ by rounding.", file=sys.stderr)
+    else:
+        wait_asleep()
+
+
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
     from allencv.runtime.launcher_watch import end_with_launcher, has_launcher
-    from allencv.runtime.openmp import wait_asleep_if_busy
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
     from allencv.runtime.terminal import log_to_file_only
 
@@ -107,8 +134,8 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
     if name != "serve":  # it first answers accepted requests, and has its own time limit
         seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
         stop_within(seconds, say_so=not has_launcher())
-    if name in COMPUTING:
-        wait_asleep_if_busy()
+    if name in COMPUTING and not has_launcher() and not set(arguments) & {"-h", "--help"}:
+        _adapt_to_other_programs(name)
     try:
         run_command(name, arguments)
     except KeyboardInterrupt as stop:

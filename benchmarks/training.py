@@ -8,8 +8,8 @@ AllenNLP's trainer, a bare PyTorch loop, and the loops of timm's and torchvision
 "loops" measures the cost of the loop itself, which "one layer" shows best. The batches are in
 memory, and the loops take turns in one process, in float32 unless their name says otherwise. With a
 GPU, the networks are larger and computed in bfloat16, in AllenNLP's loop in float16. "beside"
-measures the steps of a network in processes of their own, on a quiet machine and beside a program
-that keeps a core busy. "files" reads JPEG files: each library has its own loader and defaults, in a
+measures a network in processes of their own, on a quiet machine and beside a program that keeps a
+core busy. "files" reads JPEG files: each library has its own loader and defaults, in a
 process of its own.
 
 The program prints medians, of the ratios within a round where it compares, writes training.json
@@ -46,19 +46,28 @@ from training_loops import (
     ONE_LAYER,
     make_batches,
     measure_loops,
+    predicting_loop,
     seconds_of,
 )
 
-from allencv.runtime.openmp import FEW_SPINS, SPINS
+from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.openmp import FEW_SPINS, SPINS, THREADS
+from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 
 Report = Dict[str, Any]
 FILES = ["ResNet-18:64", "ResNet-18:128", "MobileNetV3-large:64", "EfficientNet-Lite0:128"]
-SETTINGS_BESIDE: Dict[str, Tuple[str, Dict[str, str]]] = {
+FEWER_THREADS = max(1, cpu_count() - 1)
+SETTINGS_BESIDE: Dict[str, Tuple[Callable[..., Callable[[], None]], Dict[str, str]]] = {
     # name: the loop, and the variables of its process
-    "allencv": ("allencv, defaults", {}),
-    f"allencv, {FEW_SPINS} spins": ("allencv, defaults", {SPINS: FEW_SPINS}),
-    "timm": ("timm", {}),
+    "allencv": (LOOPS["allencv, defaults"], {}),
+    f"allencv, {numbered(FEWER_THREADS, 'thread')}": (
+        LOOPS["allencv, defaults"],
+        {THREADS: str(FEWER_THREADS)},
+    ),
+    "timm": (LOOPS["timm"], {}),
+    "predicting": (predicting_loop, {}),
+    f"predicting, {FEW_SPINS} spins": (predicting_loop, {SPINS: FEW_SPINS}),
 }
 SECONDS_BESIDE = 2.0
 """How long a turn beside a busy process lasts at least."""
@@ -92,7 +101,7 @@ def measure_beside(name: str) -> float:
     """Return the images per second of a loop."""
     steps = 2
     batches = make_batches(BESIDE, steps, BATCH_SIZE_BESIDE)
-    epoch = LOOPS[SETTINGS_BESIDE[name][0]](BESIDE, batches, steps)
+    epoch = SETTINGS_BESIDE[name][0](BESIDE, batches, steps)
     epoch()  # warms up
     seconds: List[float] = []
     while sum(seconds) < SECONDS_BESIDE:
@@ -171,8 +180,8 @@ def table(report: Report) -> str:
 
 def _beside_table(rows: Dict[str, Dict[str, List[float]]]) -> List[str]:
     lines = [
-        f"Steps of {BESIDE}, in batches of {BATCH_SIZE_BESIDE} in memory: images/s, with the "
-        "lowest and the highest of the rounds.",
+        f"Training and predicting with {BESIDE}, in batches of {BATCH_SIZE_BESIDE} in memory: "
+        "images/s, with the lowest and the highest of the rounds.",
         "",
         f"| | {' | '.join(SETTINGS_BESIDE)} |",
         "|---" * (1 + len(SETTINGS_BESIDE)) + "|",

@@ -239,6 +239,18 @@ def torchvision_loop(network: str, batches: Batches, steps: int) -> Epoch:
     return epoch
 
 
+def predicting_loop(network: str, batches: Batches, steps: int) -> Epoch:
+    """Predict like this project's commands."""
+    net = plain_network(make_model(network)).eval().to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def epoch() -> None:
+        for step in range(steps):
+            net(batches[step % len(batches)]["image"])
+
+    return epoch
+
+
 LOOPS: Dict[str, Callable[[str, Batches, int], Epoch]] = {
     "bare": bare_loop,
     "allencv": allencv_loop,

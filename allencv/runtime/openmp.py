@@ -1,42 +1,82 @@
-"""How the threads of OpenMP, which compute a network on a CPU, wait for each other."""
+"""
+How many threads of OpenMP compute a network on a CPU beside other programs, and how they wait for
+each other.
+"""
 
 import os
 import time
 from pathlib import Path
+from typing import Dict, Optional, Tuple
 
+from allencv.runtime.cpu_count import cpu_count
+
+THREADS = "OMP_NUM_THREADS"
 SPINS = "GOMP_SPINCOUNT"
 SET_BY_USER = (SPINS, "OMP_WAIT_POLICY")
 FEW_SPINS = "1000"
-LOADAVG = Path("/proc/loadavg")
-"""Linux's file with the number of threads that run: "0.20 0.18 0.12 1/80 11206"."""
-SAMPLES, PAUSE = 10, 0.005
-"""How often the file is read, and the seconds between two readings."""
+STAT = Path("/proc/stat")
+"""Linux's file with the time that each core was busy and idle since the start of the system."""
+SECONDS = 0.1
+"""How long the cores are watched."""
 
 
-def wait_asleep_if_busy(loadavg: Path = LOADAVG) -> None:
+def threads_beside_others(stat: Path = STAT) -> Optional[int]:
     """
-    Let the threads of GNU's OpenMP soon sleep when they wait, if other programs use the cores now.
+    Return how many threads suit the cores that other programs leave idle now, at least 1. Return
+    `None` if they leave all that this process may use, if the user has set the number of threads,
+    or where the system does not tell.
 
-    By default they spin for milliseconds at each barrier. Beside a busy program, a thread often
-    spins for one that has no core, and training keeps a tenth of its speed. Asleep they keep more
-    than half of it, but on a quiet machine they would lose a quarter (docs/devices.md).
-
-    OpenMP reads the environment when torch is imported, so this must come first. It changes nothing
-    if the user has set how threads wait, or where the system does not tell what runs.
+    By default there are as many threads as cores, and they spin for milliseconds at each barrier.
+    Beside a busy program, a thread then often spins for one that has no core. Training keeps more
+    than half of its speed with fewer threads, but its results differ by rounding (docs/devices.md).
     """
-    if any(name in os.environ for name in SET_BY_USER):
-        return
+    if THREADS in os.environ:
+        return None
     try:
-        if _others_running(loadavg) >= 0.5:
-            os.environ[SPINS] = FEW_SPINS
-    except (OSError, ValueError, IndexError):  # not Linux
-        return
+        threads = max(1, round(_free_cores(stat)))
+    except (AttributeError, OSError, ValueError, KeyError):  # not Linux
+        return None
+    return threads if threads < cpu_count() else None
 
 
-def _others_running(loadavg: Path) -> float:
-    """Return how many threads of other programs run, on average over a twentieth of a second."""
-    running = 0
-    for _ in range(SAMPLES):
-        time.sleep(PAUSE)
-        running += int(loadavg.read_text().split()[3].partition("/")[0]) - 1  # without this one
-    return running / SAMPLES
+def use_threads(threads: int) -> None:
+    """
+    Let OpenMP compute with so many threads. It reads the environment when torch is imported, so
+    this must come first.
+    """
+    os.environ[THREADS] = str(threads)
+
+
+def wait_asleep() -> None:
+    """
+    Let the threads of GNU's OpenMP soon sleep when they wait, unless the user has set how they do.
+    Results stay the same. Beside a busy program predictions keep half of their speed, but on a
+    quiet machine they would lose up to a quarter. Like `use_threads`, this must come first.
+    """
+    if not any(name in os.environ for name in SET_BY_USER):
+        os.environ[SPINS] = FEW_SPINS
+
+
+def _free_cores(stat: Path) -> float:
+    """Return how many of the cores that this process may use are idle, on average."""
+    before = _times(stat)
+    time.sleep(SECONDS)
+    after = _times(stat)
+    return sum(_idle_share(before[core], after[core]) for core in os.sched_getaffinity(0))
+
+
+def _times(stat: Path) -> Dict[int, Tuple[int, int]]:
+    """Return the idle and the whole time of each core, in the ticks of the system."""
+    times = {}
+    for line in stat.read_text().splitlines():
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            # user, nice, system, idle, waiting for files, interrupts (2), taken by other machines
+            each = list(map(int, ticks[:8]))
+            times[int(name[3:])] = (sum(each[3:5]), sum(each))
+    return times
+
+
+def _idle_share(before: Tuple[int, int], after: Tuple[int, int]) -> float:
+    ticks = after[1] - before[1]
+    return (after[0] - before[0]) / ticks if ticks else 1.0
