@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import (
     Any,
     Callable,
@@ -154,14 +154,17 @@ def make_batch(instances: InstanceLookup, job: BatchJob, empty: Empty = reused_m
 
 
 class NoWorkers:
-    """Makes each batch when it is requested, in the calling thread."""
+    """Makes each batch when it is requested, in the calling thread, without threads of torch."""
 
     def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
 
     def __call__(self, jobs: Iterable[BatchJob]) -> Iterator[Collated]:
         for job in jobs:
-            yield make_batch(self._instances, job)
+            with _one_core():
+                collated = make_batch(self._instances, job)
+            yield collated
+            del collated  # its memory serves the next batch
 
 
 class Begun(Protocol):
@@ -306,6 +309,20 @@ class _BatchOfThreads(Future):
     def _next(self) -> Optional[int]:
         with self._lock:
             return next(self._todo, None)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """
+    Make torch compute in this thread only. The tensors of images are so small that its threads
+    would mostly wait for each other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _use_one_core(num_threads_of_others: int) -> None:
