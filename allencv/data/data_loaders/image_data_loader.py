@@ -128,12 +128,12 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
         The number of workers that decode. 0 decodes in the main thread. `None` uses one per core
         that this process may use, at most 16, shared among the ranks of this machine.
     worker : `str`, optional (default = `"auto"`)
-        "thread", "process", or "auto": processes for listed data of 2,000 images or more without
-        `cache`, if there are two workers or more and Python forks processes, as on Linux, but no
-        more than two per core; threads otherwise. Also threads if a reader of your own gives
-        functions as images, because these may use a file that processes cannot share. Threads
-        start at once but share Python's lock, which limits them for small images and for transforms
-        in pure Python.
+        "thread", "process", or "auto": processes for 2,000 images or more, and for shards whose
+        number of images is unknown, without `cache`, if there are two workers or more and Python
+        forks processes, as on Linux, but no more than two per core; threads otherwise. Also threads
+        for other streams, and if a reader of your own gives functions as images: these may use a
+        file that processes cannot share. Threads start at once but share Python's lock, which
+        limits them for small images and for transforms in pure Python.
     prefetch_batches : `int`, optional (default = `3`)
         How many batches are prepared ahead of the one in use. Each worker process makes one more.
     shuffle_buffer : `int`, optional (default = `1000`)
@@ -547,7 +547,11 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             )
         if self.worker != "auto":
             return self.worker == "process"
-        if not isinstance(self.images, ListedImages) or len(self.images) < MANY_IMAGES:
+        if isinstance(self.images, ListedImages):
+            size: Optional[int] = len(self.images)
+        else:
+            size = self.images.num_images
+        if size is not None and size < MANY_IMAGES:
             return False
         is_decoded = self.cache is not None
         can_fork = may_fork() and self.images.survive_a_fork()
@@ -558,6 +562,8 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def _stream(self, place: Tuple[int, int], workers: Workers) -> Iterator[Made]:
         """Yield the batches of an epoch of unknown length."""
+        if isinstance(workers, ProcessWorkers):
+            workers.start_processes()  # forked before a thread reads
         jobs = ReadAhead(self._jobs(*place), self.prefetch_batches)
         try:
             yield from _with_jobs(workers, jobs)

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing.util import Finalize, is_exiting
-from typing import NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from allencv.data.data_loaders.workers import (
     WorkersAhead,
     make_batch,
 )
+
+T = TypeVar("T")
 
 BLOCKS_IN_USE = 3
 """The number of batches that a consumer usually uses at the same time."""
@@ -72,17 +74,22 @@ class ProcessWorkers(WorkersAhead):
         # would wait for work forever, and Python for them.
         Finalize(self, _end, (self._executor,), exitpriority=20)
 
+    def start_processes(self) -> None:
+        """Start the processes now, and not with the first batch: before other threads do."""
+        if not self._is_started:
+            self._submit(_nothing)
+
     def start(self, job: BatchJob) -> Begun:
         block = None if self._blocks is None else self._blocks.take()
         batch = _BatchOfProcess(self._blocks, block, self._pin)
-        making = batch.making = self._submit(job, block)
+        making = batch.making = self._submit(_make, job, block)
         making.add_done_callback(batch.receive)
         return batch
 
-    def _submit(self, job: BatchJob, block: Optional[int]) -> "Future[bytes]":
+    def _submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
         others = () if self._is_started else multiprocessing.active_children()
         try:
-            making = self._executor.submit(_make, job, block)
+            making = self._executor.submit(function, *arguments)
         except BrokenProcessPool:
             raise _has_ended() from None
         except BaseException as error:
@@ -173,6 +180,10 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _make(job: BatchJob, block: Optional[int]) -> bytes:

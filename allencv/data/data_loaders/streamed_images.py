@@ -83,6 +83,10 @@ class StreamedImages:
     def index_with(self, vocab: Vocabulary) -> None:
         self.instances.vocab = vocab
 
+    def survive_a_fork(self) -> bool:
+        """See `ImageDatasetReader.samples_survive_a_fork`."""
+        return bool(vars(type(self._reader)).get("samples_survive_a_fork", False))
+
     def identity(self) -> Dict[str, object]:
         sizes = self._reader.shard_sizes(self._data_path)
         return {"shards": self._num_shards, "bytes of the shards": sizes}

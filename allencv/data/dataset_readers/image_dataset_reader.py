@@ -71,6 +71,13 @@ class ImageDatasetReader(CheckedFromParams, DatasetReader):
         images keep their upper 8 bits, and floating point ranges from 0 to 255.
     """
 
+    samples_survive_a_fork = False
+    """
+    Whether samples that are streamed in one process can be sent to forked processes and opened
+    there: they hold bytes, or files that are opened anew, and no open file or connection. Each
+    class says this for itself, because a subclass may give other samples.
+    """
+
     def __init__(
         self,
         transforms: Optional[List[ImageTransform]] = None,

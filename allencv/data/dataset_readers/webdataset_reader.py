@@ -79,6 +79,8 @@ class WebDatasetReader(ImageDatasetReader):
     is damaged or does not fit its shards; `ImageError` for a shard that is damaged or cut short.
     """
 
+    samples_survive_a_fork = True
+
     def __init__(
         self,
         image_keys: Optional[List[str]] = None,

@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from allennlp.data import DataLoader, Vocabulary
 from PIL import Image
 
 from allencv.data import ImageDataLoader
+from allencv.data.data_loaders import image_data_loader
+from allencv.data.data_loaders.process_workers import ProcessWorkers, processes_share_memory
 from allencv.data.data_loaders.streamed_images import ReadAhead, shuffled
 from allencv.data.dataset_readers import WebDatasetReader
 from allencv.data.transforms import ImageTransform, RandomResizedCrop
@@ -27,7 +30,7 @@ SHARDS = [7, 5, 1, 6, 4]
 SIZE = sum(SHARDS)
 WORKERS: List[Dict[str, Any]] = [
     {"num_workers": 0},
-    {"num_workers": 3},
+    {"num_workers": 3, "worker": "thread"},
     {"num_workers": 2, "worker": "process"},
 ]
 some_workers = pytest.mark.parametrize("workers", WORKERS)
@@ -284,6 +287,46 @@ def test_shuffled_draws_from_the_buffer() -> None:
 
 def test_shuffled_with_a_buffer_of_one_changes_nothing() -> None:
     assert list(shuffled(range(20), 1, random.Random(0))) == list(range(20))
+
+
+@pytest.mark.skipif(not processes_share_memory(), reason="needs forked processes")
+def test_auto_takes_processes_for_shards(tmp_path: Path) -> None:
+    def kind(reader: Any, **arguments: Any) -> str:
+        loader = ImageDataLoader(reader, tmp_path / "0.tar", num_workers=2, **arguments)
+        loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+        assert sum(len(batch["image"]) for batch in loader) == 3
+        return type(loader._workers).__name__
+
+    class OtherReader(WebDatasetReader):
+        """Its images may be what processes cannot share."""
+
+    write_shard(tmp_path / "0.tar", iter(range(3)))
+    reader = WebDatasetReader()
+    assert kind(reader) == "ProcessWorkers"
+    assert kind(OtherReader()) == "ThreadWorkers"
+    assert kind(reader, worker="thread") == "ThreadWorkers"
+    with patch.object(WebDatasetReader, "num_images", return_value=3):
+        assert kind(reader) == "ThreadWorkers"
+
+
+def test_processes_start_before_a_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched(ReadAhead):
+        def __init__(self, *args: Any) -> None:
+            workers = loader._workers
+            assert isinstance(workers, ProcessWorkers)
+            processes.append(len(workers._executor._processes))
+            super().__init__(*args)
+
+    write_shard(tmp_path / "0.tar", iter(range(3)))
+    data = (WebDatasetReader(), tmp_path / "0.tar")
+    loader = ImageDataLoader(*data, num_workers=2, worker="process")
+    loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
+    processes: List[int] = []
+    monkeypatch.setattr(image_data_loader, "ReadAhead", Watched)
+    assert sum(len(batch["image"]) for batch in loader) == 3
+    assert processes[0] > 0
 
 
 def test_read_ahead_reads_so_many_and_no_more() -> None:
