@@ -1,8 +1,8 @@
 """
 Compare the speed of this project's data loader with 1 to 16 workers, in threads and in processes,
-with its defaults, with a cache, and with timm's loader. The images are JPEG files: small ones of
-32 x 32 pixels, which are padded, cropped and flipped, and photo-like ones of 500 x 375 pixels, with
-RandomResizedCrop(224) and a flip.
+with its defaults, with a cache, from a tar shard, and with timm's loader. The images are JPEG
+files: small ones of 32 x 32 pixels, which are padded, cropped and flipped, and photo-like ones of
+500 x 375 pixels, with RandomResizedCrop(224) and a flip. The shard has the same files.
 
     pip install -e '.[benchmark]'
     python benchmarks/loader_workers.py [--sizes 32 224] [--workers 1 2 4 8 16] [--rounds 3]
@@ -13,10 +13,13 @@ table into docs/data_loading.md.
 """
 
 import argparse
+import io
+import itertools
 import json
 import os
 import platform
 import statistics
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -30,7 +33,9 @@ from allencv.runtime.whole_files import write_text
 DISTINCT = 256
 """The number of different photos; others are links to them."""
 IMAGES = 2048
-KINDS = ("thread", "process", "timm")
+WORKERS = ("auto", "thread", "process")
+SHARD = "shard, "
+KINDS = (*WORKERS, *(f"{SHARD}{each}" for each in WORKERS), "timm")
 DEFAULT = "default"
 CACHED = "default with cache"
 """`cache: "memory"`, after the epoch that decodes the images."""
@@ -56,16 +61,27 @@ def make_folder(folder: Path, size: int) -> None:
         coarse.resize((size, size), Image.Resampling.BICUBIC).save(path, quality=95)
 
 
-def our_loader(folder: Path, size: int, **arguments: Any) -> Epoch:
+def make_shard(folder: Path) -> None:
+    """Write the files of a folder into one tar file, each with its label."""
+    with tarfile.open(folder / "train.tar", "w") as tar:
+        for number, file in enumerate(sorted((folder / "train").rglob("*.jpg"))):
+            for suffix, content in (("jpg", file.read_bytes()), ("cls", file.parent.name.encode())):
+                member = tarfile.TarInfo(f"{number:06d}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def our_loader(folder: Path, size: int, is_shard: bool = False, **arguments: Any) -> Epoch:
     from allennlp.data import Vocabulary
 
     from allencv.data import ImageDataLoader
-    from allencv.data.dataset_readers import ImageFolderReader
+    from allencv.data.dataset_readers import ImageFolderReader, WebDatasetReader
     from allencv.data.transforms import RandomCrop, RandomHorizontalFlip, RandomResizedCrop
 
     crop = RandomResizedCrop(size) if size >= 128 else RandomCrop(size, padding=size // 8)
-    reader = ImageFolderReader(transforms=[crop, RandomHorizontalFlip()])
-    loader = ImageDataLoader(reader, folder / "train", BATCH_SIZE, shuffle=True, **arguments)
+    kind, name = (WebDatasetReader, "train.tar") if is_shard else (ImageFolderReader, "train")
+    reader = kind(transforms=[crop, RandomHorizontalFlip()])
+    loader = ImageDataLoader(reader, folder / name, BATCH_SIZE, shuffle=True, **arguments)
     loader.index_with(Vocabulary.from_instances(loader.iter_instances()))
 
     def epoch() -> Iterator[Any]:
@@ -80,8 +96,10 @@ def make_loaders(folder: Path, size: int, workers: List[int]) -> Dict[str, Epoch
         CACHED: our_loader(folder, size, cache="memory"),
     }
     for count in workers:
-        for kind in ("thread", "process"):
-            loaders[f"{kind} {count}"] = our_loader(folder, size, num_workers=count, worker=kind)
+        for worker, start in itertools.product(WORKERS, ("", SHARD)):
+            loaders[f"{start}{worker} {count}"] = our_loader(
+                folder, size, bool(start), num_workers=count, worker=worker
+            )
         loaders[f"timm {count}"] = timm_loader(folder, count, size)
     return loaders
 
@@ -117,6 +135,7 @@ def main() -> None:
         results = report["images_per_second"].setdefault(str(size), {})
         with tempfile.TemporaryDirectory() as folder:
             make_folder(Path(folder), size)
+            make_shard(Path(folder))
             loaders = make_loaders(Path(folder), size, arguments.workers)
             for epoch in loaders.values():  # workers start, memory is touched
                 speed(epoch)
@@ -134,7 +153,7 @@ def table(report: Dict[str, Any]) -> str:
     settings, sizes = report["settings"], report["images_per_second"]
     rounds = {len(values) for results in sizes.values() for values in results.values()}
     counts = sorted(
-        {int(name.split()[1]) for each in sizes.values() for name in each if name[-1].isdigit()}
+        {int(name.split()[-1]) for each in sizes.values() for name in each if name[-1].isdigit()}
     )
     lines = [
         f"Images per second, medians of {'/'.join(map(str, sorted(rounds)))} rounds, "
