@@ -47,8 +47,8 @@ SECONDS_TO_STOP = 5.0
 TRAINING = {"fit", "sweep", "train"}
 SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
 """The commands that say what they are doing without a terminal, too. They may take minutes."""
-COMPUTING = {*TRAINING, "embed", "evaluate", "find-lr", "predict", "review"}
-"""The commands that compute a network with torch for long."""
+ADAPTING = {"embed", "evaluate", "find-lr", "predict", "review", "sweep", "train"}
+"""The commands that compute a network with torch for long, but for `fit`, which adapts itself."""
 GPU = Path("/dev/nvidia0")
 """On Linux it exists if the machine has a GPU of NVIDIA, which then computes the network."""
 SECONDS_TO_ARCHIVE = 60.0
@@ -102,25 +102,21 @@ def _complete() -> None:
 
 def _adapt_to_other_programs(name: str) -> None:
     """
-    Set how a network is computed if other programs use cores. A training from a config only hears
-    of it, because it gives the same weights on each run, and threads change them by rounding.
+    Set how the threads of predictions wait, if other programs use cores. A training from a config
+    only hears of it: it gives the same weights on each run, and fewer threads round differently.
+    (`fit` takes fewer.)
     """
-    from allencv.runtime.cpu_count import cpu_count
-    from allencv.runtime.openmp import THREADS, threads_beside_others, use_threads, wait_asleep
-    from allencv.runtime.plurals import numbered
+    from allencv.runtime.openmp import THREADS, threads_beside_others, wait_asleep
 
     threads = None if GPU.exists() else threads_beside_others()
     if threads is None:
         return
-    busy = "Other programs use cores now."
-    if name == "fit":
-        use_threads(threads)
-        now = f"Computes with {numbered(threads, 'thread')} instead of {cpu_count()}"
-        note = f"{now}, which is faster beside them. {THREADS}={cpu_count()} turns this off."
-        print(busy, note, file=sys.stderr)
-    elif name in TRAINING:
-        note = f"{THREADS}={threads} would make training faster beside them."
-        print(busy, note, "Its results would differ by rounding.", file=sys.stderr)
+    if name in TRAINING:
+        print(
+            f"Other programs use cores now: {THREADS}={threads} would make training faster beside "
+            "them. Its results would differ by rounding.",
+            file=sys.stderr,
+        )
     else:
         wait_asleep()
 
@@ -134,7 +130,7 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
     if name != "serve":  # it first answers accepted requests, and has its own time limit
         seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
         stop_within(seconds, say_so=not has_launcher())
-    if name in COMPUTING and not has_launcher() and not set(arguments) & {"-h", "--help"}:
+    if name in ADAPTING and not has_launcher() and not set(arguments) & {"-h", "--help"}:
         _adapt_to_other_programs(name)
     try:
         run_command(name, arguments)

@@ -56,7 +56,8 @@ from allencv.runtime.plurals import numbered
 from allencv.runtime.whole_files import write_text
 
 Report = Dict[str, Any]
-FILES = ["ResNet-18:64", "ResNet-18:128", "MobileNetV3-large:64", "EfficientNet-Lite0:128"]
+FILES = [f"{network}:64" for network in from_files.NETWORKS if network != "EfficientNet-Lite0"]
+FILES += [f"{network}:128" for network in ("ResNet-18", "EfficientNet-Lite0")]
 FEWER_THREADS = max(1, cpu_count() - 1)
 SETTINGS_BESIDE: Dict[str, Tuple[Callable[..., Callable[[], None]], Dict[str, str]]] = {
     # name: the loop, and the variables of its process

@@ -295,14 +295,6 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, "threads_beside_others", lambda: 1)
 
 
-def test_fit_takes_fewer_threads_beside_other_programs(
-    busy: None, capsys: pytest.CaptureFixture
-) -> None:
-    command._adapt_to_other_programs("fit")
-    assert os.environ[openmp.THREADS] == "1"
-    assert "Computes with 1 thread instead of" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", ["train", "sweep"])
 def test_a_config_keeps_its_threads_beside_other_programs(
     busy: None, name: str, capsys: pytest.CaptureFixture
@@ -326,8 +318,10 @@ def test_threads_do_not_matter_beside_a_gpu(
     busy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(command, "GPU", tmp_path)
-    command._adapt_to_other_programs("fit")
-    assert openmp.THREADS not in os.environ
+    before = dict(os.environ)
+    command._adapt_to_other_programs("train")
+    command._adapt_to_other_programs("evaluate")
+    assert dict(os.environ) == before
     assert capsys.readouterr().err == ""
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -36,6 +36,7 @@ from allencv.fitting.data_parts import decide_calibration
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.fitting.quick import choose_quick
+from allencv.fitting.threads import fewer_threads_beside_others
 from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
 from allencv.training.next_commands import next_commands, resumed_by, train_command
@@ -191,14 +192,16 @@ def fit(
     second = f"{run_folder_of(output)}_finetuned"
     if options.then is not None:  # before the first training, which takes a while
         _check_is_free(second, include_package)
-    fitted, chosen = _fit(data, output, options, include_package, written_by, say, begun)
+    with nullcontext() if options.quick else fewer_threads_beside_others(say):
+        fitted, chosen = _fit(data, output, options, include_package, written_by, say, begun)
     if options.then is None:
         return fitted
     say("\n".join(["", *fitted.lines(), "", f"Fine-tuning {chosen.backbone} from there."]))
     whole = replace(options, quick=False, then=None, backbones=None, backbone=chosen.backbone)
     (evaluation,) = chosen.config["validation_dataset_reader"]["transforms"]
     start = Start(str(fitted.archive.absolute()), evaluation)
-    with _first_model_named(fitted.archive, second, include_package):
+    named = _first_model_named(fitted.archive, second, include_package)
+    with named, fewer_threads_beside_others(say):
         finetuned, _ = _fit(data, second, whole, include_package, written_by, say, begun, start)
     return finetuned
 

@@ -39,19 +39,12 @@ def threads_beside_others(stat: Path = STAT) -> Optional[int]:
     return threads if threads < cpu_count() else None
 
 
-def use_threads(threads: int) -> None:
-    """
-    Let OpenMP compute with so many threads. It reads the environment when torch is imported, so
-    this must come first.
-    """
-    os.environ[THREADS] = str(threads)
-
-
 def wait_asleep() -> None:
     """
     Let the threads of GNU's OpenMP soon sleep when they wait, unless the user has set how they do.
     Results stay the same. Beside a busy program predictions keep half of their speed, but on a
-    quiet machine they would lose up to a quarter. Like `use_threads`, this must come first.
+    quiet machine they would lose up to a quarter. OpenMP reads the environment when torch is
+    imported, so this must come first.
     """
     if not any(name in os.environ for name in SET_BY_USER):
         os.environ[SPINS] = FEW_SPINS

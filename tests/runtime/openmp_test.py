@@ -13,7 +13,6 @@ from allencv.runtime.openmp import (
     STAT,
     THREADS,
     threads_beside_others,
-    use_threads,
     wait_asleep,
 )
 
@@ -92,11 +91,6 @@ def test_a_system_without_the_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(not STAT.exists(), reason="only Linux has the file")
 def test_the_file_of_this_system_is_read() -> None:
     assert threads_beside_others() in (None, *range(1, cpu_count()))
-
-
-def test_threads_are_set() -> None:
-    use_threads(3)
-    assert variables() == {THREADS: "3"}
 
 
 def test_threads_sleep_soon() -> None:
