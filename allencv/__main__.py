@@ -50,7 +50,7 @@ SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
 ADAPTING = {"embed", "evaluate", "find-lr", "predict", "review", "sweep", "train"}
 """The commands that compute a network with torch for long, but for `fit`, which adapts itself."""
 GPU = Path("/dev/nvidia0")
-"""On Linux it exists if the machine has a GPU of NVIDIA, which then computes the network."""
+"""On Linux it exists if the machine has a GPU of NVIDIA, which then trains."""
 SECONDS_TO_ARCHIVE = 60.0
 """The same for commands that train: AllenNLP archives the best epoch so far."""
 PIPE_STATUS = 141
@@ -108,17 +108,17 @@ def _adapt_to_other_programs(name: str) -> None:
     """
     from allencv.runtime.openmp import THREADS, threads_beside_others, wait_asleep
 
-    threads = None if GPU.exists() else threads_beside_others()
+    threads = threads_beside_others()
     if threads is None:
         return
-    if name in TRAINING:
+    if name not in TRAINING:
+        wait_asleep()
+    elif not GPU.exists():
         print(
             f"Other programs use cores now: {THREADS}={threads} would make training faster beside "
             "them. Its results would differ by rounding.",
             file=sys.stderr,
         )
-    else:
-        wait_asleep()
 
 
 def _run_until_stopped(name: str, arguments: List[str]) -> None:

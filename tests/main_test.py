@@ -320,7 +320,6 @@ def test_threads_do_not_matter_beside_a_gpu(
     monkeypatch.setattr(command, "GPU", tmp_path)
     before = dict(os.environ)
     command._adapt_to_other_programs("train")
-    command._adapt_to_other_programs("evaluate")
     assert dict(os.environ) == before
     assert capsys.readouterr().err == ""
 

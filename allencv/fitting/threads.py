@@ -14,8 +14,8 @@ Say = Callable[[str], None]
 @contextmanager
 def fewer_threads_beside_others(say: Say) -> Iterator[None]:
     """
-    If other programs use cores now, compute with as many threads as cores are idle, and say so. See
-    `threads_beside_others`. On a GPU it does nothing.
+    If other programs use cores now, compute with as many threads as cores are idle, at least one,
+    and say so. See `threads_beside_others`. On a GPU it does nothing.
     """
     usual = torch.get_num_threads()
     threads = None if torch.cuda.is_available() else threads_beside_others()

@@ -1,7 +1,4 @@
-"""
-How many threads of OpenMP compute a network on a CPU beside other programs, and how they wait for
-each other.
-"""
+"""Choose the number of OpenMP's threads, and how they wait, when other programs are busy."""
 
 import os
 import time
@@ -23,12 +20,13 @@ SECONDS = 0.1
 def threads_beside_others(stat: Path = STAT) -> Optional[int]:
     """
     Return how many threads suit the cores that other programs leave idle now, at least 1. Return
-    `None` if they leave all that this process may use, if the user has set the number of threads,
-    or where the system does not tell.
+    `None` if enough cores are idle, if the user has set the number of threads, or if the system
+    gives no figures.
 
     By default there are as many threads as cores, and they spin for milliseconds at each barrier.
-    Beside a busy program, a thread then often spins for one that has no core. Training keeps more
-    than half of its speed with fewer threads, but its results differ by rounding (docs/devices.md).
+    Beside a busy program, a thread then often spins while it waits for one that has no core.
+    Training keeps more than half of its speed with fewer threads, but its results differ by
+    rounding (docs/devices.md).
     """
     if THREADS in os.environ:
         return None
@@ -43,8 +41,8 @@ def wait_asleep() -> None:
     """
     Let the threads of GNU's OpenMP soon sleep when they wait, unless the user has set how they do.
     Results stay the same. Beside a busy program predictions keep half of their speed, but on a
-    quiet machine they would lose up to a quarter. OpenMP reads the environment when torch is
-    imported, so this must come first.
+    quiet machine they would lose a tenth, or a quarter with small batches. OpenMP reads the
+    environment when torch is imported, so this must come first.
     """
     if not any(name in os.environ for name in SET_BY_USER):
         os.environ[SPINS] = FEW_SPINS
@@ -64,7 +62,7 @@ def _times(stat: Path) -> Dict[int, Tuple[int, int]]:
     for line in stat.read_text().splitlines():
         name, *ticks = line.split()
         if name.startswith("cpu") and name != "cpu":
-            # user, nice, system, idle, waiting for files, interrupts (2), taken by other machines
+            # user, nice, system, idle, waiting for files, interrupts (2), other virtual machines
             each = list(map(int, ticks[:8]))
             times[int(name[3:])] = (sum(each[3:5]), sum(each))
     return times
