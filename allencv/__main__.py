@@ -16,7 +16,7 @@ import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Iterable, Iterator, List, NoReturn, Optional
+from typing import Iterable, Iterator, List, NoReturn, Optional, Set
 
 import allencv
 from allencv.command_list import COMMANDS, OF_ALLENNLP, SUMMARIES
@@ -49,6 +49,8 @@ SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
 """The commands that say what they are doing without a terminal, too. They may take minutes."""
 ADAPTING = {"embed", "evaluate", "find-lr", "predict", "review", "sweep", "train"}
 """The commands that compute a network with torch for long, but for `fit`, which adapts itself."""
+NOT_ADAPTING = {"-h", "--help", "--parallel"}
+"""The options with which they do not: runs of a sweep at the same time divide the cores."""
 GPU = Path("/dev/nvidia0")
 """On Linux it exists if the machine has a GPU of NVIDIA, which then trains."""
 SECONDS_TO_ARCHIVE = 60.0
@@ -121,6 +123,10 @@ def _adapt_to_other_programs(name: str) -> None:
         )
 
 
+def _mentions(arguments: List[str], options: Set[str]) -> bool:
+    return any(argument.partition("=")[0] in options for argument in arguments)
+
+
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
     from allencv.runtime.launcher_watch import end_with_launcher, has_launcher
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
@@ -130,7 +136,7 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
     if name != "serve":  # it first answers accepted requests, and has its own time limit
         seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
         stop_within(seconds, say_so=not has_launcher())
-    if name in ADAPTING and not has_launcher() and not set(arguments) & {"-h", "--help"}:
+    if name in ADAPTING and not has_launcher() and not _mentions(arguments, NOT_ADAPTING):
         _adapt_to_other_programs(name)
     try:
         run_command(name, arguments)

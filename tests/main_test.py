@@ -314,6 +314,18 @@ def test_predictions_keep_their_threads_beside_other_programs(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--parallel", "2"], ["--parallel=2"]])
+def test_help_and_parallel_runs_say_nothing_of_other_programs(
+    busy: None, arguments: List[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(command, "run_command", lambda *_: None)
+    monkeypatch.setattr(stopping, "stop_within", lambda *_, **__: None)
+    command._run_until_stopped("sweep", ["config.jsonnet"])
+    assert "Other programs" in capsys.readouterr().err
+    command._run_until_stopped("sweep", ["config.jsonnet", *arguments])
+    assert capsys.readouterr().err == ""
+
+
 def test_threads_do_not_matter_beside_a_gpu(
     busy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -28,7 +28,7 @@ def threads_beside_others(stat: Path = STAT) -> Optional[int]:
     Training keeps more than half of its speed with fewer threads, but its results differ by
     rounding (docs/devices.md).
     """
-    if THREADS in os.environ:
+    if os.environ.get(THREADS):
         return None
     try:
         threads = max(1, round(_free_cores(stat)))

@@ -75,6 +75,8 @@ def test_the_number_of_threads_is_left_to_the_user(
 ) -> None:
     monkeypatch.setenv(THREADS, "2")
     assert watch([0, 1, 1, 1]) is None
+    monkeypatch.setenv(THREADS, "")
+    assert watch([0, 1, 1, 1]) == 3
 
 
 @pytest.mark.parametrize("text", ["", "cpu0\n", "cpu0 a b c d e\n"])

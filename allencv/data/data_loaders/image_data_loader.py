@@ -410,6 +410,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
     def index_with(self, vocab: Vocabulary) -> None:
         self.images.index_with(vocab)
         self._is_indexed = True
+        self._workers = self._prefetched = None  # processes have a copy of what was before
 
     def identity(self) -> Dict[str, object]:
         """

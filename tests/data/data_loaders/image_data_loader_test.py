@@ -181,6 +181,21 @@ def test_auto_takes_processes_for_many_images(
     assert kind(worker="process") == "ProcessWorkers"
 
 
+@pytest.mark.parametrize("workers", [*WORKERS, {"num_workers": 2, "cache": "memory"}])
+def test_another_vocabulary_reaches_the_workers(folder: Path, workers: Dict[str, Any]) -> None:
+    def labels(names: List[str]) -> List[int]:
+        vocab = Vocabulary()
+        for name in names:
+            vocab.add_token_to_namespace(name, "labels")
+        loader.index_with(vocab)
+        return [label for batch in loader for label in batch["label"].tolist()]
+
+    loader = make_loader(folder, **workers)
+    names = sorted(loader.labels())
+    last = len(names) - 1
+    assert labels(names) == [last - label for label in labels(names[::-1])]
+
+
 class OpenFileReader(ImageFolderReader):
     """Its images are functions, which may use a file that is open."""
 
