@@ -142,7 +142,7 @@ def _table_of_processor(report: Dict[str, Any]) -> str:
     spread = statistics.median(spreads)
     name, _, details = settings["processor"].partition(", ")
     lines = [
-        f"### {name}",
+        f"### {name}, {details.split(', ')[1]}",
         "",
         f"Images per second on {details}; torch {settings['torch']}; medians of "
         f"{' or '.join(map(str, rounds))} rounds, which differed by {spread:.0%} in the "

@@ -27,8 +27,9 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 def has_dense_convolutions(model: torch.nn.Module) -> bool:
     """
     Return whether a network computes at most a quarter of its channels by linear layers, and at
-    most a tenth by depthwise convolutions, as ResNet and RegNet do. In MobileNet and EfficientNet a
-    third is depthwise, in ConvNeXt a sixth; transformers have mostly linear layers.
+    most a fifth by depthwise convolutions, as ResNet, RegNet and small ConvNeXts do. In MobileNet
+    and EfficientNet a quarter or more is depthwise; transformers and large ConvNeXts have mostly
+    linear layers.
     """
     dense = depthwise = linear = 0
     for module in model.modules():
@@ -40,7 +41,7 @@ def has_dense_convolutions(model: torch.nn.Module) -> bool:
             else:
                 dense += module.out_channels
     channels = dense + depthwise + linear
-    return dense > 0 and linear <= channels / 4 and depthwise <= channels / 10
+    return dense > 0 and linear <= channels / 4 and depthwise <= channels / 5
 
 
 def choose_amp_dtype(

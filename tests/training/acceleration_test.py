@@ -42,7 +42,7 @@ def test_the_type_on_a_cpu(
         ("tf_efficientnet_lite0", False),
         ("efficientnet_b0", False),
         ("mobilenetv2_100", False),
-        ("convnext_atto", False),
+        ("convnext_atto", True),
         ("convnext_tiny", False),  # its pointwise layers are linear
         ("regnety_004", True),  # its groups have 8 channels
         ("resnet18", True),
