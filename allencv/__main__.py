@@ -15,8 +15,7 @@ import re
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Iterable, Iterator, List, NoReturn, Optional, Set
+from typing import Iterable, Iterator, List, NoReturn, Optional
 
 import allencv
 from allencv.command_list import COMMANDS, OF_ALLENNLP, SUMMARIES
@@ -47,12 +46,8 @@ SECONDS_TO_STOP = 5.0
 TRAINING = {"fit", "sweep", "train"}
 SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
 """The commands that say what they are doing without a terminal, too. They may take minutes."""
-ADAPTING = {"embed", "evaluate", "find-lr", "predict", "review", "sweep", "train"}
-"""The commands that compute a network with torch for long, but for `fit`, which adapts itself."""
-NOT_ADAPTING = {"-h", "--help", "--parallel"}
-"""The options with which they do not: runs of a sweep at the same time divide the cores."""
-GPU = Path("/dev/nvidia0")
-"""On Linux it exists if the machine has a GPU of NVIDIA, which then trains."""
+COMPUTING = {"embed", "evaluate", "find-lr", "predict", "review"}
+"""The commands that compute a network with torch for long, but for those that train a model."""
 SECONDS_TO_ARCHIVE = 60.0
 """The same for commands that train: AllenNLP archives the best epoch so far."""
 PIPE_STATUS = 141
@@ -102,33 +97,9 @@ def _complete() -> None:
     autocomplete(parser_of_all())
 
 
-def _adapt_to_other_programs(name: str) -> None:
-    """
-    Set how the threads of predictions wait, if other programs use cores. A training from a config
-    only hears of it: it gives the same weights on each run, and fewer threads round differently.
-    (`fit` takes fewer.)
-    """
-    from allencv.runtime.openmp import THREADS, threads_beside_others, wait_asleep
-
-    threads = threads_beside_others()
-    if threads is None:
-        return
-    if name not in TRAINING:
-        wait_asleep()
-    elif not GPU.exists():
-        print(
-            f"Other programs use cores now: {THREADS}={threads} would make training faster beside "
-            "them. Its results would differ by rounding.",
-            file=sys.stderr,
-        )
-
-
-def _mentions(arguments: List[str], options: Set[str]) -> bool:
-    return any(argument.partition("=")[0] in options for argument in arguments)
-
-
 def _run_until_stopped(name: str, arguments: List[str]) -> None:
     from allencv.runtime.launcher_watch import end_with_launcher, has_launcher
+    from allencv.runtime.openmp import wait_asleep_if_busy
     from allencv.runtime.stopping import leave, name_of, status_after, stop_within
     from allencv.runtime.terminal import log_to_file_only
 
@@ -136,8 +107,8 @@ def _run_until_stopped(name: str, arguments: List[str]) -> None:
     if name != "serve":  # it first answers accepted requests, and has its own time limit
         seconds = SECONDS_TO_ARCHIVE if name in TRAINING else SECONDS_TO_STOP
         stop_within(seconds, say_so=not has_launcher())
-    if name in ADAPTING and not has_launcher() and not _mentions(arguments, NOT_ADAPTING):
-        _adapt_to_other_programs(name)
+    if name in COMPUTING:
+        wait_asleep_if_busy()
     try:
         run_command(name, arguments)
     except KeyboardInterrupt as stop:

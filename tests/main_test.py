@@ -16,7 +16,7 @@ from argcomplete import CompletionFinder
 from allencv import __main__ as command
 from allencv.command_list import OF_ALLENNLP
 from allencv.command_parsers import command_parser, parser_of_all
-from allencv.runtime import openmp, stopping
+from allencv.runtime import stopping
 from allencv.runtime.bundle import open_bundle
 from allencv.runtime.errors import BundleError, ImageError, InputError
 from allencv.runtime.images import read_image
@@ -284,56 +284,6 @@ def test_a_plugins_command_with_a_name_of_ours(
         "allencv: warning: running AllenCV's serve; the one of allennlp_server.commands is "
         "'allennlp serve'\n"
     )
-
-
-@pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let other programs leave one core, and the user have set nothing."""
-    for name in (openmp.THREADS, *openmp.SET_BY_USER):
-        monkeypatch.setenv(name, "")  # so that it is as before after the test
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(openmp, "threads_beside_others", lambda: 1)
-
-
-@pytest.mark.parametrize("name", ["train", "sweep"])
-def test_a_config_keeps_its_threads_beside_other_programs(
-    busy: None, name: str, capsys: pytest.CaptureFixture
-) -> None:
-    before = dict(os.environ)
-    command._adapt_to_other_programs(name)
-    assert dict(os.environ) == before
-    assert "OMP_NUM_THREADS=1 would make training faster" in capsys.readouterr().err
-
-
-def test_predictions_keep_their_threads_beside_other_programs(
-    busy: None, capsys: pytest.CaptureFixture
-) -> None:
-    command._adapt_to_other_programs("evaluate")
-    assert os.environ[openmp.SPINS] == openmp.FEW_SPINS
-    assert openmp.THREADS not in os.environ
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--parallel", "2"], ["--parallel=2"]])
-def test_help_and_parallel_runs_say_nothing_of_other_programs(
-    busy: None, arguments: List[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr(command, "run_command", lambda *_: None)
-    monkeypatch.setattr(stopping, "stop_within", lambda *_, **__: None)
-    command._run_until_stopped("sweep", ["config.jsonnet"])
-    assert "Other programs" in capsys.readouterr().err
-    command._run_until_stopped("sweep", ["config.jsonnet", *arguments])
-    assert capsys.readouterr().err == ""
-
-
-def test_threads_do_not_matter_beside_a_gpu(
-    busy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr(command, "GPU", tmp_path)
-    before = dict(os.environ)
-    command._adapt_to_other_programs("train")
-    assert dict(os.environ) == before
-    assert capsys.readouterr().err == ""
 
 
 def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from allencv.training.distributed.ranks import joined
     from allencv.training.distributed.settings import Distributed
     from allencv.training.next_commands import next_commands, resumed_by, train_command
+    from allencv.training.threads import hint_at_fewer_threads
     from allencv.training.train_in_folder import train_in_folder
 
     folder = Path(args.serialization_dir)
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> None:
                 + " the machines; expected no --node-rank"
             )
         else:
+            if rank is None and not args.dry_run:
+                hint_at_fewer_threads()
             model = train_in_folder(
                 params,
                 args.serialization_dir,

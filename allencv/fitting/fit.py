@@ -36,11 +36,11 @@ from allencv.fitting.data_parts import decide_calibration
 from allencv.fitting.found_data import find_data
 from allencv.fitting.options import AUTO, FitOptions
 from allencv.fitting.quick import choose_quick
-from allencv.fitting.threads import fewer_threads_beside_others
 from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
 from allencv.training.next_commands import next_commands, resumed_by, train_command
 from allencv.training.run_folder import has_checkpoint, is_unbegun, locked
+from allencv.training.threads import fewer_threads_beside_others
 from allencv.training.time_limit import seconds_of
 from allencv.training.train_in_folder import train_in_folder
 

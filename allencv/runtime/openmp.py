@@ -37,14 +37,15 @@ def threads_beside_others(stat: Path = STAT) -> Optional[int]:
     return threads if threads < cpu_count() else None
 
 
-def wait_asleep() -> None:
+def wait_asleep_if_busy() -> None:
     """
-    Let the threads of GNU's OpenMP soon sleep when they wait, unless the user has set how they do.
-    Results stay the same. Beside a busy program predictions keep half of their speed, but on a
-    quiet machine they would lose a tenth, or a quarter with small batches. OpenMP reads the
-    environment when torch is imported, so this must come first.
+    Let the threads of GNU's OpenMP soon sleep when they wait, if other programs use cores now and
+    the user has not set how they wait. Results stay the same. Beside a busy program predictions
+    keep half of their speed, but on a quiet machine they would lose a tenth, or a quarter with
+    small batches. OpenMP reads the environment when torch is imported, so this must come first.
     """
-    if not any(name in os.environ for name in SET_BY_USER):
+    is_set = any(name in os.environ for name in SET_BY_USER)
+    if not is_set and threads_beside_others() is not None:
         os.environ[SPINS] = FEW_SPINS
 
 

@@ -13,7 +13,7 @@ from allencv.runtime.openmp import (
     STAT,
     THREADS,
     threads_beside_others,
-    wait_asleep,
+    wait_asleep_if_busy,
 )
 
 VARIABLES = (THREADS, *SET_BY_USER)
@@ -95,16 +95,21 @@ def test_the_file_of_this_system_is_read() -> None:
     assert threads_beside_others() in (None, *range(1, cpu_count()))
 
 
-def test_threads_sleep_soon() -> None:
-    wait_asleep()
-    assert variables() == {SPINS: FEW_SPINS}
+@pytest.mark.parametrize("threads", [None, 1])
+def test_threads_sleep_soon_beside_other_programs(
+    threads: Optional[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openmp, "threads_beside_others", lambda: threads)
+    wait_asleep_if_busy()
+    assert variables() == ({} if threads is None else {SPINS: FEW_SPINS})
 
 
 @pytest.mark.parametrize("name", SET_BY_USER)
 def test_how_threads_wait_is_left_to_the_user(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "ACTIVE" if name != SPINS else "7")
+    monkeypatch.setattr(openmp, "threads_beside_others", lambda: 1)
     before = variables()
-    wait_asleep()
+    wait_asleep_if_busy()
     assert variables() == before
 
 

@@ -256,8 +256,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
 
     def __len__(self) -> int:
         """Return the number of batches per epoch. Raises `TypeError` if it is unknown."""
-        images = self.images
-        size = len(images) if isinstance(images, ListedImages) else images.num_images
+        size = self.images.num_images
         if size is None:
             raise TypeError(f"the number of images in {self.data_path} is unknown when streaming")
         if self.for_evaluation:
@@ -548,10 +547,7 @@ class ImageDataLoader(CheckedFromParams, DataLoader):
             )
         if self.worker != "auto":
             return self.worker == "process"
-        if isinstance(self.images, ListedImages):
-            size: Optional[int] = len(self.images)
-        else:
-            size = self.images.num_images
+        size = self.images.num_images
         if size is not None and size < MANY_IMAGES:
             return False
         is_decoded = self.cache is not None

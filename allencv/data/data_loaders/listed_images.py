@@ -61,6 +61,11 @@ class ListedImages:
         """Return the number of images in an epoch."""
         return len(self.instances)
 
+    @property
+    def num_images(self) -> int:
+        """The same, as `StreamedImages` gives it if it is known."""
+        return len(self)
+
     def order(self, epoch: int) -> "np.ndarray":
         """Return the image at each place of an epoch."""
         size = len(self.instances)

@@ -3,8 +3,8 @@ from typing import Iterator, List
 import pytest
 import torch
 
-from allencv.fitting import threads
-from allencv.fitting.threads import fewer_threads_beside_others
+from allencv.training import threads
+from allencv.training.threads import fewer_threads_beside_others, hint_at_fewer_threads
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +39,15 @@ def test_a_gpu_needs_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with fewer_threads_beside_others(pytest.fail):
         assert torch.get_num_threads() == 4
+
+
+def test_a_training_from_a_config_only_says_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(threads, "threads_beside_others", lambda: 3)
+    hint_at_fewer_threads()
+    assert torch.get_num_threads() == 4
+    assert "OMP_NUM_THREADS=3 would make training faster" in capsys.readouterr().err
+    monkeypatch.setattr(threads, "threads_beside_others", lambda: None)
+    hint_at_fewer_threads()
+    assert capsys.readouterr().err == ""
