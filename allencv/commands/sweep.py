@@ -41,7 +41,6 @@ def run(args: argparse.Namespace) -> None:
     from allencv.experiments.sweep import sweep
     from allencv.models.from_archive import with_archived_model
     from allencv.training.run_folder import locked
-    from allencv.training.threads import hint_at_fewer_threads
 
     kind, count = ("seed", args.seeds) if args.folds is None else ("fold", args.folds)
     least = 1 if kind == "seed" else 2
@@ -53,8 +52,6 @@ def run(args: argparse.Namespace) -> None:
     with locked(args.serialization_dir):
         params = with_archived_model(read_config(args.param_path, args.overrides))
         folder = Path(args.serialization_dir)
-        if parallel == 1 and args.on is None:  # others divide the cores, or run elsewhere
-            hint_at_fewer_threads()
         runs = sweep(
             *(params.as_dict(quiet=True), folder, kind, count),
             *(args.include_package, parallel, args.on is not None),

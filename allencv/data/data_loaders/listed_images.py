@@ -63,7 +63,7 @@ class ListedImages:
 
     @property
     def num_images(self) -> int:
-        """The same, as `StreamedImages` gives it if it is known."""
+        """Return the number of images in an epoch, which `StreamedImages` may not know."""
         return len(self)
 
     def order(self, epoch: int) -> "np.ndarray":

@@ -154,7 +154,7 @@ def make_batch(instances: InstanceLookup, job: BatchJob, empty: Empty = reused_m
 
 
 class NoWorkers:
-    """Makes each batch when it is requested, in the calling thread, without threads of torch."""
+    """Makes each batch when it is requested, in the calling thread, without other threads."""
 
     def __init__(self, instances: InstanceLookup) -> None:
         self._instances = instances
