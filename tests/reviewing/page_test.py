@@ -50,7 +50,7 @@ def opened(browser: Any) -> Iterator[Callable[[ReviewSession], Any]]:
         )
         page.on("request", lambda each: each.url.startswith(url) or wrong.append(each.url))
         page.goto(url)
-        page.locator("#choices button").first.wait_for()
+        wait(page)
         return page
 
     yield open_page
@@ -59,12 +59,16 @@ def opened(browser: Any) -> Iterator[Callable[[ReviewSession], Any]]:
     assert not wrong
 
 
+def wait(page: Any) -> None:
+    """Wait until the page has the server's answer, and shows it."""
+    page.locator("#image[aria-busy=false]").wait_for(state="attached")
+
+
 def press(page: Any, *keys: str) -> None:
     """Press keys, each when the page has shown what the one before did."""
     for key in keys:
         page.keyboard.press(key)
-        page.wait_for_timeout(50)
-        page.wait_for_load_state("networkidle")
+        wait(page)
 
 
 def answers(session: ReviewSession) -> List[Any]:
@@ -102,7 +106,7 @@ def test_the_mouse_does_not_take_the_enter_key(tmp_path: Path, opened: Callable)
     session = make_session(tmp_path)
     page = opened(session)
     page.click("#none")
-    page.wait_for_load_state("networkidle")
+    wait(page)
     press(page, "Enter")
     assert answers(session) == ["none", ("dog",)]
 

@@ -8,9 +8,10 @@ const TWO_COLUMNS = 12; // from this number of labels on
 let about = null; // what does not change: the labels
 let view = null; // the image and the progress
 let chosen = new Set(); // the labels that are on, if an image may have several
-let isBusy = true;
 
 const current = () => view.image;
+const isBusy = () => byId("image").getAttribute("aria-busy") === "true";
+const setBusy = (value) => byId("image").setAttribute("aria-busy", value);
 const names = (numbers) => numbers.map((number) => about.labels[number]).join(", ") || "no label";
 const hasKeys = () => about.labels.length <= KEYS.length;
 
@@ -31,8 +32,8 @@ async function ask(path, body) {
 
 /** Ask the server for a new view, and show it. Ignore keys meanwhile. */
 async function update(path, body, said) {
-  if (isBusy) return;
-  isBusy = true;
+  if (isBusy()) return;
+  setBusy(true);
   try {
     const answered = await ask(path, body);
     showError("");
@@ -42,7 +43,7 @@ async function update(path, body, said) {
     showError(error.message);
     if (error.code === "answered_already") show(await ask("view"));
   } finally {
-    isBusy = false;
+    setBusy(false);
   }
 }
 
@@ -212,7 +213,7 @@ try {
   for (const place of document.querySelectorAll(".file")) place.textContent = about.file;
   byId("filter").hidden = about.labels.length <= 10;
   show(await ask("view"));
-  isBusy = false;
+  setBusy(false);
 } catch (error) {
   showError(error.message);
 }
