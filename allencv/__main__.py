@@ -43,7 +43,7 @@ WITHOUT_PARTS = {"join", "recipe"}
 """The commands that never need AllenNLP."""
 SECONDS_TO_STOP = 5.0
 """How long a command may go on after Ctrl-C or SIGTERM."""
-TRAINING = {"fit", "sweep", "train"}
+TRAINING = {"fit", "sweep", "train", "tune"}
 SAY_STEPS_IN_LOGS = {*TRAINING, "calibrate"}
 """The commands that say what they are doing without a terminal, too. They may take minutes."""
 COMPUTING = {"embed", "evaluate", "find-lr", "predict", "review"}

@@ -19,6 +19,7 @@ COMMANDS = {
         "find-lr": "Suggest a learning rate.",
         "train": "Train the model of a config.",
         "sweep": "Train a config with several seeds, or in cross validation.",
+        "tune": "Search for better values of a config.",
     },
     "Results": {
         "report": "Write a page about a run and the quality of its model.",

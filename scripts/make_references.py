@@ -45,7 +45,7 @@ eval "$(register-python-argcomplete allencv)"
 
 With `ALLENNLP_DEBUG=1` in the environment, an error shows its traceback.
 
-After Ctrl-C or SIGTERM a command ends within 5 seconds. `train`, `fit` and `sweep` have 60 seconds,
+After Ctrl-C or SIGTERM a command ends within 5 seconds. `train`, `fit`, `sweep` and `tune` have 60 seconds,
 in which AllenNLP makes an archive of the best epoch so far. `serve` first answers the requests that
 it has accepted ([serving.md](serving.md)).
 

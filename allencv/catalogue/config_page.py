@@ -57,10 +57,10 @@ pets.jsonnet:23: trainer.optimizer.type is "adamww"; did you mean adamw? Expecte
 pets.jsonnet: 2 mistakes
 ```
 
-The exit status is then 1. `allencv train`, `find-lr` and `sweep` do this check first, and stop with
-the same lines before they read data. Commands that only read data, such as `check-data`, check only
-the keys of the data. `allencv check-data` finds problems in the data themselves, such as a label
-without an image.
+The exit status is then 1. `allencv train`, `find-lr`, `sweep` and `tune` do this check first, and
+stop with the same lines before they read data. Commands that only read data, such as `check-data`,
+check only the keys of the data. `allencv check-data` finds problems in the data themselves, such as
+a label without an image.
 
 A line that begins with `warning:` is not a mistake, and training continues. There are warnings for
 random transforms of the validation images, which make metrics vary from epoch to epoch, and for

@@ -5,13 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from select import select
 from threading import Event
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Sequence,
+    Tuple,
+)
 
 from allennlp.common.checks import ConfigurationError
 
@@ -43,16 +53,36 @@ class Run(NamedTuple):
 
 Environment = Mapping[str, str]
 """Variables of a run, besides those of this process."""
-Train = Callable[[Run, Environment, Event], Result]
+HasToEnd = Callable[[], bool]
+Train = Callable[[Run, Environment, HasToEnd], Result]
 
 
-def train_all(runs: Sequence[Run], parallel: int, on_ray: bool) -> Iterator[Tuple[Path, Result]]:
+def never(folder: Path) -> bool:
+    """Return that a run need not end before it is done."""
+    return False
+
+
+def train_all(
+    runs: Iterable[Run],
+    parallel: int,
+    on_ray: bool,
+    has_to_end: Callable[[Path], bool] = never,
+) -> Iterator[Tuple[Path, Result]]:
     """
     Train `parallel` runs at once, here or on Ray. Yield the folder and the result of each when it
     ends. If the caller stops, or after Ctrl-C, end all runs.
+
+    # Parameters
+
+    runs : `Iterable[Run]`
+        A run is taken when one can begin, after the caller has seen the results of all that have
+        ended. So it may depend on them.
+    has_to_end : `Callable[[Path], bool]`
+        Is asked in other threads, again and again, whether the run in a folder has to end. Its
+        result is then an `error`, unless it was done before.
     """
     if not on_ray:
-        yield from _train_all(runs, environments(parallel), train)
+        yield from _train_all(runs, environments(parallel), train, has_to_end)
         return
     with connected_ray() as ray:
         resources = resources_of(ray)
@@ -61,36 +91,39 @@ def train_all(runs: Sequence[Run], parallel: int, on_ray: bool) -> Iterator[Tupl
             num_gpus=1 if resources.gpus else 0,
         )(_train_in)
         # Ray sets CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS in its workers.
-        yield from _train_all(runs, [{}] * parallel, partial(_train_on_ray, ray, task))
+        yield from _train_all(runs, [{}] * parallel, partial(_train_on_ray, ray, task), has_to_end)
 
 
 def _train_all(
-    runs: Sequence[Run], slots: Sequence[Environment], train_run: Train
+    runs: Iterable[Run],
+    slots: Sequence[Environment],
+    train_run: Train,
+    has_to_end: Callable[[Path], bool],
 ) -> Iterator[Tuple[Path, Result]]:
     """Train one run in each slot at once, with the variables of the slot."""
-    free: SimpleQueue[Environment] = SimpleQueue()
-    for environment in slots:
-        free.put(environment)
     stop = Event()
 
-    def work(run: Run) -> Result:
-        environment = free.get()
-        try:
-            if stop.is_set():
-                return {"error": "stopped"}
-            print(f"{run.folder.name}: training", flush=True)
-            return train_run(run, environment, stop)
-        finally:
-            free.put(environment)
+    def work(run: Run, environment: Environment) -> Result:
+        return train_run(run, environment, lambda: stop.is_set() or has_to_end(run.folder))
 
+    waiting = iter(runs)
+    free = list(reversed(slots))
+    training: Dict[Future[Result], Tuple[Path, Environment]] = {}
     with ThreadPoolExecutor(len(slots)) as pool:
         try:
-            folders = {pool.submit(work, run): run.folder for run in runs}
-            for future in as_completed(folders):
-                yield folders[future], future.result()
+            while True:
+                while free and (run := next(waiting, None)) is not None:
+                    print(f"{run.folder.name}: training", flush=True)
+                    environment = free.pop()
+                    training[pool.submit(work, run, environment)] = run.folder, environment
+                if not training:
+                    return
+                for ended in wait(training, return_when=FIRST_COMPLETED).done:
+                    folder, environment = training.pop(ended)
+                    free.append(environment)
+                    yield folder, ended.result()
         finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)  # the block waits for those that train
+            stop.set()  # the block waits for the runs that train
 
 
 def environments(parallel: int) -> List[Dict[str, str]]:
@@ -129,8 +162,8 @@ def check_one_device(config: Config) -> None:
         )
 
 
-def train(run: Run, environment: Environment, stop: Event) -> Result:
-    """Train as `allencv train` does, in a process of its own, until it ends or has to `stop`."""
+def train(run: Run, environment: Environment, has_to_end: HasToEnd) -> Result:
+    """Train as `allencv train` does, in a process of its own, until it is done or has to end."""
     config_file = run.folder.with_suffix(".json")
     write_text(config_file, json.dumps(run.config, indent=2) + "\n")
     command = [sys.executable, "-m", "allencv", "train", str(config_file), "-s", str(run.folder)]
@@ -139,7 +172,7 @@ def train(run: Run, environment: Environment, stop: Event) -> Result:
         command.append("--recover" if begun else "--force")
     for package in run.include_packages:
         command += ["--include-package", package]
-    status, last_line = run_command(command, environment, run.is_shown, stop)
+    status, last_line = run_command(command, environment, run.is_shown, has_to_end)
     if status < 0:
         return {"error": f"killed by {signal.Signals(-status).name}"}
     if status:
@@ -148,9 +181,9 @@ def train(run: Run, environment: Environment, stop: Event) -> Result:
 
 
 def run_command(
-    command: List[str], environment: Environment, is_shown: bool, stop: Event
+    command: List[str], environment: Environment, is_shown: bool, has_to_end: HasToEnd
 ) -> Tuple[int, str]:
-    """Run a command until it ends or has to `stop`. Return its status and the last error line."""
+    """Run a command until it is done or has to end. Return its status and the last error line."""
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment},
@@ -161,7 +194,7 @@ def run_command(
     assert process.stderr is not None
     last = b""
     try:
-        while not stop.is_set():
+        while not has_to_end():
             # Not without end: it may have to stop, and Ray interrupts nothing that waits.
             if not select([process.stderr], [], [], SECONDS_BETWEEN)[0]:
                 continue
@@ -180,9 +213,11 @@ def run_command(
     return status, lines[-1].strip() if lines else ""
 
 
-def _train_on_ray(ray: Any, task: Any, run: Run, environment: Environment, stop: Event) -> Result:
+def _train_on_ray(
+    ray: Any, task: Any, run: Run, environment: Environment, has_to_end: HasToEnd
+) -> Result:
     trained = task.remote(run, os.getcwd())
-    while not stop.is_set():
+    while not has_to_end():
         if ray.wait([trained], timeout=SECONDS_BETWEEN)[0]:
             try:
                 return ray.get(trained)
@@ -196,4 +231,4 @@ def _train_on_ray(ray: Any, task: Any, run: Run, environment: Environment, stop:
 def _train_in(run: Run, folder: str) -> Result:
     """Train in a task of Ray, in the folder of the command, so that paths mean the same."""
     os.chdir(folder)
-    return train(run, {}, Event())
+    return train(run, {}, lambda: False)

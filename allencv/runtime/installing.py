@@ -24,6 +24,7 @@ PACKAGES = {
     "onnxruntime_gpu": "onnxruntime-gpu[cuda,cudnn]>=1.22",
     "pyarrow": "pyarrow>=17",
     "ray": "ray[data]>=2.50",
+    "optuna": "optuna>=5",
     "datasets": "datasets>=5.0",
     "openvino": "openvino>=2026.1",
     "transformers": "transformers==4.49.0",

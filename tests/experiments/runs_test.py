@@ -12,21 +12,32 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from allencv.experiments import runs as module
-from allencv.experiments.runs import Run, check_one_device, environments, run_command, train_all
+from allencv.experiments.runs import (
+    HasToEnd,
+    Run,
+    check_one_device,
+    environments,
+    run_command,
+    train_all,
+)
+
+
+def has_time() -> bool:
+    return False
 
 
 def test_a_run_that_is_killed_is_said_to_be() -> None:
     kill = "import os, sys; print('last words', file=sys.stderr); os.kill(os.getpid(), 9)"
     command = [sys.executable, "-c", kill]
-    assert run_command(command, {}, True, Event()) == (-9, "last words")
+    assert run_command(command, {}, True, has_time) == (-9, "last words")
 
 
 def test_a_command_has_the_variables_of_its_slot(capsys: pytest.CaptureFixture) -> None:
     show = "import os, sys; sys.exit(os.environ['OMP_NUM_THREADS'])"
     command = [sys.executable, "-c", show]
-    assert run_command(command, {"OMP_NUM_THREADS": "7"}, False, Event()) == (1, "7")
+    assert run_command(command, {"OMP_NUM_THREADS": "7"}, False, has_time) == (1, "7")
     assert capsys.readouterr().err == ""
-    run_command(command, {"OMP_NUM_THREADS": "7"}, True, Event())
+    run_command(command, {"OMP_NUM_THREADS": "7"}, True, has_time)
     assert capsys.readouterr().err == "7\n"
 
 
@@ -34,7 +45,7 @@ def test_a_command_ends_when_it_has_to_stop() -> None:
     stop = Event()
     threading.Timer(0.2, stop.set).start()
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    assert run_command(command, {}, False, stop) == (-signal.SIGTERM, "")
+    assert run_command(command, {}, False, stop.is_set) == (-signal.SIGTERM, "")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +96,7 @@ def test_runs_are_trained_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     """Each waits until another has begun; one failing stops no other."""
     both = threading.Barrier(2)
 
-    def train(run: Run, environment: Dict[str, str], stop: Event) -> Dict[str, Any]:
+    def train(run: Run, environment: Dict[str, str], has_to_end: HasToEnd) -> Dict[str, Any]:
         both.wait(timeout=30)
         return {"error": "bad"} if run.folder.name == "seed_1" else {"metrics": {}}
 
@@ -104,13 +115,14 @@ def test_all_runs_end_after_an_interruption(
     begun: List[str] = []
     ended: List[str] = []
 
-    def train(run: Run, environment: Dict[str, str], stop: Event) -> Dict[str, Any]:
+    def train(run: Run, environment: Dict[str, str], has_to_end: HasToEnd) -> Dict[str, Any]:
         begun.append(run.folder.name)
         if len(begun) == 2:
             time.sleep(0.2)  # until the main thread waits: it must know both threads to join them
             os.kill(os.getpid(), signal.SIGINT)
-        if stop.wait(timeout=30):
-            ended.append(run.folder.name)
+        while not has_to_end():
+            time.sleep(0.01)
+        ended.append(run.folder.name)
         return {"error": "stopped"}
 
     monkeypatch.setattr(module, "train", train)

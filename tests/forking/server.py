@@ -148,7 +148,7 @@ def run(arguments: List[str], python: str) -> None:
     first, *others = arguments
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = ["", *(os.path.abspath(path) for path in paths if path)]
-    if others[:1] == ["sweep"]:  # whose runs are commands too
+    if others[:1] in (["sweep"], ["tune"]):  # whose runs are commands too
         sys.executable = python
     if first == "-m":
         sys.path[0] = os.getcwd()

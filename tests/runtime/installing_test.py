@@ -32,7 +32,7 @@ def test_the_modules_of_an_extra_are_those_of_its_packages(extra: str) -> None:
 
 
 def test_single_packages_are_required_as_in_the_extras() -> None:
-    single = ("text", "parquet", "huggingface", "openvino", "cuda", "ray")
+    single = ("text", "parquet", "huggingface", "openvino", "cuda", "ray", "tune")
     requirements = {each for extra in single for each in BY_EXTRA[extra]}
     requirements |= {each for each in PROJECT["dependencies"] if each.startswith("onnxruntime")}
     assert set(PACKAGES.values()) == requirements

@@ -1,0 +1,94 @@
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from allencv.commands.shared_arguments import (
+    add_config,
+    add_details,
+    add_overrides,
+    add_serialization_dir,
+    is_config,
+)
+from allencv.runtime.errors import InputError
+from allencv.runtime.ray_arguments import add_ray_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_details(
+        parser,
+        "Each trial is an 'allencv train' with other values, and the first has the config's own. "
+        "The best epoch by trainer.validation_metric counts. Only the best trial keeps its "
+        "weights. If you repeat the command, interrupted trials resume, and a larger --trials "
+        "adds some.",
+    )
+    add_config(parser)
+    add_serialization_dir(
+        parser,
+        "the folder for the trials' folders, for tune.json with all results, and for best.json, "
+        "the config with the best values",
+    )
+    parser.add_argument(
+        "--space",
+        required=True,
+        type=str,
+        help="a JSON or jsonnet object, or a file with one, that has for each key to search a list "
+        'of values or a range: {"trainer.optimizer.lr": {"log_uniform": [1e-4, 1e-2]}, '
+        '"model.dropout": {"uniform": [0, 0.5]}, "data_loader.batch_size": [16, 32], '
+        '"trainer.num_epochs": {"integer": [5, 20]}}',
+    )
+    parser.add_argument(
+        "--trials", type=int, default=20, help="the number of trials (default = 20)"
+    )
+    parser.add_argument(
+        "--no-stopping",
+        action="store_true",
+        help="train each trial to its end (default: stop a trial whose best epoch is below the "
+        "median of the finished ones)",
+    )
+    add_overrides(parser, "-o")
+    add_ray_arguments(
+        parser,
+        "trials at once, which share the cores or get a GPU each (default = 1, or with --on ray 4)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from allencv.catalogue import read_config
+    from allencv.experiments.search_space import search_space
+    from allencv.experiments.tune import tune
+    from allencv.models.from_archive import with_archived_model
+    from allencv.training.run_folder import locked
+
+    if args.trials < 1:
+        raise InputError(f"--trials is {args.trials}; expected at least 1")
+    if args.parallel is not None and args.parallel < 1:
+        raise InputError(f"--parallel is {args.parallel}; expected at least 1")
+    space = search_space(_read_space(args.space))
+    with locked(args.serialization_dir):
+        params = with_archived_model(read_config(args.param_path, args.overrides))
+        folder = Path(args.serialization_dir)
+        trials = tune(
+            *(params.as_dict(quiet=True), space, folder, args.trials, args.include_package),
+            parallel=args.parallel or (1 if args.on is None else 4),
+            on_ray=args.on is not None,
+            stop_early=not args.no_stopping,
+        )
+    print(f"everything: {folder / 'tune.json'}")
+    if not any(trial.state == "finished" for trial in trials):
+        sys.exit(1)
+    print(f"the config with the best values: {folder / 'best.json'}")
+
+
+def _read_space(given: str) -> Any:
+    from allennlp.common.params import _environment_variables, parse_overrides
+
+    text = Path(given).read_text(encoding="utf-8") if is_config(given) else given
+    try:
+        return parse_overrides(text, ext_vars=_environment_variables())
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"--space is '{given}', which cannot be read ({reason}); expected an object in jsonnet "
+            'such as {"model.dropout": [0, 0.2]}, or a file .jsonnet or .json with one'
+        ) from None

@@ -1,0 +1,146 @@
+"""The values that `allencv tune` may try for keys of a config."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
+
+from allennlp.common.checks import ConfigurationError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Values = Dict[str, Any]
+"""A value for each key."""
+RANGES = ("uniform", "log_uniform", "integer")
+EXPECTED = (
+    "expected a list of values, or one of "
+    '{"uniform": [low, high]}, {"log_uniform": [low, high]} and {"integer": [low, high]}'
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a list of values, which may be of any kind, such as whole parts."""
+
+    key: str
+    values: Sequence[Any]
+
+    def distribution(self) -> "BaseDistribution":
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(range(len(self.values)))
+
+    def value_of(self, param: Any) -> Any:
+        """Return the value for a parameter of Optuna, which is its place in the list."""
+        return self.values[param]
+
+    def param_of(self, value: Any) -> Optional[int]:
+        """Return the parameter of Optuna for a value, or `None` if the value is not in the list."""
+        texts = [_text(each) for each in self.values]
+        return texts.index(_text(value)) if _text(value) in texts else None
+
+    def examples(self) -> List[Any]:
+        """Return values that together show whether the config accepts all."""
+        return list(self.values)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number from `low` to `high`, both included. `kind` is one of `RANGES`."""
+
+    key: str
+    kind: str
+    low: float
+    high: float
+
+    def distribution(self) -> "BaseDistribution":
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.kind == "integer":
+            return IntDistribution(int(self.low), int(self.high))
+        return FloatDistribution(self.low, self.high, log=self.kind == "log_uniform")
+
+    def value_of(self, param: Any) -> Any:
+        """Return the value for a parameter of Optuna, which is the value."""
+        return param
+
+    def param_of(self, value: Any) -> Optional[float]:
+        """Return the parameter of Optuna for a value, or `None` if it is not in the range."""
+        is_number = isinstance(value, int if self.kind == "integer" else int | float)
+        return value if is_number and self.low <= value <= self.high else None
+
+    def examples(self) -> List[Any]:
+        """Return values that together show whether the config accepts all."""
+        return [self.low, self.high]
+
+
+SearchedValue = Union[Choice, Range]
+
+
+def search_space(space: Any) -> List[SearchedValue]:
+    """
+    Read a space: an object with a list of values, or a range, for each key of the config. Keys come
+    before the keys below them.
+
+    # Raises
+
+    `ConfigurationError` for what is no such object.
+    """
+    if not isinstance(space, dict) or not space:
+        raise ConfigurationError(
+            f"--space is {_text(space)}; expected an object with the keys to search, such as "
+            '{"trainer.optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}'
+        )
+    return [_read(key, space[key]) for key in sorted(space, key=lambda key: key.count("."))]
+
+
+def _read(key: str, given: Any) -> SearchedValue:
+    wrong = f"--space: {key} is {_text(given)}"
+    if isinstance(given, list):
+        texts = [_text(value) for value in given]
+        if len(set(texts)) < 2:
+            raise ConfigurationError(
+                f"{wrong}; expected two values or more. Set a single one with -o"
+            )
+        if double := next((text for text in texts if texts.count(text) > 1), None):
+            raise ConfigurationError(f"{wrong}, with {double} twice; expected each value once")
+        return Choice(key, given)
+    if not isinstance(given, dict) or len(given) != 1:
+        raise ConfigurationError(f"{wrong}; {EXPECTED}")
+    ((kind, limits),) = given.items()
+    if kind not in RANGES or not isinstance(limits, list) or len(limits) != 2:
+        raise ConfigurationError(f"{wrong}; {EXPECTED}")
+    for limit in limits:
+        if isinstance(limit, bool) or not isinstance(limit, int | float):
+            raise ConfigurationError(f"{wrong}, with the limit {_text(limit)}; expected numbers")
+        if kind == "integer" and int(limit) != limit:
+            raise ConfigurationError(f"{wrong}, with the limit {limit}; expected integers")
+    low, high = limits
+    if low >= high:
+        raise ConfigurationError(f"{wrong}; expected the lower limit first, and another upper one")
+    if kind == "log_uniform" and low <= 0:
+        raise ConfigurationError(f"{wrong}; expected limits above 0, as it has a logarithmic scale")
+    return Range(key, kind, low, high)
+
+
+def value_at(config: Any, key: str) -> Any:
+    """Return the value at a dotted key of a config, or `None` if the config does not have it."""
+    for part in key.split("."):
+        if isinstance(config, dict):
+            config = config.get(part)
+        elif isinstance(config, list) and part.isdecimal() and int(part) < len(config):
+            config = config[int(part)]
+        else:
+            return None
+    return config
+
+
+def as_text(value: Any) -> str:
+    """Return a value for a table: numbers with four significant digits, and others as JSON."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
