@@ -45,9 +45,9 @@ eval "$(register-python-argcomplete allencv)"
 
 With `ALLENNLP_DEBUG=1` in the environment, an error shows its traceback.
 
-After Ctrl-C or SIGTERM a command ends within 5 seconds. `train`, `fit`, `sweep` and `tune` have 60 seconds,
-in which AllenNLP makes an archive of the best epoch so far. `serve` first answers the requests that
-it has accepted ([serving.md](serving.md)).
+After Ctrl-C or SIGTERM a command ends within 5 seconds. `train`, `fit`, `sweep` and `tune` have 60
+seconds, in which AllenNLP makes an archive of the best epoch so far. `serve` first answers the
+requests that it has accepted ([serving.md](serving.md)).
 
 A command's output file appears when it is complete. Until then, and after an error such as a full
 disk, an older file of that name stays unchanged.

@@ -1,6 +1,7 @@
 """The values that `allencv tune` may try for keys of a config."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
@@ -24,6 +25,11 @@ class Choice:
 
     key: str
     values: Sequence[Any]
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return len(self.values)
 
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import CategoricalDistribution
@@ -52,6 +58,11 @@ class Range:
     kind: str
     low: float
     high: float
+
+    @property
+    def size(self) -> float:
+        """The number of values, which may be infinite."""
+        return self.high - self.low + 1 if self.kind == "integer" else math.inf
 
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import FloatDistribution, IntDistribution

@@ -62,7 +62,8 @@ def tune(
     Train the config `total` times with values of the space, each run in its own process and folder.
     The first has the config's own values, four have random ones, and the others have what a
     Gaussian process expects to improve most (Snoek et al. 2012, arXiv:1206.2944, by Optuna). The
-    best epoch by `trainer.validation_metric` counts.
+    best epoch by `trainer.validation_metric` counts. No values are tried twice: there are fewer
+    trials if the space has fewer.
 
     Print a line for each trial and a table of the best. Write `tune.json` after each trial, and
     `best.json`, the config with the best values. Only the best trial keeps its weights. Trials of
@@ -87,7 +88,7 @@ def tune(
     if parallel > 1 or on_ray:
         check_one_device(config)
     search = Search(config, space, folder, stop_early)
-    left = sum(trial.state == BEGUN for trial in search.trials) + total - len(search.trials)
+    left = search.left(total)
     for trial_folder, result in train_all(
         search.runs(total, include_packages),
         max(1, min(parallel, left)),
@@ -212,6 +213,11 @@ class Search:
             intermediate_values={epoch: score for epoch, score in scores if score is not None},
         )
 
+    def left(self, total: int) -> int:
+        """Return how many of `total` trials have to be trained yet."""
+        done = sum(trial.state != BEGUN for trial in self.trials)
+        return int(max(min(total, self.size), len(self.trials))) - done
+
     def runs(self, total: int, include_packages: List[str]) -> Iterator[Run]:
         """
         Yield the runs of trials that were interrupted or failed, then of new ones, up to `total` in
@@ -219,17 +225,30 @@ class Search:
         """
         for trial in [each for each in self.trials if each.state == BEGUN]:
             yield self._run(trial, include_packages)
-        while len(self.trials) < total:
+        while len(self.trials) < min(total, self.size):
             yield self._run(self._propose(), include_packages)
 
+    @property
+    def size(self) -> float:
+        """The number of trials with different values, which may be infinite."""
+        return math.prod(each.size for each in self.space)
+
     def _propose(self) -> Trial:
-        from optuna.samplers import GPSampler
+        """Make a trial with new values: with those of another it would have its score."""
+        from optuna.samplers import GPSampler, RandomSampler
+        from optuna.trial import TrialState
 
         number = len(self.trials)
         # A seed for each: whether the search was interrupted before makes no difference.
         self.study.sampler = GPSampler(seed=number, n_startup_trials=FIRST_TRIALS)
-        asked = self.study.ask(self.distributions)
-        values = {each.key: each.value_of(asked.params[each.key]) for each in self.space}
+        while True:
+            asked = self.study.ask(self.distributions)
+            values = {each.key: each.value_of(asked.params[each.key]) for each in self.space}
+            if all(values != trial.values for trial in self.trials):
+                break
+            self.study.tell(asked, state=TrialState.FAIL)
+            if not isinstance(self.study.sampler, RandomSampler):
+                self.study.sampler = RandomSampler(seed=number)
         trial = Trial(f"trial_{number}", values)
         self.trials.append(trial)
         self.asked[trial.name] = asked

@@ -15,6 +15,7 @@ from allennlp.training import TrainerCallback
 
 import allencv.plugin  # noqa: F401
 from allencv.command_parsers import command_parser
+from allencv.experiments.search_space import RANGES, search_space
 from allencv.training.callbacks import FineTuning
 from tests.configs import experiment
 from tests.conftest import ROOT, Run, write_images
@@ -31,7 +32,7 @@ def blocks(language: str) -> List[str]:
 
 
 CONFIG, *FRAGMENTS = blocks("jsonnet")
-TRAIN, MORE, BIRDS, SEEDS, FOLDS, PARALLEL = blocks("bash")
+TRAIN, MORE, BIRDS, SEEDS, FOLDS, PARALLEL, TUNE = blocks("bash")
 SMALL_IMAGES = images_of(64)
 
 
@@ -145,3 +146,20 @@ def test_sweep(
     assert row.endswith(expected)
     kind = few[-2].strip("-")
     assert (folder / "runs" / kind / "sweep.json").exists()
+
+
+def test_tune(folder: Path, run: Run) -> None:
+    pytest.importorskip("optuna")
+    command = shlex.split(TUNE.replace("--trials 20", "--trials 1"))
+    run(*command, "-o", overrides(folder, **{"trainer.num_epochs": 1}), cwd=folder)
+    runs = folder / "runs" / "tuned"
+    (trial,) = json.loads((runs / "tune.json").read_text())["trials"]
+    config = Params.from_file(runs / "best.json").as_dict(quiet=True)
+    assert config["trainer"]["optimizer"]["lr"] == trial["values"]["trainer.optimizer.lr"]
+    assert json.loads((runs / "trial_0.json").read_text()) == {**config, "evaluate_on_test": False}
+
+
+def test_the_values_of_a_space_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `([{\[].*?[}\]])` \|", PAGE, re.MULTILINE)
+    space = {f"key {number}": json.loads(value) for number, value in enumerate(rows)}
+    assert len(search_space(space)) == len(space) == len(RANGES) + 1

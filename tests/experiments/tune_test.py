@@ -95,6 +95,19 @@ def test_interrupted_and_failed_trials_are_tried_again(
     assert {trial.state for trial in trials} == {"finished"}
 
 
+def test_nothing_is_tried_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A space with six values has six trials."""
+    monkeypatch.setattr(runs_module, "train", lambda *others: result_of(0.5))
+    given = {"model.dropout": [0.0, 0.2, 0.5], "trainer.num_epochs": {"integer": [2, 3]}}
+    expected = tune(config_of(), search_space(given), tmp_path / "whole", 20, [])
+    found = {tuple(trial.values.values()) for trial in expected}
+    assert found == {(dropout, epochs) for dropout in (0.0, 0.2, 0.5) for epochs in (2, 3)}
+    assert len(expected) == 6
+    for count in range(1, 9):
+        trials = tune(config_of(), search_space(given), tmp_path / "parts", count, [])
+    assert trials == expected
+
+
 def test_a_search_without_hope_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runs_module, "train", lambda run, *others: {"error": "no such folder"})
     message = "the first 3 trials have failed, trial_2 with: no such folder"
