@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.params import with_overrides
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -143,6 +144,20 @@ def value_at(config: Any, key: str) -> Any:
             config = config[int(part)]
         else:
             return None
+    return config
+
+
+def with_values(config: Dict[str, Any], values: Values) -> Dict[str, Any]:
+    """Return the config with values at dotted keys."""
+    for key, value in values.items():
+        try:
+            config = with_overrides(config, {key: value})
+        except (KeyError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigurationError(
+                f"--space: {key} does not fit the config ({reason}); expected one of its keys, or "
+                "a new key of one of its parts"
+            ) from None
     return config
 
 

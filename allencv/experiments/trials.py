@@ -1,0 +1,305 @@
+"""The trials of `allencv tune`: what has been tried, and what to try next."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.training.metric_tracker import MetricTracker
+
+from allencv.experiments.runs import Config, Result, Run
+from allencv.experiments.search_space import SearchedValue, Values, value_at, with_values
+from allencv.runtime.installing import pip_install
+from allencv.runtime.whole_files import write_text
+from allencv.training.run_folder import read_json
+
+if TYPE_CHECKING:
+    from optuna import Trial as AskedTrial
+
+BEGUN, FINISHED, STOPPED, FAILED = "begun", "finished", "stopped", "failed"
+"""The states of a trial. A stopped one was worse than others in its first epochs."""
+FIRST_TRIALS = 5
+"""The trials from which the Gaussian process learns, and which are not stopped."""
+TRIALS_FOR_IMPORTANCE = 10
+
+
+@dataclass
+class Trial:
+    """A training with values for the searched keys."""
+
+    name: str
+    values: Values
+    state: str = BEGUN
+    score: Optional[float] = None
+    """Of its best epoch, or of the best before it was stopped. More is better."""
+    epoch_scores: List[Optional[float]] = field(default_factory=list)
+    """`None` for an epoch without validation, or whose score is not a number."""
+    metrics: Dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    def rank(self) -> Tuple[float, float]:
+        """Return what is larger for a better trial. Of equal scores, the lower loss is better."""
+        assert self.score is not None
+        return self.score, -self.metrics.get("best_validation_loss", 0)
+
+
+class Objective:
+    """What trials maximize: the `trainer.validation_metric` of a config, with its sign."""
+
+    def __init__(self, config: Config) -> None:
+        self.metric = config.get("trainer", {}).get("validation_metric", "-loss")
+        self._tracker = MetricTracker(self.metric)
+        (self._sign, name), *self._others = self._tracker.tracked_metrics
+        self.name = "score" if self._others else name
+        """The name of what `text` returns."""
+
+    def score(self, metrics: Dict[str, Any], prefix: str) -> Optional[float]:
+        """Return the score, or `None` if `metrics` lack one. Their names begin with `prefix`."""
+        of_model = {key[len(prefix) :]: metrics[key] for key in metrics if key.startswith(prefix)}
+        try:
+            return float(self._tracker.combined_score(of_model))
+        except ConfigurationError:
+            return None
+
+    def text(self, score: float) -> str:
+        """Return the metric without its sign, or the sum of several with their signs."""
+        return f"{score if self._others else self._sign * score:.4f}"
+
+
+class Search:
+    """
+    What has been tried, and what to try next. `tune.json` of the folder has all of it, so that a
+    search goes on where it has ended.
+    """
+
+    def __init__(
+        self, config: Config, space: Sequence[SearchedValue], folder: Path, stop_early: bool
+    ) -> None:
+        optuna = imported_optuna()
+        self.config, self.space, self.folder = config, space, folder
+        self.objective = Objective(config)
+        self.distributions = {each.key: each.distribution() for each in space}
+        epochs = config.get("trainer", {}).get("num_epochs", 1)
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=FIRST_TRIALS, n_warmup_steps=epochs // 3
+        )
+        self.study = optuna.create_study(
+            direction="maximize", pruner=pruner if stop_early else optuna.pruners.NopPruner()
+        )
+        self.asked: Dict[str, AskedTrial] = {}
+        self.stopped: Set[str] = set()
+        self.trials = self._trials_before()
+        for trial in self.trials:
+            if trial.state == BEGUN:
+                self.study.enqueue_trial(self._params(trial.values))  # the next that is asked for
+                self.asked[trial.name] = self.study.ask(self.distributions)
+            else:
+                self.study.add_trial(self._as_frozen(trial))
+        if not self.trials:
+            own = self._params({each.key: value_at(config, each.key) for each in space})
+            self.study.enqueue_trial(own)
+
+    def _trials_before(self) -> List[Trial]:
+        """Return the trials of earlier calls. There is none in a new folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "tune.json"
+        if not file.exists():
+            return []
+        before = read_json(file)
+        for key, value in self._experiment().items():
+            if before.get(key) != json.loads(json.dumps(value)):
+                raise ConfigurationError(
+                    f"{file} is of a search with another {key}; expected the same config, "
+                    "overrides and --space, or another folder (--serialization-dir)"
+                )
+        trials = [Trial(**trial) for trial in before["trials"]]
+        # As in a sweep, what has failed is tried again: the reason may be gone.
+        again = (BEGUN, FAILED)
+        return [Trial(each.name, each.values) if each.state in again else each for each in trials]
+
+    def _experiment(self) -> Dict[str, Any]:
+        """Return what makes the trials of two calls comparable."""
+        return {"config": self.config, "space": [asdict(each) for each in self.space]}
+
+    def _params(self, values: Values) -> Dict[str, Any]:
+        """Return the parameters of Optuna, without those whose value is not in the space."""
+        params = {each.key: each.param_of(values[each.key]) for each in self.space}
+        return {key: param for key, param in params.items() if param is not None}
+
+    def _as_frozen(self, trial: Trial) -> Any:
+        from optuna.trial import TrialState, create_trial
+
+        scores = enumerate(trial.epoch_scores)
+        return create_trial(
+            state=TrialState.COMPLETE,
+            value=trial.score,
+            params=self._params(trial.values),
+            distributions=self.distributions,
+            intermediate_values={epoch: score for epoch, score in scores if score is not None},
+        )
+
+    def left(self, total: int) -> int:
+        """Return how many of `total` trials have to be trained yet."""
+        done = sum(trial.state != BEGUN for trial in self.trials)
+        return int(max(min(total, self.size), len(self.trials))) - done
+
+    def runs(self, total: int, include_packages: List[str]) -> Iterator[Run]:
+        """
+        Yield the runs of trials that were interrupted or failed, then of new ones, up to `total` in
+        all. Each new one learns from those that have ended.
+        """
+        for trial in [each for each in self.trials if each.state == BEGUN]:
+            yield self._run(trial, include_packages)
+        while len(self.trials) < min(total, self.size):
+            yield self._run(self._propose(), include_packages)
+
+    @property
+    def size(self) -> float:
+        """The number of trials with different values, which may be infinite."""
+        return math.prod(each.size for each in self.space)
+
+    def _propose(self) -> Trial:
+        """Make a trial with new values: with those of another it would have its score."""
+        from optuna.samplers import GPSampler, RandomSampler
+        from optuna.trial import TrialState
+
+        number = len(self.trials)
+        # A seed for each: whether the search was interrupted before makes no difference.
+        self.study.sampler = GPSampler(seed=number, n_startup_trials=FIRST_TRIALS)
+        while True:
+            asked = self.study.ask(self.distributions)
+            values = {each.key: each.value_of(asked.params[each.key]) for each in self.space}
+            if all(values != trial.values for trial in self.trials):
+                break
+            self.study.tell(asked, state=TrialState.FAIL)
+            if not isinstance(self.study.sampler, RandomSampler):
+                self.study.sampler = RandomSampler(seed=number)
+        trial = Trial(f"trial_{number}", values)
+        self.trials.append(trial)
+        self.asked[trial.name] = asked
+        self._write()
+        return trial
+
+    def _run(self, trial: Trial, include_packages: List[str]) -> Run:
+        # The best of many results on test data would be chance.
+        config = {**with_values(self.config, trial.values), "evaluate_on_test": False}
+        return Run(config, self.folder / trial.name, include_packages, is_shown=False)
+
+    def has_to_end(self, folder: Path) -> bool:
+        """Return whether the run of a trial is so much worse than others that it has to end."""
+        trial = self._named(folder.name)
+        if self._read_epochs(trial) and self.asked[trial.name].should_prune():
+            self.stopped.add(trial.name)
+            return True
+        return False
+
+    def _named(self, name: str) -> Trial:
+        return next(trial for trial in self.trials if trial.name == name)
+
+    def _read_epochs(self, trial: Trial) -> bool:
+        """Read the scores of new epochs. Return whether there are any."""
+        before = len(trial.epoch_scores)
+        for epoch in count(before):
+            file = self.folder / trial.name / f"metrics_epoch_{epoch}.json"
+            if not file.exists():
+                break
+            try:
+                score = self.objective.score(read_json(file), "validation_")
+            except ConfigurationError:  # it is being written
+                break
+            if score is not None and math.isfinite(score):
+                self.asked[trial.name].report(score, epoch)
+            else:
+                score = None
+            trial.epoch_scores.append(score)
+        return len(trial.epoch_scores) > before
+
+    def tell(self, name: str, result: Result) -> Trial:
+        """Learn from the result of a trial's run. Return the trial."""
+        from optuna.trial import TrialState
+
+        trial, asked = self._named(name), self.asked[name]
+        self._read_epochs(trial)
+        if name in self.stopped and "error" in result:
+            state = STOPPED
+            score = max((each for each in trial.epoch_scores if each is not None), default=None)
+        else:
+            state, trial.metrics = FINISHED, result.get("metrics", {})
+            score = self.objective.score(trial.metrics, "best_validation_")
+        if score is not None and math.isfinite(score):
+            trial.state, trial.score = state, score
+            self.study.tell(asked, score)
+        else:
+            trial.state = FAILED
+            trial.error = result.get("error") or f"its {self.objective.name} is {score}"
+            self.study.tell(asked, state=TrialState.FAIL)
+        self._write()
+        self._keep_best()
+        return trial
+
+    @property
+    def best_first(self) -> List[Trial]:
+        """The finished trials."""
+        finished = [trial for trial in self.trials if trial.state == FINISHED]
+        return sorted(finished, key=Trial.rank, reverse=True)
+
+    @property
+    def best(self) -> Optional[Trial]:
+        """The best of the finished trials."""
+        return next(iter(self.best_first), None)
+
+    def _write(self) -> None:
+        best = self.best
+        content = {
+            "metric": self.objective.metric,
+            "best": best and best.name,
+            "importance": self.importance(),
+            "trials": [asdict(trial) for trial in self.trials],
+            **self._experiment(),
+        }
+        write_text(self.folder / "tune.json", json.dumps(content, indent=2) + "\n")
+        if best is not None:
+            config = with_values(self.config, best.values)
+            write_text(self.folder / "best.json", json.dumps(config, indent=2) + "\n")
+
+    def _keep_best(self) -> None:
+        """Remove the weights of trials that are done, but for those of the best."""
+        for trial in self.trials:
+            if trial is not self.best and trial.state in (FINISHED, STOPPED):
+                folder = self.folder / trial.name
+                for file in (*folder.glob("*.th"), *folder.glob("model.tar.gz")):
+                    file.unlink()
+
+    def importance(self) -> Dict[str, float]:
+        """
+        Return the share of each key in what sets the better trials apart, from ten trials on
+        (PED-ANOVA, Watanabe et al. 2023, arXiv:2304.10255).
+        """
+        from optuna.importance import get_param_importances
+
+        scores = [trial.score for trial in self.trials if trial.score is not None]
+        few = len(scores) < TRIALS_FOR_IMPORTANCE or len(self.space) < 2
+        if few or len(set(scores)) < 2:
+            return {}
+        return {key: float(share) for key, share in get_param_importances(self.study).items()}
+
+
+def imported_optuna() -> Any:
+    """
+    Return Optuna, which then logs only warnings.
+
+    # Raises
+
+    `ConfigurationError` if it is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            f"tune needs Optuna, which is not installed: {pip_install('optuna')}"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
