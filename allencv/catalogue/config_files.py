@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 READER_KEYS = ("dataset_reader", "validation_dataset_reader")
 DATA_KEYS = (*READER_KEYS, "data_loader", "validation_data_loader", "vocabulary")
 """The keys of a config for commands that only read its data."""
+PART_KEYS = (*DATA_KEYS, "model", "trainer")
+"""The keys whose values are parts."""
 
 _VARIABLE = re.compile(r"std\.extVar\(\s*[\"'](\w+)[\"']\s*\)")
 _UNKNOWN_VARIABLE = re.compile(r"undefined external variable: (.+)")
@@ -95,12 +97,23 @@ def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
             config = with_overrides(config, changed)
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(overrides, error) from None
+    config = _with_objects(config)
     mistakes = find_mistakes(config)
     fields = find_fields(source)
     for mistake in mistakes:
         if not any(_is_below(mistake.key, key) for key in changed):
             mistake.line = line_of(mistake.path, config, fields)
     return config, sorted(_each_once(mistakes), key=lambda mistake: mistake.line or 0)
+
+
+def _with_objects(config: Any) -> Any:
+    """Return the config with objects for parts that it gives by their names alone."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: {"type": value} if key in PART_KEYS and isinstance(value, str) else value
+        for key, value in config.items()
+    }
 
 
 def _each_once(mistakes: List[Mistake]) -> List[Mistake]:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from allencv.commands.shared_arguments import (
+    CONFIGS,
     add_config,
     add_details,
     add_overrides,
     add_serialization_dir,
-    is_config,
 )
 from allencv.runtime.errors import InputError
 from allencv.runtime.ray_arguments import add_ray_arguments
@@ -17,10 +17,10 @@ from allencv.runtime.ray_arguments import add_ray_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
-        "Each trial is an 'allencv train' with other values, and the first has the config's own. "
-        "The best epoch by trainer.validation_metric counts. Only the best trial keeps its "
-        "weights. If you repeat the command, interrupted trials resume, and a larger --trials "
-        "adds some.",
+        "Each trial is an 'allencv train' with other values; the first has the config's own. The "
+        "score of a trial is the trainer.validation_metric of its best epoch. Only the best trial "
+        "keeps its weights. If you repeat the command, finished trials are skipped, and "
+        "interrupted and failed ones are completed.",
     )
     add_config(parser)
     add_serialization_dir(
@@ -38,13 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '"trainer.num_epochs": {"integer": [5, 20]}}',
     )
     parser.add_argument(
-        "--trials", type=int, default=20, help="the number of trials (default = 20)"
+        "--trials",
+        type=int,
+        default=20,
+        help="the number of trials, with those of earlier calls (default = 20)",
     )
     parser.add_argument(
         "--no-stopping",
         action="store_true",
-        help="train each trial to its end (default: stop a trial whose best epoch is below the "
-        "median of the finished ones)",
+        help="train each trial to its end (default: stop it after an epoch if its best score so "
+        "far is below the median of the other trials at the same epoch)",
     )
     add_overrides(parser, "-o")
     add_ray_arguments(
@@ -68,22 +71,30 @@ def run(args: argparse.Namespace) -> None:
     with locked(args.serialization_dir):
         params = with_archived_model(read_config(args.param_path, args.overrides))
         folder = Path(args.serialization_dir)
-        trials = tune(
+        search = tune(
             *(params.as_dict(quiet=True), space, folder, args.trials, args.include_package),
             parallel=args.parallel or (1 if args.on is None else 4),
             on_ray=args.on is not None,
             stop_early=not args.no_stopping,
         )
-    print(f"everything: {folder / 'tune.json'}")
-    if not any(trial.state == "finished" for trial in trials):
+    print(f"all results: {folder / 'tune.json'}")
+    if search.best is None:
         sys.exit(1)
     print(f"the config with the best values: {folder / 'best.json'}")
+    print(f"the best model: {folder / search.best.name / 'model.tar.gz'}")
 
 
 def _read_space(given: str) -> Any:
     from allennlp.common.params import _environment_variables, parse_overrides
 
-    text = Path(given).read_text(encoding="utf-8") if is_config(given) else given
+    text = given
+    if given.endswith(CONFIGS):
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"--space is '{given}', which cannot be read: {error.strerror}"
+            ) from None
     try:
         return parse_overrides(text, ext_vars=_environment_variables())
     except (RuntimeError, ValueError) as error:

@@ -27,8 +27,10 @@ from allennlp.common.checks import ConfigurationError
 
 from allencv.common.available_memory import RUNS_AT_ONCE
 from allencv.runtime.cpu_count import cpu_count
+from allencv.runtime.launcher_watch import ENDS_WITH_PARENT
 from allencv.runtime.ray_cluster import connected_ray, resources_of
 from allencv.runtime.whole_files import write_text
+from allencv.training.run_folder import read_json
 
 Config = Dict[str, Any]
 Result = Dict[str, Any]
@@ -42,13 +44,14 @@ SECONDS_TO_END = 60.0
 class Run(NamedTuple):
     """
     A run of `allencv train`: its config and folder, and what it has to import first. `is_shown`
-    shows its output, which is in `out.log` of the folder too.
+    shows its output, which is in `out.log` of the folder too. `about` says what is special.
     """
 
     config: Config
     folder: Path
     include_packages: List[str]
     is_shown: bool = True
+    about: str = ""
 
 
 Environment = Mapping[str, str]
@@ -113,7 +116,7 @@ def _train_all(
         try:
             while True:
                 while free and (run := next(waiting, None)) is not None:
-                    print(f"{run.folder.name}: training", flush=True)
+                    print(f"{run.folder.name}: training{run.about}", flush=True)
                     environment = free.pop()
                     training[pool.submit(work, run, environment)] = run.folder, environment
                 if not training:
@@ -162,6 +165,16 @@ def check_one_device(config: Config) -> None:
         )
 
 
+def check_folder(folder: Path, config: Config) -> None:
+    """Raise `ConfigurationError` if the folder has a run of another config: it would resume."""
+    file = folder / "config.json"
+    if file.exists() and read_json(file) != json.loads(json.dumps(config)):
+        raise ConfigurationError(
+            f"{file} belongs to another experiment; expected the same config and overrides, or "
+            "another folder (--serialization-dir)"
+        )
+
+
 def train(run: Run, environment: Environment, has_to_end: HasToEnd) -> Result:
     """Train as `allencv train` does, in a process of its own, until it is done or has to end."""
     config_file = run.folder.with_suffix(".json")
@@ -186,7 +199,7 @@ def run_command(
     """Run a command until it is done or has to end. Return its status and the last error line."""
     process = subprocess.Popen(
         command,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, ENDS_WITH_PARENT: "1"},
         stdout=None if is_shown else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         bufsize=0,
@@ -210,7 +223,7 @@ def run_command(
         status = process.wait()
         process.stderr.close()
     lines = [line for line in last.decode(errors="replace").splitlines() if line.strip()]
-    return status, lines[-1].strip() if lines else ""
+    return status, lines[-1].strip().removeprefix("allencv: ") if lines else ""
 
 
 def _train_on_ray(

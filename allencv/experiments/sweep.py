@@ -12,7 +12,7 @@ from allennlp.data import DatasetReader
 
 from allencv.data.dataset_readers.splits import ImageSplit
 from allencv.data.inspection import read_splits
-from allencv.experiments.runs import Config, Run, check_one_device, train_all
+from allencv.experiments.runs import Config, Run, check_folder, check_one_device, train_all
 from allencv.runtime.whole_files import write_text
 from allencv.training.run_folder import read_json
 
@@ -151,12 +151,7 @@ def _finished_runs(folder: Path, kind: str, configs: List[Config]) -> Dict[str, 
     """Return the finished runs in the `sweep.json` of an earlier call."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, config in enumerate(configs):
-        file = folder / f"{kind}_{number}" / "config.json"
-        if file.exists() and read_json(file) != json.loads(json.dumps(config)):
-            raise ConfigurationError(
-                f"{file} belongs to another experiment; expected the same config and overrides, or "
-                "another folder (--serialization-dir)"
-            )
+        check_folder(folder / f"{kind}_{number}", config)
     if not (folder / "sweep.json").exists():
         return {}
     before = read_json(folder / "sweep.json")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence,
 from allennlp.common.checks import ConfigurationError
 from allennlp.training.metric_tracker import MetricTracker
 
-from allencv.experiments.runs import Config, Result, Run
-from allencv.experiments.search_space import SearchedValue, Values, value_at, with_values
+from allencv.experiments.runs import Config, Result, Run, check_folder
+from allencv.experiments.search_space import SearchedValue, Values, as_text, value_at, with_values
 from allencv.runtime.installing import pip_install
 from allencv.runtime.whole_files import write_text
 from allencv.training.run_folder import read_json
@@ -23,6 +23,8 @@ BEGUN, FINISHED, STOPPED, FAILED = "begun", "finished", "stopped", "failed"
 """The states of a trial. A stopped one was worse than others in its first epochs."""
 FIRST_TRIALS = 5
 """The trials from which the Gaussian process learns, and which are not stopped."""
+DEFAULT_EPOCHS = 20
+"""The `num_epochs` of a trainer that is not told another number."""
 TRIALS_FOR_IMPORTANCE = 10
 
 
@@ -34,11 +36,16 @@ class Trial:
     values: Values
     state: str = BEGUN
     score: Optional[float] = None
-    """Of its best epoch, or of the best before it was stopped. More is better."""
+    """Of its model, or of the best epoch before it was stopped. More is better."""
     epoch_scores: List[Optional[float]] = field(default_factory=list)
     """`None` for an epoch without validation, or whose score is not a number."""
     metrics: Dict[str, Any] = field(default_factory=dict)
     error: str = ""
+
+    @property
+    def number(self) -> int:
+        """The number in its name, from 0 on."""
+        return int(self.name.removeprefix("trial_"))
 
     def rank(self) -> Tuple[float, float]:
         """Return what is larger for a better trial. Of equal scores, the lower loss is better."""
@@ -50,19 +57,30 @@ class Objective:
     """What trials maximize: the `trainer.validation_metric` of a config, with its sign."""
 
     def __init__(self, config: Config) -> None:
-        self.metric = config.get("trainer", {}).get("validation_metric", "-loss")
+        self.metric = config["trainer"].get("validation_metric", "-loss")
         self._tracker = MetricTracker(self.metric)
         (self._sign, name), *self._others = self._tracker.tracked_metrics
         self.name = "score" if self._others else name
         """The name of what `text` returns."""
 
-    def score(self, metrics: Dict[str, Any], prefix: str) -> Optional[float]:
-        """Return the score, or `None` if `metrics` lack one. Their names begin with `prefix`."""
+    def of_epoch(self, metrics: Dict[str, Any]) -> Optional[float]:
+        """Return the score of an epoch, or `None` if it has none that is a finite number."""
+        return self._score(metrics, "validation_")
+
+    def of_run(self, metrics: Dict[str, Any]) -> Optional[float]:
+        """Return the score of the model that a run has made, or `None` as for an epoch."""
+        kind = "interpolated" if "trained_share" in metrics else "best"
+        if metrics.get("averaged_weights_used"):
+            kind = "averaged"
+        return self._score(metrics, f"{kind}_validation_")
+
+    def _score(self, metrics: Dict[str, Any], prefix: str) -> Optional[float]:
         of_model = {key[len(prefix) :]: metrics[key] for key in metrics if key.startswith(prefix)}
         try:
-            return float(self._tracker.combined_score(of_model))
+            score = float(self._tracker.combined_score(of_model))
         except ConfigurationError:
             return None
+        return score if math.isfinite(score) else None
 
     def text(self, score: float) -> str:
         """Return the metric without its sign, or the sum of several with their signs."""
@@ -82,9 +100,11 @@ class Search:
         self.config, self.space, self.folder = config, space, folder
         self.objective = Objective(config)
         self.distributions = {each.key: each.distribution() for each in space}
-        epochs = config.get("trainer", {}).get("num_epochs", 1)
+        # What a trial has reached in an epoch says little if others have more epochs to go.
+        stop_early = stop_early and not any(each.key == "trainer.num_epochs" for each in space)
+        self.num_epochs = config["trainer"].get("num_epochs", DEFAULT_EPOCHS)
         pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=FIRST_TRIALS, n_warmup_steps=epochs // 3
+            n_startup_trials=FIRST_TRIALS, n_warmup_steps=self.num_epochs // 3
         )
         self.study = optuna.create_study(
             direction="maximize", pruner=pruner if stop_early else optuna.pruners.NopPruner()
@@ -101,12 +121,14 @@ class Search:
         if not self.trials:
             own = self._params({each.key: value_at(config, each.key) for each in space})
             self.study.enqueue_trial(own)
+        self._keep_best()
 
     def _trials_before(self) -> List[Trial]:
         """Return the trials of earlier calls. There is none in a new folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "tune.json"
         if not file.exists():
+            self._check_unused()
             return []
         before = read_json(file)
         for key, value in self._experiment().items():
@@ -115,10 +137,34 @@ class Search:
                     f"{file} is of a search with another {key}; expected the same config, "
                     "overrides and --space, or another folder (--serialization-dir)"
                 )
-        trials = [Trial(**trial) for trial in before["trials"]]
-        # As in a sweep, what has failed is tried again: the reason may be gone.
-        again = (BEGUN, FAILED)
-        return [Trial(each.name, each.values) if each.state in again else each for each in trials]
+        try:
+            return [self._trial_before(trial) for trial in before["trials"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"{file} is damaged ({type(error).__name__}: {error}); restore it, or search in "
+                "another folder (--serialization-dir)"
+            ) from None
+
+    def _trial_before(self, content: Dict[str, Any]) -> Trial:
+        trial = Trial(**content)
+        if trial.number < 0 or len(self._params(trial.values)) < len(self.space):
+            raise ValueError(f"{trial.name} has values that are not in the space")
+        if trial.state in (BEGUN, FAILED):
+            # As in a sweep, what has failed is tried again: the reason may be gone.
+            return Trial(trial.name, trial.values)
+        scores = [each for each in trial.epoch_scores if each is not None]
+        is_done = trial.state in (FINISHED, STOPPED) and trial.score is not None
+        if not is_done or not all(map(math.isfinite, [trial.score or 0, *scores])):
+            raise ValueError(f"{trial.name} is {trial.state} with the score {trial.score}")
+        return trial
+
+    def _check_unused(self) -> None:
+        """Raise `ConfigurationError` if the folder has files that the search would overwrite."""
+        for found in (*self.folder.glob("trial_*"), *self.folder.glob("best.json")):
+            raise ConfigurationError(
+                f"{found} exists, but there is no {self.folder / 'tune.json'}; expected a folder "
+                "without trials, or that of an earlier search (--serialization-dir)"
+            )
 
     def _experiment(self) -> Dict[str, Any]:
         """Return what makes the trials of two calls comparable."""
@@ -166,17 +212,17 @@ class Search:
         from optuna.samplers import GPSampler, RandomSampler
         from optuna.trial import TrialState
 
-        number = len(self.trials)
+        number = 1 + max((trial.number for trial in self.trials), default=-1)
         # A seed for each: whether the search was interrupted before makes no difference.
         self.study.sampler = GPSampler(seed=number, n_startup_trials=FIRST_TRIALS)
         while True:
             asked = self.study.ask(self.distributions)
-            values = {each.key: each.value_of(asked.params[each.key]) for each in self.space}
-            if all(values != trial.values for trial in self.trials):
+            if all(asked.params != self._params(trial.values) for trial in self.trials):
                 break
             self.study.tell(asked, state=TrialState.FAIL)
             if not isinstance(self.study.sampler, RandomSampler):
                 self.study.sampler = RandomSampler(seed=number)
+        values = {each.key: each.value_of(asked.params[each.key]) for each in self.space}
         trial = Trial(f"trial_{number}", values)
         self.trials.append(trial)
         self.asked[trial.name] = asked
@@ -186,15 +232,20 @@ class Search:
     def _run(self, trial: Trial, include_packages: List[str]) -> Run:
         # The best of many results on test data would be chance.
         config = {**with_values(self.config, trial.values), "evaluate_on_test": False}
-        return Run(config, self.folder / trial.name, include_packages, is_shown=False)
+        values = ", ".join(f"{key} {as_text(value)}" for key, value in trial.values.items())
+        folder = self.folder / trial.name
+        check_folder(folder, config)
+        return Run(config, folder, include_packages, is_shown=False, about=f" with {values}")
 
     def has_to_end(self, folder: Path) -> bool:
         """Return whether the run of a trial is so much worse than others that it has to end."""
         trial = self._named(folder.name)
-        if self._read_epochs(trial) and self.asked[trial.name].should_prune():
-            self.stopped.add(trial.name)
-            return True
-        return False
+        has_news = self._read_epochs(trial)
+        is_at_the_end = len(trial.epoch_scores) >= self.num_epochs
+        if not has_news or is_at_the_end or not self.asked[trial.name].should_prune():
+            return False
+        self.stopped.add(trial.name)
+        return True
 
     def _named(self, name: str) -> Trial:
         return next(trial for trial in self.trials if trial.name == name)
@@ -207,13 +258,11 @@ class Search:
             if not file.exists():
                 break
             try:
-                score = self.objective.score(read_json(file), "validation_")
+                score = self.objective.of_epoch(read_json(file))
             except ConfigurationError:  # it is being written
                 break
-            if score is not None and math.isfinite(score):
+            if score is not None:
                 self.asked[trial.name].report(score, epoch)
-            else:
-                score = None
             trial.epoch_scores.append(score)
         return len(trial.epoch_scores) > before
 
@@ -228,13 +277,13 @@ class Search:
             score = max((each for each in trial.epoch_scores if each is not None), default=None)
         else:
             state, trial.metrics = FINISHED, result.get("metrics", {})
-            score = self.objective.score(trial.metrics, "best_validation_")
-        if score is not None and math.isfinite(score):
+            score = self.objective.of_run(trial.metrics)
+        if score is not None:
             trial.state, trial.score = state, score
             self.study.tell(asked, score)
         else:
             trial.state = FAILED
-            trial.error = result.get("error") or f"its {self.objective.name} is {score}"
+            trial.error = result.get("error") or f"it has no finite {self.objective.name}"
             self.study.tell(asked, state=TrialState.FAIL)
         self._write()
         self._keep_best()

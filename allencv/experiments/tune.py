@@ -1,6 +1,7 @@
 """Search for better values of a config: train it with some, and learn from the results."""
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import List, Sequence
 
@@ -13,6 +14,8 @@ from allencv.experiments.trials import FAILED, FINISHED, STOPPED, Search, Trial
 
 TRIALS_BEFORE_GIVING_UP = 3
 """If as many trials fail, and none has finished, all will."""
+SAME_FOR_ALL = ("trainer.validation_metric", "validation_data_path", "evaluate_on_test")
+"""The keys by which trials are compared."""
 SHOWN = 10
 """The number of trials in the table."""
 STATES = {FINISHED: "finished", STOPPED: "stopped early", FAILED: "failed"}
@@ -27,13 +30,14 @@ def tune(
     parallel: int = 1,
     on_ray: bool = False,
     stop_early: bool = True,
-) -> List[Trial]:
+) -> Search:
     """
     Train the config `total` times with values of the space, each run in its own process and folder.
-    The first has the config's own values, four have random ones, and the others have what a
+    The first has the config's own values (and random ones for those that the config does not have,
+    or that are not in the space), four have random ones, and the others have what a
     Gaussian process expects to improve most (Snoek et al. 2012, arXiv:1206.2944, by Optuna). The
-    best epoch by `trainer.validation_metric` counts. No values are tried twice: there are fewer
-    trials if the space has fewer.
+    `trainer.validation_metric` of the final model counts. No values are tried twice: there are
+    fewer trials if the space has fewer.
 
     Print a line for each trial and a table of the best. Write `tune.json` after each trial, and
     `best.json`, the config with the best values. Only the best trial keeps its weights. Trials of
@@ -47,7 +51,8 @@ def tune(
         Whether they run on Ray.
     stop_early : `bool`
         Whether a trial is stopped after an epoch in which its best score so far is below the median
-        of what other trials had in that epoch. It counts with that best score.
+        of what other trials had in that epoch. It counts with that best score. Trials that may
+        differ in `trainer.num_epochs` are not stopped.
 
     # Raises
 
@@ -69,12 +74,13 @@ def tune(
         print(as_line(search, trial), flush=True)
         check_hope(search)
     print(as_table(search))
-    return search.trials
+    return search
 
 
 def check_space(config: Config, space: Sequence[SearchedValue]) -> None:
     """
-    Check the config with each listed value and with the limits of each range.
+    Check the config with each listed value and with the limits of each range: each key alone, but a
+    key with those below it.
 
     # Raises
 
@@ -82,19 +88,22 @@ def check_space(config: Config, space: Sequence[SearchedValue]) -> None:
     """
     if "validation_data_path" not in config:
         raise ConfigurationError("the config has no validation_data_path, by which values compete")
-    first = {each.key: each.examples()[0] for each in space}
     for searched in space:
-        if f"{searched.key}.".startswith("trainer.validation_metric."):
-            raise ConfigurationError(
-                "--space: trainer.validation_metric is what values are compared by; expected "
-                "another key. Set it with -o"
-            )
-        for value in searched.examples():
-            mistakes = find_mistakes(with_values(config, {**first, searched.key: value}))
-            if errors := [each.message for each in mistakes if not each.is_warning]:
+        for key in SAME_FOR_ALL:
+            if f"{searched.key}.".startswith(f"{key}.") or key.startswith(f"{searched.key}."):
                 raise ConfigurationError(
-                    f"--space: {searched.key} {as_text(value)} makes a mistake: {errors[0]}"
+                    f"--space: {searched.key} sets {key}, which has to be the same for all trials; "
+                    "expected another key. Set it with -o"
                 )
+        if any(searched.key.startswith(f"{each.key}.") for each in space):
+            continue  # it is checked with the key above it
+        together = [each for each in space if f"{each.key}.".startswith(f"{searched.key}.")]
+        for values in product(*(each.examples() for each in together)):
+            given = dict(zip((each.key for each in together), values))
+            mistakes = find_mistakes(with_values(config, given))
+            if errors := [each.message for each in mistakes if not each.is_warning]:
+                said = ", ".join(f"{key} {as_text(value)}" for key, value in given.items())
+                raise ConfigurationError(f"--space: {said} makes a mistake: {errors[0]}")
 
 
 def check_hope(search: Search) -> None:
@@ -109,16 +118,15 @@ def check_hope(search: Search) -> None:
 
 def as_line(search: Search, trial: Trial) -> str:
     """Return the result of a trial that has ended."""
-    values = ", ".join(f"{key} {as_text(value)}" for key, value in trial.values.items())
     if trial.score is None:
-        return f"{trial.name}: failed: {trial.error}; {values}"
+        return f"{trial.name}: failed: {trial.error}"
     score = f"{search.objective.name} {search.objective.text(trial.score)}"
     if trial.state == STOPPED:
         number = len(trial.epoch_scores)
         epochs = "1 epoch" if number == 1 else f"{number} epochs"
-        return f"{trial.name}: stopped after {epochs}, {score}; {values}"
+        return f"{trial.name}: stopped after {epochs}, {score}"
     mark = " (best so far)" if trial is search.best else ""
-    return f"{trial.name}: {score}{mark}; {values}"
+    return f"{trial.name}: {score}{mark}"
 
 
 def as_table(search: Search) -> str:
@@ -135,7 +143,11 @@ def as_table(search: Search) -> str:
     ]
     counts = Counter(trial.state for trial in search.trials)
     states = (f"{counts[each]} {text}" for each, text in STATES.items() if counts[each])
-    lines.append(f"{len(search.trials)} trials: {', '.join(states)}")
+    lines = lines if search.best else []
+    number = "1 trial" if len(search.trials) == 1 else f"{len(search.trials)} trials"
+    lines.append(f"{number}: {', '.join(states)}")
+    if len(search.trials) == search.size:
+        lines.append("the space has no more values")
     if importance := search.importance():
         shares = ", ".join(f"{key} {share:.2f}" for key, share in importance.items())
         lines.append(f"importance: {shares}")

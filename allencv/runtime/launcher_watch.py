@@ -1,4 +1,4 @@
-"""Ends a rank of distributed training whose launcher has been killed."""
+"""Ends a process whose launcher has been killed: a rank, or a run of a sweep."""
 
 import os
 import threading
@@ -6,7 +6,9 @@ import time
 from contextlib import suppress
 
 SECONDS = 1.0
-"""How often a rank looks for its launcher."""
+"""How often a process looks for its launcher."""
+ENDS_WITH_PARENT = "ALLENCV_ENDS_WITH_PARENT"
+"""The environment variable that tells a run that it ends with the command that has started it."""
 
 
 def has_launcher() -> bool:
@@ -20,11 +22,11 @@ def has_launcher() -> bool:
 def end_with_launcher() -> None:
     """
     End this process soon after its launcher, if it has one. A launcher that is killed by SIGKILL
-    cannot end its ranks.
+    cannot end what it has started.
 
     Call this at the start of the process, while the launcher lives. On Windows it has no effect.
     """
-    if has_launcher():
+    if has_launcher() or ENDS_WITH_PARENT in os.environ:
         threading.Thread(target=_watch, args=[os.getppid()], daemon=True).start()
 
 

@@ -180,6 +180,15 @@ def test_a_config_that_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert warning.startswith(f"{config}:1: there is no validation_dataset_reader, and ")
 
 
+def test_parts_may_be_given_by_their_names_alone(tmp_path: Path) -> None:
+    config = {**experiment(Path("pets")), "trainer": "image", "dataset_reader": "image_folder"}
+    file = written(tmp_path, json.dumps(config))
+    params = read_config(file)
+    assert params["trainer"].as_dict() == {"type": "image"}
+    assert params["dataset_reader"].as_dict() == {"type": "image_folder"}
+    assert params["train_data_path"] == "pets/train"
+
+
 def test_a_config_from_a_pipe(tmp_path: Path) -> None:
     """It can be read once."""
     pipe = tmp_path / "pipe"

@@ -88,7 +88,7 @@ def test_more_trials_are_added(
     output = capsys.readouterr().out
     assert output.count("training") == 1
     assert "trial_3: loss" in output
-    assert f"everything: {tuned / 'tune.json'}" in output
+    assert f"all results: {tuned / 'tune.json'}" in output
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_more_trials_are_added(
         (["--trials", 0], "--trials is 0; expected at least 1"),
         (["--parallel", 0], "--parallel is 0; expected at least 1"),
         (["--space", "{"], "--space is '{', which cannot be read"),
-        (["--space", "space.json"], "--space is 'space.json', which cannot be read"),
+        (["--space", "space.json"], "--space is 'space.json', which cannot be read: No such file"),
         (["--space", "[1]"], "expected an object"),
         (["--space", '{"a": 1}'], "--space: a is 1; expected a list of values"),
     ],

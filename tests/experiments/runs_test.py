@@ -20,6 +20,7 @@ from allencv.experiments.runs import (
     run_command,
     train_all,
 )
+from allencv.runtime.launcher_watch import ENDS_WITH_PARENT
 
 
 def has_time() -> bool:
@@ -39,6 +40,17 @@ def test_a_command_has_the_variables_of_its_slot(capsys: pytest.CaptureFixture) 
     assert capsys.readouterr().err == ""
     run_command(command, {"OMP_NUM_THREADS": "7"}, True, has_time)
     assert capsys.readouterr().err == "7\n"
+
+
+def test_a_command_ends_when_this_process_is_killed() -> None:
+    """It is told to. tests/runtime/launcher_watch_test.py shows that it does."""
+    show = f"import os, sys; sys.exit({ENDS_WITH_PARENT!r} in os.environ)"
+    assert run_command([sys.executable, "-c", show], {}, False, has_time) == (1, "")
+
+
+def test_the_last_error_is_without_the_name_of_the_command() -> None:
+    fail = "import sys; sys.exit('warning: x\\nallencv: the disk is full')"
+    assert run_command([sys.executable, "-c", fail], {}, False, has_time) == (1, "the disk is full")
 
 
 def test_a_command_ends_when_it_has_to_stop() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from allencv.experiments.runs import Config
-from allencv.experiments.search_space import search_space
+from allencv.experiments.search_space import SearchedValue, search_space
 from allencv.experiments.trials import Search
 from tests.configs import experiment
 
@@ -29,10 +29,15 @@ def result_of(score: float, loss: float = 1.0) -> Dict[str, Any]:
     return {"metrics": {"best_validation_accuracy": score, "best_validation_loss": loss}}
 
 
-def finished(tmp_path: Path, stop_early: bool = True, epochs: int = 6) -> Search:
+def finished(
+    tmp_path: Path,
+    stop_early: bool = True,
+    epochs: int = 6,
+    space: Sequence[SearchedValue] = SPACE,
+) -> Search:
     """After five trials whose epochs had the scores 0.1 to 0.5."""
     config = config_of(trainer__num_epochs=epochs)
-    search = Search(config, SPACE, tmp_path, stop_early)
+    search = Search(config, space, tmp_path, stop_early)
     for number, run in zip(range(1, 6), search.runs(20, [])):
         write_epochs(run.folder, [number / 10] * epochs)
         search.tell(run.folder.name, result_of(number / 10))

@@ -1,14 +1,14 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
-from allencv.experiments.search_space import with_values
-from allencv.experiments.trials import Search
+from allencv.experiments.search_space import search_space, with_values
+from allencv.experiments.trials import Objective, Search
 from tests.experiments.searches import SPACE, config_of, finished, result_of, write_epochs
 
 pytest.importorskip("optuna")
@@ -21,7 +21,8 @@ pytest.importorskip("optuna")
         ([0.2, 0.2], False),  # the first third of the epochs decides nothing
         ([0.2, 0.2, 0.31], False),
         ([0.31, 0.2, 0.2], False),  # the best so far counts
-        ([0.31] * 5 + [0.2], False),
+        ([0.31] * 4 + [0.2], False),
+        ([0.2] * 6, False),  # it is at the end
     ],
 )
 def test_what_is_worse_than_the_median_is_stopped(
@@ -49,8 +50,9 @@ def test_all_are_trained_to_the_end_on_demand(tmp_path: Path) -> None:
 def test_a_trial_that_was_done_before_it_could_be_stopped_counts(tmp_path: Path) -> None:
     search = finished(tmp_path)
     run = next(search.runs(20, []))
-    write_epochs(run.folder, [0.2] * 6)
+    write_epochs(run.folder, [0.2] * 5)
     assert search.has_to_end(run.folder)
+    write_epochs(run.folder, [0.2] * 6)
     trial = search.tell(run.folder.name, result_of(0.2))
     assert (trial.state, trial.score) == ("finished", 0.2)
 
@@ -68,8 +70,8 @@ def test_epochs_that_are_missing_or_half_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "error"),
     [
-        (result_of(math.nan), "its accuracy is nan"),
-        ({"metrics": {"training_loss": 1.0}}, "its accuracy is None"),
+        (result_of(math.nan), "it has no finite accuracy"),
+        ({"metrics": {"training_loss": 1.0}}, "it has no finite accuracy"),
         ({"error": "the disk is full"}, "the disk is full"),
     ],
 )
@@ -114,3 +116,87 @@ def test_another_experiment_needs_another_folder(tmp_path: Path) -> None:
         Search(config_of(), SPACE[:1], tmp_path, True)
     with pytest.raises(ConfigurationError, match=r"tune.json is of a search with another config;"):
         Search(config_of(trainer__num_epochs=4), SPACE, tmp_path, True)
+
+
+def test_trials_that_differ_in_their_epochs_are_not_stopped(tmp_path: Path) -> None:
+    space = search_space({"trainer.num_epochs": {"integer": [2, 9]}, "model.dropout": [0.0, 0.5]})
+    search = finished(tmp_path, space=space)
+    run = next(search.runs(20, []))
+    write_epochs(run.folder, [0.1] * 5)
+    assert not search.has_to_end(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "score"),
+    [
+        ({}, 0.5),
+        ({"averaged_weights_used": False, "averaged_validation_accuracy": 0.4}, 0.5),
+        ({"averaged_weights_used": True, "averaged_validation_accuracy": 0.6}, 0.6),
+        ({"trained_share": 0.25, "interpolated_validation_accuracy": 0.7}, 0.7),
+    ],
+)
+def test_the_model_that_is_kept_counts(metrics: Dict[str, Any], score: float) -> None:
+    of_run = {"best_validation_accuracy": 0.5, **metrics}
+    assert Objective(config_of()).of_run(of_run) == score
+
+
+def test_values_that_python_holds_equal_are_two(tmp_path: Path) -> None:
+    search = Search(config_of(), search_space({"model.dropout": [1, True]}), tmp_path, True)
+    given = [run.config["model"]["dropout"] for run in search.runs(5, [])]
+    assert sorted(map(repr, given)) == ["1", "True"]
+
+
+@pytest.mark.parametrize("name", ["trial_0", "best.json"])
+def test_a_folder_with_files_of_another_search_is_refused(tmp_path: Path, name: str) -> None:
+    """A trial would resume with other values, or replace what is somebody's own."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=rf"{name} exists, but there is no .*tune\.json"):
+        Search(config_of(), SPACE, tmp_path, True)
+
+
+def test_a_folder_of_a_trial_with_another_config_is_refused(tmp_path: Path) -> None:
+    search = Search(config_of(), SPACE, tmp_path, True)
+    run = next(search.runs(20, []))
+    run.folder.mkdir()
+    (run.folder / "config.json").write_text(json.dumps(run.config))
+    next(Search(config_of(), SPACE, tmp_path, True).runs(20, []))
+    (run.folder / "config.json").write_text(json.dumps({**run.config, "pytorch_seed": 1}))
+    with pytest.raises(ConfigurationError, match="trial_0/config.json belongs to another exp"):
+        next(Search(config_of(), SPACE, tmp_path, True).runs(20, []))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("trials"),
+        lambda content: content["trials"][1].pop("name"),
+        lambda content: content["trials"][1].update(name="my trial"),
+        lambda content: content["trials"][1].update(more=1),
+        lambda content: content["trials"][1].update(state="done"),
+        lambda content: content["trials"][1].update(score=None),
+        lambda content: content["trials"][1].update(score=math.nan),
+        lambda content: content["trials"][1].update(score="0.5"),
+        lambda content: content["trials"][1]["values"].pop("model.dropout"),
+        lambda content: content["trials"][1]["values"].update({"model.dropout": 0.3}),
+        lambda content: content["trials"][1].update(epoch_scores=[math.nan]),
+        lambda content: content["trials"].append(None),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, change: Callable[[Dict[str, Any]], Any]) -> None:
+    finished(tmp_path)
+    file = tmp_path / "tune.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigurationError, match=r"tune\.json is damaged \(.*; restore it"):
+        Search(config_of(trainer__num_epochs=6), SPACE, tmp_path, True)
+
+
+def test_a_trial_that_was_removed_gives_its_name_to_no_other(tmp_path: Path) -> None:
+    finished(tmp_path)
+    file = tmp_path / "tune.json"
+    content = json.loads(file.read_text())
+    del content["trials"][1]
+    file.write_text(json.dumps(content))
+    search = Search(config_of(trainer__num_epochs=6), SPACE, tmp_path, True)
+    assert next(search.runs(20, [])).folder.name == "trial_5"

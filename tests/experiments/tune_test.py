@@ -32,7 +32,7 @@ def train_as_if(run: Run, *others: Any) -> Dict[str, Any]:
 def test_a_search_finds_the_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It learns: later trials are better than the first ones. It says what matters."""
     monkeypatch.setattr(runs_module, "train", train_as_if)
-    trials = tune(config_of(), SPACE, tmp_path, 15, [])
+    trials = tune(config_of(), SPACE, tmp_path, 15, []).trials
     assert trials[0].values == {"trainer.optimizer.lr": 0.01, "model.dropout": 0.2}  # its own
     distances = [distance(trial.values) for trial in trials]
     assert min(distances) < 0.1 < min(distances[:5])
@@ -44,9 +44,9 @@ def test_a_search_finds_the_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_interruptions_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runs_module, "train", train_as_if)
-    expected = tune(config_of(), SPACE, tmp_path / "whole", 10, [])
+    expected = tune(config_of(), SPACE, tmp_path / "whole", 10, []).trials
     for count in range(1, 11):
-        found = tune(config_of(), SPACE, tmp_path / "parts", count, [])
+        found = tune(config_of(), SPACE, tmp_path / "parts", count, []).trials
     assert found == expected
 
 
@@ -71,22 +71,27 @@ def test_interrupted_and_failed_trials_are_tried_again(
         return train_as_if(run)
 
     monkeypatch.setattr(runs_module, "train", train)
-    trials = tune(config_of(), SPACE, tmp_path, 6, [])
+    trials = tune(config_of(), SPACE, tmp_path, 6, []).trials
     assert trained == ["trial_1", "trial_3", "trial_4", "trial_5"]
     assert [trial.values for trial in trials[:4]] == [each["values"] for each in before]
     assert {trial.state for trial in trials} == {"finished"}
 
 
-def test_nothing_is_tried_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_tried_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """A space with six values has six trials."""
     monkeypatch.setattr(runs_module, "train", lambda *others: result_of(0.5))
     given = {"model.dropout": [0.0, 0.2, 0.5], "trainer.num_epochs": {"integer": [2, 3]}}
-    expected = tune(config_of(), search_space(given), tmp_path / "whole", 20, [])
+    expected = tune(config_of(), search_space(given), tmp_path / "whole", 20, []).trials
     found = {tuple(trial.values.values()) for trial in expected}
     assert found == {(dropout, epochs) for dropout in (0.0, 0.2, 0.5) for epochs in (2, 3)}
     assert len(expected) == 6
+    output = capsys.readouterr().out
+    assert output.startswith("trial_0: training with model.dropout 0.2, trainer.num_epochs 3\n")
+    assert output.endswith("\n6 trials: 6 finished\nthe space has no more values\n")
     for count in range(1, 9):
-        trials = tune(config_of(), search_space(given), tmp_path / "parts", count, [])
+        trials = tune(config_of(), search_space(given), tmp_path / "parts", count, []).trials
     assert trials == expected
 
 
@@ -115,7 +120,7 @@ def test_several_metrics_are_added(tmp_path: Path) -> None:
     search = Search(config, SPACE, tmp_path, True)
     next(search.runs(20, []))
     line = as_line(search, search.tell("trial_0", result_of(0.8, 0.3)))
-    assert line.startswith("trial_0: score 0.5000 (best so far); model.dropout 0.2, trainer")
+    assert line.startswith("trial_0: score 0.5000 (best so far)")
 
 
 def test_trials_that_did_not_finish_have_their_lines(tmp_path: Path) -> None:
@@ -124,10 +129,10 @@ def test_trials_that_did_not_finish_have_their_lines(tmp_path: Path) -> None:
     write_epochs(next(runs).folder, [0.2] * 3)
     search.has_to_end(tmp_path / "trial_5")
     line = as_line(search, search.tell("trial_5", {"error": "killed by SIGTERM"}))
-    assert line.startswith("trial_5: stopped after 3 epochs, accuracy 0.2000; model.dropout ")
+    assert line == "trial_5: stopped after 3 epochs, accuracy 0.2000"
     next(runs)
     line = as_line(search, search.tell("trial_6", {"error": "the disk is full"}))
-    assert line.startswith("trial_6: failed: the disk is full; model.dropout ")
+    assert line == "trial_6: failed: the disk is full"
     assert as_table(search).endswith("7 trials: 5 finished, 1 stopped early, 1 failed")
 
 
@@ -138,7 +143,14 @@ def test_trials_that_did_not_finish_have_their_lines(tmp_path: Path) -> None:
         ({"model.dropout": [0.1, "much"]}, "model.dropout much makes a mistake"),
         ({"trainer.num_epochs": {"uniform": [1, 2.5]}}, "trainer.num_epochs 2.5 makes a mistake"),
         ({"modle.dropout": [0, 0.1]}, "modle.dropout does not fit the config"),
-        ({"trainer.validation_metric": ["+accuracy", "-loss"]}, "is what values are compared by"),
+        ({"trainer.validation_metric": ["+accuracy", "-loss"]}, "has to be the same for all"),
+        ({"trainer": [{"type": "image"}, {}]}, "trainer sets trainer.validation_metric, which has"),
+        ({"validation_data_path": ["a", "b"]}, "has to be the same for all trials"),
+        ({"evaluate_on_test": [True, False]}, "has to be the same for all trials"),
+        (
+            {"trainer.optimizer": [{"type": "sgd"}, {"type": "adamw"}], "model.dropout": [0, 0.1]},
+            'trainer.optimizer {"type": "sgd"} makes a mistake: trainer.optimizer lacks lr',
+        ),
     ],
 )
 def test_values_that_the_config_cannot_have(space: Dict[str, Any], message: str) -> None:
@@ -175,5 +187,5 @@ def test_trials_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         return train_as_if(run)
 
     monkeypatch.setattr(runs_module, "train", train)
-    trials = tune(config_of(), SPACE, tmp_path, 5, [], parallel=2)
+    trials = tune(config_of(), SPACE, tmp_path, 5, [], parallel=2).trials
     assert [trial.state for trial in trials] == ["finished"] * 5

@@ -1,11 +1,14 @@
-"""A launcher starts a rank, and is killed. Both are processes that import nothing large."""
+"""A launcher starts a process, and is killed. Both import nothing large."""
 
 import os
 import signal
 import subprocess
 import sys
+from typing import Dict
 
 import pytest
+
+from allencv.runtime.launcher_watch import ENDS_WITH_PARENT
 
 RANK = """
 import time
@@ -22,9 +25,18 @@ subprocess.run([sys.executable, "-c", sys.argv[1]], start_new_session=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows gives an orphan no other parent")
-@pytest.mark.parametrize("local_rank", ["0", "1"])
-def test_a_rank_ends_when_its_launcher_is_killed(local_rank: str) -> None:
-    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": local_rank}
+@pytest.mark.parametrize(
+    ("variables", "says_so"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": "0"}, True),
+        ({"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": "1"}, False),
+        ({ENDS_WITH_PARENT: "1"}, False),
+    ],
+)
+def test_a_process_ends_when_its_launcher_is_killed(
+    variables: Dict[str, str], says_so: bool
+) -> None:
+    environment = {**os.environ, **variables}
     pipe = subprocess.PIPE
     launcher = subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, RANK], env=environment, stdout=pipe, stderr=pipe, text=True
@@ -35,4 +47,4 @@ def test_a_rank_ends_when_its_launcher_is_killed(local_rank: str) -> None:
     output, errors = launcher.communicate(timeout=25)  # when the rank has closed them, too
     assert output == ""
     expected = f"allencv: the launcher (process {launcher.pid}) was killed, so its ranks end"
-    assert errors == ("" if local_rank == "1" else f"{expected}\n")
+    assert errors == (f"{expected}\n" if says_so else "")
