@@ -87,19 +87,16 @@ def run(args: argparse.Namespace) -> None:
 def _read_space(given: str) -> Any:
     from allennlp.common.params import _environment_variables, parse_overrides
 
-    text = given
-    if given.endswith(CONFIGS):
-        try:
-            text = Path(given).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"--space is '{given}', which cannot be read: {error.strerror}"
-            ) from None
     try:
+        text = Path(given).read_text(encoding="utf-8") if given.endswith(CONFIGS) else given
         return parse_overrides(text, ext_vars=_environment_variables())
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8"
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"--space is '{given}', which cannot be read ({reason}); expected an object in jsonnet "
-            'such as {"model.dropout": [0, 0.2]}, or a file .jsonnet or .json with one'
-        ) from None
+    raise InputError(
+        f"--space is '{given}', which cannot be read ({reason}); expected an object in jsonnet, "
+        'such as {"model.dropout": [0, 0.2]}, or a file .jsonnet or .json with one'
+    )

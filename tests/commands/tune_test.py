@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
@@ -97,7 +98,7 @@ def test_more_trials_are_added(
         (["--trials", 0], "--trials is 0; expected at least 1"),
         (["--parallel", 0], "--parallel is 0; expected at least 1"),
         (["--space", "{"], "--space is '{', which cannot be read"),
-        (["--space", "space.json"], "--space is 'space.json', which cannot be read: No such file"),
+        (["--space", "space.json"], "--space is 'space.json', which cannot be read (No such file"),
         (["--space", "[1]"], "expected an object"),
         (["--space", '{"a": 1}'], "--space: a is 1; expected a list of values"),
     ],
@@ -105,8 +106,14 @@ def test_more_trials_are_added(
 def test_what_cannot_be_tried(
     config: Path, tmp_path: Path, arguments: List[Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=re.escape(message)):
         tune(config, "-s", tmp_path / "runs", "--space", SPACE, *arguments)
+
+
+def test_a_space_that_is_not_text(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"space.json', which cannot be read \(it is not UTF-8\)"):
+        tune(config, "-s", tmp_path / "runs", "--space", tmp_path / "space.json")
 
 
 def test_without_optuna(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
