@@ -56,7 +56,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "features": {"exporting", "predictors", *BELOW_PREDICTORS},
     "reviewing": {"features", "predictors", *BELOW_PREDICTORS},
     "exporting": {"certainty", "predictors", *BELOW_PREDICTORS},
-    "experiments": BELOW_PREDICTORS,
+    "experiments": {"catalogue", *BELOW_PREDICTORS},
     "reporting": {"certainty", "features", "predictors", *BELOW_PREDICTORS},
     "catalogue": BELOW_PREDICTORS,
     "certainty": {"predictors", *BELOW_PREDICTORS},
