@@ -90,7 +90,7 @@ def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
         text = _jsonnet.evaluate_snippet(file, source, ext_vars=_environment_variables())
     except RuntimeError as error:
         return None, _jsonnet_mistakes(str(error), file, source)
-    config = json.loads(text)
+    config = _with_objects(json.loads(text))
     changed = _overrides(overrides)
     if changed:
         try:

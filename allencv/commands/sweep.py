@@ -4,7 +4,7 @@ from pathlib import Path
 
 from allencv.commands.shared_arguments import add_config, add_details, add_overrides
 from allencv.runtime.errors import InputError
-from allencv.runtime.ray_arguments import add_ray_arguments
+from allencv.runtime.ray_arguments import add_ray_arguments, check_parallel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> None:
     least = 1 if kind == "seed" else 2
     if count < least:
         raise InputError(f"--{kind}s is {count}; expected at least {least}")
-    if args.parallel is not None and args.parallel < 1:
-        raise InputError(f"--parallel is {args.parallel}; expected at least 1")
+    check_parallel(args)
     parallel = args.parallel or (1 if args.on is None else count)
     with locked(args.serialization_dir):
         params = with_archived_model(read_config(args.param_path, args.overrides))

@@ -1,4 +1,5 @@
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ from allencv.commands.shared_arguments import (
     add_serialization_dir,
 )
 from allencv.runtime.errors import InputError
-from allencv.runtime.ray_arguments import add_ray_arguments
+from allencv.runtime.ray_arguments import add_ray_arguments, check_parallel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_details(
         parser,
         "Each trial is an 'allencv train' with other values; the first has the config's own. The "
-        "score of a trial is the trainer.validation_metric of its best epoch. Only the best trial "
+        "score of a trial is the trainer.validation_metric of its final model. Only the best trial "
         "keeps its weights. If you repeat the command, finished trials are skipped, and "
-        "interrupted and failed ones are completed.",
+        "interrupted and failed ones are completed. The exit status is 1 if no trial has finished.",
     )
     add_config(parser)
     add_serialization_dir(
@@ -32,22 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--space",
         required=True,
         type=str,
-        help="a JSON or jsonnet object, or a file with one, that has for each key to search a list "
-        'of values or a range: {"trainer.optimizer.lr": {"log_uniform": [1e-4, 1e-2]}, '
+        help="the keys to search, each with a list of values or a range, as a JSON or jsonnet "
+        'object or a file with one: {"trainer.optimizer.lr": {"log_uniform": [1e-4, 1e-2]}, '
         '"model.dropout": {"uniform": [0, 0.5]}, "data_loader.batch_size": [16, 32], '
-        '"trainer.num_epochs": {"integer": [5, 20]}}',
+        '"model.im2im_encoder.num_trained_stages": {"integer": [0, 4]}}',
     )
     parser.add_argument(
         "--trials",
         type=int,
         default=20,
-        help="the number of trials, with those of earlier calls (default = 20)",
+        help="the total number of trials, including those of earlier calls (default = 20)",
     )
     parser.add_argument(
         "--no-stopping",
         action="store_true",
         help="train each trial to its end (default: stop it after an epoch if its best score so "
-        "far is below the median of the other trials at the same epoch)",
+        "far is below the median of the trials that have ended, unless trainer.num_epochs is "
+        "searched)",
     )
     add_overrides(parser, "-o")
     add_ray_arguments(
@@ -65,8 +67,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.trials < 1:
         raise InputError(f"--trials is {args.trials}; expected at least 1")
-    if args.parallel is not None and args.parallel < 1:
-        raise InputError(f"--parallel is {args.parallel}; expected at least 1")
+    check_parallel(args)
     space = search_space(_read_space(args.space))
     with locked(args.serialization_dir):
         params = with_archived_model(read_config(args.param_path, args.overrides))
@@ -85,11 +86,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read_space(given: str) -> Any:
-    from allennlp.common.params import _environment_variables, parse_overrides
+    import _jsonnet  # type: ignore[import-untyped]
+    from allennlp.common.params import _environment_variables
 
     try:
-        text = Path(given).read_text(encoding="utf-8") if given.endswith(CONFIGS) else given
-        return parse_overrides(text, ext_vars=_environment_variables())
+        is_file = given.endswith(CONFIGS)
+        text = Path(given).read_text(encoding="utf-8") if is_file else given
+        name = given if is_file else ""  # imports are found beside it
+        return json.loads(_jsonnet.evaluate_snippet(name, text, ext_vars=_environment_variables()))
     except OSError as error:
         reason = error.strerror or str(error)
     except UnicodeDecodeError:

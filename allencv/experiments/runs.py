@@ -26,6 +26,7 @@ from typing import (
 from allennlp.common.checks import ConfigurationError
 
 from allencv.common.available_memory import RUNS_AT_ONCE
+from allencv.experiments.search_space import value_at
 from allencv.runtime.cpu_count import cpu_count
 from allencv.runtime.launcher_watch import ENDS_WITH_PARENT
 from allencv.runtime.ray_cluster import connected_ray, resources_of
@@ -44,7 +45,8 @@ SECONDS_TO_END = 60.0
 class Run(NamedTuple):
     """
     A run of `allencv train`: its config and folder, and what it has to import first. `is_shown`
-    shows its output, which is in `out.log` of the folder too. `about` says what is special.
+    shows its output, which is in `out.log` of the folder too. `about` is printed
+    after its name.
     """
 
     config: Config
@@ -60,16 +62,11 @@ HasToEnd = Callable[[], bool]
 Train = Callable[[Run, Environment, HasToEnd], Result]
 
 
-def never(folder: Path) -> bool:
-    """Return that a run need not end before it is done."""
-    return False
-
-
 def train_all(
     runs: Iterable[Run],
     parallel: int,
     on_ray: bool,
-    has_to_end: Callable[[Path], bool] = never,
+    has_to_end: Callable[[Path], bool] = lambda folder: False,
 ) -> Iterator[Tuple[Path, Result]]:
     """
     Train `parallel` runs at once, here or on Ray. Yield the folder and the result of each when it
@@ -82,7 +79,7 @@ def train_all(
         ended. So it may depend on them.
     has_to_end : `Callable[[Path], bool]`
         Is asked in other threads, again and again, whether the run in a folder has to end. Its
-        result is then an `error`, unless it was done before.
+        result is then usually an `error`; it may be done just before.
     """
     if not on_ray:
         yield from _train_all(runs, environments(parallel), train, has_to_end)
@@ -154,10 +151,10 @@ def check_one_device(config: Config) -> None:
     """Raise `ConfigurationError` if a run chooses its GPUs itself: with others it gets one."""
     if config.get("distributed"):
         raise ConfigurationError(
-            "the config has 'distributed', whose runs use several devices; expected a sweep "
-            "without --parallel and --on"
+            "the config has 'distributed', whose runs use several devices; expected no "
+            "--parallel and no --on"
         )
-    device = config.get("trainer", {}).get("cuda_device")
+    device = value_at(config, "trainer.cuda_device")
     if device not in (None, -1, 0, "cpu", "cuda", "cuda:0"):
         raise ConfigurationError(
             f"trainer.cuda_device is {device}; expected 0 or no such key, as --parallel and --on "
@@ -167,7 +164,7 @@ def check_one_device(config: Config) -> None:
 
 def check_folder(folder: Path, config: Config) -> None:
     """Raise `ConfigurationError` if the folder has a run of another config: it would resume."""
-    file = folder / "config.json"
+    file = folder.with_suffix(".json")  # the config as it was given, and not as it was read
     if file.exists() and read_json(file) != json.loads(json.dumps(config)):
         raise ConfigurationError(
             f"{file} belongs to another experiment; expected the same config and overrides, or "

@@ -33,6 +33,7 @@ class Choice:
         return len(self.values)
 
     def distribution(self) -> "BaseDistribution":
+        """Return the distribution of the parameter of Optuna."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(range(len(self.values)))
@@ -66,6 +67,7 @@ class Range:
         return self.high - self.low + 1 if self.kind == "integer" else math.inf
 
     def distribution(self) -> "BaseDistribution":
+        """Return the distribution of the parameter of Optuna."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.kind == "integer":
@@ -73,30 +75,32 @@ class Range:
         return FloatDistribution(self.low, self.high, log=self.kind == "log_uniform")
 
     def value_of(self, param: Any) -> Any:
-        """Return the value for a parameter of Optuna, which is the value."""
+        """Return the value for a parameter of Optuna, which is the value itself."""
         return param
 
     def param_of(self, value: Any) -> Optional[float]:
         """Return the parameter of Optuna for a value, or `None` if it is not in the range."""
-        is_number = isinstance(value, int if self.kind == "integer" else int | float)
-        return value if is_number and self.low <= value <= self.high else None
+        kinds = int if self.kind == "integer" else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            return None
+        return value if self.low <= value <= self.high else None
 
     def examples(self) -> List[Any]:
         """Return values that together show whether the config accepts all."""
         return [self.low, self.high]
 
 
-SearchedValue = Union[Choice, Range]
+Hyperparameter = Union[Choice, Range]
 
 
-def search_space(space: Any) -> List[SearchedValue]:
+def search_space(space: Any) -> List[Hyperparameter]:
     """
     Read a space: an object with a list of values, or a range, for each key of the config. Keys come
     before the keys below them.
 
     # Raises
 
-    `ConfigurationError` for what is no such object.
+    `ConfigurationError` for anything else.
     """
     if not isinstance(space, dict) or not space:
         raise ConfigurationError(
@@ -106,7 +110,7 @@ def search_space(space: Any) -> List[SearchedValue]:
     return [_read(key, space[key]) for key in sorted(space, key=lambda key: key.count("."))]
 
 
-def _read(key: str, given: Any) -> SearchedValue:
+def _read(key: str, given: Any) -> Hyperparameter:
     wrong = f"--space: {key} is {_text(given)}"
     if isinstance(given, list):
         texts = [_text(value) for value in given]
@@ -132,7 +136,8 @@ def _read(key: str, given: Any) -> SearchedValue:
         raise ConfigurationError(f"{wrong}; expected the lower limit first, and another upper one")
     if kind == "log_uniform" and low <= 0:
         raise ConfigurationError(f"{wrong}; expected limits above 0, as it has a logarithmic scale")
-    return Range(key, kind, low, high)
+    number = int if kind == "integer" else float
+    return Range(key, kind, number(low), number(high))
 
 
 def value_at(config: Any, key: str) -> Any:
@@ -148,7 +153,13 @@ def value_at(config: Any, key: str) -> Any:
 
 
 def with_values(config: Dict[str, Any], values: Values) -> Dict[str, Any]:
-    """Return the config with values at dotted keys."""
+    """
+    Return the config with values at dotted keys.
+
+    # Raises
+
+    `ConfigurationError` for a key that the config cannot have.
+    """
     for key, value in values.items():
         try:
             config = with_overrides(config, {key: value})

@@ -2,18 +2,20 @@
 
 import json
 import math
+import warnings
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from allennlp.common.checks import ConfigurationError
-from allennlp.training.metric_tracker import MetricTracker
 
+from allencv.experiments.objective import Objective
 from allencv.experiments.runs import Config, Result, Run, check_folder
-from allencv.experiments.search_space import SearchedValue, Values, as_text, value_at, with_values
+from allencv.experiments.search_space import Hyperparameter, Values, as_text, value_at, with_values
 from allencv.runtime.installing import pip_install
 from allencv.runtime.whole_files import write_text
+from allencv.training.kept_weights import kept_weights
 from allencv.training.run_folder import read_json
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 BEGUN, FINISHED, STOPPED, FAILED = "begun", "finished", "stopped", "failed"
 """The states of a trial. A stopped one was worse than others in its first epochs."""
-FIRST_TRIALS = 5
-"""The trials from which the Gaussian process learns, and which are not stopped."""
+STARTUP_TRIALS = 5
+"""The trials that must have ended before a Gaussian process proposes values, or one is stopped."""
 DEFAULT_EPOCHS = 20
 """The `num_epochs` of a trainer that is not told another number."""
 TRIALS_FOR_IMPORTANCE = 10
@@ -50,51 +52,22 @@ class Trial:
     def rank(self) -> Tuple[float, float]:
         """Return what is larger for a better trial. Of equal scores, the lower loss is better."""
         assert self.score is not None
-        return self.score, -self.metrics.get("best_validation_loss", 0)
-
-
-class Objective:
-    """What trials maximize: the `trainer.validation_metric` of a config, with its sign."""
-
-    def __init__(self, config: Config) -> None:
-        self.metric = config["trainer"].get("validation_metric", "-loss")
-        self._tracker = MetricTracker(self.metric)
-        (self._sign, name), *self._others = self._tracker.tracked_metrics
-        self.name = "score" if self._others else name
-        """The name of what `text` returns."""
-
-    def of_epoch(self, metrics: Dict[str, Any]) -> Optional[float]:
-        """Return the score of an epoch, or `None` if it has none that is a finite number."""
-        return self._score(metrics, "validation_")
-
-    def of_run(self, metrics: Dict[str, Any]) -> Optional[float]:
-        """Return the score of the model that a run has made, or `None` as for an epoch."""
-        kind = "interpolated" if "trained_share" in metrics else "best"
-        if metrics.get("averaged_weights_used"):
-            kind = "averaged"
-        return self._score(metrics, f"{kind}_validation_")
-
-    def _score(self, metrics: Dict[str, Any], prefix: str) -> Optional[float]:
-        of_model = {key[len(prefix) :]: metrics[key] for key in metrics if key.startswith(prefix)}
-        try:
-            score = float(self._tracker.combined_score(of_model))
-        except ConfigurationError:
-            return None
-        return score if math.isfinite(score) else None
-
-    def text(self, score: float) -> str:
-        """Return the metric without its sign, or the sum of several with their signs."""
-        return f"{score if self._others else self._sign * score:.4f}"
+        return self.score, -self.metrics.get(f"{kept_weights(self.metrics)}_validation_loss", 0)
 
 
 class Search:
     """
     What has been tried, and what to try next. `tune.json` of the folder has all of it, so that a
     search goes on where it has ended.
+
+    # Raises
+
+    `ConfigurationError` if Optuna is not installed, or if the folder has another search, a damaged
+    `tune.json`, or trials without one.
     """
 
     def __init__(
-        self, config: Config, space: Sequence[SearchedValue], folder: Path, stop_early: bool
+        self, config: Config, space: Sequence[Hyperparameter], folder: Path, stop_early: bool
     ) -> None:
         optuna = imported_optuna()
         self.config, self.space, self.folder = config, space, folder
@@ -102,9 +75,9 @@ class Search:
         self.distributions = {each.key: each.distribution() for each in space}
         # What a trial has reached in an epoch says little if others have more epochs to go.
         stop_early = stop_early and not any(each.key == "trainer.num_epochs" for each in space)
-        self.num_epochs = config["trainer"].get("num_epochs", DEFAULT_EPOCHS)
+        self.num_epochs = value_at(config, "trainer.num_epochs") or DEFAULT_EPOCHS
         pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=FIRST_TRIALS, n_warmup_steps=self.num_epochs // 3
+            n_startup_trials=STARTUP_TRIALS, n_warmup_steps=self.num_epochs // 3
         )
         self.study = optuna.create_study(
             direction="maximize", pruner=pruner if stop_early else optuna.pruners.NopPruner()
@@ -121,7 +94,9 @@ class Search:
         if not self.trials:
             own = self._params({each.key: value_at(config, each.key) for each in space})
             self.study.enqueue_trial(own)
-        self._keep_best()
+        else:
+            self._write()
+            self._remove_other_weights()
 
     def _trials_before(self) -> List[Trial]:
         """Return the trials of earlier calls. There is none in a new folder."""
@@ -196,6 +171,10 @@ class Search:
         """
         Yield the runs of trials that were interrupted or failed, then of new ones, up to `total` in
         all. Each new one learns from those that have ended.
+
+        # Raises
+
+        `ConfigurationError` if the folder of a trial has a run of another config.
         """
         for trial in [each for each in self.trials if each.state == BEGUN]:
             yield self._run(trial, include_packages)
@@ -212,12 +191,13 @@ class Search:
         from optuna.samplers import GPSampler, RandomSampler
         from optuna.trial import TrialState
 
+        tried = [self._params(trial.values) for trial in self.trials]
         number = 1 + max((trial.number for trial in self.trials), default=-1)
         # A seed for each: whether the search was interrupted before makes no difference.
-        self.study.sampler = GPSampler(seed=number, n_startup_trials=FIRST_TRIALS)
+        self.study.sampler = GPSampler(seed=number, n_startup_trials=STARTUP_TRIALS)
         while True:
             asked = self.study.ask(self.distributions)
-            if all(asked.params != self._params(trial.values) for trial in self.trials):
+            if asked.params not in tried:
                 break
             self.study.tell(asked, state=TrialState.FAIL)
             if not isinstance(self.study.sampler, RandomSampler):
@@ -286,7 +266,7 @@ class Search:
             trial.error = result.get("error") or f"it has no finite {self.objective.name}"
             self.study.tell(asked, state=TrialState.FAIL)
         self._write()
-        self._keep_best()
+        self._remove_other_weights()
         return trial
 
     @property
@@ -314,7 +294,7 @@ class Search:
             config = with_values(self.config, best.values)
             write_text(self.folder / "best.json", json.dumps(config, indent=2) + "\n")
 
-    def _keep_best(self) -> None:
+    def _remove_other_weights(self) -> None:
         """Remove the weights of trials that are done, but for those of the best."""
         for trial in self.trials:
             if trial is not self.best and trial.state in (FINISHED, STOPPED):
@@ -333,7 +313,13 @@ class Search:
         few = len(scores) < TRIALS_FOR_IMPORTANCE or len(self.space) < 2
         if few or len(set(scores)) < 2:
             return {}
-        return {key: float(share) for key, share in get_param_importances(self.study).items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            try:
+                shares = get_param_importances(self.study)
+            except UserWarning:  # there are too few better trials
+                return {}
+        return {key: float(share) for key, share in shares.items()}
 
 
 def imported_optuna() -> Any:

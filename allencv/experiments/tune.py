@@ -8,14 +8,19 @@ from typing import List, Sequence
 from allennlp.common.checks import ConfigurationError
 
 from allencv.catalogue.find_mistakes import find_mistakes
+from allencv.experiments.objective import Objective
 from allencv.experiments.runs import Config, check_one_device, train_all
-from allencv.experiments.search_space import SearchedValue, as_text, with_values
+from allencv.experiments.search_space import Hyperparameter, as_text, with_values
 from allencv.experiments.trials import FAILED, FINISHED, STOPPED, Search, Trial
 
 TRIALS_BEFORE_GIVING_UP = 3
 """If as many trials fail, and none has finished, all will."""
-SAME_FOR_ALL = ("trainer.validation_metric", "validation_data_path", "evaluate_on_test")
-"""The keys by which trials are compared."""
+SAME_FOR_ALL = (
+    *("trainer.validation_metric", "validation_data_path", "evaluate_on_test"),
+    *("trainer.cuda_device", "distributed"),
+)
+"""The keys by which trials are compared, and where they are trained."""
+CHANGE_THE_LOSS = ("model.loss", "model.class_weights")
 SHOWN = 10
 """The number of trials in the table."""
 STATES = {FINISHED: "finished", STOPPED: "stopped early", FAILED: "failed"}
@@ -23,7 +28,7 @@ STATES = {FINISHED: "finished", STOPPED: "stopped early", FAILED: "failed"}
 
 def tune(
     config: Config,
-    space: Sequence[SearchedValue],
+    space: Sequence[Hyperparameter],
     folder: Path,
     total: int,
     include_packages: List[str],
@@ -34,9 +39,9 @@ def tune(
     """
     Train the config `total` times with values of the space, each run in its own process and folder.
     The first has the config's own values (and random ones for those that the config does not have,
-    or that are not in the space), four have random ones, and the others have what a
-    Gaussian process expects to improve most (Snoek et al. 2012, arXiv:1206.2944, by Optuna). The
-    `trainer.validation_metric` of the final model counts. No values are tried twice: there are
+    or that are not in the space). Values are random until five trials have ended. Then they are
+    what a Gaussian process expects to improve most (Snoek et al. 2012, arXiv:1206.2944, by Optuna).
+    The `trainer.validation_metric` of the final model counts. No values are tried twice: there are
     fewer trials if the space has fewer.
 
     Print a line for each trial and a table of the best. Write `tune.json` after each trial, and
@@ -72,19 +77,20 @@ def tune(
     ):
         trial = search.tell(trial_folder.name, result)
         print(as_line(search, trial), flush=True)
-        check_hope(search)
+        check_first_trials(search)
     print(as_table(search))
     return search
 
 
-def check_space(config: Config, space: Sequence[SearchedValue]) -> None:
+def check_space(config: Config, space: Sequence[Hyperparameter]) -> None:
     """
     Check the config with each listed value and with the limits of each range: each key alone, but a
     key with those below it.
 
     # Raises
 
-    `ConfigurationError` for what cannot be set, or is a mistake; or without validation data.
+    `ConfigurationError` if a key cannot be set, a value is a mistake, trials could not be compared,
+    or there are no validation data.
     """
     if "validation_data_path" not in config:
         raise ConfigurationError("the config has no validation_data_path, by which values compete")
@@ -95,6 +101,12 @@ def check_space(config: Config, space: Sequence[SearchedValue]) -> None:
                     f"--space: {searched.key} sets {key}, which has to be the same for all trials; "
                     "expected another key. Set it with -o"
                 )
+        changes_loss = any(f"{searched.key}.".startswith(f"{key}.") for key in CHANGE_THE_LOSS)
+        if changes_loss and Objective(config).is_loss:
+            raise ConfigurationError(
+                f"--space: {searched.key} changes the loss, by which trials are compared; expected "
+                "a trainer.validation_metric without the loss, such as '+accuracy'"
+            )
         if any(searched.key.startswith(f"{each.key}.") for each in space):
             continue  # it is checked with the key above it
         together = [each for each in space if f"{each.key}.".startswith(f"{searched.key}.")]
@@ -106,7 +118,7 @@ def check_space(config: Config, space: Sequence[SearchedValue]) -> None:
                 raise ConfigurationError(f"--space: {said} makes a mistake: {errors[0]}")
 
 
-def check_hope(search: Search) -> None:
+def check_first_trials(search: Search) -> None:
     """Raise `ConfigurationError` if the first trials have all failed."""
     failed = [trial for trial in search.trials if trial.state == FAILED]
     if len(failed) >= TRIALS_BEFORE_GIVING_UP and search.best is None:

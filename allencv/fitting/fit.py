@@ -38,6 +38,7 @@ from allencv.fitting.options import AUTO, FitOptions
 from allencv.fitting.quick import choose_quick
 from allencv.runtime.terminal import wrapped
 from allencv.runtime.whole_files import write_text
+from allencv.training.kept_weights import kept_weights
 from allencv.training.next_commands import next_commands, resumed_by, train_command
 from allencv.training.run_folder import has_checkpoint, is_unbegun, locked
 from allencv.training.threads import fewer_threads_beside_others
@@ -123,8 +124,7 @@ class Fitted:
 
 def _scores(metrics: Dict[str, Any], part: str = "") -> Dict[str, float]:
     """Return the scores of a part of `metrics.json`, by default those of the archive's model."""
-    part = part or ("interpolated" if "trained_share" in metrics else "best")
-    prefix = f"{part}_validation_"
+    prefix = f"{part or kept_weights(metrics)}_validation_"
     return {
         key.removeprefix(prefix): value
         for key, value in metrics.items()

@@ -1,5 +1,7 @@
 import argparse
 
+from allencv.runtime.errors import InputError
+
 RAY = "ray"
 """The value of `--on`."""
 
@@ -13,3 +15,9 @@ def add_ray_arguments(group: argparse._ActionsContainer, parallel: str) -> None:
         "machines must see the same files at the same paths",
     )
     group.add_argument("--parallel", type=int, metavar="N", help=f"the number of {parallel}")
+
+
+def check_parallel(args: argparse.Namespace) -> None:
+    """Raise `InputError` for a `--parallel` below 1."""
+    if args.parallel is not None and args.parallel < 1:
+        raise InputError(f"--parallel is {args.parallel}; expected at least 1")

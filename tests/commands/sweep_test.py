@@ -173,7 +173,7 @@ def test_runs_on_ray_give_the_same_table(swept: Swept, tmp_path: Path) -> None:
 
 def test_another_experiment_needs_another_folder(swept: Swept) -> None:
     arguments = [swept.config, "-s", swept.folder]
-    with pytest.raises(InputError, match=r"seed_0/config.json belongs to another experim"):
+    with pytest.raises(InputError, match=r"seed_0.json belongs to another experiment"):
         sweep(*arguments, "--seeds", 2)  # without the overrides
     with pytest.raises(InputError, match="belongs to a sweep with --seeds"):
         sweep(*arguments, "--folds", 2)

@@ -82,7 +82,8 @@ def test_more_trials_are_added(
 ) -> None:
     """The space may be in a file."""
     before = read(tuned / "tune.json")["trials"]
-    (tmp_path / "space.jsonnet").write_text(f"local space = {SPACE}; space")
+    (tmp_path / "space.libsonnet").write_text(SPACE)
+    (tmp_path / "space.jsonnet").write_text('import "space.libsonnet"')
     tune(config, "-s", tuned, "--trials", 4, "--space", tmp_path / "space.jsonnet")
     after = read(tuned / "tune.json")["trials"]
     assert after[:3] == before

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from allencv.experiments.runs import Config
-from allencv.experiments.search_space import SearchedValue, search_space
+from allencv.experiments.search_space import Hyperparameter, search_space
 from allencv.experiments.trials import Search
 from tests.configs import experiment
 
@@ -33,7 +33,7 @@ def finished(
     tmp_path: Path,
     stop_early: bool = True,
     epochs: int = 6,
-    space: Sequence[SearchedValue] = SPACE,
+    space: Sequence[Hyperparameter] = SPACE,
 ) -> Search:
     """After five trials whose epochs had the scores 0.1 to 0.5."""
     config = config_of(trainer__num_epochs=epochs)

@@ -8,7 +8,7 @@ from allennlp.common.checks import ConfigurationError
 
 import allencv.plugin  # noqa: F401
 from allencv.experiments.search_space import search_space, with_values
-from allencv.experiments.trials import Objective, Search
+from allencv.experiments.trials import Search
 from tests.experiments.searches import SPACE, config_of, finished, result_of, write_epochs
 
 pytest.importorskip("optuna")
@@ -126,20 +126,6 @@ def test_trials_that_differ_in_their_epochs_are_not_stopped(tmp_path: Path) -> N
     assert not search.has_to_end(run.folder)
 
 
-@pytest.mark.parametrize(
-    ("metrics", "score"),
-    [
-        ({}, 0.5),
-        ({"averaged_weights_used": False, "averaged_validation_accuracy": 0.4}, 0.5),
-        ({"averaged_weights_used": True, "averaged_validation_accuracy": 0.6}, 0.6),
-        ({"trained_share": 0.25, "interpolated_validation_accuracy": 0.7}, 0.7),
-    ],
-)
-def test_the_model_that_is_kept_counts(metrics: Dict[str, Any], score: float) -> None:
-    of_run = {"best_validation_accuracy": 0.5, **metrics}
-    assert Objective(config_of()).of_run(of_run) == score
-
-
 def test_values_that_python_holds_equal_are_two(tmp_path: Path) -> None:
     search = Search(config_of(), search_space({"model.dropout": [1, True]}), tmp_path, True)
     given = [run.config["model"]["dropout"] for run in search.runs(5, [])]
@@ -157,11 +143,11 @@ def test_a_folder_with_files_of_another_search_is_refused(tmp_path: Path, name: 
 def test_a_folder_of_a_trial_with_another_config_is_refused(tmp_path: Path) -> None:
     search = Search(config_of(), SPACE, tmp_path, True)
     run = next(search.runs(20, []))
-    run.folder.mkdir()
-    (run.folder / "config.json").write_text(json.dumps(run.config))
+    file = tmp_path / "trial_0.json"
+    file.write_text(json.dumps(run.config))
     next(Search(config_of(), SPACE, tmp_path, True).runs(20, []))
-    (run.folder / "config.json").write_text(json.dumps({**run.config, "pytorch_seed": 1}))
-    with pytest.raises(ConfigurationError, match="trial_0/config.json belongs to another exp"):
+    file.write_text(json.dumps({**run.config, "pytorch_seed": 1}))
+    with pytest.raises(ConfigurationError, match="trial_0.json belongs to another experiment"):
         next(Search(config_of(), SPACE, tmp_path, True).runs(20, []))
 
 
@@ -200,3 +186,19 @@ def test_a_trial_that_was_removed_gives_its_name_to_no_other(tmp_path: Path) -> 
     file.write_text(json.dumps(content))
     search = Search(config_of(trainer__num_epochs=6), SPACE, tmp_path, True)
     assert next(search.runs(20, [])).folder.name == "trial_5"
+
+
+def test_the_importance_of_one_better_trial_is_not_known(tmp_path: Path) -> None:
+    """Optuna warns then."""
+    search = Search(config_of(), SPACE, tmp_path, True)
+    for number, run in zip(range(12), search.runs(20, [])):
+        search.tell(run.folder.name, result_of(0.5 if number else 0.9))
+    assert search.importance() == {}
+
+
+def test_the_best_config_is_written_again(tmp_path: Path) -> None:
+    finished(tmp_path)
+    before = (tmp_path / "best.json").read_text()
+    (tmp_path / "best.json").unlink()
+    Search(config_of(trainer__num_epochs=6), SPACE, tmp_path, True)
+    assert (tmp_path / "best.json").read_text() == before

@@ -141,12 +141,17 @@ def test_trials_that_did_not_finish_have_their_lines(tmp_path: Path) -> None:
     [
         ({"model.dropot": [0, 0.1]}, "model.dropot 0 makes a mistake: .*dropot"),
         ({"model.dropout": [0.1, "much"]}, "model.dropout much makes a mistake"),
-        ({"trainer.num_epochs": {"uniform": [1, 2.5]}}, "trainer.num_epochs 2.5 makes a mistake"),
+        (
+            {"trainer.num_epochs": {"uniform": [1, 2.5]}},
+            "trainer.num_epochs 1 makes a mistake: .* int",
+        ),
         ({"modle.dropout": [0, 0.1]}, "modle.dropout does not fit the config"),
         ({"trainer.validation_metric": ["+accuracy", "-loss"]}, "has to be the same for all"),
         ({"trainer": [{"type": "image"}, {}]}, "trainer sets trainer.validation_metric, which has"),
         ({"validation_data_path": ["a", "b"]}, "has to be the same for all trials"),
         ({"evaluate_on_test": [True, False]}, "has to be the same for all trials"),
+        ({"trainer.cuda_device": [0, 1]}, "has to be the same for all trials"),
+        ({"data_loader.batch_size": {"uniform": [2, 4]}}, "batch_size 2 makes a mistake: .* int"),
         (
             {"trainer.optimizer": [{"type": "sgd"}, {"type": "adamw"}], "model.dropout": [0, 0.1]},
             'trainer.optimizer {"type": "sgd"} makes a mistake: trainer.optimizer lacks lr',
@@ -156,6 +161,15 @@ def test_trials_that_did_not_finish_have_their_lines(tmp_path: Path) -> None:
 def test_values_that_the_config_cannot_have(space: Dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^--space: .*{message}"):
         check_space(config_of(), search_space(space))
+
+
+def test_values_that_change_the_loss_are_not_compared_by_it() -> None:
+    space = search_space({"model.loss.label_smoothing": [0.0, 0.1]})
+    config = {**config_of(), "model": {**config_of()["model"], "loss": {"type": "cross_entropy"}}}
+    check_space(config, space)
+    config["trainer"]["validation_metric"] = "-loss"
+    with pytest.raises(ConfigurationError, match="changes the loss, by which trials are compared"):
+        check_space(config, space)
 
 
 def test_whole_parts_may_compete() -> None:
