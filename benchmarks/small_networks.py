@@ -23,6 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+import torch
 from networks import processor
 from tables import write_docs
 
@@ -103,7 +104,6 @@ def train(data: str, network: str, precision: str, seconds: float, seed: int) ->
     import time
     from types import SimpleNamespace
 
-    import torch
     from allennlp.common import Params
 
     import allencv.plugin  # noqa: F401 - registers the parts
@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="the names of the data to train on")
     parser.add_argument("--output", type=Path, help="write this JSON file, and not the docs")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # as in the trainings, for what `processor` says
     output = args.output or Path(__file__).with_suffix(".json")
     settings = {"seconds": args.seconds, "seeds": args.seeds, "processor": processor()}
     report: Dict[str, Any] = {"settings": settings, "runs": {}}
