@@ -290,7 +290,7 @@ def slow(image):
 field = ImageField(np.zeros((2, 2, 3), np.uint8), slow)
 jobs = [[(0, 0)] * 4] * 1000
 processes = ProcessWorkers([Instance({"image": field})], 2, 4)(jobs)
-next(processes)  # first: a process that is forked while threads decode may wait for a lock of theirs
+next(processes)  # first: one that is forked while threads decode may wait for a lock of theirs
 threads = ThreadWorkers([Instance({"image": field})], 2, 4)(jobs)
 next(threads)
 """
