@@ -74,6 +74,13 @@ def run_in_process(name: str, *arguments: object) -> None:
         raise InputError(str(error)) from error
 
 
+def run_with_forked_runs(name: str, *arguments: object) -> None:
+    """Run a command in this process. The runs that it starts are in forked processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(forked_commands() / "python"))
+        run_in_process(name, *arguments)
+
+
 def write_images(
     root: Path, counts: Dict[str, int], size: int = 40, suffix: str = ".jpg", seed: int = 0
 ) -> Path:

@@ -101,7 +101,7 @@ def _read(file: str, overrides: str) -> Tuple[Any, List[Mistake]]:
     mistakes = find_mistakes(config)
     fields = find_fields(source)
     for mistake in mistakes:
-        if not any(_is_below(mistake.key, key) for key in changed):
+        if not any(is_below(mistake.key, key) for key in changed):
             mistake.line = line_of(mistake.path, config, fields)
     return config, sorted(_each_once(mistakes), key=lambda mistake: mistake.line or 0)
 
@@ -167,8 +167,9 @@ def _unreadable(overrides: str, error: Exception) -> ConfigurationError:
     )
 
 
-def _is_below(key: str, changed: str) -> bool:
-    return f"{key}.".startswith(f"{changed}.")
+def is_below(key: str, above: str) -> bool:
+    """Return whether a dotted key is another one, or below it."""
+    return f"{key}.".startswith(f"{above}.")
 
 
 def _jsonnet_mistakes(message: str, file: str, source: str) -> List[Mistake]:

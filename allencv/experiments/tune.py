@@ -7,6 +7,7 @@ from typing import List, Sequence
 
 from allennlp.common.checks import ConfigurationError
 
+from allencv.catalogue.config_files import is_below
 from allencv.catalogue.find_mistakes import find_mistakes
 from allencv.experiments.objective import Objective
 from allencv.experiments.runs import Config, check_one_device, train_all
@@ -96,20 +97,20 @@ def check_space(config: Config, space: Sequence[Hyperparameter]) -> None:
         raise ConfigurationError("the config has no validation_data_path, by which values compete")
     for searched in space:
         for key in SAME_FOR_ALL:
-            if f"{searched.key}.".startswith(f"{key}.") or key.startswith(f"{searched.key}."):
+            if is_below(searched.key, key) or is_below(key, searched.key):
                 raise ConfigurationError(
                     f"--space: {searched.key} sets {key}, which has to be the same for all trials; "
                     "expected another key. Set it with -o"
                 )
-        changes_loss = any(f"{searched.key}.".startswith(f"{key}.") for key in CHANGE_THE_LOSS)
+        changes_loss = any(is_below(searched.key, key) for key in CHANGE_THE_LOSS)
         if changes_loss and Objective(config).is_loss:
             raise ConfigurationError(
                 f"--space: {searched.key} changes the loss, by which trials are compared; expected "
                 "a trainer.validation_metric without the loss, such as '+accuracy'"
             )
-        if any(searched.key.startswith(f"{each.key}.") for each in space):
+        if any(is_below(searched.key, each.key) for each in space if each is not searched):
             continue  # it is checked with the key above it
-        together = [each for each in space if f"{each.key}.".startswith(f"{searched.key}.")]
+        together = [each for each in space if is_below(each.key, searched.key)]
         for values in product(*(each.examples() for each in together)):
             given = dict(zip((each.key for each in together), values))
             mistakes = find_mistakes(with_values(config, given))

@@ -2,7 +2,7 @@ import contextlib
 import importlib
 import io
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -16,16 +16,9 @@ import allencv.plugin  # noqa: F401
 from allencv.data.inspection import read_splits
 from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import run_in_process, same_tensors, write_images
-from tests.forking.commands import forked_commands
+from tests.conftest import run_in_process, run_with_forked_runs, same_tensors, write_images
 
-
-def sweep(*arguments: Any) -> None:
-    """The command, in this process; its runs are in forked processes of their own."""
-    args = ["sweep", *map(str, arguments)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "executable", str(forked_commands() / "python"))
-        run_in_process(*args)
+sweep = partial(run_with_forked_runs, "sweep")
 
 
 class Swept(NamedTuple):

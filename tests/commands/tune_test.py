@@ -2,6 +2,7 @@ import contextlib
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -13,20 +14,14 @@ from allennlp.common import Params
 import allencv.plugin  # noqa: F401
 from allencv.runtime.errors import InputError
 from tests.configs import experiment
-from tests.conftest import run_in_process, same_tensors, write_images
-from tests.forking.commands import forked_commands
+from tests.conftest import run_with_forked_runs, same_tensors, write_images
 
 pytest.importorskip("optuna")
 
 SPACE = '{"trainer.optimizer.lr": {"log_uniform": [1e-3, 0.1]}, "model.dropout": [0, 0.2]}'
 
 
-def tune(*arguments: Any) -> None:
-    """The command, in this process; its trials are in forked processes of their own."""
-    args = ["tune", *map(str, arguments)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "executable", str(forked_commands() / "python"))
-        run_in_process(*args)
+tune = partial(run_with_forked_runs, "tune")
 
 
 def read(file: Path) -> Dict[str, Any]:
