@@ -15,7 +15,7 @@ from allencv.experiments.search_space import Hyperparameter, as_text, with_value
 from allencv.experiments.trials import FAILED, FINISHED, STOPPED, Search, Trial
 
 TRIALS_BEFORE_GIVING_UP = 3
-"""If as many trials fail, and none has finished, all will."""
+"""After as many failures without a finished trial, the search ends."""
 SAME_FOR_ALL = (
     *("trainer.validation_metric", "validation_data_path", "evaluate_on_test"),
     *("trainer.cuda_device", "distributed"),
@@ -46,8 +46,8 @@ def tune(
     fewer trials if the space has fewer.
 
     Print a line for each trial and a table of the best. Write `tune.json` after each trial, and
-    `best.json`, the config with the best values. Only the best trial keeps its weights. Trials of
-    an earlier call count.
+    `best.json`, the config with the best values. Of the trials that are done, only the best keeps
+    its weights. Trials of an earlier call count.
 
     # Parameters
 
@@ -56,9 +56,9 @@ def tune(
     on_ray : `bool`
         Whether they run on Ray.
     stop_early : `bool`
-        Whether a trial is stopped after an epoch in which its best score so far is below the median
-        of what other trials had in that epoch. It counts with that best score. Trials that may
-        differ in `trainer.num_epochs` are not stopped.
+        Whether to stop a trial if its best score so far is below the median of the trials that have
+        ended, at the same epoch. It counts with that best score. Trials are not stopped if
+        `trainer.num_epochs` is searched.
 
     # Raises
 
@@ -94,7 +94,9 @@ def check_space(config: Config, space: Sequence[Hyperparameter]) -> None:
     or there are no validation data.
     """
     if "validation_data_path" not in config:
-        raise ConfigurationError("the config has no validation_data_path, by which values compete")
+        raise ConfigurationError(
+            "the config has no validation_data_path; expected data to compare trials by"
+        )
     for searched in space:
         for key in SAME_FOR_ALL:
             if is_below(searched.key, key) or is_below(key, searched.key):
@@ -130,7 +132,7 @@ def check_first_trials(search: Search) -> None:
 
 
 def as_line(search: Search, trial: Trial) -> str:
-    """Return the result of a trial that has ended."""
+    """Return a line about a trial that has ended."""
     if trial.score is None:
         return f"{trial.name}: failed: {trial.error}"
     score = f"{search.objective.name} {search.objective.text(trial.score)}"
