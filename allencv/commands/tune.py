@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Each trial is an 'allencv train' with other values; the first has the config's own. The "
         "score of a trial is the trainer.validation_metric of its final model. Of the trials "
         "that are done, only the best keeps its weights. If you repeat the command, finished "
-        "trials are skipped, and interrupted and failed ones are completed. The exit status is 1 if no trial has finished.",
+        "trials are skipped, and interrupted and failed ones are completed. The exit status is "
+        "1 if no trial has finished.",
     )
     add_config(parser)
     add_serialization_dir(
